@@ -1,0 +1,43 @@
+# `make demo` and `make test` need only Python 3.11+ and pip; everything lands in .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+FOLDERS := mechfourier tests examples benchmarks
+
+.PHONY: setup demo test test-fast lint format bench clean
+
+setup: $(STAMP)
+
+# torch first: with torch already there pip takes no other build of it (a CPU build is enough for everything here).
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$$(grep -m1 '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/mechfourier probe calendar --domain months
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q --cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered
+
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow"
+
+lint: setup
+	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/ruff format --check $(FOLDERS)
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff check --fix $(FOLDERS)
+	$(BIN)/ruff format $(FOLDERS)
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .coverage

@@ -1,0 +1,52 @@
+"""The Typer application and its error handling. A new command: a module beside this one, a line in ``COMMANDS``."""
+
+import importlib
+import sys
+from typing import Annotated
+
+import typer
+
+from mechfourier._version import __version__
+from mechfourier.cli.common import report_error
+
+app = typer.Typer(
+    name="mechfourier",
+    help="Find, test and explain Fourier (circular) features in transformers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Modules of mechfourier.cli, each with ``register(app)``; none of them imports torch at the top.
+COMMANDS: tuple[str, ...] = ()
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"mechfourier {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    del version, debug  # --debug is read from sys.argv in main, before Typer parses
+
+
+def main() -> None:
+    """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments, prog_name="mechfourier")
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit):
+            raise
+        raise SystemExit(report_error(error)) from None
+
+
+for _name in COMMANDS:
+    importlib.import_module(f"mechfourier.cli.{_name}").register(app)

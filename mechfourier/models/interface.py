@@ -1,0 +1,88 @@
+"""What every model in mechfourier looks like: the part of TransformerLens that all of them share.
+
+Anything with these members can be probed: a HookedTransformer, a TransformerBridge, a HookedEncoder, or a
+``HookedRootModule`` of one's own. A model may also define ``encode(prompts)`` when a prompt is not turned into
+tokens by a Hugging Face tokenizer (the toy models do).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from mechfourier.errors import NotExpressible
+
+
+@runtime_checkable
+class Model(Protocol):
+    """The members that mechfourier calls; see TransformerLens for their meaning."""
+
+    cfg: Any
+    hook_dict: dict[str, Any]
+
+    def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
+    def run_with_cache(self, *args: Any, **kwargs: Any) -> Any: ...
+    def hooks(self, *args: Any, **kwargs: Any) -> Any: ...
+    def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One prompt as tokens. ``spans[i]`` is the half-open range of characters that token i stands for
+    (empty for special tokens)."""
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+
+    def last_token_of(self, start: int, stop: int) -> int:
+        """Index of the last token that overlaps the characters ``start:stop``."""
+        inside = [i for i, (a, b) in enumerate(self.spans) if a < stop and b > start]
+        if not inside:
+            raise NotExpressible(f"no token covers characters {start} to {stop} of the prompt")
+        return inside[-1]
+
+    @property
+    def last(self) -> int:
+        """Index of the last token with text (the last token of all where none has text)."""
+        inside = [i for i, (a, b) in enumerate(self.spans) if b > a]
+        return inside[-1] if inside else len(self.ids) - 1
+
+
+def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
+    """Prompts as tokens with character spans, by the model's own ``encode`` or its Hugging Face tokenizer.
+
+    The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3).
+    Raises ``NotExpressible`` where a prompt holds characters the tokenizer maps to its unknown token.
+    """
+    own = getattr(model, "encode", None)
+    if callable(own):
+        return own(list(prompts))
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        raise NotExpressible(f"{type(model).__name__} has neither a tokenizer nor an encode method; pass tokens instead")
+    return encode_with(tokenizer, prompts)
+
+
+def encode_with(tokenizer: Any, prompts: Sequence[str]) -> list[Encoding]:
+    """Prompts as tokens by a fast Hugging Face tokenizer."""
+    batch = tokenizer(list(prompts), return_offsets_mapping=True)
+    encodings = [
+        Encoding(tuple(ids), tuple((int(a), int(b)) for a, b in spans))
+        for ids, spans in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+    ]
+    _refuse_unknown(tokenizer, prompts, encodings)
+    return encodings
+
+
+def _refuse_unknown(tokenizer: Any, prompts: Sequence[str], encodings: Sequence[Encoding]) -> None:
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if unknown is None:
+        return
+    for prompt, encoding in zip(prompts, encodings, strict=True):
+        for token, (a, b) in zip(encoding.ids, encoding.spans, strict=True):
+            if token == unknown and b > a:
+                raise NotExpressible(
+                    f"the tokenizer has no token for {prompt[a:b]!r} (in {prompt!r}); "
+                    "choose a domain whose words the model knows: mechfourier domains"
+                )

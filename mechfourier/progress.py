@@ -1,0 +1,66 @@
+"""Progress on standard error, shown only when the work takes longer than a second."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 1.0
+
+
+class Progress:
+    """A bar that appears after ``PATIENCE_SECONDS``; ``advance`` moves it, ``note`` sets the text beside it."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label, self.total, self.done, self.text = label, total, 0, ""
+        self._start = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def advance(self, step: int = 1) -> None:
+        self.done += step
+        if self._bar is None and time.monotonic() - self._start > PATIENCE_SECONDS and sys.stderr.isatty():
+            self._open()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=self.text)
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+    def _open(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = [
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        ]  # fmt: skip
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task(self.label, total=self.total, note=self.text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@contextlib.contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Progress]:
+    """``with progress("capture", total=10) as bar: bar.advance()``."""
+    bar = Progress(label, total)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+def tracked(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Iterate over ``items`` with a progress bar."""
+    with progress(label, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()

@@ -1,0 +1,85 @@
+"""The shape that every result shares: frozen, printable, and the same after a trip through JSON."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mechfourier.errors import BadCheckpoint
+from mechfourier.files import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON types: dataclasses to objects, tuples to lists, numpy and torch scalars to numbers.
+
+    A non-finite number becomes ``null``: JSON has no NaN, and a reader must not take one for a result.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _rebuild(kind: Any, value: Any) -> Any:
+    """``value`` (plain JSON) as ``kind``: dataclasses, ``tuple[X, ...]``, ``dict[str, X]`` and ``X | None`` only."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if value is None:
+        return math.nan if kind is float else None
+    if origin in (typing.Union, types.UnionType):
+        return _rebuild(next(a for a in arguments if a is not type(None)), value)
+    if origin is tuple and isinstance(value, list):
+        inner = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+        return tuple(_rebuild(k, v) for k, v in zip(inner, value, strict=True))
+    if origin is dict:
+        return {key: _rebuild(arguments[1], item) for key, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        names = {f.name for f in dataclasses.fields(kind) if f.init}
+        return kind(**{key: _rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
+    return float(value) if kind is float else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Base of every result. Fields hold plain values and tuples, so that ``from_json(to_json())`` is the same."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return plain(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild a result from ``to_json`` text; raises ``BadCheckpoint`` when it is no such text."""
+        try:
+            return _rebuild(cls, json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadCheckpoint(f"this is no {cls.__name__}: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result as JSON, atomically."""
+        return write_json(path, self.to_dict())
+
+    def frame(self) -> "pd.DataFrame":
+        """The result as a table, one row per measurement."""
+        raise NotImplementedError(type(self).__name__)
+
+    def plot(self) -> Any:
+        """A Plotly figure that draws only what ``frame()`` holds."""
+        raise NotImplementedError(type(self).__name__)
