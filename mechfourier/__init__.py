@@ -53,7 +53,11 @@ def __getattr__(name: str) -> Any:
 
         raise AttributeError(f"mechfourier has no name {name!r}; closest: {nearest(name, _PUBLIC)}")
     module = _PUBLIC[name]
-    value = getattr(importlib.import_module(module), name) if module else importlib.import_module(f"mechfourier.{name}")
+    value = (
+        getattr(importlib.import_module(module), name)
+        if module
+        else importlib.import_module(f"mechfourier.{name}")
+    )
     globals()[name] = value
     return value
 

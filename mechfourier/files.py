@@ -39,7 +39,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 def _explained(path: Path, error: OSError) -> MechFourierError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MechFourierError(f"no space left on the disk that holds {path.parent}; free some or choose another --out")
+        return MechFourierError(
+            f"no space left on the disk that holds {path.parent}; free some or choose another --out"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MechFourierError(f"cannot write to {path.parent} ({error.strerror}); choose another --out")
     return MechFourierError(f"cannot write {path}: {error.strerror or error}")

@@ -43,7 +43,9 @@ def emit_json(value: dict[str, Any]) -> None:
 
 def quiet_libraries() -> None:
     """Keep the chatter of imported libraries off the terminal; ours goes to standard error."""
-    warnings.filterwarnings("ignore", module=r"(transformer_lens|transformers|torch|sae_lens|huggingface_hub)(\..*)?")
+    warnings.filterwarnings(
+        "ignore", module=r"(transformer_lens|transformers|torch|sae_lens|huggingface_hub)(\..*)?"
+    )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -60,7 +60,9 @@ def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
         return own(list(prompts))
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
-        raise NotExpressible(f"{type(model).__name__} has neither a tokenizer nor an encode method; pass tokens instead")
+        raise NotExpressible(
+            f"{type(model).__name__} has neither a tokenizer nor an encode method; pass tokens instead"
+        )
     return encode_with(tokenizer, prompts)
 
 

@@ -1,0 +1,30 @@
+"""Shapes are checked at run time in every test: jaxtyping annotations are enforced by beartype."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+CHECKED = ["models", "tasks", "training", "fourier", "hooks", "probes", "causal", "sae", "figures", "sweep"]
+install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "beartype.beartype")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's activation store."""
+    monkeypatch.setenv("MECHFOURIER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of development data that does not ship with the package."""
+    if not SHARED.is_dir():
+        pytest.skip("the development data (../shared/data) is not here")
+    return SHARED
