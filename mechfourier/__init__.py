@@ -41,7 +41,7 @@ _PUBLIC: dict[str, str] = {
     "figures": "",
 }
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "__version__",
     *_PUBLIC,
 ]
