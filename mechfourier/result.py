@@ -51,6 +51,15 @@ def _rebuild(kind: Any, value: Any) -> Any:
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind) if f.init}
         return kind(**{key: _rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
+    return _scalar(kind, value)
+
+
+def _scalar(kind: Any, value: Any) -> Any:
+    """``value`` where it fits ``kind``; JSON writes 1.0 as 1 in other hands, so an int passes for a float."""
+    allowed = {float: (int, float), int: int, str: str, bool: bool, tuple: (), dict: dict}
+    wanted = allowed.get(typing.get_origin(kind) or kind, object)
+    if not isinstance(value, wanted):
+        raise TypeError(f"{value!r} is no {kind}")
     return float(value) if kind is float else value
 
 
