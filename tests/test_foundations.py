@@ -75,7 +75,7 @@ def test_a_foreign_json_is_refused_in_one_sentence(text: str) -> None:
 
 def test_an_unknown_public_name_gives_the_nearest() -> None:
     with pytest.raises(AttributeError, match="closest: probe"):
-        mf.prob  # noqa: B018
+        mf.prob
 
 
 @pytest.mark.parametrize("code", ["import mechfourier", "from mechfourier.cli import app"])

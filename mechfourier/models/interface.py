@@ -5,7 +5,7 @@ Anything with these members can be probed: a HookedTransformer, a TransformerBri
 tokens by a Hugging Face tokenizer (the toy models do).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -55,8 +55,8 @@ def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
     The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3).
     Raises ``NotExpressible`` where a prompt holds characters the tokenizer maps to its unknown token.
     """
-    own = getattr(model, "encode", None)
-    if callable(own):
+    own: Callable[[list[str]], list[Encoding]] | None = getattr(model, "encode", None)
+    if own is not None:
         return own(list(prompts))
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
