@@ -1,0 +1,209 @@
+"""Weights on disk: a folder with ``model.safetensors`` and ``config.json``, written atomically, read without running code.
+
+``config["architecture"]`` names the loader (``"one-layer"``, ``"adder"``, ``"miras"``); a Hugging Face folder has
+``model_type`` instead. The safetensors metadata carries a content hash, so that a damaged file is noticed and not studied.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
+from mechfourier.files import write_json, write_with
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+METRICS = "metrics.json"
+CONTENT_KEY = "mechfourier.content"
+# Formats that are, or may hold, Python pickles: reading one can run any code its author chose.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+CONVERT = (
+    "convert it where you trust it: from safetensors.torch import save_file; "
+    'save_file(torch.load(path, weights_only=True), "model.safetensors")'
+)
+
+
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
+    """BLAKE2b (hex, 32 characters) of names, dtypes, shapes and raw bytes, whatever the order of the names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    folder: str | Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``model.safetensors``, ``metrics.json`` (if any) and, last, ``config.json``; returns the folder.
+
+    Every file replaces its older version in one step. Tensors that share memory are written separately.
+    """
+    folder = Path(folder)
+    plain = {name: _own_storage(tensor) for name, tensor in tensors.items()}
+    metadata = {"format": "pt", CONTENT_KEY: content_hash(plain)}
+    write_with(folder / WEIGHTS, lambda path: save_file(plain, path, metadata=metadata))
+    if metrics is not None:
+        write_json(folder / METRICS, dict(metrics))
+    write_json(folder / CONFIG, dict(config))
+    return folder
+
+
+def _own_storage(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (CPU, as stored) and config of a folder written by ``save_checkpoint``.
+
+    Raises ``BadCheckpoint`` for a missing, truncated or altered file and ``UnsafeCheckpoint`` where the weights are
+    only there as a pickle.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        refuse_pickles(folder)
+        raise BadCheckpoint(f"{folder} holds no {WEIGHTS}; point at a folder written by mechfourier train")
+    return read_safetensors(weights), config
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """``config.json`` of a model folder as a dict."""
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadCheckpoint(
+            f"{folder} holds no {CONFIG}, so what its weights are is unknown; a model folder has {CONFIG} and {WEIGHTS}"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{path} is no readable JSON ({_brief(error)}); write it again") from error
+    if not isinstance(config, dict):
+        raise BadCheckpoint(f"{path} holds a JSON {type(config).__name__}, not an object; write it again")
+    return config
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of one safetensors file (memory-mapped on the CPU); the content hash is checked where there is one."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            expected = (file.metadata() or {}).get(CONTENT_KEY)
+    except FileNotFoundError:
+        raise BadCheckpoint(f"no weights at {path}; give the path of a .safetensors file") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
+        raise BadCheckpoint(
+            f"{path} is truncated or no safetensors file ({_brief(error)}); fetch or write it again"
+        ) from error
+    if expected is not None and content_hash(tensors) != expected:
+        raise BadCheckpoint(
+            f"{path} is damaged: its contents do not match its checksum; fetch or write it again"
+        )
+    return tensors
+
+
+def refuse_pickles(folder: str | Path) -> None:
+    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when there is no safetensors file."""
+    found = sorted(p.name for p in Path(folder).iterdir() if p.suffix.lower() in PICKLES)
+    if found:
+        raise UnsafeCheckpoint(
+            f"{Path(folder) / found[0]} is a pickle, which can run code when read, and is refused; {CONVERT}"
+        )
+
+
+def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of somebody else's checkpoint: safetensors, or a PyTorch file read with ``weights_only=True``.
+
+    Nested dicts and lists are flattened to dotted names (``model.embed.W_E``); what is no tensor is left out.
+    Raises ``UnsafeCheckpoint`` for a pickle that needs code and ``BadCheckpoint`` for a truncated or empty file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UsageError(f"no checkpoint file at {path}; nearest in its folder: {nearest(path.name, known)}")
+    if path.suffix.lower() not in PICKLES:
+        return read_safetensors(path)
+    tensors = dict(_flatten(_load_weights_only(path), ""))
+    if not tensors:
+        raise BadCheckpoint(f"{path} holds no tensors; give a file with a state dict")
+    return tensors
+
+
+def _load_weights_only(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error) and "Unsupported" not in str(error):
+            raise BadCheckpoint(
+                f"{path} is no readable PyTorch file ({_brief(error)}); fetch it again"
+            ) from error
+        raise UnsafeCheckpoint(
+            f"{path} needs code to be read ({_brief(error)}) and is refused; where you trust its author, open it "
+            "there and save only the state dict: torch.save(model.state_dict(), ...) or safetensors"
+        ) from error
+    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged archive
+        if "TorchScript" in str(error):
+            raise UnsafeCheckpoint(
+                f"{path} is a TorchScript archive, which holds code, and is refused; save its state dict instead"
+            ) from error
+        raise BadCheckpoint(
+            f"{path} is truncated or no PyTorch file ({_brief(error)}); fetch it again"
+        ) from error
+
+
+def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield prefix or "tensor", value.detach()
+        return
+    if isinstance(value, Mapping):
+        children = value.items()
+    elif isinstance(value, list | tuple):
+        children = enumerate(value)
+    else:
+        return
+    for key, child in children:
+        yield from _flatten(child, f"{prefix}.{key}" if prefix else str(key))
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """``module.load_state_dict`` that says in one sentence what does not fit (buffers may be left out).
+
+    Raises ``BadCheckpoint`` for missing, unexpected or wrongly shaped tensors.
+    """
+    own = module.state_dict()
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    missing = sorted(parameters - set(tensors))
+    unexpected = sorted(set(tensors) - set(own))
+    if missing or unexpected:
+        name, word = (missing[0], "no tensor") if missing else (unexpected[0], "an unknown tensor")
+        pool = tensors if missing else own
+        raise BadCheckpoint(
+            f"{source} has {word} {name!r} (closest: {nearest(name, pool)}; {len(missing)} missing, "
+            f"{len(unexpected)} unknown); its config.json and weights do not belong together"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise BadCheckpoint(
+                f"{source}: {name!r} has shape {tuple(tensor.shape)}, the model needs {tuple(own[name].shape)}; "
+                "its config.json and weights do not belong together"
+            )
+    module.load_state_dict(dict(tensors), strict=False)
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error, cut to a readable length."""
+    text = str(error).strip().splitlines()
+    return (text[0] if text else type(error).__name__)[:160]
