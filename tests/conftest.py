@@ -8,10 +8,15 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 CHECKED = ["models", "tasks", "training", "fourier", "hooks", "probes", "causal", "sae", "figures", "sweep"]
 install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "beartype.beartype")
+
+# the first example of a test pays for imports, and the machine may be busy: no limit per example
+settings.register_profile("mechfourier", deadline=None, max_examples=30, derandomize=True)
+settings.load_profile("mechfourier")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
