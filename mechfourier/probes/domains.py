@@ -24,16 +24,16 @@ MIN_VALUES = 3
 MIN_TEMPLATES = 8
 MODULI = (2, 200)
 NUMBER_TEMPLATES = (
+    "The number {value}",
     "The number is {value}",
-    "The last number was {value}",
-    "My favourite number is {value}",
     "The answer is {value}",
-    "She wrote the number {value}",
-    "They will leave at {value}",
-    "He can read the number {value}",
-    "We saw the number {value}",
-    "The house has number {value}",
-    "The shop is closed after {value}",
+    "The result is {value}",
+    "There are {value} books",
+    "Open the book at page {value}",
+    "She counts to {value}",
+    "Room {value}",
+    "We live in house {value}",
+    "Take the bus {value}",
 )
 _MODULUS = re.compile(r"mod[-_ ]?(\d+)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
