@@ -1,0 +1,181 @@
+"""Number lines in base 10: a helix of chosen periods plus a line.
+
+Source: Kantamneni & Tegmark 2025, "Language Models Use Trigonometry to Do Addition", arXiv 2502.00873: the representation of a
+number a, reduced by PCA, is fitted by C·B(a) with B(a) = [a, cos(2πa/T), sin(2πa/T) for T in 2, 5, 10, 100]. A nine-dimensional
+basis fits much by itself, so the fit stands here beside three nulls: shuffled numbers, random period sets, and a polynomial with as
+many parameters, all scored on numbers left out of the fit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from mechfourier.errors import OutOfRange
+from mechfourier.result import Result
+
+PERIODS = (2.0, 5.0, 10.0, 100.0)
+COMPONENTS = 100
+
+
+@dataclass(frozen=True)
+class HelixFit(Result):
+    """How well a helix describes the representation of the numbers.
+
+    All R² are shares of the centred variance over all (kept) principal components. ``r2_held_out`` leaves each number out
+    of its own fit. ``p_shuffled``: numbers permuted. ``p_periods``: period sets of the same size drawn log-uniformly from
+    [2, number of values], the test that *these* periods are special. ``period_share``: what the held-out R² loses when a period
+    is left out.
+    """
+
+    site: str
+    values: int
+    components: int
+    periods: tuple[float, ...]
+    r2: float
+    r2_held_out: float
+    r2_linear: float
+    r2_polynomial: float
+    r2_random_periods: float
+    p_shuffled: float
+    p_periods: float
+    period_share: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.site}: helix {'/'.join(f'{p:g}' for p in self.periods)} + linear: held-out R² {self.r2_held_out:.3f} "
+            f"(in sample {self.r2:.3f}); line {self.r2_linear:.3f}, polynomial of equal size {self.r2_polynomial:.3f}, "
+            f"random periods {self.r2_random_periods:.3f}; p shuffled {self.p_shuffled:.3g}, p periods {self.p_periods:.3g}"
+        )
+
+    def frame(self) -> pd.DataFrame:
+        rows = [
+            ("helix + line, held out", self.r2_held_out),
+            ("helix + line, in sample", self.r2),
+            ("line, held out", self.r2_linear),
+            ("polynomial of equal size, held out", self.r2_polynomial),
+            ("random periods, held out (mean)", self.r2_random_periods),
+            *(
+                (f"lost without period {p:g}", s)
+                for p, s in zip(self.periods, self.period_share, strict=True)
+            ),
+        ]
+        return pd.DataFrame(rows, columns=["model", "r2"]).assign(site=self.site)
+
+
+def helix_basis(
+    values: Float[ndarray, " value"], periods: Sequence[int | float]
+) -> Float[ndarray, "value feature"]:
+    """[1, a, cos(2πa/T), sin(2πa/T) …]; a sine that vanishes on all integers (T = 2) is left out."""
+    columns = [np.ones_like(values), values - values.mean()]
+    for period in periods:
+        for wave in (np.cos, np.sin):
+            column = wave(2 * np.pi * values / period)
+            if np.abs(column - column.mean()).max() > 1e-9:
+                columns.append(column)
+    return np.stack(columns, -1)
+
+
+def _polynomial_basis(values: Float[ndarray, " value"], size: int) -> Float[ndarray, "value feature"]:
+    """Legendre polynomials of degree 0 … size − 1 on the range of the values (well conditioned)."""
+    scaled = 2 * (values - values.min()) / np.ptp(values) - 1
+    return np.polynomial.legendre.legvander(scaled, size - 1)
+
+
+def _forms(basis: Float[ndarray, "value feature"]) -> tuple[ndarray, ndarray]:
+    """Quadratic forms F, P with residual power = Σ F∘K in sample and Σ P∘K left one out, K = Y Yᵀ (PRESS identity)."""
+    q, _ = np.linalg.qr(basis)
+    residual = np.eye(len(basis)) - q @ q.T
+    leverage = np.clip(1 - np.diag(residual), 0, 1 - 1e-9)
+    return residual, residual @ np.diag((1 - leverage) ** -2) @ residual
+
+
+def _held_out(basis: Float[ndarray, "value feature"], gram: Float[ndarray, "value value"]) -> float:
+    """Leave-one-out R²: 1 − PRESS / PRESS of the mean."""
+    baseline = (_forms(np.ones((len(gram), 1)))[1] * gram).sum()
+    return float(1 - (_forms(basis)[1] * gram).sum() / baseline)
+
+
+def _reduced_gram(activations: Float[ndarray, "value d"], components: int) -> tuple[ndarray, int]:
+    """Y Yᵀ of the first principal components of the centred activations, and how many there are."""
+    centred = activations - activations.mean(0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    if s[0] <= 1e-12:
+        raise OutOfRange("the activations do not vary with the number at this site; choose a later one")
+    kept = int(min(components, (s > 1e-9 * s[0]).sum()))
+    scores = u[:, :kept] * s[:kept]
+    return scores @ scores.T, kept
+
+
+def helix_fit(
+    activations: Float[ndarray, "value d"],
+    values: Int[ndarray, " value"],
+    *,
+    site: str = "",
+    periods: Sequence[int | float] = PERIODS,
+    components: int = COMPONENTS,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> HelixFit:
+    """Fit a helix to the mean activation of every number; see ``HelixFit``.
+
+    Raises ``OutOfRange`` where there are too few numbers for the periods, or activations that are constant or not finite.
+    """
+    activations, values = np.asarray(activations, np.float64), np.asarray(values, np.float64)
+    basis = helix_basis(values, periods)
+    if len(values) < basis.shape[1] + 5:
+        raise OutOfRange(
+            f"{len(values)} numbers cannot carry {basis.shape[1]} parameters; widen --range or drop periods"
+        )
+    if not np.isfinite(activations).all():
+        raise OutOfRange(f"the activations at {site or 'this site'} hold NaN or infinity")
+    gram, kept = _reduced_gram(activations, components)
+    rng = np.random.default_rng(seed)
+    held_out = _held_out(basis, gram)
+    random_periods = _random_period_scores(values, gram, len(periods), draws=permutations, rng=rng)
+    without = [_held_out(helix_basis(values, [q for q in periods if q != p]), gram) for p in periods]
+    return HelixFit(
+        site=site,
+        values=len(values),
+        components=kept,
+        periods=tuple(float(p) for p in periods),
+        r2=float(1 - (_forms(basis)[0] * gram).sum() / np.trace(gram)),
+        r2_held_out=held_out,
+        r2_linear=_held_out(helix_basis(values, []), gram),
+        r2_polynomial=_held_out(_polynomial_basis(values, basis.shape[1]), gram),
+        r2_random_periods=float(random_periods.mean()),
+        p_shuffled=_shuffled_p(basis, gram, draws=permutations, rng=rng),
+        p_periods=float((1 + (random_periods >= held_out).sum()) / (permutations + 1)),
+        period_share=tuple(held_out - w for w in without),
+    )
+
+
+def _random_period_scores(
+    values: Float[ndarray, " value"],
+    gram: Float[ndarray, "value value"],
+    count: int,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> Float[ndarray, " draw"]:
+    """Held-out R² of ``draws`` helices whose periods are drawn log-uniformly from [2, range of the values]."""
+    logs = rng.uniform(np.log(2), np.log(max(np.ptp(values), 4)), (draws, count))
+    return np.array([_held_out(helix_basis(values, np.exp(row).tolist()), gram) for row in logs])
+
+
+def _shuffled_p(
+    basis: Float[ndarray, "value feature"],
+    gram: Float[ndarray, "value value"],
+    *,
+    draws: int,
+    rng: np.random.Generator,
+) -> float:
+    """Permutation p of the held-out residual power: the numbers change places, the form stays."""
+    form = _forms(basis)[1]
+    observed = (form * gram).sum()
+    orders = np.stack([rng.permutation(len(gram)) for _ in range(draws)])
+    shuffled = np.array([(form * gram[np.ix_(order, order)]).sum() for order in orders])
+    return float((1 + (shuffled <= observed).sum()) / (draws + 1))
