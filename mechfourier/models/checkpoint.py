@@ -5,8 +5,9 @@
 """
 
 import hashlib
-import json
 import pickle
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,10 @@ from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.files import write_json, write_with
+from mechfourier.models.folder import CONFIG, PICKLES, WEIGHTS, brief, read_config, refuse_pickles
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 METRICS = "metrics.json"
 CONTENT_KEY = "mechfourier.content"
-# Formats that are, or may hold, Python pickles: reading one can run any code its author chose.
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
-CONVERT = (
-    "convert it where you trust it: from safetensors.torch import save_file; "
-    'save_file(torch.load(path, weights_only=True), "model.safetensors")'
-)
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -37,7 +31,7 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -80,22 +74,6 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
     return read_safetensors(weights), config
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """``config.json`` of a model folder as a dict."""
-    path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadCheckpoint(
-            f"{folder} holds no {CONFIG}, so what its weights are is unknown; a model folder has {CONFIG} and {WEIGHTS}"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{path} is no readable JSON ({_brief(error)}); write it again") from error
-    if not isinstance(config, dict):
-        raise BadCheckpoint(f"{path} holds a JSON {type(config).__name__}, not an object; write it again")
-    return config
-
-
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
     """All tensors of one safetensors file (memory-mapped on the CPU); the content hash is checked where there is one."""
     try:
@@ -106,22 +84,13 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
         raise BadCheckpoint(f"no weights at {path}; give the path of a .safetensors file") from None
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         raise BadCheckpoint(
-            f"{path} is truncated or no safetensors file ({_brief(error)}); fetch or write it again"
+            f"{path} is truncated or no safetensors file ({brief(error)}); fetch or write it again"
         ) from error
     if expected is not None and content_hash(tensors) != expected:
         raise BadCheckpoint(
             f"{path} is damaged: its contents do not match its checksum; fetch or write it again"
         )
     return tensors
-
-
-def refuse_pickles(folder: str | Path) -> None:
-    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when there is no safetensors file."""
-    found = sorted(p.name for p in Path(folder).iterdir() if p.suffix.lower() in PICKLES)
-    if found:
-        raise UnsafeCheckpoint(
-            f"{Path(folder) / found[0]} is a pickle, which can run code when read, and is refused; {CONVERT}"
-        )
 
 
 def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -144,24 +113,29 @@ def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def _load_weights_only(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error) and "Unsupported" not in str(error):
-            raise BadCheckpoint(
-                f"{path} is no readable PyTorch file ({_brief(error)}); fetch it again"
-            ) from error
-        raise UnsafeCheckpoint(
-            f"{path} needs code to be read ({_brief(error)}) and is refused; where you trust its author, open it "
-            "there and save only the state dict: torch.save(model.state_dict(), ...) or safetensors"
-        ) from error
-    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged archive
-        if "TorchScript" in str(error):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged file
+        if why := _needs_code(error):
             raise UnsafeCheckpoint(
-                f"{path} is a TorchScript archive, which holds code, and is refused; save its state dict instead"
+                f"{path} needs code to be read ({why}) and is refused; where you trust its author, open it there and "
+                "save its state dict alone: torch.save(model.state_dict(), path)"
             ) from error
         raise BadCheckpoint(
-            f"{path} is truncated or no PyTorch file ({_brief(error)}); fetch it again"
+            f"{path} is truncated or no PyTorch file ({brief(error)}); fetch it again"
         ) from error
+
+
+def _needs_code(error: Exception) -> str | None:
+    """What torch's ``weights_only`` reader refused, in a few words; None where the file is merely damaged."""
+    text = str(error)
+    if "TorchScript" in text:
+        return "a TorchScript archive"
+    if not isinstance(error, pickle.UnpicklingError):
+        return None
+    named = re.search(r"GLOBAL (\S+)", text)
+    return f"it calls {named[1]}" if named else "it holds instructions that only a full unpickler follows"
 
 
 def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
@@ -201,9 +175,3 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str |
                 "its config.json and weights do not belong together"
             )
     module.load_state_dict(dict(tensors), strict=False)
-
-
-def _brief(error: BaseException) -> str:
-    """The first line of an error, cut to a readable length."""
-    text = str(error).strip().splitlines()
-    return (text[0] if text else type(error).__name__)[:160]

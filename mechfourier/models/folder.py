@@ -1,0 +1,124 @@
+"""Looking at a model folder without torch: its config, its weight files, how many parameters they hold."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, WeightsNotFound
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+# Formats that are, or may hold, Python pickles: reading one can run any code its author chose.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+CONVERT = (
+    "convert it where you trust its author: from safetensors.torch import save_file; "
+    'save_file(torch.load(path, weights_only=True), "model.safetensors")'
+)
+MAX_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
+
+
+def brief(error: BaseException) -> str:
+    """The first line of an error, cut to a readable length."""
+    text = str(error).strip().splitlines()
+    first = text[0].split(". ")[0] if text else ""
+    return first[:160] if " " in first else f"{type(error).__name__} {first}".strip()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object; anything else raises ``BadCheckpoint``."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpoint(
+            f"{path} is no readable JSON ({brief(error)}); write or fetch it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise BadCheckpoint(
+            f"{path} holds a JSON {type(value).__name__}, not an object; write or fetch it again"
+        )
+    return value
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """``config.json`` of a model folder; raises ``BadCheckpoint`` where it is missing or unreadable."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise BadCheckpoint(
+            f"{folder} holds no {CONFIG}, so what its weights are is unknown; a model folder has {CONFIG} and {WEIGHTS}"
+        )
+    return read_json_object(path)
+
+
+def refuse_pickles(folder: str | Path) -> None:
+    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when it has no safetensors."""
+    found = sorted(p.name for p in Path(folder).iterdir() if p.suffix.lower() in PICKLES)
+    if found:
+        raise UnsafeCheckpoint(
+            f"{Path(folder) / found[0]} is a pickle, which can run code when read, and is refused; {CONVERT}"
+        )
+
+
+def weight_files(folder: str | Path) -> list[Path]:
+    """The safetensors files of a model folder: one file, or the shards of its index.
+
+    Raises ``UnsafeCheckpoint`` where there are only pickles, ``WeightsNotFound`` where there are no weights, and
+    ``BadCheckpoint`` where shards are missing.
+    """
+    folder = Path(folder)
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return _shards(folder)
+    refuse_pickles(folder)
+    raise WeightsNotFound(
+        f"{folder} holds no weights ({WEIGHTS} or {INDEX}); download them into it or give another folder"
+    )
+
+
+def _shards(folder: Path) -> list[Path]:
+    weight_map = read_json_object(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadCheckpoint(f"{folder / INDEX} names no weights; fetch it again")
+    shards = [folder / Path(str(name)).name for name in sorted(set(weight_map.values()))]
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
+        raise BadCheckpoint(
+            f"{folder} lacks {len(missing)} of its {len(shards)} weight files ({missing[0]}); download them again"
+        )
+    return shards
+
+
+def has_weights(folder: str | Path) -> bool:
+    """Whether ``folder`` is a model folder with a config and complete safetensors weights (nothing is read)."""
+    try:
+        return (Path(folder) / CONFIG).is_file() and bool(weight_files(folder))
+    except (BadCheckpoint, UnsafeCheckpoint, WeightsNotFound, OSError):
+        return False
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file; raises ``BadCheckpoint`` where it or the file's length is wrong."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(MAX_HEADER_BYTES, path.stat().st_size):
+                raise ValueError("header longer than the file")
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        if 8 + length + max(ends, default=0) != path.stat().st_size:
+            raise ValueError("the file is not as long as its header says")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise BadCheckpoint(
+            f"{path} is truncated or no safetensors file ({brief(error)}); fetch or write it again"
+        ) from error
+    header.pop("__metadata__", None)
+    return header
+
+
+def count_parameters(folder: str | Path) -> int:
+    """Numbers stored in the weight files of ``folder``, from their headers alone."""
+    headers = [read_header(path) for path in weight_files(folder)]
+    return sum(math.prod(entry["shape"]) for header in headers for entry in header.values())
