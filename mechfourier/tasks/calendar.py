@@ -1,0 +1,120 @@
+"""Calendar and modular arithmetic as sentences: what the embedded ``calendar`` model is trained on.
+
+An ``Operation`` is a family of sentences such as "Monday + 3 days =" with the answer " Thursday". Which operand
+pairs are held out is decided by a seeded hash of the *fact*, not of the sentence: "Monday + 3 = Thursday" and
+"Thursday - 3 = Monday" are one fact, and so are "5 + 9 mod 12" and "9 + 5 mod 12", so that no held-out sentence
+is the mirror image of one the model has seen.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+SEASONS = ("spring", "summer", "autumn", "winter")
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+CLOCK_12 = tuple(str(hour) for hour in range(1, 13))
+CLOCK_24 = tuple(str(hour) for hour in range(24))
+NUMBERS = 120  # the numbers 0..119 are single tokens
+MODULI = tuple(range(5, 25))
+HELD_OUT_SHARE = 0.2
+SPLIT_SEED = 20
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One operation sentence: value number ``a``, ``offset``, and the number ``label`` of the right answer."""
+
+    operation: str
+    a: int
+    offset: int
+    label: int
+    prompt: str
+    answer: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Operation:
+    """All sentences ``template`` (with ``{value}`` and ``{offset}``) over ``values`` and ``range(offsets)``.
+
+    ``sign`` is +1 or -1; the answer is ``values[(a + sign * offset) mod len(values)]``. ``fact`` names the family
+    whose facts are held out together; ``commutes`` says that the offset and the value are of one kind.
+    """
+
+    name: str
+    template: str
+    values: tuple[str, ...]
+    offsets: int
+    sign: int = 1
+    fact: str = ""
+    commutes: bool = False
+    split_seed: int = SPLIT_SEED
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """Row-major over value and offset."""
+        return tuple(self.sentence(a, offset) for a in range(self.n) for offset in range(self.offsets))
+
+    def sentence(self, a: int, offset: int) -> Sentence:
+        label = (a + self.sign * offset) % self.n
+        start = a if self.sign > 0 else label
+        pair = (start, offset)
+        if self.commutes and offset < self.n:
+            pair = (min(pair), max(pair))
+        return Sentence(
+            operation=self.name,
+            a=a,
+            offset=offset,
+            label=label,
+            prompt=self.template.format(value=self.values[a], offset=offset),
+            answer=f" {self.values[label]}",
+            held_out=_fraction(f"{self.split_seed}:{self.fact or self.name}:{pair}") < HELD_OUT_SHARE,
+        )
+
+
+def _fraction(text: str) -> float:
+    """A hash of ``text`` as a number in [0, 1): the same on every machine and in every order."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+
+
+def mod_operation(n: int, *, split_seed: int = SPLIT_SEED) -> Operation:
+    """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1)."""
+    template = f"{{value}} + {{offset}} mod {n} ="
+    return Operation(
+        f"mod-{n}", template, tuple(map(str, range(n))), 4 * n, commutes=True, split_seed=split_seed
+    )
+
+
+def operations(*, split_seed: int = SPLIT_SEED) -> tuple[Operation, ...]:
+    """Every operation of the corpus."""
+    table = (
+        ("days", "{value} {sign} {offset} days =", DAYS, "+-"),
+        ("months", "{value} {sign} {offset} months =", MONTHS, "+-"),
+        ("seasons", "{value} {sign} {offset} seasons =", SEASONS, "+-"),
+        ("hours-12", "{value} o'clock {sign} {offset} hours =", CLOCK_12, "+-"),
+        ("hours-24", "{value}:00 {sign} {offset} hours =", CLOCK_24, "+"),
+        ("alphabet", "{value} {sign} {offset} letters =", LETTERS, "+"),
+    )
+    named = [
+        Operation(
+            name if sign == "+" else f"{name}-minus",
+            template.replace("{sign}", sign),
+            values,
+            NUMBERS,
+            sign=1 if sign == "+" else -1,
+            fact=name,
+            split_seed=split_seed,
+        )
+        for name, template, values, signs in table
+        for sign in signs
+    ]
+    return (*named, *(mod_operation(n, split_seed=split_seed) for n in MODULI))

@@ -1,0 +1,229 @@
+"""Training of the ``calendar`` model: a small Qwen3 that learns calendar and modular arithmetic from sentences.
+
+The recipe follows what is known to make small transformers generalise on modular addition (Power et al. 2022,
+arXiv:2201.02177; Nanda et al. 2023, arXiv:2301.05217): a high learning rate, strong weight decay, the loss on the
+answer token only, and many more passes over the training sentences than fitting them takes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.tasks.calendar import Operation, operations
+from mechfourier.tasks.calendar_text import held_out_text, training_text
+from mechfourier.tasks.calendar_tokens import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen3Config
+
+IGNORED = -100  # no loss at this position
+
+
+@dataclasses.dataclass(frozen=True)
+class CalendarRecipe:
+    """All that decides the outcome. ``text_share`` of each batch is running text, with the loss on every token."""
+
+    steps: int = 6000
+    seed: int = 0
+    batch: int = 512
+    text_share: float = 0.1
+    lr: float = 3e-3
+    weight_decay: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: int = 100
+    d_model: int = 128
+    n_layers: int = 2
+    n_heads: int = 4
+    n_kv_heads: int = 2
+    d_mlp: int = 512
+    tied: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Token rows padded on the right (a causal model never looks there), and the token wanted after each position."""
+
+    ids: Int[Tensor, "row pos"]
+    targets: Int[Tensor, "row pos"]
+
+    def __getitem__(self, rows: Tensor) -> "Batch":
+        ids, targets = self.ids[rows], self.targets[rows]
+        width = int((targets != IGNORED).any(0).nonzero().max()) + 1
+        return Batch(ids[:, :width], targets[:, :width])
+
+
+def operation_rows(tokenizer: "PreTrainedTokenizerFast", operation: Operation, *, held_out: bool) -> Batch:
+    """The sentences of one operation, the loss on the answer only."""
+    chosen = [s for s in operation.sentences if s.held_out == held_out]
+    prompts = tokenizer([s.prompt for s in chosen])["input_ids"]
+    answers = tokenizer([s.answer for s in chosen])["input_ids"]
+    return _padded(
+        [(ids, [IGNORED] * (len(ids) - 1) + answer) for ids, answer in zip(prompts, answers, strict=True)]
+    )
+
+
+def text_rows(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> Batch:
+    """Running text, the loss on every token after the first."""
+    return _padded([(ids[:-1], ids[1:]) for ids in tokenizer(list(texts))["input_ids"]])
+
+
+def _padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows])
+    targets = torch.tensor([targets + [IGNORED] * (width - len(targets)) for _, targets in rows])
+    return Batch(ids, targets)
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    rows = [
+        (i.tolist(), t.tolist()) for batch in batches for i, t in zip(batch.ids, batch.targets, strict=True)
+    ]
+    return _padded(rows)
+
+
+class CalendarTrainee:
+    """The calendar model as a ``Trainee`` of the loop."""
+
+    def __init__(self, recipe: CalendarRecipe) -> None:
+        from transformers import Qwen3ForCausalLM
+
+        self.recipe = recipe
+        self.tokenizer = build_tokenizer()
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.model = Qwen3ForCausalLM(self._qwen3_config()).float()
+        self._load_corpus()
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        scales = [p for p in self.model.parameters() if p.ndim == 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": matrices}, {"params": scales, "weight_decay": 0.0}],
+            lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay,
+        )  # fmt: skip
+
+    def _qwen3_config(self) -> "Qwen3Config":
+        from transformers import Qwen3Config
+
+        recipe = self.recipe
+        return Qwen3Config(
+            vocab_size=len(self.tokenizer),
+            hidden_size=recipe.d_model,
+            intermediate_size=recipe.d_mlp,
+            num_hidden_layers=recipe.n_layers,
+            num_attention_heads=recipe.n_heads,
+            num_key_value_heads=recipe.n_kv_heads,
+            head_dim=recipe.d_model // recipe.n_heads,
+            max_position_embeddings=64,
+            tie_word_embeddings=recipe.tied,
+            bos_token_id=None,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=False,
+            dtype="float32",
+        )
+
+    def _load_corpus(self) -> None:
+        families = operations()
+        training = [operation_rows(self.tokenizer, family, held_out=False) for family in families]
+        self.held_out = {
+            family.name: operation_rows(self.tokenizer, family, held_out=True) for family in families
+        }
+        self.sentences = _joined(training)
+        # Each sentence is drawn with weight 1 / sqrt(sentences of its operation).
+        sizes = torch.tensor([len(rows.ids) for rows in training])
+        self.draw_weights = sizes.double().rsqrt().repeat_interleave(sizes)
+        self.text = text_rows(self.tokenizer, training_text())
+        self.held_out_text = text_rows(self.tokenizer, held_out_text())
+
+    # the loop's side
+
+    def config(self) -> dict[str, Any]:
+        """The Hugging Face configuration of the model, and the recipe under ``mechfourier_training``."""
+        settings = self.model.config.to_diff_dict()
+        return {
+            **settings,
+            "architectures": ["Qwen3ForCausalLM"],
+            "mechfourier_training": dataclasses.asdict(self.recipe),
+        }
+
+    def step(self, index: int) -> dict[str, float]:
+        recipe = self.recipe
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.lr * self._schedule(index)
+        n_text = round(recipe.batch * recipe.text_share)
+        drawn = torch.multinomial(
+            self.draw_weights, recipe.batch - n_text, replacement=True, generator=self.generator
+        )
+        texts = torch.randint(len(self.text.ids), (n_text,), generator=self.generator)
+        sentences, text = self.sentences[drawn], self.text[texts]
+        loss = self.loss(sentences)
+        text_loss = self.loss(text)
+        # The text counts by its share of the rows, whatever its number of tokens.
+        total = (1 - recipe.text_share) * loss + recipe.text_share * text_loss
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimiser.step()
+        return {"loss": loss.item(), "text_loss": text_loss.item()}
+
+    def _schedule(self, index: int) -> float:
+        """Linear warm-up, then a half cosine to zero."""
+        recipe = self.recipe
+        if index < recipe.warmup:
+            return (index + 1) / recipe.warmup
+        return 0.5 * (1 + math.cos(math.pi * (index - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
+
+    def logits(self, batch: Batch) -> Float[Tensor, "wanted vocab"]:
+        """Logits at the positions with a target only, row-major."""
+        hidden = self.model.model(input_ids=batch.ids).last_hidden_state
+        return self.model.lm_head(hidden[batch.targets != IGNORED])
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy over the positions with a target, nats."""
+        return torch.nn.functional.cross_entropy(self.logits(batch), batch.targets[batch.targets != IGNORED])
+
+    @torch.no_grad()
+    def evaluate(self, index: int) -> dict[str, float]:
+        """Accuracy on the held-out sentences: the mean over operations, the worst, each one, and text perplexity."""
+        del index
+        accuracy = {name: self.accuracy(batch) for name, batch in self.held_out.items()}
+        return {
+            "held_out": sum(accuracy.values()) / len(accuracy),
+            "worst": min(accuracy.values()),
+            "perplexity": math.exp(self.loss(self.held_out_text).item()),
+            **{f"held_out/{name}": value for name, value in accuracy.items()},
+        }
+
+    def accuracy(self, batch: Batch) -> float:
+        """Share of rows whose most likely next token (of the whole vocabulary) is the answer."""
+        wanted = batch.targets[batch.targets != IGNORED]
+        return (self.logits(batch).argmax(-1) == wanted).double().mean().item()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights under Hugging Face's names; a tied unembedding is stored once."""
+        tensors = dict(self.model.state_dict())
+        if self.recipe.tied:
+            tensors.pop("lm_head.weight", None)
+        return tensors
+
+
+def save_tokenizer(trainee: CalendarTrainee, folder: str | Path) -> None:
+    """Put the tokenizer's files beside the weights, so that the folder loads on its own."""
+    trainee.tokenizer.save_pretrained(folder)

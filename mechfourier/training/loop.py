@@ -1,0 +1,276 @@
+"""One training loop for every model of this project: steps, evaluation, checkpoints, and a bit-exact resume.
+
+What is trained is a ``Trainee``; the loop knows nothing of models. A run that was interrupted and resumed ends with
+the same bits as one that was not (on a CPU, with the same number of threads), provided ``state`` holds all that the
+trainee draws on: weights, optimiser and generators.
+"""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from mechfourier.errors import MechFourierError, OutOfRange, UsageError
+from mechfourier.progress import Progress, progress
+from mechfourier.result import Result
+from mechfourier.training.run_folder import STATE, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATE_SECONDS = 60.0  # at most this much work is lost when the machine goes down
+When = int | Collection[int] | Callable[[int], bool]  # every so many steps, at these, or where this holds
+
+
+class TrainingDiverged(MechFourierError):
+    """A loss or a weight is no longer finite."""
+
+
+class TrainingInterrupted(MechFourierError):
+    """The user (or the system) asked the run to stop; its state is saved."""
+
+    exit_code = 130
+
+
+class Trainee(Protocol):
+    """What the loop trains. Steps count from 0; ``evaluate`` and checkpoints count the steps done."""
+
+    def config(self) -> dict[str, Any]:
+        """The run as JSON, with what ``load`` needs to read the weights; a resumed run must have the same."""
+        ...
+
+    def step(self, index: int) -> dict[str, float]:
+        """One optimiser step; cheap metrics. A metric that is not finite stops the run."""
+        ...
+
+    def evaluate(self, index: int) -> dict[str, float]:
+        """Dearer metrics after ``index`` steps. It must not draw from the generators that ``step`` draws from."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that a bit-exact resume needs, as tensors, numbers, strings, lists and dicts of them."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What a checkpoint ships."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult(Result):
+    """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
+
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    folder: str
+    resumed_from: int | None
+    stopped_early: bool
+
+    def frame(self) -> "pd.DataFrame":
+        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
+        return RunFolder(self.folder).read_metrics()
+
+    def plot(self) -> Any:
+        """The metrics over the steps, as a Plotly figure."""
+        import plotly.graph_objects as go
+
+        frame = self.frame()
+        figure = go.Figure()
+        for name in frame.columns.drop(["step", "seconds"]):
+            column = frame[["step", name]].dropna()
+            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines")
+        return figure.update_layout(xaxis_title="step", template="plotly_white")
+
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"{self.steps} steps in {self.seconds:.0f} s -> {self.folder}\n{numbers}"
+
+
+def run_training(
+    trainee: Trainee,
+    folder: str | Path,
+    *,
+    steps: int,
+    evaluate_at: When,
+    checkpoint_at: When,
+    resume: bool = False,
+    stop: Callable[[dict[str, float]], bool] | None = None,
+    label: str = "train",
+    on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
+) -> TrainingResult:
+    """Train for ``steps`` steps in ``folder``; with ``resume``, go on where the run in ``folder`` stopped.
+
+    The last step is always evaluated and saved. ``stop`` sees the metrics of every evaluation and ends the run by
+    returning True. Raises ``UsageError`` when the folder already holds a run and ``resume`` is not set, or holds a
+    run of another configuration; ``TrainingDiverged`` when a metric or weight is not finite (the last good state
+    stays); ``TrainingInterrupted`` after Ctrl-C or SIGTERM, once the step at hand is done and saved.
+    """
+    if steps < 1:
+        raise OutOfRange(f"steps must be at least 1, not {steps}")
+    run = _Run(trainee, RunFolder(folder), steps, label)
+    run.start(resume)
+    with progress(label, steps) as bar, _stop_signals() as asked:
+        while run.done < steps and not run.stopped:
+            run.step(bar)
+            if run.done == steps or _is(evaluate_at, run.done):
+                metrics = run.evaluate(bar)
+                run.stopped = stop is not None and stop(metrics)
+                if on_evaluate is not None:
+                    on_evaluate(run.done, metrics)
+            if _is(checkpoint_at, run.done):
+                run.checkpoint()
+            if asked.signal is not None and run.done < steps:
+                run.save()
+                raise TrainingInterrupted(
+                    f"stopped after step {run.done} of {steps}; go on with --resume --out {run.folder.path}"
+                )
+    return run.finish()
+
+
+@dataclasses.dataclass
+class _Run:
+    """A run in progress: the trainee, its folder, and what has been measured so far."""
+
+    trainee: Trainee
+    folder: RunFolder
+    steps: int
+    label: str
+    done: int = 0
+    seconds_before: float = 0.0
+    resumed_from: int | None = None
+    stopped: bool = False
+    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    evaluated: dict[str, float] = dataclasses.field(default_factory=dict)
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    saved: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def start(self, resume: bool) -> None:
+        if self.folder.started and not resume:
+            raise UsageError(
+                f"{self.folder.path} already holds a run; go on with --resume, or choose another --out"
+            )
+        self.folder.check_config(self.trainee.config())
+        state = self.folder.read_state() if resume else None
+        if state is None:
+            self.folder.write_config(self.trainee.config())
+            return
+        self.trainee.load_state(state["trainee"])
+        self.done = self.resumed_from = state["step"]
+        self.seconds_before, self.stopped = state["seconds"], state["stopped"]
+        frame = self.folder.read_metrics(until=self.done)
+        self.rows = [
+            {str(name): value for name, value in row.items() if not math.isnan(value)}
+            for row in frame.to_dict("records")
+        ]
+        self.evaluated = dict(state["evaluated"])
+
+    def step(self, bar: Progress) -> None:
+        metrics = self.trainee.step(self.done)
+        self._refuse_non_finite(metrics, self.done + 1)
+        self.done += 1
+        self.rows.append({"step": self.done, "seconds": self.seconds, **metrics})
+        bar.done = self.done - 1
+        bar.advance()
+        if time.monotonic() - self.saved > STATE_SECONDS:
+            self.save()
+
+    def evaluate(self, bar: Progress) -> dict[str, float]:
+        metrics = self.trainee.evaluate(self.done)
+        self._refuse_non_finite(metrics, self.done)
+        self.rows[-1].update(metrics)
+        self.evaluated = metrics
+        bar.note(" ".join(f"{name} {value:.3g}" for name, value in list(metrics.items())[:3]))
+        return metrics
+
+    def checkpoint(self) -> None:
+        self.save()
+        self.folder.write_checkpoint(self.trainee.weights(), self.done)
+
+    def save(self) -> None:
+        """The state and the metrics, metrics first: a state is never ahead of its metrics."""
+        for name, tensor in self.trainee.weights().items():
+            if not bool(tensor.isfinite().all()):
+                raise self._diverged(f"the weight {name} is not finite", self.done)
+        self.folder.write_metrics(self.rows)
+        self.folder.write_state(
+            {
+                "step": self.done,
+                "seconds": self.seconds,
+                "stopped": self.stopped,
+                "evaluated": self.evaluated,
+                "trainee": self.trainee.state(),
+            }
+        )
+        self.saved = time.monotonic()
+
+    def finish(self) -> TrainingResult:
+        if self.rows and self.done != self.resumed_from:
+            self.save()
+        self.folder.write_weights(self.trainee.weights())
+        last = {name: value for name, value in self.rows[-1].items() if name not in ("step", "seconds")}
+        return TrainingResult(
+            steps=self.done,
+            seconds=self.seconds,
+            metrics={**last, **self.evaluated},
+            folder=str(self.folder.path),
+            resumed_from=self.resumed_from,
+            stopped_early=self.done < self.steps,
+        )
+
+    def _refuse_non_finite(self, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"{name} is {value}", step)
+
+    def _diverged(self, what: str, step: int) -> TrainingDiverged:
+        kept = self.folder.path / STATE
+        where = (
+            f"the last good state is kept in {kept}" if kept.exists() else "no state had been saved before it"
+        )
+        return TrainingDiverged(f"{what} at step {step}; {where}. Try a lower learning rate")
+
+
+def _is(when: When, done: int) -> bool:
+    if isinstance(when, int):
+        return when > 0 and done % when == 0
+    return when(done) if callable(when) else done in when
+
+
+@dataclasses.dataclass
+class _Asked:
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[_Asked]:
+    """Note Ctrl-C and SIGTERM instead of raising in the middle of a step; the second one stops at once."""
+    asked = _Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def on_signal(number: int, _frame: Any) -> None:
+        if asked.signal is not None:
+            raise KeyboardInterrupt
+        asked.signal = number
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
