@@ -1,0 +1,235 @@
+"""Hugging Face folders -> TransformerLens, without ever asking the hub.
+
+This is the only file that knows which engine runs: ``hooked`` (HookedTransformer) or ``bridge`` (TransformerBridge).
+Both have the same hook names and, within float error, the activations of the Hugging Face forward pass: no layer norm is
+folded, nothing is centred.
+
+Memory: the engine's parameters are views of the tensors that Hugging Face loaded, so there is one copy of the weights.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError
+from mechfourier.models.device import DTYPES
+from mechfourier.models.folder import CONFIG, brief, read_config, read_header, weight_files
+
+# Architectures that HookedTransformer runs, and the TransformerLens function that renames their weights.
+CONVERTERS = {
+    "Qwen3ForCausalLM": "convert_qwen3_weights",
+    "Qwen2ForCausalLM": "convert_qwen2_weights",
+    "LlamaForCausalLM": "convert_llama_weights",
+    "MistralForCausalLM": "convert_mistral_weights",
+    "GPT2LMHeadModel": "convert_gpt2_weights",
+    "GPTNeoXForCausalLM": "convert_neox_weights",
+}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+SELF_TEST_TOKENS = 6
+
+
+def load_pretrained(
+    folder: str | Path, *, engine: str = "auto", device: str = "cpu", dtype: torch.dtype | None = None
+) -> Any:
+    """A Hugging Face model folder (config.json, safetensors, tokenizer) as a model with TransformerLens's hooks.
+
+    ``engine="auto"`` is ``hooked`` where HookedTransformer runs the architecture, else ``bridge``. ``dtype=None`` is
+    float32 on the CPU and the checkpoint's own dtype on a GPU. Parameters are frozen (activations still carry gradients).
+
+    Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks, and ``UsageError``
+    when ``engine="hooked"`` cannot run the architecture.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    for path in weight_files(folder):
+        read_header(path)
+    dtype = dtype or _default_dtype(config, device)
+    reason = _why_not_hooked(config)
+    if engine == "hooked" and reason:
+        raise _no_hooked(folder, reason)
+    with _quiet():
+        hf_model = _load_hugging_face(folder, dtype).to(device).requires_grad_(False)
+        tokenizer = load_tokenizer(folder)
+        if engine != "bridge" and not reason:
+            model = _hooked(hf_model, folder, dtype, device)
+            if model is not None:
+                return _with_tokenizer(model, tokenizer)
+            if engine == "hooked":
+                raise _no_hooked(folder, "its logits differ from the Hugging Face model's")
+        return _with_tokenizer(_bridge(hf_model, folder, dtype, device, tokenizer), tokenizer)
+
+
+def _default_dtype(config: dict[str, Any], device: str) -> torch.dtype:
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return torch.float32 if device == "cpu" else DTYPES.get(stored, torch.float32)
+
+
+def _no_hooked(folder: Path, reason: str) -> UsageError:
+    return UsageError(f"HookedTransformer does not run {folder}: {reason}; use engine='bridge' or 'auto'")
+
+
+def _why_not_hooked(config: dict[str, Any]) -> str | None:
+    """What HookedTransformer would get wrong about this config; None where it runs it."""
+    architecture = (config.get("architectures") or ["unknown"])[0]
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = str(rope.get("rope_type") or rope.get("type") or "default")
+    theta = rope.get("rope_theta") or config.get("rope_theta") or 10000
+    layers = set(config.get("layer_types") or ["full_attention"])
+    if architecture not in CONVERTERS:
+        return f"architecture {architecture}"
+    if kind != "default" and not (kind == "llama3" and architecture == "LlamaForCausalLM"):
+        return f"rotary scaling {kind!r}"
+    if theta != int(theta):
+        return f"a rotary base that is no whole number ({theta})"
+    if layers != {"full_attention"}:
+        return "sliding-window layers"
+    return None
+
+
+def load_tokenizer(folder: str | Path) -> Any | None:
+    """The Hugging Face tokenizer of a model folder; None where the folder has none."""
+    from transformers import AutoTokenizer
+
+    folder = Path(folder)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, use_fast=True
+        )
+    except Exception as error:  # the tokenizers library raises bare Exception for a bad file
+        raise BadCheckpoint(
+            f"the tokenizer in {folder} cannot be read ({brief(error)}); fetch it again"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hugging Face's loading bars and TransformerLens's deprecation notices, off while a model loads."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
+    """The Hugging Face model in evaluation mode. Its own loader only warns of absent weights; here they are an error."""
+    from transformer_lens.model_bridge.sources.transformers import (
+        determine_architecture_from_hf_config,
+        get_hf_model_class_for_architecture,
+    )
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        model_class: Any = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
+        model, report = model_class.from_pretrained(
+            str(folder), config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
+            local_files_only=True, trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # each architecture's config class raises its own kinds
+        if "trust_remote_code" in str(error):
+            raise UnsafeCheckpoint(
+                f"{folder} needs Python code of its own to be loaded, which is refused; "
+                "convert it to an architecture that transformers knows"
+            ) from error
+        raise BadCheckpoint(
+            f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise BadCheckpoint(
+            f"{folder} lacks {len(missing)} weights of its architecture ({missing[0]}); download it again"
+        )
+    return model.eval()
+
+
+def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any | None:
+    """A HookedTransformer whose parameters are views of ``hf_model``'s; None where its logits are not the same."""
+    from transformer_lens import HookedTransformer
+    from transformer_lens.pretrained import weight_conversions
+
+    try:
+        cfg = _hooked_config(folder, hf_model.config, dtype)
+        model = HookedTransformer(cfg, move_to_device=False)
+        convert = getattr(weight_conversions, CONVERTERS[cfg.original_architecture or ""])
+        state: dict[str, Tensor] = {name: value.detach() for name, value in convert(hf_model, cfg).items()}
+        absent = {name for name, _ in model.named_parameters()} - set(state)
+        model.load_state_dict(state, strict=False, assign=True)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, AssertionError):
+        return None  # TransformerLens does not know this variant; the bridge does
+    if absent:
+        return None
+    model.cfg.device = device
+    model = model.to(device, print_details=False).eval().requires_grad_(False)
+    return model if _agree(model, hf_model, device) else None
+
+
+def _hooked_config(folder: Path, hf_config: Any, dtype: torch.dtype) -> Any:
+    """TransformerLens's reading of config.json, from a copy in a neutral place.
+
+    TransformerLens guesses the architecture from words in the *path* ("llama", "gemma"), so it must not see the user's.
+    """
+    from transformer_lens import loading_from_pretrained as loading
+
+    with tempfile.TemporaryDirectory(prefix="mechfourier-") as neutral:
+        shutil.copy(folder / CONFIG, Path(neutral) / CONFIG)
+        cfg = loading.get_pretrained_model_config(neutral, fold_ln=False, device="cpu", dtype=dtype)
+    cfg.tokenizer_name, cfg.model_name = None, folder.name
+    longest = getattr(hf_config, "max_position_embeddings", None)
+    if longest is not None and cfg.positional_embedding_type == "rotary":
+        cfg.n_ctx = min(cfg.n_ctx, longest)
+    return cfg
+
+
+@torch.no_grad()
+def _agree(model: Any, hf_model: Any, device: str) -> bool:
+    """Whether both give the same logits on a few tokens, within the dtype's own error (a few of its steps per layer)."""
+    tokens = torch.arange(SELF_TEST_TOKENS, device=device)[None] % model.cfg.d_vocab
+    ours, theirs = model(tokens).double(), hf_model(tokens).logits.double()
+    step = torch.finfo(model.cfg.dtype).eps
+    return bool((ours - theirs).norm() <= max(1e-4, 20 * step) * theirs.norm())
+
+
+def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokenizer: Any | None) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    try:
+        return TransformerBridge.boot_transformers(
+            str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
+        )
+    except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+        architecture = type(hf_model).__name__
+        raise UsageError(
+            f"TransformerLens has no bridge for {architecture} ({brief(error)}); see its list of supported architectures"
+        ) from error
+
+
+def _with_tokenizer(model: Any, tokenizer: Any | None) -> Any:
+    """Give the model the folder's tokenizer as it is, so that ``to_tokens`` and ``encode`` agree.
+
+    TransformerLens would put a beginning-of-sequence token before every prompt, also for models trained without one.
+    """
+    setattr(model, "_tokenizer" if hasattr(model, "_tokenizer") else "tokenizer", tokenizer)
+    if tokenizer is not None:
+        prepends = len(tokenizer("")["input_ids"]) > 0
+        model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = prepends
+    return model
