@@ -19,7 +19,7 @@ app = typer.Typer(
 )
 
 # Modules of mechfourier.cli, each with ``register(app)``; none of them imports torch at the top.
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("train",)
 
 
 def _version(show: bool) -> None:

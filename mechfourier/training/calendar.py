@@ -7,7 +7,7 @@ answer token only, and many more passes over the training sentences than fitting
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from torch import Tensor
 from mechfourier.tasks.calendar import Operation, operations
 from mechfourier.tasks.calendar_text import held_out_text, training_text
 from mechfourier.tasks.calendar_tokens import build_tokenizer
+from mechfourier.training.loop import TrainingResult, run_training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3Config
 
 IGNORED = -100  # no loss at this position
+EVALUATE_EVERY, CHECKPOINT_EVERY = 250, 1000  # steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class CalendarRecipe:
     steps: int = 6000
     seed: int = 0
     batch: int = 512
-    text_share: float = 0.1
+    text_share: float = 0.06
     lr: float = 3e-3
     weight_decay: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
@@ -41,7 +43,7 @@ class CalendarRecipe:
     n_layers: int = 2
     n_heads: int = 4
     n_kv_heads: int = 2
-    d_mlp: int = 512
+    d_mlp: int = 384
     tied: bool = True
 
 
@@ -146,6 +148,7 @@ class CalendarTrainee:
     def config(self) -> dict[str, Any]:
         """The Hugging Face configuration of the model, and the recipe under ``mechfourier_training``."""
         settings = self.model.config.to_diff_dict()
+        settings.pop("transformers_version", None)  # a run may be resumed after an upgrade
         return {
             **settings,
             "architectures": ["Qwen3ForCausalLM"],
@@ -224,6 +227,27 @@ class CalendarTrainee:
         return tensors
 
 
-def save_tokenizer(trainee: CalendarTrainee, folder: str | Path) -> None:
-    """Put the tokenizer's files beside the weights, so that the folder loads on its own."""
+def train_calendar(
+    recipe: CalendarRecipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
+) -> TrainingResult:
+    """Train the calendar model in ``folder`` and put its tokenizer beside it, so that the folder loads on its own.
+
+    Raises what ``run_training`` raises.
+    """
+    trainee = CalendarTrainee(recipe)
+    result = run_training(
+        trainee,
+        folder,
+        steps=recipe.steps,
+        evaluate_at=EVALUATE_EVERY,
+        checkpoint_at=CHECKPOINT_EVERY,
+        resume=resume,
+        label="train calendar",
+        on_evaluate=on_evaluate,
+    )
     trainee.tokenizer.save_pretrained(folder)
+    return result
