@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ class TrainingInterrupted(MechFourierError):
     exit_code = 130
 
 
+@runtime_checkable
 class Trainee(Protocol):
     """What the loop trains. Steps count from 0; ``evaluate`` and checkpoints count the steps done."""
 
@@ -149,7 +150,7 @@ class _Run:
     seconds_before: float = 0.0
     resumed_from: int | None = None
     stopped: bool = False
-    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    rows: list[dict[str, float | int]] = dataclasses.field(default_factory=list)
     evaluated: dict[str, float] = dataclasses.field(default_factory=dict)
     started: float = dataclasses.field(default_factory=time.monotonic)
     saved: float = dataclasses.field(default_factory=time.monotonic)
@@ -204,7 +205,7 @@ class _Run:
         """The state and the metrics, metrics first: a state is never ahead of its metrics."""
         for name, tensor in self.trainee.weights().items():
             if not bool(tensor.isfinite().all()):
-                raise self._diverged(f"the weight {name} is not finite", self.done)
+                raise self._diverged(f"weight {name!r} is not finite", self.done)
         self.folder.write_metrics(self.rows)
         self.folder.write_state(
             {

@@ -82,7 +82,7 @@ class RunFolder:
 
     # metrics and weights
 
-    def write_metrics(self, rows: list[dict[str, float]]) -> None:
+    def write_metrics(self, rows: list[dict[str, float | int]]) -> None:
         import pandas as pd
 
         frame = pd.DataFrame(rows)
