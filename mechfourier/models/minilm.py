@@ -1,0 +1,168 @@
+"""Sentence encoders of the BERT family (all-MiniLM-L6-v2) as a HookedEncoder, loaded without a network.
+
+Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: the mean of the
+last layer's vectors over the tokens, scaled to length 1 (Reimers & Gurevych 2019, arXiv 1908.10084). There are no
+logits, so probes of activations work, and what scores answers (``ablate``, logit lens) does not.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import BertForPreTraining
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from transformer_lens import HookedEncoder, HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_bert_weights
+
+from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.models.folder import brief, read_config, read_header, weight_files
+from mechfourier.models.pretrained import load_tokenizer, quiet
+
+HEADS = (
+    "mlm_head",
+    "unembed",
+    "nsp_head",
+    "pooler",
+)  # parts of HookedEncoder that the checkpoint does not have
+RETURN_TYPES = ("embedding", "resid", None)
+ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu"}
+
+
+class SentenceEncoder(HookedEncoder):
+    """A HookedEncoder without vocabulary head. ``blocks.L.hook_normalized_resid_post`` is Hugging Face's hidden state
+    L + 1; ``blocks.L.hook_resid_post`` is the same vector before its layer norm (BERT normalises after each block)."""
+
+    def __init__(self, cfg: HookedTransformerConfig, tokenizer: Any | None = None) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # HookedEncoder leaves in TransformerLens 4
+            super().__init__(cfg, tokenizer, move_to_device=False)
+        for head in HEADS:
+            delattr(self, head)
+        self.setup()
+
+    def to_tokens(self, input: str | Sequence[str], **options: Any) -> Int[Tensor, "batch pos"]:  # type: ignore[override]
+        """Token ids with [CLS] and [SEP], padded on the right to the longest prompt."""
+        del options  # TransformerLens's own arguments (prepend_bos …) have no meaning here
+        return self._tokenise(input)["input_ids"]
+
+    def _tokenise(self, prompts: str | Sequence[str]) -> dict[str, Tensor]:
+        if self.tokenizer is None:
+            raise UsageError("this model has no tokenizer; pass token ids")
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        batch = self.tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=self.cfg.n_ctx
+        )
+        return {key: value.to(self.cfg.device) for key, value in batch.items()}
+
+    def forward(  # type: ignore[override]
+        self,
+        input: str | Sequence[str] | Int[Tensor, "batch pos"],
+        return_type: str | None = "embedding",
+        *,
+        attention_mask: Int[Tensor, "batch pos"] | None = None,
+        stop_at_layer: int | None = None,
+    ) -> Float[Tensor, "batch *rest"] | None:
+        """``return_type``: ``"embedding"`` ``[batch, d_model]`` of length 1, ``"resid"`` ``[batch, pos, d_model]``, or None.
+
+        With ``stop_at_layer`` the residual stream before that layer is returned, as in HookedTransformer.
+        Raises ``UsageError`` for ``"logits"``: there is no vocabulary head.
+        """
+        if return_type not in RETURN_TYPES:
+            raise UsageError(
+                f"{getattr(self, 'mechfourier_name', 'this sentence encoder')} has no {return_type}: it has no vocabulary "
+                "head, its outcome is a sentence embedding (return_type='embedding'); probe its activations instead"
+            )
+        tokens, mask = self._as_tokens(input, attention_mask)
+        resid = self.hook_full_embed(self.embed(tokens, None))
+        hidden = None if mask is None else rearrange(mask == 0, "batch key -> batch 1 1 key")
+        additive = None if hidden is None else torch.where(hidden, -torch.inf, 0.0)
+        for block in self.blocks[:stop_at_layer]:
+            resid = block(resid, additive)
+        if return_type is None and stop_at_layer is None:
+            return None
+        return resid if return_type != "embedding" or stop_at_layer is not None else pool(resid, mask)
+
+    def _as_tokens(self, prompts: Any, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if isinstance(prompts, Tensor):
+            return prompts.to(self.cfg.device), mask
+        batch = self._tokenise(prompts)
+        return batch["input_ids"], batch["attention_mask"]
+
+    def run_with_cache(self, *args: Any, return_cache_object: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As in HookedEncoder."""
+        return super().run_with_cache(*args, return_cache_object=return_cache_object, **kwargs)
+
+
+def pool(
+    resid: Float[Tensor, "batch pos d"], mask: Int[Tensor, "batch pos"] | None = None
+) -> Float[Tensor, "batch d"]:
+    """Mean over the tokens that ``mask`` keeps, scaled to Euclidean length 1 (sentence-transformers' mean pooling)."""
+    weight = torch.ones(resid.shape[:2], device=resid.device) if mask is None else mask
+    weight = rearrange(weight.to(resid.dtype), "batch pos -> batch pos 1")
+    return F.normalize((resid * weight).sum(dim=1) / weight.sum(dim=1), dim=-1)
+
+
+def load_folder(
+    folder: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None
+) -> SentenceEncoder:
+    """A Hugging Face ``BertModel`` folder as a ``SentenceEncoder``; only its safetensors file is read."""
+    folder = Path(folder)
+    cfg = encoder_config(read_config(folder), device=device, dtype=dtype or torch.float32)
+    for path in weight_files(folder):
+        read_header(path)
+    with quiet():
+        model = SentenceEncoder(cfg, load_tokenizer(folder))
+        weights = _converted(folder, cfg)
+    model.load_state_dict(weights, strict=False, assign=True)
+    if absent := sorted({name for name, _ in model.named_parameters()} - set(weights)):
+        raise BadCheckpoint(f"{folder} gives no weights for {absent[0]}; download it again")
+    return model.to(device, print_details=False).eval().requires_grad_(False)
+
+
+def _converted(folder: Path, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
+    """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use, are left out."""
+    try:
+        bert, report = BertForPreTraining.from_pretrained(
+            str(folder),
+            dtype=cfg.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadCheckpoint(f"{folder} cannot be loaded ({brief(error)}); download it again") from error
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(("cls.", "bert.pooler.")))
+    if missing:
+        raise BadCheckpoint(
+            f"{folder} lacks {len(missing)} weights of a BERT ({missing[0]}); download it again"
+        )
+    renamed = convert_bert_weights(bert, cfg)
+    return {name: value.detach() for name, value in renamed.items() if not name.startswith(HEADS)}
+
+
+def encoder_config(config: dict[str, Any], *, device: str, dtype: torch.dtype) -> HookedTransformerConfig:
+    """TransformerLens's config for Hugging Face's ``BertConfig``; raises ``BadCheckpoint`` for an unknown variant."""
+    act = str(config.get("hidden_act"))
+    if act not in ACTIVATIONS or config.get("position_embedding_type", "absolute") != "absolute":
+        raise BadCheckpoint(
+            f"a BERT with hidden_act {act!r} and {config.get('position_embedding_type')} positions is not supported; "
+            f"closest activation: {nearest(act, ACTIVATIONS)}, positions: absolute"
+        )
+    try:
+        return HookedTransformerConfig(
+            n_layers=config["num_hidden_layers"], d_model=config["hidden_size"], n_heads=config["num_attention_heads"],
+            d_head=config["hidden_size"] // config["num_attention_heads"], d_mlp=config["intermediate_size"],
+            n_ctx=config["max_position_embeddings"], d_vocab=config["vocab_size"], eps=config["layer_norm_eps"],
+            act_fn=ACTIVATIONS[act], attention_dir="bidirectional", normalization_type="LN", init_weights=False,
+            original_architecture="BertModel", device=device, dtype=dtype,
+        )  # fmt: skip
+    except KeyError as error:
+        raise BadCheckpoint(f"config.json of this BERT lacks {error}; fetch it again") from error

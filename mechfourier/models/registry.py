@@ -1,0 +1,179 @@
+"""Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.errors import MissingExtra, UnknownModel, UsageError, WeightsNotFound, nearest
+from mechfourier.models.catalogue import (
+    ARCHITECTURES,
+    FOLDERS_VARIABLE,
+    HUB_FILES,
+    KNOWN,
+    ModelInfo,
+    cached_folders,
+    find,
+    named_folders,
+)
+from mechfourier.models.folder import CONFIG, brief, has_weights, read_config, refuse_pickles, weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+    from mechfourier.models.interface import Model
+
+ENGINES = ("auto", "hooked", "bridge")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Hugging Face architectures that are no language models -> their loader.
+ENCODERS = {"BertModel": "mechfourier.models.minilm:load_folder"}
+PRETRAINED = "mechfourier.models.pretrained:load_pretrained"
+
+
+def known_models() -> tuple[ModelInfo, ...]:
+    """The models with a name, the embedded ones first."""
+    return KNOWN
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    engine: str = "auto",
+    device: "str | torch.device" = "auto",
+    dtype: "torch.dtype | str | None" = None,
+) -> "Model":
+    """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``) or by folder.
+
+    Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>``, in the Hugging Face
+    cache and on the hub, in this order; embedded models (``calendar``, ``minilm`` …) come with pip. Code from a
+    repository is never run, and pickles are never read.
+
+    ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``. ``device="auto"``: CUDA, else
+    the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
+
+    Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
+    ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"no engine {engine!r}; one of: {', '.join(ENGINES)}")
+    from mechfourier.models.device import resolve_device, resolve_dtype
+
+    device, dtype = resolve_device(device), resolve_dtype(dtype)
+    folder = resolve(name_or_path)
+    loader = _loader(folder)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if loader == PRETRAINED:
+        options["engine"] = engine
+    elif engine != "auto":
+        raise UsageError(f"{name_or_path} has an engine of its own; leave out engine={engine!r}")
+    model = _function(loader)(folder, **options)
+    info = find(str(name_or_path))
+    model.mechfourier_name = info.name if info else str(name_or_path)
+    return model
+
+
+def _loader(folder: Path) -> str:
+    """The dotted path of the function that reads this folder, by its config."""
+    config = read_config(folder)
+    own = config.get("architecture")
+    if own is not None:
+        if own not in ARCHITECTURES:
+            raise UnknownModel(
+                f"{folder / CONFIG} names the architecture {own!r}; closest: {nearest(str(own), ARCHITECTURES)}"
+            )
+        return ARCHITECTURES[own]
+    architectures = config.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise UnknownModel(
+            f"{folder / CONFIG} names neither 'architecture' ({', '.join(ARCHITECTURES)}) nor Hugging Face's 'architectures'"
+        )
+    return ENCODERS.get(str(architectures[0]), PRETRAINED)
+
+
+def _function(dotted: str) -> Any:
+    module, name = dotted.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does."""
+    name = str(name_or_path)
+    info = find(name) if isinstance(name_or_path, str) else None
+    if info is not None:
+        return info.folder() or _fetch(info)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    if path.exists():
+        raise UnknownModel(f"{path} is a file; give the folder that holds {CONFIG} and model.safetensors")
+    if (
+        isinstance(name_or_path, Path)
+        or path.is_absolute()
+        or name.startswith((".", "~"))
+        or name.count("/") > 1
+    ):
+        near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        raise UnknownModel(
+            f"no folder at {path}; closest beside it: {near}. Named models: mechfourier models"
+        )
+    if not HUB_NAME.fullmatch(name):
+        raise UnknownModel(
+            f"no model {name!r} and no folder of that path; closest: {nearest(name, [i.name for i in KNOWN])}. "
+            "List them with: mechfourier models (a Hugging Face name looks like org/name)"
+        )
+    places = (*named_folders(name.split("/")[1], name), *cached_folders(name))
+    return next((p for p in places if has_weights(p)), None) or _download(name, name)
+
+
+def _checked(folder: Path) -> Path:
+    """A folder given by the user must be a model folder; says what it lacks."""
+    if not (folder / CONFIG).is_file():
+        refuse_pickles(folder)
+    read_config(folder)
+    weight_files(folder)
+    return folder
+
+
+def _fetch(info: ModelInfo) -> Path:
+    """What to do when a known model is nowhere on this machine."""
+    if info.repo is not None:
+        for place in (Path(info.name), *named_folders(info.name, info.repo)):
+            if (place / CONFIG).is_file():
+                _checked(place)  # a folder that was meant and is incomplete: say so instead of downloading
+        return _download(info.name, info.repo)
+    if info.extra is not None:
+        raise MissingExtra(
+            f"{info.name} is not installed; install it with: pip install 'mechfourier[{info.extra}]'"
+        )
+    trainer = f"; train it with: mechfourier train {info.name}"
+    raise WeightsNotFound(f"the weights of {info.name} are not in this installation of mechfourier{trainer}")
+
+
+def _download(name: str, repo: str) -> Path:
+    """Safetensors, config and tokenizer of ``repo`` from the hub into the Hugging Face cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=list(HUB_FILES)))
+    except GatedRepoError as error:
+        raise WeightsNotFound(
+            f"{repo} asks for its licence to be accepted on the Hugging Face hub first; then run: hf auth login"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise UnknownModel(
+            f"the Hugging Face hub has no model {repo!r} (or it is private); "
+            f"closest known: {nearest(name, [i.name for i in KNOWN])}"
+        ) from error
+    except Exception as error:  # no network: the hub client raises its own, httpx's and OS errors
+        raise _nowhere(name, repo, error) from error
+    return _checked(folder)
+
+
+def _nowhere(name: str, repo: str, error: Exception) -> WeightsNotFound:
+    embedded = ", ".join(info.name for info in KNOWN if info.embedded)
+    return WeightsNotFound(
+        f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}, not in the "
+        f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error)}); give a folder with its "
+        f"safetensors, or use a model that comes with mechfourier: {embedded}"
+    )
