@@ -1,0 +1,113 @@
+"""The subspace probe: read the angle of a value from the whole activation, on values and templates it was not fitted on.
+
+Ridge regression of [cos 2πkv/n, sin 2πkv/n] on the template-mean activations, in its dual form (so only Gram matrices
+are needed). Every prediction leaves out its value *and* its template: with more dimensions than values, a plane that draws
+a perfect circle through the values it was fitted on always exists, and says nothing.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PENALTIES = (0.003, 0.03, 0.3, 3.0)  # ridge, as multiples of the mean eigenvalue of the training Gram matrix
+
+
+@dataclass(frozen=True)
+class SubspaceProbe:
+    """``r2``: held-out R² of [cos, sin] (0 = as good as the mean); ``error``: mean circular error in steps of the domain;
+    ``null_error``: the same for permuted labels (mean, and the 5 % quantile in ``null_low``); ``p_value`` of the error.
+    ``selectivity`` = null_error − error: task against control task (random relabellings), in steps."""
+
+    k: int
+    r2: float
+    error: float
+    null_error: float
+    null_low: float
+    p_value: float
+    selectivity: float
+
+
+def prediction_weights(cross: Float[Tensor, "t u n n2"]) -> Float[Tensor, "penalty t n n2"]:
+    """A[penalty, t, v, w]: the weight of the target of value w in the prediction for value v read in template t.
+
+    Fitted on the other templates' means of the other values; A[…, v, v] = 0 and rows sum to 1.
+    """
+    count, n = cross.shape[0], cross.shape[-1]
+    others = (1 - torch.eye(count, dtype=cross.dtype)) / (count - 1)
+    train = einsum(others, cross, others, "h t, t u v w, h u -> h v w")
+    test = einsum(others, cross, "h t, h t v w -> h v w")
+    keep = torch.stack([torch.cat([torch.arange(v), torch.arange(v + 1, n)]) for v in range(n)])
+    centre = torch.eye(n - 1, dtype=cross.dtype) - 1 / (n - 1)
+    inner = centre @ train[:, keep[:, :, None], keep[:, None, :]] @ centre
+    seen = test[:, torch.arange(n)[:, None], keep] - test[:, keep[:, :, None], keep[:, None, :]].mean(2)
+    seen = seen @ centre
+    scale = (torch.diagonal(inner, dim1=-2, dim2=-1).mean(-1)).clamp_min(torch.finfo(cross.dtype).tiny)
+    eye = torch.eye(n - 1, dtype=cross.dtype)
+    penalty = torch.tensor(PENALTIES, dtype=cross.dtype)
+    system = inner + einsum(penalty, scale, eye, "p, h v, i j -> p h v i j")
+    weights = torch.linalg.solve(system, repeat(seen, "h v i -> p h v i 1", p=len(penalty)))[..., 0]
+    weights = weights @ centre + 1 / (n - 1)
+    full = cross.new_zeros(len(penalty), count, n, n)
+    return full.scatter_(-1, repeat(keep, "v i -> p h v i", p=len(penalty), h=count), weights)
+
+
+def circle_targets(n: int, k: int, order: Int[Tensor, "b n"]) -> Float[Tensor, "b n two"]:
+    """[cos, sin] of 2πk·label/n for every order of the labels."""
+    angle = 2 * math.pi * k / n * order.double()
+    return torch.stack([torch.cos(angle), torch.sin(angle)], -1)
+
+
+def held_out_scores(
+    weights: Float[Tensor, "penalty t n n2"], targets: Float[Tensor, "b n two"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Held-out R² and mean circular error (turns) per labelling, at the penalty that suits that labelling best."""
+    n = targets.shape[1]
+    guess = einsum(weights, targets, "p t v w, b w c -> p b t v c")
+    truth = targets[None, :, None]
+    missed = ((guess - truth) ** 2).sum((2, 3, 4))
+    baseline = ((targets - targets.mean(1, keepdim=True)) ** 2).sum((1, 2)) * (n / (n - 1)) ** 2
+    r2 = 1 - missed / (baseline * weights.shape[1])
+    turn = torch.atan2(guess[..., 1], guess[..., 0]) - torch.atan2(truth[..., 1], truth[..., 0])
+    error = (torch.remainder(turn / (2 * math.pi) + 0.5, 1.0) - 0.5).abs().mean((2, 3))
+    best = r2.argmax(0, keepdim=True)
+    return r2.gather(0, best)[0], error.gather(0, best)[0]
+
+
+def subspace_probe(
+    cross: Float[Tensor, "t u n n2"], k: int, orders: Int[Tensor, "b n"], *, order_k: Int[Tensor, " b"]
+) -> SubspaceProbe:
+    """Probe one site at harmonic ``k`` beside permuted labels, each at the harmonic ``order_k`` selected for it."""
+    n = cross.shape[-1]
+    weights = prediction_weights(cross)
+    r2, error = held_out_scores(weights, circle_targets(n, k, torch.arange(n)[None]))
+    angle = 2 * math.pi / n * order_k[:, None] * orders
+    targets = torch.stack([torch.cos(angle.double()), torch.sin(angle.double())], -1)
+    null = torch.cat([held_out_scores(weights, part)[1] for part in targets.split(64)])
+    steps = n / k
+    p = (1 + int((null <= error[0] + 1e-12).sum())) / (len(null) + 1)
+    return SubspaceProbe(
+        k=k,
+        r2=float(r2[0]),
+        error=float(error[0]) * steps,
+        null_error=float(null.mean()) * steps,
+        null_low=float(torch.quantile(null, 0.05)) * steps,
+        p_value=p,
+        selectivity=float(null.mean() - error[0]) * steps,
+    )
+
+
+def circle_positions(
+    cross: Float[Tensor, "t u n n2"], k: int
+) -> tuple[Float[Tensor, "n two"], Float[Tensor, "t n two"]]:
+    """Held-out positions of the values in the fitted plane: their mean over templates, and per template. For drawing."""
+    n = cross.shape[-1]
+    weights = prediction_weights(cross)
+    targets = circle_targets(n, k, torch.arange(n)[None])
+    guess = rearrange(einsum(weights, targets, "p t v w, b w c -> p b t v c"), "p 1 t v c -> p t v c")
+    missed = ((guess - targets[0]) ** 2).sum((1, 2, 3))
+    chosen = guess[missed.argmin()]
+    return chosen.mean(0), chosen

@@ -1,0 +1,117 @@
+"""Verdicts: one word, and a sentence for every reason.
+
+``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, wrap, left-out
+prediction, see :mod:`mechfourier.probes.closure`); a re-initialised model clearly lower, where one was run.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mechfourier.probes.value import LEVEL, SiteEvidence, ValueEvidence
+
+Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
+Used = Literal["not tested", "used", "not used"]
+
+WORDS: tuple[Word, ...] = (
+    "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
+)  # fmt: skip
+LINE = 0.1  # second over first axis of the trend, below which the values lie on a line; a half circle has .19
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``word``: what the representation is; ``used``: whether an intervention showed that the model uses it."""
+
+    word: str
+    used: str = "not tested"
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.word
+
+
+def verdict_value(evidence: ValueEvidence) -> Verdict:
+    """The verdict on a value domain, from its evidence alone."""
+    best = evidence.best_site
+    if evidence.untestable or best is None:
+        return Verdict("not testable", reasons=(evidence.untestable or "no site was measured",))
+    if evidence.signal_p >= LEVEL:
+        return Verdict(
+            "noise",
+            reasons=(
+                f"the templates do not agree on the values (sign-flip p = {evidence.signal_p:.3g} over all sites)",
+            ),
+        )
+    harmonic = evidence.p_value < LEVEL and not evidence.harmonic_p >= LEVEL
+    if harmonic:
+        return _harmonic(evidence, best)
+    return _without_circle(evidence, best)
+
+
+def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
+    found = best.closure
+    reasons = [_score(evidence, best), *_probe(evidence, best)]
+    if found is None or not found.closed:
+        against = found.reasons if found else ()
+        return Verdict(_open_word(evidence), reasons=(*reasons, *against))
+    control = evidence.control
+    if control is not None and not control.lower:
+        reasons.append(
+            f"but the same architecture with re-initialised weights reaches {control.ratio:.0%} of it (p = "
+            f"{control.p_value:.3g}): tokens and positions alone draw this circle, not what was learned"
+        )
+        return Verdict("token identity", reasons=(*reasons, *found.reasons))
+    if control is None:
+        reasons.append("the re-initialised control was not run")
+    else:
+        reasons.append(
+            f"re-initialised weights reach {max(control.ratio, 0.0):.0%} of it (p = {control.p_value:.3g})"
+        )
+    return Verdict("circular", reasons=(*reasons, *found.reasons))
+
+
+def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
+    kind = "all orders" if evidence.exact else f"{evidence.permutations} permutations"
+    floor = (
+        f"; {evidence.smallest_p:.2g} is the least that {evidence.n} values allow" if evidence.exact else ""
+    )
+    return (
+        f"{best.site} holds {best.share:.0%} of the between-value power at k = {best.k} on an ellipse of aspect "
+        f"{best.aspect:.2f} (family-wise p = {evidence.p_value:.2g}, {kind}{floor})"
+    )
+
+
+def _probe(evidence: ValueEvidence, best: SiteEvidence) -> list[str]:
+    probe = best.probe
+    if probe is None:
+        return []
+    return [
+        f"on values and templates it was not fitted on, a plane misses by {probe.error:.2f} {evidence.unit} "
+        f"(random labels: {probe.null_error:.2f}; p = {probe.p_value:.2g})"
+    ]
+
+
+def _open_word(evidence: ValueEvidence) -> Word:
+    return "magnitude" if evidence.flatness < LINE else "open arc"
+
+
+def _without_circle(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
+    if evidence.p_value < LEVEL:
+        first = (
+            f"k = {best.k} at {best.site} stands out (p = {evidence.p_value:.2g}), but templates do not agree on it "
+            f"(sign-flip p = {evidence.harmonic_p:.2g})"
+        )
+    else:
+        first = f"no harmonic stands out: the best, k = {best.k} at {best.site}, has family-wise p = {evidence.p_value:.2g}"
+    if evidence.order_p < LEVEL:
+        shape = "on a line" if evidence.flatness < LINE else "along an open curve"
+        return Verdict(
+            _open_word(evidence),
+            reasons=(first, f"the values are in order {shape} (trend p = {evidence.order_p:.2g})"),
+        )
+    told = "" if math.isnan(evidence.signal_p) else f" (sign-flip p = {evidence.signal_p:.2g})"
+    return Verdict(
+        "token identity",
+        reasons=(first, f"the values are told apart{told}, in no order (trend p = {evidence.order_p:.2g})"),
+    )
