@@ -19,7 +19,12 @@ app = typer.Typer(
 )
 
 # Modules of mechfourier.cli, each with ``register(app)``; none of them imports torch at the top.
-COMMANDS: tuple[str, ...] = ("train",)
+COMMANDS: tuple[str, ...] = (
+    "attention",
+    "domains",
+    "lens",
+    "train",
+)
 
 
 def _version(show: bool) -> None:

@@ -69,7 +69,7 @@ class Design:
         return len(self.prompts)
 
 
-def value_design(domain: Domain, *, position: Position | None = None) -> Design:
+def value_design(domain: Domain, *, position: str | None = None) -> Design:
     """Every value in every template, read at ``position`` (None: what the domain says)."""
     where = position or domain.position
     if where not in ("value", "last"):

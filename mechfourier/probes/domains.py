@@ -71,7 +71,7 @@ class Domain:
         """Length of the cycle."""
         return len(self.values)
 
-    def value_design(self, *, position: Position | None = None) -> "Design":
+    def value_design(self, *, position: str | None = None) -> "Design":
         """Every value in every template: see `mechfourier.probes.design.value_design`."""
         from mechfourier.probes.design import value_design
 

@@ -1,0 +1,153 @@
+"""``mechfourier domains`` and ``mechfourier domains show``: what can be asked, and what a tokenizer makes of it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.probes.domains import Domain
+    from mechfourier.probes.tokens import PromptTokens, TokenReport
+
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    domains = typer.Typer(
+        help="List the cyclic domains; `domains show NAME` prints the prompts of one.",
+        invoke_without_command=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    domains.callback()(list_command)
+    domains.command("show")(show_command)
+    app.add_typer(domains, name="domains")
+
+
+def list_command(context: typer.Context, as_json: JSON = False) -> None:
+    """List the packaged domains; mod-N is generated for any N from 2 to 200."""
+    if context.invoked_subcommand is not None:
+        return
+    from mechfourier.probes.domains import MODULI, NUMBER_TEMPLATES, list_domains
+
+    rows = [_row(d) for d in list_domains()]
+    if as_json:
+        generated = {"name": "mod-N", "N": list(MODULI), "templates": len(NUMBER_TEMPLATES)}
+        emit_json({"domains": rows, "generated": [generated]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("domain", "n", "what", "first values", "operation")
+    for row in rows:
+        first = ", ".join(row["values"][:3])
+        table.add_row(row["name"], str(row["n"]), row["title"], first, row["operation"] or "none")
+    low, high = MODULI
+    table.add_row("mod-N", f"{low}–{high}", "numbers modulo N", "0, 1, …", "{value} + {offset} mod N =")
+    Console().print(table)
+    note(
+        "prompts and tokens: mechfourier domains show months --model MODEL · your own: --domain path/to/mine.toml"
+    )
+
+
+def _row(domain: "Domain") -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "title": domain.title,
+        "n": domain.n,
+        "unit": domain.unit,
+        "values": list(domain.values),
+        "templates": len(domain.templates),
+        "operation": domain.operation.templates[0] if domain.operation else None,
+    }
+
+
+def show_command(
+    name: Annotated[str, typer.Argument(help="A domain (months, mod-23, …) or the path of a TOML file.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Show this model's tokens: a name, or a folder with a tokenizer."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every prompt, not a few.")] = False,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the operation prompts.")] = 4,
+    as_json: JSON = False,
+) -> None:
+    """Print the prompts of a domain; with --model also their tokens, and warnings about how they are cut."""
+    from mechfourier.probes.domains import domain
+
+    chosen = domain(name)
+    quiet_libraries()
+    if model is None:
+        _show_prompts(chosen, cycles, everything, as_json)
+        return
+    from mechfourier.probes.tokens import token_report
+
+    report = token_report(chosen, _reader(model), cycles=cycles)
+    for warning in report.warnings:
+        note(f"warning: {warning}")
+    if as_json:
+        emit_json(report.to_dict())
+    else:
+        _print_tokens(chosen, report, everything)
+
+
+def _reader(name: str) -> Any:
+    """Something that turns text into tokens: a folder's tokenizer alone where there is one, else the model."""
+    import os
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    places = [Path(name).expanduser()]
+    if root := os.environ.get("MECHFOURIER_MODELS"):
+        places.append(Path(root) / name)
+    for folder in places:
+        if any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return SimpleNamespace(tokenizer=tokenizer, mechfourier_name=name)
+    from mechfourier.models.registry import load
+
+    return load(name)
+
+
+def _show_prompts(domain: "Domain", cycles: int, everything: bool, as_json: bool) -> None:
+    values = domain.value_design()
+    operation = domain.operation_design(cycles) if domain.operation else None
+    if as_json:
+        asked = operation and {"prompts": list(operation.prompts), "answers": list(operation.answers or ())}
+        emit_json({**_row(domain), "value_prompts": list(values.prompts), "operation_prompts": asked})
+        return
+    typer.echo(f"{domain.name}: {domain.title}, n = {domain.n} ({domain.unit}), {len(values)} value prompts")
+    for prompt in _some(values.prompts, everything, values.shape[1] + 1):
+        typer.echo(f"  {prompt}")
+    if operation and operation.answers:
+        typer.echo(f"{len(operation)} operation prompts ({cycles} cycles)")
+        pairs = list(zip(operation.prompts, operation.answers, strict=True))
+        for prompt, answer in _some(pairs, everything, operation.shape[1] + 1):
+            typer.echo(f"  {prompt}{answer}")
+    note("add --model MODEL to see the tokens")
+
+
+def _print_tokens(domain: "Domain", report: "TokenReport", everything: bool) -> None:
+    typer.echo(f"{domain.name} for {report.model}: n = {domain.n}; «…» is the token that is read")
+    if report.values:
+        typer.echo(f"{len(report.values)} value prompts")
+        for row in _some(report.values, everything, len(domain.templates) + 1):
+            typer.echo(f"  {_marked(row)}")
+    if report.operation:
+        typer.echo(f"{len(report.operation)} operation prompts ({report.cycles} cycles of offsets)")
+        for row in _some(report.operation, everything, report.cycles * domain.n + 1):
+            count = report.answers[row.answer or ""]
+            typer.echo(f"  {_marked(row)} → {row.answer!r} ({count} token{'s' * (count > 1)})")
+
+
+def _marked(row: "PromptTokens") -> str:
+    shown = [f"«{t}»" if i == row.read else t or "·" for i, t in enumerate(row.tokens)]
+    return "|".join(shown)
+
+
+def _some(rows: Any, everything: bool, stride: int, most: int = 8) -> Any:
+    """A few rows from all over the grid: a stride of one row and one column."""
+    return rows if everything else rows[::stride][:most]
