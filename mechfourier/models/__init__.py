@@ -17,7 +17,12 @@ _PUBLIC = {
     "reinitialised": "weights",
 }
 
-__all__ = list(_PUBLIC)
+__all__ = [
+    "load", "known_models", "ModelInfo",
+    "Model", "Encoding", "encode",
+    "save_checkpoint", "load_checkpoint", "load_foreign_tensors",
+    "weights_hash", "reinitialised",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

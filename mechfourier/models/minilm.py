@@ -130,7 +130,7 @@ def load_folder(
 def _converted(folder: Path, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
     """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use, are left out."""
     try:
-        bert, report = BertForPreTraining.from_pretrained(
+        loaded: Any = BertForPreTraining.from_pretrained(
             str(folder),
             dtype=cfg.dtype,
             use_safetensors=True,
@@ -139,6 +139,7 @@ def _converted(folder: Path, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadCheckpoint(f"{folder} cannot be loaded ({brief(error)}); download it again") from error
+    bert, report = loaded
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(("cls.", "bert.pooler.")))
     if missing:
         raise BadCheckpoint(
