@@ -12,7 +12,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 CHECKED = ["models", "tasks", "training", "fourier", "hooks", "probes", "causal", "sae", "figures", "sweep"]
-install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "beartype.beartype")
+install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "runtime_types.checked")
 
 # the first example of a test pays for imports, and the machine may be busy: no limit per example
 settings.register_profile("mechfourier", deadline=None, max_examples=30, derandomize=True)
