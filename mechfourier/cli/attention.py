@@ -1,0 +1,46 @@
+"""``mechfourier attention``: where the reading position looks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+
+def attention(
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    domain: Annotated[str, typer.Option(help="Whose operation to ask (mechfourier domains).")] = "months",
+    layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
+    permutations: Annotated[int, typer.Option(help="Draws of the null.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
+) -> None:
+    """Attention from the reading position to each role of the prompt, per layer and head, with the heads' Fourier content."""
+    quiet_libraries()
+    from mechfourier.models.registry import load
+    from mechfourier.probes.attention import attention as run
+    from mechfourier.probes.domains import domain as find_domain
+
+    wanted = find_domain(domain)
+    result = run(load(model), wanted, layers=layers, cycles=cycles, permutations=permutations, seed=seed)
+    if out is not None:
+        note(f"wrote {result.save(out / f'attention-{wanted.name}.json')}")
+    if json_:
+        return emit_json(result.to_dict())
+    from mechfourier.cli.tables import print_frame
+
+    typer.echo(str(result))
+    for text in result.notes:
+        typer.echo(f"note: {text}")
+    strongest = result.frame().sort_values("attention", ascending=False).head(15)
+    print_frame(strongest, title="strongest 15 of all heads and roles")
+    content = result.fourier_frame().sort_values("sum_line", ascending=False).head(10)
+    print_frame(content, title="heads that carry most of (a + offset) mod n, shares of their variance")
+    return None
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="attention")(attention)

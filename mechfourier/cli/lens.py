@@ -1,0 +1,45 @@
+"""``mechfourier lens``: what each layer would answer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+
+def lens(
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    domain: Annotated[str, typer.Option(help="Whose operation to ask (mechfourier domains).")] = "months",
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
+    samples: Annotated[
+        int | None, typer.Option(help="Ask this many cells, drawn at random (default: all).")
+    ] = None,
+    permutations: Annotated[int, typer.Option(help="Draws of the null.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
+) -> None:
+    """Logit lens: rank of the right answer among the candidates after every layer."""
+    quiet_libraries()
+    from mechfourier.models.registry import load
+    from mechfourier.probes.domains import domain as find_domain
+    from mechfourier.probes.lens import lens as run
+
+    wanted = find_domain(domain)
+    result = run(load(model), wanted, cycles=cycles, samples=samples, permutations=permutations, seed=seed)
+    if out is not None:
+        note(f"wrote {result.save(out / f'lens-{wanted.name}.json')}")
+    if json_:
+        return emit_json(result.to_dict())
+    from mechfourier.cli.tables import print_frame
+
+    typer.echo(str(result))
+    for text in result.notes:
+        typer.echo(f"note: {text}")
+    print_frame(result.frame(), title="after each layer, among the candidate answers")
+    return None
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="lens")(lens)
