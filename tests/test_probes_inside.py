@@ -66,7 +66,7 @@ def test_a_heads_output_carries_its_operand_and_not_the_sum(clock: OneLayerTrans
 def test_uniform_attention_prefers_no_role(clock: OneLayerTransformer) -> None:
     model = OneLayerTransformer(clock.cfg)
     with torch.no_grad():
-        model.blocks[0].attn.W_Q.zero_()
+        model.get_parameter("blocks.0.attn.W_Q").zero_()
     result = attention(model, domain(f"mod-{P}"), permutations=49)
     assert all(row.attention == pytest.approx(1 / 3, abs=1e-5) for row in result.roles)
 
