@@ -50,13 +50,20 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "parameters", "licence", "weights", "what it is"):
-        table.add_column(column, justify="right" if column == "parameters" else "left", overflow="fold")
+    for column in ("name", "parameters", "licence", "weights"):
+        table.add_column(column, justify="right" if column == "parameters" else "left", no_wrap=True)
+    table.add_column("what it is")
     for row in rows:
-        table.add_row(row["name"], _count(row["parameters"]), row["licence"], _where(row), row["title"])
+        table.add_row(row["name"], _count(row["parameters"]), row["licence"], _weights(row), row["title"])
     Console().print(table)
-    typer.echo("\nAlso: any folder with config.json and safetensors, and any Hugging Face name (org/name).")
-    typer.echo("Offline, put folders of these names under $MECHFOURIER_MODELS.")
+    typer.echo()
+    for row in rows:
+        if row["found"] is not None and row["source"] != "mechfourier":
+            typer.echo(f"{row['name']} is in {row['found']}")
+        elif row["found"] is None and row["source"].startswith("pip"):
+            typer.echo(f"{row['name']}: {row['source']}")
+    typer.echo("Also: any folder with config.json and safetensors, and any Hugging Face name (org/name).")
+    typer.echo("Without a network, put folders of these names under $MECHFOURIER_MODELS.")
 
 
 def _count(parameters: int | None) -> str:
@@ -68,8 +75,10 @@ def _count(parameters: int | None) -> str:
     return str(parameters)
 
 
-def _where(row: dict[str, Any]) -> str:
+def _weights(row: dict[str, Any]) -> str:
+    """Where the weights are, or what fetching them takes."""
     if row["found"] is not None:
-        return "with mechfourier" if row["embedded"] and row["source"] == "mechfourier" else row["found"]
-    size = f", {row['download_bytes'] / 1e9:.2g} GB" if row["download_bytes"] else ""
-    return f"not here: {row['source']}{size}"
+        return "here"
+    if not row["embedded"]:
+        return f"download {row['download_bytes'] / 1e9:.2g} GB"
+    return "missing" if row["source"] == "mechfourier" else "not installed"

