@@ -194,7 +194,9 @@ class _Run:
         self._refuse_non_finite(metrics, self.done)
         self.rows[-1].update(metrics)
         self.evaluated = metrics
-        bar.note(" ".join(f"{name} {value:.3g}" for name, value in list(metrics.items())[:3]))
+        describe = getattr(self.trainee, "describe", None)  # a trainee may know better what to show
+        first = " ".join(f"{name} {value:.3g}" for name, value in list(metrics.items())[:3])
+        bar.note(describe(metrics) if describe else first)
         return metrics
 
     def checkpoint(self) -> None:

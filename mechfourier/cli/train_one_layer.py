@@ -1,0 +1,61 @@
+"""``mechfourier train one-layer``: modular arithmetic in one layer, by a recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, quiet_libraries
+
+
+def register(train: typer.Typer) -> None:
+    train.command("one-layer")(one_layer)
+
+
+def one_layer(
+    p: Annotated[int | None, typer.Option("--p", help="Modulus (113 by default; 120 for --task s5).")] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="fast, classic, grokfast, orthograd, stablemax or muon.")
+    ] = "fast",
+    task: Annotated[str, typer.Option("--task", help="add, subtract, multiply, squares or s5.")] = "add",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the split.")] = 0,
+    split_seed: Annotated[
+        int | None, typer.Option("--split-seed", help="Seed of the split alone (--seed by default).")
+    ] = None,
+    train_fraction: Annotated[
+        float | None, typer.Option("--train-fraction", help="Share of the p² pairs to train on.")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", help="Train for at most so many epochs (the recipe's by default)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run (runs/one-layer-… by default).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Train the one-layer transformer on modular arithmetic until it generalises.
+
+    The run ends once the test accuracy has held while the learning rate fell. Study it with: mechfourier analyze OUT
+    """
+    quiet_libraries()
+    from mechfourier.training.one_layer import train_one_layer
+
+    modulus = p if p is not None else 120 if task == "s5" else 113
+    folder = out or Path(f"runs/one-layer-{task}-{modulus}-{recipe}-{seed}")
+    result = train_one_layer(
+        folder, p=modulus, task=task, settings=recipe, seed=seed, split_seed=split_seed,
+        train_fraction=train_fraction, epochs=epochs, resume=resume, device=device,
+    )  # fmt: skip
+    if as_json:
+        last = ("test_accuracy", "test_loss", "epochs", "seconds", "checkpoint")
+        values = result.to_dict()
+        emit_json(
+            {name: value for name, value in values.items() if name not in last} | {k: values[k] for k in last}
+        )
+    else:
+        typer.echo(str(result))
+    if result.outcome != "generalised":
+        raise typer.Exit(1)

@@ -1,0 +1,100 @@
+"""Recipes for the one-layer transformer: frozen settings, and defaults that follow from the modulus."""
+
+import dataclasses
+from collections.abc import Callable
+
+from mechfourier.errors import OutOfRange, UsageError, nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train. Epochs are full-batch optimiser steps.
+
+    The rate rises over ``warmup`` epochs and then stays. Once the test accuracy is at ``generalised``, it stays for
+    ``settle`` epochs more and falls along a cosine to ``final_lr`` of itself over ``anneal`` epochs (the weight decay to
+    ``final_decay`` of itself). The run ends there, unless the accuracy did not hold: then it goes on at full rate. At
+    ``max_epochs − anneal`` the rate falls in any case.
+    """
+
+    name: str
+    lr: float
+    weight_decay: float
+    betas: tuple[float, float]
+    max_epochs: int
+    warmup: int = 10
+    settle: int = 0
+    anneal: int = 0
+    final_lr: float = 1.0
+    final_decay: float = 1.0
+    embed_std: float | None = None
+    optimizer: str = "adamw"
+    muon_lr: float = 0.0
+    loss: str = "cross-entropy"
+    grokfast: tuple[float, float] | None = None
+    orthogonal: bool = False
+    generalised: float = 0.999
+    evaluate_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.max_epochs < 1:
+            raise OutOfRange(f"epochs = {self.max_epochs}; train for at least 1")
+        if self.lr < 0 or self.weight_decay < 0:
+            raise OutOfRange(f"lr = {self.lr}, weight decay = {self.weight_decay}; neither may be negative")
+
+
+def fast(p: int) -> Recipe:
+    """High rate and decay from small embeddings: generalises in hundreds of epochs instead of ten thousand."""
+    return Recipe(
+        name="fast", lr=0.012, weight_decay=2.5, betas=(0.9, 0.95), max_epochs=2000, settle=100, anneal=200,
+        final_lr=0.05, final_decay=0.2, embed_std=0.02,
+    )  # fmt: skip
+
+
+def classic(p: int) -> Recipe:
+    """Nanda et al. (2023): memorisation, circuit formation and clean-up are three separate phases.
+
+    p = 53 and below need more decay (their appendix).
+    """
+    return Recipe(
+        name="classic", lr=1e-3, weight_decay=1.0 if p > 60 else 5.0, betas=(0.9, 0.98), max_epochs=30_000,
+        settle=5000, evaluate_every=20,
+    )  # fmt: skip
+
+
+def grokfast(p: int) -> Recipe:
+    """Classic with Grokfast-EMA, α 0.98 and λ 2 (Lee et al. 2024, arXiv 2405.20233)."""
+    return dataclasses.replace(classic(p), name="grokfast", grokfast=(0.98, 2.0), settle=500)
+
+
+def orthograd(p: int) -> Recipe:
+    """No weight decay: the gradient's part along the weights is removed (Prieto et al. 2025, arXiv 2501.04697)."""
+    return dataclasses.replace(classic(p), name="orthograd", weight_decay=0.0, orthogonal=True, settle=500)
+
+
+def stablemax(p: int) -> Recipe:
+    """No weight decay: a softmax that does not saturate (Prieto et al. 2025, arXiv 2501.04697)."""
+    return dataclasses.replace(classic(p), name="stablemax", weight_decay=0.0, loss="stablemax", settle=500)
+
+
+def muon(p: int) -> Recipe:
+    """Muon for the hidden matrices, AdamW for the embeddings (Tveit et al. 2025, arXiv 2504.16041)."""
+    return dataclasses.replace(classic(p), name="muon", optimizer="muon", muon_lr=0.02, settle=500)
+
+
+RECIPES: dict[str, Callable[[int], Recipe]] = {
+    make.__name__: make for make in (fast, classic, grokfast, orthograd, stablemax, muon)
+}
+
+
+def recipe(name: str, p: int) -> Recipe:
+    """The recipe of that name for modulus ``p``; raises ``UsageError`` with the nearest names otherwise."""
+    if name not in RECIPES:
+        raise UsageError(
+            f"no recipe {name!r}; closest: {nearest(name, RECIPES)}; known: {', '.join(RECIPES)}"
+        )
+    return RECIPES[name](p)
+
+
+def default_train_fraction(p: int) -> float:
+    """0.3 as in the literature; more where 0.3 · p² pairs are too few to fix the rule."""
+    return 0.3
