@@ -2,5 +2,6 @@
 
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, select_sites, sites
+from mechfourier.hooks.store import ActivationStore
 
-__all__ = ["Activations", "Site", "capture", "select_sites", "sites"]
+__all__ = ["ActivationStore", "Activations", "Site", "capture", "select_sites", "sites"]
