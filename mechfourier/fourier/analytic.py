@@ -98,7 +98,7 @@ def analytic_weights(
     embed[:p, :width] = waves
     w_pos = torch.zeros(n_ctx, d_model, dtype=torch.float64)
     w_pos[0, 4 * width], w_pos[1, 4 * width + 1], w_pos[-1, 4 * width + 2] = 1.0, 1.0, 1.0
-    w_in, w_out = _mlp(len(ks), pair, d_model, d_mlp, scale=n_ctx if style == "pizza" else 1)
+    w_in, w_out = _mlp(len(ks), pair, d_model, d_mlp, scale=n_ctx / 2 if style == "pizza" else 1)
     unembed = torch.zeros(d_model, p, dtype=torch.float64)
     unembed[3 * width : 4 * width] = waves.T
     gain = _gain(pair, act) * per_frequency
@@ -120,6 +120,10 @@ def _check(p: int, ks: tuple[int, ...], style: Style, act: str) -> None:
         raise UsageError(f"no style {style!r}; choose clock or pizza")
     if act not in ("relu", "square"):
         raise UsageError(f"no closed form is known for the activation {act!r}; choose relu or square")
+    if style == "pizza" and act != "relu":
+        raise UsageError(
+            "the closed form of a Pizza needs relu (squares lose the |cos|); choose act relu or style clock"
+        )
     if style == "pizza" and p % 2 == 0:
         raise OutOfRange(
             f"a Pizza cannot tell c from c + {p // 2} when a − b = {p // 2}; choose an odd p or style clock"

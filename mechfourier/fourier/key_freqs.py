@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.dft import frequency_power
+from mechfourier.fourier.progress import trig_basis
 
 LEVEL = 0.95
 
@@ -59,6 +61,31 @@ def matrix_share(y: Float[Tensor, "n d"]) -> Float[Tensor, " freq"]:
     power = frequency_power(y.double())[1:].sum(1)
     total = power.sum()
     return power / total if total > 0 else power
+
+
+def answer_share(by_sum: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw freq"]:
+    """Share of cos(2πk(s−c)/n), k = 1..⌊n/2⌋, in a table ``[s, c]`` whose rows and columns were centred."""
+    n = by_sum.shape[-1]
+    table = by_sum.double()
+    table = (
+        table
+        - table.mean(-1, keepdim=True)
+        - table.mean(-2, keepdim=True)
+        + table.mean((-1, -2), keepdim=True)
+    )
+    v = torch.arange(n, device=by_sum.device)
+    profile = table[..., v[None, :], (v[None, :] - v[:, None]) % n].mean(-1)  # over s, for each s − c
+    power = (profile @ trig_basis(n, range(1, n_frequencies(n) + 1)).T) ** 2 * n
+    return power / (table**2).sum((-1, -2))[..., None].clamp_min(1e-300)
+
+
+def answer_null(
+    reading: Float[Tensor, "n d"], *, draws: int = 199, seed: int = 0
+) -> Float[Tensor, "draw freq"]:
+    """:func:`answer_share` of untrained networks: ``reading[s]`` is one's mean residual vector per sum, W_U is drawn anew."""
+    n, d = reading.shape
+    unembed = torch.randn(draws, d, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return answer_share(reading.double() @ unembed)
 
 
 def significant(shares: Float[Tensor, " freq"], threshold: float) -> tuple[int, ...]:
