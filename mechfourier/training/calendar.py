@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mechfourier.tasks.calendar import Operation, operations
 from mechfourier.tasks.calendar_text import held_out_text, training_text
-from mechfourier.tasks.calendar_tokens import build_tokenizer
+from mechfourier.tasks.calendar_tokens import END, build_tokenizer
 from mechfourier.training.loop import TrainingResult, run_training
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class CalendarTrainee:
     def _qwen3_config(self) -> "Qwen3Config":
         from transformers import Qwen3Config
 
-        recipe = self.recipe
+        recipe, end = self.recipe, self.tokenizer.get_vocab()[END]
         return Qwen3Config(
             vocab_size=len(self.tokenizer),
             hidden_size=recipe.d_model,
@@ -124,8 +124,8 @@ class CalendarTrainee:
             max_position_embeddings=64,
             tie_word_embeddings=recipe.tied,
             bos_token_id=None,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=end,
+            pad_token_id=end,
             use_cache=False,
             dtype="float32",
         )
@@ -182,9 +182,22 @@ class CalendarTrainee:
         return 0.5 * (1 + math.cos(math.pi * (index - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
 
     def logits(self, batch: Batch) -> Float[Tensor, "wanted vocab"]:
-        """Logits at the positions with a target only, row-major."""
-        hidden = self.model.model(input_ids=batch.ids).last_hidden_state
-        return self.model.lm_head(hidden[batch.targets != IGNORED])
+        """Logits at the positions with a target only, row-major.
+
+        The same as the whole forward pass, but the last MLP sees the wanted positions only: a third of the work.
+        """
+        core = self.model.model
+        hidden = core.embed_tokens(batch.ids)
+        rotary = core.rotary_emb(hidden, torch.arange(batch.ids.shape[1])[None])
+        for layer in core.layers[:-1]:
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=None)
+        last = core.layers[-1]
+        attended, _ = last.self_attn(
+            last.input_layernorm(hidden), position_embeddings=rotary, attention_mask=None
+        )
+        wanted = (hidden + attended)[batch.targets != IGNORED]
+        wanted = wanted + last.mlp(last.post_attention_layernorm(wanted))
+        return self.model.lm_head(core.norm(wanted))
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy over the positions with a target, nats."""

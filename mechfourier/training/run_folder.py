@@ -96,7 +96,7 @@ class RunFolder:
         if not path.exists():
             return pd.DataFrame({"step": []})
         frame = pd.read_parquet(path)
-        return frame if until is None else frame[frame["step"] <= until]
+        return frame if until is None else frame.query("step <= @until")
 
     def write_weights(self, weights: "dict[str, Tensor]", name: str = WEIGHTS) -> Path:
         from safetensors.torch import save_file
