@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechfourier.errors import NotExpressible, UsageError
+from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.design import Design
 
@@ -23,7 +24,9 @@ Outcome = Literal["log-probability", "similarity"]
 
 LOGIT_BUDGET = 2**26
 """Numbers in the logits of one batch (256 MB in float32)."""
-MAX_ROWS = 256
+STREAM_BUDGET = 2**22
+"""Numbers in the residual stream of one batch."""
+MAX_ROWS = 512
 _TERMINATE = -1  # an edge that stands for "not continued"
 
 
@@ -239,44 +242,31 @@ def _digit_tokens(
     return sorted({t[len(head)] for t in longer if t[: len(head)] == head and len(t) > len(head)})
 
 
-def last_logits(model: Any, tokens: Int[Tensor, "row pos"], keep: int) -> Float[Tensor, "row keep vocab"]:
-    """Logits at the last ``keep`` positions, unembedding no others where the model has a ``ln_final``."""
-
-    def shorten(value: Tensor, hook: Any) -> Tensor:
-        del hook
-        return value[:, -keep:]
-
-    narrow = [("ln_final.hook_normalized", shorten)] if _unembeds_after_norm(model) else []
-    with torch.no_grad():
-        logits = model.run_with_hooks(tokens.to(_device(model)), return_type="logits", fwd_hooks=narrow)
-    return logits[:, -keep:].float()
+def last_logits(model: Any, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
+    """Logits at the last ``bucket.keep`` positions of its sequences, unembedding no others where that can be avoided."""
+    slim = str(UNEMBED) in model.hook_dict
+    narrow = [(UNEMBED, lambda value: value[:, -bucket.keep :])] if slim else []
+    with inference(model), serving(bucket.prompt), hooked(model, narrow):
+        output = logits_of(model, forward(model, bucket.tokens))
+    return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
 
 
-def _unembeds_after_norm(model: Any) -> bool:
-    return type(model).__name__ == "HookedTransformer" and "ln_final.hook_normalized" in model.hook_dict
-
-
-def _device(model: Any) -> torch.device:
-    parameter = next(iter(model.parameters()), None)
-    return torch.device("cpu") if parameter is None else parameter.device
-
-
-def batch_rows(model: Any, positions: int) -> int:
-    """Rows per batch such that the logits of all ``positions`` stay within ``LOGIT_BUDGET`` numbers."""
+def batch_rows(model: Any, plan: AnswerPlan) -> int:
+    """Rows per batch such that the logits and the activations of a batch stay small."""
+    deepest = max(len(path) for path in plan.paths)
+    length = max(len(e.ids) for e in plan.encodings) + deepest
+    kept = deepest + 1 if str(UNEMBED) in model.hook_dict else length
     vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
-    return max(1, min(MAX_ROWS, LOGIT_BUDGET // max(1, vocab * positions)))
+    width = int(getattr(model.cfg, "d_model", 0) or 1)
+    return max(1, min(MAX_ROWS, LOGIT_BUDGET // (vocab * kept), STREAM_BUDGET // (width * length)))
 
 
 def score_plan(
     model: Any, plan: AnswerPlan
 ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:
     """Run the plan's sequences through the model, as it is hooked now: (log-probabilities, greedy flags)."""
-    longest = max(len(e.ids) for e in plan.encodings) + max(len(path) for path in plan.paths)
-    rows = batch_rows(model, longest)
-    parts = [
-        (bucket, plan.read(bucket, last_logits(model, bucket.tokens, bucket.keep)))
-        for bucket in plan.buckets(rows)
-    ]
+    buckets = plan.buckets(batch_rows(model, plan))
+    parts = [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in buckets]
     return plan.collect(parts)
 
 

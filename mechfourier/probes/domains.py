@@ -151,10 +151,8 @@ def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
 
 @cache
 def _packaged() -> dict[str, Domain]:
-    found = sorted(
-        (f for f in files("mechfourier.data").joinpath("domains").iterdir() if f.name.endswith(".toml")),
-        key=lambda f: f.name,
-    )
+    folder = files("mechfourier") / "data" / "domains"
+    found = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return {
         (name := f.name.removesuffix(".toml")): parse_domain(
             f.read_text(encoding="utf-8"), name=name, where=f.name, source="packaged"

@@ -1,0 +1,361 @@
+"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.causal.controls import (
+    Ablations,
+    Mode,
+    Moments,
+    Where,
+    margins,
+    matched_controls,
+    moments,
+    one_hot,
+    run_ablations,
+)
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    bootstrap_mean,
+    chance_note,
+    mcnemar,
+    standardised,
+    task_of,
+)
+from mechfourier.causal.text import TextEffect, text_effect, text_for
+from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.probes.answers import AnswerScores
+from mechfourier.probes.domains import Domain
+from mechfourier.progress import progress
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODES: tuple[str, ...] = get_args(Mode)
+N_CONTROLS = 200
+
+
+@dataclass(frozen=True)
+class Performance:
+    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n); ``greedy_accuracy``:
+    the same for greedy decoding over the whole vocabulary; ``logit_diff``: log-probability of the right answer minus the
+    mean of the other n − 1, in nats (cosines for a model without logits); ``perplexity`` of held-out text."""
+
+    accuracy: float
+    logit_diff: float
+    greedy_accuracy: float | None
+    perplexity: float | None
+    accuracy_wrap: float | None
+    accuracy_no_wrap: float | None
+
+
+@dataclass(frozen=True)
+class AblationResult(Result):
+    """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
+    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
+    least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
+    minus the rise of text surprisal, each in standard deviations between prompts or sentences."""
+
+    model: str
+    domain: str
+    n: int
+    site: str
+    dims: tuple[int, ...] | None
+    rank: int
+    mode: str
+    positions: str
+    outcome: str
+    n_prompts: int
+    cycles: int
+    base: Performance
+    ablated: Performance
+    logit_diff_change: float
+    logit_diff_ci: tuple[float, float]
+    mcnemar_p: float
+    became_wrong: int
+    became_right: int
+    kl: float | None
+    kl_ci: tuple[float, float] | None
+    specificity: float | None
+    p_controls: float | None
+    n_controls: int
+    n_control_dims: int
+    control_changes: tuple[float, ...]
+    control_variance_ratio: float | None
+    notes: tuple[str, ...]
+    seed: int
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per measure: before, after, and the change."""
+        import pandas as pd
+
+        names = (
+            "accuracy",
+            "greedy_accuracy",
+            "accuracy_no_wrap",
+            "accuracy_wrap",
+            "logit_diff",
+            "perplexity",
+        )
+        rows = [
+            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
+            for name in names
+            if (before := getattr(self.base, name)) is not None
+            and (after := getattr(self.ablated, name)) is not None
+        ]
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        if self.control_changes:
+            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
+        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
+        figure.update_layout(
+            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
+            xaxis_title="change of the logit difference (nats)"
+            if self.outcome == "log-probability"
+            else "change",
+            yaxis_title="controls",
+        )
+        return figure
+
+    @property
+    def what(self) -> str:
+        """What was ablated, in words."""
+        if self.dims is None:
+            return f"a subspace of {self.rank} dimensions"
+        shown = ", ".join(map(str, self.dims[:6])) + (", …" if len(self.dims) > 6 else "")
+        return f"dimension{'s' * (len(self.dims) > 1)} {shown}"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain} "
+            f"({self.n_prompts} prompts, {self.outcome})",
+            self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
+            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
+            f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",
+        ]
+        if self.p_controls is not None:
+            lines.append(f"p against {self.n_controls} matched controls = {self.p_controls:.3g}")
+        if self.kl is not None:
+            lines.append(
+                f"KL on held-out text {self.kl:.4g} nats per token; specificity {self.specificity or 0.0:.3g}"
+            )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def ablate(
+    model: Any,
+    domain: Domain,
+    *,
+    site: Site | str,
+    dims: int | Sequence[int] | None = None,
+    subspace: Float[Tensor, "r d"] | np.ndarray | None = None,
+    mode: str = "mean",
+    positions: str = "all",
+    samples: int | None = None,
+    cycles: int = 1,
+    controls: int = N_CONTROLS,
+    text: Sequence[str] | None = None,
+    seed: int = 0,
+) -> AblationResult:
+    """Ablate ``dims`` (of the site's last axis) or a ``subspace`` (rows span it), and measure task and text.
+
+    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
+    prompt), ``"project-out"``. ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
+    changed everywhere). The task is the full grid of ``cycles``, or ``samples`` of it, balanced over the answers; a model
+    without logits is judged by similarity. ``controls=0`` runs none; ``text=()`` measures no perplexity.
+
+    Raises ``OutOfRange`` (dimension, samples), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
+    ``HookNeverFired`` and ``InterventionChangedNothing``.
+    """
+    where = _choice("positions", positions, get_args(Where))
+    how = _choice("mode", mode, MODES)
+    at = find_site(model, site)
+    task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
+    around = moments(model, task, at, where)
+    basis, listed = _target(at, dims, subspace, len(around.mean))
+    ablations = Ablations(at, basis[None], around.mean, how, where)
+    before = task.score(model)
+    with ablations.on(model, task.last):
+        after = task.score(model)
+    effect, reason = _text(model, ablations, text)
+    against = _controls(model, task, ablations, around, before, after, controls, listed is not None, seed)
+    notes = [*task.notes, chance_note(before, domain.n), reason, against.note]
+    return _result(
+        model, domain, task, at, listed, ablations, before, after, effect, against, notes, seed, len(basis)
+    )
+
+
+def _choice(option: str, value: str, known: Sequence[str]) -> Any:
+    if value not in known:
+        raise UsageError(f"{option} {value!r} is not known; closest: {nearest(value, known)}")
+    return value
+
+
+def _target(
+    site: Site, dims: int | Sequence[int] | None, subspace: Any, d: int
+) -> tuple[Float[Tensor, "r d"], tuple[int, ...] | None]:
+    """The orthonormal basis to ablate, and the dimensions it stands for (None for a subspace)."""
+    if (dims is None) == (subspace is None):
+        raise UsageError("give either dims or subspace, for example dims=8")
+    if subspace is not None:
+        return _orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d), None
+    listed = (dims,) if isinstance(dims, int) else tuple(int(i) for i in dims or ())
+    if not listed:
+        raise UsageError("dims is empty; name at least one dimension")
+    for i in listed:
+        if not 0 <= i < d:
+            raise OutOfRange(f"dimension {i} of {site}; it has {d} (0 to {d - 1})")
+    if len(set(listed)) < len(listed):
+        raise UsageError(f"dimensions {list(listed)} name one twice")
+    return one_hot(listed, d), listed
+
+
+def _orthonormal(rows: Tensor, site: Site, d: int) -> Float[Tensor, "r d"]:
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] != d:
+        raise OutOfRange(
+            f"the subspace is {list(rows.shape)}, and {site} has {d} dimensions: rows must be [r, {d}]"
+        )
+    _, singular, right = torch.linalg.svd(rows.double(), full_matrices=False)
+    rank = int((singular > 1e-6 * singular.max()).sum()) if singular.numel() and singular.max() > 0 else 0
+    if rank == 0:
+        raise UsageError("the subspace is zero; give at least one direction")
+    return right[:rank].float()
+
+
+def _text(
+    model: Any, ablations: Ablations, text: Sequence[str] | None
+) -> tuple[TextEffect | None, str | None]:
+    sentences, reason = text_for(model) if text is None else (tuple(text), "no perplexity: no text was given")
+    if not sentences:
+        return None, reason
+    everywhere = Ablations(ablations.site, ablations.bases, ablations.mean, ablations.mode)
+    return text_effect(model, sentences, lambda: everywhere.on(model)), None
+
+
+@dataclass(frozen=True)
+class _Against:
+    p: float | None = None
+    changes: tuple[float, ...] = ()
+    n_dims: int = 0
+    ratio: float | None = None
+    note: str | None = None
+
+
+def _controls(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    ablations: Ablations,
+    around: Moments,
+    before: AnswerScores,
+    after: AnswerScores,
+    count: int,
+    dims: bool,
+    seed: int,
+) -> _Against:
+    """The same ablation of ``count`` matched subspaces of the same site."""
+    if count < 0:
+        raise OutOfRange(f"controls is {count}; give 0 for none, or 200 and more")
+    if count == 0:
+        return _Against(note="no controls were run: the effect may be that of any dimension")
+    found = matched_controls(ablations.bases[0], around, dims=dims, count=count, seed=seed)
+    every = Ablations(ablations.site, found.bases, ablations.mean, ablations.mode, ablations.where)
+    with progress("controls", total=len(found.bases) * _sequences(task)) as bar:
+        scores = run_ablations(model, task, every, advance=bar.advance)
+    changes = margins(scores, task.label).double().mean(dim=1) - before.logit_diff
+    worse = int((changes <= after.logit_diff - before.logit_diff).sum())
+    note = None
+    if not 0.5 <= found.variance_ratio <= 2.0:
+        note = f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
+    if len(changes) < N_CONTROLS:
+        note = f"only {len(changes)} controls: p cannot fall below {1 / (len(changes) + 1):.2g}"
+    p = (1 + worse) / (len(changes) + 1)
+    return _Against(p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, note)
+
+
+def _sequences(task: AnswerTask | SimilarityTask) -> int:
+    return task.plan.n_sequences if isinstance(task, AnswerTask) else len(task.rows)
+
+
+def _result(
+    model: Any,
+    domain: Domain,
+    task: AnswerTask | SimilarityTask,
+    site: Site,
+    dims: tuple[int, ...] | None,
+    ablations: Ablations,
+    before: AnswerScores,
+    after: AnswerScores,
+    effect: TextEffect | None,
+    against: _Against,
+    notes: list[str | None],
+    seed: int,
+    rank: int,
+) -> AblationResult:
+    p, lost, gained = mcnemar(before.right, after.right)
+    perplexity = (None, None) if effect is None else effect.perplexity
+    change = after.margin - before.margin
+    specific = None if effect is None else -standardised(change, before.margin) - effect.effect
+    return AblationResult(
+        model=model_name(model),
+        domain=domain.name,
+        n=domain.n,
+        site=str(site),
+        dims=dims,
+        rank=rank,
+        mode=ablations.mode,
+        positions=ablations.where,
+        outcome=before.outcome,
+        n_prompts=len(task.rows),
+        cycles=task.design.cycles,
+        base=_performance(before, task, perplexity[0]),
+        ablated=_performance(after, task, perplexity[1]),
+        logit_diff_change=float(change.double().mean()),
+        logit_diff_ci=bootstrap_mean(change, seed=seed),
+        mcnemar_p=p,
+        became_wrong=lost,
+        became_right=gained,
+        kl=None if effect is None else effect.mean_kl,
+        kl_ci=None if effect is None else effect.kl_interval(seed=seed),
+        specificity=specific if specific is None or math.isfinite(specific) else None,
+        p_controls=against.p,
+        n_controls=len(against.changes),
+        n_control_dims=against.n_dims,
+        control_changes=against.changes,
+        control_variance_ratio=against.ratio,
+        notes=tuple(note for note in notes if note),
+        seed=seed,
+    )
+
+
+def _performance(
+    scores: AnswerScores, task: AnswerTask | SimilarityTask, perplexity: float | None
+) -> Performance:
+    wraps = task.design.wraps[task.rows]
+    return Performance(
+        accuracy=scores.accuracy,
+        logit_diff=scores.logit_diff,
+        greedy_accuracy=scores.greedy_accuracy,
+        perplexity=perplexity,
+        accuracy_wrap=_share(scores.right[wraps]),
+        accuracy_no_wrap=_share(scores.right[~wraps]) if bool(wraps.any()) else None,
+    )
+
+
+def _share(right: Tensor) -> float | None:
+    return float(right.double().mean()) if len(right) else None

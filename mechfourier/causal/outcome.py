@@ -1,0 +1,218 @@
+"""What an intervention is judged by: the task a model does, and paired comparisons before and after."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from scipy.stats import binomtest
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.hooks.run import Batch, batches, forward, inference, serving
+from mechfourier.models.interface import encode
+from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.probes.design import Design, max_cycles
+from mechfourier.probes.domains import Domain
+
+RESAMPLES = 2000
+
+
+class Task(Protocol):
+    """Questions with one right candidate each. ``score`` runs the model as it is hooked at that moment."""
+
+    design: Design
+    rows: Int[Tensor, " prompt"]
+    notes: tuple[str, ...]
+
+    @property
+    def label(self) -> Int[Tensor, " prompt"]: ...
+
+    @property
+    def last(self) -> Int[Tensor, " prompt"]: ...
+
+    def score(self, model: Any) -> AnswerScores: ...
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerTask:
+    """Operation prompts; the outcome is the log-probability of every candidate answer, over all its tokens."""
+
+    design: Design
+    rows: Int[Tensor, " prompt"]
+    plan: AnswerPlan
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> Int[Tensor, " prompt"]:
+        return self.design.label[self.rows]
+
+    @property
+    def last(self) -> Int[Tensor, " prompt"]:
+        """The last position of every prompt."""
+        return torch.tensor([len(encoding.ids) - 1 for encoding in self.plan.encodings])
+
+    def score(self, model: Any) -> AnswerScores:
+        scores, greedy = score_plan(model, self.plan)
+        return AnswerScores(scores, greedy, self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityTask:
+    """Value sentences of a model without logits: which value is it? The outcome is the cosine of a sentence's
+    embedding with the mean embedding that the intact model gives to each value's *other* sentences."""
+
+    design: Design
+    rows: Int[Tensor, " prompt"]
+    batches: tuple[Batch, ...]
+    references: Float[Tensor, "template candidate d"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> Int[Tensor, " prompt"]:
+        return self.design.label[self.rows]
+
+    @property
+    def last(self) -> Int[Tensor, " prompt"]:
+        """The last position of every prompt."""
+        last = torch.zeros(len(self.rows), dtype=torch.long)
+        for part in self.batches:
+            last[part.rows] = part.tokens.shape[1] - 1
+        return last
+
+    def score(self, model: Any) -> AnswerScores:
+        return self.scores_of(embeddings(model, self.batches, len(self.rows)))
+
+    def scores_of(self, embedding: Float[Tensor, "prompt d"]) -> AnswerScores:
+        """Scores from the prompts' embeddings."""
+        template = _template_of(self.design)[self.rows]
+        scores = torch.einsum("pd,pcd->pc", F.normalize(embedding, dim=-1), self.references[template])
+        return AnswerScores(scores, torch.zeros_like(scores, dtype=torch.bool), self.label, "similarity")
+
+
+def _template_of(design: Design) -> Int[Tensor, " prompt"]:
+    if design.template is None:
+        raise UsageError("similarity is scored on value sentences; this is an operation design")
+    return design.template
+
+
+def has_logits(model: Any) -> bool:
+    """False for sentence encoders, which have no unembedding."""
+    bidirectional = getattr(model.cfg, "attention_dir", "causal") == "bidirectional"
+    return not (bidirectional and not hasattr(model, "unembed"))
+
+
+def task_of(
+    model: Any,
+    domain: Domain,
+    *,
+    cycles: int = 1,
+    samples: int | None = None,
+    template: int = 0,
+    seed: int = 0,
+) -> AnswerTask | SimilarityTask:
+    """The task that ``model`` can do in ``domain``: answering operation prompts, or, without logits, similarity.
+
+    ``samples`` draws that many prompts, balanced over the right answers. Raises ``NotExpressible``, ``OutOfRange``.
+    """
+    if not has_logits(model):
+        return _similarity_task(model, domain, samples, seed)
+    found = max_cycles(domain, model, cycles)
+    design = domain.operation_design(found.cycles, template=template)
+    rows = balanced_sample(design.label, samples, seed=seed)
+    plan = plan_answers(model, [design.prompts[i] for i in rows.tolist()], design.candidates)
+    return AnswerTask(design, rows, plan, (found.note,) if found.note else ())
+
+
+def _similarity_task(model: Any, domain: Domain, samples: int | None, seed: int) -> SimilarityTask:
+    design = domain.value_design()
+    everything = tuple(batches(model, [e.ids for e in encode(model, design.prompts)]))
+    grid = rearrange(
+        F.normalize(embeddings(model, everything, len(design)), dim=-1), "(v t) d -> t v d", v=domain.n
+    )
+    references = F.normalize(grid.sum(dim=0, keepdim=True) - grid, dim=-1)
+    rows = balanced_sample(design.label, samples, seed=seed)
+    chosen = tuple(batches(model, [e.ids for e in encode(model, [design.prompts[i] for i in rows.tolist()])]))
+    note = "this model has no logits: the outcome is the cosine of a sentence's embedding with each value's other sentences"
+    return SimilarityTask(design, rows, chosen, references, (note,))
+
+
+def embeddings(model: Any, parts: Sequence[Batch], count: int) -> Float[Tensor, "prompt d"]:
+    """The sentence embeddings of a model without logits, in the order of the prompts."""
+    found: list[Tensor | None] = [None] * count
+    with inference(model):
+        for part in parts:
+            with serving(part.rows):
+                output = forward(model, part.tokens)
+            for row, vector in zip(part.rows.tolist(), output.float().cpu(), strict=True):
+                found[row] = vector
+    return torch.stack([vector for vector in found if vector is not None])
+
+
+def balanced_sample(label: Int[Tensor, " prompt"], samples: int | None, *, seed: int) -> Int[Tensor, " row"]:
+    """``samples`` prompts, as many of each label as can be, in their order; all of them for None.
+
+    Raises ``OutOfRange`` for fewer than one or more than there are.
+    """
+    count = len(label)
+    if samples is None:
+        return torch.arange(count)
+    if not 1 <= samples <= count:
+        raise OutOfRange(f"samples is {samples}; this design has {count} prompts (1 to {count})")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    rank = torch.zeros(count, dtype=torch.long)  # how many of the same label came before, in a random order
+    for value in label.unique():
+        members = order[label[order] == value]
+        rank[members] = torch.arange(len(members))
+    turn = torch.argsort(rank[order], stable=True)
+    return order[turn][:samples].sort().values
+
+
+def mcnemar(before: Bool[Tensor, " prompt"], after: Bool[Tensor, " prompt"]) -> tuple[float, int, int]:
+    """McNemar's exact two-sided p on the discordant prompts, with how many became wrong and how many right.
+
+    Under the null a discordant prompt goes either way with probability ½; without any, p = 1.
+    """
+    lost, gained = int((before & ~after).sum()), int((~before & after).sum())
+    if lost + gained == 0:
+        return 1.0, 0, 0
+    return float(binomtest(lost, lost + gained, 0.5).pvalue), lost, gained
+
+
+def bootstrap_mean(
+    values: Float[Tensor, " unit"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean, resampling units (prompts, or sentences) with replacement.
+
+    For paired comparisons ``values`` are the differences. Prompts that share an operand are not independent, so the
+    interval speaks of this grid of prompts and not of other values.
+    """
+    flat = np.asarray(values, dtype=np.float64)
+    counts = np.random.default_rng(seed).multinomial(
+        len(flat), np.full(len(flat), 1 / len(flat)), size=resamples
+    )
+    low, high = np.quantile(counts @ flat / len(flat), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def standardised(change: Float[Tensor, " unit"], base: Float[Tensor, " unit"]) -> float:
+    """Mean change in units of the standard deviation of ``base`` over its units; 0 where nothing changed."""
+    mean = float(change.double().mean())
+    spread = float(base.double().std()) if len(base) > 1 else 0.0
+    return 0.0 if mean == 0.0 else mean / max(spread, 1e-12)
+
+
+def chance_note(scores: AnswerScores, n: int) -> str | None:
+    """A sentence where the model's accuracy is not above 1/n (one-sided binomial test at 5 %)."""
+    right, count = int(scores.right.sum()), len(scores.right)
+    p = float(binomtest(right, count, 1 / n, alternative="greater").pvalue)
+    if p < 0.05:
+        return None
+    return (
+        f"the model answers at chance ({right} of {count} right, 1 in {n} expected, p = {p:.2g}): "
+        "an ablation of a task that it cannot do means nothing"
+    )
