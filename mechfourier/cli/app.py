@@ -23,6 +23,7 @@ COMMANDS: tuple[str, ...] = (
     "attention",
     "domains",
     "lens",
+    "numbers",
     "models",
     "train",
 )

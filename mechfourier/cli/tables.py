@@ -21,7 +21,11 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
 
     table = Table(title=escape(title) if title else None, title_justify="left", title_style="bold")
     for name in frame.columns:
-        table.add_column(escape(str(name)), justify="right" if is_numeric_dtype(frame[name]) else "left")
+        table.add_column(
+            escape(str(name)), justify="right" if is_numeric_dtype(frame[name]) else "left", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_cell(value)) for value in row))
-    Console().print(table)
+    console = Console()
+    # a pipe has no width of its own: cutting numbers to 80 columns there would lose them
+    Console(width=None if console.is_terminal else 200).print(table)

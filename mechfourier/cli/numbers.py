@@ -1,0 +1,119 @@
+"""``mechfourier helix``, ``mechfourier analogies`` and ``mechfourier reducibility``: shapes beside the circle."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.errors import UsageError
+
+Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
+Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
+Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
+Permutations = Annotated[int, typer.Option(help="Draws of every null.")]
+Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Out = Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")]
+
+
+def helix(
+    model: Model,
+    range_: Annotated[str, typer.Option("--range", help="Numbers, low-high.")] = "0-99",
+    periods: Annotated[str, typer.Option(help="Periods of the helix, in steps of 1.")] = "2,5,10,100",
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Read every digit token instead of the last.")
+    ] = False,
+    sites: Sites = "resid_post",
+    layers: Layers = None,
+    permutations: Permutations = 1000,
+    seed: Seed = 0,
+    json_: Json = False,
+    out: Out = None,
+) -> None:
+    """Number line in base 10: a helix of given periods plus a line, against shuffled numbers, random periods and a polynomial."""
+    quiet_libraries()
+    from mechfourier.models.registry import load
+    from mechfourier.probes.numbers import number_line
+
+    low, high = _range(range_)
+    result = number_line(
+        load(model), low=low, high=high, sites=sites, layers=layers, periods=_periods(periods), digits=digits,
+        permutations=permutations, seed=seed,
+    )  # fmt: skip
+    _show(result, result.to_dict(), json_=json_, out=out, name="helix")
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
+        raise UsageError(f"--range {text!r} is no range; write it like 0-99")
+    return int(low), int(high)
+
+
+def _periods(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(p) for p in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--periods {text!r} is no list of numbers; write it like 2,5,10,100") from error
+    if any(not 0 < p < 1e6 for p in found):
+        raise UsageError(f"--periods {text!r}: every period must be positive")
+    return found
+
+
+def analogies(
+    model: Model,
+    domain: Annotated[str, typer.Option(help="A domain (mechfourier domains).")] = "days",
+    sites: Sites = "resid_post",
+    layers: Layers = None,
+    permutations: Permutations = 1000,
+    seed: Seed = 0,
+    json_: Json = False,
+    out: Out = None,
+) -> None:
+    """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping ones apart."""
+    quiet_libraries()
+    from mechfourier.models.registry import load
+    from mechfourier.probes.shapes import analogies_of
+
+    result = analogies_of(
+        load(model), domain, sites=sites, layers=layers, permutations=permutations, seed=seed
+    )
+    _show(result, result.to_dict(), json_=json_, out=out, name=f"analogies-{result.domain}")
+
+
+def reducibility(
+    model: Model,
+    domain: Annotated[str, typer.Option(help="A domain (mechfourier domains).")] = "months",
+    k: Annotated[int, typer.Option(help="Harmonic whose plane is judged.")] = 1,
+    sites: Sites = "resid_post",
+    layers: Layers = None,
+    seed: Seed = 0,
+    json_: Json = False,
+    out: Out = None,
+) -> None:
+    """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged on the rest."""
+    quiet_libraries()
+    from mechfourier.models.registry import load
+    from mechfourier.probes.shapes import reducibility_of
+
+    result = reducibility_of(load(model), domain, k=k, sites=sites, layers=layers, seed=seed)
+    _show(result, result.to_dict(), json_=json_, out=out, name=f"reducibility-{result.domain}")
+
+
+def _show(result: Any, values: dict[str, Any], *, json_: bool, out: Path | None, name: str) -> None:
+    if out is not None:
+        note(f"wrote {result.save(out / f'{name}.json')}")
+    if json_:
+        return emit_json(values)
+    from mechfourier.cli.tables import print_frame
+
+    typer.echo(str(result))
+    print_frame(result.frame())
+    return None
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="helix")(helix)
+    app.command(name="analogies")(analogies)
+    app.command(name="reducibility")(reducibility)

