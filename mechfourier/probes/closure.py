@@ -1,20 +1,25 @@
 """Closed or open: does the last value lie next to the first?
 
 An ordered representation (a ramp, an arc, a random walk) has most of its power at k = 1 and beats a permutation test,
-so order is not closure. Four looks at closure, all computed from the shared Gram matrix G of the values
+so order is not closure. Every look at closure is computed from the shared Gram matrix G of the values
 (:func:`mechfourier.probes.spectrum.shared_gram`), whose squared distances D[v, w] = G[v,v] + G[w,w] − 2G[v,w] are free of
 template noise:
 
-- *models*: closed (harmonic) against open curves (polynomials of degree 1 to 3), by leaving values out;
-- *turns*: the number of turns f around which the values are spread, from D ≈ c + b·(1 − cos(2πf·lag/n)). The constant takes
-  up what is peculiar to each value, so the fit looks at the shape of D only. f = k closes; an arc over 270°
-  has .82 turns at n = 12, a random walk about .5, a ramp less. Sums of any harmonics give f = k exactly;
-- *wrap*: the slope of D on the harmonic over pairs more than half a cycle apart, against that over the nearer pairs:
-  1 on a circle, 0 where correlation only falls off with distance and never comes back;
-- *seam*: similarity of (last, first) against the mean of all other neighbours.
+- *curves*: closed (harmonic) against open curves (polynomials of degree 1 to 3), by leaving values out;
+- *turns*: the number of turns f over which the values are spread, from D ≈ c + b·(1 − cos(2πf·lag/n)) in the plane of
+  harmonic k. The constant takes up what is peculiar to each value. f = k closes; a random walk has about half a turn, a
+  ramp less, three quarters of a circle about .75;
+- *contest*: which shape explains D better, one in which likeness falls off with the distance along the line, or the same
+  shape round the cycle (a correlation that only fades and never comes back has f near 1 on long cycles, so the turns
+  alone do not show it);
+- *seam*: the likeness of (last, first) against that of all other neighbours;
+- *wrap*: the slope of D on the harmonic over pairs more than half a cycle apart against that over the nearer
+  pairs, 1 on a circle (reported).
 """
 
+import dataclasses
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +28,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.fourier.harmonics import harmonic_design
+from mechfourier.probes.spectrum import harmonic_planes
 
 GRID = 0.005  # turns
 THREE_QUARTERS = 0.25  # gap of the widest arc that has to count as open, in turns
-LEAST_WRAP = 0.5
+LEAST_SEAM = 0.5  # of the likeness of other neighbours
+FADES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # lengths over which likeness fades, in steps
 
 
 def squared_distances(gram: Float[Tensor, "*lead n n2"]) -> Float[Tensor, "*lead n n2"]:
@@ -47,9 +54,21 @@ def turn_grid(n: int, k: int) -> Float[Tensor, " f"]:
     return steps[(steps >= 0.1) & (steps <= max(n / 2, k))]
 
 
+def in_plane(gram: Float[Tensor, "*lead n n2"], k: int) -> Float[Tensor, "*lead n n2"]:
+    """Gram matrix of the values' shadows on the plane of harmonic ``k``: z_v = Σ_{w≠v} G[v, w]·(cos, sin)(2πkw/n).
+
+    A value has no part in the plane it is projected on (w ≠ v), else anything would draw a circle. What is peculiar to
+    single values, and other harmonics in other planes, drop out; an open curve stays open, since the projection is linear.
+    """
+    own = torch.diag_embed(torch.diagonal(gram, dim1=-2, dim2=-1))
+    shadow = (gram - own) @ harmonic_planes(gram.shape[-1])[k - 1].T
+    return shadow @ shadow.mT
+
+
 def fitted_turns(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
-    """Best number of turns near ``k`` and the R² of its fit to the squared distances; axes: lead. R² is 0 where none fits."""
+    """Best number of turns near ``k`` in its plane, and the R² of its fit to the squared distances there; axes: lead."""
     n = gram.shape[-1]
+    gram = in_plane(gram, k)
     i, j, lag = pair_lags(n)
     grid = turn_grid(n, k)
     kernel = 1 - torch.cos(2 * math.pi / n * grid[:, None] * lag)
@@ -69,6 +88,38 @@ def turn_tolerance(n: int) -> tuple[float, float]:
     return max(THREE_QUARTERS - 1 / n, 0.05) / 2 * n / (n - 1), 0.125
 
 
+def shape_contest(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
+    """Best R² on the squared distances of the closed shapes and of the open ones (every shape: a constant and a slope ≥ 0).
+
+    Open: fading exponentially or as a Gaussian with the lag, the lag itself, its square, arcs short of closing.
+    Closed: the same fading with the lag round the cycle, and the circle at ``k``.
+    """
+    n = gram.shape[-1]
+    i, j, lag = pair_lags(n)
+    round_lag = torch.minimum(lag, n - lag)
+    short = torch.arange(max(0.3, k - 0.75), k - turn_tolerance(n)[0], 0.02, dtype=torch.float64)
+    arcs = 1 - torch.cos(2 * math.pi / n * short[:, None] * lag)
+    circle = 1 - torch.cos(2 * math.pi / n * k * lag)[None]
+    opened = torch.cat([_fading(lag), lag[None], lag[None] ** 2, arcs])
+    closed = torch.cat([_fading(round_lag), circle])
+    y = squared_distances(gram)[..., i, j]
+    return _best_fit(y, closed), _best_fit(y, opened)
+
+
+def _fading(lag: Float[Tensor, " pair"]) -> Float[Tensor, "shape pair"]:
+    length = torch.tensor(FADES, dtype=lag.dtype)[:, None]
+    smooth = length[length[:, 0] >= 1]
+    return torch.cat([1 - torch.exp(-lag / length), 1 - torch.exp(-((lag / smooth) ** 2) / 2)])
+
+
+def _best_fit(y: Float[Tensor, "*lead pair"], shapes: Float[Tensor, "shape pair"]) -> Float[Tensor, "*lead"]:
+    centred = shapes - shapes.mean(1, keepdim=True)
+    unit = centred / torch.linalg.norm(centred, dim=1, keepdim=True).clamp_min(1e-12)
+    y = y - y.mean(-1, keepdim=True)
+    total = (y**2).sum(-1).clamp_min(torch.finfo(y.dtype).tiny)
+    return (y @ unit.T).clamp_min(0).amax(-1) ** 2 / total
+
+
 def wrap_ratio(gram: Float[Tensor, "*lead n n2"], k: int) -> Float[Tensor, "*lead"]:
     """Slope of D on −cos(2πk·lag/n) over lags beyond n/2, divided by the slope over lags up to n/2."""
     n = gram.shape[-1]
@@ -85,12 +136,16 @@ def wrap_ratio(gram: Float[Tensor, "*lead n n2"], k: int) -> Float[Tensor, "*lea
 
 
 def seam_similarity(gram: Float[Tensor, "*lead n n2"]) -> tuple[Tensor, Tensor]:
-    """Similarity of (last, first) and the mean of all other neighbours; 1 is the mean squared length of a value."""
+    """Likeness of (last, first) and the mean of all other neighbours, above the mean over all pairs.
+
+    In units of the mean squared length of a value, so 1 is "the same" and 0 "no more alike than any two values".
+    """
     n = gram.shape[-1]
-    scale = torch.diagonal(gram, dim1=-2, dim2=-1).mean(-1)
-    scale = scale.abs().clamp_min(torch.finfo(gram.dtype).tiny)
+    own = torch.diagonal(gram, dim1=-2, dim2=-1)
+    scale = own.mean(-1).abs().clamp_min(torch.finfo(gram.dtype).tiny)
+    every = (gram.sum((-2, -1)) - own.sum(-1)) / (n * (n - 1))
     others = torch.diagonal(gram, offset=1, dim1=-2, dim2=-1).mean(-1)
-    return gram[..., n - 1, 0] / scale, others / scale
+    return (gram[..., n - 1, 0] - every) / scale, (others - every) / scale
 
 
 @dataclass(frozen=True)
@@ -179,13 +234,20 @@ class Interval:
 
 @dataclass(frozen=True)
 class Closure:
-    """What one site says about closure. ``closed`` is the joint judgement; ``reasons`` say which part fails."""
+    """What one site says about closure at ``k``; ``closed`` is the joint judgement, ``reasons`` why.
+
+    ``turns``: fitted number of turns. ``contest``: R² of the best closed shape less that of the best open one.
+    ``seam``: likeness of (last, first) less that of other neighbours (``neighbours``). ``wrap``: see :func:`wrap_ratio`.
+    ``closed_q2``, ``open_q2``: left-out Q² of the best harmonic and the best polynomial (``open_model``).
+    """
 
     k: int
     turns: Interval
     turns_r2: float
-    wrap: Interval
+    contest: Interval
     seam: Interval
+    neighbours: float
+    wrap: Interval
     closed_q2: float
     open_q2: float
     open_model: str
@@ -214,50 +276,69 @@ def closure(
 ) -> Closure:
     """Judge closure at harmonic ``k`` from the shared ``gram`` of one site and its bootstrap ``draws`` over templates."""
     n = len(gram)
-    turns, fit = fitted_turns(gram, k)
-    seam, others = seam_similarity(gram)
-    drawn = None if draws is None else seam_similarity(draws)
     curves = [(name, closed, float(curve_q2(gram, x))) for name, closed, x in curve_designs(n, k)]
-    closed_q2 = max(q2 for _, closed, q2 in curves if closed)
     open_model, _, open_q2 = max((c for c in curves if not c[1]), key=lambda c: c[2])
+
+    def measured(statistic: Callable[[Tensor], Tensor]) -> Interval:
+        return _interval(statistic(gram), None if draws is None else statistic(draws))
+
     found = Closure(
         k=k,
-        turns=_interval(turns, None if draws is None else fitted_turns(draws, k)[0]),
-        turns_r2=float(fit),
-        wrap=_interval(wrap_ratio(gram, k), None if draws is None else wrap_ratio(draws, k)),
-        seam=_interval(seam - others, None if drawn is None else drawn[0] - drawn[1]),
-        closed_q2=closed_q2,
+        turns=measured(lambda g: fitted_turns(g, k)[0]),
+        turns_r2=float(fitted_turns(gram, k)[1]),
+        contest=measured(lambda g: torch.sub(*shape_contest(g, k))),
+        seam=measured(lambda g: torch.sub(*seam_similarity(g))),
+        neighbours=float(seam_similarity(gram)[1]),
+        wrap=measured(lambda g: wrap_ratio(g, k)),
+        closed_q2=max(q2 for _, closed, q2 in curves if closed),
         open_q2=open_q2,
         open_model=open_model,
         closed=False,
         reasons=(),
     )
-    return _judged(found, n)
+    against = tuple(_against(found, n))
+    return dataclasses.replace(found, closed=not against, reasons=against or (_for(found),))
 
 
-def _judged(found: Closure, n: int) -> Closure:
+def _between(interval: Interval) -> str:
+    if math.isnan(interval.low):
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _against(found: Closure, n: int) -> Iterator[str]:
+    """What speaks against a closed circle, a sentence each."""
     below, above = turn_tolerance(n)
     low, high = found.k - below, found.k + above
-    worst = found.turns.value if math.isnan(found.turns.low) else found.turns.low
-    against = []
-    if not (worst >= low and found.turns.value <= high):
-        against.append(
-            f"the values spread over {found.turns.value:.2f} turns (interval {found.turns.low:.2f} to "
-            f"{found.turns.high:.2f}); a closed circle has {found.k}, and {low:.2f} to {high:.2f} would do"
+    # the interval must clear the bar, not the estimate alone; without an interval (NaN) the estimate has to do
+    turns = found.turns.value if math.isnan(found.turns.low) else found.turns.low
+    if not (turns >= low and found.turns.value <= high):
+        yield (
+            f"the values spread over {_between(found.turns)} turns; a closed circle has {found.k} "
+            f"(from {low:.2f} to {high:.2f} counts)"
         )
-    if not (found.wrap.value >= LEAST_WRAP and not found.wrap.low <= 0):
-        against.append(
-            f"likeness does not come back across the wrap: {found.wrap.value:.2f} of what it is on this side "
-            f"(interval {found.wrap.low:.2f} to {found.wrap.high:.2f}; a circle has 1)"
+    margin = found.contest.value if math.isnan(found.contest.low) else found.contest.low
+    if not margin > 0:
+        yield (
+            "likeness falls off along a line rather than round a cycle: R² of the best closed shape less that of the "
+            f"best open one is {_between(found.contest)}"
+        )
+    near = 6 * found.k <= n  # farther apart, neighbours on a circle are no longer alike
+    if near and found.neighbours + found.seam.value < LEAST_SEAM * found.neighbours:
+        yield (
+            f"the last and the first value are less alike than other neighbours: {_between(found.seam)} below "
+            f"a likeness of {found.neighbours:.2f}"
         )
     if not found.closed_q2 > found.open_q2:
-        against.append(
+        yield (
             f"an open curve ({found.open_model}) predicts left-out values better: Q² {found.open_q2:.2f} "
             f"against {found.closed_q2:.2f}"
         )
-    reasons = tuple(against) or (
-        f"it closes: {found.turns.value:.2f} turns (interval {found.turns.low:.2f} to {found.turns.high:.2f}), wrap "
-        f"{found.wrap.value:.2f}, left-out Q² {found.closed_q2:.2f} against {found.open_q2:.2f} for the best open "
-        f"curve ({found.open_model})",
+
+
+def _for(found: Closure) -> str:
+    return (
+        f"it closes: {_between(found.turns)} turns, closed shapes ahead of open ones by R² {_between(found.contest)}, "
+        f"the last and first value as alike as other neighbours ({_between(found.seam)}), left-out Q² "
+        f"{found.closed_q2:.2f} against {found.open_q2:.2f} for the best open curve ({found.open_model})"
     )
-    return Closure(**{**vars(found), "closed": not against, "reasons": reasons})

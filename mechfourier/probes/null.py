@@ -122,8 +122,8 @@ def order_null(
 def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d"]:
     """R² of the harmonic k = 1..⌈n/2⌉−1 fit to every dimension of the template mean: the number usually published."""
     y = _unit_columns(acts)
-    rows = torch.tensordot(harmonic_planes(acts.shape[1]).to(y.dtype), y, dims=([2], [1]))
-    return rearrange((rows**2).sum(1), "k site d -> site k d")
+    rows = einsum(harmonic_planes(acts.shape[1]), y, "k pair value, site value d -> site k pair d")
+    return (rows**2).sum(2)
 
 
 def dimension_null(acts: Float[Tensor, "site value d"], orders: Orders) -> Float[Tensor, "b site"]:
