@@ -1,7 +1,15 @@
 """The uniform hook layer: models in, arrays out. Sites, capture, the activation store, interventions."""
 
 from mechfourier.hooks.capture import Activations, capture
+from mechfourier.hooks.edit import Edit, Where
+from mechfourier.hooks.interventions import add, intervene, mean, patch, project_out, resample, rotate, zero
+from mechfourier.hooks.run import forward_from
 from mechfourier.hooks.site import Site, select_sites, sites
 from mechfourier.hooks.store import ActivationStore
 
-__all__ = ["ActivationStore", "Activations", "Site", "capture", "select_sites", "sites"]
+__all__ = [
+    "Site", "select_sites", "sites",
+    "Activations", "ActivationStore", "capture", "forward_from",
+    "Edit", "Where", "intervene",
+    "add", "mean", "patch", "project_out", "resample", "rotate", "zero",
+]  # fmt: skip

@@ -83,6 +83,11 @@ _LAYERED = re.compile(r"^(?P<stack>.+?)\.(?P<layer>\d+)\.(?P<path>.+)$")
 
 # Kinds whose last two axes are [query position, key position], after the head.
 ATTENTION_KINDS = frozenset({"attn_scores", "pattern", "cross_attn_scores", "cross_pattern"})
+# Kinds with a head axis after the position.
+HEAD_KINDS = frozenset({
+    "q", "k", "v", "z", "result", "rot_q", "rot_k", "attn_in", "q_input", "k_input", "v_input",
+    "cross_q", "cross_k", "cross_v", "cross_z", "cross_result",
+})  # fmt: skip
 
 
 @functools.total_ordering
