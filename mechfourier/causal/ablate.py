@@ -1,8 +1,7 @@
 """Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from mechfourier.causal.controls import (
     Ablations,
+    Controls,
     Mode,
     Moments,
-    Where,
     margins,
     matched_controls,
     moments,
@@ -32,6 +31,7 @@ from mechfourier.causal.outcome import (
 )
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 MODES: tuple[str, ...] = get_args(Mode)
 N_CONTROLS = 200
+Dims = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ def ablate(
     domain: Domain,
     *,
     site: Site | str,
-    dims: int | Sequence[int] | None = None,
-    subspace: Float[Tensor, "r d"] | np.ndarray | None = None,
+    dims: Dims | None = None,
+    subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
     mode: str = "mean",
     positions: str = "all",
     samples: int | None = None,
@@ -172,31 +173,44 @@ def ablate(
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
-    """Ablate ``dims`` (of the site's last axis) or a ``subspace`` (rows span it), and measure task and text.
+    """Ablate ``dims`` (of the site's last axis) or a ``subspace`` ([d] or [d, r]: its columns span it), and measure task and text.
 
     ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
-    prompt), ``"project-out"``. ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
+    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
     changed everywhere). The task is the full grid of ``cycles``, or ``samples`` of it, balanced over the answers; a model
     without logits is judged by similarity. ``controls=0`` runs none; ``text=()`` measures no perplexity.
 
     Raises ``OutOfRange`` (dimension, samples), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
     """
-    where = _choice("positions", positions, get_args(Where))
+    last_only = _choice("positions", positions, ("all", "last")) == "last"
     how = _choice("mode", mode, MODES)
     at = find_site(model, site)
     task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
-    around = moments(model, task, at, where)
-    basis, listed = _target(at, dims, subspace, len(around.mean))
-    ablations = Ablations(at, basis[None], around.mean, how, where)
+    around = moments(model, task, at, last_only=last_only)
+    target = _target(at, dims, subspace, len(around.mean), Ablations(at, how, around.mean, seed=seed))
     before = task.score(model)
-    with ablations.on(model, task.last):
+    with intervene(model, [target.single(task.last if last_only else None)]):
         after = task.score(model)
-    effect, reason = _text(model, ablations, text)
-    against = _controls(model, task, ablations, around, before, after, controls, listed is not None, seed)
+    effect, reason = _text(model, target, text)
+    against = _controls(model, task, target, around, before, after, controls, last_only)
     notes = [*task.notes, chance_note(before, domain.n), reason, against.note]
-    return _result(
-        model, domain, task, at, listed, ablations, before, after, effect, against, notes, seed, len(basis)
+    return AblationResult(
+        model=model_name(model),
+        domain=domain.name,
+        n=domain.n,
+        site=str(at),
+        dims=None if target.dims is None else tuple(target.dims[0].tolist()),
+        rank=target.width if target.dims is not None else target.width // len(around.mean),
+        mode=how,
+        positions=positions,
+        n_prompts=len(task.rows),
+        cycles=task.design.cycles,
+        notes=tuple(note for note in notes if note),
+        seed=seed,
+        **_task_part(task, before, after, effect, seed),
+        **_text_part(effect, before, after, seed),
+        **against.part(),
     )
 
 
@@ -206,14 +220,13 @@ def _choice(option: str, value: str, known: Sequence[str]) -> Any:
     return value
 
 
-def _target(
-    site: Site, dims: int | Sequence[int] | None, subspace: Any, d: int
-) -> tuple[Float[Tensor, "r d"], tuple[int, ...] | None]:
-    """The orthonormal basis to ablate, and the dimensions it stands for (None for a subspace)."""
+def _target(site: Site, dims: Dims | None, subspace: Any, d: int, plain: Ablations) -> Ablations:
+    """``plain`` with the dimensions or the orthonormal basis to ablate."""
     if (dims is None) == (subspace is None):
         raise UsageError("give either dims or subspace, for example dims=8")
     if subspace is not None:
-        return _orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d), None
+        basis = _orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d)
+        return replace(plain, bases=basis[None])
     listed = (dims,) if isinstance(dims, int) else tuple(int(i) for i in dims or ())
     if not listed:
         raise UsageError("dims is empty; name at least one dimension")
@@ -222,30 +235,29 @@ def _target(
             raise OutOfRange(f"dimension {i} of {site}; it has {d} (0 to {d - 1})")
     if len(set(listed)) < len(listed):
         raise UsageError(f"dimensions {list(listed)} name one twice")
-    return one_hot(listed, d), listed
+    return replace(plain, dims=torch.tensor([listed]))
 
 
-def _orthonormal(rows: Tensor, site: Site, d: int) -> Float[Tensor, "r d"]:
-    rows = rows[None] if rows.ndim == 1 else rows
-    if rows.ndim != 2 or rows.shape[1] != d:
+def _orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
+    columns = columns[:, None] if columns.ndim == 1 else columns
+    if columns.ndim != 2 or len(columns) != d:
         raise OutOfRange(
-            f"the subspace is {list(rows.shape)}, and {site} has {d} dimensions: rows must be [r, {d}]"
+            f"the subspace is {list(columns.shape)}, and {site} has {d} dimensions: it must be [{d}, r]"
         )
-    _, singular, right = torch.linalg.svd(rows.double(), full_matrices=False)
+    left, singular, _ = torch.linalg.svd(columns.double(), full_matrices=False)
     rank = int((singular > 1e-6 * singular.max()).sum()) if singular.numel() and singular.max() > 0 else 0
     if rank == 0:
         raise UsageError("the subspace is zero; give at least one direction")
-    return right[:rank].float()
+    return left[:, :rank].float()
 
 
-def _text(
-    model: Any, ablations: Ablations, text: Sequence[str] | None
-) -> tuple[TextEffect | None, str | None]:
+def _text(model: Any, target: Ablations, text: Sequence[str] | None) -> tuple[TextEffect | None, str | None]:
     sentences, reason = text_for(model) if text is None else (tuple(text), "no perplexity: no text was given")
     if not sentences:
         return None, reason
-    everywhere = Ablations(ablations.site, ablations.bases, ablations.mean, ablations.mode)
-    return text_effect(model, sentences, lambda: everywhere.on(model)), None
+    edit = target.single()
+    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a donor.
+    return text_effect(model, sentences, lambda: intervene(model, [edit], must_change=False)), None
 
 
 @dataclass(frozen=True)
@@ -256,91 +268,93 @@ class _Against:
     ratio: float | None = None
     note: str | None = None
 
+    def part(self) -> dict[str, Any]:
+        return {
+            "p_controls": self.p,
+            "n_controls": len(self.changes),
+            "n_control_dims": self.n_dims,
+            "control_changes": self.changes,
+            "control_variance_ratio": self.ratio,
+        }
+
 
 def _controls(
     model: Any,
     task: AnswerTask | SimilarityTask,
-    ablations: Ablations,
+    target: Ablations,
     around: Moments,
     before: AnswerScores,
     after: AnswerScores,
     count: int,
-    dims: bool,
-    seed: int,
+    last_only: bool,
 ) -> _Against:
     """The same ablation of ``count`` matched subspaces of the same site."""
     if count < 0:
-        raise OutOfRange(f"controls is {count}; give 0 for none, or 200 and more")
+        raise OutOfRange(f"controls is {count}; give 0 for none, or {N_CONTROLS} and more")
     if count == 0:
         return _Against(note="no controls were run: the effect may be that of any dimension")
-    found = matched_controls(ablations.bases[0], around, dims=dims, count=count, seed=seed)
-    every = Ablations(ablations.site, found.bases, ablations.mean, ablations.mode, ablations.where)
-    with progress("controls", total=len(found.bases) * _sequences(task)) as bar:
-        scores = run_ablations(model, task, every, advance=bar.advance)
+    basis = one_hot(target.dims[0], len(around.mean)) if target.bases is None else target.bases[0]  # type: ignore[index]
+    found = matched_controls(basis, around, dims=target.dims is not None, count=count, seed=target.seed)
+    all_dims = found.n_dims == len(found.bases)
+    every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
+    with progress("controls", total=len(every) * _sequences(task)) as bar:
+        scores = run_ablations(model, task, every, last_only=last_only, advance=bar.advance)
     changes = margins(scores, task.label).double().mean(dim=1) - before.logit_diff
     worse = int((changes <= after.logit_diff - before.logit_diff).sum())
-    note = None
-    if not 0.5 <= found.variance_ratio <= 2.0:
-        note = f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
-    if len(changes) < N_CONTROLS:
-        note = f"only {len(changes)} controls: p cannot fall below {1 / (len(changes) + 1):.2g}"
     p = (1 + worse) / (len(changes) + 1)
-    return _Against(p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, note)
+    return _Against(
+        p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, _control_note(found, len(changes))
+    )
+
+
+def _control_note(found: Controls, count: int) -> str | None:
+    notes = []
+    if not 0.5 <= found.variance_ratio <= 2.0:
+        notes.append(
+            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
+        )
+    if count < N_CONTROLS:
+        notes.append(f"only {count} controls: p cannot fall below {1 / (count + 1):.2g}")
+    return "; ".join(notes) or None
 
 
 def _sequences(task: AnswerTask | SimilarityTask) -> int:
     return task.plan.n_sequences if isinstance(task, AnswerTask) else len(task.rows)
 
 
-def _result(
-    model: Any,
-    domain: Domain,
+def _task_part(
     task: AnswerTask | SimilarityTask,
-    site: Site,
-    dims: tuple[int, ...] | None,
-    ablations: Ablations,
     before: AnswerScores,
     after: AnswerScores,
     effect: TextEffect | None,
-    against: _Against,
-    notes: list[str | None],
     seed: int,
-    rank: int,
-) -> AblationResult:
+) -> dict[str, Any]:
     p, lost, gained = mcnemar(before.right, after.right)
     perplexity = (None, None) if effect is None else effect.perplexity
     change = after.margin - before.margin
-    specific = None if effect is None else -standardised(change, before.margin) - effect.effect
-    return AblationResult(
-        model=model_name(model),
-        domain=domain.name,
-        n=domain.n,
-        site=str(site),
-        dims=dims,
-        rank=rank,
-        mode=ablations.mode,
-        positions=ablations.where,
-        outcome=before.outcome,
-        n_prompts=len(task.rows),
-        cycles=task.design.cycles,
-        base=_performance(before, task, perplexity[0]),
-        ablated=_performance(after, task, perplexity[1]),
-        logit_diff_change=float(change.double().mean()),
-        logit_diff_ci=bootstrap_mean(change, seed=seed),
-        mcnemar_p=p,
-        became_wrong=lost,
-        became_right=gained,
-        kl=None if effect is None else effect.mean_kl,
-        kl_ci=None if effect is None else effect.kl_interval(seed=seed),
-        specificity=specific if specific is None or math.isfinite(specific) else None,
-        p_controls=against.p,
-        n_controls=len(against.changes),
-        n_control_dims=against.n_dims,
-        control_changes=against.changes,
-        control_variance_ratio=against.ratio,
-        notes=tuple(note for note in notes if note),
-        seed=seed,
-    )
+    return {
+        "outcome": before.outcome,
+        "base": _performance(before, task, perplexity[0]),
+        "ablated": _performance(after, task, perplexity[1]),
+        "logit_diff_change": float(change.double().mean()),
+        "logit_diff_ci": bootstrap_mean(change, seed=seed),
+        "mcnemar_p": p,
+        "became_wrong": lost,
+        "became_right": gained,
+    }
+
+
+def _text_part(
+    effect: TextEffect | None, before: AnswerScores, after: AnswerScores, seed: int
+) -> dict[str, Any]:
+    if effect is None:
+        return {"kl": None, "kl_ci": None, "specificity": None}
+    task_effect = -standardised(after.margin - before.margin, before.margin)
+    return {
+        "kl": effect.mean_kl,
+        "kl_ci": effect.kl_interval(seed=seed),
+        "specificity": task_effect - effect.effect,
+    }
 
 
 def _performance(

@@ -4,11 +4,10 @@ Each row of a batch has an ablation of its own, and where the model allows it th
 stream in front of the site instead of at the tokens. Memory does not grow with the number of controls.
 """
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -16,24 +15,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
-from mechfourier.errors import InterventionChangedNothing, UsageError
+from mechfourier.errors import HookNeverFired, UsageError
+from mechfourier.hooks.edit import Edit, Positions, Where, as_vectors
+from mechfourier.hooks.interventions import Part, edit_mean, edit_zero
 from mechfourier.hooks.run import (
     UNEMBED,
-    Batch,
+    HookFunction,
     StopForward,
     forward,
     hooked,
     inference,
     logits_of,
-    never_fired,
-    served_rows,
-)  # fmt: skip
+    serving,
+)
 from mechfourier.hooks.site import Site
 from mechfourier.probes.answers import AnswerScores, Bucket, batch_rows
 
 Mode = Literal["zero", "mean", "resample", "project-out"]
-Where = Literal["all", "last"]
 
+EDIT_BUDGET = 2**24  # numbers in the bases of one batch
+SIMILARITY_ROWS = 512
 POOL = 20  # candidates drawn per control, of which the best matched are kept
 TILT = (
     0.0,
@@ -45,7 +46,7 @@ TILT = (
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and covariance of the activations at a site, over all prompts and positions of a task."""
+    """Mean and covariance of the activations at a site, over the prompts and positions of a task."""
 
     mean: Float[Tensor, " d"]
     covariance: Float[Tensor, "d d"]
@@ -53,40 +54,53 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """``bases[control, r, d]`` (orthonormal rows) and how well they match: ``variance_ratio`` is the median of the
-    controls' variance over the target's."""
+    """``bases[control, d, r]`` (orthonormal columns), of which the first ``n_dims`` are sets of single dimensions,
+    listed in ``dims[n_dims, r]``. ``variance_ratio``: the median of the controls' variance over the target's."""
 
-    bases: Float[Tensor, "control r d"]
-    n_dims: int
+    bases: Float[Tensor, "control d r"]
+    dims: Int[Tensor, "n_dims r"]
     variance_ratio: float
 
+    @property
+    def n_dims(self) -> int:
+        return len(self.dims)
 
-def moments(model: Any, task: AnswerTask | SimilarityTask, site: Site, where: Where = "all") -> Moments:
-    """Moments of ``site`` over the task's prompts; raises ``UsageError`` where a site is not [row, pos, d]."""
-    count, total, square = 0, torch.zeros(()), torch.zeros(())
 
-    def add(value: Tensor) -> Tensor:
-        nonlocal count, total, square
-        _check_shape(value, site)
-        chosen = value if where == "all" else value[:, -1:]
-        flat = rearrange(chosen.detach().double().cpu(), "row pos d -> (row pos) d")
-        count, total = count + len(flat), total + flat.sum(dim=0)
-        square = square + flat.T @ flat
+def moments(model: Any, task: AnswerTask | SimilarityTask, site: Site, *, last_only: bool = False) -> Moments:
+    """Moments of ``site`` over the task's prompts at all positions, or at their last one only.
+
+    Heads lie side by side, as in an intervention. Raises ``UsageError`` where the width changes with the prompt.
+    """
+    vectors: list[Tensor] = []
+
+    def keep(value: Tensor) -> None:
+        found = as_vectors(site, value.detach())
+        vectors.append(
+            rearrange(found[:, -1:] if last_only else found, "row pos d -> (row pos) d").double().cpu()
+        )
         raise StopForward
 
-    with inference(model), hooked(model, [(site, add)]):
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    with inference(model), hooked(model, [(site, keep)]):
         for tokens in _prompt_tokens(task):
             forward(model, tokens)
+            flat = _same_width(vectors, total, site)
+            count, total, square = count + len(flat), total + flat.sum(dim=0), square + flat.T @ flat
     mean = total / count
-    covariance = square / count - mean[:, None] * mean[None, :]
+    covariance = square / count - einsum(mean, mean, "d, e -> d e")
     return Moments(mean.float(), covariance.float())
 
 
-def _check_shape(value: Tensor, site: Site) -> None:
-    if value.ndim != 3:
+def _same_width(vectors: list[Tensor], total: Tensor, site: Site) -> Float[Tensor, "sample d"]:
+    if not vectors:
+        raise HookNeverFired(f"{site} did not run; choose another site")
+    flat = vectors.pop()
+    if total.ndim and flat.shape[1] != len(total):
         raise UsageError(
-            f"{site} is {list(value.shape)}, not [row, pos, d]; controls need such a site, for example resid_post"
+            f"{site} is {len(total)} wide in one prompt and {flat.shape[1]} in another; choose a site of fixed width, "
+            "for example resid_post"
         )
+    return flat
 
 
 def _prompt_tokens(task: AnswerTask | SimilarityTask) -> list[Tensor]:
@@ -99,148 +113,127 @@ def _prompt_tokens(task: AnswerTask | SimilarityTask) -> list[Tensor]:
     return [torch.tensor(rows[i : i + 256]) for rows in by_length.values() for i in range(0, len(rows), 256)]
 
 
-def one_hot(dims: tuple[int, ...], d: int) -> Float[Tensor, "r d"]:
+def one_hot(dims: Int[Tensor, "*set k"], d: int) -> Float[Tensor, "*set d k"]:
     """The basis of a set of dimensions."""
-    return torch.eye(d)[list(dims)]
+    return rearrange(torch.nn.functional.one_hot(dims, d).float(), "... k d -> ... d k")
 
 
 def matched_controls(
-    target: Float[Tensor, "r d"], of: Moments, *, dims: bool, count: int, seed: int
+    target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int
 ) -> Controls:
     """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it.
 
-    For a target of dimensions (``dims``) the candidates are other dimensions (all of them, or random sets of the same
-    size); where there are too few, and for any other target, random planes of the same rank.
+    For a target of dimensions (``dims``) the candidates are other dimensions: all of them, or random sets of the same
+    size. Where there are fewer than ``count``, all are kept and random planes of the same rank fill up; for any other
+    target all candidates are such planes.
     """
     generator = torch.Generator().manual_seed(seed)
-    rank, d = target.shape
-    pool = _other_dims(target, count, generator) if dims else torch.zeros(0, rank, d)
-    n_sets = len(pool)
-    if n_sets < count:
-        pool = torch.cat([pool, _random_planes(target, of, POOL * (count - n_sets), generator)])
-    distance = (_likeness(pool, of) - _likeness(target[None], of)).square().sum(dim=1)
-    if n_sets < count:  # keep all dimensions there are, and the best matched planes beside them
-        distance[:n_sets] = -1.0
-    chosen = distance.argsort(stable=True)[:count]
-    bases = pool[chosen]
+    d, rank = target.shape
+    sets = _other_dims(target, count, generator) if dims else torch.zeros(0, rank, dtype=torch.long)
+    if len(sets) > count:
+        sets = sets[_closest(one_hot(sets, d), target, of, count)]
+    bases = one_hot(sets, d)
+    if missing := count - len(sets):
+        planes = _random_planes(target, of, POOL * missing, generator)
+        bases = torch.cat([bases, planes[_closest(planes, target, of, missing)]])
     ratio = _variance(bases, of).median() / _variance(target[None], of)[0].clamp(min=1e-30)
-    return Controls(bases, int((chosen < n_sets).sum()), float(ratio))
+    return Controls(bases, sets, float(ratio))
 
 
-def _other_dims(target: Tensor, count: int, generator: torch.Generator) -> Float[Tensor, "set r d"]:
-    rank, d = target.shape
-    others = (target.abs().sum(dim=0) == 0).nonzero()[:, 0]
+def _closest(bases: Tensor, target: Tensor, of: Moments, count: int) -> Int[Tensor, " chosen"]:
+    distance = (_likeness(bases, of) - _likeness(target[None], of)).square().sum(dim=1)
+    return distance.argsort(stable=True)[:count]
+
+
+def _other_dims(target: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, "set r"]:
+    rank = target.shape[1]
+    others = (target.abs().sum(dim=1) == 0).nonzero()[:, 0]
     if rank > len(others):
-        return torch.zeros(0, rank, d)
+        return torch.zeros(0, rank, dtype=torch.long)
     if rank == 1:
-        sets = others[:, None]
-    else:
-        draws = torch.rand(POOL * count, len(others), generator=generator)
-        sets = others[draws.topk(rank, dim=1).indices].sort(dim=1).values.unique(dim=0)
-    return torch.eye(d)[sets]
+        return others[:, None]
+    draws = torch.rand(POOL * count, len(others), generator=generator)
+    return others[draws.topk(rank, dim=1).indices].sort(dim=1).values.unique(dim=0)
 
 
 def _random_planes(
     target: Tensor, of: Moments, count: int, generator: torch.Generator
-) -> Float[Tensor, "plane r d"]:
-    rank, d = target.shape
+) -> Float[Tensor, "plane d r"]:
+    d, rank = target.shape
+    if 2 * rank > d:
+        raise UsageError(
+            f"no controls of rank {rank} beside a target of rank {rank} in {d} dimensions; use controls=0"
+        )
     values, vectors = torch.linalg.eigh(of.covariance.double())
-    spread = values.clamp(min=0.0).sqrt() / values.clamp(min=1e-30).max().sqrt()
-    draws = torch.randn(count, rank, d, generator=generator, dtype=torch.float64)
+    spread = (values.clamp(min=0.0) / values.max().clamp(min=1e-30)).sqrt().clamp(min=1e-6)
+    draws = torch.randn(count, d, rank, generator=generator, dtype=torch.float64)
     tilt = torch.tensor(TILT, dtype=torch.float64)[torch.arange(count) % len(TILT)]
-    weights = spread.clamp(min=1e-9) ** tilt[:, None]
-    draws = einsum(draws * weights[:, None], vectors, "plane r e, d e -> plane r d")
+    weights = rearrange(spread ** tilt[:, None], "plane e -> plane e 1")
+    draws = einsum(vectors, draws * weights, "d e, plane e r -> plane d r")
     basis = target.double()
-    draws = draws - (draws @ basis.T) @ basis
-    return rearrange(
-        torch.linalg.qr(rearrange(draws, "plane r d -> plane d r")).Q, "plane d r -> plane r d"
-    ).float()
+    return torch.linalg.qr(draws - basis @ (basis.T @ draws)).Q.float()
 
 
 def _variance(bases: Tensor, of: Moments) -> Float[Tensor, " control"]:
-    return einsum(bases, of.covariance, bases, "c r d, d e, c r e -> c")
+    return (bases * (of.covariance @ bases)).sum(dim=(1, 2))
 
 
 def _likeness(bases: Tensor, of: Moments) -> Float[Tensor, "control 2"]:
     variance = _variance(bases, of).clamp(min=1e-30)
-    second = variance + (bases @ of.mean).square().sum(dim=1)
+    second = variance + (of.mean @ bases).square().sum(dim=1)
     return torch.stack([variance.log(), second.log()], dim=1)
-
-
-def ablated_rows(
-    value: Float[Tensor, "row pos d"],
-    bases: Float[Tensor, "control r d"],
-    mean: Float[Tensor, " d"],
-    mode: Mode,
-) -> Float[Tensor, "row pos d"]:
-    """Rows in blocks, one per control (control-major): the coordinates of block c on ``bases[c]`` are replaced.
-
-    By 0 (``zero``, ``project-out``), by those of ``mean``, or by those of the next row at the same position
-    (``resample``).
-    """
-    blocks = rearrange(value, "(c row) pos d -> c row pos d", c=len(bases))
-    old = einsum(blocks, bases, "c row pos d, c r d -> c row pos r")
-    if mode == "mean":
-        new = rearrange(einsum(bases, mean, "c r d, d -> c r"), "c r -> c 1 1 r").expand_as(old)
-    elif mode == "resample":
-        new = old.roll(1, dims=1)
-    else:
-        new = torch.zeros_like(old)
-    changed = blocks + einsum(new - old, bases, "c row pos r, c r d -> c row pos d")
-    return rearrange(changed, "c row pos d -> (c row) pos d")
 
 
 @dataclass(frozen=True, eq=False)
 class Ablations:
-    """Everything that the runs of all controls share."""
+    """Ablations of one kind at one site: ``dims[control, k]`` or ``bases[control, d, r]`` (orthonormal columns)."""
 
     site: Site
-    bases: Float[Tensor, "control r d"]
-    mean: Float[Tensor, " d"]
     mode: Mode
-    where: Where = "all"
+    mean: Float[Tensor, " d"]
+    dims: Int[Tensor, "control k"] | None = None
+    bases: Float[Tensor, "control d r"] | None = None
+    seed: int = 0
 
-    def edit(self, chosen: slice, last: int) -> Callable[[Tensor], Tensor]:
-        """A hook that ablates block c of the rows by ``bases[chosen][c]``; ``last`` is the prompt's last position."""
-        bases = self.bases[chosen]
+    def __len__(self) -> int:
+        return len(self.dims) if self.dims is not None else len(self._bases)
 
-        def change(value: Tensor) -> Tensor:
-            _check_shape(value, self.site)
-            local, mean = bases.to(value), self.mean.to(value)
-            if self.where == "all":
-                return ablated_rows(value, local, mean, self.mode)
-            changed = value.clone()
-            part = slice(last, last + 1)
-            changed[:, part] = ablated_rows(value[:, part], local, mean, self.mode)
-            return changed
+    @property
+    def _bases(self) -> Float[Tensor, "control d r"]:
+        if self.bases is None:
+            raise UsageError("an ablation needs dims or bases")
+        return self.bases
 
-        return change
+    @property
+    def width(self) -> int:
+        """Numbers that one row's ablation takes."""
+        return int(self.dims.shape[1] if self.dims is not None else self._bases[0].numel())
 
-    @contextlib.contextmanager
-    def on(self, model: Any, last: Int[Tensor, " prompt"] | None = None) -> Iterator[None]:
-        """The first ablation on every row of every pass; ``last`` holds the prompts' last positions for ``where="last"``.
+    def single(self, positions: Positions | None = None) -> Edit:
+        """The first ablation, for every prompt."""
+        if self.dims is not None:
+            return self._edit(1, dims=self.dims[0], positions=positions)
+        return self._edit(1, subspace=self._bases[0], positions=positions)
 
-        Raises ``HookNeverFired`` and ``InterventionChangedNothing`` at the end of a body that went well.
-        """
-        fired = changed = False
+    def several(self, copies: int, positions: Positions | None = None) -> Edit:
+        """Row by row: the rows of a batch are in ``copies`` equal blocks, and "prompt" c means ablation c."""
+        if self.dims is not None:
+            return self._edit(copies, dims=self.dims, positions=positions)
+        return self._edit(copies, subspace=self._bases, positions=positions)
 
-        def change(value: Tensor) -> Tensor:
-            nonlocal fired, changed
-            at = (
-                0 if last is None else int(last[served_rows(len(value))[0]])
-            )  # one length, so one position, per batch
-            new = self.edit(slice(0, 1), at)(value)
-            fired, changed = True, changed or not torch.equal(new, value)
-            return new
+    def _edit(self, copies: int, **part: Unpack[Part]) -> Edit:
+        if self.mode == "mean":
+            return edit_mean(self.site, self.mean, **part)
+        if self.mode == "resample":
+            return Edit("resample", Where(self.site, **part), lambda old, rows: self._others(old, copies))
+        return edit_zero(self.site, **part)
 
-        with hooked(model, [(self.site, change)]):
-            yield
-        if not fired:
-            raise never_fired(model, [self.site])
-        if not changed:
-            raise InterventionChangedNothing(
-                f"{self.mode} at {self.site} changed no activation: they have that value already; ablate something else"
-            )
+    def _others(self, old: Float[Tensor, "row pos r"], copies: int) -> Float[Tensor, "row pos r"]:
+        """Coordinates of another row of the same block: one random cycle, so that no row keeps its own."""
+        blocks = rearrange(old, "(c row) pos r -> c row pos r", c=copies)
+        order = torch.randperm(blocks.shape[1], generator=torch.Generator().manual_seed(self.seed))
+        donor = torch.empty_like(order).scatter_(0, order, order.roll(1)).to(old.device)
+        return rearrange(blocks[:, donor], "c row pos r -> (c row) pos r")
 
 
 def run_ablations(
@@ -248,79 +241,76 @@ def run_ablations(
     task: AnswerTask | SimilarityTask,
     ablations: Ablations,
     *,
+    last_only: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "control prompt candidate"]:
-    """Scores of the task under every ablation."""
+    """Scores of the task under every ablation; the same numbers as one ``intervene`` pass for each."""
+    report = advance or (lambda done: None)
     with inference(model):
         if isinstance(task, SimilarityTask):
-            return _run_similarity(model, task, ablations, advance)
-        return _run_answers(model, task, ablations, advance)
+            return _run_similarity(model, task, ablations, last_only, report)
+        return _run_answers(model, task, ablations, last_only, report)
 
 
 def _run_answers(
-    model: Any, task: AnswerTask, ablations: Ablations, advance: Callable[[int], None] | None
+    model: Any, task: AnswerTask, ablations: Ablations, last_only: bool, advance: Callable[[int], None]
 ) -> Float[Tensor, "control prompt candidate"]:
-    plan, count = task.plan, len(ablations.bases)
-    table = torch.zeros(count, len(plan.encodings), len(plan.edges))
+    plan = task.plan
+    table = torch.zeros(len(ablations), len(plan.encodings), len(plan.edges))
     rows = batch_rows(model, plan)
     for bucket in plan.buckets(rows):
         start, residual = _resume(model, ablations.site, bucket.tokens)
-        size = max(1, rows // len(bucket.tokens))
-        for first in range(0, count, size):
-            chosen = slice(first, min(first + size, count))
-            logits = _logits(model, bucket, ablations, chosen, start, residual)
+        count = len(bucket.tokens)
+        size = max(1, min(rows, EDIT_BUDGET // ablations.width) // count)
+        last = bucket.tokens.shape[1] - bucket.keep if last_only else None
+        for chosen in torch.arange(len(ablations)).split(size):
+            edit = ablations.several(len(chosen), last)
+            rows_of = repeat(chosen, "c -> (c row)", row=count)
+            with serving(rows_of):
+                logits = _logits(model, bucket, edit, rows_of, start, residual)
             edges, values, _ = plan.read(bucket, logits)
-            values = rearrange(values.float().cpu(), "(c row) edge -> c row edge", row=len(bucket.tokens))
-            table[chosen, bucket.prompt[:, None], edges] = values
-            if advance:
-                advance((chosen.stop - first) * len(bucket.tokens))
+            values = rearrange(values.float().cpu(), "(c row) edge -> c row edge", row=count)
+            table[chosen[:, None, None], bucket.prompt[:, None], edges] = values
+            advance(len(rows_of))
     return table @ plan.incidence
 
 
 def _logits(
-    model: Any,
-    bucket: Bucket,
-    ablations: Ablations,
-    chosen: slice,
-    start: int | None,
-    residual: Tensor | None,
+    model: Any, bucket: Bucket, edit: Edit, rows_of: Tensor, start: int | None, residual: Tensor | None
 ) -> Float[Tensor, "row keep vocab"]:
-    """Logits of a bucket's sequences under each of the chosen ablations, control-major."""
-    copies = chosen.stop - chosen.start
-    edit = ablations.edit(chosen, bucket.tokens.shape[1] - bucket.keep)
-    functions: list[tuple[Site, Callable[[Tensor], Tensor]]] = []
+    """Logits of a bucket's sequences, once per ablation (ablation-major); ``rows_of`` says which ablation a row has."""
+    copies = len(rows_of) // len(bucket.tokens)
+    functions: list[tuple[Site, HookFunction]] = []
     if str(UNEMBED) in model.hook_dict:
         functions.append((UNEMBED, lambda value: value[:, -bucket.keep :]))
-    if residual is None or start is None:
+    if start is None or residual is None:
         tokens = repeat(bucket.tokens, "row pos -> (c row) pos", c=copies)
-        with hooked(model, [(ablations.site, edit), *functions]):
+        functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
+        with hooked(model, functions):
             output = logits_of(model, forward(model, tokens))
     else:
         stream = repeat(residual, "row pos d -> (c row) pos d", c=copies)
-        if _is_stream(ablations.site, start):
-            stream = edit(stream)
+        if edit.where.site == Site("resid_post", start - 1) if start else False:
+            stream = edit.apply(stream, rows_of)
         else:
-            functions.append((ablations.site, edit))
+            functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
         with hooked(model, functions):
             output = logits_of(model, forward(model, stream, start_at_layer=start))
     return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
 
 
-def _is_stream(site: Site, start: int) -> bool:
-    """The site is the residual stream in front of block ``start``."""
-    return site in (Site("resid_post", start - 1) if start else None, Site("resid_pre", start))
-
-
 def _resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
     """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
-    resumable = "start_at_layer" in inspect.signature(model.forward).parameters
-    if not resumable or hasattr(model, "original_model") or site.layer is None or site.stack != "blocks":
+    able = "start_at_layer" in inspect.signature(model.forward).parameters and not hasattr(
+        model, "original_model"
+    )
+    if not able or site.layer is None or site.stack != "blocks":
         return None, None
     start = site.layer + 1 if site.kind == "resid_post" else site.layer
-    front = Site("resid_pre", start) if start < int(model.cfg.n_layers) else Site("resid_post", start - 1)
+    front = Site("resid_post", start - 1) if site.kind == "resid_post" else Site("resid_pre", start)
     found: list[Tensor] = []
 
-    def keep(value: Tensor) -> Tensor:
+    def keep(value: Tensor) -> None:
         found.append(value.detach().clone())
         raise StopForward
 
@@ -330,30 +320,29 @@ def _resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int
 
 
 def _run_similarity(
-    model: Any, task: SimilarityTask, ablations: Ablations, advance: Callable[[int], None] | None
+    model: Any, task: SimilarityTask, ablations: Ablations, last_only: bool, advance: Callable[[int], None]
 ) -> Float[Tensor, "control prompt candidate"]:
-    count = len(ablations.bases)
-    found: list[Tensor] = []
-    for control in range(count):
-        found.append(
-            task.scores_of(_embedded(model, task.batches, ablations, control, len(task.rows))).scores
-        )
-        if advance:
-            advance(len(task.rows))
-    return torch.stack(found)
+    vectors: Tensor | None = None
+    for part in task.batches:
+        count, length = part.tokens.shape
+        edit_at = length - 1 if last_only else None
+        for chosen in torch.arange(len(ablations)).split(max(1, SIMILARITY_ROWS // count)):
+            rows_of = repeat(chosen, "c -> (c row)", row=count)
+            edit = ablations.several(len(chosen), edit_at)
+            tokens = repeat(part.tokens, "row pos -> (c row) pos", c=len(chosen))
+            with serving(rows_of), hooked(model, [(edit.where.site, _at(edit, rows_of))]):
+                output = rearrange(forward(model, tokens).float().cpu(), "(c row) d -> c row d", row=count)
+            if vectors is None:
+                vectors = torch.zeros(len(ablations), len(task.rows), output.shape[-1])
+            vectors[chosen[:, None], part.rows] = output
+            advance(len(rows_of))
+    if vectors is None:
+        raise UsageError("no prompts to embed")
+    return torch.stack([task.scores_of(each).scores for each in vectors])
 
 
-def _embedded(
-    model: Any, parts: tuple[Batch, ...], ablations: Ablations, control: int, count: int
-) -> Float[Tensor, "prompt d"]:
-    rows: list[Tensor] = []
-    for part in parts:
-        edit = ablations.edit(slice(control, control + 1), part.tokens.shape[1] - 1)
-        with hooked(model, [(ablations.site, edit)]):
-            rows.append(forward(model, part.tokens).float().cpu())
-    table = rows[0].new_zeros(count, rows[0].shape[1])
-    table[torch.cat([part.rows for part in parts])] = torch.cat(rows)
-    return table
+def _at(edit: Edit, rows_of: Tensor) -> HookFunction:
+    return lambda value: edit.apply(value, rows_of)
 
 
 def margins(

@@ -20,8 +20,13 @@ app = typer.Typer(
 
 # Modules of mechfourier.cli, each with ``register(app)``; none of them imports torch at the top.
 COMMANDS: tuple[str, ...] = (
+    "ablate",
+    "analyze",
     "attention",
+    "cache",
     "domains",
+    "hooks",
+    "import_",
     "lens",
     "numbers",
     "models",

@@ -1,0 +1,164 @@
+"""``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.causal.ablate import AblationResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ablate")(ablate_command)
+
+
+def ablate_command(
+    model: Annotated[
+        str, typer.Argument(help="A model: a name (mechfourier models), or a folder.")
+    ] = "qwen3-0.6b",
+    layer: Annotated[int | None, typer.Option(help="Layer of the site.")] = None,
+    dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
+    domain: Annotated[str, typer.Option(help="months, mod-23, … or the path of a TOML file.")] = "mod-23",
+    mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
+    site: Annotated[
+        str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
+    ] = "resid_post",
+    samples: Annotated[
+        int | None, typer.Option(help="As many prompts of the grid, balanced over the answers.")
+    ] = None,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
+    position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
+    controls: Annotated[int, typer.Option(help="Matched controls (0 for none).")] = 200,
+    text: Annotated[
+        str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.")] = 0,
+    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
+    from mechfourier.errors import UsageError
+    from mechfourier.probes.domains import domain as find_domain
+
+    if dim is None:
+        raise UsageError("name the dimension to ablate, for example: --layer 7 --dim 8")
+    chosen, dims = find_domain(domain), _numbers(dim)
+    if layer is None and "." not in site and not site.startswith("hook_"):
+        raise UsageError(f"name the layer of {site}, for example: --layer 7")
+    quiet_libraries()
+    sentences = None if text is None else _sentences(text)
+    from mechfourier.causal.ablate import ablate
+    from mechfourier.models.registry import load
+
+    loaded = load(model, engine=engine, device=device)
+    result = ablate(
+        loaded,
+        chosen,
+        site=_site(site, layer),
+        dims=dims,
+        mode=mode,
+        positions=position,
+        samples=samples,
+        cycles=cycles,
+        controls=controls,
+        text=sentences,
+        seed=seed,
+    )
+    if as_json:
+        emit_json(result.to_dict())
+    else:
+        _print(result)
+
+
+def _numbers(text: str) -> list[int]:
+    """``"8"``, ``"8,35"``, ``"0-3,7"`` as numbers."""
+    from mechfourier.errors import UsageError
+
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"--dim {text!r} is no list of dimensions; write 8, or 8,35, or 0-63")
+        found += range(int(first), int(last if dash else first) + 1)
+    return found
+
+
+def _site(name: str, layer: int | None) -> Any:
+    from mechfourier.hooks.site import Site
+
+    if "." in name or name.startswith("hook_"):
+        return Site.parse(name)
+    return Site(name, layer)
+
+
+def _sentences(path: str) -> list[str]:
+    from pathlib import Path
+
+    from mechfourier.errors import UsageError
+
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the text {path!r} ({error}); give a UTF-8 file, one sentence per line"
+        ) from error
+    return [line for line in lines if line.strip()]
+
+
+_NAMES = {
+    "accuracy": "accuracy (best of the candidates)",
+    "greedy_accuracy": "accuracy (greedy decoding)",
+    "accuracy_no_wrap": "accuracy without wrap",
+    "accuracy_wrap": "accuracy with wrap",
+    "logit_diff": "logit difference (nats)",
+    "perplexity": "perplexity of held-out text",
+}
+
+
+def _print(result: "AblationResult") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(
+        f"{result.mode} ablation of {result.what} at {result.site} of {result.model}, domain {result.domain} "
+        f"({result.n_prompts} prompts)",
+        highlight=False,
+    )
+    table = Table("", "base", "ablated", "change")
+    for row in result.frame().to_dict("records"):
+        name = _NAMES[row["measure"]]
+        if result.outcome == "similarity":
+            name = name.replace("logit difference (nats)", "similarity difference (cosine)")
+        numbers = [
+            _number(row[key], share="accuracy" in row["measure"]) for key in ("base", "ablated", "change")
+        ]
+        table.add_row(name, *numbers[:2], numbers[2] if numbers[2].startswith("-") else f"+{numbers[2]}")
+    console.print(table)
+    low, high = result.logit_diff_ci
+    lines = [
+        f"change of the logit difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
+        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = {result.mcnemar_p:.2g})",
+    ]
+    if result.p_controls is not None:
+        lines.append(
+            f"p = {result.p_controls:.2g} against {result.n_controls} matched controls of the same site "
+            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random directions)"
+        )
+    if result.kl is not None and result.kl_ci is not None:
+        lines.append(
+            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to {result.kl_ci[1]:.3g}); "
+            f"specificity {result.specificity:+.2f} (task effect minus text effect, in standard deviations)"
+        )
+    for line in lines:
+        console.print(line, highlight=False)
+    for sentence in result.notes:
+        note(f"note: {sentence}")
+
+
+def _number(value: float, *, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
