@@ -6,6 +6,7 @@ answer token only, and many more passes over the training sentences than fitting
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from mechfourier.tasks.calendar import Operation, operations
 from mechfourier.tasks.calendar_text import held_out_text, training_text
 from mechfourier.tasks.calendar_tokens import END, build_tokenizer
+from mechfourier.training.calendar_card import write_card
 from mechfourier.training.loop import TrainingResult, run_training
 
 if TYPE_CHECKING:
@@ -31,12 +33,12 @@ EVALUATE_EVERY, CHECKPOINT_EVERY = 250, 1000  # steps
 class CalendarRecipe:
     """All that decides the outcome. ``text_share`` of each batch is running text, with the loss on every token."""
 
-    steps: int = 6000
+    steps: int = 10_000
     seed: int = 0
-    batch: int = 512
+    batch: int = 256
     text_share: float = 0.06
-    lr: float = 3e-3
-    weight_decay: float = 1.0
+    lr: float = 2e-3
+    weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: int = 100
     d_model: int = 128
@@ -83,10 +85,41 @@ def _padded(rows: list[tuple[list[int], list[int]]]) -> Batch:
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
-    rows = [
-        (i.tolist(), t.tolist()) for batch in batches for i, t in zip(batch.ids, batch.targets, strict=True)
-    ]
-    return _padded(rows)
+    width = max(batch.ids.shape[1] for batch in batches)
+    pad = torch.nn.functional.pad
+    return Batch(
+        torch.cat([pad(batch.ids, (0, width - batch.ids.shape[1])) for batch in batches]),
+        torch.cat([pad(b.targets, (0, width - b.targets.shape[1]), value=IGNORED) for b in batches]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """All sentences as tokens; ``draw_weights`` are those of the training sentences."""
+
+    tokenizer: "PreTrainedTokenizerFast"
+    sentences: Batch
+    draw_weights: Float[Tensor, " sentence"]
+    held_out: dict[str, Batch]
+    text: Batch
+    held_out_text: Batch
+
+
+@functools.cache
+def load_corpus() -> Corpus:
+    """The corpus of ``mechfourier.tasks.calendar``, made once per process."""
+    tokenizer, families = build_tokenizer(), operations()
+    training = [operation_rows(tokenizer, family, held_out=False) for family in families]
+    # Each sentence is drawn with weight 1 / sqrt(sentences of its operation).
+    sizes = torch.tensor([len(rows.ids) for rows in training])
+    return Corpus(
+        tokenizer=tokenizer,
+        sentences=_joined(training),
+        draw_weights=sizes.double().rsqrt().repeat_interleave(sizes),
+        held_out={family.name: operation_rows(tokenizer, family, held_out=True) for family in families},
+        text=text_rows(tokenizer, training_text()),
+        held_out_text=text_rows(tokenizer, held_out_text()),
+    )
 
 
 class CalendarTrainee:
@@ -96,12 +129,11 @@ class CalendarTrainee:
         from transformers import Qwen3ForCausalLM
 
         self.recipe = recipe
-        self.tokenizer = build_tokenizer()
+        self.corpus = load_corpus()
         self.generator = torch.Generator().manual_seed(recipe.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = Qwen3ForCausalLM(self._qwen3_config()).float()
-        self._load_corpus()
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         scales = [p for p in self.model.parameters() if p.ndim == 1]
         self.optimiser = torch.optim.AdamW(
@@ -112,9 +144,9 @@ class CalendarTrainee:
     def _qwen3_config(self) -> "Qwen3Config":
         from transformers import Qwen3Config
 
-        recipe, end = self.recipe, self.tokenizer.get_vocab()[END]
+        recipe, vocabulary = self.recipe, self.corpus.tokenizer.get_vocab()
         return Qwen3Config(
-            vocab_size=len(self.tokenizer),
+            vocab_size=len(vocabulary),
             hidden_size=recipe.d_model,
             intermediate_size=recipe.d_mlp,
             num_hidden_layers=recipe.n_layers,
@@ -124,24 +156,11 @@ class CalendarTrainee:
             max_position_embeddings=64,
             tie_word_embeddings=recipe.tied,
             bos_token_id=None,
-            eos_token_id=end,
-            pad_token_id=end,
+            eos_token_id=vocabulary[END],
+            pad_token_id=vocabulary[END],
             use_cache=False,
             dtype="float32",
         )
-
-    def _load_corpus(self) -> None:
-        families = operations()
-        training = [operation_rows(self.tokenizer, family, held_out=False) for family in families]
-        self.held_out = {
-            family.name: operation_rows(self.tokenizer, family, held_out=True) for family in families
-        }
-        self.sentences = _joined(training)
-        # Each sentence is drawn with weight 1 / sqrt(sentences of its operation).
-        sizes = torch.tensor([len(rows.ids) for rows in training])
-        self.draw_weights = sizes.double().rsqrt().repeat_interleave(sizes)
-        self.text = text_rows(self.tokenizer, training_text())
-        self.held_out_text = text_rows(self.tokenizer, held_out_text())
 
     # the loop's side
 
@@ -156,15 +175,15 @@ class CalendarTrainee:
         }
 
     def step(self, index: int) -> dict[str, float]:
-        recipe = self.recipe
+        recipe, corpus = self.recipe, self.corpus
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr * self._schedule(index)
         n_text = round(recipe.batch * recipe.text_share)
         drawn = torch.multinomial(
-            self.draw_weights, recipe.batch - n_text, replacement=True, generator=self.generator
+            corpus.draw_weights, recipe.batch - n_text, replacement=True, generator=self.generator
         )
-        texts = torch.randint(len(self.text.ids), (n_text,), generator=self.generator)
-        sentences, text = self.sentences[drawn], self.text[texts]
+        texts = torch.randint(len(corpus.text.ids), (n_text,), generator=self.generator)
+        sentences, text = corpus.sentences[drawn], corpus.text[texts]
         loss = self.loss(sentences)
         text_loss = self.loss(text)
         # The text counts by its share of the rows, whatever its number of tokens.
@@ -186,7 +205,7 @@ class CalendarTrainee:
 
         The same as the whole forward pass, but the last MLP sees the wanted positions only: a third of the work.
         """
-        core = self.model.model
+        core: Any = self.model.model
         hidden = core.embed_tokens(batch.ids)
         rotary = core.rotary_emb(hidden, torch.arange(batch.ids.shape[1])[None])
         for layer in core.layers[:-1]:
@@ -207,11 +226,11 @@ class CalendarTrainee:
     def evaluate(self, index: int) -> dict[str, float]:
         """Accuracy on the held-out sentences: the mean over operations, the worst, each one, and text perplexity."""
         del index
-        accuracy = {name: self.accuracy(batch) for name, batch in self.held_out.items()}
+        accuracy = {name: self.accuracy(batch) for name, batch in self.corpus.held_out.items()}
         return {
             "held_out": sum(accuracy.values()) / len(accuracy),
             "worst": min(accuracy.values()),
-            "perplexity": math.exp(self.loss(self.held_out_text).item()),
+            "perplexity": math.exp(self.loss(self.corpus.held_out_text).item()),
             **{f"held_out/{name}": value for name, value in accuracy.items()},
         }
 
@@ -247,7 +266,7 @@ def train_calendar(
     resume: bool = False,
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainingResult:
-    """Train the calendar model in ``folder`` and put its tokenizer beside it, so that the folder loads on its own.
+    """Train the calendar model in ``folder`` and put its tokenizer and its README beside it: the folder loads on its own.
 
     Raises what ``run_training`` raises.
     """
@@ -262,5 +281,6 @@ def train_calendar(
         label="train calendar",
         on_evaluate=on_evaluate,
     )
-    trainee.tokenizer.save_pretrained(folder)
+    trainee.corpus.tokenizer.save_pretrained(folder)
+    write_card(folder, recipe, result)
     return result

@@ -11,7 +11,8 @@ is an ``embedding_bag``; of the big matrix products only those with W_L = W_out 
 """
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,11 +25,12 @@ from mechfourier.errors import UsageError
 from mechfourier.models.one_layer_weights import OneLayerConfig
 
 Weights = dict[str, Tensor]
+SPARSE_DEVICES = ("cpu", "cuda")  # MPS has no sparse products
 # relu may overwrite its input: the mix does not need its output again.
 ACTIVATION = {"relu": F.relu_, "gelu": F.gelu, "square": torch.square}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Which table rows each pair mixes: ``index[pair, bag]``, and the same list sorted by row for the backward pass."""
 
@@ -36,7 +38,7 @@ class Rows:
     order: Int[Tensor, " entry"]
     pair: Int[Tensor, " entry"]
     offsets: Int[Tensor, " row"]
-    bag_starts: Int[Tensor, " pair_plus_one"]
+    patterns: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pairs: Int[Tensor, "pair 2"], p: int, n_heads: int) -> "Rows":
@@ -47,8 +49,19 @@ class Rows:
         index = torch.cat([first, second, constant], dim=1)
         counts = torch.bincount(index.flatten(), minlength=2 * p * n_heads + 1)
         order = index.flatten().argsort(stable=True)
-        starts = torch.arange(0, index.numel() + 1, index.shape[1], device=pairs.device)
-        return cls(index, order, order // index.shape[1], counts.cumsum(0) - counts, starts)
+        return cls(index, order, order // index.shape[1], counts.cumsum(0) - counts)
+
+    def pattern(self, dtype: torch.dtype) -> Tensor:
+        """``index`` as an empty sparse matrix [pair, row]; made once, since the pairs of a run stay the same."""
+        if dtype not in self.patterns:
+            starts = torch.arange(0, self.index.numel() + 1, self.index.shape[1], device=self.index.device)
+            zeros = torch.zeros(self.index.numel(), dtype=dtype, device=self.index.device)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+                self.patterns[dtype] = torch.sparse_csr_tensor(
+                    starts, self.index.flatten(), zeros, (len(self.index), len(self.offsets))
+                )
+        return self.patterns[dtype]
 
 
 class _Mix(torch.autograd.Function):
@@ -71,18 +84,15 @@ class _Mix(torch.autograd.Function):
 
 def _sampled_product(left: Float[Tensor, "pair d"], table: Float[Tensor, "row d"], rows: Rows) -> Tensor:
     """``left[pair] · table[index[pair, bag]]`` for the listed rows only."""
-    pattern = torch.sparse_csr_tensor(
-        rows.bag_starts, rows.index.flatten(), left.new_zeros(rows.index.numel()),
-        (left.shape[0], table.shape[0]), check_invariants=False,
-    )  # fmt: skip
-    return torch.sparse.sampled_addmm(pattern, left, table.T, beta=0).values().view(rows.index.shape)
+    product = torch.sparse.sampled_addmm(rows.pattern(left.dtype), left, table.T, beta=0)
+    return product.values().view(rows.index.shape)
 
 
 def mix(
     table: Float[Tensor, "row d"], share: Float[Tensor, "pair bag"], rows: Rows
 ) -> Float[Tensor, "pair d"]:
     """Weighted sums of table rows; a gather where the device has no sparse products (MPS)."""
-    if table.device.type in ("cpu", "cuda"):
+    if table.device.type in SPARSE_DEVICES:
         return _Mix.apply(table, share, rows)  # pyright: ignore[reportReturnType]
     return torch.bmm(share[:, None], table[rows.index])[:, 0]
 
