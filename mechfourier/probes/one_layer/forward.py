@@ -57,7 +57,9 @@ class LastPosition:
 def last_position(weights: Weights, cfg: OneLayerConfig) -> LastPosition:
     """Attention of every question's last position (all positions are visible to it, causal or not)."""
     embed, pos, p = weights["embed.W_E"], weights["pos_embed.W_pos"], cfg.p
-    rows = [embed[:p] + pos[0], embed[:p] + pos[1]] + [embed[p:] + pos[2]] * (cfg.n_ctx == 3)
+    rows = [embed[:p] + pos[0], embed[:p] + pos[1]]
+    if cfg.n_ctx == 3:
+        rows.append(embed[p:] + pos[2])
     keys = [_project(weights, "K", row) for row in rows]
     query = _project(weights, "Q", rows[-1]) / math.sqrt(cfg.d_head)  # [b, head, e], or one row for "="
     to_a = einsum(query, keys[0], "b head e, a head e -> head a b")

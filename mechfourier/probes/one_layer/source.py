@@ -1,5 +1,6 @@
 """What is analysed: a model, a run folder, a checkpoint file or a packaged name, as weights with their configuration."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,14 +45,10 @@ def open_source(source: Any) -> Source:
             return _from_folder(path)
         if path.is_file():
             return _from_file(path)
-        return _from_model(_registered(str(source)))
+        from mechfourier.models.registry import resolve
+
+        return dataclasses.replace(_from_folder(resolve(source)), name=str(source))
     return _from_model(source)
-
-
-def _registered(name: str) -> Any:
-    from mechfourier.models.registry import load
-
-    return load(name, device="cpu")
 
 
 def _from_model(model: Any) -> Source:
@@ -128,7 +125,7 @@ def _check(weights: Mapping[str, Tensor], cfg: OneLayerConfig, where: Path) -> N
 def train_mask(config: Mapping[str, Any], cfg: OneLayerConfig) -> Bool[Tensor, "p p"] | None:
     """The pairs a run was trained on, drawn again from its configuration; None where it does not say."""
     flat = _flat(config)
-    fraction, seed = flat.get("train_fraction"), flat.get("data_seed", flat.get("seed"))
+    fraction, seed = flat.get("train_fraction"), flat.get("split_seed", flat.get("seed"))
     if fraction is None or seed is None:
         return None
     pairs = split(cfg.task, cfg.p, train_fraction=float(fraction), seed=int(seed)).train_pairs
