@@ -265,10 +265,12 @@ def _check_layers(model: Any, wanted: Iterable[int], available: Iterable[int | N
     have = sorted(layer for layer in available if layer is not None)
     for layer in wanted:
         if layer not in have:
-            raise OutOfRange(f"{model_name(model)} has layers {_ranges(have)}; {layer} is not one of them")
+            raise OutOfRange(
+                f"{model_name(model)} has layers {layer_ranges(have)}; {layer} is not one of them"
+            )
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def layer_ranges(numbers: Sequence[int]) -> str:
     """Sorted whole numbers in the way ``parse_layers`` reads: ``0-3,7``."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -1,0 +1,71 @@
+"""``mechfourier cache``: the activations kept on disk."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mechfourier.cli.common import emit_json
+
+if TYPE_CHECKING:
+    from mechfourier.hooks.store import Shard
+
+JSON = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+cache = typer.Typer(no_args_is_help=True, help="The activations kept on disk ($MECHFOURIER_CACHE).")
+
+
+@cache.command("ls")
+def list_shards(json_: JSON = False) -> None:
+    """List what is kept, the most recently used first: size, days since it was used, model, hook point, shape."""
+    import time
+
+    from mechfourier.hooks.store import ActivationStore
+
+    store = ActivationStore()
+    shards = store.ls()
+    total = sum(shard.bytes for shard in shards)
+    if json_:
+        rows = [_plain(shard) for shard in shards]
+        return emit_json({"folder": str(store.folder), "n": len(rows), "bytes": total, "shards": rows})
+    for shard in shards:
+        shape = "×".join(map(str, shard.shape))
+        days = (time.time() - shard.used) / 86400
+        typer.echo(
+            f"{readable(shard.bytes):>9}  {days:6.1f} d  {shard.model or '?'}  {shard.site or '?'}  {shape}"
+        )
+    typer.echo(f"{len(shards)} arrays, {readable(total)} of {readable(store.max_bytes)}, in {store.folder}")
+    return None
+
+
+@cache.command()
+def clear(json_: JSON = False) -> None:
+    """Remove everything that is kept; it is computed again when it is next asked for."""
+    from mechfourier.hooks.store import ActivationStore
+
+    store = ActivationStore()
+    freed = store.clear()
+    if json_:
+        return emit_json({"folder": str(store.folder), "freed_bytes": freed})
+    typer.echo(f"{readable(freed)} freed in {store.folder}")
+    return None
+
+
+def _plain(shard: "Shard") -> dict[str, Any]:
+    return {
+        "key": shard.key, "model": shard.model, "site": shard.site, "shape": list(shard.shape),
+        "bytes": shard.bytes, "used": shard.used,
+    }  # fmt: skip
+
+
+def readable(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(cache, name="cache")
