@@ -156,17 +156,24 @@ class FastLogits:
         self.rows = Rows.of(pairs, config.p, config.n_heads)
 
     def __call__(self, weights: Weights) -> Float[Tensor, "pair p"]:
+        post, share, value, constant = self._mlp(weights)
+        w_u = weights["unembed.W_U"]
+        constant = constant + _bias(weights, "blocks.0.mlp.b_out")
+        table = self._table(weights, value, constant @ w_u + _bias(weights, "unembed.b_U"), w_u)
+        return torch.addmm(mix(table, share, self.rows), post, weights["blocks.0.mlp.W_out"] @ w_u)
+
+    def neurons(self, weights: Weights) -> Float[Tensor, "pair d_mlp"]:
+        """``blocks.0.mlp.hook_post`` at the last position."""
+        return self._mlp(weights)[0]
+
+    def _mlp(self, weights: Weights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Neuron activations, and what the direct path to the logits shares with them."""
         tokens, equals = self._residual(weights)
         share = self._shares(weights, tokens, equals)
         value, constant = self._values(weights, tokens, equals)
-        w_in, w_out, w_u = (
-            weights[name] for name in ("blocks.0.mlp.W_in", "blocks.0.mlp.W_out", "unembed.W_U")
-        )
-        b_in, b_out = _bias(weights, "blocks.0.mlp.b_in"), _bias(weights, "blocks.0.mlp.b_out")
-        pre = mix(self._table(weights, value, constant @ w_in + b_in, w_in), share, self.rows)
-        logit_constant = (constant + b_out) @ w_u + _bias(weights, "unembed.b_U")
-        direct = mix(self._table(weights, value, logit_constant, w_u), share, self.rows)
-        return torch.addmm(direct, ACTIVATION[self.config.act](pre), w_out @ w_u)
+        w_in = weights["blocks.0.mlp.W_in"]
+        table = self._table(weights, value, constant @ w_in + _bias(weights, "blocks.0.mlp.b_in"), w_in)
+        return ACTIVATION[self.config.act](mix(table, share, self.rows)), share, value, constant
 
     def _residual(self, weights: Weights) -> tuple[Float[Tensor, "two p d"], Float[Tensor, " d"]]:
         """The residual stream before attention: of tokens at positions 0 and 1, and of ``=`` at 2."""
