@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
-from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError
+from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, read_config, read_header, weight_files
 
@@ -48,8 +49,7 @@ def load_pretrained(
     """
     folder = Path(folder)
     config = read_config(folder)
-    for path in weight_files(folder):
-        read_header(path)
+    weight_files(folder)
     dtype = dtype or _default_dtype(config, device)
     reason = _why_not_hooked(config)
     if engine == "hooked" and reason:
@@ -133,25 +133,19 @@ def quiet() -> Iterator[None]:
 
 def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
     """The Hugging Face model in evaluation mode. Its own loader only warns of absent weights; here they are an error."""
-    from transformer_lens.model_bridge.sources.transformers import (
-        determine_architecture_from_hf_config,
-        get_hf_model_class_for_architecture,
-    )
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        model_class: Any = get_hf_model_class_for_architecture(determine_architecture_from_hf_config(config))
-        model, report = model_class.from_pretrained(
-            str(folder), config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
-            local_files_only=True, trust_remote_code=False, output_loading_info=True,
+        model, report = _model_class(folder, config).from_pretrained(
+            None, config=config, state_dict=_read_weights(folder, dtype), dtype=dtype, attn_implementation="eager",
+            output_loading_info=True,
         )  # fmt: skip
+    except MechFourierError:
+        raise
     except Exception as error:  # each architecture's config class raises its own kinds
         if "trust_remote_code" in str(error):
-            raise UnsafeCheckpoint(
-                f"{folder} needs Python code of its own to be loaded, which is refused; "
-                "convert it to an architecture that transformers knows"
-            ) from error
+            raise _needs_code(folder) from error
         raise BadCheckpoint(
             f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
         ) from error
@@ -160,6 +154,43 @@ def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
             f"{folder} lacks {len(missing)} weights of its architecture ({missing[0]}); download it again"
         )
     return model.eval()
+
+
+def _model_class(folder: Path, config: Any) -> Any:
+    """The class that config.json names; it must be one of transformers' own."""
+    import transformers
+
+    name = str((config.architectures or [None])[0])
+    found = getattr(transformers, name, None)
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        return found
+    if getattr(config, "auto_map", None):
+        raise _needs_code(folder)
+    raise BadCheckpoint(
+        f"{folder / CONFIG} names the architecture {name!r}, which transformers does not have"
+    )
+
+
+def _needs_code(folder: Path) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{folder} needs Python code of its own to be loaded, which is refused; "
+        "convert it to an architecture that transformers knows"
+    )
+
+
+def _read_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor of the folder, floats as ``dtype``; memory-mapped where the file has that dtype already.
+
+    The file is opened anew for each tensor: a mapping lives as long as its handle, and a converted model should not
+    share its memory with the whole file it came from.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        for name in read_header(path):
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensor = file.get_tensor(name)
+            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return tensors
 
 
 def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any | None:

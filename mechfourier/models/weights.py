@@ -4,10 +4,10 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 PLAIN = (bool, int, float, str, type(None))
@@ -47,8 +47,7 @@ def _hash(model: Any, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([type(model).__name__, settings]).encode())
     unique = {_identity(t): t for t in tensors.values()}  # tied weights are read once
-    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter while it reads
-        digests = dict(zip(unique, pool.map(_bytes_digest, unique.values()), strict=True))
+    digests = {key: _bytes_digest(tensor) for key, tensor in unique.items()}
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
@@ -61,12 +60,10 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _bytes_digest(tensor: Tensor) -> bytes:
-    """Digest of the values in the order they lie in memory (and of that order), so that a transposed view is not copied."""
+    """XXH3 (ten times as fast as SHA-256, which a cache key does not need) of the values in the order they lie in memory (and of that order), so that a transposed view is not copied."""
     order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
     flat = tensor.detach().permute(order).contiguous().cpu().flatten()
-    digest = hashlib.blake2b(repr(order).encode(), digest_size=16)
-    digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.digest()
+    return repr(order).encode() + xxhash.xxh3_128(flat.view(torch.uint8).numpy().data).digest()
 
 
 def reinitialised(model: Any, seed: int) -> Any:
