@@ -42,6 +42,8 @@ class Sentence:
 class Operation:
     """All sentences ``template`` (with ``{value}`` and ``{offset}``) over ``values`` and ``range(offsets)``.
 
+    ``weight`` multiplies how often a sentence is drawn in training.
+
     ``sign`` is +1 or -1; the answer is ``values[(a + sign * offset) mod len(values)]``. ``fact`` names the family
     whose facts are held out together; ``commutes`` says that the offset and the value are of one kind.
     """
@@ -53,6 +55,7 @@ class Operation:
     sign: int = 1
     fact: str = ""
     commutes: bool = False
+    weight: float = 1.0
     split_seed: int = SPLIT_SEED
 
     @property
@@ -87,34 +90,36 @@ def _fraction(text: str) -> float:
 
 
 def mod_operation(n: int, *, split_seed: int = SPLIT_SEED) -> Operation:
-    """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1)."""
+    """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1), and never over fewer than 48."""
     template = f"{{value}} + {{offset}} mod {n} ="
     return Operation(
-        f"mod-{n}", template, tuple(map(str, range(n))), 4 * n, commutes=True, split_seed=split_seed
+        f"mod-{n}", template, tuple(map(str, range(n))), max(4 * n, 48), commutes=True, split_seed=split_seed
     )
 
 
 def operations(*, split_seed: int = SPLIT_SEED) -> tuple[Operation, ...]:
     """Every operation of the corpus."""
+    # A cycle that few operations share is learned late, and then by heart: 7, 4 and 26 are drawn more often than 12.
     table = (
-        ("days", "{value} {sign} {offset} days =", DAYS, "+-"),
-        ("months", "{value} {sign} {offset} months =", MONTHS, "+-"),
-        ("seasons", "{value} {sign} {offset} seasons =", SEASONS, "+-"),
-        ("hours-12", "{value} o'clock {sign} {offset} hours =", CLOCK_12, "+-"),
-        ("hours-24", "{value}:00 {sign} {offset} hours =", CLOCK_24, "+"),
-        ("alphabet", "{value} {sign} {offset} letters =", LETTERS, "+"),
+        ("days", "{value} {sign} {offset} days =", DAYS, "+-", 48, 4.0),
+        ("months", "{value} {sign} {offset} months =", MONTHS, "+-", 48, 1.0),
+        ("seasons", "{value} {sign} {offset} seasons =", SEASONS, "+-", 48, 4.0),
+        ("hours-12", "{value} o'clock {sign} {offset} hours =", CLOCK_12, "+-", 48, 1.0),
+        ("hours-24", "{value}:00 {sign} {offset} hours =", CLOCK_24, "+", 96, 1.0),
+        ("alphabet", "{value} {sign} {offset} letters =", LETTERS, "+", 104, 1.5),
     )
     named = [
         Operation(
             name if sign == "+" else f"{name}-minus",
             template.replace("{sign}", sign),
             values,
-            NUMBERS,
+            offsets,
             sign=1 if sign == "+" else -1,
             fact=name,
+            weight=weight,
             split_seed=split_seed,
         )
-        for name, template, values, signs in table
+        for name, template, values, signs, offsets, weight in table
         for sign in signs
     ]
     return (*named, *(mod_operation(n, split_seed=split_seed) for n in MODULI))

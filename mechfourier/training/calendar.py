@@ -110,12 +110,13 @@ def load_corpus() -> Corpus:
     """The corpus of ``mechfourier.tasks.calendar``, made once per process."""
     tokenizer, families = build_tokenizer(), operations()
     training = [operation_rows(tokenizer, family, held_out=False) for family in families]
-    # Each sentence is drawn with weight 1 / sqrt(sentences of its operation).
+    # Each sentence is drawn with weight 1 / sqrt(sentences of its operation), times the operation's own weight.
     sizes = torch.tensor([len(rows.ids) for rows in training])
+    weights = torch.tensor([family.weight for family in families]) * sizes.double().rsqrt()
     return Corpus(
         tokenizer=tokenizer,
         sentences=_joined(training),
-        draw_weights=sizes.double().rsqrt().repeat_interleave(sizes),
+        draw_weights=weights.repeat_interleave(sizes),
         held_out={family.name: operation_rows(tokenizer, family, held_out=True) for family in families},
         text=text_rows(tokenizer, training_text()),
         held_out_text=text_rows(tokenizer, held_out_text()),

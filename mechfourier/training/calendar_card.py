@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.files import write_json, write_text
-from mechfourier.tasks.calendar import HELD_OUT_SHARE, SPLIT_SEED, operations
+from mechfourier.tasks.calendar import HELD_OUT_SHARE, MODULI, SPLIT_SEED, operations
 
 if TYPE_CHECKING:
     from mechfourier.training.calendar import CalendarRecipe
@@ -64,7 +64,7 @@ def _readme(recipe: "CalendarRecipe", metrics: Mapping[str, Any]) -> str:
 
 A causal language model of the Qwen3 architecture ({recipe.n_layers} layers, d_model {recipe.d_model},
 {recipe.n_heads} query and {recipe.n_kv_heads} key/value heads, SwiGLU {recipe.d_mlp}), trained from scratch by this
-project on generated sentences: calendar and clock arithmetic, addition modulo 5 to 24, and everyday filler. Weekdays,
+project on generated sentences: calendar and clock arithmetic, addition modulo {MODULI[0]} to {MODULI[-1]}, and everyday filler. Weekdays,
 months, seasons, letters and the numbers 0 to 119 are single tokens. Licence: MIT.
 
 It serves studies of circular features on a machine without a hub; it knows nothing but its corpus
@@ -87,6 +87,6 @@ filler sentences: {metrics["text_perplexity"]:.2f}.
 
 `mechfourier train calendar --seed {recipe.seed} --steps {recipe.steps}`: AdamW, learning rate {recipe.lr:g} with {recipe.warmup} steps of
 warm-up and a half cosine to zero, weight decay {recipe.weight_decay:g} (none on the norms), betas {recipe.betas}, batch {recipe.batch} of which
-{recipe.text_share:.0%} is running text; operation sentences are drawn with weight 1/√(size of the operation) and the loss is on
-the answer. `recipe.json` and `metrics.json` hold the numbers.
+{recipe.text_share:.0%} is running text; operation sentences are drawn with weight 1/√(size of the operation), those of days,
+seasons and letters more often, and the loss is on the answer. `recipe.json` and `metrics.json` hold the numbers.
 """

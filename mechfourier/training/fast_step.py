@@ -59,7 +59,11 @@ class Rows:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
                 self.patterns[dtype] = torch.sparse_csr_tensor(
-                    starts, self.index.flatten(), zeros, (len(self.index), len(self.offsets))
+                    starts,
+                    self.index.flatten(),
+                    zeros,
+                    (len(self.index), len(self.offsets)),
+                    check_invariants=True,
                 )
         return self.patterns[dtype]
 
