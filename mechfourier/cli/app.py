@@ -30,6 +30,7 @@ COMMANDS: tuple[str, ...] = (
     "lens",
     "numbers",
     "models",
+    "probe",
     "train",
 )
 

@@ -2,22 +2,21 @@
 
 An ordered representation (a ramp, an arc, a random walk) has most of its power at k = 1 and beats a permutation test,
 so order is not closure. Every look at closure is computed from the shared Gram matrix G of the values
-(:func:`mechfourier.probes.spectrum.shared_gram`), whose squared distances D[v, w] = G[v,v] + G[w,w] − 2G[v,w] are free of
-template noise:
+(:func:`mechfourier.probes.spectrum.shared_gram`), free of template noise:
 
-- *curves*: closed (harmonic) against open curves (polynomials of degree 1 to 3), by leaving values out;
-- *turns*: the number of turns f over which the values are spread, from D ≈ c + b·(1 − cos(2πf·lag/n)) in the plane of
-  harmonic k. The constant takes up what is peculiar to each value. f = k closes; a random walk has about half a turn, a
-  ramp less, three quarters of a circle about .75;
-- *contest*: which shape explains D better, one in which likeness falls off with the distance along the line, or the same
-  shape round the cycle (a correlation that only fades and never comes back has f near 1 on long cycles, so the turns
-  alone do not show it);
+- *turns*: the number of turns f over which the values are spread. The likeness G[v, w] of every two different values is
+  fitted by that of points at angles 2πfv/n. What is peculiar to single values is on the diagonal of G, which is left
+  out. f = k closes; three quarters of a circle have about .8, a random walk about half a turn, a ramp less;
+- *contest*: which explains G[v, w] better, likeness that falls off with the distance along the line, or the same shapes
+  round the cycle? A correlation that only fades and never comes back has f near 1 on long cycles, so the turns alone
+  do not show it;
 - *seam*: the likeness of (last, first) against that of all other neighbours;
-- *wrap*: the slope of D on the harmonic over pairs more than half a cycle apart against that over the nearer
-  pairs, 1 on a circle (reported).
+- *curves*: closed (harmonic) against open curves (polynomials of degree 1 to 3), by leaving values out. Their ends have
+  more leverage than the points of a circle, which helps the circle, so the curves can only speak against closure.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,58 +27,65 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.fourier.harmonics import harmonic_design
-from mechfourier.probes.spectrum import harmonic_planes
 
-GRID = 0.005  # turns
+GRID = 0.01  # turns
 THREE_QUARTERS = 0.25  # gap of the widest arc that has to count as open, in turns
 LEAST_SEAM = 0.5  # of the likeness of other neighbours
 FADES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # lengths over which likeness fades, in steps
 
 
-def squared_distances(gram: Float[Tensor, "*lead n n2"]) -> Float[Tensor, "*lead n n2"]:
-    """D[v, w] = G[v,v] + G[w,w] − 2·G[v,w], unbiased where ``gram`` is (then it may fall below 0)."""
-    own = torch.diagonal(gram, dim1=-2, dim2=-1)
-    return own[..., :, None] + own[..., None, :] - 2 * gram
-
-
-def pair_lags(n: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices i < j of every pair of values, and their lag j − i."""
+def pairs_of(gram: Float[Tensor, "*lead n n2"]) -> Float[Tensor, "*lead pair"]:
+    """Likeness of every two different values (upper triangle), less its mean over the pairs."""
+    n = gram.shape[-1]
     i, j = torch.triu_indices(n, n, 1)
-    return i, j, (j - i).double()
+    pairs = gram[..., i, j]
+    return pairs - pairs.mean(-1, keepdim=True)
+
+
+def shapes_of(kernels: Float[Tensor, "shape n n2"]) -> Float[Tensor, "shape pair"]:
+    """The pairs of centred kernels, each of length 1: what G looks like where a kernel is the truth."""
+    n = kernels.shape[-1]
+    centre = torch.eye(n, dtype=kernels.dtype) - 1 / n
+    pairs = pairs_of(centre @ kernels @ centre)
+    return pairs / torch.linalg.norm(pairs, dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def fits(
+    gram: Float[Tensor, "*lead n n2"], shapes: Float[Tensor, "shape pair"]
+) -> Float[Tensor, "*lead shape"]:
+    """R² of every shape (a constant and a slope ≥ 0) on the pairs of ``gram``."""
+    pairs = pairs_of(gram)
+    total = (pairs**2).sum(-1, keepdim=True).clamp_min(torch.finfo(gram.dtype).tiny)
+    return (pairs @ shapes.T).clamp_min(0) ** 2 / total
+
+
+def lags(n: int) -> Float[Tensor, "n n"]:
+    """|v − w|."""
+    v = torch.arange(n, dtype=torch.float64)
+    return (v[:, None] - v).abs()
+
+
+def arc_kernels(n: int, turns: Float[Tensor, " f"]) -> Float[Tensor, "f n n"]:
+    """Likeness of points at angles 2πfv/n on a circle, for every number of turns f."""
+    return torch.cos(2 * math.pi / n * turns[:, None, None] * lags(n))
 
 
 def turn_grid(n: int, k: int) -> Float[Tensor, " f"]:
     """Candidate numbers of turns, within ¾ of a turn of ``k``, k itself among them; never beyond n/2, which would alias."""
-    steps = torch.arange(-150, 151, dtype=torch.float64) * GRID + k
+    steps = torch.arange(-75, 76, dtype=torch.float64) * GRID + k
     return steps[(steps >= 0.1) & (steps <= max(n / 2, k))]
 
 
-def in_plane(gram: Float[Tensor, "*lead n n2"], k: int) -> Float[Tensor, "*lead n n2"]:
-    """Gram matrix of the values' shadows on the plane of harmonic ``k``: z_v = Σ_{w≠v} G[v, w]·(cos, sin)(2πkw/n).
-
-    A value has no part in the plane it is projected on (w ≠ v), else anything would draw a circle. What is peculiar to
-    single values, and other harmonics in other planes, drop out; an open curve stays open, since the projection is linear.
-    """
-    own = torch.diag_embed(torch.diagonal(gram, dim1=-2, dim2=-1))
-    shadow = (gram - own) @ harmonic_planes(gram.shape[-1])[k - 1].T
-    return shadow @ shadow.mT
+@functools.lru_cache(maxsize=128)
+def _turn_shapes(n: int, k: int) -> Tensor:
+    return shapes_of(arc_kernels(n, turn_grid(n, k)))
 
 
 def fitted_turns(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
-    """Best number of turns near ``k`` in its plane, and the R² of its fit to the squared distances there; axes: lead."""
+    """Best number of turns near ``k`` and the R² of its fit; axes: lead."""
     n = gram.shape[-1]
-    gram = in_plane(gram, k)
-    i, j, lag = pair_lags(n)
-    grid = turn_grid(n, k)
-    kernel = 1 - torch.cos(2 * math.pi / n * grid[:, None] * lag)
-    kernel = kernel - kernel.mean(1, keepdim=True)
-    kernel = kernel / torch.linalg.norm(kernel, dim=1, keepdim=True)
-    y = squared_distances(gram)[..., i, j]
-    y = y - y.mean(-1, keepdim=True)
-    slope = (y @ kernel.T).clamp_min(0)
-    best = slope.max(-1)
-    total = (y**2).sum(-1).clamp_min(torch.finfo(y.dtype).tiny)
-    return grid[best.indices], best.values**2 / total
+    best = fits(gram, _turn_shapes(n, k)).max(-1)
+    return turn_grid(n, k)[best.indices], best.values
 
 
 def turn_tolerance(n: int) -> tuple[float, float]:
@@ -88,51 +94,29 @@ def turn_tolerance(n: int) -> tuple[float, float]:
     return max(THREE_QUARTERS - 1 / n, 0.05) / 2 * n / (n - 1), 0.125
 
 
-def shape_contest(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
-    """Best R² on the squared distances of the closed shapes and of the open ones (every shape: a constant and a slope ≥ 0).
+@functools.lru_cache(maxsize=128)
+def _contestants(n: int, k: int) -> tuple[Tensor, Tensor]:
+    lag = lags(n)
+    round_lag = torch.minimum(lag, n - lag)
+    circle = arc_kernels(n, torch.tensor([float(k)], dtype=torch.float64))
+    opened = torch.cat([_fading(lag), -lag[None], -(lag[None] ** 2)])
+    return shapes_of(torch.cat([_fading(round_lag), circle])), shapes_of(opened)
 
-    Open: fading exponentially or as a Gaussian with the lag, the lag itself, its square, arcs short of closing.
+
+def shape_contest(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
+    """Best R² of the closed shapes and of the open ones.
+
+    Open: likeness that fades exponentially or as a Gaussian with the lag, or falls with the lag or its square.
     Closed: the same fading with the lag round the cycle, and the circle at ``k``.
     """
-    n = gram.shape[-1]
-    i, j, lag = pair_lags(n)
-    round_lag = torch.minimum(lag, n - lag)
-    short = torch.arange(max(0.3, k - 0.75), k - turn_tolerance(n)[0], 0.02, dtype=torch.float64)
-    arcs = 1 - torch.cos(2 * math.pi / n * short[:, None] * lag)
-    circle = 1 - torch.cos(2 * math.pi / n * k * lag)[None]
-    opened = torch.cat([_fading(lag), lag[None], lag[None] ** 2, arcs])
-    closed = torch.cat([_fading(round_lag), circle])
-    y = squared_distances(gram)[..., i, j]
-    return _best_fit(y, closed), _best_fit(y, opened)
+    closed, opened = _contestants(gram.shape[-1], k)
+    return fits(gram, closed).amax(-1), fits(gram, opened).amax(-1)
 
 
-def _fading(lag: Float[Tensor, " pair"]) -> Float[Tensor, "shape pair"]:
-    length = torch.tensor(FADES, dtype=lag.dtype)[:, None]
-    smooth = length[length[:, 0] >= 1]
-    return torch.cat([1 - torch.exp(-lag / length), 1 - torch.exp(-((lag / smooth) ** 2) / 2)])
-
-
-def _best_fit(y: Float[Tensor, "*lead pair"], shapes: Float[Tensor, "shape pair"]) -> Float[Tensor, "*lead"]:
-    centred = shapes - shapes.mean(1, keepdim=True)
-    unit = centred / torch.linalg.norm(centred, dim=1, keepdim=True).clamp_min(1e-12)
-    y = y - y.mean(-1, keepdim=True)
-    total = (y**2).sum(-1).clamp_min(torch.finfo(y.dtype).tiny)
-    return (y @ unit.T).clamp_min(0).amax(-1) ** 2 / total
-
-
-def wrap_ratio(gram: Float[Tensor, "*lead n n2"], k: int) -> Float[Tensor, "*lead"]:
-    """Slope of D on −cos(2πk·lag/n) over lags beyond n/2, divided by the slope over lags up to n/2."""
-    n = gram.shape[-1]
-    i, j, lag = pair_lags(n)
-    x = -torch.cos(2 * math.pi * k / n * lag)
-    y = squared_distances(gram)[..., i, j]
-    near = lag <= n / 2
-    columns = torch.stack([torch.ones_like(x), x * near, x * ~near], 1)
-    slopes = y @ torch.linalg.pinv(columns).T
-    floor = 1e-9 * y.abs().amax(-1)
-    return torch.where(
-        slopes[..., 1] > floor, slopes[..., 2] / slopes[..., 1].clamp_min(torch.finfo(y.dtype).tiny), 0.0
-    ).clamp(-9.0, 9.0)
+def _fading(lag: Float[Tensor, "n n"]) -> Float[Tensor, "shape n n"]:
+    length = torch.tensor(FADES, dtype=lag.dtype)[:, None, None]
+    smooth = length[length[:, 0, 0] >= 1]
+    return torch.cat([torch.exp(-lag / length), torch.exp(-((lag / smooth) ** 2) / 2)])
 
 
 def seam_similarity(gram: Float[Tensor, "*lead n n2"]) -> tuple[Tensor, Tensor]:
@@ -237,8 +221,8 @@ class Closure:
     """What one site says about closure at ``k``; ``closed`` is the joint judgement, ``reasons`` why.
 
     ``turns``: fitted number of turns. ``contest``: R² of the best closed shape less that of the best open one.
-    ``seam``: likeness of (last, first) less that of other neighbours (``neighbours``). ``wrap``: see :func:`wrap_ratio`.
-    ``closed_q2``, ``open_q2``: left-out Q² of the best harmonic and the best polynomial (``open_model``).
+    ``seam``: likeness of (last, first) less that of other neighbours (``neighbours``). ``curves``: left-out Q² of the best
+    harmonic curve less that of the best polynomial (``open_model``), which are ``closed_q2`` and ``open_q2``.
     """
 
     k: int
@@ -247,7 +231,7 @@ class Closure:
     contest: Interval
     seam: Interval
     neighbours: float
-    wrap: Interval
+    curves: Interval
     closed_q2: float
     open_q2: float
     open_model: str
@@ -271,13 +255,20 @@ def _interval(value: Tensor, draws: Tensor | None) -> Interval:
     return Interval(float(value), low, high)
 
 
+def curve_contest(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
+    """Left-out Q² of the best closed and the best open curve."""
+    q2 = {True: [], False: []}
+    for _, closed, columns in curve_designs(gram.shape[-1], k):
+        q2[closed].append(curve_q2(gram, columns))
+    return torch.stack(q2[True]).amax(0), torch.stack(q2[False]).amax(0)
+
+
 def closure(
     gram: Float[Tensor, "n n2"], k: int, *, draws: Float[Tensor, "draw n n2"] | None = None
 ) -> Closure:
     """Judge closure at harmonic ``k`` from the shared ``gram`` of one site and its bootstrap ``draws`` over templates."""
     n = len(gram)
-    curves = [(name, closed, float(curve_q2(gram, x))) for name, closed, x in curve_designs(n, k)]
-    open_model, _, open_q2 = max((c for c in curves if not c[1]), key=lambda c: c[2])
+    opened = [(float(curve_q2(gram, x)), name) for name, closed, x in curve_designs(n, k) if not closed]
 
     def measured(statistic: Callable[[Tensor], Tensor]) -> Interval:
         return _interval(statistic(gram), None if draws is None else statistic(draws))
@@ -289,10 +280,10 @@ def closure(
         contest=measured(lambda g: torch.sub(*shape_contest(g, k))),
         seam=measured(lambda g: torch.sub(*seam_similarity(g))),
         neighbours=float(seam_similarity(gram)[1]),
-        wrap=measured(lambda g: wrap_ratio(g, k)),
-        closed_q2=max(q2 for _, closed, q2 in curves if closed),
-        open_q2=open_q2,
-        open_model=open_model,
+        curves=measured(lambda g: torch.sub(*curve_contest(g, k))),
+        closed_q2=float(curve_contest(gram, k)[0]),
+        open_q2=max(opened)[0],
+        open_model=max(opened)[1],
         closed=False,
         reasons=(),
     )
@@ -310,26 +301,27 @@ def _against(found: Closure, n: int) -> Iterator[str]:
     """What speaks against a closed circle, a sentence each."""
     below, above = turn_tolerance(n)
     low, high = found.k - below, found.k + above
-    # the interval must clear the bar, not the estimate alone; without an interval (NaN) the estimate has to do
-    turns = found.turns.value if math.isnan(found.turns.low) else found.turns.low
-    if not (turns >= low and found.turns.value <= high):
+    if not low <= found.turns.value <= high:
         yield (
             f"the values spread over {_between(found.turns)} turns; a closed circle has {found.k} "
             f"(from {low:.2f} to {high:.2f} counts)"
         )
-    margin = found.contest.value if math.isnan(found.contest.low) else found.contest.low
-    if not margin > 0:
+    if not found.contest.value > 0:
         yield (
             "likeness falls off along a line rather than round a cycle: R² of the best closed shape less that of the "
             f"best open one is {_between(found.contest)}"
         )
     near = 6 * found.k <= n  # farther apart, neighbours on a circle are no longer alike
-    if near and found.neighbours + found.seam.value < LEAST_SEAM * found.neighbours:
+    seam = (
+        found.seam.value if math.isnan(found.seam.high) else found.seam.high
+    )  # one pair, so noise must count
+    if near and seam < (LEAST_SEAM - 1) * found.neighbours:
         yield (
-            f"the last and the first value are less alike than other neighbours: {_between(found.seam)} below "
+            f"the last and the first value are less alike than other neighbours: {_between(found.seam)} from "
             f"a likeness of {found.neighbours:.2f}"
         )
-    if not found.closed_q2 > found.open_q2:
+    worse = found.curves.value if math.isnan(found.curves.high) else found.curves.high
+    if worse < 0:
         yield (
             f"an open curve ({found.open_model}) predicts left-out values better: Q² {found.open_q2:.2f} "
             f"against {found.closed_q2:.2f}"
@@ -339,6 +331,6 @@ def _against(found: Closure, n: int) -> Iterator[str]:
 def _for(found: Closure) -> str:
     return (
         f"it closes: {_between(found.turns)} turns, closed shapes ahead of open ones by R² {_between(found.contest)}, "
-        f"the last and first value as alike as other neighbours ({_between(found.seam)}), left-out Q² "
-        f"{found.closed_q2:.2f} against {found.open_q2:.2f} for the best open curve ({found.open_model})"
+        f"the last and first value as alike as other neighbours ({_between(found.seam)} from {found.neighbours:.2f}), "
+        f"left-out Q² {found.closed_q2:.2f} against {found.open_q2:.2f} for the best open curve ({found.open_model})"
     )

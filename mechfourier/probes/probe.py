@@ -1,0 +1,302 @@
+"""``probe()``: a model and a domain in, a verdict with its evidence out."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import NotExpressible, OutOfRange, UsageError
+from mechfourier.hooks.capture import capture
+from mechfourier.hooks.site import Site, select_sites
+from mechfourier.models.interface import Encoding, encode
+from mechfourier.probes.design import Design, confounds, max_cycles, read_positions
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.operation import OperationEvidence, analyse_operation
+from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
+from mechfourier.probes.spectrum import cross_gram
+from mechfourier.probes.subspace import circle_positions
+from mechfourier.probes.value import ValueEvidence, analyse_value
+from mechfourier.probes.verdict import Verdict, verdict_value
+
+if TYPE_CHECKING:
+    from mechfourier.hooks.store import ActivationStore
+
+Kind = Literal["value", "operation"]
+LEAST_TEMPLATES = 2
+
+
+def probe(
+    model: Any,
+    domain: Domain | str,
+    *,
+    sites: "str | Site | Sequence[str | Site]" = "resid_post",
+    layers: str | int | Iterable[int] | None = None,
+    position: str | None = None,
+    design: str = "auto",
+    cycles: int = 4,
+    permutations: int = 1000,
+    seed: int = 0,
+    store: "ActivationStore | None" = None,
+    controls: bool = True,
+) -> ProbeResult:
+    """Does ``model`` represent ``domain`` on a circle, and what is that worth?
+
+    Args:
+        model: anything that `mechfourier.models.interface.Model` describes; `mechfourier.load` gives one.
+        domain: a `Domain`, or the name or path of one.
+        sites: kinds of hook points or full names (``"resid_post"``, ``"resid_post,mlp_post"``).
+        layers: ``"0-3,7"``, a number or several; None for all.
+        position: where value prompts are read: ``"value"`` or ``"last"``; None as the domain says.
+        design: ``"value"`` (values in sentences), ``"operation"`` (value + offset), or ``"auto"``: values where the model
+            can express at least two of the domain's sentences, else operations.
+        cycles: cycles of offsets in operation designs (as many of them as the model can express).
+        permutations: label permutations of the family-wise null.
+        seed: of permutations, bootstrap and the re-initialised control.
+        store: an activation store; captured activations are kept in it and found again.
+        controls: also run the same architecture with re-initialised weights.
+
+    Raises ``UnknownDomain``, ``UnknownSite``, ``OutOfRange``, ``NotExpressible`` or ``UsageError`` for a wrong call.
+    """
+    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    if permutations < 99:
+        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
+    chosen = select_sites(model, sites, layers)
+    plan, encodings, notes = _plan(model, wanted, design, cycles, position)
+    acts = _grid(model, plan, encodings, chosen, store)
+    control = _control(model, plan, encodings, chosen, seed, store) if controls else None
+    names = [str(site) for site in chosen]
+    common = dict(
+        model=str(getattr(model, "mechfourier_name", type(model).__name__)),
+        domain=wanted.name,
+        n=wanted.n,
+        unit=wanted.unit,
+        design=plan.kind,
+        position="value" if plan.spans is not None else "last",
+        prompts=len(plan),
+    )
+    if plan.kind == "value":
+        evidence = analyse_value(
+            acts,
+            permutations=permutations,
+            seed=seed,
+            control=control,
+            sites=names,
+            unit=wanted.unit,
+        )
+        return _value_result(evidence, verdict_value(evidence), acts, plan, common, notes)
+    from mechfourier.probes.verdict_operation import verdict_operation
+
+    features = confounds(plan, encodings).values
+    measured = analyse_operation(
+        acts,
+        n=wanted.n,
+        confounds=rearrange(features, "(a o) f -> a o f", a=plan.shape[0]).float()
+        if features.shape[1]
+        else None,
+        control=control,
+        permutations=permutations,
+        seed=seed,
+        digits=_sees_digits(model, encodings),
+    )
+    return _operation_result(measured, verdict_operation(measured), acts, plan, names, common, notes)
+
+
+def _plan(
+    model: Any, domain: Domain, kind: str, cycles: int, position: str | None
+) -> tuple[Design, list[Encoding], list[str]]:
+    """The design to run with its tokens, and notes on what the model could not express."""
+    if kind not in ("auto", "value", "operation"):
+        raise UsageError(f"no design {kind!r}; one of: auto, value, operation")
+    if position not in (None, "value", "last"):
+        raise OutOfRange(f"position {position!r} is neither 'value' nor 'last'")
+    if kind == "operation":
+        return _operation_plan(model, domain, cycles)
+    try:
+        return _value_plan(model, domain, position)
+    except NotExpressible as error:
+        if kind == "value" or domain.operation is None:
+            raise
+        design, encodings, notes = _operation_plan(model, domain, cycles)
+        return design, encodings, [f"the operation was probed, not the values alone: {error}", *notes]
+
+
+def _value_plan(model: Any, domain: Domain, position: str | None) -> tuple[Design, list[Encoding], list[str]]:
+    """The value design over the templates that the model can express."""
+    kept, refused = [], None
+    for template in domain.templates:
+        alone = dataclasses.replace(domain, templates=(template,)).value_design()
+        try:
+            encode(model, alone.prompts)
+        except NotExpressible as error:
+            refused = error
+        else:
+            kept.append(template)
+    if len(kept) < LEAST_TEMPLATES and refused is not None:
+        raise NotExpressible(
+            f"the model can express {len(kept)} of the {len(domain.templates)} sentences of {domain.name} ({refused})"
+        )
+    notes = []
+    if refused is not None:
+        notes.append(
+            f"{len(kept)} of {len(domain.templates)} sentences were used; the others hold words the model does not know "
+            f"({refused})"
+        )
+    where: Any = position
+    design = dataclasses.replace(domain, templates=tuple(kept)).value_design(position=where)
+    return design, encode(model, design.prompts), notes
+
+
+def _operation_plan(model: Any, domain: Domain, cycles: int) -> tuple[Design, list[Encoding], list[str]]:
+    possible = max_cycles(domain, model, cycles)
+    design = domain.operation_design(possible.cycles)
+    notes = [possible.note] if possible.note else []
+    if cycles == 1:
+        notes.append(
+            "one cycle of offsets: the raw sum covers less than two periods, so k = 1 is weakly identified; "
+            "--cycles 4 tells a circle from a smooth sum"
+        )
+    return design, encode(model, design.prompts), notes
+
+
+def _grid(
+    model: Any,
+    design: Design,
+    encodings: list[Encoding],
+    sites: Sequence[Site],
+    store: "ActivationStore | None",
+) -> Float[Tensor, "site row column d"]:
+    """One captured pass as a grid: [site, value, template, d] or [site, a, offset, d].
+
+    Sites of different widths are filled up with zeros, which no statistic sees: they are constant.
+    """
+    found = capture(model, encodings, list(sites), read_positions(design, encodings), store=store)
+    flat = [found[site].flatten(1) for site in found.sites]
+    width = max(values.shape[1] for values in flat)
+    stacked = torch.stack([torch.nn.functional.pad(values, (0, width - values.shape[1])) for values in flat])
+    return rearrange(stacked, "site (row column) d -> site row column d", row=design.shape[0]).float()
+
+
+def _control(
+    model: Any,
+    design: Design,
+    encodings: list[Encoding],
+    sites: Sequence[Site],
+    seed: int,
+    store: "ActivationStore | None",
+) -> Float[Tensor, "site row column d"]:
+    from mechfourier.models.weights import reinitialised
+
+    return _grid(reinitialised(model, seed), design, encodings, sites, store)
+
+
+def _sees_digits(model: Any, encodings: Sequence[Encoding]) -> bool:
+    """Whether base-10 digits can be known to the model: text tokenizers, or numbers split into several tokens."""
+    return (
+        getattr(model, "tokenizer", None) is not None
+        or len({len(encoding.ids) for encoding in encodings}) > 1
+    )
+
+
+def _value_result(
+    evidence: ValueEvidence,
+    verdict: Verdict,
+    acts: Tensor,
+    design: Design,
+    common: dict[str, Any],
+    notes: list[str],
+) -> ProbeResult:
+    rows = tuple(SiteRow(s.site, s.p_value, s.k, s.r2, s.spectrum) for s in evidence.sites)
+    best = evidence.best_site
+    circle = None
+    if best is not None and best.probe is not None:
+        place, each = circle_positions(cross_gram(acts[evidence.best : evidence.best + 1])[0], best.k)
+        circle = _circle(best.k, design.domain.values, place, each)
+    return ProbeResult(
+        **common,
+        verdict=verdict.word,
+        used=verdict.used,
+        reasons=verdict.reasons,
+        notes=tuple(notes),
+        p_value=evidence.p_value,
+        best=None if best is None else Best(best.site, best.k, best.r2),
+        sites=rows,
+        circle=circle,
+        value=evidence,
+        operation=None,
+    )
+
+
+def _operation_result(
+    evidence: OperationEvidence,
+    verdict: Verdict,
+    acts: Tensor,
+    design: Design,
+    names: list[str],
+    common: dict[str, Any],
+    notes: list[str],
+) -> ProbeResult:
+    best = evidence.best()
+    rows = tuple(SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares) for s in evidence.sites)
+    circle = None
+    if best is not None:
+        place, each = class_positions(acts[best.site], best.k)
+        circle = _circle(best.k, design.domain.values, place, each)
+    return ProbeResult(
+        **common,
+        verdict=verdict.word,
+        used=verdict.used,
+        reasons=verdict.reasons,
+        notes=tuple(notes),
+        p_value=math.nan if best is None else best.p,
+        best=None if best is None else Best(names[best.site], best.k, best.partial_r2),
+        sites=rows,
+        circle=circle,
+        value=None,
+        operation=evidence,
+    )
+
+
+def class_positions(
+    acts: Float[Tensor, "a offset d"], k: int
+) -> tuple[Float[Tensor, "n two"], Float[Tensor, "half n two"]]:
+    """Positions of the n classes (a + offset) mod n in the plane of harmonic ``k``: their mean, and every other operand's.
+
+    The plane comes from the odd operands and the positions from the even ones (and the other way round), so that no
+    activation is drawn in a plane it helped to choose.
+    """
+    n = acts.shape[0]
+    y = acts.double()
+    y = y - y.mean(0, keepdim=True) - y.mean(1, keepdim=True) + y.mean((0, 1))
+    label = (torch.arange(n)[:, None] + torch.arange(acts.shape[1])) % n
+    by_class = torch.nn.functional.one_hot(label, n).double()
+    means = torch.einsum("aoc,aod->acd", by_class, y) / by_class.sum(1)[:, :, None].clamp_min(1)
+    angle = 2 * math.pi * k / n * torch.arange(n).double()
+    wave = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+    halves = torch.stack([means[0::2].mean(0), means[1::2].mean(0)])
+    planes = torch.einsum("hcd,ci->hid", halves, wave).flip(0)
+    planes = planes / torch.linalg.norm(planes, dim=(1, 2), keepdim=True).clamp_min(1e-300)
+    each = torch.einsum("hcd,hid->hci", halves, planes)
+    return each.mean(0), each
+
+
+def _circle(
+    k: int, labels: Sequence[str], place: Float[Tensor, "n two"], each: Float[Tensor, "t n two"]
+) -> Circle:
+    """Positions with their spread over the first axis of ``each``, rounded to what a figure shows."""
+    deviation = each - each.mean(0)
+    scale = max(len(each) - 1, 1)
+    variance = (deviation**2).sum(0) / scale
+    covariance = (deviation[..., 0] * deviation[..., 1]).sum(0) / scale
+    sx, sy = variance.sqrt().unbind(-1)
+    correlation = covariance / (sx * sy).clamp_min(1e-300)
+    spread = torch.stack([sx, sy, correlation.clamp(-1, 1)], 1)
+    points = tuple((float(x), float(y)) for x, y in place.tolist())
+    return Circle(
+        k, tuple(labels), points, tuple((float(a), float(b), float(c)) for a, b, c in spread.tolist())
+    )

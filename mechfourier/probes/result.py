@@ -1,0 +1,170 @@
+"""``ProbeResult``: a verdict, its reasons, the evidence of every hook point, and what to do next."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.probes.operation import OperationEvidence
+from mechfourier.probes.value import ValueEvidence
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Best:
+    """The hook point and harmonic with the strongest circle. ``r2``: value designs, held-out R² of the subspace probe;
+    operation designs, partial R² of the best dimension beyond the confounds."""
+
+    site: str
+    k: int
+    r2: float
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at harmonic k."""
+
+    site: str
+    p_value: float
+    k: int
+    r2: float
+    spectrum: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Circle:
+    """Held-out positions of the values in the fitted plane at the best site: ``points[value] = (x, y)``, and the standard
+    deviations and correlation over templates (operations: over first operands), for the ellipses of a figure."""
+
+    k: int
+    labels: tuple[str, ...]
+    points: tuple[tuple[float, float], ...]
+    spread: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class ProbeResult(Result):
+    """What ``probe`` found. ``verdict`` is one of ``mechfourier.probes.verdict.WORDS``, ``used`` whether an intervention
+    showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
+    """
+
+    model: str
+    domain: str
+    n: int
+    unit: str
+    design: str
+    position: str
+    prompts: int
+    verdict: str
+    used: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    p_value: float
+    best: Best | None
+    sites: tuple[SiteRow, ...]
+    circle: Circle | None
+    value: ValueEvidence | None
+    operation: OperationEvidence | None
+
+    def __str__(self) -> str:
+        where = "" if self.best is None else f" at {self.best.site}, k = {self.best.k}"
+        head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
+        if math.isfinite(self.p_value):
+            head += f", family-wise p = {self.p_value:.2g}"
+        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per hook point, in the order of a forward pass."""
+        import pandas as pd
+
+        if self.value is not None:
+            return pd.DataFrame(_value_rows(self.value))
+        if self.operation is not None:
+            return pd.DataFrame(_operation_rows(self.operation, self.sites))
+        return pd.DataFrame(columns=["site", "p"])
+
+    def plot(self) -> Any:
+        """A Plotly figure: spectrum by layer, the circle, the null, and the verdict."""
+        from mechfourier.figures.probe import probe_figure
+
+        return probe_figure(self)
+
+    def next_steps(self) -> tuple[str, ...]:
+        """What it would take to believe more, as commands."""
+        return tuple(_next_steps(self))
+
+
+def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
+    rows = []
+    for site in evidence.sites:
+        row: dict[str, Any] = {"site": site.site, "k": site.k, "share": site.share, "p": site.p_value}
+        if site.probe is not None:
+            row |= {
+                f"error ({evidence.unit})": site.probe.error,
+                "error by chance": site.probe.null_error,
+                "held-out R²": site.probe.r2,
+            }
+        if site.closure is not None:
+            row |= {"turns": site.closure.turns.value, "closes": "yes" if site.closure.closed else "no"}
+        if site.dimensions:
+            row |= {
+                "best dim": site.dimensions[0].dim,
+                "its R²": site.dimensions[0].r2,
+                "p of dim": site.dimensions[0].p_value,
+            }
+        rows.append(row)
+    return rows
+
+
+def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "site": row.site,
+            "k": site.k,
+            "share": site.plane_share,
+            "p": site.p,
+            "specificity": site.ratio,
+            "p specific": site.p_specific,
+            "concentration": site.concentration,
+            "a only": site.a_only,
+            "offset only": site.offset_only,
+            "best dim": site.dim,
+            "partial R²": site.partial_r2,
+            "p of dim": site.p_dim,
+        }
+        for site, row in zip(evidence.sites, sites, strict=True)
+    ]
+
+
+def _next_steps(result: ProbeResult) -> list[str]:
+    if result.verdict == "not testable":
+        return []
+    steps = []
+    layer, dim = _place(result)
+    if result.verdict in ("circular", "modular") and layer is not None and dim is not None:
+        steps.append(
+            f"not tested for use: mechfourier ablate {result.model} --layer {layer} --dim {dim} --domain {result.domain}"
+        )
+    if result.design == "value":
+        steps.append(
+            f"represented is not computed with: mechfourier probe {result.model} --domain {result.domain} --design operation"
+        )
+    else:
+        steps.append(f"where the answer arises: mechfourier lens {result.model} --domain {result.domain}")
+    return steps
+
+
+def _place(result: ProbeResult) -> tuple[int | None, int | None]:
+    """Layer of the best site and its best basis dimension."""
+    from mechfourier.hooks.site import Site
+
+    if result.best is None:
+        return None, None
+    layer = Site.parse(result.best.site).layer
+    if result.value is not None and (site := result.value.best_site) is not None and site.dimensions:
+        return layer, site.dimensions[0].dim
+    if result.operation is not None and (site := result.operation.best()) is not None:
+        return layer, site.dim
+    return layer, None
