@@ -28,6 +28,8 @@ def calendar(
     quiet_libraries()
     from mechfourier.training.calendar import CalendarRecipe, train_calendar
 
+    if resume and not (out / "config.json").exists():
+        note(f"{out} holds no run to go on with; starting one")
     recipe = CalendarRecipe(seed=seed) if steps is None else CalendarRecipe(seed=seed, steps=steps)
     result = train_calendar(recipe, out, resume=resume, on_evaluate=_say)
     if as_json:

@@ -109,7 +109,7 @@ def run_training(
     label: str = "train",
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainingResult:
-    """Train for ``steps`` steps in ``folder``; with ``resume``, go on where the run in ``folder`` stopped.
+    """Train for ``steps`` steps in ``folder``; with ``resume``, go on where the run in ``folder`` stopped, if there is one.
 
     The last step is always evaluated and saved. ``stop`` sees the metrics of every evaluation and ends the run by
     returning True. Raises ``UsageError`` when the folder already holds a run and ``resume`` is not set, or holds a
