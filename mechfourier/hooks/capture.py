@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import MechFourierError, OutOfRange, UnknownSite, UsageError, nearest
+from mechfourier.hooks.prefix import SharedPrefix, can_share, run_prefix, shared_prefix
 from mechfourier.hooks.run import (
     Batch,
     StopForward,
@@ -22,7 +23,7 @@ from mechfourier.hooks.run import (
     never_fired,
     serving,
 )
-from mechfourier.hooks.site import ATTENTION_KINDS, Site, select_sites
+from mechfourier.hooks.site import ATTENTION_KINDS, FUSED_KINDS, Site, select_sites
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.progress import progress
 
@@ -189,6 +190,7 @@ def _named_positions(
 
 def _run(model: Any, request: Request, batch_size: int | None) -> Activations:
     work = batches(model, request.ids, batch_size=batch_size)
+    sharing = can_share(model) and _layers_needed(request) != 0
     collector = _Collector(request)
     logits: list[Tensor] = []
     with (
@@ -197,9 +199,8 @@ def _run(model: Any, request: Request, batch_size: int | None) -> Activations:
         progress("capture", total=len(request.ids)) as bar,
     ):
         for batch in work:
-            with serving(batch.rows):
-                collector.start(batch)
-                logits += _one_batch(model, request, batch)
+            shared = shared_prefix(batch.tokens, _first_read(request, batch)) if sharing else None
+            logits += _one_batch(model, request, batch, collector, shared)
             collector.finish(model)
             bar.advance(len(batch.rows))
     held = None
@@ -209,15 +210,43 @@ def _run(model: Any, request: Request, batch_size: int | None) -> Activations:
     return Activations(request.sites, collector.values, held)
 
 
-def _one_batch(model: Any, request: Request, batch: Batch) -> list[Tensor]:
-    def run() -> Any:
-        return forward(model, batch.tokens, logits=request.logits)
+def _one_batch(
+    model: Any, request: Request, batch: Batch, collector: "_Collector", shared: SharedPrefix | None
+) -> list[Tensor]:
+    """Run one batch through the collector's hooks; its logits, where they are wanted."""
+    tokens, start, options = batch.tokens, 0, {}
+    if shared is not None:
+        options = run_prefix(model, shared, n_layers=_layers_needed(request))
+        start = shared.length
+        tokens = tokens[:, start:]
+        options["attention_mask"] = torch.ones_like(tokens)
 
-    if not request.logits:
+    def run() -> Any:
+        return forward(model, tokens, logits=request.logits, **options)
+
+    collector.start(batch, start)
+    with serving(batch.rows):
+        if request.logits:
+            slim = not any(site.path.startswith("unembed") for site in request.sites)
+            return [last_logits(model, run, request.last[batch.rows] - start, slim_unembed=slim)]
         run()
-        return []
-    slim = not any(site.path.startswith("unembed") for site in request.sites)
-    return [last_logits(model, run, request.last[batch.rows], slim_unembed=slim)]
+    return []
+
+
+def _layers_needed(request: Request) -> int | None:
+    """How many layers the wanted sites need: 0 for embeddings, None for all of them and what follows."""
+    after = any(site.layer is None and "embed" not in site.path.removeprefix("un") for site in request.sites)
+    if request.logits or after or any("unembed" in site.path for site in request.sites):
+        return None
+    return max((site.layer + 1 for site in request.sites if site.layer is not None), default=0)
+
+
+def _first_read(request: Request, batch: Batch) -> int:
+    """The first position that any prompt of the batch is read at."""
+    if request.positions is None:
+        return 0
+    first = int(request.positions[batch.rows].min())
+    return min(first, int(request.last[batch.rows].min())) if request.logits else first
 
 
 class _Collector:
@@ -228,7 +257,8 @@ class _Collector:
         self.values: dict[Site, Tensor] = {}
         self.pending: set[Site] = set()
         self.rows = torch.empty(0, dtype=torch.long)
-        self.length = 0
+        self.length = self.offset = 0
+        self.active = False
 
     def hooks(self) -> list[tuple[Site, Callable[[Tensor], None]]]:
         def collect(site: Site) -> Callable[[Tensor], None]:
@@ -236,11 +266,14 @@ class _Collector:
 
         return [(site, collect(site)) for site in self.request.sites]
 
-    def start(self, batch: Batch) -> None:
-        self.rows, self.length = batch.rows, batch.tokens.shape[1]
-        self.pending = set(self.request.sites)
+    def start(self, batch: Batch, offset: int) -> None:
+        """Collect from the next pass, whose tokens are the batch's from position ``offset`` on."""
+        self.rows, self.length, self.offset = batch.rows, batch.tokens.shape[1], offset
+        self.pending, self.active = set(self.request.sites), True
 
     def take(self, site: Site, value: Tensor) -> None:
+        if not self.active:
+            return
         # A hook point that runs again in the same pass (shared blocks) keeps its first value.
         if site in self.pending:
             self.pending.discard(site)
@@ -249,13 +282,23 @@ class _Collector:
             raise StopForward
 
     def read(self, site: Site, value: Tensor) -> Tensor:
+        if site.kind in FUSED_KINDS and value.ndim == 2:
+            # TransformerLens norms queries and keys with all axes but the last laid out as one.
+            value = rearrange(
+                value,
+                "(prompt pos head) d -> prompt pos head d",
+                prompt=len(self.rows),
+                pos=self.length - self.offset,
+            )
         value = _with_prompt_axis(site, value, len(self.rows))
         if self.request.positions is None or value.ndim < 3:
             return value.clone()
         at = self.request.positions[self.rows].to(value.device)
         if site.kind in ATTENTION_KINDS:
             value = rearrange(value, "prompt head query key -> prompt query head key")
-        if value.shape[1] != self.length:
+        if value.shape[1] == self.length - self.offset:
+            at = at - self.offset
+        elif value.shape[1] != self.length:
             at = _other_axis(site, at, self.request.last[self.rows, None], value.shape[1])
         chosen = value[torch.arange(len(value), device=value.device)[:, None], at]
         return chosen[:, 0] if self.request.squeeze else chosen
@@ -276,6 +319,7 @@ class _Collector:
             )
 
     def finish(self, model: Any) -> None:
+        self.active = False
         if self.pending:
             raise never_fired(model, sorted(self.pending))
         for site in self.request.sites:

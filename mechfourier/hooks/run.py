@@ -264,14 +264,14 @@ def forward_from(
     last = torch.full((len(residual),), residual.shape[1] - 1)
     residual = residual.to(device_of(model))
     with inference(model):
-        if "start_at_layer" in inspect.signature(model.forward).parameters and not _is_bridge(model):
+        if "start_at_layer" in inspect.signature(model.forward).parameters and not is_bridge(model):
             return last_logits(model, lambda: model(residual, start_at_layer=layer), last)
         if tokens is None:
             tokens = torch.zeros(residual.shape[:2], dtype=torch.long)
         return last_logits(model, lambda: _replaced(model, tokens, residual, layer), last)
 
 
-def _is_bridge(model: Any) -> bool:
+def is_bridge(model: Any) -> bool:
     """A TransformerBridge has the argument ``start_at_layer`` and refuses it."""
     return hasattr(model, "original_model")
 

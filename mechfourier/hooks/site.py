@@ -83,6 +83,8 @@ _LAYERED = re.compile(r"^(?P<stack>.+?)\.(?P<layer>\d+)\.(?P<path>.+)$")
 
 # Kinds whose last two axes are [query position, key position], after the head.
 ATTENTION_KINDS = frozenset({"attn_scores", "pattern", "cross_attn_scores", "cross_pattern"})
+# Kinds whose position and head may be one axis with the prompt's.
+FUSED_KINDS = frozenset({"q_norm_scale", "q_norm_normalized", "k_norm_scale", "k_norm_normalized"})
 # Kinds with a head axis after the position.
 HEAD_KINDS = frozenset({
     "q", "k", "v", "z", "result", "rot_q", "rot_k", "attn_in", "q_input", "k_input", "v_input",
