@@ -36,12 +36,7 @@ Mode = Literal["zero", "mean", "resample", "project-out"]
 EDIT_BUDGET = 2**24  # numbers in the bases of one batch
 SIMILARITY_ROWS = 512
 POOL = 20  # candidates drawn per control, of which the best matched are kept
-TILT = (
-    0.0,
-    0.5,
-    1.0,
-    1.5,
-)  # random directions are drawn with covariance Σ^tilt, so that some match a large variance
+TILT = 2.0  # random directions have covariance Σ^tilt, tilt from -2 to 2: some match a small variance, some a large
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +162,7 @@ def _random_planes(
     values, vectors = torch.linalg.eigh(of.covariance.double())
     spread = (values.clamp(min=0.0) / values.max().clamp(min=1e-30)).sqrt().clamp(min=1e-6)
     draws = torch.randn(count, d, rank, generator=generator, dtype=torch.float64)
-    tilt = torch.tensor(TILT, dtype=torch.float64)[torch.arange(count) % len(TILT)]
+    tilt = torch.linspace(-TILT, TILT, count, dtype=torch.float64)
     weights = rearrange(spread ** tilt[:, None], "plane e -> plane e 1")
     draws = einsum(vectors, draws * weights, "d e, plane e r -> plane d r")
     basis = target.double()

@@ -118,7 +118,7 @@ class Unembed(_Weights):
         super().__init__(weights, "unembed.")
         self.hook_in, self.hook_out = HookPoint(), HookPoint()
 
-    def forward(self, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos p"]:
+    def forward(self, x: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch kept p"]:
         return self.hook_out(self.hook_in(x) @ self.W_U + self.bias("b_U"))
 
 
@@ -151,7 +151,7 @@ class OneLayerTransformer(HookedRootModule):
         tokens: Int[Tensor, "batch pos"] | str | list[str],
         return_type: Literal["logits"] | None = "logits",
         **_: Any,
-    ) -> Float[Tensor, "batch pos p"] | None:
+    ) -> Float[Tensor, "batch kept p"] | None:
         """Logits at every position (only the last is trained); ``None`` with ``return_type=None``.
 
         Raises ``NotExpressible`` for more tokens than positions, or a token outside the vocabulary.
