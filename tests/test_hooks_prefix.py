@@ -49,7 +49,8 @@ def test_a_plan_always_gives_the_tokens_back(rows: list[list[int]], before: int)
 
 @pytest.mark.parametrize("name", ["transformer", "gpt"])
 def test_same_numbers_at_every_site(name: str) -> None:
-    model, ids = {"transformer": transformer, "gpt": gpt}[name](), grid(5, 6, 6)
+    model: Any = {"transformer": transformer, "gpt": gpt}[name]()
+    ids = grid(5, 6, 6)
     assert can_share(model) and shared_prefix(ids, 4) is not None
     with inference(model):
         logits, cache = model.run_with_cache(ids)
