@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import mechfourier
 from mechfourier.errors import UsageError
 from mechfourier.tasks.calendar import DAYS, MONTHS, operations
 from mechfourier.tasks.calendar_text import held_out_text
@@ -136,6 +137,15 @@ def test_the_packaged_model_answers_held_out_sentences_as_its_readme_says(
     assert accuracy >= promised["accuracy"] - 1e-9
     assert f"{promised['accuracy']:.2%}" in (PACKAGED / "README.md").read_text()
     assert accuracy >= 0.95
+
+
+def test_the_registry_loads_the_packaged_weights(packaged, tokenizer) -> None:
+    model = mechfourier.load("calendar")
+    ids = tokenizer("Monday + 3 days =", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits, expected = model(ids)[0, -1], packaged(input_ids=ids).logits[0, -1]
+    assert torch.allclose(logits, expected, atol=1e-4)
+    assert tokenizer.convert_ids_to_tokens(int(logits.argmax())) == "Thursday"
 
 
 @pytest.mark.parametrize("values", [DAYS, MONTHS], ids=["days", "months"])

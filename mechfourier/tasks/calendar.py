@@ -15,7 +15,7 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-SEASONS = ("spring", "summer", "autumn", "winter")
+SEASONS = ("spring", "summer", "autumn", "winter")  # in sentences only: four values are learned by heart
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 CLOCK_12 = tuple(str(hour) for hour in range(1, 13))
 CLOCK_24 = tuple(str(hour) for hour in range(24))
@@ -90,21 +90,20 @@ def _fraction(text: str) -> float:
 
 
 def mod_operation(n: int, *, split_seed: int = SPLIT_SEED) -> Operation:
-    """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1), and never over fewer than 48."""
+    """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1), and never over fewer than 72."""
     template = f"{{value}} + {{offset}} mod {n} ="
     return Operation(
-        f"mod-{n}", template, tuple(map(str, range(n))), max(4 * n, 48), commutes=True, split_seed=split_seed
+        f"mod-{n}", template, tuple(map(str, range(n))), max(4 * n, 72), commutes=True, split_seed=split_seed
     )
 
 
 def operations(*, split_seed: int = SPLIT_SEED) -> tuple[Operation, ...]:
     """Every operation of the corpus."""
-    # A cycle that few operations share is learned late, and then by heart: 7, 4 and 26 are drawn more often than 12.
+    # A cycle that few operations share is learned late, and then by heart: 7 and 26 are drawn more often than 12.
     table = (
-        ("days", "{value} {sign} {offset} days =", DAYS, "+-", 48, 4.0),
-        ("months", "{value} {sign} {offset} months =", MONTHS, "+-", 48, 1.0),
-        ("seasons", "{value} {sign} {offset} seasons =", SEASONS, "+-", 48, 4.0),
-        ("hours-12", "{value} o'clock {sign} {offset} hours =", CLOCK_12, "+-", 48, 1.0),
+        ("days", "{value} {sign} {offset} days =", DAYS, "+-", 84, 4.0),
+        ("months", "{value} {sign} {offset} months =", MONTHS, "+-", 96, 1.0),
+        ("hours-12", "{value} o'clock {sign} {offset} hours =", CLOCK_12, "+-", 96, 1.0),
         ("hours-24", "{value}:00 {sign} {offset} hours =", CLOCK_24, "+", 96, 1.0),
         ("alphabet", "{value} {sign} {offset} letters =", LETTERS, "+", 104, 1.5),
     )

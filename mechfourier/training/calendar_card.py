@@ -87,6 +87,6 @@ filler sentences: {metrics["text_perplexity"]:.2f}.
 
 `mechfourier train calendar --seed {recipe.seed} --steps {recipe.steps}`: AdamW, learning rate {recipe.lr:g} with {recipe.warmup} steps of
 warm-up and a half cosine to zero, weight decay {recipe.weight_decay:g} (none on the norms), betas {recipe.betas}, batch {recipe.batch} of which
-{recipe.text_share:.0%} is running text; operation sentences are drawn with weight 1/√(size of the operation), those of days,
-seasons and letters more often, and the loss is on the answer. `recipe.json` and `metrics.json` hold the numbers.
+{recipe.text_share:.0%} is running text; operation sentences are drawn with weight 1/√(size of the operation), those of days
+and letters more often, and the loss is on the answer. `recipe.json` and `metrics.json` hold the numbers.
 """
