@@ -1,0 +1,361 @@
+"""Operation domains: is (a + o) mod n represented on a circle? Arrays in, a frozen evidence out.
+
+Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation`` decides.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.probes.confounds import Grid
+from mechfourier.probes.residue import (
+    class_effects,
+    concentration,
+    curve_contest,
+    harmonic_power,
+    wrap_transfer,
+)
+from mechfourier.probes.rotation_null import RotationNull, family_wise_p, rotation_null
+from mechfourier.probes.shares import Shares, moment_p, variance_shares
+from mechfourier.probes.specificity import (
+    Background,
+    Floor,
+    Periods,
+    field_ratio,
+    localisation,
+    off_sum_floor,
+    plane_spectrum,
+    specificity_ratio,
+)
+from mechfourier.probes.surrogates import SurrogateBasis, off_rows, surrogate_ratios
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_VALUES = 5
+LEAST_NOISE = 0.1
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class OperationSite:
+    """What one hook point shows. Shares are of the variance over the grid, dimensions standardised.
+
+    ``sum_line``, ``a_only``, ``offset_only``, ``rest``: 2-D DFT shares (over whole cycles of the offsets).
+    ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
+    ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
+    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 = only a circle);
+    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by itself.
+    ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
+    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along a and another along the offsets.
+    ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
+    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
+    ``concentration``, ``p_concentration``, ``classes``: power share of the harmonic among the n/gcd(k, n) classes.
+    ``closed``, ``open``: energy taken up by the closed and by the best open curve through the classes.
+    ``wrap_transfer``: R² past the wrap of the best dimension's cosine fitted before it.
+    """
+
+    site: int
+    sum_line: float
+    a_only: float
+    offset_only: float
+    rest: float
+    magnitude: float
+    profile_p: float
+    main_p: float
+    k: int
+    key_harmonics: tuple[int, ...]
+    plane_share: float
+    plane_z: float
+    p: float
+    ratio: float
+    p_specific: float
+    field_ratio: float
+    exactness: float
+    peak_shift: float
+    dim: int
+    dim_k: int
+    partial_r2: float
+    p_dim: float
+    concentration: float
+    p_concentration: float
+    classes: int
+    closed: float
+    open: float
+    wrap_transfer: float
+    harmonic_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class OperationEvidence(Result):
+    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is empty.
+
+    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this
+    grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook points of the control.
+    """
+
+    n: int
+    n_offsets: int
+    cycles: float
+    d_model: int
+    permutations: int
+    seed: int
+    testable: tuple[int, ...]
+    untestable: tuple[int, ...]
+    threshold: float
+    reason: str
+    sites: tuple[OperationSite, ...]
+    control: tuple[OperationSite, ...]
+    controlled: bool = False
+
+    def best(self) -> OperationSite | None:
+        """The hook point with the strongest plane; None where nothing was testable."""
+        return max(self.sites, key=lambda site: site.plane_z, default=None)
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per hook point."""
+        import pandas as pd
+
+        from mechfourier.result import plain
+
+        return pd.DataFrame([plain(site) for site in self.sites])
+
+
+def analyse_operation(
+    acts: Float[Tensor, "site a offset d"],
+    *,
+    n: int,
+    confounds: Float[Tensor, "a offset feature"] | None = None,
+    control: Float[Tensor, "site a offset d"] | None = None,
+    permutations: int = 1000,
+    surrogates: int = 400,
+    first_offset: int = 0,
+    digits: bool = True,
+    seed: int = 0,
+) -> OperationEvidence:
+    """Measure activations on a full grid of n values times consecutive offsets.
+
+    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features of the cells,
+    beside token identity, powers of the raw sum, token lengths and (``digits``) the units digit of the raw sum.
+    ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that do not fit;
+    a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
+    """
+    _check(acts, n, control, permutations, surrogates)
+    sites, _, offsets, width = acts.shape
+    extra = None if confounds is None else rearrange(confounds, "a o f -> (a o) f").double()
+    grid = Grid(n, offsets, first_offset, digits, extra)
+    reason = _untestable(acts, n) or _confounded(grid)
+    periods = Periods(grid)
+    if not reason and not periods.harmonics:
+        reason = _no_harmonic(grid)
+    common = dict(
+        n=n, n_offsets=offsets, cycles=offsets / n, d_model=width, permutations=permutations, seed=seed
+    )
+    if reason:
+        untestable = tuple(range(1, (n + 1) // 2))
+        return OperationEvidence(
+            **common,
+            testable=(),
+            untestable=untestable,
+            threshold=math.nan,
+            reason=reason,
+            sites=(),
+            control=(),
+        )
+    measured, threshold = _measure(grid, periods, acts, permutations, surrogates, seed)
+    compared = ()
+    if control is not None and not _untestable(control, n):
+        compared, _ = _measure(grid, periods, control, permutations, surrogates, seed)
+    return OperationEvidence(
+        **common, testable=periods.harmonics, untestable=periods.untestable, threshold=threshold,
+        reason="", sites=measured, control=compared, controlled=control is not None,
+    )  # fmt: skip
+
+
+def _check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
+    if acts.shape[1] != n:
+        raise UsageError(
+            f"the grid has {acts.shape[1]} values but n is {n}; give activations [site, a, offset, d] with n values a"
+        )
+    if control is not None and control.shape != acts.shape:
+        raise UsageError(
+            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; they must be equal"
+        )
+    if min(permutations, surrogates) < 99:
+        raise OutOfRange(f"{min(permutations, surrogates)} draws cannot give a p below .01; use at least 99")
+
+
+def _untestable(acts: Tensor, n: int) -> str:
+    if n < MIN_VALUES:
+        return f"{n} values: fewer than {MIN_VALUES} points always lie near some circle"
+    if acts.shape[2] < n:
+        return f"{acts.shape[2]} offsets do not fill one cycle of {n}; use at least --cycles 1, better 4"
+    holes = ~torch.isfinite(acts).all(-1)
+    if bool(holes.any()):
+        return f"{int(holes.any(0).sum())} of {holes[0].numel()} cells have no finite activation: the grid has holes"
+    if not bool((_spread(acts.flatten(1, 2)) > 0).any()):
+        return "the activations do not vary over the grid"
+    return ""
+
+
+def _confounded(grid: Grid) -> str:
+    if grid.sum_basis.shape[1] < 4 or grid.residual_dof < 2 * (grid.n // 2) + 2:
+        return (
+            f"the confounds leave {grid.sum_basis.shape[1]} functions of the sum on a grid of {grid.n} x {grid.n_offsets}; "
+            "use more offsets"
+        )
+    return ""
+
+
+def _no_harmonic(grid: Grid) -> str:
+    if grid.digits and 10 % grid.n == 0:
+        return f"every period of {grid.n} is a period of base-10 digits; only a model that never sees digits can be tested (digits=False)"
+    return f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more offsets (--cycles 4)"
+
+
+def _spread(cells: Float[Tensor, "site cell d"]) -> Float[Tensor, "site d"]:
+    """Standard deviation per dimension, 0 where it is no more than float rounding."""
+    spread = cells.std(1)
+    rounding = 1e-5 * cells.abs().amax(1)
+    return torch.where(spread > rounding, spread, torch.zeros_like(spread))
+
+
+def _standardised(
+    grid: Grid, acts: Tensor
+) -> tuple[Float[Tensor, "site cell d"], Float[Tensor, "site d"], Float[Tensor, "site cell d"]]:
+    """(z-scored activations, scale, their residuals times scale: unit norm per dimension); dead dimensions are zero.
+
+    Unit residual norm makes squared scores partial R², keeps dimensions of huge variance from drowning the rest, and
+    is the same for every rotation of the residual space, so that the null stays exact.
+    """
+    cells = acts.flatten(1, 2).double()
+    spread = _spread(cells)
+    scored = (cells - cells.mean(1, keepdim=True)) / torch.where(spread > 0, spread, 1.0)[:, None]
+    scored = scored * (spread > 0)[:, None]
+    residual = torch.stack([grid.residual(site) for site in scored])
+    norm = residual.norm(dim=1)
+    alive = norm > 1e-5 * grid.cells**0.5
+    scale = alive / torch.where(alive, norm, 1.0)
+    return scored, scale, residual * scale[:, None]
+
+
+def _measure(
+    grid: Grid, periods: Periods, acts: Tensor, permutations: int, surrogates: int, seed: int
+) -> tuple[tuple[OperationSite, ...], float]:
+    scored, scale, residual = _standardised(grid, acts)
+    cell_planes = periods.harmonic_planes @ grid.sum_basis.T
+    null = rotation_null(
+        grid,
+        cell_planes,
+        rearrange(residual, "site cell d -> cell site d"),
+        permutations=permutations,
+        seed=seed,
+    )
+    views = [_view(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
+    drawn = [_surrogates(grid, view, surrogates, seed) for view in views]
+    worst = torch.stack(drawn, 1).amax(1)
+    return tuple(_site(grid, periods, view, null, worst, seed) for view in views), float(worst.quantile(0.99))
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in spreads of its null;
+    ``weight``: one over the noise of every dimension (off-sum part), for the curves, where no null has to stay exact."""
+
+    index: int
+    scored: Float[Tensor, "cell d"]
+    scale: Float[Tensor, " d"]
+    weight: Float[Tensor, " d"]
+    residual: Float[Tensor, "cell d"]
+    profile: Float[Tensor, "profile d"]
+    floor: Floor
+    plane: Float[Tensor, " k"]
+    z: Float[Tensor, " k"]
+    keys: tuple[int, ...]
+    background: Background
+
+
+def _view(
+    grid: Grid,
+    periods: Periods,
+    index: int,
+    scored: Tensor,
+    scale: Tensor,
+    residual: Tensor,
+    null: RotationNull,
+) -> _View:
+    profile = grid.sum_basis.T @ residual
+    off = residual - grid.sum_basis @ profile
+    off_dof = grid.residual_dof - grid.sum_basis.shape[1]
+    floor = off_sum_floor(off, off_dof)
+    weight = (off.pow(2).sum(0) * grid.residual_dof / max(off_dof, 1)).clamp_min(LEAST_NOISE).rsqrt()
+    plane = plane_spectrum(periods.harmonic_planes, profile)
+    z = (plane - null.mean[index]) / null.spread[index]
+    keys = _key_harmonics(periods, z, null)
+    background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
+    return _View(index, scored, scale, weight, residual, profile, floor, plane, z, keys, background)
+
+
+def _surrogates(grid: Grid, view: _View, draws: int, seed: int) -> Float[Tensor, " draw"]:
+    basis = SurrogateBasis(view.background)
+    off = view.residual - grid.sum_basis @ view.profile
+    rows = off_rows(off, 2 * basis.bins, view.floor, torch.Generator().manual_seed(seed + 1))
+    return surrogate_ratios(basis, view.profile, rows, view.floor, draws=draws, seed=seed)
+
+
+def _site(
+    grid: Grid, periods: Periods, view: _View, null: RotationNull, worst: Tensor, seed: int
+) -> OperationSite:
+    best = int(view.z.argmax())
+    k = periods.harmonics[best]
+    energy = float((view.residual**2).sum())
+    ratio = float(specificity_ratio(view.background, view.profile, view.floor))
+    exactness, shift = localisation(periods, view.profile, view.floor, k)
+    r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
+    dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
+    dim_k, partial_r2 = periods.harmonics[dim_index], float(r2.max())
+    effects = class_effects(grid.class_columns, view.residual)
+    concentrated = concentration(effects, k, permutations=1999, seed=seed)
+    curve = curve_contest(grid, view.scored * view.scale * view.weight, view.residual * view.weight, k)
+    power = harmonic_power(effects)
+    return OperationSite(
+        site=view.index, **_share_fields(variance_shares(grid, view.scored)),
+        profile_p=_profile_p(grid, view.residual, view.profile),
+        k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
+        plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
+        p=family_wise_p(float(view.z[best]), null.plane),
+        ratio=ratio, p_specific=(1 + int((worst >= ratio).sum())) / (1 + len(worst)),
+        field_ratio=field_ratio(grid, view.residual, view.floor, k),
+        exactness=exactness, peak_shift=shift,
+        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
+        concentration=concentrated.share, p_concentration=concentrated.p, classes=concentrated.classes,
+        closed=curve.closed, open=curve.open,
+        wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
+        harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
+    )  # fmt: skip
+
+
+def _share_fields(shares: Shares) -> dict[str, float]:
+    return dict(
+        sum_line=shares.sum_line, a_only=shares.a_only, offset_only=shares.offset_only, rest=shares.rest,
+        magnitude=shares.magnitude, main_p=shares.main_p,
+    )  # fmt: skip
+
+
+def _key_harmonics(periods: Periods, z: Tensor, null: RotationNull) -> tuple[int, ...]:
+    bar = float(null.plane.amax(1).quantile(1 - ALPHA))
+    return tuple(k for k, value in zip(periods.harmonics, z.tolist(), strict=True) if value > bar)
+
+
+def _profile_p(grid: Grid, residual: Tensor, profile: Tensor) -> float:
+    """Does the raw sum explain more than its share of the residual space? Normal approximation of a rotation test."""
+    gram = residual.T @ residual if residual.shape[1] < residual.shape[0] else residual @ residual.T
+    total, square = float(gram.diagonal().sum()), float((gram * gram).sum())
+    return moment_p(float((profile**2).sum()), total, square, profile.shape[0], grid.residual_dof)

@@ -1,0 +1,121 @@
+"""The verdict on an operation domain: one word, and a sentence for every number that led to it."""
+
+from mechfourier.probes.operation import OperationEvidence, OperationSite
+from mechfourier.probes.verdict import Verdict
+
+ALPHA = 0.05
+SPECIFIC = 0.01
+"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
+LEAST_RATIO = 1.3
+LEAST_EXACTNESS = 0.75
+CONCENTRATED = 0.02
+STRAIGHT = 0.5
+CLEARLY = 0.5
+
+
+def verdict_operation(evidence: OperationEvidence) -> Verdict:
+    """Decide from what was measured; the order of the questions is that of docs/statistics.md.
+
+    Hook points are taken in the order of their plane statistic; the first that is circular decides. Otherwise the
+    strongest hook point tells what there is instead.
+    """
+    if evidence.reason:
+        return Verdict("not testable", "not tested", (evidence.reason,))
+    ranked = sorted(evidence.sites, key=lambda site: -site.plane_z)
+    words = [word_of(site) for site in ranked]
+    if "circular" in words:
+        site = ranked[words.index("circular")]
+        lower, told = control_lower(evidence, site)
+        reasons = (*reasons_of(evidence, site), told)
+        return Verdict(
+            "circular" if lower else "token identity", "not tested", (*reasons, *_limits(evidence))
+        )
+    order = ("open arc", "modular", "magnitude", "token identity", "noise")
+    word = next(word for word in order if word in words)
+    site = ranked[words.index(word)]
+    return Verdict(word, "not tested", (*reasons_of(evidence, site), *_limits(evidence)))
+
+
+def is_specific(site: OperationSite) -> bool:
+    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any function of the sum."""
+    return (
+        site.p < ALPHA
+        and site.ratio > LEAST_RATIO
+        and site.p_specific <= SPECIFIC
+        and site.exactness > LEAST_EXACTNESS
+        and site.field_ratio > LEAST_RATIO
+    )
+
+
+def word_of(site: OperationSite) -> str:
+    """The word for one hook point, controls aside."""
+    if is_specific(site):
+        if site.p_concentration > CONCENTRATED:
+            return "modular"
+        return "circular" if site.closed > site.open else "open arc"
+    if site.profile_p < SPECIFIC:
+        return "magnitude"
+    if site.main_p < SPECIFIC:
+        return "magnitude" if site.magnitude > STRAIGHT else "token identity"
+    return "noise"
+
+
+def control_lower(evidence: OperationEvidence, site: OperationSite) -> tuple[bool, str]:
+    """Is the re-initialised model clearly lower at the same hook point, or is its plane no finding at all?"""
+    control = next((c for c in evidence.control if c.site == site.site), None)
+    if control is None:
+        told = "the control does not vary" if evidence.controlled else "no re-initialised control was run"
+        return True, told
+    lower = not is_specific(control) or control.plane_share < CLEARLY * site.plane_share
+    return lower, (
+        f"the re-initialised control holds {control.plane_share:.1%} of its variation in such a plane "
+        f"(p = {control.p:.3g}, ratio {control.ratio:.2f}): {'clearly lower' if lower else 'not lower, so the tokens alone do it'}"
+    )
+
+
+def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, ...]:
+    """A sentence per question that was asked of the hook point, up to the one that decided."""
+    n, k = evidence.n, site.k
+    plane = (
+        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} of what the confounds leave "
+        f"(family-wise p = {site.p:.3g})"
+    )
+    if site.p >= ALPHA:
+        return (plane, _instead(site))
+    exact = (
+        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, surrogates reach {evidence.threshold:.2f} "
+        f"(p = {site.p_specific:.3g}); against other frequencies along the offsets {site.field_ratio:.2f}; "
+        f"{site.exactness:.0%} of the nearest peak"
+    )
+    if not is_specific(site):
+        return (plane, exact + ": n is not special", _instead(site))
+    shares = (
+        f"{site.concentration:.0%} of the power between {site.classes} residue classes is on one harmonic "
+        f"(permuted classes: p = {site.p_concentration:.3g})"
+    )
+    if site.p_concentration > CONCENTRATED:
+        few = "; fewer than 6 classes cannot show a circle" if site.classes < 6 else ""
+        return (plane, exact, shares + few)
+    curve = f"a closed curve takes up {site.closed / max(site.open, 1e-300):.2f} times the energy of the best open one"
+    return (plane, exact, shares, curve)
+
+
+def _instead(site: OperationSite) -> str:
+    if site.profile_p < SPECIFIC:
+        return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no period of n"
+    if site.main_p < SPECIFIC:
+        return (
+            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance (p = {site.main_p:.3g}), "
+            f"{site.magnitude:.0%} of it along straight lines"
+        )
+    return "neither the operands nor their sum leave a trace"
+
+
+def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
+    """What this grid could not have shown."""
+    if not evidence.untestable:
+        return ()
+    ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
+    return (
+        f"k = {ks} could not be told from a smooth function of the sum (or from base 10) on {evidence.cycles:.3g} cycles of offsets",
+    )
