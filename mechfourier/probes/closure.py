@@ -10,7 +10,7 @@ so order is not closure. Every look at closure is computed from the shared Gram 
 - *contest*: which explains G[v, w] better, likeness that falls off with the distance along the line, or the same shapes
   round the cycle? A correlation that only fades and never comes back has f near 1 on long cycles, so the turns alone
   do not show it;
-- *seam*: the likeness of (last, first) against that of all other neighbours;
+- *seam*: the likeness of the neighbours across the wrap, (last, first), against that of all other neighbours;
 - *curves*: closed (harmonic) against open curves (polynomials of degree 1 to 3), by leaving values out. Their ends have
   more leverage than the points of a circle, which helps the circle, so the curves can only speak against closure.
 """
@@ -119,17 +119,25 @@ def _fading(lag: Float[Tensor, "n n"]) -> Float[Tensor, "shape n n"]:
     return torch.cat([torch.exp(-lag / length), torch.exp(-((lag / smooth) ** 2) / 2)])
 
 
-def seam_similarity(gram: Float[Tensor, "*lead n n2"]) -> tuple[Tensor, Tensor]:
-    """Likeness of (last, first) and the mean of all other neighbours, above the mean over all pairs.
+def seam_similarity(gram: Float[Tensor, "*lead n n2"], k: int = 1) -> tuple[Tensor, Tensor]:
+    """Likeness of the neighbours across the wrap and that of all other neighbours, above the mean over all pairs.
 
+    Neighbours are (last, first), and on long cycles, where one pair is noisy, all pairs up to a twelfth of a turn apart.
     In units of the mean squared length of a value, so 1 is "the same" and 0 "no more alike than any two values".
     """
     n = gram.shape[-1]
+    reach = max(1, round(n / (12 * k)))
     own = torch.diagonal(gram, dim1=-2, dim2=-1)
     scale = own.mean(-1).abs().clamp_min(torch.finfo(gram.dtype).tiny)
     every = (gram.sum((-2, -1)) - own.sum(-1)) / (n * (n - 1))
-    others = torch.diagonal(gram, offset=1, dim1=-2, dim2=-1).mean(-1)
-    return (gram[..., n - 1, 0] - every) / scale, (others - every) / scale
+    across = sum(
+        torch.diagonal(gram, offset=n - lag, dim1=-2, dim2=-1).sum(-1) for lag in range(1, reach + 1)
+    )
+    within = [
+        torch.diagonal(gram, offset=lag, dim1=-2, dim2=-1).mean(-1) * lag for lag in range(1, reach + 1)
+    ]
+    pairs = reach * (reach + 1) / 2
+    return (across / pairs - every) / scale, (torch.stack(within).sum(0) / pairs - every) / scale
 
 
 @dataclass(frozen=True)
@@ -278,8 +286,8 @@ def closure(
         turns=measured(lambda g: fitted_turns(g, k)[0]),
         turns_r2=float(fitted_turns(gram, k)[1]),
         contest=measured(lambda g: torch.sub(*shape_contest(g, k))),
-        seam=measured(lambda g: torch.sub(*seam_similarity(g))),
-        neighbours=float(seam_similarity(gram)[1]),
+        seam=measured(lambda g: torch.sub(*seam_similarity(g, k))),
+        neighbours=float(seam_similarity(gram, k)[1]),
         curves=measured(lambda g: torch.sub(*curve_contest(g, k))),
         closed_q2=float(curve_contest(gram, k)[0]),
         open_q2=max(opened)[0],
@@ -295,6 +303,13 @@ def _between(interval: Interval) -> str:
     if math.isnan(interval.low):
         return f"{interval.value:.2f}"
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _seam(found: Closure) -> str:
+    """Likeness across the wrap as a multiple of that of other neighbours."""
+    unit = max(abs(found.neighbours), 1e-12)
+    parts = ((found.neighbours + x) / unit for x in (found.seam.value, found.seam.low, found.seam.high))
+    return f"{_between(Interval(*parts))} times"
 
 
 def _against(found: Closure, n: int) -> Iterator[str]:
@@ -317,8 +332,7 @@ def _against(found: Closure, n: int) -> Iterator[str]:
     )  # one pair, so noise must count
     if near and seam < (LEAST_SEAM - 1) * found.neighbours:
         yield (
-            f"the last and the first value are less alike than other neighbours: {_between(found.seam)} from "
-            f"a likeness of {found.neighbours:.2f}"
+            f"the last value is not next to the first: their likeness is {_seam(found)} that of other neighbours"
         )
     worse = found.curves.value if math.isnan(found.curves.high) else found.curves.high
     if worse < 0:
@@ -331,6 +345,6 @@ def _against(found: Closure, n: int) -> Iterator[str]:
 def _for(found: Closure) -> str:
     return (
         f"it closes: {_between(found.turns)} turns, closed shapes ahead of open ones by R² {_between(found.contest)}, "
-        f"the last and first value as alike as other neighbours ({_between(found.seam)} from {found.neighbours:.2f}), "
+        f"likeness of last and first {_seam(found)} that of other neighbours, "
         f"left-out Q² {found.closed_q2:.2f} against {found.open_q2:.2f} for the best open curve ({found.open_model})"
     )
