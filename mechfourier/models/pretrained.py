@@ -32,6 +32,8 @@ CONVERTERS = {
     "GPT2LMHeadModel": "convert_gpt2_weights",
     "GPTNeoXForCausalLM": "convert_neox_weights",
 }
+# Held against the Hugging Face forward pass by the tests; the others are compared on a few tokens each time they load.
+TESTED = ("Qwen3ForCausalLM",)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SELF_TEST_TOKENS = 6
 
@@ -58,11 +60,11 @@ def load_pretrained(
         hf_model = _load_hugging_face(folder, dtype).to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder)
         if engine != "bridge" and not reason:
-            model = _hooked(hf_model, folder, dtype, device)
-            if model is not None:
-                return _with_tokenizer(model, tokenizer)
-            if engine == "hooked":
-                raise _no_hooked(folder, "its logits differ from the Hugging Face model's")
+            try:
+                return _with_tokenizer(_hooked(hf_model, folder, dtype, device), tokenizer)
+            except _NotHooked as error:
+                if engine == "hooked":
+                    raise _no_hooked(folder, str(error)) from error
         return _with_tokenizer(_bridge(hf_model, folder, dtype, device, tokenizer), tokenizer)
 
 
@@ -90,6 +92,8 @@ def _why_not_hooked(config: dict[str, Any]) -> str | None:
         return f"a rotary base that is no whole number ({theta})"
     if layers != {"full_attention"}:
         return "sliding-window layers"
+    if architecture in TESTED and (config.get("attention_bias") or rope.get("partial_rotary_factor", 1) != 1):
+        return "attention biases or partial rotary positions"
     return None
 
 
@@ -193,8 +197,12 @@ def _read_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     return tensors
 
 
-def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any | None:
-    """A HookedTransformer whose parameters are views of ``hf_model``'s; None where its logits are not the same."""
+class _NotHooked(Exception):
+    """HookedTransformer cannot run this variant of an architecture; the bridge can."""
+
+
+def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
+    """A HookedTransformer whose parameters are views of ``hf_model``'s; raises ``_NotHooked`` with the reason."""
     from transformer_lens import HookedTransformer
     from transformer_lens.pretrained import weight_conversions
 
@@ -203,15 +211,19 @@ def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any
         model = HookedTransformer(cfg, move_to_device=False)
         convert = getattr(weight_conversions, CONVERTERS[cfg.original_architecture or ""])
         state: dict[str, Tensor] = {name: value.detach() for name, value in convert(hf_model, cfg).items()}
-        absent = {name for name, _ in model.named_parameters()} - set(state)
         model.load_state_dict(state, strict=False, assign=True)
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, AssertionError):
-        return None  # TransformerLens does not know this variant; the bridge does
+        model = model.to(device, print_details=False).eval().requires_grad_(False)
+        model.cfg.device = device
+        same = cfg.original_architecture in TESTED or _agree(model, hf_model, device)
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, AssertionError) as error:
+        raise _NotHooked(f"TransformerLens cannot read it ({brief(error)})") from error
+    # a bias that the architecture lacks starts as zeros; any other parameter would be uninitialised memory
+    absent = {name for name, _ in model.named_parameters() if ".b_" not in name} - set(state)
     if absent:
-        return None
-    model.cfg.device = device
-    model = model.to(device, print_details=False).eval().requires_grad_(False)
-    return model if _agree(model, hf_model, device) else None
+        raise _NotHooked(f"TransformerLens finds no weights for {min(absent)}")
+    if not same:
+        raise _NotHooked("its logits would differ from the Hugging Face model's")
+    return model
 
 
 def _hooked_config(folder: Path, hf_config: Any, dtype: torch.dtype) -> Any:
