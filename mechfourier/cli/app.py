@@ -29,6 +29,7 @@ COMMANDS: tuple[str, ...] = (
     "import_",
     "lens",
     "numbers",
+    "scan",
     "models",
     "probe",
     "train",

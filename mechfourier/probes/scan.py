@@ -1,0 +1,279 @@
+"""The sweep over moduli: which moduli does a model carry on a circle, with which dimensions, and does the calendar share their planes?
+
+Every modulus gets the operation test of ``analyse_operation`` ("a + b mod n ="). The naive score of the literature (best R² of one
+dimension's mean per residue class) stands beside it, with the bound that pure noise reaches after the same search: a "range detector" (a
+dimension that tells one-digit from two-digit operands) has a high naive score and no plane beyond the token lengths.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import MechFourierError, NotExpressible, OutOfRange, UsageError
+from mechfourier.fourier.harmonics import harmonic_r2
+from mechfourier.hooks.capture import capture
+from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.models.interface import encode
+from mechfourier.models.weights import reinitialised
+from mechfourier.probes.design import confounds, max_cycles
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.probes.planes import SharedPlane, shared_plane
+from mechfourier.probes.verdict_operation import verdict_operation
+from mechfourier.progress import tracked
+from mechfourier.result import Result
+
+PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n**0.5) + 1)))
+
+
+@dataclass(frozen=True)
+class Modulus:
+    """One modulus. ``p_value``: family-wise over sites and harmonics; ``ratio``: period specificity, beside ``threshold``.
+    ``naive_r2``: the best mean-per-class R² over sites, dimensions and harmonics; ``naive_bound``: what white noise reaches in 95 of
+    100 such searches. ``partial_r2``: what a harmonic adds to the confounds in the best dimension, with ``p_dim`` over the same search."""
+
+    n: int
+    prime: bool
+    verdict: str
+    p_value: float
+    site: str
+    k: int
+    plane_share: float
+    ratio: float
+    threshold: float
+    dim: int
+    partial_r2: float
+    p_dim: float
+    naive_r2: float
+    naive_bound: float
+    cycles: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanResult(Result):
+    """All moduli, and the planes of the compared domains, pair by pair. ``holm``: the pairs' p-values after Holm."""
+
+    model: str
+    moduli: tuple[Modulus, ...]
+    planes: tuple[SharedPlane, ...]
+    holm: tuple[float, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        found = [m for m in self.moduli if m.verdict == "circular"]
+        naive = [m for m in self.moduli if m.naive_r2 > 0.9]
+        lines = [
+            f"{self.model}: {len(found)} of {len(self.moduli)} moduli are circular"
+            + (f" ({', '.join(str(m.n) for m in found)})" if found else ""),
+            f"  a naive R² above 0.9 is found for {len(naive)} of them, {sum(m.naive_r2 > m.naive_bound for m in naive)} of those above "
+            "the bound of white noise",
+        ]
+        lines += [f"  {pair} (Holm {p:.3g})" for pair, p in zip(self.planes, self.holm, strict=True)]
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame([vars(m) for m in self.moduli])
+
+    def planes_frame(self) -> pd.DataFrame:
+        """The compared planes, one row per pair."""
+        rows = [pair.frame() for pair in self.planes]
+        return pd.concat(rows, ignore_index=True).assign(holm=self.holm) if rows else pd.DataFrame()
+
+
+def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
+    """Moduli from "2-31" or "5,7,12-14"; raises ``UsageError`` or ``OutOfRange``."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise UsageError(f"--moduli {text!r} is no list of numbers; write it like 2-31 or 5,7,12-14")
+        found += range(int(low), int(high or low) + 1)
+    chosen = tuple(dict.fromkeys(n for n in found if n in PRIMES or not primes))
+    if not chosen or min(chosen) < 2 or max(chosen) > 200:
+        raise OutOfRange(f"--moduli {text!r} must name {'primes' if primes else 'numbers'} from 2 to 200")
+    return chosen
+
+
+def scan(
+    model: Any,
+    moduli: Sequence[int],
+    *,
+    compare: Sequence[str] = (),
+    sites: str = "resid_post",
+    layers: str | None = None,
+    cycles: int = 4,
+    control: bool = True,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> ScanResult:
+    """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the moduli of their lengths.
+
+    A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other errors of ``capture``.
+    """
+    wanted = select_sites(model, sites, layers)
+    blank = reinitialised(model, seed) if control else None
+    rows, notes = [], []
+    for n in tracked(moduli, "moduli", len(moduli)):
+        row, note = _modulus(model, blank, n, wanted, cycles=cycles, permutations=permutations, seed=seed)
+        rows.append(row)
+        notes += [note] if note else []
+    planes = _compared(model, compare, moduli, wanted, cycles=cycles, seed=seed)
+    return ScanResult(
+        model=model_name(model),
+        moduli=tuple(rows),
+        planes=planes,
+        holm=holm([p.p_value for p in planes]),
+        notes=tuple(notes),
+    )
+
+
+def operation_grid(
+    model: Any, domain: Domain, sites: Sequence[Site], *, cycles: int
+) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
+    """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
+    possible = max_cycles(domain, model, cycles)
+    design = domain.operation_design(possible.cycles)
+    encodings = encode(model, design.prompts)
+    acts = capture(model, encodings, sites).stack()
+    grid = rearrange(acts, "site (a o) d -> site a o d", a=design.shape[0])
+    features = rearrange(confounds(design, encodings).values, "(a o) f -> a o f", a=design.shape[0])
+    return grid, features, possible.note
+
+
+def _modulus(
+    model: Any, blank: Any, n: int, sites: Sequence[Site], *, cycles: int, permutations: int, seed: int
+) -> tuple[Modulus, str | None]:
+    domain = find_domain(f"mod-{n}")
+    try:
+        acts, features, note = operation_grid(model, domain, sites, cycles=cycles)
+    except NotExpressible as error:
+        return _untested(n, str(error)), None
+    control = None if blank is None else operation_grid(blank, domain, sites, cycles=cycles)[0]
+    evidence = analyse_operation(
+        acts, n=n, confounds=features, control=control, permutations=permutations, seed=seed
+    )
+    best = evidence.best()
+    if best is None:
+        return _untested(n, evidence.reason), note
+    return _row(n, evidence, best, sites, acts), note
+
+
+def _untested(n: int, reason: str) -> Modulus:
+    nan = float("nan")
+    return Modulus(
+        n=n, prime=n in PRIMES, verdict="not testable", p_value=nan, site="", k=0, plane_share=nan, ratio=nan, threshold=nan,
+        dim=-1, partial_r2=nan, p_dim=nan, naive_r2=nan, naive_bound=nan, cycles=0, reason=reason,
+    )  # fmt: skip
+
+
+def _row(
+    n: int,
+    evidence: OperationEvidence,
+    best: OperationSite,
+    sites: Sequence[Site],
+    acts: Float[Tensor, "site a offset d"],
+) -> Modulus:
+    verdict = verdict_operation(evidence)
+    single = max(evidence.sites, key=lambda s: s.partial_r2)
+    return Modulus(
+        n=n,
+        prime=n in PRIMES,
+        verdict=verdict.word,
+        p_value=best.p,
+        site=str(sites[best.site]),
+        k=best.k,
+        plane_share=best.plane_share,
+        ratio=best.ratio,
+        threshold=evidence.threshold,
+        dim=single.dim,
+        partial_r2=single.partial_r2,
+        p_dim=single.p_dim,
+        naive_r2=float(harmonic_r2(_class_means(acts, n)).max()) if n >= 3 else float("nan"),
+        naive_bound=noise_bound(n, acts.shape[0] * acts.shape[-1]),
+        cycles=acts.shape[2] // n,
+        reason=" ".join(verdict.reasons),
+    )
+
+
+def _class_means(acts: Float[Tensor, "site a offset d"], n: int) -> Float[Tensor, "label column"]:
+    """Mean over the cells of each class (a + o) mod n, all sites side by side: what the literature fits."""
+    a, o = acts.shape[1:3]
+    label = (torch.arange(a)[:, None] + torch.arange(o)[None]) % n
+    cells = rearrange(acts, "site a o d -> (a o) (site d)").double()
+    sums = torch.zeros(n, cells.shape[1], dtype=torch.float64).index_add_(0, label.flatten(), cells)
+    return sums / torch.bincount(label.flatten(), minlength=n)[:, None]
+
+
+def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
+    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with probability ``level``:
+    1 − (1 − (1 − level)^(1/N))^(2/(n−3)), since one fit of two terms has R² ~ Beta(1, (n − 3)/2). 1 for n ≤ 3."""
+    if n <= 3:
+        return 1.0
+    tries = searched * ((n - 1) // 2)
+    return float(1 - (-np.expm1(np.log1p(-level) / tries)) ** (2 / (n - 3)))
+
+
+def _compared(
+    model: Any, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
+) -> tuple[SharedPlane, ...]:
+    """Pairs of the named domains, and of each with the modulus of its length where that was scanned."""
+    domains = [find_domain(name) for name in names]
+    partners = [
+        find_domain(f"mod-{n}") for n in dict.fromkeys(d.n for d in domains) if n in moduli and n >= 5
+    ]
+    wanted = [d for d in dict.fromkeys([*domains, *partners])]
+    means = {d.name: _site_means(model, d, sites, cycles) for d in wanted}
+    pairs = [
+        *itertools.combinations(domains, 2),
+        *((d, p) for d in domains for p in partners if p.n == d.n and p != d),
+    ]
+    return tuple(_pair(first, second, means, sites, seed) for first, second in pairs)
+
+
+def _site_means(
+    model: Any, domain: Domain, sites: Sequence[Site], cycles: int
+) -> Float[Tensor, "site label d"]:
+    acts = operation_grid(model, domain, sites, cycles=cycles)[0]
+    if domain.n < 5:
+        raise MechFourierError(f"{domain.name} has {domain.n} values; a plane comparison needs at least 5")
+    return torch.stack([_class_means(acts[i : i + 1], domain.n) for i in range(len(sites))])
+
+
+def _pair(
+    first: Domain, second: Domain, means: dict[str, Tensor], sites: Sequence[Site], seed: int
+) -> SharedPlane:
+    """The two planes at the site where the weaker of the two is strongest, each at its strongest harmonic there."""
+    shares = [_plane_shares(means[d.name]) for d in (first, second)]
+    site = int(torch.minimum(shares[0].amax(1), shares[1].amax(1)).argmax())
+    k = tuple(int(s[site].argmax()) + 1 for s in shares)
+    return shared_plane(
+        means[first.name][site].numpy(), means[second.name][site].numpy(), k=(k[0], k[1]),
+        names=(f"{first.name} (k={k[0]})", f"{second.name} (k={k[1]})"), site=str(sites[site]), seed=seed,
+    )  # fmt: skip
+
+
+def _plane_shares(means: Float[Tensor, "site label d"]) -> Float[Tensor, "site k"]:
+    """Share of the between-class power in every harmonic that has a plane (1 ≤ k < n/2)."""
+    spectrum = torch.fft.fft(means - means.mean(1, keepdim=True), dim=1)[:, 1 : (means.shape[1] + 1) // 2]
+    power = reduce(spectrum.abs() ** 2, "site k d -> site k", "sum")
+    return power / power.sum(1, keepdim=True).clamp_min(1e-30)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1.0)
+    out = np.empty_like(adjusted)
+    out[order] = adjusted
+    return tuple(out.tolist())
