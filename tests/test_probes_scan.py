@@ -77,7 +77,7 @@ def test_two_domains_are_compared_in_their_planes() -> None:
         compare=["months", "hours-12"],
         layers="1",
         cycles=1,
-        permutations=20,
+        permutations=99,
         control=False,
     )
     assert [(p.first.split()[0], p.second.split()[0]) for p in result.planes] == [
