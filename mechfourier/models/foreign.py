@@ -264,7 +264,7 @@ def _cut(weights: dict[str, Tensor], p: int, plan: Layout) -> dict[str, Tensor]:
             f"{key!r} gives {answers} answers for {len(weights['embed.W_E'])} tokens; a {plan.name} model of "
             f"p numbers has p = {p} answers, or one per token"
         )
-    if rows < plan.positions:
+    if rows < plan.positions or (plan.positions == 2 and rows > 2):  # a third position would be the "="
         key = plan.axes["pos_embed.W_pos"][0]
         raise BadCheckpoint(f"{key!r} has {rows} positions; a {plan.name} model reads {plan.positions}")
     cut = dict(weights)

@@ -39,8 +39,8 @@ class LastPosition:
     """
 
     pattern: Float[Tensor, "head pos a b"]
-    values: tuple[Float[Tensor, "token head e"], ...]
-    skip: Float[Tensor, "token d"]
+    values: tuple[Float[Tensor, "_ head e"], ...]
+    skip: Float[Tensor, "_ d"]
     weights: Weights
 
     def linear(self, readout: Float[Tensor, "d m"]) -> Float[Tensor, "a b m"]:
