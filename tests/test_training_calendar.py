@@ -143,7 +143,7 @@ def test_the_registry_loads_the_packaged_weights(packaged, tokenizer) -> None:
     model = mechfourier.load("calendar")
     ids = tokenizer("Monday + 3 days =", return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        logits, expected = model(ids)[0, -1], packaged(input_ids=ids).logits[0, -1]
+        logits, expected = model.run_with_hooks(ids)[0, -1], packaged(input_ids=ids).logits[0, -1]
     assert torch.allclose(logits, expected, atol=1e-4)
     assert tokenizer.convert_ids_to_tokens(int(logits.argmax())) == "Thursday"
 
