@@ -1,8 +1,11 @@
 """The one-layer transformer against TransformerLens, and its reading of prompts."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import mechfourier
 from mechfourier.errors import BadCheckpoint, NotExpressible, OutOfRange, UsageError
 from mechfourier.models.interface import Encoding, Model
 from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
@@ -133,3 +136,12 @@ def test_bad_configurations_and_weights_name_the_culprit() -> None:
 
 def test_config_round_trips_through_json() -> None:
     assert OneLayerConfig.from_dict(SMALL.to_dict() | {"recipe": "fast"}) == SMALL
+
+
+def test_the_packaged_model_answers_every_question() -> None:
+    from mechfourier.models.one_layer import load_folder
+
+    model = load_folder(Path(mechfourier.__file__).parent / "data" / "one-layer")
+    pairs = all_pairs(model.cfg.p)
+    answers = model(tokens_of(pairs, model.cfg.p))[:, -1].argmax(1)
+    assert torch.equal(answers, pairs.sum(1) % model.cfg.p)
