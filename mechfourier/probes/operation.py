@@ -5,6 +5,7 @@ Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,7 @@ from mechfourier.probes.specificity import (
     Background,
     Floor,
     Periods,
+    class_ratio,
     field_ratio,
     localisation,
     off_sum_floor,
@@ -54,6 +56,7 @@ class OperationSite:
     ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 = only a circle);
     ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by itself.
     ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
+    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other functions of the sum.
     ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along a and another along the offsets.
     ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
     ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
@@ -77,6 +80,8 @@ class OperationSite:
     p: float
     ratio: float
     p_specific: float
+    class_ratio: float
+    p_class: float
     field_ratio: float
     exactness: float
     peak_shift: float
@@ -148,35 +153,36 @@ def analyse_operation(
     a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
     _check(acts, n, control, permutations, surrogates)
-    sites, _, offsets, width = acts.shape
-    extra = None if confounds is None else rearrange(confounds, "a o f -> (a o) f").double()
-    grid = Grid(n, offsets, first_offset, digits, extra)
+    offsets, width = acts.shape[2:]
+    if confounds is None:
+        periods = _plain_periods(n, offsets, first_offset, digits)
+    else:
+        periods = Periods(
+            Grid(n, offsets, first_offset, digits, rearrange(confounds, "a o f -> (a o) f").double())
+        )
+    grid = periods.grid
     reason = _untestable(acts, n) or _confounded(grid)
-    periods = Periods(grid)
     if not reason and not periods.harmonics:
         reason = _no_harmonic(grid)
-    common = dict(
-        n=n, n_offsets=offsets, cycles=offsets / n, d_model=width, permutations=permutations, seed=seed
-    )
     if reason:
         untestable = tuple(range(1, (n + 1) // 2))
         return OperationEvidence(
-            **common,
-            testable=(),
-            untestable=untestable,
-            threshold=math.nan,
-            reason=reason,
-            sites=(),
-            control=(),
+            n, offsets, offsets / n, width, permutations, seed, (), untestable, math.nan, reason, (), ()
         )
     measured, threshold = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
     if control is not None and not _untestable(control, n):
         compared, _ = _measure(grid, periods, control, permutations, surrogates, seed)
     return OperationEvidence(
-        **common, testable=periods.harmonics, untestable=periods.untestable, threshold=threshold,
-        reason="", sites=measured, control=compared, controlled=control is not None,
+        n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable, threshold,
+        "", measured, compared, control is not None,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Periods:
+    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are costly."""
+    return Periods(Grid(n, offsets, first_offset, digits))
 
 
 def _check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
@@ -259,9 +265,10 @@ def _measure(
         seed=seed,
     )
     views = [_view(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
-    drawn = [_surrogates(grid, view, surrogates, seed) for view in views]
-    worst = torch.stack(drawn, 1).amax(1)
-    return tuple(_site(grid, periods, view, null, worst, seed) for view in views), float(worst.quantile(0.99))
+    worst = _surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
+    return tuple(_site(grid, periods, view, null, worst, seed) for view in views), float(
+        worst[:, 0].quantile(0.99)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,6 +287,13 @@ class _View:
     z: Float[Tensor, " k"]
     keys: tuple[int, ...]
     background: Background
+    p: float
+    profile_p: float
+
+    @property
+    def worth_it(self) -> bool:
+        """Nothing of the sum is significant: no need for surrogates to say that n is not special."""
+        return self.p < ALPHA or self.profile_p < ALPHA
 
 
 def _view(
@@ -300,14 +314,24 @@ def _view(
     z = (plane - null.mean[index]) / null.spread[index]
     keys = _key_harmonics(periods, z, null)
     background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
-    return _View(index, scored, scale, weight, residual, profile, floor, plane, z, keys, background)
+    p = family_wise_p(float(z.max()), null.plane)
+    profile_p = _profile_p(grid, residual, profile)
+    return _View(
+        index, scored, scale, weight, residual, profile, floor, plane, z, keys, background, p, profile_p
+    )
 
 
-def _surrogates(grid: Grid, view: _View, draws: int, seed: int) -> Float[Tensor, " draw"]:
-    basis = SurrogateBasis(view.background)
-    off = view.residual - grid.sum_basis @ view.profile
-    rows = off_rows(off, 2 * basis.bins, view.floor, torch.Generator().manual_seed(seed + 1))
-    return surrogate_ratios(basis, view.profile, rows, view.floor, draws=draws, seed=seed)
+def _surrogates(grid: Grid, views: list[_View], draws: int, seed: int) -> Float[Tensor, "draw two"]:
+    """Largest ratios over hook points of every surrogate; without any hook point worth it, none can be reached."""
+    worst = torch.full((draws, 2), -math.inf, dtype=torch.float64)
+    bases: dict[tuple[int, ...], SurrogateBasis] = {}
+    for view in views:
+        basis = bases.setdefault(view.background.notched, SurrogateBasis(view.background))
+        off = view.residual - grid.sum_basis @ view.profile
+        rows = off_rows(off, 2 * basis.bins, view.floor, torch.Generator().manual_seed(seed + 1))
+        ratios = surrogate_ratios(basis, view.profile, rows, view.floor, draws=draws, seed=seed)
+        worst = torch.maximum(worst, ratios)
+    return worst if views else torch.full_like(worst, math.nan)
 
 
 def _site(
@@ -317,6 +341,7 @@ def _site(
     k = periods.harmonics[best]
     energy = float((view.residual**2).sum())
     ratio = float(specificity_ratio(view.background, view.profile, view.floor))
+    classes = float(class_ratio(view.background, view.profile))
     exactness, shift = localisation(periods, view.profile, view.floor, k)
     r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
     dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
@@ -327,11 +352,12 @@ def _site(
     power = harmonic_power(effects)
     return OperationSite(
         site=view.index, **_share_fields(variance_shares(grid, view.scored)),
-        profile_p=_profile_p(grid, view.residual, view.profile),
+        profile_p=view.profile_p,
         k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
         plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
-        p=family_wise_p(float(view.z[best]), null.plane),
-        ratio=ratio, p_specific=(1 + int((worst >= ratio).sum())) / (1 + len(worst)),
+        p=view.p,
+        ratio=ratio, p_specific=_surrogate_p(worst[:, 0], ratio),
+        class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
         field_ratio=field_ratio(grid, view.residual, view.floor, k),
         exactness=exactness, peak_shift=shift,
         dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
@@ -340,6 +366,11 @@ def _site(
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
     )  # fmt: skip
+
+
+def _surrogate_p(drawn: Float[Tensor, " draw"], observed: float) -> float:
+    """Share of surrogates that reach ``observed``; 1 where none were drawn."""
+    return (1 + int((~(drawn < observed)).sum())) / (1 + len(drawn))
 
 
 def _share_fields(shares: Shares) -> dict[str, float]:

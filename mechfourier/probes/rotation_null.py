@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.probes.confounds import Grid, orthonormal
-from mechfourier.probes.specificity import smaller_singular_energy
+from mechfourier.probes.specificity import smaller_eigenvalue
 
 CHUNK_BYTES = 192 * 2**20
 DENSE_CELLS = 3000
@@ -95,9 +95,11 @@ def rotation_null(
         count = min(chunk, permutations - start)
         drawn = mixing @ random_frames(count, frame.shape[1], rows.shape[0], grid.residual_dof, generator)
         scores = (drawn.flatten(0, 1) @ rows).reshape(count, -1, 2, sites, width)
-        pairs = scores.transpose(2, 3)
-        plane.append(smaller_singular_energy(pairs))
-        dims.append((pairs * pairs).sum(-2).amax((1, -1)))
+        cross = (scores[:, :, 0] * scores[:, :, 1]).sum(-1)
+        squares = scores.square_()
+        energy = squares.sum(-1)
+        plane.append(smaller_eigenvalue(energy[:, :, 0], energy[:, :, 1], cross))
+        dims.append(squares[:, :, 0].add_(squares[:, :, 1]).amax((1, -1)))
     drawn_planes = torch.cat(plane).double()
     mean, spread = drawn_planes.mean((0, 1)), drawn_planes.std((0, 1)).clamp_min(1e-12)
     return RotationNull(((drawn_planes - mean) / spread).amax(1), torch.cat(dims).double(), mean, spread)

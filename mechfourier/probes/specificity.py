@@ -30,7 +30,13 @@ NOISE_SPREADS = 2.0
 def smaller_singular_energy(pairs: Float[Tensor, "*batch 2 m"]) -> Float[Tensor, "*batch"]:
     """The smaller squared singular value of 2 x m matrices, in closed form from their 2 x 2 Gram matrix."""
     first, second = pairs[..., 0, :], pairs[..., 1, :]
-    a, b, c = (first * first).sum(-1), (second * second).sum(-1), (first * second).sum(-1)
+    return smaller_eigenvalue(first.square().sum(-1), second.square().sum(-1), (first * second).sum(-1))
+
+
+def smaller_eigenvalue(
+    a: Float[Tensor, "*batch"], b: Float[Tensor, "*batch"], c: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch"]:
+    """Of the symmetric matrices [[a, c], [c, b]], none below 0."""
     return ((a + b) - torch.sqrt((a - b) ** 2 + 4 * c**2)).clamp_min(0) / 2
 
 
@@ -192,6 +198,21 @@ def specificity_ratio(
     least = NOISE_SPREADS * floor.spread + 1e-9 * float(profile.pow(2).sum((-1, -2)).mean())
     other = plane_spectrum(background.planes, profile).amax(-1) - floor.mean
     return own / other.clamp_min(max(least, 1e-300))
+
+
+def class_ratio(
+    background: Background, profile: Float[Tensor, "*batch profile m"]
+) -> Float[Tensor, "*batch"]:
+    """Energy per dimension of the functions of the residue class over that of all other functions of the sum.
+
+    Unlike the plane statistic it also sees a label on a line. 0 over fewer than three cycles.
+    """
+    inside, rank = (background.removed.T @ profile).pow(2).sum((-1, -2)), background.removed.shape[1]
+    rest = profile.shape[-2] - rank
+    if not background.all_classes or rank == 0 or rest <= 0:
+        return torch.zeros_like(inside)
+    outside = (profile.pow(2).sum((-1, -2)) - inside).clamp_min(1e-12 * inside.abs().clamp_min(1e-300))
+    return (inside / rank) / (outside / rest).clamp_min(1e-300)
 
 
 def localisation(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.probes.specificity import Background, Floor, specificity_ratio
+from mechfourier.probes.specificity import Background, Floor, class_ratio, specificity_ratio
 
 NOTCH = 0.75
 CHUNK = 20
@@ -82,8 +82,8 @@ def surrogate_ratios(
     *,
     draws: int,
     seed: int,
-) -> Float[Tensor, " draw"]:
-    """The specificity ratio of ``draws`` surrogates of one hook point's profile.
+) -> Float[Tensor, "draw two"]:
+    """The specificity ratio and the class ratio of ``draws`` surrogates of one hook point's profile.
 
     ``off``: rows of pure noise (``off_rows``). The same ``seed`` gives the same bins and phases at every hook point, which
     keeps their dependence.
@@ -99,7 +99,9 @@ def surrogate_ratios(
         count = min(CHUNK, draws - start)
         drawn = _turned(basis, coefficients, count, generator) * share.sqrt().repeat_interleave(2)[:, None]
         fresh = _rotated(noise, count, generator) * scale.repeat_interleave(2)[:, None]
-        ratios.append(specificity_ratio(basis.background, basis.frame @ (drawn + fresh), floor))
+        drawn = basis.frame @ (drawn + fresh)
+        pair = specificity_ratio(basis.background, drawn, floor), class_ratio(basis.background, drawn)
+        ratios.append(torch.stack(pair, 1))
     return torch.cat(ratios)
 
 
@@ -129,6 +131,9 @@ def _turned(
 def _rotated(
     noise: Float[Tensor, "row m"], draws: int, generator: torch.Generator
 ) -> Float[Tensor, "draw row m"]:
+    """Fresh noise: one random rotation, its rows and columns permuted and its signs flipped anew for every draw."""
     rows = noise.shape[0]
-    turn, _ = torch.linalg.qr(torch.randn(draws, rows, rows, generator=generator, dtype=noise.dtype))
-    return turn @ noise
+    turn, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator, dtype=noise.dtype))
+    order = torch.rand(2, draws, rows, generator=generator).argsort(2)
+    signs = torch.randint(0, 2, (draws, 1, rows), generator=generator) * 2.0 - 1
+    return (turn[order[0][:, :, None], order[1][:, None, :]] * signs) @ noise

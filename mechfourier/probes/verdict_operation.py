@@ -8,6 +8,7 @@ SPECIFIC = 0.01
 """Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
 LEAST_RATIO = 1.3
 LEAST_EXACTNESS = 0.75
+LEAST_CLASS_RATIO = 1.3
 CONCENTRATED = 0.02
 STRAIGHT = 0.5
 CLEARLY = 0.5
@@ -47,12 +48,19 @@ def is_specific(site: OperationSite) -> bool:
     )
 
 
+def is_modular(site: OperationSite) -> bool:
+    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label on a line)."""
+    return site.profile_p < SPECIFIC and site.p_class <= SPECIFIC and site.class_ratio > LEAST_CLASS_RATIO
+
+
 def word_of(site: OperationSite) -> str:
     """The word for one hook point, controls aside."""
     if is_specific(site):
         if site.p_concentration > CONCENTRATED:
             return "modular"
         return "circular" if site.closed > site.open else "open arc"
+    if is_modular(site):
+        return "modular"
     if site.profile_p < SPECIFIC:
         return "magnitude"
     if site.main_p < SPECIFIC:
@@ -88,7 +96,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
         f"{site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
-        return (plane, exact + ": n is not special", _instead(site))
+        return (plane, exact + ": no circle of period n", _instead(site))
     shares = (
         f"{site.concentration:.0%} of the power between {site.classes} residue classes is on one harmonic "
         f"(permuted classes: p = {site.p_concentration:.3g})"
@@ -101,6 +109,11 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
 
 
 def _instead(site: OperationSite) -> str:
+    if is_modular(site):
+        return (
+            f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other functions of the sum "
+            f"(surrogates: p = {site.p_class:.3g}), but turn in no plane"
+        )
     if site.profile_p < SPECIFIC:
         return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no period of n"
     if site.main_p < SPECIFIC:
