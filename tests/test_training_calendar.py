@@ -117,11 +117,9 @@ def test_another_recipe_does_not_go_on_with_the_run(run: Path) -> None:
 def test_the_packaged_model_is_small_and_uses_this_tokenizer(tokenizer) -> None:
     assert (PACKAGED / "model.safetensors").stat().st_size <= 4_000_000
     packaged_tokenizer = AutoTokenizer.from_pretrained(PACKAGED)
-    assert packaged_tokenizer.get_vocab() == build_tokenizer().get_vocab()
-    assert (
-        packaged_tokenizer("15:00 + 5 hours =")["input_ids"]
-        == build_tokenizer()("15:00 + 5 hours =")["input_ids"]
-    )
+    assert packaged_tokenizer.get_vocab() == tokenizer.get_vocab()
+    prompt = "15:00 + 5 hours ="
+    assert packaged_tokenizer(prompt)["input_ids"] == tokenizer(prompt)["input_ids"]
 
 
 @pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
