@@ -43,6 +43,7 @@ th:first-child, td:first-child { text-align: left; } code { font-size: .9em; }
 footer { color: var(--soft); font-size: .85rem; margin-top: 2rem; border-top: 1px solid var(--line); padding-top: .75rem; }
 """
 
+# A figure is drawn before the sections after it exist, so its column may have been wider then: fit it once all are there.
 # Plotly draws with fixed colours; follow the reader's colour scheme, now and when it changes.
 SCRIPT = """
 (function () {
@@ -52,6 +53,7 @@ SCRIPT = """
       Plotly.relayout(plot, {"font.color": dark.matches ? "#f0f6fc" : "#1f2328"});
     });
   }
+  document.querySelectorAll(".js-plotly-plot").forEach(function (plot) { Plotly.Plots.resize(plot); });
   paint();
   dark.addEventListener("change", paint);
 })();

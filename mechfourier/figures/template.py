@@ -41,6 +41,7 @@ def template() -> "go.layout.Template":
             margin=dict(l=10, r=10, t=50, b=10),
             hoverlabel=dict(font=dict(family=FAMILY)),
             legend=dict(orientation="h", y=-0.2),
+            modebar=dict(bgcolor="rgba(0,0,0,0)", color=GRID, activecolor=TEXT),
         )
     )
     pio.templates["mechfourier"] = made
