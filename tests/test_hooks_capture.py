@@ -252,3 +252,33 @@ def test_a_value_without_a_prompt_axis_is_refused() -> None:
 
     with pytest.raises(MechFourierError, match=r"\[6, 50\], whose first axis is not the 2 prompts"):
         capture(Flat(), tokens(2, 3), "hook_unused")
+
+
+class Pair(Toy):
+    """Gives a hook point a tuple, and another an axis that is shorter than the prompt, as a decoder has."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.hook_pool((self.embed(tokens), None))  # type: ignore[arg-type]
+        self.hook_unused(self.embed(tokens)[:, :2])
+        return super().forward(tokens)
+
+
+def test_tuples_and_other_position_axes() -> None:
+    model, ids = Pair(), tokens(3, 5)
+    acts = capture(model, ids, ["pool", "unused"])
+    assert_close(acts["hook_pool"], model.embed(ids[:, -1]).detach())
+    assert_close(acts["hook_unused"], model.embed(ids[:, 1]).detach())
+    assert_close(capture(model, ids, "unused", 0)["hook_unused"], model.embed(ids[:, 0]).detach())
+    with pytest.raises(OutOfRange, match="hook_unused has 2 positions; there is no position 3"):
+        capture(model, ids, "unused", 3)
+    with hooked(model, [(Site("pool"), lambda value: value * 0)]):
+        assert (capture(model, ids, "pool")["hook_pool"] == 0).all()
+
+
+def test_an_outcome_that_is_no_logits_is_refused() -> None:
+    class Mute(Toy):
+        def forward(self, tokens: Tensor) -> Any:
+            super().forward(tokens)
+
+    with pytest.raises(MechFourierError, match="returned NoneType where logits"):
+        capture(Mute(), tokens(2, 3), "embed", logits=True)

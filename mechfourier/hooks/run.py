@@ -207,7 +207,7 @@ def unembed_only(positions: Int[Tensor, " row"]) -> HookFunction:
     position of every prompt would not fit in memory."""
 
     def keep(value: Tensor) -> Tensor:
-        return value[torch.arange(len(value)), positions.to(value.device)][:, None]
+        return _one_each(value, positions)[:, None]
 
     return keep
 
@@ -242,7 +242,12 @@ def at_positions(values: Tensor, positions: Int[Tensor, " row"]) -> Tensor:
         return values
     if values.shape[1] == 1:
         return rearrange(values, "row 1 vocab -> row vocab")
-    return values[torch.arange(len(values)), positions.to(values.device)]
+    return _one_each(values, positions)
+
+
+def _one_each(values: Tensor, positions: Int[Tensor, " row"]) -> Tensor:
+    rows = torch.arange(len(values), device=values.device)
+    return values[rows, positions.to(values.device)]
 
 
 def forward_from(
