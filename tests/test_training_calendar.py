@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
 import mechfourier
+from mechfourier.cli.app import app
 from mechfourier.errors import UsageError
 from mechfourier.tasks.calendar import DAYS, MONTHS, operations
 from mechfourier.tasks.calendar_text import held_out_text
@@ -109,6 +111,19 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path, run: Pa
 def test_another_recipe_does_not_go_on_with_the_run(run: Path) -> None:
     with pytest.raises(UsageError, match=r"mechfourier_training\.lr is 0\.\d+ in the folder and 0\.5 now"):
         train_calendar(dataclasses.replace(SMOKE, lr=0.5), run, resume=True)
+
+
+def test_the_command_prints_one_json_object_and_resumes(tmp_path: Path) -> None:
+    arguments = ["train", "calendar", "--steps", "3", "--out", str(tmp_path / "run"), "--json"]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    result = json.loads(first.stdout)
+    assert result["steps"] == 3 and "held_out/days" in result["metrics"]
+    assert "held-out accuracy" in first.stderr
+    again = json.loads(CliRunner().invoke(app, [*arguments, "--resume"]).stdout)
+    assert again["resumed_from"] == 3 and again["metrics"] == result["metrics"]
+    refused = CliRunner().invoke(app, arguments)
+    assert isinstance(refused.exception, UsageError) and "--resume" in str(refused.exception)
 
 
 # the packaged model
