@@ -53,7 +53,10 @@ def load_pretrained(
     config = read_config(folder)
     weight_files(folder)
     dtype = dtype or _default_dtype(config, device)
-    reason = _why_not_hooked(config)
+    try:
+        reason = _why_not_hooked(config)
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BadCheckpoint(f"{folder / CONFIG} holds values of the wrong type ({brief(error)})") from error
     if engine == "hooked" and reason:
         raise _no_hooked(folder, reason)
     with quiet():

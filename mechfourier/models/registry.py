@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.errors import MissingExtra, UnknownModel, UsageError, WeightsNotFound, nearest
+from mechfourier.errors import BadCheckpoint, MissingExtra, UnknownModel, UsageError, WeightsNotFound, nearest
 from mechfourier.models.catalogue import (
     ARCHITECTURES,
     FOLDERS_VARIABLE,
@@ -66,7 +66,7 @@ def load(
         options["engine"] = engine
     elif engine != "auto":
         raise UsageError(f"{name_or_path} has an engine of its own; leave out engine={engine!r}")
-    model = _function(loader)(folder, **options)
+    model = _read(loader, folder, options)
     info = find(str(name_or_path))
     model.mechfourier_name = info.name if info else str(name_or_path)
     return model
@@ -90,9 +90,16 @@ def _loader(folder: Path) -> str:
     return ENCODERS.get(str(architectures[0]), PRETRAINED)
 
 
-def _function(dotted: str) -> Any:
-    module, name = dotted.split(":")
-    return getattr(importlib.import_module(module), name)
+def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
+    """Call the loader; a config whose values it cannot use is a bad checkpoint, not a bug to show."""
+    module, function = loader.split(":")
+    read = getattr(importlib.import_module(module), function)
+    try:
+        return read(folder, **options)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        raise BadCheckpoint(
+            f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
+        ) from error
 
 
 def resolve(name_or_path: str | Path) -> Path:
