@@ -122,6 +122,16 @@ def test_a_used_circle_is_found(planted: Any) -> None:
     assert not any("chance" in note for note in found.notes)
 
 
+def test_controls_may_run_on_a_part_of_the_prompts(planted: Any) -> None:
+    options: dict[str, Any] = {"site": RESID, "dims": USED, "text": ()}
+    part = ablate(planted, domain("days"), control_samples=14, **options)
+    whole = ablate(planted, domain("days"), **options)
+    assert (part.n_control_prompts, whole.n_control_prompts) == (14, 49)
+    assert part.p_controls == whole.p_controls == 1 / 201
+    assert part.logit_diff_change == whole.logit_diff_change
+    assert any("14 of the 49 prompts" in note for note in part.notes)
+
+
 def test_an_unread_circle_is_not_used(planted: Any) -> None:
     found = ablate(planted, domain("days"), site=RESID, dims=UNREAD, text=())
     assert found.ablated.accuracy == 1.0

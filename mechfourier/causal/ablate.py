@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.controls import (
@@ -14,6 +14,7 @@ from mechfourier.causal.controls import (
     Controls,
     Mode,
     Moments,
+    affordable,
     margins,
     matched_controls,
     moments,
@@ -23,12 +24,14 @@ from mechfourier.causal.controls import (
 from mechfourier.causal.outcome import (
     AnswerTask,
     SimilarityTask,
+    balanced_sample,
     bootstrap_mean,
     chance_note,
     mcnemar,
     standardised,
     task_of,
 )
+from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
@@ -36,126 +39,10 @@ from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.progress import progress
-from mechfourier.result import Result
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODES: tuple[str, ...] = get_args(Mode)
 N_CONTROLS = 200
 Dims = int | Sequence[int]
-
-
-@dataclass(frozen=True)
-class Performance:
-    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n); ``greedy_accuracy``:
-    the same for greedy decoding over the whole vocabulary; ``logit_diff``: log-probability of the right answer minus the
-    mean of the other n − 1, in nats (cosines for a model without logits); ``perplexity`` of held-out text."""
-
-    accuracy: float
-    logit_diff: float
-    greedy_accuracy: float | None
-    perplexity: float | None
-    accuracy_wrap: float | None
-    accuracy_no_wrap: float | None
-
-
-@dataclass(frozen=True)
-class AblationResult(Result):
-    """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
-    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
-    least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
-    minus the rise of text surprisal, each in standard deviations between prompts or sentences."""
-
-    model: str
-    domain: str
-    n: int
-    site: str
-    dims: tuple[int, ...] | None
-    rank: int
-    mode: str
-    positions: str
-    outcome: str
-    n_prompts: int
-    cycles: int
-    base: Performance
-    ablated: Performance
-    logit_diff_change: float
-    logit_diff_ci: tuple[float, float]
-    mcnemar_p: float
-    became_wrong: int
-    became_right: int
-    kl: float | None
-    kl_ci: tuple[float, float] | None
-    specificity: float | None
-    p_controls: float | None
-    n_controls: int
-    n_control_dims: int
-    control_changes: tuple[float, ...]
-    control_variance_ratio: float | None
-    notes: tuple[str, ...]
-    seed: int
-
-    def frame(self) -> "pd.DataFrame":
-        """One row per measure: before, after, and the change."""
-        import pandas as pd
-
-        names = (
-            "accuracy",
-            "greedy_accuracy",
-            "accuracy_no_wrap",
-            "accuracy_wrap",
-            "logit_diff",
-            "perplexity",
-        )
-        rows = [
-            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
-            for name in names
-            if (before := getattr(self.base, name)) is not None
-            and (after := getattr(self.ablated, name)) is not None
-        ]
-        return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        if self.control_changes:
-            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
-        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
-        figure.update_layout(
-            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
-            xaxis_title="change of the logit difference (nats)"
-            if self.outcome == "log-probability"
-            else "change",
-            yaxis_title="controls",
-        )
-        return figure
-
-    @property
-    def what(self) -> str:
-        """What was ablated, in words."""
-        if self.dims is None:
-            return f"a subspace of {self.rank} dimensions"
-        shown = ", ".join(map(str, self.dims[:6])) + (", …" if len(self.dims) > 6 else "")
-        return f"dimension{'s' * (len(self.dims) > 1)} {shown}"
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain} "
-            f"({self.n_prompts} prompts, {self.outcome})",
-            self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
-            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
-            f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",
-        ]
-        if self.p_controls is not None:
-            lines.append(f"p against {self.n_controls} matched controls = {self.p_controls:.3g}")
-        if self.kl is not None:
-            lines.append(
-                f"KL on held-out text {self.kl:.4g} nats per token; specificity {self.specificity or 0.0:.3g}"
-            )
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def ablate(
@@ -170,6 +57,7 @@ def ablate(
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
+    control_samples: int | None = None,
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
@@ -178,7 +66,9 @@ def ablate(
     ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
     prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
     changed everywhere). The task is the full grid of ``cycles``, or ``samples`` of it, balanced over the answers; a model
-    without logits is judged by similarity. ``controls=0`` runs none; ``text=()`` measures no perplexity.
+    without logits is judged by similarity. ``controls=0`` runs none; they run on ``control_samples`` of
+    the prompts, balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's effect on
+    those. ``text=()`` measures no perplexity.
 
     Raises ``OutOfRange`` (dimension, samples), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
@@ -193,7 +83,7 @@ def ablate(
     with intervene(model, [target.single(task.last if last_only else None)]):
         after = task.score(model)
     effect, reason = _text(model, target, text)
-    against = _controls(model, task, target, around, before, after, controls, last_only)
+    against = _controls(model, task, target, around, before, after, controls, control_samples, last_only)
     notes = [*task.notes, chance_note(before, domain.n), reason, against.note]
     return AblationResult(
         model=model_name(model),
@@ -266,6 +156,7 @@ class _Against:
     changes: tuple[float, ...] = ()
     n_dims: int = 0
     ratio: float | None = None
+    prompts: int = 0
     note: str | None = None
 
     def part(self) -> dict[str, Any]:
@@ -275,6 +166,7 @@ class _Against:
             "n_control_dims": self.n_dims,
             "control_changes": self.changes,
             "control_variance_ratio": self.ratio,
+            "n_control_prompts": self.prompts,
         }
 
 
@@ -286,6 +178,7 @@ def _controls(
     before: AnswerScores,
     after: AnswerScores,
     count: int,
+    samples: int | None,
     last_only: bool,
 ) -> _Against:
     """The same ablation of ``count`` matched subspaces of the same site."""
@@ -297,18 +190,34 @@ def _controls(
     found = matched_controls(basis, around, dims=target.dims is not None, count=count, seed=target.seed)
     all_dims = found.n_dims == len(found.bases)
     every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
-    with progress("controls", total=len(every) * _sequences(task)) as bar:
-        scores = run_ablations(model, task, every, last_only=last_only, advance=bar.advance)
-    changes = margins(scores, task.label).double().mean(dim=1) - before.logit_diff
-    worse = int((changes <= after.logit_diff - before.logit_diff).sum())
-    p = (1 + worse) / (len(changes) + 1)
-    return _Against(
-        p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, _control_note(found, len(changes))
-    )
+    part, chosen = _control_prompts(model, task, count, samples, target.seed)
+    with progress("controls", total=len(every) * _sequences(part)) as bar:
+        scores = run_ablations(model, part, every, last_only=last_only, advance=bar.advance)
+    changes = margins(scores, part.label).double().mean(dim=1) - before.margin[chosen].double().mean()
+    own = float((after.margin - before.margin)[chosen].double().mean())
+    p = (1 + int((changes <= own).sum())) / (len(changes) + 1)
+    note = _control_note(found, len(changes), len(chosen), len(task.rows))
+    return _Against(p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, len(chosen), note)
 
 
-def _control_note(found: Controls, count: int) -> str | None:
+def _control_prompts(
+    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, seed: int
+) -> tuple[AnswerTask | SimilarityTask, Int[Tensor, " chosen"]]:
+    """The part of the task that the controls run on, and its prompts' numbers in the task."""
+    if isinstance(task, SimilarityTask):
+        return task, torch.arange(len(task.rows))
+    wanted = affordable(model, task, controls) if samples is None else samples
+    chosen = balanced_sample(task.label, wanted, seed=seed)
+    return (task if len(chosen) == len(task.rows) else task.subset(chosen)), chosen
+
+
+def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | None:
     notes = []
+    if prompts < of:
+        notes.append(
+            f"the controls ran on {prompts} of the {of} prompts and are compared with the effect on those "
+            "(control_samples)"
+        )
     if not 0.5 <= found.variance_ratio <= 2.0:
         notes.append(
             f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"

@@ -22,6 +22,7 @@ from mechfourier.hooks.run import (
     UNEMBED,
     HookFunction,
     StopForward,
+    device_of,
     forward,
     hooked,
     inference,
@@ -35,6 +36,8 @@ Mode = Literal["zero", "mean", "resample", "project-out"]
 
 EDIT_BUDGET = 2**24  # numbers in the bases of one batch
 SIMILARITY_ROWS = 512
+FLOP_BUDGET = 5e13  # for all controls together on a CPU: ten minutes or so on two cores
+FEWEST_PROMPTS = 8
 POOL = 20  # candidates drawn per control, of which the best matched are kept
 TILT = 2.0  # random directions have covariance Σ^tilt, tilt from -2 to 2: some match a small variance, some a large
 
@@ -257,7 +260,7 @@ def _run_answers(
         start, residual = _resume(model, ablations.site, bucket.tokens)
         count = len(bucket.tokens)
         size = max(1, min(rows, EDIT_BUDGET // ablations.width) // count)
-        last = bucket.tokens.shape[1] - bucket.keep if last_only else None
+        last = bucket.last if last_only else None
         for chosen in torch.arange(len(ablations)).split(size):
             edit = ablations.several(len(chosen), last)
             rows_of = repeat(chosen, "c -> (c row)", row=count)
@@ -338,6 +341,16 @@ def _run_similarity(
 
 def _at(edit: Edit, rows_of: Tensor) -> HookFunction:
     return lambda value: edit.apply(value, rows_of)
+
+
+def affordable(model: Any, task: AnswerTask | SimilarityTask, controls: int) -> int:
+    """How many prompts the controls can run on within ``FLOP_BUDGET`` (on a GPU: all of them)."""
+    count = len(task.rows)
+    if isinstance(task, SimilarityTask) or device_of(model).type != "cpu":
+        return count
+    tokens = sum(len(e.ids) for e in task.plan.encodings) / count * len(task.plan.paths)
+    weights = sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
+    return max(min(FEWEST_PROMPTS, count), min(count, int(FLOP_BUDGET / (2 * weights * tokens * controls))))
 
 
 def margins(

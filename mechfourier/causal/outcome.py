@@ -56,6 +56,10 @@ class AnswerTask:
         """The last position of every prompt."""
         return torch.tensor([len(encoding.ids) - 1 for encoding in self.plan.encodings])
 
+    def subset(self, prompts: Int[Tensor, " chosen"]) -> "AnswerTask":
+        """The same task on some of its prompts (numbers among them)."""
+        return AnswerTask(self.design, self.rows[prompts], self.plan.subset(prompts), self.notes)
+
     def score(self, model: Any) -> AnswerScores:
         scores, greedy = score_plan(model, self.plan)
         return AnswerScores(scores, greedy, self.label)

@@ -32,6 +32,9 @@ def ablate_command(
     cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
     position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
     controls: Annotated[int, typer.Option(help="Matched controls (0 for none).")] = 200,
+    control_samples: Annotated[
+        int | None, typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
     ] = None,
@@ -65,6 +68,7 @@ def ablate_command(
         samples=samples,
         cycles=cycles,
         controls=controls,
+        control_samples=control_samples,
         text=sentences,
         seed=seed,
     )

@@ -72,18 +72,20 @@ class AnswerScores:
         return float(self.margin.double().mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bucket:
-    """Rows of equal length that go through the model together: each is a prompt followed by ``path``."""
+    """Rows of equal length that go through the model together: each is a prompt followed by ``path``. Logits are
+    needed at the last ``keep`` positions."""
 
     tokens: Int[Tensor, "row pos"]
     prompt: Int[Tensor, " row"]
     path: tuple[int, ...]
+    keep: int
 
     @property
-    def keep(self) -> int:
-        """How many of the last positions carry logits that are needed."""
-        return len(self.path) + 1
+    def last(self) -> int:
+        """The prompt's last position."""
+        return self.tokens.shape[1] - len(self.path) - 1
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,10 @@ class AnswerPlan:
             self.incidence[[index[edge] for edge in path], candidate] = 1.0
         nodes = {edge.node for edge in self.edges}
         self.paths = [p for p in sorted(nodes) if not any(q != p and q[: len(p)] == p for q in nodes)]
-        self._owner = {node: next(p for p in self.paths if p[: len(node)] == node) for node in nodes}
+        owner = {node: next(p for p in self.paths if p[: len(node)] == node) for node in nodes}
+        self._read_at = {
+            path: [i for i, edge in enumerate(self.edges) if owner[edge.node] == path] for path in self.paths
+        }
 
     def _continuing(self, answer: tuple[int, ...]) -> list[int]:
         """The tokens that would turn ``answer`` into another answer."""
@@ -126,9 +131,18 @@ class AnswerPlan:
         return sorted(others.union(self.digits if number else ()))
 
     @property
+    def deepest(self) -> int:
+        """Tokens of the longest path."""
+        return max(len(path) for path in self.paths)
+
+    @property
     def n_sequences(self) -> int:
         """Sequences that one pass runs: 1 per prompt where every answer is one token."""
         return len(self.encodings) * len(self.paths)
+
+    def subset(self, prompts: Int[Tensor, " chosen"]) -> "AnswerPlan":
+        """The same plan for some of the prompts, in this order."""
+        return AnswerPlan([self.encodings[i] for i in prompts.tolist()], self.answers, self.digits)
 
     def buckets(self, rows: int = MAX_ROWS) -> Iterator[Bucket]:
         """The sequences by path and length, at most ``rows`` at a time."""
@@ -136,26 +150,28 @@ class AnswerPlan:
         for i, encoding in enumerate(self.encodings):
             lengths.setdefault(len(encoding.ids), []).append(i)
         for path in self.paths:
+            # Nodes that an earlier path shares are read there, so the later path needs its last ones only.
+            keep = len(path) + 1 - min(len(self.edges[i].node) for i in self._read_at[path])
             for members in lengths.values():
                 for start in range(0, len(members), rows):
                     chosen = members[start : start + rows]
                     tokens = torch.tensor([[*self.encodings[i].ids, *path] for i in chosen])
-                    yield Bucket(tokens, torch.tensor(chosen), path)
+                    yield Bucket(tokens, torch.tensor(chosen), path, keep)
 
     def read(
         self, bucket: Bucket, logits: Float[Tensor, "row keep vocab"]
     ) -> tuple[Int[Tensor, " edge"], Float[Tensor, "row edge"], Bool[Tensor, "row edge"]]:
         """The edges that ``bucket`` answers for: their numbers, log-probabilities, and whether they are greedy."""
-        chosen = [i for i, edge in enumerate(self.edges) if self._owner[edge.node] == bucket.path]
+        chosen = self._read_at[bucket.path]
+        first = len(bucket.path) + 1 - bucket.keep
         log_probs, greedy = [], []
         normaliser, best = logits.logsumexp(dim=-1), logits.argmax(dim=-1)
         for edge in (self.edges[i] for i in chosen):
-            depth = len(edge.node)
+            depth = len(edge.node) - first
             if edge.token == _TERMINATE:
-                ended, more = logits[:, depth].clone(), self.continuing[edge.node]
-                ended[:, more] = -torch.inf
-                log_probs.append(ended.logsumexp(dim=-1) - normaliser[:, depth])
-                greedy.append(~torch.isin(best[:, depth], torch.tensor(more, device=best.device)))
+                more = torch.tensor(self.continuing[edge.node], device=logits.device)
+                log_probs.append(_ends(logits[:, depth], normaliser[:, depth], more))
+                greedy.append(~torch.isin(best[:, depth], more))
             else:
                 log_probs.append(logits[:, depth, edge.token] - normaliser[:, depth])
                 greedy.append(best[:, depth] == edge.token)
@@ -171,6 +187,18 @@ class AnswerPlan:
             log_probs[bucket.prompt[:, None], edges] = values.float().cpu()
             greedy[bucket.prompt[:, None], edges] = flags.float().cpu()
         return log_probs @ self.incidence, (1.0 - greedy) @ self.incidence == 0
+
+
+def _ends(
+    logits: Float[Tensor, "row vocab"], normaliser: Float[Tensor, " row"], more: Int[Tensor, " token"]
+) -> Float[Tensor, " row"]:
+    """log P(none of the tokens ``more``): 1 − P(more), or, where that cancels, the sum over all other tokens."""
+    continued = (logits[:, more] - normaliser[:, None]).double().exp().sum(dim=1)
+    ended = torch.log1p(-continued.clamp(max=1.0 - 1e-12)).float()
+    if len(close := (continued > 0.99).nonzero()[:, 0]):
+        rest = logits[close].index_fill(1, more, -torch.inf)
+        ended[close] = rest.logsumexp(dim=1) - normaliser[close]
+    return ended
 
 
 def plan_answers(model: Any, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
@@ -253,9 +281,8 @@ def last_logits(model: Any, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
 
 def batch_rows(model: Any, plan: AnswerPlan) -> int:
     """Rows per batch such that the logits and the activations of a batch stay small."""
-    deepest = max(len(path) for path in plan.paths)
-    length = max(len(e.ids) for e in plan.encodings) + deepest
-    kept = deepest + 1 if str(UNEMBED) in model.hook_dict else length
+    length = max(len(e.ids) for e in plan.encodings) + plan.deepest
+    kept = plan.deepest + 1 if str(UNEMBED) in model.hook_dict else length
     vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
     width = int(getattr(model.cfg, "d_model", 0) or 1)
     return max(1, min(MAX_ROWS, LOGIT_BUDGET // (vocab * kept), STREAM_BUDGET // (width * length)))

@@ -1,0 +1,122 @@
+"""What an ablation found, as a table, a figure and a text."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Performance:
+    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n); ``greedy_accuracy``:
+    the same for greedy decoding over the whole vocabulary; ``logit_diff``: log-probability of the right answer minus the
+    mean of the other n − 1, in nats (cosines for a model without logits); ``perplexity`` of held-out text."""
+
+    accuracy: float
+    logit_diff: float
+    greedy_accuracy: float | None
+    perplexity: float | None
+    accuracy_wrap: float | None
+    accuracy_no_wrap: float | None
+
+
+@dataclass(frozen=True)
+class AblationResult(Result):
+    """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
+    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
+    least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
+    minus the rise of text surprisal, each in standard deviations between prompts or sentences."""
+
+    model: str
+    domain: str
+    n: int
+    site: str
+    dims: tuple[int, ...] | None
+    rank: int
+    mode: str
+    positions: str
+    outcome: str
+    n_prompts: int
+    cycles: int
+    base: Performance
+    ablated: Performance
+    logit_diff_change: float
+    logit_diff_ci: tuple[float, float]
+    mcnemar_p: float
+    became_wrong: int
+    became_right: int
+    kl: float | None
+    kl_ci: tuple[float, float] | None
+    specificity: float | None
+    p_controls: float | None
+    n_controls: int
+    n_control_dims: int
+    control_changes: tuple[float, ...]
+    control_variance_ratio: float | None
+    n_control_prompts: int
+    notes: tuple[str, ...]
+    seed: int
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per measure: before, after, and the change."""
+        import pandas as pd
+
+        names = (
+            "accuracy",
+            "greedy_accuracy",
+            "accuracy_no_wrap",
+            "accuracy_wrap",
+            "logit_diff",
+            "perplexity",
+        )
+        rows = [
+            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
+            for name in names
+            if (before := getattr(self.base, name)) is not None
+            and (after := getattr(self.ablated, name)) is not None
+        ]
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        if self.control_changes:
+            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
+        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
+        figure.update_layout(
+            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
+            xaxis_title="change of the logit difference (nats)"
+            if self.outcome == "log-probability"
+            else "change",
+            yaxis_title="controls",
+        )
+        return figure
+
+    @property
+    def what(self) -> str:
+        """What was ablated, in words."""
+        if self.dims is None:
+            return f"a subspace of {self.rank} dimensions"
+        shown = ", ".join(map(str, self.dims[:6])) + (", …" if len(self.dims) > 6 else "")
+        return f"dimension{'s' * (len(self.dims) > 1)} {shown}"
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain} "
+            f"({self.n_prompts} prompts, {self.outcome})",
+            self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
+            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
+            f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",
+        ]
+        if self.p_controls is not None:
+            lines.append(f"p against {self.n_controls} matched controls = {self.p_controls:.3g}")
+        if self.kl is not None:
+            lines.append(
+                f"KL on held-out text {self.kl:.4g} nats per token; specificity {self.specificity or 0.0:.3g}"
+            )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
