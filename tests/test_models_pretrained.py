@@ -11,6 +11,8 @@ import transformers
 from tiny_folders import CONFIGS, HEADS, write_model
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, WeightsNotFound
+from mechfourier.hooks.interventions import zero
+from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model, encode
 from mechfourier.models.pretrained import load_pretrained
 
@@ -90,6 +92,34 @@ def test_a_hook_by_its_site_name_reads_and_writes(qwen3: Path, engine: str, name
     assert seen == [tuple(run(model)[1][name].shape)]
     assert largest(base, changed) > 1e-3
     assert largest(base, model(TOKENS)) == 0.0  # restored
+
+
+WRITABLE = (
+    "hook_embed", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post", "blocks.1.hook_attn_out",
+    "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_pre", "blocks.1.mlp.hook_post", "blocks.1.attn.hook_v",
+    "blocks.1.attn.hook_z", "blocks.1.attn.hook_attn_scores", "blocks.1.attn.hook_pattern",
+    "blocks.1.ln1.hook_normalized", "ln_final.hook_normalized",
+)  # fmt: skip
+
+
+def test_a_change_has_the_same_effect_in_both_engines(qwen3: Path) -> None:
+    models = [load_pretrained(qwen3, engine=engine) for engine in ENGINES]
+    for name in WRITABLE:
+        half = [(name, lambda value, hook: 0.5 * value)]
+        with torch.no_grad():
+            hooked, bridge = (model.run_with_hooks(TOKENS, fwd_hooks=half) for model in models)
+            assert largest(hooked, models[0](TOKENS)) > 1e-3, name
+        assert largest(hooked, bridge) < 1e-4, name
+
+
+def test_the_bridge_refuses_a_change_that_would_not_spread(qwen3: Path) -> None:
+    bridge = load_pretrained(qwen3, engine="bridge")
+    with pytest.raises(UsageError, match="engine='hooked'"), zero(bridge, Site("resid_mid", 1), dims=[0]):
+        bridge(TOKENS)
+    hooked = load_pretrained(qwen3)
+    before = hooked(TOKENS)
+    with zero(hooked, Site("resid_mid", 1), dims=[0]):
+        assert largest(hooked(TOKENS), before) > 1e-4
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -163,6 +163,8 @@ def intervene(model: Any, edits: Sequence[Edit], *, must_change: bool = True) ->
     error. Hooks are removed in every case.
     """
     watches = [_Watch(edit) for edit in edits]
+    for watch in watches:
+        _refuse_read_only(model, watch.edit.where.site)
     with hooked(model, [(find_site(model, w.edit.where.site), w.hook) for w in watches]):
         yield
     silent = [w.edit.where.site for w in watches if not w.fired]
@@ -173,6 +175,15 @@ def intervene(model: Any, edits: Sequence[Edit], *, must_change: bool = True) ->
         raise InterventionChangedNothing(
             f"{idle.name} at {idle.where.site} in {model_name(model)} left every activation as it was; "
             "choose other dimensions, positions or values"
+        )
+
+
+def _refuse_read_only(model: Any, site: Site) -> None:
+    """Some engines have hook points that show an activation and do not carry a change of it on (``models.pretrained``)."""
+    if site.kind in getattr(model, "mechfourier_read_only", ()):
+        raise UsageError(
+            f"a change at {site} of {model_name(model)} would not reach the residual stream in TransformerBridge; "
+            "change attn_out or resid_post, or load the model with engine='hooked'"
         )
 
 

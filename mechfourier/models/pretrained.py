@@ -2,7 +2,8 @@
 
 This is the only file that knows which engine runs: ``hooked`` (HookedTransformer) or ``bridge`` (TransformerBridge).
 Both have the same hook names and, within float error, the activations of the Hugging Face forward pass: no layer norm is
-folded, nothing is centred.
+folded, nothing is centred. A change of an activation has the same effect in both, except at ``hook_resid_mid``, which the
+bridge only shows: ``hooks`` refuses to change it there.
 
 Memory: the engine's parameters are views of the tensors that Hugging Face loaded, so there is one copy of the weights.
 """
@@ -259,7 +260,7 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
     from transformer_lens.model_bridge import TransformerBridge
 
     try:
-        return TransformerBridge.boot_transformers(
+        model = TransformerBridge.boot_transformers(
             str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
         )
     except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
@@ -267,6 +268,9 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
         raise UsageError(
             f"TransformerLens has no bridge for {architecture} ({brief(error)}); see its list of supported architectures"
         ) from error
+    # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual stream
+    model.mechfourier_read_only = frozenset({"resid_mid"})
+    return model
 
 
 def _with_tokenizer(model: Any, tokenizer: Any | None) -> Any:

@@ -119,7 +119,9 @@ def resolve(name_or_path: str | Path) -> Path:
         or name.startswith((".", "~"))
         or name.count("/") > 1
     ):
-        near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        near = nearest(
+            path.name, [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        )
         raise UnknownModel(
             f"no folder at {path}; closest beside it: {near}. Named models: mechfourier models"
         )
@@ -181,6 +183,6 @@ def _nowhere(name: str, repo: str, error: Exception) -> WeightsNotFound:
     embedded = ", ".join(info.name for info in KNOWN if info.embedded)
     return WeightsNotFound(
         f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}, not in the "
-        f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error)}); give a folder with its "
+        f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error).removeprefix('Got: ')}); give a folder with its "
         f"safetensors, or use a model that comes with mechfourier: {embedded}"
     )
