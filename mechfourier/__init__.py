@@ -25,6 +25,8 @@ _PUBLIC: dict[str, str] = {
     "domain": "mechfourier.probes.domains",
     "probe": "mechfourier.probes.probe",
     "ProbeResult": "mechfourier.probes.result",
+    "analyze": "mechfourier.probes.one_layer",
+    "OneLayerAnalysis": "mechfourier.probes.one_layer",
     # causes
     "ablate": "mechfourier.causal.ablate",
     "AblationResult": "mechfourier.causal.ablate",
@@ -75,5 +77,6 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
     from mechfourier.probes.domains import Domain, domain
+    from mechfourier.probes.one_layer import OneLayerAnalysis, analyze
     from mechfourier.probes.probe import probe
     from mechfourier.probes.result import ProbeResult
