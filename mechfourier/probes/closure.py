@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from einops import einsum
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -77,15 +77,35 @@ def turn_grid(n: int, k: int) -> Float[Tensor, " f"]:
 
 
 @functools.lru_cache(maxsize=128)
-def _turn_shapes(n: int, k: int) -> Tensor:
-    return shapes_of(arc_kernels(n, turn_grid(n, k)))
+def _turn_shapes(n: int, k: int) -> tuple[Tensor, Tensor]:
+    """Pairs of circular arcs [f, pair], and orthonormal bases of those of elliptical ones [f, pair, 3]."""
+    grid = turn_grid(n, k)
+    angle = 2 * math.pi / n * grid[:, None] * torch.arange(n, dtype=torch.float64)
+    wave = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+    wave = wave - wave.mean(-1, keepdim=True)
+    products = einsum(wave, wave, "f i v, f j w -> f i j v w")
+    products = torch.stack([products[:, 0, 0], products[:, 1, 1], products[:, 0, 1] + products[:, 1, 0]], 1)
+    bases = torch.linalg.qr(pairs_of(products).mT).Q
+    return shapes_of(arc_kernels(n, grid)), bases
 
 
 def fitted_turns(gram: Float[Tensor, "*lead n n2"], k: int) -> tuple[Tensor, Tensor]:
-    """Best number of turns near ``k`` and the R² of its fit; axes: lead."""
+    """Best number of turns near ``k`` and the R² of its fit; axes: lead.
+
+    Fitted twice, by arcs of a circle and by arcs of an ellipse; what is nearer to ``k`` counts. The ends of a flattened
+    circle would else look overlapping or apart, depending on where on it the first value lies.
+    """
     n = gram.shape[-1]
-    best = fits(gram, _turn_shapes(n, k)).max(-1)
-    return turn_grid(n, k)[best.indices], best.values
+    circles, ellipses = _turn_shapes(n, k)
+    pairs = pairs_of(gram)
+    total = (pairs**2).sum(-1, keepdim=True).clamp_min(torch.finfo(gram.dtype).tiny)
+    basis = rearrange(ellipses, "f pair c -> pair (f c)")
+    flattened = rearrange((pairs @ basis) ** 2, "... (f c) -> ... f c", c=3).sum(-1) / total
+    found = torch.stack([fits(gram, circles).max(-1).indices, flattened.argmax(-1)])
+    r2 = torch.stack([fits(gram, circles).amax(-1), flattened.amax(-1)])
+    turns = turn_grid(n, k)[found]
+    nearer = (turns - k).abs().argmin(0, keepdim=True)
+    return turns.gather(0, nearer)[0], r2.gather(0, nearer)[0]
 
 
 def turn_tolerance(n: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from mechfourier.probes.spectrum import cross_gram
 from mechfourier.probes.subspace import circle_positions
 from mechfourier.probes.value import ValueEvidence, analyse_value
 from mechfourier.probes.verdict import Verdict, verdict_value
+from mechfourier.probes.verdict_operation import verdict_operation
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -90,8 +92,6 @@ def probe(
             unit=wanted.unit,
         )
         return _value_result(evidence, verdict_value(evidence), acts, plan, common, notes)
-    from mechfourier.probes.verdict_operation import verdict_operation
-
     features = confounds(plan, encodings).values
     measured = analyse_operation(
         acts,
@@ -251,7 +251,7 @@ def _operation_result(
         **common,
         verdict=verdict.word,
         used=verdict.used,
-        reasons=verdict.reasons,
+        reasons=tuple(_named(reason, names) for reason in verdict.reasons),
         notes=tuple(notes),
         p_value=math.nan if best is None else best.p,
         best=None if best is None else Best(names[best.site], best.k, best.partial_r2),
@@ -260,6 +260,11 @@ def _operation_result(
         value=None,
         operation=evidence,
     )
+
+
+def _named(reason: str, names: Sequence[str]) -> str:
+    """Arrays know hook points by number; people know them by name."""
+    return re.sub(r"\bhook point (\d+)", lambda found: names[int(found[1])], reason)
 
 
 def class_positions(

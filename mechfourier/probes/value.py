@@ -115,7 +115,7 @@ def analyse_value(
     *,
     permutations: int = 1000,
     seed: int = 0,
-    control: Float[Tensor, "site value template d"] | None = None,
+    control: Float[Tensor, "_ _ _ _"] | None = None,
     sites: Sequence[str] | None = None,
     unit: str = "steps",
     dimensions: bool = True,

@@ -1,7 +1,8 @@
 """Verdicts: one word, and a sentence for every reason.
 
-``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, wrap, left-out
-prediction, see :mod:`mechfourier.probes.closure`); a re-initialised model clearly lower, where one was run.
+``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, contest of
+shapes, seam, left-out curves, see :mod:`mechfourier.probes.closure`); and both controls clearly lower: a plane fitted to
+random labels (p of the held-out error under .05) and a re-initialised model, where one was run.
 """
 
 import math
@@ -55,6 +56,11 @@ def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
     if found is None or not found.closed:
         against = found.reasons if found else ()
         return Verdict(_open_word(evidence), reasons=(*reasons, *against))
+    if best.probe is not None and best.probe.p_value >= LEVEL:
+        reasons.append(
+            "but a plane fitted to random labels reads held-out values as well: the order may be luck"
+        )
+        return Verdict("token identity", reasons=(*reasons, *found.reasons))
     control = evidence.control
     if control is not None and not control.lower:
         reasons.append(
@@ -86,10 +92,19 @@ def _probe(evidence: ValueEvidence, best: SiteEvidence) -> list[str]:
     probe = best.probe
     if probe is None:
         return []
-    return [
-        f"on values and templates it was not fitted on, a plane misses by {probe.error:.2f} {evidence.unit} "
-        f"(random labels: {probe.null_error:.2f}; p = {probe.p_value:.2g})"
+    told = [
+        f"on held-out values and templates a plane misses by {probe.error:.2f} {evidence.unit}; fitted to random labels "
+        f"it misses by {probe.null_error:.2f} (selectivity {probe.selectivity:.2f}, p = {probe.p_value:.2g})"
     ]
+    if math.isnan(evidence.harmonic_p):
+        told.append(
+            f"{evidence.templates} templates are too few to tell a shared circle from noise drawn per template (6 are needed)"
+        )
+    else:
+        told.append(
+            f"{best.agreement:.0%} of the templates agree with the others on it (sign-flip p = {evidence.harmonic_p:.2g})"
+        )
+    return told
 
 
 def _open_word(evidence: ValueEvidence) -> Word:

