@@ -115,7 +115,7 @@ def _target(site: Site, dims: Dims | None, subspace: Any, d: int, plain: Ablatio
     if (dims is None) == (subspace is None):
         raise UsageError("give either dims or subspace, for example dims=8")
     if subspace is not None:
-        basis = _orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d)
+        basis = orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d)
         return replace(plain, bases=basis[None])
     listed = (dims,) if isinstance(dims, int) else tuple(int(i) for i in dims or ())
     if not listed:
@@ -128,7 +128,8 @@ def _target(site: Site, dims: Dims | None, subspace: Any, d: int, plain: Ablatio
     return replace(plain, dims=torch.tensor([listed]))
 
 
-def _orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
+def orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
+    """A basis of the columns' span; raises ``OutOfRange`` where they are no vectors of ``site``, ``UsageError`` for zeros."""
     columns = columns[:, None] if columns.ndim == 1 else columns
     if columns.ndim != 2 or len(columns) != d:
         raise OutOfRange(

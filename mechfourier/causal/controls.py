@@ -117,9 +117,11 @@ def one_hot(dims: Int[Tensor, "*set k"], d: int) -> Float[Tensor, "*set d k"]:
 
 
 def matched_controls(
-    target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int
+    target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int, apart: bool = True
 ) -> Controls:
     """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it.
+
+    ``apart=False`` lets random planes lie across the target, where nothing else has as much variance.
 
     For a target of dimensions (``dims``) the candidates are other dimensions: all of them, or random sets of the same
     size. Where there are fewer than ``count``, all are kept and random planes of the same rank fill up; for any other
@@ -132,7 +134,7 @@ def matched_controls(
         sets = sets[_closest(one_hot(sets, d), target, of, count)]
     bases = one_hot(sets, d)
     if missing := count - len(sets):
-        planes = _random_planes(target, of, POOL * missing, generator)
+        planes = _random_planes(target, of, POOL * missing, generator, apart)
         bases = torch.cat([bases, planes[_closest(planes, target, of, missing)]])
     ratio = _variance(bases, of).median() / _variance(target[None], of)[0].clamp(min=1e-30)
     return Controls(bases, sets, float(ratio))
@@ -155,10 +157,10 @@ def _other_dims(target: Tensor, count: int, generator: torch.Generator) -> Int[T
 
 
 def _random_planes(
-    target: Tensor, of: Moments, count: int, generator: torch.Generator
+    target: Tensor, of: Moments, count: int, generator: torch.Generator, apart: bool
 ) -> Float[Tensor, "plane d r"]:
     d, rank = target.shape
-    if 2 * rank > d:
+    if apart and 2 * rank > d:
         raise UsageError(
             f"no controls of rank {rank} beside a target of rank {rank} in {d} dimensions; use controls=0"
         )
@@ -168,7 +170,7 @@ def _random_planes(
     tilt = torch.linspace(-TILT, TILT, count, dtype=torch.float64)
     weights = rearrange(spread ** tilt[:, None], "plane e -> plane e 1")
     draws = einsum(vectors, draws * weights, "d e, plane e r -> plane d r")
-    basis = target.double()
+    basis = target.double() * apart
     return torch.linalg.qr(draws - basis @ (basis.T @ draws)).Q.float()
 
 
@@ -257,7 +259,7 @@ def _run_answers(
     table = torch.zeros(len(ablations), len(plan.encodings), len(plan.edges))
     rows = batch_rows(model, plan)
     for bucket in plan.buckets(rows):
-        start, residual = _resume(model, ablations.site, bucket.tokens)
+        start, residual = resume(model, ablations.site, bucket.tokens)
         count = len(bucket.tokens)
         size = max(1, min(rows, EDIT_BUDGET // ablations.width) // count)
         last = bucket.last if last_only else None
@@ -265,7 +267,7 @@ def _run_answers(
             edit = ablations.several(len(chosen), last)
             rows_of = repeat(chosen, "c -> (c row)", row=count)
             with serving(rows_of):
-                logits = _logits(model, bucket, edit, rows_of, start, residual)
+                logits = edited_logits(model, bucket, edit, rows_of, start, residual)
             edges, values, _ = plan.read(bucket, logits)
             values = rearrange(values.float().cpu(), "(c row) edge -> c row edge", row=count)
             table[chosen[:, None, None], bucket.prompt[:, None], edges] = values
@@ -273,10 +275,11 @@ def _run_answers(
     return table @ plan.incidence
 
 
-def _logits(
+def edited_logits(
     model: Any, bucket: Bucket, edit: Edit, rows_of: Tensor, start: int | None, residual: Tensor | None
 ) -> Float[Tensor, "row keep vocab"]:
-    """Logits of a bucket's sequences, once per ablation (ablation-major); ``rows_of`` says which ablation a row has."""
+    """Logits of a bucket's sequences under ``edit``, once per ablation (ablation-major); ``rows_of`` says which ablation a
+    row has. ``start`` and ``residual`` are what ``resume`` gave."""
     copies = len(rows_of) // len(bucket.tokens)
     functions: list[tuple[Site, HookFunction]] = []
     if str(UNEMBED) in model.hook_dict:
@@ -297,7 +300,7 @@ def _logits(
     return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
 
 
-def _resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
+def resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
     """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
     able = "start_at_layer" in inspect.signature(model.forward).parameters and not hasattr(
         model, "original_model"

@@ -1,0 +1,373 @@
+"""Patching: give a prompt the activation of another that differs in the first operand only, and see which answer comes out.
+
+A recipient (a, o) gets coordinates of its donor (a′, o). Where they carry what the model uses of a, the answer becomes
+that of (a′, o). Activation patching: Vig et al. 2020; Heimersheim and Nanda 2024 on its pitfalls.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mechfourier.causal.ablate import Dims, orthonormal
+from mechfourier.causal.controls import matched_controls, one_hot
+from mechfourier.causal.outcome import (
+    RESAMPLES,
+    AnswerTask,
+    SimilarityTask,
+    balanced_sample,
+    chance_note,
+    task_of,
+)
+from mechfourier.causal.reading import Reading, harmonic_turn, read, vectors_of
+from mechfourier.causal.rows import bounded, run_rows
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.interventions import edit_patch, intervene
+from mechfourier.hooks.site import HEAD_KINDS, Site, model_name
+from mechfourier.probes.answers import AnswerScores
+from mechfourier.probes.design import Design
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.progress import progress
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_CONTROLS = 200
+
+
+@dataclass(frozen=True)
+class PatchResult(Result):
+    """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's (nats; cosine for a
+    model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of its means, 1 where the patch does all
+    that the whole donor prompt would, with a 95 % bootstrap interval over prompts. ``success``: share of prompts whose best
+    candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean over ``n_controls``
+    subspaces of the same rank and like variance, orthogonal to the patched one; ``p_value`` is the share of them that recover
+    at least as much (of the same prompts: ``paired_recovered``)."""
+
+    model: str
+    domain: str
+    n: int
+    site: str
+    position: str
+    what: str
+    rank: int
+    outcome: str
+    n_prompts: int
+    success: float
+    success_before: float
+    difference: float
+    difference_before: float
+    difference_donor: float
+    recovered: float
+    recovered_ci: tuple[float, float]
+    paired_recovered: float | None
+    random_recovered: float | None
+    random_max: float | None
+    p_value: float | None
+    n_controls: int
+    n_control_prompts: int
+    control_recovered: tuple[float, ...]
+    control_variance_ratio: float | None
+    notes: tuple[str, ...]
+    seed: int
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per condition: the recipient, the patch, the donor, and the random subspaces."""
+        import pandas as pd
+
+        rows = [
+            {"condition": "recipient", "difference": self.difference_before, "recovered": 0.0},
+            {"condition": f"patch {self.what}", "difference": self.difference, "recovered": self.recovered},
+            {"condition": "donor", "difference": self.difference_donor, "recovered": 1.0},
+        ]
+        span = self.difference_donor - self.difference_before
+        for value in self.control_recovered:
+            rows.append(
+                {
+                    "condition": "random",
+                    "difference": self.difference_before + value * span,
+                    "recovered": value,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """The share recovered among those of random subspaces."""
+        from mechfourier.figures.causal import patch_figure
+
+        return patch_figure(self)
+
+    def __str__(self) -> str:
+        low, high = self.recovered_ci
+        lines = [
+            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}: {self.success:.1%} of "
+            f"{self.n_prompts} prompts take the donor's answer ({self.success_before:.1%} before); {self.recovered:.1%} of the "
+            f"donor's difference recovered (95 % {low:.1%} to {high:.1%})"
+        ]
+        if self.random_recovered is not None:
+            lines.append(
+                f"{self.n_controls} random subspaces of like variance recover {self.random_recovered:.1%} on average, "
+                f"{self.random_max:.1%} at most; p = {self.p_value:.2g}"
+            )
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def patch(
+    model: Any,
+    domain: Domain | str,
+    *,
+    site: Site | str,
+    ks: int | Sequence[int] | None = None,
+    subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
+    dims: Dims | None = None,
+    heads: Dims | None = None,
+    position: str = "operand",
+    samples: int | None = None,
+    cycles: int = 1,
+    controls: int = N_CONTROLS,
+    seed: int = 0,
+) -> PatchResult:
+    """Patch coordinates at ``site`` from a donor prompt whose first operand is another, at the token of ``position``.
+
+    The coordinates: the planes of harmonics ``ks``, a ``subspace`` ([d] or [d, r]), ``dims``, whole ``heads`` (sites with
+    heads), or, with none of these, the whole activation (no controls then). ``position``: ``"operand"`` (the operand's
+    last token) or ``"last"`` (the prompt's last token). ``samples``: as many prompts, balanced over the answers.
+
+    Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``, ``InterventionChangedNothing``.
+    """
+    if sum(part is not None for part in (ks, subspace, dims, heads)) > 1:
+        raise UsageError("give one of ks, subspace, dims and heads, or none for the whole activation")
+    if controls < 0:
+        raise OutOfRange(f"controls is {controls}; give 0 for none, or {N_CONTROLS} and more")
+    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    task = task_of(model, wanted, cycles=cycles, samples=samples, seed=seed)
+    place = read(model, task, site, position)
+    part = _part(model, place, ks, subspace, dims, heads)
+    return patch_at(model, task, place, part, controls=controls, seed=seed)
+
+
+class Coordinates(NamedTuple):
+    """``basis`` [d, r] of what is patched (None for the whole activation), in words, and whether it is single dimensions."""
+
+    basis: Tensor | None
+    what: str
+    single: bool = False
+
+
+def _part(
+    model: Any, place: Reading, ks: Any, subspace: Any, dims: Dims | None, heads: Dims | None
+) -> Coordinates:
+    d = len(place.centre)
+    if ks is not None:
+        return plane_of(place, (ks,) if isinstance(ks, int) else tuple(ks))
+    if subspace is not None:
+        basis = orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), place.site, d)
+        return Coordinates(basis, f"a subspace of rank {basis.shape[1]}")
+    if heads is not None:
+        return _heads(model, place, heads)
+    if dims is not None:
+        listed = _listed(dims, d, f"dimension {{}} of {place.site}")
+        return Coordinates(
+            one_hot(torch.tensor(listed), d), f"dimensions {', '.join(map(str, listed[:6]))}", True
+        )
+    return Coordinates(None, "everything")
+
+
+def plane_of(place: Reading, ks: tuple[int, ...]) -> Coordinates:
+    """The planes of these harmonics."""
+    return Coordinates(harmonic_turn(place.means, ks).basis, f"the circle k = {', '.join(map(str, ks))}")
+
+
+def _listed(numbers: Dims, size: int, what: str) -> list[int]:
+    listed = [numbers] if isinstance(numbers, int) else [int(i) for i in numbers]
+    if not listed or len(set(listed)) < len(listed):
+        raise UsageError(f"{listed} must name at least one, and none twice")
+    for i in listed:
+        if not 0 <= i < size:
+            raise OutOfRange(f"{what.format(i)}; it has {size} (0 to {size - 1})")
+    return listed
+
+
+def _heads(model: Any, place: Reading, heads: Dims) -> Coordinates:
+    if place.site.kind not in HEAD_KINDS:
+        raise UsageError(
+            f"{place.site} has no heads; choose a site with heads, for example blocks.0.attn.hook_z"
+        )
+    d, per_head = len(place.centre), int(model.cfg.d_head)
+    width = int(model.cfg.d_model) if place.site.kind == "result" else per_head
+    listed = _listed(heads, d // width, f"head {{}} of {place.site}")
+    index = torch.cat([torch.arange(h * width, (h + 1) * width) for h in listed])
+    return Coordinates(one_hot(index, d), f"head {', '.join(map(str, listed))}", True)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Every prompt of a task with a donor that differs in the first operand: its activation and its right answer."""
+
+    donors: Float[Tensor, "prompt d"]
+    answer: Int[Tensor, " prompt"]
+    before: AnswerScores
+    donor_scores: Float[Tensor, "prompt candidate"]
+
+    def difference(self, scores: Float[Tensor, "prompt candidate"]) -> Float[Tensor, " prompt"]:
+        """Score of the donor's answer minus that of the recipient's."""
+        own = scores.gather(1, self.before.label[:, None])[:, 0]
+        return scores.gather(1, self.answer[:, None])[:, 0] - own
+
+    def success(self, scores: Float[Tensor, "prompt candidate"]) -> Bool[Tensor, " prompt"]:
+        """Whether the donor's answer is the best candidate."""
+        return scores.argmax(dim=1) == self.answer
+
+
+def pairs_of(model: Any, task: AnswerTask | SimilarityTask, place: Reading, *, seed: int) -> Pairs:
+    """Draw a donor for every prompt and run the donors as they are."""
+    design = task.design
+    rows = donor_rows(design, task.rows, seed=seed)
+    donors = vectors_of(model, design, rows, place.site, place.position)
+    before = task.score(model)
+    return Pairs(donors, design.label[rows], before, _donor_scores(model, task, rows))
+
+
+def donor_rows(design: Design, rows: Int[Tensor, " prompt"], *, seed: int) -> Int[Tensor, " prompt"]:
+    """The design's cell with another value (uniform among the n − 1) and the same offset or template."""
+    n, columns = design.shape
+    step = torch.randint(1, n, (len(rows),), generator=torch.Generator().manual_seed(seed))
+    return (rows + step * columns) % (n * columns)
+
+
+def _donor_scores(
+    model: Any, task: AnswerTask | SimilarityTask, rows: Int[Tensor, " prompt"]
+) -> Float[Tensor, "prompt candidate"]:
+    """What the model answers to the donor prompts themselves."""
+    from mechfourier.hooks.run import batches
+    from mechfourier.models.interface import encode
+    from mechfourier.probes.answers import plan_answers, score_plan
+
+    texts = [task.design.prompts[i] for i in rows.tolist()]
+    if isinstance(task, AnswerTask):
+        return score_plan(model, plan_answers(model, texts, task.design.candidates))[0]
+    parts = tuple(batches(model, [e.ids for e in encode(model, texts)]))
+    return SimilarityTask(task.design, rows, parts, task.references).score(model).scores
+
+
+def patch_at(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    part: Coordinates,
+    *,
+    controls: int = N_CONTROLS,
+    seed: int = 0,
+) -> PatchResult:
+    """``patch`` with everything looked up."""
+    pairs = pairs_of(model, task, place, seed=seed)
+    edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
+    with intervene(model, [edit]):
+        after = task.score(model).scores
+    base, top = pairs.difference(pairs.before.scores), pairs.difference(pairs.donor_scores)
+    gain = pairs.difference(after) - base
+    against = _controls(model, task, place, part, pairs, gain, top - base, controls, seed)
+    return PatchResult(
+        model=model_name(model),
+        domain=task.design.domain.name,
+        n=task.design.n,
+        site=str(place.site),
+        position=place.position,
+        what=part.what,
+        rank=len(place.centre) if part.basis is None else part.basis.shape[1],
+        outcome=pairs.before.outcome,
+        n_prompts=len(task.rows),
+        success=float(pairs.success(after).double().mean()),
+        success_before=float(pairs.success(pairs.before.scores).double().mean()),
+        difference=float((base + gain).double().mean()),
+        difference_before=float(base.double().mean()),
+        difference_donor=float(top.double().mean()),
+        recovered=_ratio(gain, top - base),
+        recovered_ci=ratio_interval(gain, top - base, seed=seed),
+        **against,
+        notes=_notes(task, pairs, against),
+        seed=seed,
+    )
+
+
+def _ratio(gain: Tensor, span: Tensor) -> float:
+    whole = float(span.double().mean())
+    return float(gain.double().mean()) / whole if abs(whole) > 1e-9 else 0.0
+
+
+def ratio_interval(
+    gain: Float[Tensor, " prompt"], span: Float[Tensor, " prompt"], *, seed: int
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of mean(gain) / mean(span), resampling prompts."""
+    count = len(gain)
+    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    below = weights @ span.double().numpy()
+    ratio = (weights @ gain.double().numpy()) / np.where(np.abs(below) > 1e-9, below, np.inf)
+    low, high = np.quantile(ratio, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _controls(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    part: Coordinates,
+    pairs: Pairs,
+    gain: Tensor,
+    span: Tensor,
+    count: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The same patch of random subspaces (or other dimensions)."""
+    if count == 0 or part.basis is None:
+        return dict(
+            paired_recovered=None, random_recovered=None, random_max=None, p_value=None, n_controls=0,
+            n_control_prompts=0, control_recovered=(), control_variance_ratio=None,
+        )  # fmt: skip
+    found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=seed)
+    chosen = balanced_sample(task.label, bounded(model, task, count), seed=seed)
+    which = torch.arange(count).repeat_interleave(len(chosen))
+    prompt = chosen.repeat(count)
+
+    def edit_of(rows: Tensor) -> Edit:
+        at = prompt[rows]
+        return edit_patch(
+            place.site, pairs.donors[at], subspace=found.bases[which[rows]], positions=place.at[at]
+        )
+
+    with progress("random subspaces", total=len(prompt)) as bar:
+        scores = run_rows(model, task, prompt, edit_of, width=part.basis.numel(), advance=bar.advance)
+    label, answer = pairs.before.label[prompt], pairs.answer[prompt]
+    after = scores.gather(1, answer[:, None])[:, 0] - scores.gather(1, label[:, None])[:, 0]
+    base = pairs.difference(pairs.before.scores)[prompt]
+    whole = float(span[chosen].double().mean())
+    means = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
+    shares = means / whole if abs(whole) > 1e-9 else torch.zeros_like(means)
+    own = _ratio(gain[chosen], span[chosen])
+    return dict(
+        paired_recovered=own,
+        random_recovered=float(shares.mean()),
+        random_max=float(shares.max()),
+        p_value=(1 + int((shares >= own - 1e-9).sum())) / (count + 1),
+        n_controls=count,
+        n_control_prompts=len(chosen),
+        control_recovered=tuple(shares.tolist()),
+        control_variance_ratio=found.variance_ratio,
+    )
+
+
+def _notes(task: AnswerTask | SimilarityTask, pairs: Pairs, against: dict[str, Any]) -> tuple[str, ...]:
+    ratio = against["control_variance_ratio"]
+    notes = [*task.notes, chance_note(pairs.before, task.design.n)]
+    if ratio is not None and not 0.5 <= ratio <= 2.0:
+        notes.append(
+            f"the random subspaces are no close match: their median variance is {ratio:.2g} times the patched one's"
+        )
+    return tuple(note for note in notes if note)

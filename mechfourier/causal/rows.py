@@ -1,0 +1,125 @@
+"""Many interventions in few forward passes: every row of a batch is a prompt with an edit of its own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable, edited_logits, resume
+from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.errors import InterventionChangedNothing
+from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.run import forward, hooked, inference, serving
+from mechfourier.hooks.site import model_name
+from mechfourier.probes.answers import Bucket, batch_rows
+
+ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
+
+# The numbers of the wanted rows -> an edit whose "prompt" i is the i-th of them.
+EditOf = Callable[[Int[Tensor, " row"]], Edit]
+
+
+def run_rows(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    prompt: Int[Tensor, " row"],
+    edit_of: EditOf,
+    *,
+    width: int = 1,
+    advance: Callable[[int], None] | None = None,
+) -> Float[Tensor, "row candidate"]:
+    """Scores of the task's prompt ``prompt[row]`` under the edit of that row; the same numbers as one pass for each.
+
+    ``width``: numbers in one row's edit, which bounds the batch. Raises ``InterventionChangedNothing`` where no edit of
+    any row changed an activation.
+    """
+    changed: list[bool] = []
+    report = advance or (lambda done: None)
+
+    def watched(rows: Int[Tensor, " row"]) -> Edit:
+        edit = edit_of(rows)
+
+        def change(old: Tensor, which: Tensor) -> Tensor:
+            new = edit.change(old, which)
+            changed.append(not torch.equal(new, old))
+            return new
+
+        return Edit(edit.name, edit.where, change)
+
+    run = _similarity if isinstance(task, SimilarityTask) else _answers
+    with inference(model):
+        scores = run(model, task, prompt, watched, max(1, EDIT_BUDGET // width), report)
+    if len(prompt) and not any(changed):
+        edit = edit_of(torch.arange(1))
+        raise InterventionChangedNothing(
+            f"{edit.name} at {edit.where.site} in {model_name(model)} left every activation as it was; "
+            "choose another site, position or plane"
+        )
+    return scores
+
+
+def _answers(
+    model: Any, task: Any, prompt: Tensor, edit_of: EditOf, size: int, advance: Callable[[int], None]
+) -> Float[Tensor, "row candidate"]:
+    plan = task.plan
+    table = torch.zeros(len(prompt), len(plan.edges))
+    most = batch_rows(model, plan)
+    for bucket in plan.buckets(most):
+        rows, at = _members(bucket.prompt, prompt, len(plan.encodings))
+        if not len(rows):
+            continue
+        site = edit_of(rows[:1]).where.site
+        start, residual = resume(model, site, bucket.tokens)
+        for chosen, place in _chunks(rows, at, min(most, size)):
+            part = Bucket(bucket.tokens[place], chosen, bucket.path, bucket.keep)
+            local = torch.arange(len(chosen))
+            stream = None if residual is None else residual[place.to(residual.device)]
+            with serving(local):
+                logits = edited_logits(model, part, edit_of(chosen), local, start, stream)
+            edges, values, _ = plan.read(part, logits)
+            table[chosen[:, None], edges] = values.float().cpu()
+            advance(len(chosen))
+    return table @ plan.incidence
+
+
+def _similarity(
+    model: Any, task: Any, prompt: Tensor, edit_of: EditOf, size: int, advance: Callable[[int], None]
+) -> Float[Tensor, "row candidate"]:
+    vectors: Tensor | None = None
+    for batch in task.batches:
+        rows, at = _members(batch.rows, prompt, len(task.rows))
+        for chosen, place in _chunks(rows, at, min(SIMILARITY_ROWS, size)):
+            edit, local = edit_of(chosen), torch.arange(len(chosen))
+            with serving(local), hooked(model, [(edit.where.site, _hook(edit, local))]):
+                output = forward(model, batch.tokens[place]).float().cpu()
+            vectors = torch.zeros(len(prompt), output.shape[-1]) if vectors is None else vectors
+            vectors[chosen] = output
+            advance(len(chosen))
+    if vectors is None:
+        return torch.zeros(0, len(task.design.candidates))
+    return replace(task, rows=task.rows[prompt]).scores_of(vectors).scores
+
+
+def _hook(edit: Edit, rows: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda value: edit.apply(value, rows)
+
+
+def _members(bucket: Tensor, prompt: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The wanted rows whose prompt lies in this bucket, and where in it."""
+    place = torch.full((count,), -1)
+    place[bucket] = torch.arange(len(bucket))
+    rows = (place[prompt] >= 0).nonzero()[:, 0]
+    return rows, place[prompt[rows]]
+
+
+def _chunks(rows: Tensor, at: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(rows.split(size), at.split(size), strict=True) if len(rows) else iter(())
+
+
+def bounded(model: Any, task: AnswerTask | SimilarityTask, interventions: int) -> int:
+    """How many prompts ``interventions`` runs of each can afford: ``ROWS`` rows, and what ``affordable`` says."""
+    count = len(task.rows)
+    return min(count, max(8, ROWS // max(1, interventions)), affordable(model, task, interventions))
