@@ -137,7 +137,22 @@ def test_bfloat16_is_the_hugging_face_bfloat16(tmp_path: Path, engine: str) -> N
 def test_the_weights_are_there_once(tmp_path: Path) -> None:
     model = load_pretrained(write_model(tmp_path / "tied"))
     assert model.W_E.data_ptr() == model.W_U.data_ptr()  # tied embeddings stay one tensor
-    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_are_frozen_and_activations_carry_gradients(qwen3: Path, engine: str) -> None:
+    model = load_pretrained(qwen3, engine=engine)
+    assert not model(TOKENS).requires_grad
+    leaves: list[torch.Tensor] = []
+
+    def as_leaf(value: torch.Tensor, hook: Any) -> torch.Tensor:
+        del hook
+        leaves.append(value.detach().requires_grad_())
+        return leaves[0]
+
+    model.run_with_hooks(TOKENS, fwd_hooks=[("blocks.1.hook_resid_post", as_leaf)]).sum().backward()
+    assert leaves[0].grad is not None
+    assert leaves[0].grad.abs().max() > 0
 
 
 def test_a_shard_index_is_followed(tmp_path: Path, qwen3: Path) -> None:

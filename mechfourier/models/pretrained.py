@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
 from mechfourier.models.device import DTYPES
@@ -268,6 +268,8 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
         raise UsageError(
             f"TransformerLens has no bridge for {architecture} ({brief(error)}); see its list of supported architectures"
         ) from error
+    for parameter in nn.Module.parameters(model):
+        parameter.requires_grad_(False)  # it adds a bias of its own to the unembedding
     # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual stream
     model.mechfourier_read_only = frozenset({"resid_mid"})
     return model
