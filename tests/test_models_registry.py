@@ -226,3 +226,27 @@ def test_errors_carry_the_exit_code() -> None:
     assert all(
         error.exit_code == code and issubclass(error, MechFourierError) for error, code in codes.items()
     )
+
+
+def test_full_memory_is_said_in_a_sentence(qwen3: Path) -> None:
+    """A loader that asks for more memory than its process may have."""
+    code = f"""
+import resource
+import torch
+from mechfourier.errors import MechFourierError
+from mechfourier.models import registry
+torch.zeros(1)
+def greedy(folder, **options):
+    resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+    return torch.zeros(2**40)
+import mechfourier.models.pretrained as pretrained
+pretrained.load_pretrained = greedy
+try:
+    registry.load({str(qwen3)!r})
+except MechFourierError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "not enough memory on cpu" in done.stdout

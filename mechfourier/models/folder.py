@@ -26,6 +26,12 @@ def brief(error: BaseException) -> str:
     return first[:160] if " " in first else f"{type(error).__name__} {first}".strip()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is PyTorch's or Python's way of saying that memory is full."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; anything else raises ``BadCheckpoint``."""
     try:

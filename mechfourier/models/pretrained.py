@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
 from mechfourier.models.device import DTYPES
-from mechfourier.models.folder import CONFIG, brief, read_config, read_header, weight_files
+from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
 
 # Architectures that HookedTransformer runs, and the TransformerLens function that renames their weights.
 CONVERTERS = {
@@ -152,6 +152,8 @@ def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
     except MechFourierError:
         raise
     except Exception as error:  # each architecture's config class raises its own kinds
+        if out_of_memory(error):
+            raise
         if "trust_remote_code" in str(error):
             raise _needs_code(folder) from error
         raise BadCheckpoint(

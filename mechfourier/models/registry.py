@@ -5,7 +5,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.errors import BadCheckpoint, MissingExtra, UnknownModel, UsageError, WeightsNotFound, nearest
+from mechfourier.errors import (
+    BadCheckpoint,
+    MechFourierError,
+    MissingExtra,
+    UnknownModel,
+    UsageError,
+    WeightsNotFound,
+    nearest,
+)
 from mechfourier.models.catalogue import (
     ARCHITECTURES,
     FOLDERS_VARIABLE,
@@ -16,7 +24,15 @@ from mechfourier.models.catalogue import (
     find,
     named_folders,
 )
-from mechfourier.models.folder import CONFIG, brief, has_weights, read_config, refuse_pickles, weight_files
+from mechfourier.models.folder import (
+    CONFIG,
+    brief,
+    has_weights,
+    out_of_memory,
+    read_config,
+    refuse_pickles,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +112,11 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
     read = getattr(importlib.import_module(module), function)
     try:
         return read(folder, **options)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise MechFourierError(
+                f"not enough memory on {options['device']} for {folder}; take a smaller model, dtype='bfloat16', or another device"
+            ) from error
         raise BadCheckpoint(
             f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
         ) from error
