@@ -37,6 +37,8 @@ def spectrum_figure(result: "ProbeResult") -> "go.Figure":
 
     sites = [row.site for row in result.sites]
     shares = [list(row.spectrum) for row in result.sites]
+    if not sites:
+        return styled(go.Figure(), height=260)
     width = max((len(row) for row in shares), default=0)
     heat = go.Heatmap(
         x=list(range(1, width + 1)),
