@@ -31,8 +31,13 @@ COMMANDS: tuple[str, ...] = (
     "numbers",
     "scan",
     "models",
+    "patch",
     "probe",
+    "rotate",
+    "study",
+    "sweep_ablate",
     "train",
+    "validate",
 )
 
 

@@ -341,7 +341,7 @@ def _site(
     k = periods.harmonics[best]
     energy = float((view.residual**2).sum())
     ratio = float(specificity_ratio(view.background, view.profile, view.floor))
-    classes = float(class_ratio(view.background, view.profile))
+    classes = float(class_ratio(view.background, view.profile, view.floor))
     exactness, shift = localisation(periods, view.profile, view.floor, k)
     r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
     dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])

@@ -1,8 +1,8 @@
 """Planted activations with a known answer: true circles, and everything that only looks like one.
 
-Signal-to-noise ratio, everywhere: the variance of the planted signal along each of its own directions, over the
-variance of the noise along that same direction. A circle has two directions; at ``snr=1`` in d dimensions it holds
-2 / (d + 2) of all variance when the directions are random.
+Signal-to-noise ratio, everywhere: the power of the planted signal over the power of the noise, both summed over all
+dimensions (noise: 1 per dimension). A circle has two directions, so at ``snr=1`` in 64 dimensions it has 32 times
+the variance of the noise along each of them, and at ``snr=1/32`` the same variance.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,14 @@ def _one(column: Tensor) -> Float[Tensor, "cell 1"]:
 
 
 def _both(*parts: Tensor) -> Tensor:
-    return torch.cat(parts, 1)
+    """Several signals in directions of their own, each of the same mean variance."""
+    return torch.cat([unit_variance(part) for part in parts], 1)
+
+
+def unit_variance(columns: Float[Tensor, "row direction"]) -> Float[Tensor, "row direction"]:
+    """Centred, and scaled to a variance of 1 in the mean over directions: the shape of a curve stays."""
+    centred = columns - columns.mean(0)
+    return centred / centred.pow(2).mean().sqrt().clamp_min(1e-12)
 
 
 def _arc(index: Tensor, draw: Draw) -> Tensor:
@@ -189,10 +196,9 @@ def _memory(size: int, length: float = 2.0) -> Float[Tensor, "size size"]:
 def embedded(
     columns: Float[Tensor, "row direction"], generator: Generator, d_model: int, snr: float, draw: Draw
 ) -> Float[Tensor, "row d"]:
-    """Signal columns, each of variance ``snr``, along orthonormal directions (random, or coordinate axes)."""
-    centred = columns - columns.mean(0)
-    scaled = centred / centred.std(0, correction=0).clamp_min(1e-12) * snr**0.5
+    """Signal columns, of power ``snr * d_model`` together, along orthonormal directions (random, or coordinate axes)."""
     count = columns.shape[1]
+    scaled = unit_variance(columns) * (snr * d_model / count) ** 0.5
     if generator.basis:
         axes = torch.randperm(d_model, generator=draw)[:count]
         directions = torch.nn.functional.one_hot(axes, d_model).double()

@@ -164,11 +164,12 @@ class Background:
 @dataclass(frozen=True, eq=False)
 class Floor:
     """The plane statistic without any function of the sum: mean and spread over random planes of the off-sum part.
-    ``energy``: squared length of one row of it."""
+    ``energy``: squared length of one row of it; ``scale``: sqrt of tr C² of its covariance."""
 
     mean: float
     spread: float
     energy: float
+    scale: float
 
 
 def off_sum_floor(off: Float[Tensor, "row d"], dof: int) -> Floor:
@@ -178,10 +179,11 @@ def off_sum_floor(off: Float[Tensor, "row d"], dof: int) -> Floor:
     eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²).
     """
     if dof <= 0:
-        return Floor(0.0, 0.0, 0.0)
+        return Floor(0.0, 0.0, 0.0, 0.0)
     small = off.T @ off if off.shape[0] >= off.shape[1] else off @ off.T
     scale, energy = float(small.norm()) / dof, float(small.diagonal().sum()) / dof
-    return Floor(max(energy - (torch.pi / 2) ** 0.5 * scale, 0.0), (3 - torch.pi / 2) ** 0.5 * scale, energy)
+    mean = max(energy - (torch.pi / 2) ** 0.5 * scale, 0.0)
+    return Floor(mean, (3 - torch.pi / 2) ** 0.5 * scale, energy, scale)
 
 
 def specificity_ratio(
@@ -201,18 +203,20 @@ def specificity_ratio(
 
 
 def class_ratio(
-    background: Background, profile: Float[Tensor, "*batch profile m"]
+    background: Background, profile: Float[Tensor, "*batch profile m"], floor: Floor
 ) -> Float[Tensor, "*batch"]:
-    """Energy per dimension of the functions of the residue class over that of all other functions of the sum.
+    """Energy per dimension of the functions of the residue class over that of all other functions of the sum, both above
+    the noise (the denominator at least ``NOISE_SPREADS`` spreads of it).
 
-    Unlike the plane statistic it also sees a label on a line. 0 over fewer than three cycles.
+    Unlike the plane statistic it also sees a label on a line. NaN over fewer than three cycles.
     """
     inside, rank = (background.removed.T @ profile).pow(2).sum((-1, -2)), background.removed.shape[1]
     rest = profile.shape[-2] - rank
     if not background.all_classes or rank == 0 or rest <= 0:
-        return torch.zeros_like(inside)
-    outside = (profile.pow(2).sum((-1, -2)) - inside).clamp_min(1e-12 * inside.abs().clamp_min(1e-300))
-    return (inside / rank) / (outside / rest).clamp_min(1e-300)
+        return torch.full_like(inside, torch.nan)
+    outside = profile.pow(2).sum((-1, -2)) - inside
+    least = NOISE_SPREADS * 2**0.5 * floor.scale / rest**0.5 + 1e-9 * float(inside.mean()) / rank
+    return (inside / rank - floor.energy) / (outside / rest - floor.energy).clamp_min(max(least, 1e-300))
 
 
 def localisation(

@@ -18,6 +18,8 @@ from torch import Tensor
 from mechfourier.probes.specificity import Background, Floor, class_ratio, specificity_ratio
 
 NOTCH = 0.75
+LEAST_WEIGHT = 0.15
+"""A bin of which the confounds and the notch leave less says too little about its neighbours."""
 CHUNK = 20
 
 
@@ -41,13 +43,21 @@ class SurrogateBasis:
         return left[:, kept] @ right[kept]
 
     @cached_property
-    def analysis(self) -> Float[Tensor, "two_bins profile"]:
-        """Profile to coefficients, with what the background does not know removed and each bin's energy restored."""
+    def weight(self) -> Float[Tensor, " bin"]:
+        """How much of every bin the confounds leave: 1 for all of it."""
+        return _per_bin(self.frame.T)
+
+    @cached_property
+    def _clean(self) -> Float[Tensor, "two_bins profile"]:
         removed = self.background.removed
-        clean = self.frame.T - (self.frame.T @ removed) @ removed.T
-        before, after = ((rows**2).sum(1).reshape(-1, 2).sum(1) for rows in (self.frame.T, clean))
-        gain = torch.sqrt(before / after.clamp_min(1e-9)).clamp_max(2.0)
-        return clean * gain.repeat_interleave(2)[:, None]
+        return self.frame.T - (self.frame.T @ removed) @ removed.T
+
+    @cached_property
+    def analysis(self) -> Float[Tensor, "two_bins profile"]:
+        """Profile to coefficients, with what the background does not know removed and each bin at full weight."""
+        return (
+            self._clean / _per_bin(self._clean).clamp_min(LEAST_WEIGHT).sqrt().repeat_interleave(2)[:, None]
+        )
 
     @cached_property
     def pool(self) -> Int[Tensor, "bin candidate"]:
@@ -56,9 +66,10 @@ class SurrogateBasis:
         notched = torch.tensor(self.background.notched, dtype=torch.float64) * grid.n_sums / grid.n
         place = torch.arange(1, self.bins + 1, dtype=torch.float64)
         distance = (place[:, None] - notched[None]).abs().amin(1) if len(notched) else place
-        allowed = torch.nonzero(distance >= NOTCH).flatten()
+        left = _per_bin(self._clean)
+        allowed = torch.nonzero((distance >= NOTCH) & (left >= LEAST_WEIGHT)).flatten()
         if len(allowed) < 3:
-            allowed = distance.argsort(descending=True)[:3].sort().values
+            allowed = left.argsort(descending=True)[:3].sort().values
         width = min(len(allowed), max(4, math.ceil(grid.n_sums / grid.n)))
         gaps = (torch.arange(self.bins)[:, None] - allowed[None]).abs()
         return allowed[gaps.argsort(dim=1, stable=True)[:, :width]]
@@ -67,11 +78,14 @@ class SurrogateBasis:
         self, coefficients: Float[Tensor, "two_bins m"], floor: Floor
     ) -> tuple[Float[Tensor, " bin"], Float[Tensor, " bin"]]:
         """(share of signal, scale of the noise) of every bin, from the energy of its pool against the noise floor."""
-        energy = coefficients.pow(2).sum(1).reshape(-1, 2).sum(1)
-        weight = (self.frame**2).sum(0).reshape(-1, 2).sum(1).clamp_min(1e-9)
-        local = (energy / weight)[self.pool].mean(1)
+        local = _per_bin(coefficients)[self.pool].mean(1)
         noise = torch.minimum(local, torch.full_like(local, floor.energy))
         return 1 - noise / local.clamp_min(1e-300), (noise / max(floor.energy, 1e-300)).sqrt()
+
+
+def _per_bin(rows: Float[Tensor, "two_bins m"]) -> Float[Tensor, " bin"]:
+    """Mean energy of the two quadratures of every bin."""
+    return (rows**2).sum(1).reshape(-1, 2).mean(1)
 
 
 def surrogate_ratios(
@@ -99,8 +113,8 @@ def surrogate_ratios(
         count = min(CHUNK, draws - start)
         drawn = _turned(basis, coefficients, count, generator) * share.sqrt().repeat_interleave(2)[:, None]
         fresh = _rotated(noise, count, generator) * scale.repeat_interleave(2)[:, None]
-        drawn = basis.frame @ (drawn + fresh)
-        pair = specificity_ratio(basis.background, drawn, floor), class_ratio(basis.background, drawn)
+        drawn = basis.frame @ ((drawn + fresh) * basis.weight.sqrt().repeat_interleave(2)[:, None])
+        pair = specificity_ratio(basis.background, drawn, floor), class_ratio(basis.background, drawn, floor)
         ratios.append(torch.stack(pair, 1))
     return torch.cat(ratios)
 

@@ -8,7 +8,7 @@ SPECIFIC = 0.01
 """Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
 LEAST_RATIO = 1.3
 LEAST_EXACTNESS = 0.75
-LEAST_CLASS_RATIO = 1.3
+LEAST_CLASS_RATIO = 2.0
 CONCENTRATED = 0.02
 STRAIGHT = 0.5
 CLEARLY = 0.5
@@ -43,9 +43,15 @@ def is_specific(site: OperationSite) -> bool:
         site.p < ALPHA
         and site.ratio > LEAST_RATIO
         and site.p_specific <= SPECIFIC
-        and site.exactness > LEAST_EXACTNESS
+        and site.exactness > least_exactness(site.ratio)
         and site.field_ratio > LEAST_RATIO
+        and not site.class_ratio < LEAST_CLASS_RATIO  # NaN over fewer than three cycles
     )
+
+
+def least_exactness(ratio: float) -> float:
+    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its inverse only."""
+    return max(LEAST_EXACTNESS, 1 - 0.5 / max(ratio, 1.0))
 
 
 def is_modular(site: OperationSite) -> bool:
