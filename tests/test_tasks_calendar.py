@@ -1,6 +1,7 @@
 """The calendar corpus: right answers, an honest split, and one token for every word that carries meaning."""
 
 import datetime
+import math
 import re
 
 import pytest
@@ -56,6 +57,14 @@ def test_every_operation_runs_over_four_cycles_and_holds_out_its_share(operation
     # Mirrored facts come in pairs, so the share spreads by about sqrt(2) more than that of a fair draw.
     spread = (2 * HELD_OUT_SHARE * (1 - HELD_OUT_SHARE) / len(sentences)) ** 0.5
     assert abs(share - HELD_OUT_SHARE) < 4 * spread
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+def test_every_offset_keeps_its_share_of_training_sentences(operation: Operation) -> None:
+    exact = HELD_OUT_SHARE * operation.n
+    for offset in range(operation.n if operation.commutes else 0, operation.offsets):
+        count = sum(operation.sentence(a, offset).held_out for a in range(operation.n))
+        assert count in (math.floor(exact), math.ceil(exact))
 
 
 @given(a=st.integers(0, 11), offset=st.integers(0, 47))

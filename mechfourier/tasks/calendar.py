@@ -3,7 +3,7 @@
 An ``Operation`` is a family of sentences such as "Monday + 3 days =" with the answer " Thursday". Which operand
 pairs are held out is decided by a seeded hash of the *fact*, not of the sentence: "Monday + 3 = Thursday" and
 "Thursday - 3 = Monday" are one fact, and so are "5 + 9 mod 12" and "9 + 5 mod 12", so that no held-out sentence
-is the mirror image of one the model has seen.
+is the mirror image of one the model has seen. Every offset has the same share of its facts held out.
 """
 
 import hashlib
@@ -69,10 +69,6 @@ class Operation:
 
     def sentence(self, a: int, offset: int) -> Sentence:
         label = (a + self.sign * offset) % self.n
-        start = a if self.sign > 0 else label
-        pair = (start, offset)
-        if self.commutes and offset < self.n:
-            pair = (min(pair), max(pair))
         return Sentence(
             operation=self.name,
             a=a,
@@ -80,20 +76,34 @@ class Operation:
             label=label,
             prompt=self.template.format(value=self.values[a], offset=offset),
             answer=f" {self.values[label]}",
-            held_out=_fraction(f"{self.split_seed}:{self.fact or self.name}:{pair}") < HELD_OUT_SHARE,
+            held_out=self._held_out(a if self.sign > 0 else label, offset),
         )
 
+    def _held_out(self, start: int, offset: int) -> bool:
+        """Whether the fact "``start`` plus ``offset``" is held out: the same share of the starts of every offset, so
+        that no offset is left without training sentences; where sums commute, a share of the unordered pairs."""
+        if self.commutes and offset < self.n:
+            return self._hash(min(start, offset), max(start, offset)) < HELD_OUT_SHARE
+        order = sorted(range(self.n), key=lambda value: self._hash(value, offset))
+        count = int(HELD_OUT_SHARE * self.n + self._hash("count", offset))  # rounded up or down by chance
+        return start in order[:count]
 
-def _fraction(text: str) -> float:
-    """A hash of ``text`` as a number in [0, 1): the same on every machine and in every order."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+    def _hash(self, start: int | str, offset: int) -> float:
+        """A number in [0, 1) that depends on the fact alone: the same on every machine and in every order."""
+        text = f"{self.split_seed}:{self.fact or self.name}:{start}:{offset}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
 
 
 def mod_operation(n: int, *, split_seed: int = SPLIT_SEED) -> Operation:
     """ "5 + 9 mod 12 =", the second operand running over four cycles (0..4n-1), and never over fewer than 72."""
-    template = f"{{value}} + {{offset}} mod {n} ="
     return Operation(
-        f"mod-{n}", template, tuple(map(str, range(n))), max(4 * n, 72), commutes=True, split_seed=split_seed
+        f"mod-{n}",
+        f"{{value}} + {{offset}} mod {n} =",
+        tuple(map(str, range(n))),
+        max(4 * n, 72),
+        commutes=True,
+        weight=max(1.0, 15 / n),
+        split_seed=split_seed,
     )
 
 

@@ -33,7 +33,7 @@ EVALUATE_EVERY, CHECKPOINT_EVERY = 250, 1000  # steps
 class CalendarRecipe:
     """All that decides the outcome. ``text_share`` of each batch is running text, with the loss on every token."""
 
-    steps: int = 10_000
+    steps: int = 12_000
     seed: int = 0
     batch: int = 256
     text_share: float = 0.06
