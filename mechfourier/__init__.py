@@ -29,6 +29,7 @@ _PUBLIC: dict[str, str] = {
     "OneLayerAnalysis": "mechfourier.probes.one_layer",
     # causes
     "ablate": "mechfourier.causal.ablate",
+    "sweep_ablate": "mechfourier.causal.sweep",
     "AblationResult": "mechfourier.causal.ablate",
     # errors
     "MechFourierError": "mechfourier.errors",
@@ -71,6 +72,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from mechfourier import causal, figures, fourier, hooks, models, probes, tasks, training
     from mechfourier.causal.ablate import AblationResult, ablate
+    from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.errors import MechFourierError, UsageError
     from mechfourier.hooks.capture import Activations, capture
     from mechfourier.hooks.site import Site, sites

@@ -196,11 +196,19 @@ def bootstrap_mean(
     interval speaks of this grid of prompts and not of other values.
     """
     flat = np.asarray(values, dtype=np.float64)
-    counts = np.random.default_rng(seed).multinomial(
-        len(flat), np.full(len(flat), 1 / len(flat)), size=resamples
-    )
-    low, high = np.quantile(counts @ flat / len(flat), [0.025, 0.975])
-    return float(low), float(high)
+    return bootstrap_means(flat[:, None], seed=seed, resamples=resamples)[0]
+
+
+def bootstrap_means(
+    values: Float[Tensor, "unit column"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
+) -> list[tuple[float, float]]:
+    """``bootstrap_mean`` of every column, with the same resampled units for all."""
+    table = np.asarray(values, dtype=np.float64)
+    rng, even = np.random.default_rng(seed), np.full(len(table), 1 / len(table))
+    sizes = [min(200, resamples - start) for start in range(0, resamples, 200)]  # 200 at a time: memory
+    means = np.concatenate([rng.multinomial(len(table), even, size=size) @ table for size in sizes])
+    low, high = np.quantile(means / len(table), [0.025, 0.975], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def standardised(change: Float[Tensor, " unit"], base: Float[Tensor, " unit"]) -> float:

@@ -1,0 +1,164 @@
+"""Sweeps give what single ablations give, find the one unit that matters, and keep the family-wise error."""
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mechfourier.causal.ablate import ablate
+from mechfourier.causal.controls import Ablations, moments
+from mechfourier.causal.outcome import task_of
+from mechfourier.causal.readout import readout, through_readout
+from mechfourier.causal.sweep import SweepResult, flip_p_values, sweep_ablate, through_model
+from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
+from mechfourier.hooks.run import has_hooks
+from mechfourier.hooks.site import Site
+from mechfourier.probes.domains import domain
+
+P = 11
+
+
+@pytest.fixture(scope="module")
+def toy() -> Any:
+    """A one-layer transformer with random weights and biases."""
+    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+
+    config = OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24, biases=True)
+    return OneLayerTransformer(config, seed=3)
+
+
+@pytest.fixture(scope="module")
+def lone() -> Any:
+    """The same with one live neuron, number 5."""
+    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+
+    model = OneLayerTransformer(OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24), seed=4)
+    with torch.no_grad():
+        W_out: Any = model.blocks[0].mlp.W_out
+        W_out[torch.arange(24) != 5] = 0.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    """A random HookedTransformer of two layers with the words of the calendar."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+        from mechfourier.tasks.calendar_tokens import build_tokenizer
+
+        tokenizer = build_tokenizer()
+        config = HookedTransformerConfig(
+            n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=20, d_vocab=len(tokenizer), n_ctx=32, act_fn="relu",
+            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=8, seed=1,
+        )  # fmt: skip
+        model = HookedTransformer(config, move_to_device=False)
+    model.tokenizer = tokenizer
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("mode", ["mean", "zero"])
+@pytest.mark.parametrize("kind", ["mlp_post", "mlp_out", "resid_post"])
+def test_the_read_out_is_the_model(toy: Any, mode: Any, kind: str) -> None:
+    task, site = task_of(toy, domain(f"mod-{P}")), Site(kind, 0)
+    mean = moments(toy, task, site).mean
+    every = Ablations(site, mode, mean, dims=torch.arange(len(mean))[:, None])
+    matrix, base = readout(toy, task, site), task.score(toy)
+    assert matrix is not None
+    drops, accuracy = through_readout(toy, task, base, every, matrix)
+    by_model, accuracy_by_model = through_model(toy, task, base, every, False, lambda done: None)
+    torch.testing.assert_close(drops, by_model, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(accuracy, accuracy_by_model, atol=1.5 / P**2, rtol=0)
+
+
+def test_units_are_what_single_ablations_find(toy: Any, small: Any) -> None:
+    swept = sweep_ablate(toy, f"mod-{P}", sites="mlp_post")
+    one = ablate(toy, domain(f"mod-{P}"), site="blocks.0.mlp.hook_post", dims=7, controls=0, text=())
+    assert (swept.unit, swept.method, swept.n_units) == ("neuron", "read-out", 24)
+    assert swept.effects[0][7] == pytest.approx(-one.logit_diff_change, abs=1e-5)
+    assert swept.accuracies[0][7] == pytest.approx(one.ablated.accuracy, abs=1.5 / P**2)
+    heads = sweep_ablate(small, "days", sites="z", flips=50)
+    assert (heads.unit, heads.method) == ("head", "forward passes")
+    assert [len(row) for row in heads.effects] == [2, 2]
+    one = ablate(small, domain("days"), site="blocks.1.attn.hook_z", dims=range(8, 16), controls=0, text=())
+    assert heads.effects[1][1] == pytest.approx(-one.logit_diff_change, abs=1e-5)
+    assert heads.accuracies[1][1] == pytest.approx(one.ablated.accuracy)
+    last = sweep_ablate(small, "days", sites="resid_post", layers=1, positions="last", samples=14, flips=50)
+    one = ablate(
+        small, domain("days"), site="blocks.1.hook_resid_post", dims=3, positions="last", samples=14, controls=0, text=()
+    )  # fmt: skip
+    assert last.effects[0][3] == pytest.approx(-one.logit_diff_change, abs=1e-5)
+    assert any("chance" in note for note in last.notes)
+    assert not has_hooks(small)
+    assert not has_hooks(toy)
+
+
+def test_the_one_neuron_that_writes_is_found(lone: Any) -> None:
+    found = sweep_ablate(lone, f"mod-{P}", sites="mlp_post")
+    assert abs(found.effects[0][5]) > 0
+    assert [u for u, e in enumerate(found.effects[0]) if abs(e) > 1e-6] == [5]
+    assert all(p == 1.0 for u, p in enumerate(found.p_values[0]) if u != 5)
+    frame, again = found.frame(), SweepResult.from_json(found.to_json())
+    assert frame["effect"].is_monotonic_decreasing
+    assert again == found
+    assert list(found.plot().data[0].z[0]) == list(found.effects[0])
+    assert "neuron" in str(found)
+
+
+def test_family_wise_error() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wrong = 0
+    for seed in range(200):
+        noise = torch.randn(40, 30, generator=generator) * torch.logspace(-2, 2, 40)[:, None]
+        wrong += bool((flip_p_values(noise, flips=99, seed=seed) <= 0.05).any())
+    assert wrong <= 20  # 10 expected, P(more than 20) = 0.001
+    planted = torch.randn(40, 30, generator=generator)
+    planted[9] += 2.0
+    planted[3] = 0.0
+    p = flip_p_values(planted, flips=999, seed=0)
+    assert p[9] == 1 / 1000
+    assert p[3] == 1.0
+    assert (p > 0.05).sum() >= 38
+
+
+def test_bad_calls_say_what_is_wrong(toy: Any, small: Any) -> None:
+    days = domain("days")
+    with pytest.raises(UsageError, match="no neurons"):
+        sweep_ablate(small, days, sites="resid_post", unit="neuron")
+    with pytest.raises(UsageError, match="no heads"):
+        sweep_ablate(small, days, sites="mlp_post", unit="head")
+    with pytest.raises(UsageError, match="closest: neuron"):
+        sweep_ablate(small, days, unit="neurn")
+    with pytest.raises(OutOfRange, match="layers 0-1"):
+        sweep_ablate(small, days, layers="0-4")
+    with pytest.raises(UnknownSite, match="mlp_post"):
+        sweep_ablate(small, days, sites="mlp_pst")
+    with pytest.raises(UsageError, match="closest: mean"):
+        sweep_ablate(small, days, mode="men")
+    with pytest.raises(UsageError, match="one at a time"):
+        sweep_ablate(small, days, sites=["resid_post", "z"])
+    with pytest.raises(OutOfRange, match="flips"):
+        sweep_ablate(small, days, flips=0)
+    with pytest.raises(InterventionChangedNothing, match="ever varies"):
+        sweep_ablate(toy, f"mod-{P}", sites="hook_pos_embed", positions="last", samples=11)
+
+
+def test_the_command(tmp_path: Any) -> None:
+    from mechfourier.cli.app import app
+
+    options = ["sweep-ablate", "one-layer", "--domain", "mod-113", "--site", "mlp_post", "--samples", "300"]
+    options += ["--flips", "99", "--out", str(tmp_path)]
+    shown = CliRunner().invoke(app, options)
+    assert shown.exit_code == 0, shown.output
+    assert "512 neurons" in shown.output
+    printed = json.loads(CliRunner().invoke(app, [*options, "--json"]).stdout)
+    assert printed["method"] == "read-out"
+    assert len(printed["effects"][0]) == 512
+    assert len(list(tmp_path.glob("sweep-ablate-*.html"))) == 1
