@@ -30,7 +30,12 @@ _PUBLIC: dict[str, str] = {
     # causes
     "ablate": "mechfourier.causal.ablate",
     "sweep_ablate": "mechfourier.causal.sweep",
+    "attribution": "mechfourier.causal.attribution",
     "AblationResult": "mechfourier.causal.ablate",
+    "rotate": "mechfourier.causal.rotate",
+    "patch": "mechfourier.causal.patch",
+    "arms": "mechfourier.causal.arms",
+    "study": "mechfourier.causal.study",
     # errors
     "MechFourierError": "mechfourier.errors",
     "UsageError": "mechfourier.errors",
@@ -72,6 +77,11 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from mechfourier import causal, figures, fourier, hooks, models, probes, tasks, training
     from mechfourier.causal.ablate import AblationResult, ablate
+    from mechfourier.causal.arms import arms
+    from mechfourier.causal.patch import patch
+    from mechfourier.causal.rotate import rotate
+    from mechfourier.causal.attribution import attribution
+    from mechfourier.causal.study import study
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.errors import MechFourierError, UsageError
     from mechfourier.hooks.capture import Activations, capture

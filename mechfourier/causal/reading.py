@@ -1,6 +1,7 @@
 """Where a value is read in a task's prompts, and the planes in which its activations turn there."""
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -61,20 +62,26 @@ def read(model: Any, task: AnswerTask | SimilarityTask, site: Site | str, positi
 
     Raises ``UnknownSite``, ``OutOfRange``, ``UsageError`` and ``HookNeverFired``.
     """
+    return next(read_all(model, task, [find_site(model, site)], position))
+
+
+def read_all(
+    model: Any, task: AnswerTask | SimilarityTask, sites: Sequence[Site], position: str
+) -> Iterator[Reading]:
+    """``read`` at several sites, from one captured pass."""
     if position not in POSITIONS:
         raise UsageError(f"position {position!r} is not known; closest: {nearest(position, POSITIONS)}")
-    at, design = find_site(model, site), task.design
+    design = task.design
     classes = design.value if position == "operand" else design.label
     rows = balanced_sample(classes, min(FIT_PROMPTS, len(design)), seed=0)
-    vectors = vectors_of(model, design, rows, at, position)
-    return Reading(
-        at,
-        position,
-        places(task.design, _encodings(model, task), task.rows, position),
-        classes[task.rows],
-        means := class_means(vectors, classes[rows], design.n),
-        Moments(means.mean(0), torch.cov(vectors.T.double(), correction=0).float()),
-    )
+    encodings = encode(model, [design.prompts[i] for i in rows.tolist()])
+    found = capture(model, encodings, list(sites), places(design, encodings, rows, position))
+    at = places(design, _encodings(model, task), task.rows, position)
+    for site in sites:
+        vectors = rearrange(found[site], "row ... -> row (...)")
+        means = class_means(vectors, classes[rows], design.n)
+        moments = Moments(means.mean(0), torch.cov(vectors.T.double(), correction=0).float())
+        yield Reading(site, position, at, classes[task.rows], means, moments)
 
 
 def vectors_of(

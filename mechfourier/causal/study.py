@@ -1,0 +1,366 @@
+"""The whole question at once: is this quantity on a circle, and does the model use that circle?
+
+Probe, then find the plane, then ablate it, turn it, patch it. The first word of the verdict is the probe's; the second is
+given by this rule.
+
+``used``: turning the planes moves the answer by exactly δ more often than the same displacement does in each of at least
+199 random planes (p ≤ .005), and for at least a tenth of the prompts and twice as often as they do on average; or ablating
+them lowers the logit difference (its 95 % interval lies below 0) more than each of at least 199 controls does (p ≤ .005),
+where the controls have as much variance as the planes (within a factor of 4; a large plane is missed for its size alone,
+by a layer norm for one). ``not used``: neither. ``not tested``: the model answers at chance (an intervention on what it
+cannot do means nothing), or the domain asks nothing that it can read.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mechfourier.causal.ablate import ablate
+from mechfourier.causal.arms import ArmsResult, arms_at
+from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, chance_note, task_of
+from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
+from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
+from mechfourier.causal.result import AblationResult
+from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
+from mechfourier.causal.rows import bounded
+from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
+from mechfourier.hooks.site import Site, find_site, model_name, select_sites
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.probe import probe
+from mechfourier.probes.result import ProbeResult
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mechfourier.hooks.store import ActivationStore
+
+LEVEL = 0.005
+N_CONTROLS = 200
+FEWEST_CONTROLS = 199  # p = 1/(199 + 1) is the least that reaches LEVEL
+MATCHED = 4.0
+FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
+SCREEN = 48
+NEAR_BEST = 0.8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, and the share of
+    a few prompts whose answer moves with a turn by a random δ (``moved``)."""
+
+    site: str
+    position: str
+    ks: tuple[int, ...]
+    power_share: float
+    moved: float
+
+
+@dataclass(frozen=True)
+class StudyResult(Result):
+    """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``, ``position`` and ``ks``
+    say which planes were tested, ``candidates`` what else there was; a part that was not run is None."""
+
+    model: str
+    domain: str
+    n: int
+    unit: str
+    verdict: str
+    used: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    accuracy: float | None
+    site: str | None
+    position: str | None
+    ks: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    probe: ProbeResult
+    ablation: AblationResult | None
+    rotation: RotationResult | None
+    patch: PatchResult | None
+    arms: ArmsResult | None
+    seed: int
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per intervention: what the planes do, what the controls do, and p."""
+        import pandas as pd
+
+        rows = []
+        if (a := self.ablation) is not None:
+            changes = a.control_changes
+            rows.append(
+                ("ablate", "change of logit difference", a.logit_diff_change, _mean(changes), a.p_controls)
+            )
+        if (r := self.rotation) is not None:
+            rows.append(("rotate", "share of exact turns", r.exact_share, r.random_share, r.p_value))
+        if (p := self.patch) is not None:
+            rows.append(("patch", "share recovered", p.recovered, p.random_recovered, p.p_value))
+        return pd.DataFrame(rows, columns=["intervention", "measure", "planes", "controls", "p"])
+
+    def plot(self) -> Any:
+        """The hit matrix of the rotation (an empty figure where nothing was turned)."""
+        from mechfourier.figures.causal import study_figure
+
+        return study_figure(self)
+
+    def __str__(self) -> str:
+        where = ""
+        if self.site is not None:
+            where = f"; tested at {self.site}, {self.position} token, k = {', '.join(map(str, self.ks))}"
+        head = f"{self.verdict}, {self.used}: {self.domain} in {self.model}{where}"
+        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def study(
+    model: Any,
+    domain: Domain | str,
+    *,
+    site: Site | str | None = None,
+    position: str | None = None,
+    ks: Sequence[int] | None = None,
+    samples: int | None = None,
+    cycles: int = 1,
+    controls: int = N_CONTROLS,
+    permutations: int = 1000,
+    text: Sequence[str] | None = None,
+    seed: int = 0,
+    store: "ActivationStore | None" = None,
+) -> StudyResult:
+    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe sees.
+
+    Without ``site`` the embedding and every ``resid_post`` are screened, each at the operand's token and at the prompt's last
+    (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
+    and the earliest place within a fifth of the best is taken (where nothing turns: the place with the most power).
+    The rotation is then measured on the other prompts. ``controls`` (199 or more) per test, ``permutations`` of the probe;
+    ``samples`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
+    """
+    if controls < FEWEST_CONTROLS:
+        raise OutOfRange(
+            f"controls is {controls}; a study needs {FEWEST_CONTROLS} or more, so that p can reach {LEVEL}"
+        )
+    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    sites = _sites(model, site)
+    probed = probe(model, wanted, permutations=permutations, seed=seed, store=store)
+    found = _task(model, wanted, samples, cycles, seed)
+    if isinstance(found, str):
+        return _untested(model, probed, found, None)
+    task, accuracy, chance = found
+    if chance is not None:
+        return _untested(model, probed, chance, accuracy)
+    few, rest = _split(task, seed)
+    listed = list(_candidates(model, task, few, sites, (position,) if position else POSITIONS, ks, seed))
+    if not listed:
+        return _untested(model, probed, "at none of the sites do the classes lie in a plane", accuracy)
+    best = choose(listed, wanted.n)
+    place = read(model, rest, best.site, best.position)
+    turn = chosen_turn(place, None, best.ks)
+    ablation = ablate(
+        model,
+        wanted,
+        site=best.site,
+        subspace=turn.basis,
+        mode="mean",
+        positions="all" if best.position == "operand" else "last",
+        samples=samples,
+        cycles=cycles,
+        controls=controls,
+        control_samples=bounded(model, task, controls),
+        text=text,
+        seed=seed,
+    )
+    rotation = rotate_at(model, rest, place, turn, controls=controls, seed=seed)
+    return _result(model, task, probed, accuracy, best, listed, turn, ablation, rotation, controls, seed)
+
+
+def _sites(model: Any, site: Site | str | None) -> tuple[Site, ...]:
+    if site is not None:
+        return (find_site(model, site),)
+    found = list(select_sites(model, "resid_post"))
+    with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
+        found = [*select_sites(model, "embed"), *found]
+    return tuple(found)
+
+
+def _task(
+    model: Any, domain: Domain, samples: int | None, cycles: int, seed: int
+) -> tuple[AnswerTask | SimilarityTask, float, str | None] | str:
+    """The task with the model's accuracy and whether that is chance; or why there is none."""
+    try:
+        task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
+    except NotExpressible as error:
+        return f"the model cannot be asked: {error}"
+    except UsageError as error:
+        if domain.operation is not None:
+            raise
+        return str(error)
+    before = task.score(model)
+    return task, before.accuracy, chance_note(before, domain.n)
+
+
+def _split(
+    task: AnswerTask | SimilarityTask, seed: int
+) -> tuple[Int[Tensor, " screened"], AnswerTask | SimilarityTask]:
+    """Prompts to screen with, and the task on the others (similarity tasks are not divided: they are small)."""
+    count = len(task.rows)
+    few = balanced_sample(task.label, max(1, min(SCREEN, count // 4)), seed=seed)
+    if isinstance(task, SimilarityTask):
+        return few, task
+    others = torch.ones(count, dtype=torch.bool)
+    others[few] = False
+    return few, task.subset(others.nonzero()[:, 0])
+
+
+def _candidates(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    few: Int[Tensor, " screened"],
+    sites: Sequence[Site],
+    positions: Sequence[str],
+    ks: Sequence[int] | None,
+    seed: int,
+) -> Iterator[Candidate]:
+    """Every site and position where the classes lie in a plane, in the order of a forward pass."""
+    generator = torch.Generator().manual_seed(seed)
+    delta = torch.randint(1, task.design.n, (len(few),), generator=generator)
+    start = task.score(model).scores.argmax(dim=1)
+    listed = [
+        (place.site, index, place)
+        for index, position in enumerate(positions)
+        for place in read_all(model, task, sites, position)
+    ]
+    for _, _, place in sorted(listed, key=lambda item: item[:2]):
+        try:
+            turn = chosen_turn(place, None, ks)
+        except OutOfRange:
+            if len(listed) == 1:
+                raise
+            continue
+        moved = turned(model, task, place, turn, few, delta, start) == delta
+        power = float(place.shares[[k - 1 for k in turn.ks]].sum())
+        yield Candidate(str(place.site), place.position, turn.ks, power, float(moved.double().mean()))
+
+
+def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
+    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place
+    with the most power."""
+    best = max(candidate.moved for candidate in candidates)
+    if best <= 2 / n:
+        return max(candidates, key=lambda candidate: candidate.power_share)
+    return next(candidate for candidate in candidates if candidate.moved >= NEAR_BEST * best)
+
+
+def _result(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    probed: ProbeResult,
+    accuracy: float,
+    best: Candidate,
+    listed: list[Candidate],
+    turn: Turn,
+    ablation: AblationResult,
+    rotation: RotationResult,
+    controls: int,
+    seed: int,
+) -> StudyResult:
+    place = read(model, task, best.site, best.position)
+    part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
+    patched = patch_at(model, task, place, part, controls=controls, seed=seed)
+    used, reasons = second_word(ablation, rotation)
+    reasons = [*probed.reasons, *reasons, _patch_reason(patched)]
+    notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
+    return StudyResult(
+        model=model_name(model),
+        domain=probed.domain,
+        n=probed.n,
+        unit=probed.unit,
+        verdict=probed.verdict,
+        used=used,
+        reasons=tuple(reasons),
+        notes=tuple(dict.fromkeys(notes)),
+        accuracy=accuracy,
+        site=best.site,
+        position=best.position,
+        ks=turn.ks,
+        candidates=tuple(listed),
+        probe=replace(probed, used=used),
+        ablation=ablation,
+        rotation=rotation,
+        patch=patched,
+        arms=arms_at(model, task, place, turn, seed=seed),
+        seed=seed,
+    )
+
+
+def _untested(model: Any, probed: ProbeResult, reason: str, accuracy: float | None) -> StudyResult:
+    return StudyResult(
+        model=model_name(model),
+        domain=probed.domain,
+        n=probed.n,
+        unit=probed.unit,
+        verdict=probed.verdict,
+        used="not tested",
+        reasons=(*probed.reasons, f"use was not tested: {reason}"),
+        notes=probed.notes,
+        accuracy=accuracy,
+        site=None,
+        position=None,
+        ks=(),
+        candidates=(),
+        probe=probed,
+        ablation=None,
+        rotation=None,
+        patch=None,
+        arms=None,
+        seed=0,
+    )
+
+
+def second_word(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
+    """``used`` or ``not used`` by the rule of this module, with a sentence for each test."""
+    turns, matters = _turns(rotation), _matters(ablation)
+    reasons = [
+        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves the answer by "
+        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; the same displacement in {rotation.n_controls} random planes "
+        f"gives {rotation.random_share or 0.0:.1%} on average, {rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
+        f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
+        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = {ablation.p_controls:.2g} against "
+        f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
+    ]
+    if matters and not turns:
+        reasons.append(
+            "the planes matter, but the answer does not turn with them: used, though not shown to be used as a circle"
+        )
+    return ("used" if turns or matters else "not used"), reasons
+
+
+def _turns(rotation: RotationResult) -> bool:
+    if rotation.p_value is None or rotation.random_share is None:
+        return False
+    above, times = FAR_ABOVE
+    least = max(rotation.random_share + above, times * rotation.random_share)
+    return rotation.p_value <= LEVEL and rotation.exact_ci[0] >= least
+
+
+def _matters(ablation: AblationResult) -> bool:
+    ratio = ablation.control_variance_ratio
+    if ablation.p_controls is None or ratio is None:
+        return False
+    matched = 1 / MATCHED <= ratio <= MATCHED
+    return matched and ablation.p_controls <= LEVEL and ablation.logit_diff_ci[1] < 0
+
+
+def _patch_reason(patched: PatchResult) -> str:
+    return (
+        f"patched from a prompt with another operand, they bring {patched.success:.1%} of the donor's answers and "
+        f"{patched.recovered:.1%} of its difference (random subspaces {patched.random_recovered or 0.0:.1%}, p = {patched.p_value or 1.0:.2g})"
+    )

@@ -1,0 +1,223 @@
+"""Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested, a study's page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechfourier._version import __version__
+from mechfourier.figures.html import Section, verdict_card, write_page
+from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
+from mechfourier.figures.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from mechfourier.causal.arms import ArmsResult
+    from mechfourier.causal.patch import PatchResult
+    from mechfourier.causal.result import AblationResult
+    from mechfourier.causal.rotate import RotationResult
+    from mechfourier.causal.study import StudyResult
+
+
+def rotation_figure(result: "RotationResult") -> "go.Figure":
+    """Share of prompts by turn δ (down) and by how far the answer moved (across); a used circle fills the diagonal."""
+    import plotly.graph_objects as go
+
+    steps = list(range(result.n))
+    heat = go.Heatmap(
+        x=steps,
+        y=steps,
+        z=[list(row) for row in result.hits],
+        zmin=0,
+        zmax=1,
+        colorscale=SCALE,
+        colorbar=dict(title="share", thickness=12),
+        hovertemplate="turned by δ = %{y}, answer moved by %{x}: %{z:.1%}<extra></extra>",
+    )
+    figure = go.Figure(heat)
+    ticks = 1 if result.n < 16 else 10
+    unit = plain_text(result.unit)
+    figure.update_xaxes(title=f"the answer moved by ({unit})", dtick=ticks, constrain="domain")
+    figure.update_yaxes(title=f"turned by δ ({unit})", dtick=ticks, autorange="reversed", scaleanchor="x")
+    k = ", ".join(map(str, result.ks))
+    return styled(
+        figure, title=f"Turning k = {k} at {result.site}: {result.exact_share:.1%} exact", height=520
+    )
+
+
+def arms_figure(result: "ArmsResult") -> "go.Figure":
+    """Share of prompts that give the donor's answer and their own, for every arm."""
+    import plotly.graph_objects as go
+
+    frame = result.frame()
+    figure = go.Figure()
+    for column, colour in (("donor's answer", VERMILION), ("own answer", BLUE)):
+        figure.add_trace(
+            go.Bar(
+                x=frame["arm"],
+                y=frame[column],
+                name=column,
+                marker_color=colour,
+                hovertemplate="%{x}: %{y:.1%}<extra></extra>",
+            )
+        )
+    figure.update_yaxes(title="share of prompts", range=[0, 1.02])
+    figure.update_layout(barmode="group")
+    return styled(figure, title=f"Causal arms at {result.site} ({result.position} token)", height=420)
+
+
+def control_figure(
+    values: Sequence[float], observed: float, *, axis: str, label: str, controls: str
+) -> "go.Figure":
+    """A histogram of controls with what was tested as a line."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    if values:
+        figure.add_trace(go.Histogram(x=list(values), nbinsx=40, marker_color=SKY, name=plain_text(controls)))
+    figure.add_vline(
+        x=observed,
+        line=dict(color=VERMILION, width=3),
+        annotation_text=plain_text(label),
+        annotation_font_color=TEXT,
+    )
+    figure.update_xaxes(title=axis)
+    figure.update_yaxes(title="controls")
+    return styled(figure, height=340)
+
+
+def patch_figure(result: "PatchResult") -> "go.Figure":
+    """The share of the donor's difference that the patch recovers, among random subspaces."""
+    return control_figure(
+        result.control_recovered,
+        result.recovered,
+        axis="share of the donor's difference recovered",
+        label=result.what,
+        controls=f"{result.n_controls} random subspaces",
+    )
+
+
+def ablation_figure(result: "AblationResult") -> "go.Figure":
+    """The change of the logit difference among that of the controls."""
+    return control_figure(
+        result.control_changes,
+        result.logit_diff_change,
+        axis="change of the logit difference",
+        label=result.what,
+        controls=f"{result.n_controls} matched controls",
+    )
+
+
+def random_turns_figure(result: "RotationResult") -> "go.Figure":
+    """The share of exact turns among that of random planes."""
+    return control_figure(
+        result.control_shares,
+        result.paired_share,
+        axis="share of exact turns",
+        label="the planes",
+        controls=f"{result.n_controls} random planes",
+    )
+
+
+def study_figure(result: "StudyResult") -> "go.Figure":
+    """The rotation's hit matrix under the verdict; empty where nothing was turned."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure() if result.rotation is None else rotation_figure(result.rotation)
+    title = f"{result.verdict}, {result.used}: {result.domain} in {result.model}"
+    return styled(figure, title=title, height=520)
+
+
+def write_result(name: str, title: str, figure: "go.Figure", result: Any, folder: str | Path) -> Path:
+    """Write the page of one intervention into ``folder``: its figure, its table, its notes."""
+    sections = [Section("Figure", figure)]
+    frame = result.frame()
+    if len(frame) <= 200:
+        sections.append(Section("Numbers", frame))
+    if result.notes:
+        sections.append(Section("Notes", result.notes))
+    path = Path(folder) / f"{name}-{slug(result.model)}-{slug(result.domain)}.html"
+    return write_page(
+        path, title, sections, lead=str(result).splitlines()[0], footer=f"mechfourier {__version__}."
+    )
+
+
+def write_study(result: "StudyResult", folder: str | Path) -> Path:
+    """Write the page of a study into ``folder`` and return its path."""
+    path = Path(folder) / f"study-{slug(result.model)}-{slug(result.domain)}.html"
+    card = verdict_card(
+        f"{result.verdict}, {result.used}",
+        "what it is, and whether the model uses it",
+        result.reasons,
+        accent=ACCENT.get(result.verdict, SKY),
+    )
+    return write_page(
+        path,
+        f"{result.domain} in {result.model}",
+        study_sections(result),
+        card=card,
+        lead=_lead(result),
+        footer=f"mechfourier {__version__}. Used: the answer turns with the planes, or falls without them, beyond every control.",
+    )
+
+
+def _lead(result: "StudyResult") -> str:
+    if result.site is None:
+        return "Only the probe was run."
+    k = ", ".join(map(str, result.ks))
+    return (
+        f"Tested at {result.site}, {result.position} token, k = {k}; accuracy {result.accuracy or 0.0:.1%}."
+    )
+
+
+def study_sections(result: "StudyResult") -> list[Section]:
+    """The parts of a study's page: interventions first, then what the probe saw."""
+    sections = []
+    if result.rotation is not None:
+        lead = "If the model reads this circle, turning it by δ moves the answer by δ: the diagonal."
+        sections.append(Section("Rotation", rotation_figure(result.rotation), lead, wide=False))
+        lead = "The same displacement in random planes, on the same prompts."
+        sections.append(Section("Random planes", random_turns_figure(result.rotation), lead, wide=False))
+    if result.arms is not None:
+        lead = (
+            "Donors differ in the first operand; zero means: the component relative to the mean is taken out."
+        )
+        sections.append(Section("Causal arms", arms_figure(result.arms), lead, wide=False))
+    if result.ablation is not None:
+        lead = "The planes set to their mean, beside the same of matched controls."
+        sections.append(Section("Ablation", ablation_figure(result.ablation), lead, wide=False))
+    if len(frame := result.frame()):
+        sections.append(Section("Interventions", frame))
+    if result.arms is not None:
+        sections.append(Section("Arms in numbers", result.arms.frame()))
+    if result.ablation is not None:
+        sections.append(Section("Ablation in numbers", result.ablation.frame()))
+    if result.candidates:
+        import pandas as pd
+
+        lead = "Where a turn by a random δ moved the answer by δ, on prompts that the rotation above did not use."
+        rows = [vars(each) | {"ks": ", ".join(map(str, each.ks))} for each in result.candidates]
+        sections.append(Section("Places looked at", pd.DataFrame(rows), lead))
+    return [*sections, *_probe_sections(result)]
+
+
+def _probe_sections(result: "StudyResult") -> list[Section]:
+    probed, sections = result.probe, []
+    if probed.circle is not None:
+        lead = "Held-out positions of the values in the plane of the probe."
+        sections.append(
+            Section(f"The probe's circle, k = {probed.circle.k}", circle_figure(probed), lead, wide=False)
+        )
+    if probed.sites:
+        sections.append(Section("Harmonic spectrum", spectrum_figure(probed), wide=False))
+        sections.append(Section("Evidence of the probe", probed.frame()))
+    if result.notes:
+        sections.append(Section("Notes", result.notes))
+    return sections
+
+
+def slug(name: str) -> str:
+    """A file name from a model's or a domain's name (which may be a path)."""
+    from mechfourier.figures.probe import _slug
+
+    return _slug(name)
