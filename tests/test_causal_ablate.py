@@ -223,7 +223,7 @@ def test_zero_ablation_is_that_of_the_hook_layer(small: Any) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(d=st.integers(6, 40), rank=st.integers(1, 3), dims=st.booleans(), seed=st.integers(0, 1000))
+@given(d=st.integers(9, 40), rank=st.integers(1, 3), dims=st.booleans(), seed=st.integers(0, 1000))
 def test_controls_are_orthogonal_to_the_target_and_orthonormal(
     d: int, rank: int, dims: bool, seed: int
 ) -> None:
@@ -242,6 +242,15 @@ def test_controls_are_orthogonal_to_the_target_and_orthonormal(
     assert float(torch.einsum("dr,cds->crs", target, found.bases).abs().max()) < 1e-4
     if dims and rank == 1:
         assert found.n_dims == min(30, d - 1)
+
+
+def test_half_of_all_dimensions_still_has_controls() -> None:
+    of = Moments(torch.zeros(8), torch.eye(8))
+    target = one_hot(torch.arange(4), 8)
+    found = matched_controls(target, of, dims=True, count=40, seed=0)
+    assert found.n_dims == 40
+    assert len(found.dims.unique(dim=0)) == 40
+    assert not bool((found.dims == torch.arange(4)).all(dim=1).any())
 
 
 def test_controls_match_the_variance_of_the_target() -> None:
@@ -430,6 +439,29 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
     together = run_ablations(model, task, several)
     with intervene(model, [Ablations(at, "mean", around.mean, dims=torch.tensor([[5, 9]])).single()]):
         torch.testing.assert_close(together[1], task.score(model).scores, atol=1e-5, rtol=1e-4)
+
+
+def test_the_calendar_model_uses_its_circle_of_months() -> None:
+    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does that."""
+    from mechfourier.hooks.capture import capture
+    from mechfourier.models.interface import encode
+    from mechfourier.models.registry import load
+    from mechfourier.probes.design import read_positions
+
+    model, months = load("calendar"), domain("months")
+    design = months.value_design()
+    encodings = encode(model, design.prompts)
+    found = capture(model, encodings, ["blocks.0.hook_resid_pre"], read_positions(design, encodings))
+    means = found["blocks.0.hook_resid_pre"].reshape(*design.shape, -1).mean(dim=1)
+    first = torch.fft.rfft(means.double(), dim=0)[1]
+    plane = torch.stack([first.real, first.imag], dim=1).float()
+    result = ablate(model, months, site="blocks.0.hook_resid_pre", subspace=plane, samples=48)
+    assert result.base.accuracy > 0.95
+    assert result.ablated.accuracy < 0.5
+    assert result.p_controls is not None
+    assert result.p_controls < 0.005
+    assert result.specificity is not None
+    assert result.specificity > 1.0
 
 
 def test_the_command_refuses_before_it_loads(tmp_path: Path) -> None:

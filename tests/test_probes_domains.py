@@ -62,11 +62,10 @@ def test_the_packaged_domains_are_the_promised_ones() -> None:
         assert len(d.operation.answers) == d.n
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(n=st.integers(2, 200), cycles=st.integers(1, 4))
 def test_modular_designs_state_true_sums(n: int, cycles: int) -> None:
-    if n > 40:
-        cycles = 1
+    cycles = 1 if n > 30 else cycles
     design = domain(f"mod-{n}").operation_design(cycles)
     assert design.shape == (n, cycles * n)
     assert design.answers is not None
@@ -104,10 +103,11 @@ def test_grids_are_row_major_and_spans_cover_the_value(name: str) -> None:
 @pytest.mark.parametrize("name", [*sorted(set(PACKAGED) - {"compass", "notes"}), "mod-12", "mod-23"])
 def test_the_calendar_model_can_say_every_sentence(name: str, calendar: SimpleNamespace) -> None:
     report = token_report(domain(name), calendar)
-    assert report.cycles == 4
     assert report.values
-    assert report.operation
-    assert set(report.answers.values()) == {1}
+    if name != "seasons":  # four values: no operation sentences of them are taught
+        assert report.cycles == 4
+        assert report.operation
+        assert set(report.answers.values()) == {1}
     for row in report.values:
         assert row.tokens[row.read] in domain(name).values
 

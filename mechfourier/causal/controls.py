@@ -117,11 +117,9 @@ def one_hot(dims: Int[Tensor, "*set k"], d: int) -> Float[Tensor, "*set d k"]:
 
 
 def matched_controls(
-    target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int, apart: bool = True
+    target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int
 ) -> Controls:
-    """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it.
-
-    ``apart=False`` lets random planes lie across the target, where nothing else has as much variance.
+    """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it where there is room.
 
     For a target of dimensions (``dims``) the candidates are other dimensions: all of them, or random sets of the same
     size. Where there are fewer than ``count``, all are kept and random planes of the same rank fill up; for any other
@@ -134,7 +132,7 @@ def matched_controls(
         sets = sets[_closest(one_hot(sets, d), target, of, count)]
     bases = one_hot(sets, d)
     if missing := count - len(sets):
-        planes = _random_planes(target, of, POOL * missing, generator, apart)
+        planes = _random_planes(target, of, POOL * missing, generator)
         bases = torch.cat([bases, planes[_closest(planes, target, of, missing)]])
     ratio = _variance(bases, of).median() / _variance(target[None], of)[0].clamp(min=1e-30)
     return Controls(bases, sets, float(ratio))
@@ -146,21 +144,24 @@ def _closest(bases: Tensor, target: Tensor, of: Moments, count: int) -> Int[Tens
 
 
 def _other_dims(target: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, "set r"]:
-    rank = target.shape[1]
-    others = (target.abs().sum(dim=1) == 0).nonzero()[:, 0]
-    if rank > len(others):
-        return torch.zeros(0, rank, dtype=torch.long)
+    """Other single dimensions, or random sets of them; sets may overlap the target where hardly any others are left."""
+    d, rank = target.shape
+    inside = target.abs().sum(dim=1) > 0
+    others = (~inside).nonzero()[:, 0]
     if rank == 1:
         return others[:, None]
+    if 2 * rank > len(others):
+        others = torch.arange(d)
     draws = torch.rand(POOL * count, len(others), generator=generator)
-    return others[draws.topk(rank, dim=1).indices].sort(dim=1).values.unique(dim=0)
+    sets = others[draws.topk(rank, dim=1).indices].sort(dim=1).values.unique(dim=0)
+    return sets[~inside[sets].all(dim=1)]
 
 
 def _random_planes(
-    target: Tensor, of: Moments, count: int, generator: torch.Generator, apart: bool
+    target: Tensor, of: Moments, count: int, generator: torch.Generator
 ) -> Float[Tensor, "plane d r"]:
     d, rank = target.shape
-    if apart and 2 * rank > d:
+    if 2 * rank > d:
         raise UsageError(
             f"no controls of rank {rank} beside a target of rank {rank} in {d} dimensions; use controls=0"
         )
@@ -170,8 +171,12 @@ def _random_planes(
     tilt = torch.linspace(-TILT, TILT, count, dtype=torch.float64)
     weights = rearrange(spread ** tilt[:, None], "plane e -> plane e 1")
     draws = einsum(vectors, draws * weights, "d e, plane e r -> plane d r")
-    basis = target.double() * apart
-    return torch.linalg.qr(draws - basis @ (basis.T @ draws)).Q.float()
+    # Where the target holds nearly all variance, draws lie nearly in it: only a basis that is orthonormal in double precision,
+    # taken out twice, leaves what is beside it and not rounding.
+    basis = torch.linalg.qr(target.double()).Q
+    for _ in range(2):
+        draws = torch.linalg.qr(draws - basis @ (basis.T @ draws)).Q
+    return draws.float()
 
 
 def _variance(bases: Tensor, of: Moments) -> Float[Tensor, " control"]:

@@ -144,8 +144,9 @@ def _print(result: "AblationResult") -> None:
         table.add_row(name, *numbers[:2], numbers[2] if numbers[2].startswith("-") else f"+{numbers[2]}")
     console.print(table)
     low, high = result.logit_diff_ci
+    measure = "similarity" if result.outcome == "similarity" else "logit"
     lines = [
-        f"change of the logit difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
+        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
         f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = {result.mcnemar_p:.2g})",
     ]
     if result.p_controls is not None:
