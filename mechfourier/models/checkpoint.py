@@ -1,6 +1,6 @@
 """Weights on disk: a folder with ``model.safetensors`` and ``config.json``, written atomically, read without running code.
 
-``config["architecture"]`` names the loader (``"one-layer"``, ``"adder"``, ``"miras"``); a Hugging Face folder has
+``config["architecture"]`` names the loader (``"one-layer"``); a Hugging Face folder has
 ``model_type`` instead. The safetensors metadata carries a content hash, so that a damaged file is noticed and not studied.
 """
 
