@@ -138,7 +138,7 @@ def analyse_operation(
     *,
     n: int,
     confounds: Float[Tensor, "a offset feature"] | None = None,
-    control: Float[Tensor, "site a offset d"] | None = None,
+    control: Float[Tensor, "_site _a _offset _d"] | None = None,
     permutations: int = 1000,
     surrogates: int = 400,
     first_offset: int = 0,

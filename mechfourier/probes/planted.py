@@ -198,6 +198,10 @@ def embedded(
 ) -> Float[Tensor, "row d"]:
     """Signal columns, of power ``snr * d_model`` together, along orthonormal directions (random, or coordinate axes)."""
     count = columns.shape[1]
+    if count > d_model:
+        raise UsageError(
+            f"{generator.name!r} has {count} directions and does not fit into d_model {d_model}; use at least {count}"
+        )
     scaled = unit_variance(columns) * (snr * d_model / count) ** 0.5
     if generator.basis:
         axes = torch.randperm(d_model, generator=draw)[:count]

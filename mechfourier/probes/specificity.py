@@ -176,7 +176,8 @@ def off_sum_floor(off: Float[Tensor, "row d"], dof: int) -> Floor:
     """Mean and standard deviation of the smaller squared singular value of a random 2-frame of the off-sum part.
 
     For Gaussian rows with covariance C the two diagonal sums have mean tr C and variance 2 tr C²; the smaller
-    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²).
+    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²). Both are taken as independent,
+    which makes the spread too large by a third at most.
     """
     if dof <= 0:
         return Floor(0.0, 0.0, 0.0, 0.0)

@@ -23,7 +23,7 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
     if evidence.reason:
         return Verdict("not testable", "not tested", (evidence.reason,))
     ranked = sorted(evidence.sites, key=lambda site: -site.plane_z)
-    words = [word_of(site) for site in ranked]
+    words = [word_of(site, len(ranked)) for site in ranked]
     if "circular" in words:
         site = ranked[words.index("circular")]
         lower, told = control_lower(evidence, site)
@@ -59,17 +59,18 @@ def is_modular(site: OperationSite) -> bool:
     return site.profile_p < SPECIFIC and site.p_class <= SPECIFIC and site.class_ratio > LEAST_CLASS_RATIO
 
 
-def word_of(site: OperationSite) -> str:
-    """The word for one hook point, controls aside."""
+def word_of(site: OperationSite, sites: int = 1) -> str:
+    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are corrected
+    by their number (Bonferroni)."""
     if is_specific(site):
         if site.p_concentration > CONCENTRATED:
             return "modular"
         return "circular" if site.closed > site.open else "open arc"
     if is_modular(site):
         return "modular"
-    if site.profile_p < SPECIFIC:
+    if site.profile_p < SPECIFIC / sites:
         return "magnitude"
-    if site.main_p < SPECIFIC:
+    if site.main_p < SPECIFIC / sites:
         return "magnitude" if site.magnitude > STRAIGHT else "token identity"
     return "noise"
 

@@ -1,0 +1,325 @@
+"""Operation domains: identities, planted answers, nulls that keep their level, grids that cannot answer."""
+
+import math
+
+import pytest
+import torch
+from einops import rearrange
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.probes.confounds import Grid, confound_columns, orthonormal
+from mechfourier.probes.operation import OperationEvidence, analyse_operation
+from mechfourier.probes.planted import find, planted_operation
+from mechfourier.probes.residue import (
+    class_effects,
+    concentration,
+    curve_contest,
+    harmonic_power,
+    wrap_transfer,
+)
+from mechfourier.probes.rotation_null import coordinates, family_wise_p, random_frames, rotation_null
+from mechfourier.probes.shares import moment_p, variance_shares
+from mechfourier.probes.specificity import Periods
+from mechfourier.probes.verdict_operation import verdict_operation
+
+QUICK = dict(permutations=199, surrogates=199)
+
+
+def analysed(
+    name: str, n: int = 12, *, cycles: int = 4, seed: int = 1, layers: int = 1, snr: float = 1.0
+) -> OperationEvidence:
+    acts = planted_operation(find(name), n=n, cycles=cycles, layers=layers, d_model=48, snr=snr, seed=seed)
+    return analyse_operation(acts, n=n, seed=seed, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("circle", "circular"), ("circle-basis", "circular"), ("circle-k2", "circular"), ("circle+quadratic", "circular"),
+        ("circle+random-sum", "circular"), ("white", "noise"), ("ramp", "magnitude"), ("quadratic", "magnitude"),
+        ("relu", "magnitude"), ("digits", "magnitude"), ("helix-10", "magnitude"), ("random-sum-16", "magnitude"),
+        ("autocorrelated", "magnitude"), ("token-identity", "token identity"), ("circle-of-a", "token identity"),
+        ("modular-16", "modular"), ("label-ramp", "modular"), ("label-arc", "open arc"),
+    ],
+)  # fmt: skip
+def test_verdicts_on_planted_answers(name: str, word: str) -> None:
+    evidence = analysed(name)
+    verdict = verdict_operation(evidence)
+    assert verdict.word == word, verdict.reasons
+    assert verdict.used == "not tested"
+    assert verdict.reasons
+
+
+def test_a_circle_in_one_of_several_layers_is_found_there() -> None:
+    evidence = analysed("circle", layers=5, seed=3)
+    best = evidence.best()
+    assert best is not None
+    assert verdict_operation(evidence).word == "circular"
+    assert best.k == 1
+    assert best.key_harmonics == (1,)
+    assert best.sum_line > 2 * max(site.sum_line for site in evidence.sites if site.site != best.site)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(5, 14), st.integers(1, 3), st.integers(0, 10**6))
+def test_partial_r2_is_the_difference_of_two_fits(n: int, cycles: int, seed: int) -> None:
+    acts = torch.randn(
+        1, n, cycles * n + 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).float()
+    evidence = analyse_operation(acts, n=n, permutations=99, surrogates=99, digits=False)
+    if evidence.reason:
+        return
+    site = evidence.sites[0]
+    grid = Grid(n, cycles * n + 2, digits=False)
+    y = acts[0].reshape(-1, 3)[:, site.dim].double()
+    angle = 2 * math.pi * site.dim_k * grid.raw_sum.double() / n
+    small = confound_columns(grid)
+    large = torch.cat([small, torch.stack([angle.cos(), angle.sin()], 1)], 1)
+    rss = [float((y - basis @ (basis.T @ y)).pow(2).sum()) for basis in map(orthonormal, (small, large))]
+    assert site.partial_r2 == pytest.approx((rss[0] - rss[1]) / rss[0], abs=1e-9)
+
+
+def test_shares_are_the_lines_of_the_2d_dft() -> None:
+    n, cycles = 6, 3
+    acts = torch.randn(n, n * cycles, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    grid = Grid(n, n * cycles)
+    shares = variance_shares(grid, acts.reshape(-1, 5))
+    power = torch.fft.fft2(acts, dim=(0, 1)).abs().pow(2).sum(-1)
+    power[0, 0] = 0
+    line = sum(float(power[k, k * cycles]) for k in range(1, n))
+    whole = float(power.sum())
+    expected = (line / whole, float(power[1:, 0].sum()) / whole, float(power[0, 1:].sum()) / whole)
+    assert (shares.sum_line, shares.a_only, shares.offset_only) == pytest.approx(expected, abs=1e-12)
+    assert shares.rest == pytest.approx(1 - sum(expected), abs=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(5, 20), st.integers(1, 4), st.booleans())
+def test_the_residual_space_knows_nothing_of_the_confounds(n: int, cycles: int, digits: bool) -> None:
+    grid = Grid(n, cycles * n, digits=digits)
+    columns = confound_columns(grid)
+    assert float(grid.residual(columns).abs().max()) < 1e-8 * float(columns.abs().max())
+    basis = grid.sum_basis
+    assert torch.allclose(basis.T @ basis, torch.eye(basis.shape[1], dtype=basis.dtype), atol=1e-9)
+    assert float((grid.confounds.T @ basis).abs().sum()) < 1e-6
+
+
+def test_dimensions_may_have_any_scale_and_any_offset() -> None:
+    acts = planted_operation(find("circle"), n=7, d_model=16, seed=1)
+    scale = torch.logspace(-2, 2, 16)
+    first = analyse_operation(acts, n=7, **QUICK).sites[0]
+    second = analyse_operation(acts * scale + 3 * scale, n=7, **QUICK).sites[0]
+    assert first.plane_share == pytest.approx(second.plane_share, rel=1e-3)
+    assert first.ratio == pytest.approx(second.ratio, rel=1e-2)
+    assert (first.k, first.dim, first.p) == (second.k, second.dim, second.p)
+
+
+def test_a_constant_dimension_changes_nothing_but_the_width() -> None:
+    acts = planted_operation(find("circle"), n=7, d_model=8, seed=2)
+    wider = torch.cat([acts, torch.full_like(acts[..., :3], 1234.5)], -1)
+    first, second = (analyse_operation(x, n=7, **QUICK).sites[0] for x in (acts, wider))
+    assert second.ratio == pytest.approx(first.ratio, rel=1e-6)
+    assert second.plane_share == pytest.approx(first.plane_share, rel=1e-6)
+
+
+def test_given_confounds_are_taken_out() -> None:
+    acts = planted_operation(find("circle"), n=12, d_model=8, seed=0)
+    grid = Grid(12, 48)
+    angle = 2 * math.pi * grid.label.double() / 12
+    known = rearrange(torch.stack([angle.cos(), angle.sin()], 1), "(a o) f -> a o f", a=12).float()
+    evidence = analyse_operation(acts, n=12, confounds=known, **QUICK)
+    assert 1 in evidence.untestable
+    assert verdict_operation(evidence).word != "circular"
+
+
+def test_one_cycle_says_that_k1_is_weak_and_still_finds_higher_harmonics() -> None:
+    low, high = (analysed(name, 24, cycles=1, seed=1) for name in ("circle", "circle-k2"))
+    assert 1 in low.untestable
+    assert verdict_operation(low).word != "circular"
+    assert "k = 1" in verdict_operation(low).reasons[-1]
+    assert verdict_operation(high).word == "circular"
+
+
+def test_several_key_frequencies_on_a_single_cycle() -> None:
+    """What a network that has grokked (a + b) mod 53 looks like: products of waves of a and of b at a few frequencies."""
+    p, keys = 53, (5, 14, 22)
+    draw = torch.Generator().manual_seed(0)
+    a, b = torch.arange(p)[:, None].double(), torch.arange(p)[None].double()
+    acts = 0.1 * torch.randn(p, p, 32, generator=draw, dtype=torch.float64)
+    for k in keys:
+        wave = [(2 * math.pi * k * x / p).cos() for x in (a, b)] + [
+            (2 * math.pi * k * x / p).sin() for x in (a, b)
+        ]
+        for left in (wave[0], wave[2]):
+            for right in (wave[1], wave[3]):
+                acts += (left * right)[..., None] * torch.randn(32, generator=draw, dtype=torch.float64)
+    evidence = analyse_operation(acts[None].float(), n=p, digits=False, **QUICK)
+    best = evidence.best()
+    assert best is not None
+    assert best.key_harmonics == keys
+    assert verdict_operation(evidence).word == "circular"
+
+
+@pytest.mark.parametrize(
+    ("shape", "n", "told"),
+    [
+        ((1, 4, 16, 3), 4, "fewer than 5"),
+        ((1, 7, 5, 3), 7, "do not fill one cycle"),
+        ((1, 10, 40, 3), 10, "base-10 digits"),
+    ],
+)
+def test_grids_that_cannot_answer_say_why(shape: tuple[int, ...], n: int, told: str) -> None:
+    evidence = analyse_operation(torch.randn(shape, generator=torch.Generator().manual_seed(0)), n=n)
+    assert told in evidence.reason
+    assert verdict_operation(evidence).word == "not testable"
+    assert verdict_operation(evidence).reasons == (evidence.reason,)
+    assert OperationEvidence.from_json(evidence.to_json()).reason == evidence.reason
+
+
+def test_holes_and_constants_are_not_testable() -> None:
+    acts = planted_operation(find("circle"), n=7, d_model=8)
+    acts[0, 2, 3] = math.nan
+    holes = analyse_operation(acts, n=7)
+    assert "1 of 196 cells" in holes.reason
+    assert "do not vary" in analyse_operation(torch.full((2, 7, 28, 4), 3.7), n=7).reason
+
+
+def test_wrong_calls() -> None:
+    acts = torch.zeros(1, 7, 28, 4)
+    with pytest.raises(UsageError, match="7 values but n is 8"):
+        analyse_operation(acts, n=8)
+    with pytest.raises(UsageError, match="control has shape"):
+        analyse_operation(acts, n=7, control=acts[:, :, :7])
+    with pytest.raises(OutOfRange, match="at least 99"):
+        analyse_operation(acts, n=7, permutations=20)
+
+
+def test_a_control_that_does_as_well_takes_the_verdict_away() -> None:
+    acts = planted_operation(find("circle"), n=12, d_model=32, seed=0)
+    noise = planted_operation(find("white"), n=12, d_model=32, seed=1)
+    same = verdict_operation(analyse_operation(acts, n=12, control=acts, **QUICK))
+    lower = verdict_operation(analyse_operation(acts, n=12, control=noise, **QUICK))
+    assert same.word == "token identity"
+    assert any("not lower" in reason for reason in same.reasons)
+    assert lower.word == "circular"
+    assert any("clearly lower" in reason for reason in lower.reasons)
+
+
+def test_the_same_seed_gives_the_same_evidence_and_json_round_trips() -> None:
+    first, second = analysed("circle", 7), analysed("circle", 7)
+    assert first == second
+    assert OperationEvidence.from_json(first.to_json()) == first
+    assert len(first.frame()) == 1
+
+
+def test_random_frames_are_orthonormal_and_of_the_right_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    full = random_frames(5, 4, 30, 30, generator)
+    assert torch.allclose(full @ full.transpose(1, 2), torch.eye(4).expand(5, 4, 4), atol=1e-4)
+    part = random_frames(4000, 3, 10, 40, generator)
+    energy = part.pow(2).sum(-1)
+    assert float(energy.mean()) == pytest.approx(10 / 40, abs=0.004)
+    # the energy of a unit vector in 10 of 40 dimensions is Beta(5, 15)
+    assert stats.kstest(energy[:, 0].numpy(), stats.beta(5, 15).cdf).pvalue > 0.001
+
+
+def test_coordinates_keep_inner_products() -> None:
+    grid = Grid(7, 14)
+    for width in (5, 200):
+        y = grid.residual(
+            torch.randn(98, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        )
+        rows = coordinates(grid, y)
+        assert torch.allclose(rows.T @ rows, y.T @ y, atol=1e-8)
+        assert rows.shape[0] <= grid.residual_dof
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heavy", [False, True])
+def test_p_values_are_uniform_on_the_smallest_grid(heavy: bool) -> None:
+    """500 draws of white (and of heavy-tailed) noise on 7 x 7 cells: Kolmogorov-Smirnov, and the nominal 5 %."""
+    grid = Grid(7, 7)
+    periods = Periods(grid)
+    cells = periods.harmonic_planes @ grid.sum_basis.T
+    generator = torch.Generator().manual_seed(4)
+    found = []
+    for draw in range(500):
+        noise = torch.randn(49, 2, 12, generator=generator, dtype=torch.float64)
+        if heavy:
+            noise = noise / torch.rand(49, 1, 1, generator=generator, dtype=torch.float64).add(0.1).sqrt()
+        residual = torch.stack([grid.residual(noise[:, site]) for site in range(2)], 1)
+        residual = residual / residual.norm(dim=0)
+        null = rotation_null(grid, cells, residual, permutations=99, seed=draw)
+        pairs = torch.einsum("kpc,csd->kspd", cells, residual)
+        gram = torch.einsum("kspd,ksqd->kspq", pairs, pairs)
+        smaller = torch.linalg.eigvalsh(gram)[..., 0]
+        found.append(family_wise_p(float(((smaller - null.mean) / null.spread).max()), null.plane))
+    jittered = torch.tensor(found) - torch.rand(500, generator=generator) / 100
+    assert stats.kstest(jittered.numpy(), "uniform").pvalue > 0.01
+    assert sum(p <= 0.05 for p in found) / 500 == pytest.approx(0.05, abs=0.025)
+
+
+def test_moments_of_the_energy_test() -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(40, 6, generator=generator, dtype=torch.float64) * torch.arange(1, 7)
+    gram = y.T @ y
+    frames = random_frames(4000, 5, 40, 40, generator).double()
+    energies = (frames @ y).pow(2).sum((1, 2))
+    median = float(energies.median())
+    p = moment_p(median, float(gram.diagonal().sum()), float((gram * gram).sum()), 5, 40)
+    assert p == pytest.approx(0.5, abs=0.1)
+    upper = moment_p(
+        float(energies.quantile(0.95)), float(gram.diagonal().sum()), float((gram * gram).sum()), 5, 40
+    )
+    assert 0.02 < upper < 0.08
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(6, 20), st.data())
+def test_class_effects_of_a_pure_harmonic_are_that_harmonic(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(2, (n - 1) // 2))
+    phase = data.draw(st.floats(0, 6.28))
+    grid = Grid(n, 3 * n, digits=False)
+    y = (2 * math.pi * k * grid.label.double() / n + phase).cos()[:, None]
+    effects = class_effects(grid.class_columns, grid.residual(y))
+    power = harmonic_power(effects)
+    assert float(power.sum()) == pytest.approx(float(effects.pow(2).sum()), rel=1e-9)
+    assert int(power.argmax()) + 1 == k
+
+
+def test_concentration_compares_among_the_classes_that_differ() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mod12 = torch.randn(12, 16, generator=generator, dtype=torch.float64).repeat(2, 1)
+    mod12 = mod12 - mod12.mean(0)
+    k = 2 * (int(harmonic_power(mod12[:12]).argmax()) + 1)
+    found = concentration(mod12, k, permutations=500, seed=0)
+    assert found.classes == 24 // math.gcd(k, 24)
+    assert found.p > 0.02
+    angle = 2 * math.pi * torch.arange(24).double() / 12
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    assert concentration(circle, 2, permutations=500, seed=0).p < 0.01
+    assert concentration(circle, 2, permutations=500, seed=0).share == pytest.approx(1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(7, 20), st.floats(0.35, 0.7), st.integers(0, 19), st.booleans())
+def test_closed_and_open_curves_through_the_classes(n: int, turns: float, cut: int, closed: bool) -> None:
+    grid = Grid(n, 4 * n, digits=False)
+    place = (grid.label + cut) % n
+    angle = 2 * math.pi * (1.0 if closed else turns) * place.double() / n
+    y = torch.stack([angle.cos(), angle.sin()], 1)
+    noise = 0.05 * torch.randn(
+        grid.cells, 2, generator=torch.Generator().manual_seed(cut), dtype=torch.float64
+    )
+    curve = curve_contest(grid, y + noise, grid.residual(y + noise), 1)
+    assert (curve.closed > curve.open) == closed
+
+
+def test_wrap_transfer_scores_one_for_a_modular_cosine_and_less_for_a_ramp() -> None:
+    grid = Grid(12, 48)
+    cosine = (2 * math.pi * 2 * grid.label.double() / 12 + 0.3).cos()
+    assert wrap_transfer(grid, cosine, 2) == pytest.approx(1)
+    assert wrap_transfer(grid, grid.raw_sum.double() ** 2, 1) < 0
