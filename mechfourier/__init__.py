@@ -78,9 +78,9 @@ if TYPE_CHECKING:
     from mechfourier import causal, figures, fourier, hooks, models, probes, tasks, training
     from mechfourier.causal.ablate import AblationResult, ablate
     from mechfourier.causal.arms import arms
+    from mechfourier.causal.attribution import attribution
     from mechfourier.causal.patch import patch
     from mechfourier.causal.rotate import rotate
-    from mechfourier.causal.attribution import attribution
     from mechfourier.causal.study import study
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.errors import MechFourierError, UsageError

@@ -23,6 +23,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
     "analyze",
     "attention",
+    "attribution",
     "cache",
     "domains",
     "hooks",

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechfourier.causal.attribution import AttributionResult
+    from mechfourier.causal.find_plane import CausalPlane
     from mechfourier.causal.sweep import SweepResult
 
 
@@ -85,3 +86,21 @@ def written_figure(result: "AttributionResult") -> "go.Figure":
     figure.update_xaxes(title="harmonic k of the answer")
     figure.update_yaxes(title="share of the logits' variance", tickformat=".0%")
     return styled(figure, title="Harmonics that write the answer", height=420)
+
+
+def plane_figure(result: "CausalPlane") -> "go.Figure":
+    """Share of held-out pairs whose answer becomes the donor's, by what was exchanged."""
+    import plotly.graph_objects as go
+
+    frame = result.frame()
+    bars = go.Bar(
+        x=frame["interchange_accuracy"],
+        y=frame["subspace"],
+        orientation="h",
+        marker_color=BLUE,
+        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+    )
+    figure = go.Figure(bars)
+    figure.update_xaxes(title="share of pairs that take the donor's answer", range=[0, 1.02])
+    figure.update_yaxes(autorange="reversed")
+    return styled(figure, title=f"What carries the answer at {result.site}", height=360)

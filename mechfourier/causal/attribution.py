@@ -1,0 +1,356 @@
+"""Direct logit attribution: which part of a model writes the answer, and in which harmonics.
+
+The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum over parts
+(Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count: what a head does by way of a later
+layer is credited to that layer.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.causal.norm import EXACT, frozen_norm, unembedding
+from mechfourier.causal.outcome import bootstrap_means, chance_note
+from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
+from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.hooks.capture import capture
+from mechfourier.hooks.site import Site, model_name
+from mechfourier.probes.answers import AnswerScores
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.lens import candidate_logits
+from mechfourier.probes.prepare import Questions, questions
+from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOP_NEURONS = 20
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
+    whole mean margin. ``kind``: embed, attn, mlp, bias, rest (the five kinds add up to the margin), head, neuron."""
+
+    name: str
+    kind: str
+    layer: int | None
+    index: int | None
+    mean: float
+    low: float
+    high: float
+    share: float
+
+
+@dataclass(frozen=True)
+class AttributionResult(Result):
+    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices; ``parts`` add up to
+    it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts, ``neurons`` (the greatest) the MLP parts.
+    ``harmonics``: which harmonics of the answer the choices' logits hold over the whole (a, offset) grid; ``grid`` says where
+    the rest of their variance lies (both empty where only some cells were asked)."""
+
+    model: str
+    domain: str
+    n: int
+    n_prompts: int
+    n_choices: int
+    accuracy: float
+    margin: float
+    margin_ci: tuple[float, float]
+    norm: str
+    parts: tuple[Contribution, ...]
+    heads: tuple[Contribution, ...]
+    neurons: tuple[Contribution, ...]
+    n_neurons: int
+    harmonics: tuple[Harmonic, ...]
+    grid: GridShares | None
+    sum_error: float
+    notes: tuple[str, ...]
+    seed: int
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per part, head and neuron."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(each) for each in (*self.parts, *self.heads, *self.neurons)])
+
+    def harmonic_frame(self) -> "pd.DataFrame":
+        """One row per harmonic, the strongest first: its share of the logits' variance, and who writes it."""
+        import pandas as pd
+
+        rows = [{"k": h.k, "share": h.share, **h.written_by} for h in self.harmonics]
+        frame = pd.DataFrame(rows, columns=None if rows else ["k", "share"])
+        return frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+
+    def plot(self) -> Any:
+        """Contributions of parts and heads, with intervals."""
+        from mechfourier.figures.sweep import attribution_figure
+
+        return attribution_figure(self)
+
+    def __str__(self) -> str:
+        best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]
+        named = ", ".join(f"{part.name} {part.mean:+.3g} ({part.share:.0%})" for part in best)
+        lines = [
+            f"{self.model}, {self.domain}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
+            f"on average ({self.n_prompts} prompts, accuracy {self.accuracy:.1%}); written by {named}"
+        ]
+        if self.grid is not None:
+            top = sorted(self.harmonics, key=lambda h: -h.share)[:5]
+            lines.append(
+                f"{self.grid.sum:.1%} of the logits' variance over the grid is a function of the answer: "
+                + ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
+            )
+        lines.append(f"final norm: {self.norm}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def attribution(
+    model: Any,
+    domain: Domain | str,
+    *,
+    cycles: int = 1,
+    samples: int | None = None,
+    neurons: int = TOP_NEURONS,
+    seed: int = 0,
+) -> AttributionResult:
+    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each part writes.
+
+    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the ``neurons``
+    greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which makes the sum exact and says nothing
+    of what a part does by changing that scale. ``samples`` cells of the grid at random (None: all, which the
+    harmonics need). Where a tokenizer splits answers, the first token that tells them apart is judged.
+
+    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map), ``OutOfRange``,
+    ``NotExpressible`` and ``UnknownSite``.
+    """
+    if neurons < 0:
+        raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
+    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    asked = questions(model, wanted, cycles=cycles, samples=samples, seed=seed)
+    stream = _Stream(model, asked)
+    logits, margin = stream.logits, stream.margin
+    parts, error = _parts(stream)
+    heads, neuron_values, notes = _inner(stream, parts)
+    listed = _greatest(neuron_values, neurons)
+    n_neurons = sum(values.shape[1] for values in neuron_values.values())
+    columns = {**parts, **heads, **listed}
+    table = _contributions(columns, float(margin.mean()), seed)
+    full = len(asked.rows) == len(asked.design)
+    label = asked.design.label[asked.rows]
+    choice_note = None if full else "harmonics need the whole grid; leave samples out"
+    notes = [*asked.notes, *notes, _rest_note(parts), _cap_note(model), choice_note, _chance(logits, asked)]
+    return AttributionResult(
+        model=model_name(model),
+        domain=wanted.name,
+        n=wanted.n,
+        n_prompts=len(asked.encodings),
+        n_choices=len(asked.choices),
+        accuracy=float((logits.argmax(dim=1) == asked.right).double().mean()),
+        margin=float(margin.mean()),
+        margin_ci=bootstrap_means(margin[:, None], seed=seed)[0],
+        norm=stream.norm_words,
+        parts=tuple(c for c in table if c.kind not in ("head", "neuron")),
+        heads=tuple(c for c in table if c.kind == "head"),
+        neurons=tuple(c for c in table if c.kind == "neuron"),
+        n_neurons=n_neurons,
+        harmonics=harmonics_of(stream.class_logits(label), wanted.n, logits, asked.design.shape)
+        if full
+        else (),
+        grid=grid_shares(logits, asked.design.shape) if full else None,
+        sum_error=error,
+        notes=tuple(note for note in notes if note),
+        seed=seed,
+    )
+
+
+def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], float]:
+    """What every part adds to the margin of every prompt, and by how much the sum misses it at most."""
+    parts = {name: vectors_on(value, stream.readers) for name, value in stream.parts.items()}
+    parts["bias"] = stream.bias
+    rest = stream.margin - torch.stack(list(parts.values())).sum(dim=0)
+    largest = max(float(values.abs().max()) for values in parts.values())
+    if float(rest.abs().max()) > EXACT * max(1.0, largest):
+        parts["rest"] = rest
+        rest = torch.zeros_like(rest)
+    return parts, float(rest.abs().max())
+
+
+class _Stream:
+    """The residual stream at the token before the answer as a sum of parts, and how the choices read it.
+
+    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain of the norm included.
+    """
+
+    def __init__(self, model: Any, asked: Questions) -> None:
+        self.model, self.asked = model, asked
+        self.at = torch.tensor([len(e.ids) - 1 for e in asked.encodings])
+        sites = part_sites(model)
+        final = Site("resid_post", int(model.cfg.n_layers) - 1)
+        found = capture(model, asked.encodings, [*sites.values(), final], self.at)
+        self.parts = {name: found[site].double() for name, site in sites.items()}
+        self.logits = candidate_logits(model, found[final][None], asked.choices)[0].double()
+        right = self.logits.gather(1, asked.right[:, None])[:, 0]
+        self.margin = right - (self.logits.sum(dim=1) - right) / (self.logits.shape[1] - 1)
+        self.weights, bias = unembedding(model, asked.choices)
+        gain, shift, self.scale, self.centred, self.norm_words = frozen_norm(model, found[final])
+        self.columns = gain[:, None] * self.weights
+        if self.centred:
+            self.columns = self.columns - self.columns.mean(dim=0)
+        others = len(asked.choices) - 1
+        self.readers = (
+            (self.columns - (self.columns.sum(dim=1, keepdim=True) - self.columns) / others)[:, asked.right]
+            / self.scale
+        ).T
+        constant = shift @ self.weights + bias
+        self.bias = (constant - (constant.sum() - constant) / others)[asked.right]
+
+    def capture(self, site: Site) -> Tensor:
+        return capture(self.model, self.asked.encodings, [site], self.at)[site].double()
+
+    def class_logits(self, label: Int[Tensor, " prompt"]) -> dict[str, Float[Tensor, "n choice"]]:
+        """What every part adds to the logits, averaged over the prompts of each answer."""
+        n = self.asked.design.n
+        count = torch.bincount(label, minlength=n)[:, None]
+        means = {}
+        for name, value in self.parts.items():
+            sums = torch.zeros(n, value.shape[1], dtype=torch.float64)
+            sums.index_add_(0, label, value / self.scale[:, None])
+            means[name] = sums / count @ self.columns
+        return means
+
+
+def vectors_on(
+    values: Float[Tensor, "prompt d"], readers: Float[Tensor, "prompt d"]
+) -> Float[Tensor, " prompt"]:
+    """The product of every prompt's vector with its reader."""
+    return (values * readers).sum(dim=1)
+
+
+def part_sites(model: Any) -> dict[str, Site]:
+    """The sites whose activations add up to the residual stream after the last layer, by name."""
+    named = {"embed": Site("resid_pre", 0)}
+    for layer in range(int(model.cfg.n_layers)):
+        for kind in ("attn", "mlp"):
+            site = Site(f"{kind}_out", layer)
+            if str(site) in model.hook_dict:
+                named[f"{kind} {layer}"] = site
+    return named
+
+
+def _inner(
+    stream: _Stream, parts: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[int, Float[Tensor, "prompt neuron"]], list[str]]:
+    """What heads and neurons add, where they add up to their layer's part."""
+    heads: dict[str, Tensor] = {}
+    neurons: dict[int, Tensor] = {}
+    missing = []
+    for name in list(parts):
+        kind, _, layer = name.partition(" ")
+        if kind not in ("attn", "mlp"):
+            continue
+        at, block = int(layer), stream.model.blocks[int(layer)]
+        inner = _heads(stream, at, block) if kind == "attn" else _neurons(stream, at, block)
+        if inner is None or not _adds_up(inner[0].sum(dim=1) + inner[1], parts[name]):
+            missing.append(name)
+        elif kind == "attn":
+            heads.update({f"head {at}.{i}": column for i, column in enumerate(inner[0].T)})
+        else:
+            neurons[at] = inner[0]
+    note = f"not split into heads or neurons: {', '.join(missing)}"
+    return heads, neurons, [note] if missing else []
+
+
+def _adds_up(total: Tensor, part: Tensor) -> bool:
+    return float((total - part).abs().max()) <= EXACT * max(1.0, float(part.abs().max()))
+
+
+def _heads(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | None:
+    """[prompt, head] and what the bias adds."""
+    weights = getattr(getattr(block, "attn", None), "W_O", None)
+    site = Site("z", layer)
+    if not isinstance(weights, Tensor) or weights.ndim != 3 or str(site) not in stream.model.hook_dict:
+        return None
+    z, W_O = stream.capture(site), weights.detach().double().cpu()
+    if z.shape[1:] != W_O.shape[:2]:
+        return None
+    out = torch.einsum("phe,hed,pd->ph", z, W_O, stream.readers)
+    return out, _bias_on(block.attn, "b_O", stream)
+
+
+def _neurons(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | None:
+    """[prompt, neuron] and what the bias adds."""
+    weights = getattr(getattr(block, "mlp", None), "W_out", None)
+    site = Site("mlp_post", layer)
+    if not isinstance(weights, Tensor) or weights.ndim != 2 or str(site) not in stream.model.hook_dict:
+        return None
+    post = stream.capture(site)
+    if post.shape[1] != len(weights):
+        return None
+    return post * (stream.readers @ weights.detach().double().cpu().T), _bias_on(block.mlp, "b_out", stream)
+
+
+def _bias_on(module: Any, name: str, stream: _Stream) -> Float[Tensor, " prompt"]:
+    bias = getattr(module, name, None)
+    if not isinstance(bias, Tensor):
+        return torch.zeros(len(stream.readers), dtype=torch.float64)
+    return stream.readers @ bias.detach().double().cpu()
+
+
+def _greatest(neurons: dict[int, Float[Tensor, "prompt neuron"]], count: int) -> dict[str, Tensor]:
+    """The neurons of greatest |mean|, of all layers."""
+    means = [
+        (abs(mean), layer, i)
+        for layer, values in neurons.items()
+        for i, mean in enumerate(values.mean(dim=0).tolist())
+    ]
+    chosen = sorted(means, key=lambda item: -item[0])[:count]
+    return {f"neuron {layer}.{i}": neurons[layer][:, i] for _, layer, i in chosen}
+
+
+def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[Contribution]:
+    if not columns:
+        raise MechFourierError("the model has no part that writes to its residual stream")
+    values = torch.stack(list(columns.values()), dim=1)
+    found = []
+    for name, mean, (low, high) in zip(
+        columns, values.mean(dim=0).tolist(), bootstrap_means(values, seed=seed), strict=True
+    ):
+        kind, _, where = name.partition(" ")
+        layer, _, index = where.partition(".")
+        share = mean / whole if abs(whole) > 1e-12 else 0.0
+        found.append(
+            Contribution(
+                name,
+                kind,
+                int(layer) if layer else None,
+                int(index) if index else None,
+                mean,
+                low,
+                high,
+                share,
+            )
+        )
+    return found
+
+
+def _rest_note(parts: dict[str, Tensor]) -> str | None:
+    if "rest" not in parts:
+        return None
+    return (
+        "the known parts do not add up to the residual stream of this model; what is missing is called rest"
+    )
+
+
+def _cap_note(model: Any) -> str | None:
+    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None
+
+
+def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:
+    scores = AnswerScores(logits.float(), torch.zeros_like(logits, dtype=torch.bool), asked.right)
+    return chance_note(scores, len(asked.choices))

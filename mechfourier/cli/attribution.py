@@ -1,0 +1,76 @@
+"""``mechfourier attribution``: who writes the answer, and in which harmonics."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.causal.attribution import AttributionResult
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("attribution")(attribution_command)
+
+
+def attribution_command(
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    domain: Annotated[
+        str, typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
+    ] = "months",
+    samples: Annotated[
+        int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).")
+    ] = None,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
+    neurons: Annotated[int, typer.Option(help="How many neurons to list, the greatest first.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of samples and intervals.")] = 0,
+    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the HTML page.")] = Path("mechfourier-out"),
+) -> None:
+    """Split the right answer's margin over layers, heads and neurons, and its logits over harmonics."""
+    from mechfourier.probes.domains import domain as find_domain
+
+    chosen = find_domain(domain)
+    quiet_libraries()
+    from mechfourier.causal.attribution import attribution
+    from mechfourier.models.registry import load
+
+    result = attribution(
+        load(model, engine=engine, device=device), chosen, cycles=cycles, samples=samples, neurons=neurons, seed=seed
+    )  # fmt: skip
+    page = _write(result, out)
+    if as_json:
+        note(f"wrote {page}")
+        return emit_json(result.to_dict())
+    from mechfourier.cli.tables import print_frame
+
+    for line in str(result).splitlines():
+        (note if line.startswith("note: ") else typer.echo)(line)
+    print_frame(result.frame()[["name", "mean", "low", "high", "share"]])
+    if result.harmonics:
+        print_frame(result.harmonic_frame().head(8), title="Harmonics of the answer")
+    typer.echo(f"figure: {page}")
+    return None
+
+
+def _write(result: "AttributionResult", out: Path) -> Path:
+    from mechfourier._version import __version__
+    from mechfourier.figures.causal import slug
+    from mechfourier.figures.html import Section, write_page
+    from mechfourier.figures.sweep import attribution_figure, written_figure
+
+    sections = [Section("Parts", attribution_figure(result))]
+    if result.harmonics:
+        sections.append(Section("Harmonics", written_figure(result)))
+    sections.append(Section("Numbers", result.frame()))
+    if result.notes:
+        sections.append(Section("Notes", result.notes))
+    title = f"Attribution: {result.domain} in {result.model}"
+    path = out / f"attribution-{slug(result.model)}-{slug(result.domain)}.html"
+    lead = str(result).splitlines()[0]
+    return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")
