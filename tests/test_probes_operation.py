@@ -1,6 +1,7 @@
 """Operation domains: identities, planted answers, nulls that keep their level, grids that cannot answer."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from mechfourier.probes.shares import moment_p, variance_shares
 from mechfourier.probes.specificity import Periods
 from mechfourier.probes.verdict_operation import verdict_operation
 
-QUICK = dict(permutations=199, surrogates=199)
+QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 
 
 def analysed(

@@ -162,10 +162,9 @@ def test_surrogates_keep_the_rank_and_the_slope_of_a_smooth_function() -> None:
     basis = SurrogateBasis(Background(periods, (1,)))
     grid = periods.grid
     draw = torch.Generator().manual_seed(1)
-    low = sum(
-        ((2 * math.pi * f * grid.raw_sum.double() + p).cos() / (1 + 40 * f))
-        for f, p in zip((0.05, 0.11, 0.13, 0.2, 0.3), range(5), strict=True)
-    )
+    freqs = torch.tensor([0.05, 0.11, 0.13, 0.2, 0.3], dtype=torch.float64)
+    angle = 2 * math.pi * freqs * grid.raw_sum.double()[:, None] + torch.arange(5)
+    low = (angle.cos() / (1 + 40 * freqs)).sum(1)
     residual = grid.residual(low[:, None] @ torch.randn(1, 4, generator=draw, dtype=torch.float64))
     profile = grid.sum_basis.T @ residual
     floor = off_sum_floor(residual - grid.sum_basis @ profile, grid.residual_dof - grid.sum_basis.shape[1])
