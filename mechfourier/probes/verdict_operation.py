@@ -1,5 +1,7 @@
 """The verdict on an operation domain: one word, and a sentence for every number that led to it."""
 
+import math
+
 from mechfourier.probes.operation import OperationEvidence, OperationSite
 from mechfourier.probes.verdict import Verdict
 
@@ -97,10 +99,14 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     )
     if site.p >= ALPHA:
         return (plane, _instead(site))
+    field = (
+        ""
+        if math.isinf(site.field_ratio)
+        else f"; against other frequencies along the offsets {site.field_ratio:.2f}"
+    )
     exact = (
-        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, surrogates reach {evidence.threshold:.2f} "
-        f"(p = {site.p_specific:.3g}); against other frequencies along the offsets {site.field_ratio:.2f}; "
-        f"{site.exactness:.0%} of the nearest peak"
+        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
+        f"{evidence.threshold:.2f} (p = {site.p_specific:.3g}){field}; {site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
         return (plane, exact + ": no circle of period n", _instead(site))
@@ -137,5 +143,5 @@ def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
         return ()
     ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
     return (
-        f"k = {ks} could not be told from a smooth function of the sum (or from base 10) on {evidence.cycles:.3g} cycles of offsets",
+        f"k = {ks} could not be told from a smooth function of the sum or from base 10 on {evidence.cycles:.3g} cycles of offsets",
     )
