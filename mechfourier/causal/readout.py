@@ -19,7 +19,8 @@ from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
 from mechfourier.probes.answers import AnswerScores
 
-CHUNK = 2**21  # logits changed at a time: small enough to stay in the cache
+CHUNK = 2**22  # logits changed at a time
+SAFE = 1.001  # a change within rounding of the lead is computed
 
 
 def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[Tensor, "d candidate"] | None:
@@ -58,10 +59,24 @@ def through_readout(
     step = rearrange(aim - values, "prompt unit -> unit prompt")
     others = (matrix.sum(dim=1, keepdim=True) - matrix) / (matrix.shape[1] - 1)
     drops = -step * (matrix - others)[:, base.label]
-    size = max(1, CHUNK // base.scores.numel())
-    right = []
-    for by, along in zip(step.split(size), matrix.split(size), strict=True):
-        logits = base.scores + by[:, :, None] * along[:, None, :]
-        right.append((logits.argmax(dim=2) == base.label).double().mean(dim=1))
-        advance(len(by))
-    return drops, torch.cat(right)
+    right = _still_right(base, step, matrix)
+    advance(len(step))
+    return drops, right
+
+
+def _still_right(
+    base: AnswerScores, step: Float[Tensor, "unit prompt"], matrix: Float[Tensor, "unit candidate"]
+) -> Float[Tensor, " unit"]:
+    """Share of prompts right after each ablation. Where a unit cannot move any two candidates by as much as the right one is
+    ahead or behind, the answer stays as it is and nothing is computed."""
+    own = base.scores.gather(1, base.label[:, None])
+    lead = (own - base.scores.scatter(1, base.label[:, None], -torch.inf).max(dim=1, keepdim=True).values)[
+        :, 0
+    ]
+    reach = step.abs() * (matrix.amax(dim=1) - matrix.amin(dim=1))[:, None]
+    right = (lead > 0).expand_as(step).clone()
+    open_to_change = (reach * SAFE >= lead.abs()).nonzero()
+    for unit, prompt in (part.unbind(1) for part in open_to_change.split(CHUNK // matrix.shape[1])):
+        scores = base.scores[prompt] + step[unit, prompt][:, None] * matrix[unit]
+        right[unit, prompt] = scores.argmax(dim=1) == base.label[prompt]
+    return right.double().mean(dim=1)
