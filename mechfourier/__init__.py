@@ -31,6 +31,7 @@ _PUBLIC: dict[str, str] = {
     "ablate": "mechfourier.causal.ablate",
     "sweep_ablate": "mechfourier.causal.sweep",
     "attribution": "mechfourier.causal.attribution",
+    "find_plane": "mechfourier.causal.find_plane",
     "AblationResult": "mechfourier.causal.ablate",
     "rotate": "mechfourier.causal.rotate",
     "patch": "mechfourier.causal.patch",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from mechfourier.causal.ablate import AblationResult, ablate
     from mechfourier.causal.arms import arms
     from mechfourier.causal.attribution import attribution
+    from mechfourier.causal.find_plane import find_plane
     from mechfourier.causal.patch import patch
     from mechfourier.causal.rotate import rotate
     from mechfourier.causal.study import study

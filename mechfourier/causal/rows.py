@@ -29,11 +29,13 @@ def run_rows(
     edit_of: EditOf,
     *,
     width: int = 1,
+    grad: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "row candidate"]:
     """Scores of the task's prompt ``prompt[row]`` under the edit of that row; the same numbers as one pass for each.
 
-    ``width``: numbers in one row's edit, which bounds the batch. Raises ``InterventionChangedNothing`` where no edit of
+    ``width``: numbers in one row's edit, which bounds the batch; ``grad`` lets gradients reach what the edits
+    are made of. Raises ``InterventionChangedNothing`` where no edit of
     any row changed an activation.
     """
     changed: list[bool] = []
@@ -50,7 +52,7 @@ def run_rows(
         return Edit(edit.name, edit.where, change)
 
     run = _similarity if isinstance(task, SimilarityTask) else _answers
-    with inference(model):
+    with inference(model), torch.set_grad_enabled(grad):
         scores = run(model, task, prompt, watched, max(1, EDIT_BUDGET // width), report)
     if len(prompt) and not any(changed):
         edit = edit_of(torch.arange(1))

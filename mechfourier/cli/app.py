@@ -26,6 +26,7 @@ COMMANDS: tuple[str, ...] = (
     "attribution",
     "cache",
     "domains",
+    "find_plane",
     "hooks",
     "import_",
     "lens",

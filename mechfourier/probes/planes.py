@@ -97,7 +97,7 @@ def shared_plane(
     rest = np.concatenate(
         [_without_harmonic(v, h) / np.linalg.norm(v) for v, h in zip(values, k, strict=True)]
     )
-    random = [_matched_planes(rest, v, s, draws, rng) for v, s in zip(values, shares, strict=True)]
+    random = [matched_planes(rest, v, s, draws, rng) for v, s in zip(values, shares, strict=True)]
     null = overlap(random[0], random[1])
     observed = float(overlap(*planes))
     matched = [float(np.mean([_share(v, p) for p in r[:100]])) for v, r in zip(values, random, strict=True)]
@@ -126,22 +126,24 @@ def _share(values: Float[ndarray, "value d"], plane: Float[ndarray, "d r"]) -> f
     return float(((values @ plane) ** 2).sum() / (values**2).sum())
 
 
-def _matched_planes(
+def matched_planes(
     rest: Float[ndarray, "row d"],
     values: Float[ndarray, "value d"],
     share: float,
     draws: int,
     rng: np.random.Generator,
-) -> Float[ndarray, "draw d 2"]:
-    """``draws`` random planes whose share of ``values``'s variance is nearest to ``share``.
+    *,
+    rank: int = 2,
+) -> Float[ndarray, "draw d r"]:
+    """``draws`` random planes (or subspaces of ``rank``) whose share of ``values``'s variance is nearest to ``share``.
 
     Directions are Gaussian with covariance Σ^power (Σ of ``rest``); the powers go from isotropic to the leading
     components, so that some reach any share.
     """
     _, s, vt = np.linalg.svd(rest, full_matrices=False)
     scales = np.concatenate([(s / s[0]) ** p for p in POWERS]).reshape(len(POWERS), -1)
-    pool = rng.standard_normal((len(POWERS), 2 * draws, len(s), 2)) * scales[:, None, :, None]
-    directions, _ = np.linalg.qr(rearrange(pool, "power draw c two -> (power draw) c two"))
+    pool = rng.standard_normal((len(POWERS), 2 * draws, len(s), rank)) * scales[:, None, :, None]
+    directions, _ = np.linalg.qr(rearrange(pool, "power draw c r -> (power draw) c r"))
     planes = np.swapaxes(vt, 0, 1) @ directions
     shares = ((values @ planes) ** 2).sum((-1, -2)) / (values**2).sum()
     return planes[np.argsort(np.abs(shares - share), kind="stable")[:draws]][rng.permutation(draws)]
