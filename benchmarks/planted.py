@@ -141,7 +141,7 @@ def _told(row: CellResult) -> str:
 HEAD = """# The planted benchmark
 
 Activations with a known answer, and how often each is called a circle. {draws} draws, seed {seed}, {date}. Made by
-`python benchmarks/planted.py`; the quick version is `mechfourier validate`.
+`python benchmarks/planted.py`; the quick version is `mechfourier validate` (20 draws).
 
 An entry reads: percent called `circular` by mechfourier [95 % Wilson interval] · percent called a circle by the best R² over dimensions
 and harmonics (> 0.9), the method that is often published. **Bold** generators are circles: there, more is better. ✗ marks an

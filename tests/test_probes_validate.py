@@ -58,6 +58,10 @@ def test_bars() -> None:
     assert dataclasses.replace(circle, snr=0.1, trials=100, circular=10).passed
     assert dataclasses.replace(noise, trials=100, circular=5).passed
     assert not dataclasses.replace(noise, trials=100, circular=6).passed
+    few = dataclasses.replace(noise, trials=20, circular=2, low=wilson(2, 20)[0], high=wilson(2, 20)[1])
+    assert few.passed
+    assert not dataclasses.replace(few, circular=5, low=wilson(5, 20)[0]).passed
+    assert not dataclasses.replace(circle, trials=20, circular=15, high=wilson(15, 20)[1]).passed
     assert not summary([], seed=0).passed
 
 

@@ -42,7 +42,7 @@ def _show(result: "Validation") -> None:
         typer.echo(_line(row))
     failed = result.failures()
     typer.echo(
-        f"\n{'passed' if result.passed else 'FAILED'}: false circles at most 5 %, circles found at least 95 % (n from 12, snr from 1)"
+        f"\n{'passed' if result.passed else 'FAILED'}: false circles at most 5 %, circles found at least 95 % (n from 12, snr from 1); under 40 draws, the interval must not exclude that"
     )
     for row in failed:
         note(
