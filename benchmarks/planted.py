@@ -172,6 +172,7 @@ def main() -> None:
     for cell in tracked(todo, "planted", len(todo)):
         results[cell.key] = run_cell(cell, trials=trials_of(cell, options.trials), seed=options.seed)
         save(results, options.seed)
+    save(results, options.seed)
     kept = json.loads(RESULTS.read_text(encoding="utf-8"))
     write_text(TABLE, table(list(results.values()), options.seed, kept["date"]))
 
