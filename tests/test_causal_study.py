@@ -34,12 +34,12 @@ def clock(planted: float = 0.0) -> OneLayerTransformer:
 
 @pytest.fixture(scope="module")
 def read_circle() -> StudyResult:
-    return study(clock(), "mod-13", site="hook_embed", permutations=199)
+    return study(clock(), "mod-13", site="hook_embed", permutations=99, samples=65)
 
 
 @pytest.fixture(scope="module")
 def unread_circle() -> StudyResult:
-    return study(clock(planted=6.0), "mod-13", site="hook_embed", permutations=199)
+    return study(clock(planted=6.0), "mod-13", site="hook_embed", permutations=99, samples=65)
 
 
 def test_a_circle_that_is_read_is_used(read_circle: StudyResult) -> None:
@@ -64,20 +64,20 @@ def test_a_circle_that_nothing_reads_is_not_used(unread_circle: StudyResult) -> 
 
 
 def test_asked_for_the_harmonics_it_reads_the_planted_model_is_used() -> None:
-    result = study(clock(planted=6.0), "mod-13", site="hook_embed", ks=KEYS, permutations=199, samples=52)
+    result = study(clock(planted=6.0), "mod-13", site="hook_embed", ks=KEYS, permutations=99, samples=39)
     assert result.used == "used"
 
 
 def test_a_model_that_answers_at_chance_is_not_tested() -> None:
     random = OneLayerTransformer(OneLayerConfig(p=P, **SIZES), seed=1)
-    result = study(random, "mod-13", permutations=199)
+    result = study(random, "mod-13", permutations=99)
     assert result.used == "not tested" and result.rotation is None
     assert "at chance" in result.reasons[-1]
     assert not len(result.frame()) and not has_hooks(random)
 
 
 def test_the_calendar_uses_its_months() -> None:
-    result = study(load("calendar"), "months", permutations=99)
+    result = study(load("calendar"), "months", permutations=99, samples=48, text=())
     assert (result.verdict, result.used) == ("circular", "used")
     assert result.rotation is not None and result.rotation.p_value is not None
     assert result.rotation.p_value < 0.005

@@ -306,10 +306,10 @@ def ratio_interval(
     gain: Float[Tensor, " prompt"], span: Float[Tensor, " prompt"], *, seed: int
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of mean(gain) / mean(span), resampling prompts."""
-    count = len(gain)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    below = weights @ span.double().numpy()
-    ratio = (weights @ gain.double().numpy()) / np.where(np.abs(below) > 1e-9, below, np.inf)
+    rng, above, below = np.random.default_rng(seed), gain.double().numpy(), span.double().numpy()
+    draws = (rng.integers(len(above), size=len(above)) for _ in range(RESAMPLES))
+    sums = np.array([(above[rows].sum(), below[rows].sum()) for rows in draws])
+    ratio = sums[:, 0] / np.where(np.abs(sums[:, 1]) > 1e-9, sums[:, 1], np.inf)
     low, high = np.quantile(ratio, [0.025, 0.975])
     return float(low), float(high)
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import orthonormal
 from mechfourier.causal.controls import Moments
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample
+from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, task_of
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.fourier.key_freqs import gaussian_null, matrix_share, null_threshold, significant
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Operation
+from mechfourier.probes.domains import Domain, Operation
 from mechfourier.probes.planes import harmonic_plane
 
 Position = Literal["operand", "last"]
@@ -196,6 +196,14 @@ def harmonic_turn(means: Float[Tensor, "n d"], ks: tuple[int, ...]) -> Turn:
     if images.shape[1] > images.shape[0] or float(singular[-1]) < 1e-3:
         raise OutOfRange(f"the planes of harmonics {list(ks)} overlap at this site; turn fewer of them")
     return Turn(left.float(), (left.T @ images).float(), ks)
+
+
+def harmonic_basis(
+    model: Any, domain: Domain, site: Site | str, ks: tuple[int, ...], *, position: str = "operand"
+) -> Float[Tensor, "d r"]:
+    """An orthonormal basis of the planes of these harmonics at a site, for ``ablate(subspace=…)``."""
+    place = read(model, task_of(model, domain), site, position)
+    return harmonic_turn(place.means, ks).basis
 
 
 def given_turn(means: Float[Tensor, "n d"], plane: Tensor | np.ndarray, k: int, site: Site) -> Turn:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.rotate import harmonics
 
 if TYPE_CHECKING:
     from mechfourier.causal.ablate import AblationResult
@@ -21,6 +22,10 @@ def ablate_command(
     ] = "qwen3-0.6b",
     layer: Annotated[int | None, typer.Option(help="Layer of the site.")] = None,
     dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
+    plane: Annotated[
+        str | None,
+        typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
+    ] = None,
     domain: Annotated[str, typer.Option(help="months, mod-23, … or the path of a TOML file.")] = "mod-23",
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
     site: Annotated[
@@ -47,9 +52,11 @@ def ablate_command(
     from mechfourier.errors import UsageError
     from mechfourier.probes.domains import domain as find_domain
 
-    if dim is None:
-        raise UsageError("name the dimension to ablate, for example: --layer 7 --dim 8")
-    chosen, dims = find_domain(domain), _numbers(dim)
+    if (dim is None) == (plane is None):
+        raise UsageError(
+            "name the dimension to ablate or a plane, for example: --layer 7 --dim 8, or --plane k=1"
+        )
+    chosen, dims, ks = find_domain(domain), None if dim is None else _numbers(dim), harmonics(plane)
     if layer is None and "." not in site and not site.startswith("hook_"):
         raise UsageError(f"name the layer of {site}, for example: --layer 7")
     quiet_libraries()
@@ -57,12 +64,18 @@ def ablate_command(
     from mechfourier.causal.ablate import ablate
     from mechfourier.models.registry import load
 
-    loaded = load(model, engine=engine, device=device)
+    loaded, where, subspace = load(model, engine=engine, device=device), _site(site, layer), None
+    if ks is not None:
+        from mechfourier.causal.reading import harmonic_basis
+
+        at = "last" if position == "last" else "operand"
+        subspace = harmonic_basis(loaded, chosen, where, tuple(ks), position=at)
     result = ablate(
         loaded,
         chosen,
-        site=_site(site, layer),
+        site=where,
         dims=dims,
+        subspace=subspace,
         mode=mode,
         positions=position,
         samples=samples,
