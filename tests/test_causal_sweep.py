@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.controls import Ablations, moments
-from mechfourier.causal.outcome import task_of
+from mechfourier.causal.outcome import AnswerTask, task_of
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.sweep import SweepResult, flip_p_values, sweep_ablate, through_model
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
@@ -37,7 +37,7 @@ def lone() -> Any:
 
     model = OneLayerTransformer(OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24), seed=4)
     with torch.no_grad():
-        W_out: Any = model.blocks[0].mlp.W_out
+        W_out = model.get_parameter("blocks.0.mlp.W_out")
         W_out[torch.arange(24) != 5] = 0.0
     return model
 
@@ -72,6 +72,7 @@ def test_the_read_out_is_the_model(toy: Any, mode: Any, kind: str) -> None:
     every = Ablations(site, mode, mean, dims=torch.arange(len(mean))[:, None])
     matrix, base = readout(toy, task, site), task.score(toy)
     assert matrix is not None
+    assert isinstance(task, AnswerTask)
     drops, accuracy = through_readout(toy, task, base, every, matrix)
     by_model, accuracy_by_model = through_model(toy, task, base, every, False, lambda done: None)
     torch.testing.assert_close(drops, by_model, atol=2e-5, rtol=1e-4)

@@ -51,7 +51,7 @@ def attribution_command(
 
     for line in str(result).splitlines():
         (note if line.startswith("note: ") else typer.echo)(line)
-    print_frame(result.frame()[["name", "mean", "low", "high", "share"]])
+    print_frame(result.frame().loc[:, ["name", "mean", "low", "high", "share"]])
     if result.harmonics:
         print_frame(result.harmonic_frame().head(8), title="Harmonics of the answer")
     typer.echo(f"figure: {page}")

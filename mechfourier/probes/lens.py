@@ -113,7 +113,7 @@ def candidate_logits(
     model: Any, residuals: Float[Tensor, "site prompt d_model"], tokens: tuple[int, ...]
 ) -> Float[Tensor, "site prompt choice"]:
     """Logits of a few tokens from residual streams, through the model's own final norm and unembedding."""
-    unembed = getattr(model, "unembed", None)
+    unembed: Any = getattr(model, "unembed", None)
     if not hasattr(unembed, "W_U") and getattr(model, "W_U", None) is None:
         raise UsageError(
             f"{model_name(model)} has no unembedding (it gives embeddings, no words), so a logit lens has nothing to read"
