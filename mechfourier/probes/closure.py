@@ -30,7 +30,7 @@ from mechfourier.fourier.harmonics import harmonic_design
 
 GRID = 0.01  # turns
 THREE_QUARTERS = 0.25  # gap of the widest arc that has to count as open, in turns
-LEAST_SEAM = 0.5  # of the likeness of other neighbours
+LEAST_SEAM = 0.6  # of the likeness of other neighbours
 FADES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)  # lengths over which likeness fades, in steps
 
 
@@ -347,10 +347,7 @@ def _against(found: Closure, n: int) -> Iterator[str]:
             f"best open one is {_between(found.contest)}"
         )
     near = 6 * found.k <= n  # farther apart, neighbours on a circle are no longer alike
-    seam = (
-        found.seam.value if math.isnan(found.seam.high) else found.seam.high
-    )  # one pair, so noise must count
-    if near and seam < (LEAST_SEAM - 1) * found.neighbours:
+    if near and found.neighbours + found.seam.value < LEAST_SEAM * found.neighbours:
         yield (
             f"the last value is not next to the first: their likeness is {_seam(found)} that of other neighbours"
         )

@@ -149,7 +149,7 @@ def _next_steps(result: ProbeResult) -> list[str]:
         )
     if result.design == "value":
         steps.append(
-            f"represented is not computed with: mechfourier probe {result.model} --domain {result.domain} --design operation"
+            f"whether it is computed with: mechfourier probe {result.model} --domain {result.domain} --design operation"
         )
     else:
         steps.append(f"where the answer arises: mechfourier lens {result.model} --domain {result.domain}")

@@ -120,11 +120,11 @@ def _without_circle(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
     else:
         first = f"no harmonic stands out: the best, k = {best.k} at {best.site}, has family-wise p = {evidence.p_value:.2g}"
     if evidence.order_p < LEVEL:
-        shape = "on a line" if evidence.flatness < LINE else "along an open curve"
-        return Verdict(
-            _open_word(evidence),
-            reasons=(first, f"the values are in order {shape} (trend p = {evidence.order_p:.2g})"),
+        shape = "on a line" if evidence.flatness < LINE else "along a curve"
+        told = (
+            f"the values are in order {shape} (trend p = {evidence.order_p:.2g}); that it closes is not shown"
         )
+        return Verdict(_open_word(evidence), reasons=(first, told))
     told = "" if math.isnan(evidence.signal_p) else f" (sign-flip p = {evidence.signal_p:.2g})"
     return Verdict(
         "token identity",
