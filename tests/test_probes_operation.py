@@ -324,3 +324,19 @@ def test_wrap_transfer_scores_one_for_a_modular_cosine_and_less_for_a_ramp() -> 
     cosine = (2 * math.pi * 2 * grid.label.double() / 12 + 0.3).cos()
     assert wrap_transfer(grid, cosine, 2) == pytest.approx(1)
     assert wrap_transfer(grid, grid.raw_sum.double() ** 2, 1) < 0
+
+
+def test_flat_spectra_in_many_layers_are_not_a_circle_in_one_of_them() -> None:
+    verdicts = []
+    for seed in range(6):
+        acts = planted_operation(find("modular-16"), n=12, layers=12, d_model=24, snr=1.0, seed=seed)
+        verdicts.append(verdict_operation(analyse_operation(acts, n=12, seed=seed, **QUICK)).word)
+    assert verdicts == ["modular"] * 6
+
+
+def test_a_circle_in_every_layer_and_one_among_flat_layers() -> None:
+    every = torch.cat([planted_operation(find("circle"), n=7, d_model=24, seed=s) for s in range(5)])
+    assert verdict_operation(analyse_operation(every, n=7, **QUICK)).word == "circular"
+    flat = planted_operation(find("modular-16"), n=12, layers=3, d_model=24, seed=2)
+    one = planted_operation(find("circle"), n=12, d_model=24, seed=3)
+    assert verdict_operation(analyse_operation(torch.cat([flat, one]), n=12, **QUICK)).word == "circular"

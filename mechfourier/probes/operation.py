@@ -15,35 +15,28 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.probes.confounds import Grid
+from mechfourier.probes.operation_view import ALPHA, View, spread_of, standardised, view_of, worst_surrogates
 from mechfourier.probes.residue import (
-    class_effects,
     concentration,
     curve_contest,
     harmonic_power,
     wrap_transfer,
 )
 from mechfourier.probes.rotation_null import RotationNull, family_wise_p, rotation_null
-from mechfourier.probes.shares import Shares, moment_p, variance_shares
+from mechfourier.probes.shares import Shares, variance_shares
 from mechfourier.probes.specificity import (
-    Background,
-    Floor,
     Periods,
     class_ratio,
     field_ratio,
     localisation,
-    off_sum_floor,
-    plane_spectrum,
     specificity_ratio,
 )
-from mechfourier.probes.surrogates import SurrogateBasis, off_rows, surrogate_ratios
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MIN_VALUES = 5
-LEAST_NOISE = 0.1
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -104,6 +97,7 @@ class OperationEvidence(Result):
 
     ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this
     grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook points of the control.
+    ``p_concentration``: of the harmonic among the classes over all hook points where n is special, taken together.
     """
 
     n: int
@@ -119,6 +113,7 @@ class OperationEvidence(Result):
     sites: tuple[OperationSite, ...]
     control: tuple[OperationSite, ...]
     controlled: bool = False
+    p_concentration: float = 1.0
 
     def best(self) -> OperationSite | None:
         """The hook point with the strongest plane; None where nothing was testable."""
@@ -169,13 +164,14 @@ def analyse_operation(
         return OperationEvidence(
             n, offsets, offsets / n, width, permutations, seed, (), untestable, math.nan, reason, (), ()
         )
-    measured, threshold = _measure(grid, periods, acts, permutations, surrogates, seed)
+    measured = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
     if control is not None and not _untestable(control, n):
-        compared, _ = _measure(grid, periods, control, permutations, surrogates, seed)
+        compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
     return OperationEvidence(
-        n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable, threshold,
-        "", measured, compared, control is not None,
+        n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable,
+        measured.threshold,
+        "", measured.sites, compared, control is not None, measured.p_concentration,
     )  # fmt: skip
 
 
@@ -206,7 +202,7 @@ def _untestable(acts: Tensor, n: int) -> str:
     holes = ~torch.isfinite(acts).all(-1)
     if bool(holes.any()):
         return f"{int(holes.any(0).sum())} of {holes[0].numel()} cells have no finite activation: the grid has holes"
-    if not bool((_spread(acts.flatten(1, 2)) > 0).any()):
+    if not bool((spread_of(acts.flatten(1, 2)) > 0).any()):
         return "the activations do not vary over the grid"
     return ""
 
@@ -226,36 +222,19 @@ def _no_harmonic(grid: Grid) -> str:
     return f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more offsets (--cycles 4)"
 
 
-def _spread(cells: Float[Tensor, "site cell d"]) -> Float[Tensor, "site d"]:
-    """Standard deviation per dimension, 0 where it is no more than float rounding."""
-    spread = cells.std(1)
-    rounding = 1e-5 * cells.abs().amax(1)
-    return torch.where(spread > rounding, spread, torch.zeros_like(spread))
+@dataclass(frozen=True)
+class Measured:
+    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook points."""
 
-
-def _standardised(
-    grid: Grid, acts: Tensor
-) -> tuple[Float[Tensor, "site cell d"], Float[Tensor, "site d"], Float[Tensor, "site cell d"]]:
-    """(z-scored activations, scale, their residuals times scale: unit norm per dimension); dead dimensions are zero.
-
-    Unit residual norm makes squared scores partial R², keeps dimensions of huge variance from drowning the rest, and
-    is the same for every rotation of the residual space, so that the null stays exact.
-    """
-    cells = acts.flatten(1, 2).double()
-    spread = _spread(cells)
-    scored = (cells - cells.mean(1, keepdim=True)) / torch.where(spread > 0, spread, 1.0)[:, None]
-    scored = scored * (spread > 0)[:, None]
-    residual = torch.stack([grid.residual(site) for site in scored])
-    norm = residual.norm(dim=1)
-    alive = norm > 1e-5 * grid.cells**0.5
-    scale = alive / torch.where(alive, norm, 1.0)
-    return scored, scale, residual * scale[:, None]
+    sites: tuple[OperationSite, ...]
+    threshold: float
+    p_concentration: float
 
 
 def _measure(
     grid: Grid, periods: Periods, acts: Tensor, permutations: int, surrogates: int, seed: int
-) -> tuple[tuple[OperationSite, ...], float]:
-    scored, scale, residual = _standardised(grid, acts)
+) -> "Measured":
+    scored, scale, residual = standardised(grid, acts)
     cell_planes = periods.harmonic_planes @ grid.sum_basis.T
     null = rotation_null(
         grid,
@@ -264,78 +243,26 @@ def _measure(
         permutations=permutations,
         seed=seed,
     )
-    views = [_view(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
-    worst = _surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
-    return tuple(_site(grid, periods, view, null, worst, seed) for view in views), float(
-        worst[:, 0].quantile(0.99)
-    )
+    views = [view_of(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
+    worst = worst_surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
+    sites = tuple(_site(grid, periods, view, null, worst, seed) for view in views)
+    return Measured(sites, float(worst[:, 0].quantile(0.99)), _pooled(grid, views, sites, seed))
 
 
-@dataclass(frozen=True, eq=False)
-class _View:
-    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in spreads of its null;
-    ``weight``: one over the noise of every dimension (off-sum part), for the curves, where no null has to stay exact."""
+def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
+    """p of the concentration over all hook points where n is special, taken as one wide activation.
 
-    index: int
-    scored: Float[Tensor, "cell d"]
-    scale: Float[Tensor, " d"]
-    weight: Float[Tensor, " d"]
-    residual: Float[Tensor, "cell d"]
-    profile: Float[Tensor, "profile d"]
-    floor: Floor
-    plane: Float[Tensor, " k"]
-    z: Float[Tensor, " k"]
-    keys: tuple[int, ...]
-    background: Background
-    p: float
-    profile_p: float
-
-    @property
-    def worth_it(self) -> bool:
-        """Nothing of the sum is significant: no need for surrogates to say that n is not special."""
-        return self.p < ALPHA or self.profile_p < ALPHA
-
-
-def _view(
-    grid: Grid,
-    periods: Periods,
-    index: int,
-    scored: Tensor,
-    scale: Tensor,
-    residual: Tensor,
-    null: RotationNull,
-) -> _View:
-    profile = grid.sum_basis.T @ residual
-    off = residual - grid.sum_basis @ profile
-    off_dof = grid.residual_dof - grid.sum_basis.shape[1]
-    floor = off_sum_floor(off, off_dof)
-    weight = (off.pow(2).sum(0) * grid.residual_dof / max(off_dof, 1)).clamp_min(LEAST_NOISE).rsqrt()
-    plane = plane_spectrum(periods.harmonic_planes, profile)
-    z = (plane - null.mean[index]) / null.spread[index]
-    keys = _key_harmonics(periods, z, null)
-    background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
-    p = family_wise_p(float(z.max()), null.plane)
-    profile_p = _profile_p(grid, residual, profile)
-    return _View(
-        index, scored, scale, weight, residual, profile, floor, plane, z, keys, background, p, profile_p
-    )
-
-
-def _surrogates(grid: Grid, views: list[_View], draws: int, seed: int) -> Float[Tensor, "draw two"]:
-    """Largest ratios over hook points of every surrogate; without any hook point worth it, none can be reached."""
-    worst = torch.full((draws, 2), -math.inf, dtype=torch.float64)
-    bases: dict[tuple[int, ...], SurrogateBasis] = {}
-    for view in views:
-        basis = bases.setdefault(view.background.notched, SurrogateBasis(view.background))
-        off = view.residual - grid.sum_basis @ view.profile
-        rows = off_rows(off, 2 * basis.bins, view.floor, torch.Generator().manual_seed(seed + 1))
-        ratios = surrogate_ratios(basis, view.profile, rows, view.floor, draws=draws, seed=seed)
-        worst = torch.maximum(worst, ratios)
-    return worst if views else torch.full_like(worst, math.nan)
+    One test instead of one per hook point: a flat spectrum in every layer is concentrated in some layer by chance.
+    """
+    kept = [(v, s.k) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
+    if not kept:
+        return 1.0
+    wide = torch.cat([view.effects / view.effects.norm().clamp_min(1e-300) for view, _ in kept], 1)
+    return concentration(wide, math.gcd(grid.n, *(k for _, k in kept)), permutations=1999, seed=seed).p
 
 
 def _site(
-    grid: Grid, periods: Periods, view: _View, null: RotationNull, worst: Tensor, seed: int
+    grid: Grid, periods: Periods, view: View, null: RotationNull, worst: Tensor, seed: int
 ) -> OperationSite:
     best = int(view.z.argmax())
     k = periods.harmonics[best]
@@ -346,10 +273,9 @@ def _site(
     r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
     dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
     dim_k, partial_r2 = periods.harmonics[dim_index], float(r2.max())
-    effects = class_effects(grid.class_columns, view.residual)
-    concentrated = concentration(effects, k, permutations=1999, seed=seed)
+    concentrated = concentration(view.effects, k, permutations=1999, seed=seed)
     curve = curve_contest(grid, view.scored * view.scale * view.weight, view.residual * view.weight, k)
-    power = harmonic_power(effects)
+    power = harmonic_power(view.effects)
     return OperationSite(
         site=view.index, **_share_fields(variance_shares(grid, view.scored)),
         profile_p=view.profile_p,
@@ -378,15 +304,3 @@ def _share_fields(shares: Shares) -> dict[str, float]:
         sum_line=shares.sum_line, a_only=shares.a_only, offset_only=shares.offset_only, rest=shares.rest,
         magnitude=shares.magnitude, main_p=shares.main_p,
     )  # fmt: skip
-
-
-def _key_harmonics(periods: Periods, z: Tensor, null: RotationNull) -> tuple[int, ...]:
-    bar = float(null.plane.amax(1).quantile(1 - ALPHA))
-    return tuple(k for k, value in zip(periods.harmonics, z.tolist(), strict=True) if value > bar)
-
-
-def _profile_p(grid: Grid, residual: Tensor, profile: Tensor) -> float:
-    """Does the raw sum explain more than its share of the residual space? Normal approximation of a rotation test."""
-    gram = residual.T @ residual if residual.shape[1] < residual.shape[0] else residual @ residual.T
-    total, square = float(gram.diagonal().sum()), float((gram * gram).sum())
-    return moment_p(float((profile**2).sum()), total, square, profile.shape[0], grid.residual_dof)

@@ -25,7 +25,7 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
     if evidence.reason:
         return Verdict("not testable", "not tested", (evidence.reason,))
     ranked = sorted(evidence.sites, key=lambda site: -site.plane_z)
-    words = [word_of(site, len(ranked)) for site in ranked]
+    words = _words(evidence, ranked)
     if "circular" in words:
         site = ranked[words.index("circular")]
         lower, told = control_lower(evidence, site)
@@ -33,10 +33,34 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
         return Verdict(
             "circular" if lower else "token identity", "not tested", (*reasons, *_limits(evidence))
         )
-    order = ("open arc", "modular", "magnitude", "token identity", "noise")
-    word = next(word for word in order if word in words)
+    special = [word for word in words if word in ("open arc", "modular")]
+    word = special[0] if special else next(w for w in ("magnitude", "token identity", "noise") if w in words)
     site = ranked[words.index(word)]
-    return Verdict(word, "not tested", (*reasons_of(evidence, site), *_limits(evidence)))
+    return Verdict(
+        word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
+    )
+
+
+def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tuple[str, ...]:
+    if word != "modular" or not is_specific(site) or site.p_concentration > CONCENTRATED:
+        return ()
+    return (
+        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their classes are not "
+        f"concentrated on one harmonic (p = {evidence.p_concentration:.3g})",
+    )
+
+
+def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
+    """The word for every hook point. Where several are special at n, one of them is concentrated by chance sooner: a circle
+    then needs a p that stands their number, or concentration over all of them together."""
+    special = sum(is_specific(site) for site in ranked)
+    together = evidence.p_concentration <= CONCENTRATED
+    return [
+        "modular"
+        if word in ("circular", "open arc") and not together and site.p_concentration * special > CONCENTRATED
+        else word
+        for site, word in ((site, word_of(site, len(ranked))) for site in ranked)
+    ]
 
 
 def is_specific(site: OperationSite) -> bool:
