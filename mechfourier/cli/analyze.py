@@ -1,4 +1,4 @@
-"""``mechfourier analyze``: a one-layer transformer taken apart."""
+"""``mechfourier analyze``: a model this project trains taken apart. A new architecture: a line in ``ANALYSES``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.dispatch import handle
 from mechfourier.errors import UsageError
+
+# architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
+# ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
+ANALYSES = {
+    "one-layer": "mechfourier.probes.one_layer:analyze",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -20,35 +27,43 @@ def analyze(
     ],
     key_freqs: Annotated[
         str | None,
-        typer.Option("--key-freqs", help="Use these (14,35,41) in place of the significant ones."),
+        typer.Option("--key-freqs", help="one-layer: use these (14,35,41) in place of the significant ones."),
     ] = None,
     last_only: Annotated[
         bool,
-        typer.Option("--last-only", help="Leave the run's other checkpoints alone: no curves, no phases."),
+        typer.Option(
+            "--last-only", help="one-layer: leave the run's other checkpoints alone: no curves, no phases."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Take a one-layer transformer apart: spectra, key frequencies, neurons, progress measures, Clock or Pizza.
+    """Take a trained model apart; what is measured follows from its architecture.
 
-    Every number stands beside that of an untrained model. Losses are in nats; restricted and trig loss are over all
-    questions, the excluded loss over the training questions where the run says which those are.
+    one-layer: spectra, key frequencies, neurons, progress measures, Clock or Pizza; every number stands beside that of an
+    untrained model. Losses are in nats; restricted and trig loss are over all questions, the excluded loss over the
+    training questions where the run says which those are.
     """
     quiet_libraries()
-    given = None if key_freqs is None else _frequencies(key_freqs)
-    from mechfourier.probes.one_layer import analyze as take_apart
-
-    result = take_apart(run, key_freqs=given, over_run=not last_only, seed=seed)
+    options = {
+        "key_freqs": None if key_freqs is None else _frequencies(key_freqs),
+        "over_run": False if last_only else None,
+        "seed": seed,
+    }
+    result = handle(
+        "analyze",
+        ANALYSES,
+        run,
+        options,
+        instead="For other models use: mechfourier probe or mechfourier study",
+    )
     if as_json:
         emit_json(result.summary())
     else:
         typer.echo(str(result))
     if out is not None:
-        note(f"wrote {result.save(out / 'analysis.json')}")
-        if result.curves is not None:
-            path = out / "progress.csv"
-            result.curves.frame().to_csv(path, index=False)
+        for path in result.write(out):
             note(f"wrote {path}")
 
 

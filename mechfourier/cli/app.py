@@ -38,6 +38,7 @@ COMMANDS: tuple[str, ...] = (
     "rotate",
     "study",
     "sweep_ablate",
+    "sweep_accuracy",
     "train",
     "validate",
 )

@@ -1,8 +1,10 @@
 """What the analysis of a one-layer transformer says."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.files import write_with
 from mechfourier.probes.one_layer.curves import ProgressCurves
 from mechfourier.probes.one_layer.phases import Phases
 from mechfourier.result import Result, plain
@@ -146,6 +148,16 @@ class OneLayerAnalysis(Result):
             "phases",
         )
         return {key: whole[key] for key in (*SUMMARY, *extra)}
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Everything as ``analysis.json``, and the run's progress measures as ``progress.csv`` where there are any."""
+        written = [self.save(Path(folder) / "analysis.json")]
+        if self.curves is not None:
+            frame = self.curves.frame()
+            written.append(
+                write_with(Path(folder) / "progress.csv", lambda path: frame.to_csv(path, index=False))
+            )
+        return written
 
     def frame(self) -> "pd.DataFrame":
         """One row per frequency: powers, logit share and amplitude, neurons in its cluster, whether it is key."""

@@ -1,0 +1,47 @@
+"""``mechfourier sweep-accuracy``: where a trained model answers right. A new architecture: a line in ``SWEEPS``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.dispatch import handle
+
+# architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
+# ``write(folder) -> list of the files written``. Options that only some architectures have default to None.
+SWEEPS: dict[str, str] = {}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep-accuracy")(sweep_accuracy)
+
+
+def sweep_accuracy(
+    run: Annotated[str, typer.Argument(help="A run folder, or the name of a packaged model.")],
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Problems per cell of the sweep.")
+    ] = None,
+    max_digits: Annotated[
+        int | None, typer.Option("--max-digits", min=1, help="adder: longest operand of the length pairs.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Measure a trained model's accuracy over its whole range and beyond, with Wilson intervals (95 %)."""
+    quiet_libraries()
+    options = {"samples": samples, "max_digits": max_digits, "seed": seed}
+    result = handle(
+        "sweep-accuracy", SWEEPS, run, options, instead="For one-layer models use: mechfourier analyze"
+    )
+    if as_json:
+        emit_json(result.summary())
+    else:
+        typer.echo(str(result))
+    if out is not None:
+        for path in result.write(out):
+            note(f"wrote {path}")
