@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mechfourier.errors import BadCheckpoint
 from mechfourier.files import write_json
+from mechfourier.provenance import provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,8 +83,8 @@ class Result:
             raise BadCheckpoint(f"this is no {cls.__name__}: {error}") from error
 
     def save(self, path: str | Path) -> Path:
-        """Write the result as JSON, atomically."""
-        return write_json(path, self.to_dict())
+        """Write the result as JSON, atomically, with where it comes from under ``provenance``."""
+        return write_json(path, {**self.to_dict(), "provenance": provenance()})
 
     def frame(self) -> "pd.DataFrame":
         """The result as a table, one row per measurement."""

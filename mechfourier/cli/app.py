@@ -8,6 +8,7 @@ import typer
 
 from mechfourier._version import __version__
 from mechfourier.cli.common import report_error
+from mechfourier.provenance import remember_command
 
 app = typer.Typer(
     name="mechfourier",
@@ -35,6 +36,7 @@ COMMANDS: tuple[str, ...] = (
     "models",
     "patch",
     "probe",
+    "report",
     "rotate",
     "study",
     "sweep_ablate",
@@ -64,6 +66,7 @@ def main() -> None:
     """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    remember_command(arguments)
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:

@@ -156,12 +156,12 @@ def write_study(result: "StudyResult", folder: str | Path) -> Path:
         f"{result.domain} in {result.model}",
         study_sections(result),
         card=card,
-        lead=_lead(result),
+        lead=study_lead(result),
         footer=f"mechfourier {__version__}. Used: the answer turns with the planes, or falls without them, beyond every control.",
     )
 
 
-def _lead(result: "StudyResult") -> str:
+def study_lead(result: "StudyResult") -> str:
     if result.site is None:
         return "Only the probe was run."
     k = ", ".join(map(str, result.ks))

@@ -1,8 +1,16 @@
-"""One HTML file that holds all it needs: no network, no second file, every text escaped, light and dark."""
+"""One HTML file that holds all it needs: no network, no second file, every text escaped, light and dark.
+
+Figures lie in the page as JSON in inert script elements, and a few lines of script (``assets/page.js``) draw those on the
+screen first. Plotly itself is embedded once.
+"""
 
 import html
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,49 +23,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, or lines of plain text."""
+    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, or (a mapping) facts.
+    ``command`` is what makes it again."""
 
     heading: str
-    body: "go.Figure | pd.DataFrame | Sequence[str]"
+    body: "go.Figure | pd.DataFrame | Sequence[str] | Mapping[str, Any]"
     lead: str = ""
     wide: bool = True
+    command: str = ""
 
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --card: #f6f8fa; --line: #d1d9e0; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #f0f6fc; --soft: #9198a1; --paper: #0d1117; --card: #151b23; --line: #3d444d; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem; max-width: 76rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
-.lead { color: var(--soft); margin: 0 0 1rem; }
-.card { border: 1px solid var(--line); border-left: .5rem solid var(--accent, #56B4E9); background: var(--card);
-  padding: 1rem 1.25rem; border-radius: .5rem; margin: 1rem 0 1.5rem; }
-.verdict { font-size: 2rem; font-weight: 700; line-height: 1.2; } .used { color: var(--soft); }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; }
-.wide { grid-column: 1 / -1; } section { min-width: 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .875rem; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } code { font-size: .9em; }
-footer { color: var(--soft); font-size: .85rem; margin-top: 2rem; border-top: 1px solid var(--line); padding-top: .75rem; }
-"""
+@dataclass(frozen=True)
+class Part:
+    """A chapter of a report: one run or result. ``card`` is HTML made by :func:`verdict_card`."""
 
-# A figure is drawn before the sections after it exist, so its column may have been wider then: fit it once all are there.
-# Plotly draws with fixed colours; follow the reader's colour scheme, now and when it changes.
-SCRIPT = """
-(function () {
-  var dark = window.matchMedia("(prefers-color-scheme: dark)");
-  function paint() {
-    document.querySelectorAll(".js-plotly-plot").forEach(function (plot) {
-      Plotly.relayout(plot, {"font.color": dark.matches ? "#f0f6fc" : "#1f2328"});
-    });
-  }
-  document.querySelectorAll(".js-plotly-plot").forEach(function (plot) { Plotly.Plots.resize(plot); });
-  paint();
-  dark.addEventListener("change", paint);
-})();
-"""
+    title: str
+    sections: Sequence[Section] = field(default=())
+    lead: str = ""
+    card: str = ""
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a file in ``figures/assets``."""
+    return (files("mechfourier.figures") / "assets" / name).read_text(encoding="utf-8")
+
+
+@cache
+def plotly_script() -> str:
+    """Plotly's own minified script."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
 
 
 def escape(text: Any) -> str:
@@ -65,23 +62,39 @@ def escape(text: Any) -> str:
     return html.escape(str(text), quote=True)
 
 
-def page(title: str, sections: Iterable[Section], *, card: str = "", lead: str = "", footer: str = "") -> str:
-    """The document as text. ``card`` is HTML made by :func:`verdict_card`; everything else is escaped here."""
-    bodies, plotted = [], False
-    for section in sections:
-        body, drew = _body(section.body, with_library=not plotted)
-        plotted = plotted or drew
-        note = f'<p class="lead">{escape(section.lead)}</p>' if section.lead else ""
-        kind = ' class="wide"' if section.wide else ""
-        bodies.append(f"<section{kind}><h2>{escape(section.heading)}</h2>{note}{body}</section>")
-    script = f"<script>{SCRIPT}</script>" if plotted else ""
+def page(
+    title: str,
+    sections: Iterable[Section],
+    *,
+    card: str = "",
+    lead: str = "",
+    footer: str = "",
+    plotly: str | None = None,
+) -> str:
+    """A page with one chapter as text. ``card`` is HTML made by :func:`verdict_card`; everything else is escaped here.
+
+    ``plotly`` is the address of Plotly's script for a page that a server gives; by default the script is embedded.
+    """
+    return report_page(title, [Part("", tuple(sections), card=card)], lead=lead, footer=footer, plotly=plotly)
+
+
+def report_page(
+    title: str, parts: Sequence[Part], *, lead: str = "", footer: str = "", plotly: str | None = None
+) -> str:
+    """A page of several chapters, with a contents list where there are three sections or more."""
+    figures = _Figures()
+    lone = len(parts) == 1 and not parts[0].title  # its verdict stands above the contents
+    first = parts[0].card if lone else ""
+    shown = [replace(parts[0], card="")] if lone else parts
+    bodies = "".join(_part(part, index, figures) for index, part in enumerate(shown))
     under = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     foot = f"<footer>{escape(footer)}</footer>" if footer else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
-        f'<h1>{escape(title)}</h1>{under}{card}<div class="grid">{"".join(bodies)}</div>{foot}{script}</body></html>\n'
+        f"<title>{escape(title)}</title><style>{asset('page.css')}</style></head><body>"
+        f'<button class="theme" type="button">Dark</button><h1>{escape(title)}</h1>{under}{first}{_contents(parts)}'
+        f"{bodies}{foot}{figures.library(plotly)}<script>{asset('page.js')}</script></body></html>\n"
     )
 
 
@@ -99,31 +112,127 @@ def verdict_card(word: str, second: str, reasons: Iterable[str], *, accent: str)
     )
 
 
-def _body(body: Any, *, with_library: bool) -> tuple[str, bool]:
-    if hasattr(body, "to_plotly_json"):
-        drawn = body.to_html(
-            full_html=False,
-            include_plotlyjs=with_library,
-            config={"responsive": True, "displaylogo": False},
-            default_width="100%",
+class _Figures:
+    """The figures of a page, numbered, and whether Plotly is needed at all."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, figure: Any, heading: str) -> str:
+        """The place of a figure. The heading above it stands for the title that it has when it is alone."""
+        self.count += 1
+        made, name = figure.to_plotly_json(), f"figure-{self.count}"
+        layout = {key: value for key, value in made["layout"].items() if key != "title"}
+        # the place keeps the figure's height before it is drawn, so that nothing moves under the reader
+        height = layout.get("height") or 450
+        layout.setdefault("margin", {"t": 20, "l": 10, "r": 10, "b": 10})
+        data = _json({**made, "layout": layout})
+        return (
+            f'<script type="application/json" id="{name}">{data}</script>'
+            f'<div class="figure" data-figure="{name}" role="img" aria-label="{escape(heading)}" style="height:{height}px"></div>'
         )
-        return drawn, True
+
+    def library(self, address: str | None) -> str:
+        if not self.count:
+            return ""
+        if address is not None:
+            return f'<script src="{escape(address)}"></script>'
+        return f"<script>{plotly_script()}</script>"
+
+
+def _json(figure: dict[str, Any]) -> str:
+    """A figure as JSON that cannot end the script element it lies in."""
+    import plotly.io as pio
+
+    text = pio.to_json(figure, validate=False, engine="json")
+    return str(text).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _contents(parts: Sequence[Part]) -> str:
+    if sum(len(part.sections) for part in parts) < 3:
+        return ""
+    lists = []
+    for index, part in enumerate(parts):
+        items = "".join(
+            f'<li><a href="#{_anchor(index, i)}">{escape(section.heading)}</a></li>'
+            for i, section in enumerate(part.sections)
+        )
+        name = f'<p><a href="#part-{index}">{escape(part.title)}</a></p>' if part.title else ""
+        lists.append(f"{name}<ul>{items}</ul>")
+    return f'<nav class="contents" aria-label="Contents">{"".join(lists)}</nav>'
+
+
+def _anchor(part: int, section: int) -> str:
+    return f"part-{part}-{section}"
+
+
+def _part(part: Part, index: int, figures: _Figures) -> str:
+    head = f'<h2 class="part" id="part-{index}">{escape(part.title)}</h2>' if part.title else ""
+    under = f'<p class="lead">{escape(part.lead)}</p>' if part.lead else ""
+    sections = "".join(
+        _section(section, _anchor(index, i), figures) for i, section in enumerate(part.sections)
+    )
+    return f'{head}{under}{part.card}<div class="grid">{sections}</div>'
+
+
+def _section(section: Section, anchor: str, figures: _Figures) -> str:
+    note = f'<p class="lead">{escape(section.lead)}</p>' if section.lead else ""
+    command = f"<pre><code>{escape(section.command)}</code></pre>" if section.command else ""
+    kind = ' class="wide"' if section.wide else ""
+    body = _body(section, figures)
+    return f'<section{kind} id="{anchor}"><h2>{escape(section.heading)}</h2>{note}{body}{command}</section>'
+
+
+def _body(section: Section, figures: _Figures) -> str:
+    body: Any = section.body
+    if hasattr(body, "to_plotly_json"):
+        return figures.add(body, section.heading)
     if hasattr(body, "itertuples"):
-        return table(body), False
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in body) + "</ul>", False
+        return table(body)
+    if isinstance(body, Mapping):
+        rows = "".join(
+            f"<dt>{escape(key)}</dt><dd>{escape(_cell(value))}</dd>" for key, value in body.items()
+        )
+        return f'<dl class="facts">{rows}</dl>'
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in body) + "</ul>" if len(body) else ""
 
 
 def table(frame: "pd.DataFrame") -> str:
-    """A frame as an HTML table: four significant digits, a dash for NaN."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in frame.columns)
+    """A frame as an HTML table that sorts by its headings: four significant digits, a dash for NaN."""
+    text = [not _numeric(frame[name]) for name in frame.columns]
+    head = "".join(
+        f'<th scope="col"{_kind(t)}><button type="button">{escape(name)}</button></th>'
+        for name, t in zip(frame.columns, text, strict=True)
+    )
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
+        "<tr>" + "".join(_td(value, t) for value, t in zip(row, text, strict=True)) + "</tr>"
         for row in frame.itertuples(index=False)
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _numeric(column: Any) -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _kind(text: bool) -> str:
+    return ' class="text"' if text else ""
+
+
+def _td(value: Any, text: bool) -> str:
+    """A cell; numbers carry their full value, by which a column is sorted."""
+    number = isinstance(value, (int, float)) or hasattr(value, "dtype")
+    exact = "" if text or not number or value != value else f' data-value="{float(value)!r}"'
+    return f"<td{_kind(text)}{exact}>{escape(_cell(value))}</td>"
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "–" if value != value else f"{value:.4g}"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) or re.fullmatch(r"float\d+", type(value).__name__):
+        return f"{value:.4g}"
     return str(value)

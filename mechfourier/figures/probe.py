@@ -161,24 +161,24 @@ def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
     return write_page(
         path,
         f"{result.domain} in {result.model}",
-        _sections(result),
+        probe_sections(result),
         card=verdict_card(
             result.verdict,
             f"use by the model: {result.used}",
             result.reasons,
             accent=ACCENT.get(result.verdict, SKY),
         ),
-        lead=_lead(result),
+        lead=probe_lead(result),
         footer=f"mechfourier {__version__}. A probe shows what is represented; only an intervention shows what is used.",
     )
 
 
-def _lead(result: "ProbeResult") -> str:
+def probe_lead(result: "ProbeResult") -> str:
     grid = f"{result.prompts} prompts, {result.design} design, read at the "
     return grid + ("value's last token" if result.position == "value" else "last token")
 
 
-def _sections(result: "ProbeResult") -> list[Section]:
+def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
         lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value and the first."

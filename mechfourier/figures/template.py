@@ -2,11 +2,11 @@
 
 The palette is Okabe and Ito's (2008, "Color Universal Design"); the sequential scale is cividis (Nuñez et al. 2018),
 which is also in order of lightness. Backgrounds are transparent, and text and grid take two greys that read on white and on
-near-black; :mod:`mechfourier.figures.html` swaps them for darker or lighter ones with the reader's colour scheme.
+near-black; the page's script swaps the text for darker or lighter ink with the reader's colour scheme.
 """
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, YELLOW = PALETTE
 SCALE = "cividis"
+DIVERGING = "RdBu_r"
 TEXT = "#6E7681"
 GRID = "rgba(128,128,128,0.25)"
 FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
@@ -32,18 +33,19 @@ def template() -> "go.layout.Template":
         layout=dict(
             colorway=list(PALETTE),
             font=dict(family=FAMILY, size=13, color=TEXT),
-            title=dict(x=0.0, xanchor="left", font=dict(size=16)),
+            title=dict(x=0.0, xanchor="left", yref="container", y=1.0, yanchor="top", pad=dict(t=14), font=dict(size=16)),
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
-            colorscale=dict(sequential=SCALE, diverging="RdBu"),
+            colorscale=dict(sequential=SCALE, diverging=DIVERGING),
             xaxis=axis,
             yaxis=axis,
-            margin=dict(l=10, r=10, t=50, b=10),
+            margin=dict(l=10, r=10, t=80, b=10),
             hoverlabel=dict(font=dict(family=FAMILY)),
-            legend=dict(orientation="h", y=-0.2),
+            # above the plot: below it, the legend and the axis title would fight for the same place
+            legend=dict(orientation="h", x=0.0, xanchor="left", y=1.02, yanchor="bottom", bgcolor="rgba(0,0,0,0)"),
             modebar=dict(bgcolor="rgba(0,0,0,0)", color=GRID, activecolor=TEXT),
         )
-    )
+    )  # fmt: skip
     pio.templates["mechfourier"] = made
     return made
 
@@ -56,6 +58,28 @@ def styled(figure: "go.Figure", *, title: str | None = None, height: int | None 
     return figure
 
 
-def plain_text(text: str) -> str:
+def plain_text(text: Any) -> str:
     """Text that Plotly shows as it is: it would read <b> and &amp; as markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def panels(titles: list[str], *, columns: int, square: bool = False, **options: Any) -> "go.Figure":
+    """Small multiples, row by row; ``square`` gives every panel equal units on both axes."""
+    from plotly.subplots import make_subplots
+
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, subplot_titles=[plain_text(t) for t in titles],
+        horizontal_spacing=0.09 if columns > 1 else 0.0, vertical_spacing=min(0.16, 0.5 / rows), **options,
+    )  # fmt: skip
+    if square:
+        for i in range(len(titles)):
+            name = "" if i == 0 else str(i + 1)
+            figure.layout[f"yaxis{name}"].update(scaleanchor=f"x{name}", constrain="domain")
+            figure.layout[f"xaxis{name}"].update(constrain="domain")
+    return figure
+
+
+def cell(index: int, columns: int) -> dict[str, int]:
+    """Row and column (from 1) of the panel with this index."""
+    return {"row": index // columns + 1, "col": index % columns + 1}

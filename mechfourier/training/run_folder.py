@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import write_json, write_with
+from mechfourier.provenance import provenance
 from mechfourier.result import plain
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 STATE, PREVIOUS_STATE = "state.pt", "state.previous.pt"
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.parquet", "model.safetensors"
+PROVENANCE = "provenance.json"  # of the start: the command, the versions, the machine
 
 
 class RunFolder:
@@ -35,6 +37,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_json(self.path / CONFIG, plain(config))
+        write_json(self.path / PROVENANCE, provenance())
 
     def check_config(self, config: dict[str, Any]) -> None:
         """Raise ``UsageError`` with every difference between the folder's configuration and ``config``."""

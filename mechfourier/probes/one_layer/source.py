@@ -69,7 +69,7 @@ def _from_folder(folder: Path) -> Source:
         weights = read_safetensors(checkpoints[-1][1])  # a run that is still going, or was interrupted
     else:
         weights, _ = load_checkpoint(folder)
-    _check(weights, cfg, folder)
+    check_weights(weights, cfg, folder)
     return Source(folder.name or str(folder), weights, cfg, train_mask(config, cfg), checkpoints)
 
 
@@ -84,7 +84,7 @@ def _from_file(path: Path) -> Source:
     config = read_config(folder)
     cfg = _config(config, folder)
     weights = read_safetensors(path)
-    _check(weights, cfg, path)
+    check_weights(weights, cfg, path)
     return Source(f"{folder.name}/{path.name}", weights, cfg, train_mask(config, cfg))
 
 
@@ -112,7 +112,7 @@ def _checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
     return tuple(sorted((int(match[1]), path) for match, path in found if match))
 
 
-def _check(weights: Mapping[str, Tensor], cfg: OneLayerConfig, where: Path) -> None:
+def check_weights(weights: Mapping[str, Tensor], cfg: OneLayerConfig, where: Path) -> None:
     for name, shape in parameter_shapes(cfg).items():
         if name not in weights:
             raise BadCheckpoint(f"{where} lacks the tensor {name!r}; its config.json says it should be there")

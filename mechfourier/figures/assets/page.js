@@ -1,0 +1,93 @@
+// Draws the figures of a page, follows the colour scheme, sorts tables. The figures are JSON in inert script elements.
+(function () {
+  "use strict";
+  var system = window.matchMedia("(prefers-color-scheme: dark)");
+  var root = document.documentElement;
+  var waiting = Array.prototype.slice.call(document.querySelectorAll(".figure"));
+  var drawn = [];
+
+  function dark() { return root.dataset.theme ? root.dataset.theme === "dark" : system.matches; }
+
+  // The template's greys read on both grounds; ink reads better on either.
+  function ink(plot, forced) {
+    var night = forced === undefined ? dark() : forced;
+    var colour = night ? "#f0f6fc" : "#1f2328";
+    var change = { "font.color": colour };
+    (plot.layout.sliders || []).forEach(function (_, i) {
+      change["sliders[" + i + "].font.color"] = colour;
+      change["sliders[" + i + "].bgcolor"] = night ? "#3d444d" : "#d1d9e0";
+    });
+    (plot.layout.updatemenus || []).forEach(function (_, i) {
+      change["updatemenus[" + i + "].font.color"] = "#1f2328"; // on a light button in both schemes
+    });
+    return Plotly.relayout(plot, change);
+  }
+
+  function draw(plot) {
+    if (plot.dataset.state) { return; }
+    plot.dataset.state = "drawing";
+    var figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    figure.config = { responsive: true, displaylogo: false };
+    Plotly.newPlot(plot, figure).then(function () { return ink(plot); }).then(function () {
+      drawn.push(plot);
+      plot.dataset.state = "drawn";
+    });
+  }
+
+  function drawAll() { waiting.forEach(draw); }
+
+  // What is on the screen comes first; the rest follows when the browser has nothing better to do.
+  function idly(todo) {
+    var next = todo.shift();
+    if (!next) { return; }
+    (window.requestIdleCallback || window.setTimeout)(function () { draw(next); idly(todo); });
+  }
+
+  if (waiting.length) {
+    var near = new IntersectionObserver(function (entries) {
+      entries.forEach(function (entry) {
+        if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
+      });
+    }, { rootMargin: "200px" });
+    waiting.forEach(function (plot) { near.observe(plot); });
+    window.addEventListener("load", function () { window.setTimeout(function () { idly(waiting.slice()); }, 50); });
+    system.addEventListener("change", function () { drawn.forEach(function (plot) { ink(plot); }); });
+    window.addEventListener("beforeprint", function () { drawAll(); drawn.forEach(function (plot) { ink(plot, false); }); });
+    window.addEventListener("afterprint", function () { drawn.forEach(function (plot) { ink(plot); }); });
+  }
+
+  var button = document.querySelector(".theme");
+  if (button) {
+    var label = function () { button.textContent = dark() ? "Light" : "Dark"; };
+    label();
+    system.addEventListener("change", label);
+    button.addEventListener("click", function () {
+      root.dataset.theme = dark() ? "light" : "dark";
+      label();
+      drawn.forEach(function (plot) { ink(plot); });
+    });
+  }
+
+  function value(cell) {
+    var number = parseFloat(cell.dataset.value);
+    return cell.dataset.value !== undefined && !isNaN(number) ? number : null;
+  }
+
+  function sort(heading) {
+    var table = heading.closest("table"), body = table.tBodies[0];
+    var column = heading.cellIndex, up = heading.getAttribute("aria-sort") !== "ascending";
+    Array.prototype.forEach.call(heading.parentNode.cells, function (other) { other.removeAttribute("aria-sort"); });
+    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+    Array.prototype.slice.call(body.rows).sort(function (one, two) {
+      var a = value(one.cells[column]), b = value(two.cells[column]);
+      if (a !== null && b !== null) { return up ? a - b : b - a; }
+      if (a !== null || b !== null) { return a === null ? 1 : -1; } // what has no number stays last
+      var order = one.cells[column].textContent.localeCompare(two.cells[column].textContent);
+      return up ? order : -order;
+    }).forEach(function (row) { body.appendChild(row); });
+  }
+
+  document.querySelectorAll("th button").forEach(function (each) {
+    each.addEventListener("click", function () { sort(each.closest("th")); });
+  });
+})();

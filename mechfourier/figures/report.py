@@ -1,0 +1,280 @@
+"""One self-contained page of runs and results: ``mechfourier report``."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechfourier._version import __version__
+from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
+from mechfourier.figures.html import Part, Section, report_page, verdict_card
+from mechfourier.figures.recognise import Opened, open_result
+from mechfourier.figures.sections import analysis_part, facts, part_of, summary_part
+from mechfourier.figures.template import BLUE, ORANGE
+from mechfourier.figures.training import curves_figure
+from mechfourier.files import write_text
+from mechfourier.training.run_folder import CONFIG, METRICS, PROVENANCE, WEIGHTS, RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANALYSIS = "analysis.json"
+
+
+def write_report(sources: Sequence[str | Path], out: str | Path, *, title: str = "") -> Path:
+    """Write the page of ``sources`` (run folders, saved results, registered one-layer models) to ``out``.
+
+    Raises ``UsageError`` for no source, or one that is neither; ``BadCheckpoint`` for a broken one.
+    """
+    return write_text(out, report(sources, title=title))
+
+
+def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None = None) -> str:
+    """The page as text; ``plotly`` as in ``html.page``."""
+    if not sources:
+        raise UsageError("nothing to report on; give run folders or result files (.json)")
+    parts = [part for source in sources for part in parts_of(source)]
+    lead = f"{len(parts)} result{'s' if len(parts) > 1 else ''}, by mechfourier {__version__}."
+    foot = "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, opens without a network."
+    return report_page(title or _title(parts), parts, lead=lead, footer=foot, plotly=plotly)
+
+
+def _title(parts: list[Part]) -> str:
+    return parts[0].title if len(parts) == 1 else "mechfourier report"
+
+
+def parts_of(source: str | Path) -> list[Part]:
+    """The chapters of a source: a run folder gives itself and the results saved in it; a folder without a run, its results."""
+    path = Path(source)
+    if path.is_file() and path.suffix == ".json":
+        return [_result_part(path)]
+    if path.is_dir() and not is_run(path):
+        found = saved_results(path)
+        if not found:
+            raise UsageError(
+                f"{path} holds neither a run (config.json) nor saved results (.json); give one that does"
+            )
+        return [_result_part(each) for each in found]
+    if path.is_dir():
+        return [
+            run_part(path),
+            *(_result_part(each) for each in saved_results(path) if each.name != ANALYSIS),
+        ]
+    return [_named(str(source))]
+
+
+def is_run(folder: Path) -> bool:
+    """A folder with a configuration, and with metrics or weights."""
+    return (folder / CONFIG).is_file() and any(
+        (folder / name).exists() for name in (METRICS, WEIGHTS, "checkpoints")
+    )
+
+
+def saved_results(folder: Path) -> list[Path]:
+    """The JSON files directly in ``folder`` that hold a result of ours, in the order of their names."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        if path.name in (CONFIG, PROVENANCE):
+            continue
+        try:
+            open_result(path)
+        except MechFourierError:
+            continue
+        found.append(path)
+    return found
+
+
+def _named(name: str) -> Part:
+    """A registered one-layer model, or one checkpoint of a run."""
+    from mechfourier.probes.one_layer import open_source
+
+    try:
+        opened = open_source(name)
+    except MechFourierError as error:
+        if Path(name).exists():
+            raise
+        raise UsageError(f"no run folder, result file or model {name!r} ({error})") from error
+    part = _one_layer(opened)
+    return replace(part, sections=[*part.sections, _origin({}, f"mechfourier analyze {shlex.quote(name)}")])
+
+
+def _result_part(path: Path) -> Part:
+    opened = open_result(path)
+    if isinstance(opened.result, dict):
+        part = summary_part(path.name, opened.result)
+    else:
+        part = part_of(opened.result)
+    sections = list(part.sections)
+    if known := facts(opened.result):
+        sections.append(Section("Configuration", known, wide=False))
+    return replace(part, sections=[*sections, _origin(opened.provenance, _command(opened))])
+
+
+def _origin(origin: dict[str, Any], command: str) -> Section:
+    """Versions, machine, wall time, and the command that makes it again."""
+    told: dict[str, Any] = {}
+    for key in ("versions", "machine"):
+        told |= origin[key] if isinstance(origin.get(key), dict) else {}
+    if isinstance(origin.get("seconds"), (int, float)):
+        told["wall time"] = f"{origin['seconds']} s"
+    if origin.get("finished"):
+        told["finished"] = origin["finished"]
+    lead = "" if told else "The file does not say which versions and which machine made it."
+    return Section("How it was made", told, lead, wide=False, command=command)
+
+
+def _command(opened: Opened) -> str:
+    """The command that was run, or the one that its fields tell."""
+    if command := opened.provenance.get("command"):
+        return str(command)
+    result, words = opened.result, ["mechfourier"]
+    name = {
+        "ProbeResult": "probe",
+        "StudyResult": "study",
+        "AblationResult": "ablate",
+        "RotationResult": "rotate",
+    }
+    if isinstance(result, dict) or type(result).__name__ not in name:
+        return ""
+    words += [
+        name[type(result).__name__],
+        str(getattr(result, "model", "")),
+        "--domain",
+        str(getattr(result, "domain", "")),
+    ]
+    if type(result).__name__ == "ProbeResult":
+        words += [
+            "--design",
+            str(getattr(result, "design", "auto")),
+            "--position",
+            str(getattr(result, "position", "last")),
+        ]
+    known = facts(result)
+    words += [
+        word for key in ("seed", "permutations") if key in known for word in (f"--{key}", str(known[key]))
+    ]
+    return shlex.join(words)
+
+
+def run_part(folder: Path) -> Part:
+    """A training run: its curves, its configuration, and for a one-layer model everything inside it."""
+    config = _config(folder)
+    history = RunFolder(folder).read_metrics()
+    if config.get("architecture") == "one-layer":
+        part = _one_layer(folder, history if len(history) else None)
+    else:
+        part = _other_run(folder, config, history)
+    sections = [
+        *part.sections,
+        Section("Configuration", _flat(config), wide=False),
+        _origin(_run_origin(folder, history), run_command(folder, config)),
+    ]
+    return replace(part, title=f"Run: {folder.name}", sections=sections)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise BadCheckpoint(
+            f"{folder / CONFIG} cannot be read ({error}); is {folder} the folder of a run?"
+        ) from error
+    if not isinstance(config, dict):
+        raise BadCheckpoint(f"{folder / CONFIG} holds no configuration; is {folder} the folder of a run?")
+    return config
+
+
+def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
+    from mechfourier.probes.one_layer import portrait
+
+    result = analysis_of(source)
+    part = analysis_part(result, portrait(source))
+    if history is None or "test_loss" not in history.columns:
+        return part
+    lead = "Losses over the pairs trained on and the others."
+    if result.phases is not None:
+        lead += f" Verdict on the phases: {result.phases.verdict}."
+    return replace(
+        part, sections=[Section("Training", curves_figure(history, result.phases), lead), *part.sections]
+    )
+
+
+def analysis_of(source: Any) -> Any:
+    """The analysis saved in a run folder where it is newer than the weights, else a new one."""
+    from mechfourier.probes.one_layer import OneLayerAnalysis, analyze
+
+    if isinstance(source, Path):
+        saved, weights = source / ANALYSIS, source / WEIGHTS
+        if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
+            opened = open_result(saved)
+            if isinstance(opened.result, OneLayerAnalysis) and opened.result.name == source.name:
+                return opened.result
+    return analyze(source)
+
+
+def _other_run(folder: Path, config: dict[str, Any], history: "pd.DataFrame") -> Part:
+    """A run of another architecture: its metrics."""
+    sections = []
+    if {"train_loss", "test_loss"} & set(history.columns):
+        sections.append(Section("Training", curves_figure(history)))
+    if len(history):
+        last = history.ffill().iloc[[-1]].drop(columns=["seconds"], errors="ignore")
+        sections.append(Section("Last metrics", last))
+    name = str(config.get("architecture", config.get("model_type", "model")))
+    card = verdict_card(name, f"{len(history)} steps recorded", [], accent=BLUE if len(history) else ORANGE)
+    return Part(folder.name, sections, card=card)
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    out: dict[str, Any] = {}
+    for key, value in config.items():
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _run_origin(folder: Path, history: "pd.DataFrame") -> dict[str, Any]:
+    """What the run's folder says of its making; the wall time is that of the training, over all resumes."""
+    path, told = folder / PROVENANCE, {}
+    if path.is_file():
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            told = {}
+    told = told if isinstance(told, dict) else {}
+    if "seconds" in history.columns and len(history):
+        told["seconds"] = round(float(history["seconds"].iloc[-1]), 1)
+    if not told:
+        return {}
+    told.pop("finished", None)
+    return told
+
+
+def run_command(folder: Path, config: dict[str, Any]) -> str:
+    """The command that the run's folder tells, or (for one-layer) the one that its configuration amounts to."""
+    path = folder / PROVENANCE
+    if path.is_file():
+        try:
+            if command := json.loads(path.read_text(encoding="utf-8")).get("command"):
+                return str(command)
+        except (ValueError, AttributeError):
+            pass  # a damaged note is no reason to refuse the report
+    training = config.get("training")
+    if config.get("architecture") != "one-layer" or not isinstance(training, dict):
+        return ""
+    recipe = training.get("recipe")
+    words = [
+        "mechfourier",
+        "train",
+        "one-layer",
+        "--p",
+        str(config.get("p")),
+        "--task",
+        str(config.get("task", "add")),
+    ]
+    words += ["--recipe", str(recipe.get("name"))] if isinstance(recipe, dict) else []
+    options = {"seed": "--seed", "split_seed": "--split-seed", "train_fraction": "--train-fraction"}
+    words += [word for key, flag in options.items() if key in training for word in (flag, str(training[key]))]
+    return shlex.join([*words, "--out", str(folder)])
