@@ -11,7 +11,12 @@ PATIENCE_SECONDS = 1.0
 
 
 class Progress:
-    """A bar that appears after ``PATIENCE_SECONDS``; ``advance`` moves it, ``note`` sets the text beside it."""
+    """A bar that appears after ``PATIENCE_SECONDS``; ``advance`` moves it, ``note`` sets the text beside it.
+
+    Work inside work shows one bar, that of whoever was first: two would write over each other.
+    """
+
+    _shown: "Progress | None" = None
 
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total, self.done, self.text = label, total, 0, ""
@@ -21,7 +26,8 @@ class Progress:
 
     def advance(self, step: int = 1) -> None:
         self.done += step
-        if self._bar is None and time.monotonic() - self._start > PATIENCE_SECONDS and sys.stderr.isatty():
+        waited = time.monotonic() - self._start > PATIENCE_SECONDS
+        if self._bar is None and waited and Progress._shown is None and sys.stderr.isatty():
             self._open()
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, note=self.text)
@@ -40,12 +46,14 @@ class Progress:
         ]  # fmt: skip
         self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._bar.start()
+        Progress._shown = self
         self._task = self._bar.add_task(self.label, total=self.total, note=self.text)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+            Progress._shown = None
 
 
 @contextlib.contextmanager
