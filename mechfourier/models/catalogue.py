@@ -102,6 +102,7 @@ KNOWN: tuple[ModelInfo, ...] = (
     ModelInfo(
         name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
     ),
+    _toy("adder", "multi-digit addition (character-level encoder-decoder)", "adder"),
     _toy("one-layer", "addition mod 113", "one_layer"),
     ModelInfo(
         name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
@@ -125,7 +126,10 @@ KNOWN: tuple[ModelInfo, ...] = (
     ),
 )  # fmt: skip
 
-TOYS = ("one-layer",)  # packaged models of an architecture of ours
+TOYS = (
+    "adder",
+    "one-layer",
+)  # packaged models of an architecture of ours
 # config.json's "architecture" -> the loader of a folder that this project trained.
 ARCHITECTURES: dict[str, str] = {info.name: info.loader for info in KNOWN if info.name in TOYS}
 
