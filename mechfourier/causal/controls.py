@@ -4,9 +4,8 @@ Each row of a batch has an ablation of its own, and where the model allows it th
 stream in front of the site instead of at the tokens. Memory does not grow with the number of controls.
 """
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
 import torch
@@ -14,6 +13,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.causal.branches import can_branch, can_start_inside, front_of, run_branches, start_layer
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.errors import HookNeverFired, UsageError
 from mechfourier.hooks.edit import Edit, Positions, Where, as_vectors
@@ -226,6 +226,15 @@ class Ablations:
             return self._edit(copies, dims=self.dims, positions=positions)
         return self._edit(copies, subspace=self._bases, positions=positions)
 
+    def chosen(self, which: Int[Tensor, " chosen"], positions: Positions | None = None) -> Edit:
+        """Some of the ablations, numbered in this order."""
+        part = replace(
+            self,
+            dims=None if self.dims is None else self.dims[which],
+            bases=None if self.bases is None else self.bases[which],
+        )
+        return part.several(1, positions)
+
     def _edit(self, copies: int, **part: Unpack[Part]) -> Edit:
         if self.mode == "mean":
             return edit_mean(self.site, self.mean, **part)
@@ -260,9 +269,15 @@ def run_ablations(
 def _run_answers(
     model: Any, task: AnswerTask, ablations: Ablations, last_only: bool, advance: Callable[[int], None]
 ) -> Float[Tensor, "control prompt candidate"]:
-    plan = task.plan
+    plan, rows = task.plan, batch_rows(model, task.plan)
+    if ablations.mode != "resample" and can_branch(model, ablations.site):
+        rows = max(1, min(rows, EDIT_BUDGET // ablations.width))
+        table = run_branches(
+            model, plan, ablations.site, ablations.chosen, len(ablations),
+            last_only=last_only, rows=rows, advance=advance,
+        )  # fmt: skip
+        return table @ plan.incidence
     table = torch.zeros(len(ablations), len(plan.encodings), len(plan.edges))
-    rows = batch_rows(model, plan)
     for bucket in plan.buckets(rows):
         start, residual = resume(model, ablations.site, bucket.tokens)
         count = len(bucket.tokens)
@@ -307,22 +322,9 @@ def edited_logits(
 
 def resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
     """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
-    able = "start_at_layer" in inspect.signature(model.forward).parameters and not hasattr(
-        model, "original_model"
-    )
-    if not able or site.layer is None or site.stack != "blocks":
+    if not can_start_inside(model) or site.layer is None or site.stack != "blocks":
         return None, None
-    start = site.layer + 1 if site.kind == "resid_post" else site.layer
-    front = Site("resid_post", start - 1) if site.kind == "resid_post" else Site("resid_pre", start)
-    found: list[Tensor] = []
-
-    def keep(value: Tensor) -> None:
-        found.append(value.detach().clone())
-        raise StopForward
-
-    with hooked(model, [(front, keep)]):
-        forward(model, tokens)
-    return start, found[0]
+    return start_layer(site), front_of(model, site, tokens)
 
 
 def _run_similarity(

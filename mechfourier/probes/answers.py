@@ -150,13 +150,16 @@ class AnswerPlan:
         for i, encoding in enumerate(self.encodings):
             lengths.setdefault(len(encoding.ids), []).append(i)
         for path in self.paths:
-            # Nodes that an earlier path shares are read there, so the later path needs its last ones only.
-            keep = len(path) + 1 - min(len(self.edges[i].node) for i in self._read_at[path])
             for members in lengths.values():
                 for start in range(0, len(members), rows):
-                    chosen = members[start : start + rows]
-                    tokens = torch.tensor([[*self.encodings[i].ids, *path] for i in chosen])
-                    yield Bucket(tokens, torch.tensor(chosen), path, keep)
+                    yield self.bucket(path, torch.tensor(members[start : start + rows]))
+
+    def bucket(self, path: tuple[int, ...], prompts: Int[Tensor, " row"]) -> Bucket:
+        """These prompts, of one length, each followed by ``path``."""
+        # Nodes that an earlier path shares are read there, so the later path needs its last ones only.
+        keep = len(path) + 1 - min(len(self.edges[i].node) for i in self._read_at[path])
+        tokens = torch.tensor([[*self.encodings[i].ids, *path] for i in prompts.tolist()])
+        return Bucket(tokens, prompts, path, keep)
 
     def read(
         self, bucket: Bucket, logits: Float[Tensor, "row keep vocab"]

@@ -1,0 +1,256 @@
+"""Edited passes that run what sequences share only once.
+
+The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), and the continuations that are
+scored after a prompt all of it. What a beginning computes under an edit is the same whatever follows it, so its keys and
+values serve all: beginnings → prompts → continuations. Layers before the edit run once for all edits. The numbers are
+those of whole passes within float error.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.prefix import can_share, shared_prefix
+from mechfourier.hooks.run import (
+    UNEMBED,
+    HookFunction,
+    StopForward,
+    device_of,
+    forward,
+    hooked,
+    logits_of,
+    serving,
+)
+from mechfourier.hooks.site import Site
+from mechfourier.probes.answers import AnswerPlan, Bucket
+
+# Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
+PER_TOKEN = frozenset(
+    [
+        "resid_pre",
+        "resid_mid",
+        "resid_post",
+        "attn_in",
+        "q_input",
+        "k_input",
+        "v_input",
+        "ln1_normalized",
+        "q",
+        "k",
+        "v",
+        "z",
+        "result",
+        "attn_out",
+        "mlp_in",
+        "ln2_normalized",
+        "mlp_pre",
+        "mlp_pre_linear",
+        "mlp_mid",
+        "mlp_post",
+        "mlp_out",
+    ]
+)
+CACHE_BUDGET = 2**26  # numbers in the keys and values of one batch: 256 MB in float32
+
+EditOf = Callable[[Int[Tensor, " chosen"], int | None], Edit]
+
+
+def can_start_inside(model: Any) -> bool:
+    """Whether a pass can begin at a block, as a HookedTransformer's can."""
+    return "start_at_layer" in inspect.signature(model.forward).parameters and not hasattr(
+        model, "original_model"
+    )
+
+
+def can_branch(model: Any, site: Site) -> bool:
+    """Whether edits at ``site`` can run on shared beginnings: a causal HookedTransformer without other hooks, and a site with
+    one vector per token."""
+    per_token = site.layer is not None and site.stack == "blocks" and site.kind in PER_TOKEN
+    return per_token and can_start_inside(model) and can_share(model)
+
+
+def start_layer(site: Site) -> int:
+    """The block at which passes with an edit at ``site`` begin."""
+    return (site.layer or 0) + (site.kind == "resid_post")
+
+
+def front_of(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d"]:
+    """The unedited residual stream in front of the block where edited passes begin."""
+    start = start_layer(site)
+    front = Site("resid_post", start - 1) if site.kind == "resid_post" else Site("resid_pre", start)
+    found: list[Tensor] = []
+
+    def keep(value: Tensor) -> None:
+        found.append(value.detach().clone())
+        raise StopForward
+
+    with hooked(model, [(front, keep)]):
+        forward(model, tokens)
+    return found[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """Prompts of one length as beginnings that several share (``begin``; ``which`` is each prompt's), the ``rest`` of each prompt,
+    and its continuations (``tails``); all as the residual stream in front of the edited layer."""
+
+    prompts: Int[Tensor, " prompt"]
+    which: Int[Tensor, " prompt"]
+    begin: Float[Tensor, "beginning pos d"]
+    rest: Float[Tensor, "prompt pos2 d"]
+    tails: tuple[tuple[Bucket, Float[Tensor, "prompt pos3 d"] | None], ...]
+
+
+def trees(model: Any, plan: AnswerPlan, site: Site, *, last_only: bool, rows: int) -> Iterator[Tree]:
+    """The plan's sequences, at most ``rows`` prompts at a time. With an edit at the last token only (``last_only``), all before it
+    is a beginning: it is the same under every edit."""
+    lengths: dict[int, list[int]] = {}
+    for i, encoding in enumerate(plan.encodings):
+        lengths.setdefault(len(encoding.ids), []).append(i)
+    for length, members in lengths.items():
+        for chosen in torch.tensor(members).split(rows):
+            tokens = torch.tensor([plan.encodings[i].ids for i in chosen.tolist()])
+            shared = None if last_only else shared_prefix(tokens, length - 1)
+            cut = length - 1 if last_only else shared.length if shared else 0
+            yield _tree(model, plan, site, chosen, tokens, cut)
+
+
+def _tree(model: Any, plan: AnswerPlan, site: Site, chosen: Tensor, tokens: Tensor, cut: int) -> Tree:
+    length = tokens.shape[1]
+    whole = front_of(model, site, tokens)
+    which = torch.zeros(len(tokens), dtype=torch.long)
+    if cut:
+        which = torch.unique(tokens[:, :cut], dim=0, return_inverse=True)[1]
+    first = torch.stack([(which == i).nonzero()[0, 0] for i in range(int(which.max()) + 1)])
+    tails = []
+    for path in plan.paths:
+        bucket = plan.bucket(path, chosen)
+        tail = front_of(model, site, bucket.tokens)[:, length:] if path else None
+        tails.append((bucket, tail))
+    return Tree(chosen, which, whole[first, :cut], whole[:, cut:], tuple(tails))
+
+
+def rows_that_fit(model: Any, plan: AnswerPlan, rows: int) -> int:
+    """At most ``rows``, with the keys and values of a batch inside ``CACHE_BUDGET``."""
+    heads = getattr(model.cfg, "n_key_value_heads", None) or model.cfg.n_heads
+    length = max(len(e.ids) for e in plan.encodings) + plan.deepest
+    per_row = 2 * model.cfg.n_layers * heads * model.cfg.d_head * length
+    return max(1, min(rows, CACHE_BUDGET // per_row))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """Edited passes from the block where ``site`` needs them to begin, after the keys and values of a cache."""
+
+    model: Any
+    site: Site
+
+    def __call__(
+        self, stream: Tensor, edit: Edit | None, rows: Tensor, cache: Any, *, keep: int | None
+    ) -> Tensor | None:
+        """Run ``stream`` (its row r has the edit ``rows[r]``) and leave its keys and values in ``cache``; logits at the last
+        ``keep`` positions, or none."""
+        start = start_layer(self.site)
+        functions: list[tuple[Site, HookFunction]] = []
+        if edit is not None and start and self.site == Site("resid_post", start - 1):
+            stream = edit.apply(stream, rows)
+        elif edit is not None:
+            functions.append((self.site, lambda value: edit.apply(value, rows)))
+        if keep:
+            functions.append((UNEMBED, lambda value: value[:, -keep:]))
+        wanted = "logits" if keep else None
+        with serving(rows), hooked(self.model, functions):
+            output = self.model(stream, start_at_layer=start, past_kv_cache=cache, return_type=wanted)
+        return logits_of(self.model, output)[:, -keep:].float() if keep else None
+
+    def empty(self, count: int) -> Any:
+        from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+        return TransformerLensKeyValueCache.init_cache(self.model.cfg, device_of(self.model), count)
+
+    def spread(self, cache: Any, index: Tensor | None = None) -> Any:
+        """A cache of its own with the rows ``index`` of ``cache`` (all of them)."""
+        fresh = self.empty(0)
+        for new, old in zip(fresh.entries, cache.entries, strict=True):
+            held = old.past_keys.shape[1] > 0
+            new.past_keys = old.past_keys[index] if held and index is not None else old.past_keys
+            new.past_values = old.past_values[index] if held and index is not None else old.past_values
+        return fresh
+
+
+def run_branches(
+    model: Any,
+    plan: AnswerPlan,
+    site: Site,
+    edit_of: EditOf,
+    count: int,
+    *,
+    last_only: bool,
+    rows: int,
+    advance: Callable[[int], None],
+) -> Float[Tensor, "edit prompt edge"]:
+    """Log-probabilities of the plan's edges under ``count`` edits; ``edit_of(chosen, position)`` is an edit whose "prompts" are the
+    chosen ones in their order."""
+    table = torch.zeros(count, len(plan.encodings), len(plan.edges))
+    fit, run = rows_that_fit(model, plan, rows), _Pass(model, site)
+    for tree in trees(model, plan, site, last_only=last_only, rows=fit):
+        prompts = len(tree.prompts)
+        before = _unedited(run, tree) if last_only else None
+        for chosen in torch.arange(count).split(max(1, fit // prompts)):
+            edits = (edit_of(chosen, None), edit_of(chosen, 0) if last_only else None)
+            for bucket, logits in _branches(run, tree, chosen, edits, before):
+                edges, values, _ = plan.read(bucket, logits)
+                values = values.float().cpu().unflatten(0, (len(chosen), prompts))
+                table[chosen[:, None, None], bucket.prompt[:, None], edges] = values
+                advance(len(chosen) * prompts)
+    return table
+
+
+def _unedited(run: _Pass, tree: Tree) -> Any:
+    cache = run.empty(len(tree.begin))
+    if tree.begin.shape[1]:
+        run(tree.begin, None, torch.arange(len(tree.begin)), cache, keep=None)
+    return cache
+
+
+def _branches(
+    run: _Pass, tree: Tree, chosen: Tensor, edits: tuple[Edit, Edit | None], before: Any
+) -> Iterator[tuple[Bucket, Tensor]]:
+    """The logits that each bucket reads, rows edit-major."""
+    copies, prompts, beginnings = len(chosen), len(tree.prompts), len(tree.begin)
+    everywhere, at_last = edits
+    rows = repeat(torch.arange(copies), "c -> (c row)", row=prompts)
+    if before is None:
+        cache, index = run.empty(copies * beginnings), rows * beginnings + tree.which.repeat(copies)
+        if tree.begin.shape[1]:
+            of = repeat(torch.arange(copies), "c -> (c row)", row=beginnings)
+            run(_copies(tree.begin, copies), everywhere, of, cache, keep=None)
+    else:
+        cache, index = before, tree.which.repeat(copies)
+    cache = run.spread(cache, index) if tree.begin.shape[1] else run.empty(len(rows))
+    end = run(_copies(tree.rest, copies), at_last or everywhere, rows, cache, keep=1)
+    for bucket, tail in tree.tails:
+        if tail is None:
+            yield bucket, _known(end)
+            continue
+        edit = None if at_last else everywhere
+        of_tail = min(bucket.keep, tail.shape[1])
+        logits = _known(run(_copies(tail, copies), edit, rows, run.spread(cache), keep=of_tail))
+        yield bucket, logits if bucket.keep == of_tail else torch.cat([_known(end), logits], dim=1)
+
+
+def _known(logits: Tensor | None) -> Tensor:
+    if logits is None:
+        raise ValueError("logits were not kept")
+    return logits
+
+
+def _copies(stream: Tensor, copies: int) -> Tensor:
+    return repeat(stream, "row pos d -> (c row) pos d", c=copies)
