@@ -8,7 +8,6 @@ import numpy as np
 from mechfourier.figures.template import (
     BLUE,
     GRID,
-    ORANGE,
     PALETTE,
     SCALE,
     SKY,
@@ -18,6 +17,12 @@ from mechfourier.figures.template import (
     panels,
     plain_text,
     styled,
+)
+from mechfourier.fourier.clock_pizza import (
+    CLOCK_DISTANCE,
+    CLOCK_SYMMETRICITY,
+    PIZZA_DISTANCE,
+    PIZZA_SYMMETRICITY,
 )
 
 if TYPE_CHECKING:
@@ -43,9 +48,11 @@ def spectrum_bars(
             )
         )  # fmt: skip
     if threshold is not None:
-        figure.add_hline(
-            y=threshold, line=dict(color=TEXT, width=1, dash="dot"),
-            annotation=dict(text="95 % of untrained models stay under", font=dict(color=TEXT, size=11), x=1, xanchor="right"),
+        figure.add_trace(
+            go.Scatter(
+                x=[0.5, len(frame) + 0.5], y=[threshold, threshold], mode="lines", name="95 % of untrained models stay under",
+                line=dict(color=TEXT, width=1.5, dash="dot"), hovertemplate=f"{threshold:.2%}<extra></extra>",
+            )
         )  # fmt: skip
     figure.update_xaxes(title=f"frequency k (cycles per {analysis.n} values)", range=[0, len(frame) + 1])
     figure.update_yaxes(title="share of power", tickformat=".0%", rangemode="tozero")
@@ -72,9 +79,11 @@ def neuron_figure(portrait: "Portrait") -> "go.Figure":
         f"neuron {m}, k = {k}" for m, k in zip(portrait.neuron_index, portrait.neuron_freq, strict=True)
     ]
     frame = portrait.neuron_frame()
-    hover = "a = %{x}, b = %{y}: %{z:.3f}<extra></extra>"
+    hover = "a = %{x}, b = %{y}: %{customdata:.3f}<extra></extra>"
     grids = _grids(frame, "neuron", "activation", portrait.neuron_index)
-    return _grid_panels(grids, titles, hover, title="Neurons over the grid of (a, b)", bar="activation")
+    return _grid_panels(
+        grids, titles, hover, title="Neurons over the grid of (a, b)", bar="of its maximum", own_scale=True
+    )
 
 
 def attention_figure(portrait: "Portrait") -> "go.Figure":
@@ -87,7 +96,6 @@ def attention_figure(portrait: "Portrait") -> "go.Figure":
         hover,
         title="Attention to a, over the grid of (a, b)",
         bar="attention",
-        limits=(0.0, 1.0),
     )
 
 
@@ -101,22 +109,24 @@ def _grids(frame: Any, by: str, value: str, names: Sequence[int]) -> list[np.nda
 
 def _grid_panels(
     grids: list[np.ndarray], titles: list[str], hover: str, *, title: str, bar: str,
-    limits: tuple[float, float] | None = None,
+    own_scale: bool = False,
 ) -> "go.Figure":  # fmt: skip
     import plotly.graph_objects as go
 
-    columns = 3 if len(grids) in (3, 5, 6) else 2 if len(grids) > 1 else 1
+    columns = min(2, len(grids))
     figure = panels(titles, columns=columns, square=True)
-    low = min(float(g.min()) for g in grids) if limits is None else limits[0]
-    high = max(float(g.max()) for g in grids) if limits is None else limits[1]
     for i, grid in enumerate(grids):
-        figure.add_trace(go.Heatmap(z=grid, coloraxis="coloraxis", hovertemplate=hover), **cell(i, columns))
+        top = float(np.abs(grid).max()) or 1.0
+        figure.add_trace(
+            go.Heatmap(z=grid / top if own_scale else grid, customdata=grid, coloraxis="coloraxis", hovertemplate=hover),
+            **cell(i, columns),
+        )  # fmt: skip
     figure.update_layout(
-        coloraxis=dict(colorscale=SCALE, cmin=low, cmax=high, colorbar=dict(title=bar, thickness=12))
-    )
+        coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=plain_text(bar).replace(" ", "<br>"), thickness=12))
+    )  # fmt: skip
     _outer_titles(figure, len(grids), columns, "a", "b")
     rows = -(-len(grids) // columns)
-    return styled(figure, title=title, height=90 + 320 * rows)
+    return styled(figure, title=title, height=70 + 240 * rows)
 
 
 def _outer_titles(figure: "go.Figure", count: int, columns: int, x: str, y: str) -> None:
@@ -166,11 +176,6 @@ def cluster_figure(portrait: "Portrait") -> "go.Figure":
     figure.update_xaxes(title="neuron, sorted by its frequency and its purity", row=2, col=1)
     bar = dict(title="share", thickness=12, tickformat=".0%")
     figure.update_layout(coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=bar))
-    for k in sorted(set(portrait.frequency.tolist()) - {0}):
-        at = float(np.flatnonzero(portrait.frequency == k).mean())
-        figure.add_annotation(
-            x=at, y=1, xref="x2", yref="y2 domain", yanchor="bottom", text=f"k = {k}", showarrow=False, font=dict(size=11)
-        )  # fmt: skip
     return styled(figure, title="Neuron clusters", height=620)
 
 
@@ -183,7 +188,7 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
         f"k = {k}, circularity {c:.3f}"
         for k, c in zip(portrait.circle_freqs, portrait.circularity, strict=True)
     ]
-    columns = 3 if len(titles) > 2 and len(titles) != 4 else 2 if len(titles) > 1 else 1
+    columns = min(2, len(titles))
     figure = panels(titles, columns=columns, square=True)
     for i, k in enumerate(portrait.circle_freqs):
         points = frame[frame["frequency"] == k].set_index("value").loc[walk(n, k)].reset_index()
@@ -209,7 +214,7 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
     )
     _outer_titles(figure, len(titles), columns, "cosine direction", "sine direction")
     rows = -(-len(titles) // columns)
-    return styled(figure, title="Circles of the key frequencies in W_E", height=90 + 330 * rows)
+    return styled(figure, title="Circles of the key frequencies in W_E", height=70 + 240 * rows)
 
 
 def walk(n: int, k: int) -> list[int]:
@@ -218,8 +223,8 @@ def walk(n: int, k: int) -> list[int]:
 
 
 def clock_pizza_figure(analyses: Sequence["OneLayerAnalysis"]) -> "go.Figure":
-    """Gradient symmetricity against distance irrelevance: Clocks lie at the lower left, Pizzas at the upper right
-    (Zhong et al. 2023, figure 7)."""
+    """Gradient symmetricity against distance irrelevance, with the regions of Clocks and Pizzas (Zhong et al. 2023, figure 7)
+    and the same for untrained weights."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -239,10 +244,18 @@ def clock_pizza_figure(analyses: Sequence["OneLayerAnalysis"]) -> "go.Figure":
             name="untrained", marker=dict(color=TEXT, symbol="x", size=9), hovertemplate="untrained<extra></extra>",
         )
     )  # fmt: skip
-    for x, y, name in ((0.15, 0.5, "Clock"), (0.9, 0.97, "Pizza")):
-        figure.add_annotation(x=x, y=y, text=name, showarrow=False, font=dict(size=15, color=ORANGE))
+    regions = (
+        ("Clock", CLOCK_DISTANCE, 1.0, 0.0, CLOCK_SYMMETRICITY), ("Pizza", 0.0, PIZZA_DISTANCE, PIZZA_SYMMETRICITY, 1.0),
+    )  # fmt: skip
+    for name, x0, x1, y0, y1 in regions:
+        figure.add_shape(
+            type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=SKY, opacity=0.2, line_width=0, layer="below"
+        )
+        figure.add_annotation(
+            x=(x0 + x1) / 2, y=(y0 + y1) / 2, text=name, showarrow=False, font=dict(size=14)
+        )
     figure.update_xaxes(title="distance irrelevance", range=[-0.05, 1.05])
-    figure.update_yaxes(title="gradient symmetricity", range=[None, 1.05])
+    figure.update_yaxes(title="gradient symmetricity", range=[-0.05, 1.05])
     return styled(figure, title="Clock or Pizza", height=420)
 
 

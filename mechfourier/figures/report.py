@@ -160,7 +160,7 @@ def _command(opened: Opened) -> str:
 
 def run_part(folder: Path) -> Part:
     """A training run: its curves, its configuration, and for a one-layer model everything inside it."""
-    config = _config(folder)
+    config = config_of(folder)
     history = RunFolder(folder).read_metrics()
     if config.get("architecture") == "one-layer":
         part = _one_layer(folder, history if len(history) else None)
@@ -174,7 +174,8 @@ def run_part(folder: Path) -> Part:
     return replace(part, title=f"Run: {folder.name}", sections=sections)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> dict[str, Any]:
+    """The configuration of a run; raises ``BadCheckpoint`` where it cannot be read."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

@@ -134,10 +134,10 @@ def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None
         Section("What the clusters write", draw.cluster_effect_figure(result), lead, wide=False),
         Section(
             "Clock or Pizza", draw.clock_pizza_figure([result]),
-            "Does the network use angles (Clock: symmetric gradients matter not) or distances (Pizza)?", wide=False,
+            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.", wide=False,
         ),
-        Section("Frequencies", result.frame(), "Click a heading to sort.", wide=False),
-        Section("Clusters", draw.cluster_table(result), wide=False),
+        Section("Frequencies", result.frame(), "Click a heading to sort."),
+        Section("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats).", wide=False),
     ]  # fmt: skip
     word = {"not learned": "not learned"}.get(
         result.algorithm, f"{result.algorithm}, {result.accuracy:.1%} right"
@@ -169,12 +169,11 @@ def portrait_sections(portrait: "Portrait") -> list[Section]:
         "are values whose difference turns the circle by the least step."
     )
     return [
-        Section("Circles", draw.circles_figure(portrait), circles),
-        Section("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency."),
-        Section("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand."),
-        Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
+        Section("Circles", draw.circles_figure(portrait), circles, wide=False),
+        Section("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency.", wide=False),
+        Section("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand.", wide=False),
         Section("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies.", wide=False),
-        Section("Clusters, in and out", portrait.cluster_frame(), wide=False),
+        Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
     ]  # fmt: skip
 
 

@@ -27,7 +27,13 @@ def template() -> "go.layout.Template":
     import plotly.io as pio
 
     axis = dict(
-        gridcolor=GRID, zerolinecolor=GRID, linecolor=TEXT, ticks="outside", tickcolor=GRID, automargin=True
+        gridcolor=GRID,
+        zerolinecolor=GRID,
+        linecolor=TEXT,
+        ticks="outside",
+        tickcolor=GRID,
+        automargin=True,
+        title=dict(font=dict(size=13)),
     )
     made = go.layout.Template(
         layout=dict(
@@ -70,8 +76,9 @@ def panels(titles: list[str], *, columns: int, square: bool = False, **options: 
     rows = -(-len(titles) // columns)
     figure = make_subplots(
         rows=rows, cols=columns, subplot_titles=[plain_text(t) for t in titles],
-        horizontal_spacing=0.09 if columns > 1 else 0.0, vertical_spacing=min(0.16, 0.5 / rows), **options,
+        **{"horizontal_spacing": 0.12 if columns > 1 else 0.0, "vertical_spacing": min(0.16, 0.4 / rows), **options},
     )  # fmt: skip
+    figure.update_annotations(font_size=13)
     if square:
         for i in range(len(titles)):
             name = "" if i == 0 else str(i + 1)

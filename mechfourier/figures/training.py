@@ -36,7 +36,7 @@ def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "g
     """
     import plotly.graph_objects as go
 
-    figure = panels(["", ""], columns=1, shared_xaxes=True)
+    figure = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
     for row, kind in ((1, "loss"), (2, "accuracy")):
         for part, colour in (("train", BLUE), ("test", VERMILION)):
             if (name := f"{part}_{kind}") not in history.columns:
@@ -84,7 +84,7 @@ def mark_phases(figure: "go.Figure", phases: "Phases | None", *, first: float = 
         colour = PHASE_COLOURS[str(row[0])]
         figure.add_vrect(x0=start, x1=end, fillcolor=colour, opacity=0.12, line_width=0, row="all", col=1)
         figure.add_annotation(
-            x=(np.log10(start) + np.log10(end)) / 2, y=1.0, xref="x", yref="y domain", yanchor="bottom",
+            x=(np.log10(start) + np.log10(end)) / 2, y=0.02, xref="x", yref="y domain", yanchor="bottom",
             text=plain_text(row[0]).replace(" ", "<br>"), showarrow=False, font=dict(size=11),
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
     import plotly.graph_objects as go
 
     frame = curves.frame()
-    figure = panels(["", ""], columns=1, shared_xaxes=True)
+    figure = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
     losses = (
         ("loss_train", "train", BLUE, "solid"), ("loss_test", "test", VERMILION, "solid"),
         ("restricted_loss", "restricted", GREEN, "dash"), ("excluded_loss_train", "excluded (train)", PINK, "dash"),

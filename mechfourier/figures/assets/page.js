@@ -14,19 +14,36 @@
     var colour = night ? "#f0f6fc" : "#1f2328";
     var change = { "font.color": colour };
     (plot.layout.sliders || []).forEach(function (_, i) {
-      change["sliders[" + i + "].font.color"] = colour;
+      change["sliders[" + i + "].currentvalue.font.color"] = colour;
       change["sliders[" + i + "].bgcolor"] = night ? "#3d444d" : "#d1d9e0";
-    });
-    (plot.layout.updatemenus || []).forEach(function (_, i) {
-      change["updatemenus[" + i + "].font.color"] = "#1f2328"; // on a light button in both schemes
     });
     return Plotly.relayout(plot, change);
   }
+
+  // A figure may say in layout.meta.narrow what to change on a small screen ("yaxis2.domain": [0, 0.3]).
+  function narrow(plot, layout) {
+    var change = layout.meta && layout.meta.narrow;
+    if (!change || window.innerWidth > 640) { return; }
+    plot.classList.add("narrow");
+    Object.keys(change).forEach(function (path) {
+      var keys = path.replace(/\[(\d+)\]/g, ".$1").split("."), last = keys.pop(), at = layout;
+      keys.forEach(function (key) { at = at[key] = at[key] || {}; });
+      at[last] = change[path];
+    });
+    if (change.height) { plot.style.height = change.height + "px"; }
+  }
+
+  function place(note) { return { x: note.x, y: note.y, font: note.font }; }
 
   function draw(plot) {
     if (plot.dataset.state) { return; }
     plot.dataset.state = "drawing";
     var figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
+    narrow(plot, figure.layout);
+    (figure.frames || []).forEach(function (frame) {
+      if (!plot.classList.contains("narrow") || !frame.layout || !frame.layout.annotations) { return; }
+      frame.layout.annotations.forEach(function (note, i) { Object.assign(note, place(figure.layout.annotations[i])); });
+    });
     figure.config = { responsive: true, displaylogo: false };
     Plotly.newPlot(plot, figure).then(function () { return ink(plot); }).then(function () {
       drawn.push(plot);

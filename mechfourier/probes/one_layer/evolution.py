@@ -65,7 +65,7 @@ class Evolution:
     history: "pd.DataFrame"
 
     def frame(self) -> "pd.DataFrame":
-        """One row per checkpoint: step, circularity, the power of W_E at k, and R² per neuron, with the metrics nearest to it."""
+        """One row per checkpoint: step, circularity, the power of W_E at k, and R² per neuron, with the metrics of the last evaluation."""
         import pandas as pd
 
         columns: dict[str, Any] = {
@@ -76,7 +76,7 @@ class Evolution:
         columns |= {f"R² of neuron {m}": self.r2[:, i] for i, m in enumerate(self.neurons) if len(self.r2)}
         table = pd.DataFrame(columns)
         if len(self.history):
-            table = pd.merge_asof(table, self.history, on="step", direction="nearest")
+            table = pd.merge_asof(table, self.history, on="step", direction="backward")
         return table
 
 
