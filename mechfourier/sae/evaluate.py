@@ -100,7 +100,9 @@ def evaluate(
     site = loaded.at(model)
     texts = tuple(sources) if sources is not None else loaded.sources
     if not texts:
-        raise UsageError(f"nothing is known of the text {loaded.name} was trained on; give one: --text own or a file")
+        raise UsageError(
+            f"nothing is known of the text {loaded.name} was trained on; give one: --text own or a file"
+        )
     rows = first_positions(held_out_rows(model, texts, reading or loaded.reading), activations)
     if not rows:
         raise UsageError("nothing is held out of this text; give more of it")
@@ -120,7 +122,11 @@ def evaluate(
 
 
 def _notes(loaded: LoadedDictionary, loss: dict[str, Any]) -> tuple[str, ...]:
-    unknown = "" if loaded.made else "what this dictionary was trained on is not recorded: this text may have been part of it"
+    unknown = (
+        ""
+        if loaded.made
+        else "what this dictionary was trained on is not recorded: this text may have been part of it"
+    )
     silent = "" if loss["loss"] is not None else "the model predicts no tokens here: no loss to recover"
     return tuple(note for note in (unknown, silent) if note)
 

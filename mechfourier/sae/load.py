@@ -78,7 +78,9 @@ def load_sae(name: str | Path, *, device: str = "cpu") -> LoadedDictionary:
     if folder.is_dir():
         return _from_folder(folder, device)
     if folder.is_file():
-        raise UsageError(f"{folder} is a file; name the folder that holds {CONFIG} and sae_weights.safetensors")
+        raise UsageError(
+            f"{folder} is a file; name the folder that holds {CONFIG} and sae_weights.safetensors"
+        )
     return _from_release(str(name), device)
 
 
@@ -86,17 +88,23 @@ def _from_folder(folder: Path, device: str) -> LoadedDictionary:
     from sae_lens import SAE
 
     if not (folder / CONFIG).exists():
-        inside = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}") if path.parent.name != "control")
+        inside = sorted(
+            str(path.parent) for path in folder.glob(f"*/{CONFIG}") if path.parent.name != "control"
+        )
         if inside:
             raise UsageError(f"{folder} holds several dictionaries; name one of them: {', '.join(inside)}")
-        unfinished = " Its training is not finished: go on with --resume." if (folder / "training").exists() else ""
+        unfinished = (
+            " Its training is not finished: go on with --resume." if (folder / "training").exists() else ""
+        )
         raise WeightsNotFound(f"{folder} holds no dictionary (no {CONFIG}).{unfinished}")
     try:
         sae = SAE.load_from_disk(folder, device=device)
         made = json.loads((folder / METADATA).read_text()) if (folder / METADATA).exists() else {}
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadCheckpoint(f"the dictionary in {folder} cannot be read ({type(error).__name__}: {reason})") from error
+        raise BadCheckpoint(
+            f"the dictionary in {folder} cannot be read ({type(error).__name__}: {reason})"
+        ) from error
     return LoadedDictionary(str(folder), sae.eval(), made)
 
 
@@ -110,7 +118,9 @@ def _from_release(name: str, device: str) -> LoadedDictionary:
         ids = list(known[release].saes_map)
         raise UsageError(f"{release} has {len(ids)} dictionaries; name one: {release}:{ids[0]}")
     if release in known and identity not in known[release].saes_map:
-        raise UsageError(f"{release} has no {identity!r}; closest: {nearest(identity, known[release].saes_map)}")
+        raise UsageError(
+            f"{release} has no {identity!r}; closest: {nearest(identity, known[release].saes_map)}"
+        )
     if release not in known and not colon:
         raise WeightsNotFound(
             f"{name!r} is no folder and no release of SAELens; closest releases: {nearest(name, known)}. "
@@ -120,11 +130,17 @@ def _from_release(name: str, device: str) -> LoadedDictionary:
         return LoadedDictionary(name, SAE.from_pretrained(release, identity, device=device).eval(), {})
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsNotFound(f"the release {name} could not be loaded ({reason}); give a local folder instead") from error
+        raise WeightsNotFound(
+            f"the release {name} could not be loaded ({reason}); give a local folder instead"
+        ) from error
 
 
 def feature_basis(
-    sae: "str | Path | LoadedDictionary", features: int | Sequence[int], *, site: Site | str | None = None, model: Any = None
+    sae: "str | Path | LoadedDictionary",
+    features: int | Sequence[int],
+    *,
+    site: Site | str | None = None,
+    model: Any = None,
 ) -> Float[Tensor, "d r"]:
     """Decoder directions as an orthonormal basis, for ``ablate(subspace=…)``, ``patch(subspace=…)``, ``rotate(plane=…)``.
 
@@ -135,13 +151,19 @@ def feature_basis(
     chosen = [features] if isinstance(features, int) else list(features)
     wrong = [f for f in chosen if not 0 <= f < loaded.features]
     if wrong or not chosen:
-        raise OutOfRange(f"{loaded.name} has features 0 to {loaded.features - 1}; {wrong or chosen} is none of them")
+        raise OutOfRange(
+            f"{loaded.name} has features 0 to {loaded.features - 1}; {wrong or chosen} is none of them"
+        )
     if model is not None:
         loaded.at(model)
     if site is not None and loaded.site and str(site) != loaded.site:
-        raise UsageError(f"{loaded.name} was trained at {loaded.site}, not at {site}; use --site {loaded.site}")
+        raise UsageError(
+            f"{loaded.name} was trained at {loaded.site}, not at {site}; use --site {loaded.site}"
+        )
     vectors = loaded.directions[chosen].T
     left, singular, _ = torch.linalg.svd(vectors, full_matrices=False)
     if float(singular[-1]) < 1e-4:
-        raise UsageError(f"the directions of features {chosen} of {loaded.name} do not span {len(chosen)} dimensions")
+        raise UsageError(
+            f"the directions of features {chosen} of {loaded.name} do not span {len(chosen)} dimensions"
+        )
     return left if len(chosen) > 1 else vectors

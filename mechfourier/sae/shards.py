@@ -240,7 +240,9 @@ class Stream:
 
     def __init__(self, shards: Shards, batch: int, *, seed: int) -> None:
         if not shards.complete:
-            raise MechFourierError(f"the activations in {shards.folder} are not complete; go on with --resume")
+            raise MechFourierError(
+                f"the activations in {shards.folder} are not complete; go on with --resume"
+            )
         self.shards, self.batch, self.seed, self.done = shards, batch, seed, 0
         self._sizes = [shards.bucket_rows(number) for number in range(shards.buckets)]
         self._held: tuple[int, dict[str, Tensor]] | None = None

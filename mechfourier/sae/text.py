@@ -6,11 +6,12 @@ wherever it turns up), and those that begin like every second template of a pack
 first, ``score`` the second.
 """
 
+import dataclasses
 import functools
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, encode
+from mechfourier.probes.design import read_positions
+from mechfourier.probes.domains import Domain, list_domains
 
 IGNORED = -100  # no loss at this position, as in torch's cross-entropy
 OWN = "own"
@@ -68,10 +71,7 @@ class Source:
             raise UsageError(
                 f"cannot read the weight in {text!r}; write it as a number: {where}=0.5"
             ) from None
-        if Path(where).exists() or not where.strip():
-            parts = [where]
-        else:
-            parts = where.split(":")
+        parts = [where] if Path(where).expanduser().exists() else where.split(":")
         if not parts[0].strip() or len(parts) > 3:
             raise UsageError(
                 f"cannot read the text source {text!r}; write own, a file, or name:split:column, each with =weight"
@@ -86,14 +86,14 @@ class Reading:
     positions: str = "auto"
     skip: int = 0
     context: int = 128
-    held_out: float = 0.05
+    held_out: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.positions not in ("auto", "all", "last"):
             raise UsageError(f"positions {self.positions!r} is none of auto, all, last")
         if not 0 < self.held_out <= 0.5:
-            raise OutOfRange(f"held_out is {self.held_out}; hold out more than 0 and at most half (0.05)")
+            raise OutOfRange(f"held_out is {self.held_out}; hold out more than 0 and at most half (0.1)")
         if self.context < 2 or self.skip < 0:
             raise OutOfRange(f"context {self.context} must be at least 2, and skip {self.skip} at least 0")
 
@@ -235,9 +235,7 @@ def _calendar_rows(model: Any, reading: Reading) -> list[Row]:
         for e, answer in zip(prompts, answers, strict=True)
     ]
     texts = [*training_text(), *held_out_text()]
-    running = [
-        row for e in encode(model, texts) for row in _windows(e, reading, _context(model, reading))
-    ]
+    running = [row for e in encode(model, texts) for row in _windows(e, reading, _context(model, reading))]
     return [row for row in (*asked, *running) if row.keep]
 
 
@@ -249,7 +247,7 @@ class _Taken:
     rows: Iterator[Row]
     tokens: int = 0
     ended: bool = False
-    seen: int = field(default=0)
+    seen: int = 0
 
     @property
     def due(self) -> float:
@@ -291,27 +289,28 @@ class HeldOut:
         return int.from_bytes(row.held_key) < self.limit
 
 
-def held_out_templates(count: int) -> tuple[int, ...]:
-    """The templates of a packaged domain that dictionaries are never trained on: every second one."""
-    return tuple(range(0, count, 2))
+def held_out_templates(domain: Domain) -> Domain:
+    """A packaged domain with the templates that dictionaries are never trained on: every second one."""
+    return dataclasses.replace(domain, templates=domain.templates[::2])
 
 
 def held_out_beginnings(model: Any) -> Iterator[tuple[int, ...]]:
     """The prompts of those templates as tokens, up to and with the one that is read, where the model can express them."""
-    from mechfourier.probes.design import read_positions
-    from mechfourier.probes.domains import list_domains
-
     for domain in list_domains():
-        design = domain.value_design()
-        try:
-            encodings = encode(model, design.prompts)
-        except NotExpressible:
-            continue
-        chosen = set(held_out_templates(design.shape[1]))
-        at = read_positions(design, encodings).tolist()
-        for number, (encoding, place) in enumerate(zip(encodings, at, strict=True)):
-            if number % design.shape[1] in chosen:
-                yield encoding.ids[: place + 1]
+        for template in held_out_templates(domain).templates:
+            read = value_prompts(model, dataclasses.replace(domain, templates=(template,)))
+            if read is not None:
+                yield from (encoding.ids[: place + 1] for encoding, place in read)
+
+
+def value_prompts(model: Any, domain: Domain) -> list[tuple[Encoding, int]] | None:
+    """The prompts of a domain's value design as tokens, each with the position to read; None where the model lacks a word."""
+    design = domain.value_design()
+    try:
+        encodings = encode(model, design.prompts)
+    except NotExpressible:
+        return None
+    return list(zip(encodings, read_positions(design, encodings).tolist(), strict=True))
 
 
 def training_rows(model: Any, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -115,7 +114,15 @@ def train(
     """
     if not dictionaries:
         raise UsageError("there is no dictionary to train; name a site: --site blocks.0.hook_resid_post")
-    job = _Job(model, tuple(dictionaries), Path(folder), tuple(sources), reading or Reading(), schedule or Schedule(), rows)
+    job = _Job(
+        model,
+        tuple(dictionaries),
+        Path(folder),
+        tuple(sources),
+        reading or Reading(),
+        schedule or Schedule(),
+        rows,
+    )
     result = job.run(resume=resume, keep=keep_activations)
     if not control:
         return result
@@ -146,7 +153,9 @@ class _Job:
         self.widths = {site: acts.shape[1] for site, acts in self.held_out.items()}
         self.named = {d.name(self.widths[d.site]): d for d in self.dictionaries}
         if len(self.named) < len(self.dictionaries):
-            raise UsageError("two of the dictionaries are the same; change the site, width or sparsity of one")
+            raise UsageError(
+                "two of the dictionaries are the same; change the site, width or sparsity of one"
+            )
         row_bytes = 4 * sum(self.widths.values())
         self.rows = rows or min(schedule.tokens, DISK_BYTES // row_bytes)
         if self.rows < 1:

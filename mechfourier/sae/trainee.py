@@ -21,7 +21,9 @@ from mechfourier.sae.shards import Stream
 if TYPE_CHECKING:
     from sae_lens import SAETrainer, TrainingSAE
 
-STEP_FLOPS = 2e10  # a block of steps takes about a second or less on two cores: what Ctrl-C may have to wait for
+STEP_FLOPS = (
+    2e10  # a block of steps takes about a second or less on two cores: what Ctrl-C may have to wait for
+)
 MOST_STEPS = 50
 
 

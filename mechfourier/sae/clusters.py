@@ -1,0 +1,142 @@
+"""Groups of features whose directions lie close together on the sphere, and whether a group draws a circle.
+
+The candidates are the connected components of the graph of cosines at every threshold at once: the nodes of the
+single-linkage tree (Engels et al. 2024, arXiv:2405.14860, cut such a graph at one threshold). Features that tile a circle
+are a chain of neighbours and end up in one component, although those on opposite sides point away from each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import einsum
+from jaxtyping import Float
+from scipy.cluster.hierarchy import linkage
+from torch import Tensor
+
+from mechfourier.probes.null import Orders, circle_null, circle_scores, gram_norm
+from mechfourier.probes.spectrum import cross_gram, harmonic_share, quadratures, shared_gram
+from mechfourier.probes.subspace import subspace_probe
+
+LARGEST = 64  # features in a cluster
+TESTED = 64  # clusters that the plane test is run on
+LEAST_POWER = 0.005  # of the site's power between values
+PROBE_ORDERS = 8  # the held-out angle is wanted here, and its null is not: the p is that of the plane test
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A group of features. ``p_value`` is family-wise over all tested groups and harmonics; ``score`` is 1 for a circle and nothing
+    else; ``share`` of the power between values at ``k``; ``aspect`` short over long axis; ``power`` the group's share of the site's power
+    between values; ``r2`` and ``error`` those of the held-out angle (error in steps of the domain)."""
+
+    features: tuple[int, ...]
+    k: int
+    score: float
+    p_value: float
+    share: float
+    aspect: float
+    power: float
+    r2: float
+    error: float
+
+
+def direction_clusters(directions: Float[Tensor, "feature d"]) -> list[tuple[int, ...]]:
+    """Every node of the single-linkage tree of the cosines with 2 to 64 features."""
+    count = len(directions)
+    if count < 2:
+        return []
+    unit = torch.nn.functional.normalize(directions.double(), dim=1)
+    distance = (1 - unit @ unit.T).clamp_min(0)
+    upper = distance[tuple(torch.triu_indices(count, count, 1))]
+    members: list[tuple[int, ...] | None] = [(i,) for i in range(count)]
+    found = []
+    for left, right, _, size in linkage(upper.numpy(), "single"):
+        a, b = members[int(left)], members[int(right)]
+        joined = tuple(sorted(a + b)) if a is not None and b is not None and size <= LARGEST else None
+        members.append(joined)
+        if joined is not None:
+            found.append(joined)
+    return found
+
+
+def group_gram(
+    features: Float[Tensor, "value template feature"],
+    directions: Float[Tensor, "feature d"],
+    group: Sequence[int],
+) -> tuple[Float[Tensor, "t u value value2"], Float[Tensor, "value value2"]]:
+    """Cross and shared Gram matrices of what a group of features writes."""
+    index = list(group)
+    written = einsum(features[..., index], directions[index], "v t f, f d -> v t d")
+    cross = cross_gram(written[None])
+    return cross[0], shared_gram(cross)[0]
+
+
+def planar_bound(gram: Float[Tensor, "group value value2"]) -> Float[Tensor, " group"]:
+    """The most that the circle statistic could be under any order of the values: how evenly the group fills one plane.
+
+    It does not depend on the labels, so choosing by it leaves the permutation null as it is.
+    """
+    axes = torch.linalg.eigvalsh(gram)[:, -2:].clamp_min(0)
+    return axes.prod(1).sqrt() * 2**0.5 / gram_norm(gram)
+
+
+def circle_clusters(
+    features: Float[Tensor, "value template feature"],
+    directions: Float[Tensor, "feature d"],
+    groups: Sequence[tuple[int, ...]],
+    orders: Orders,
+    *,
+    whole: float,
+) -> tuple[Cluster, ...]:
+    """The plane test on the groups that fill a plane, best first; ``whole`` is the site's power between values.
+
+    ``directions`` carry the decoder's length, so that features times directions is what the dictionary writes.
+    """
+    if not groups:
+        return ()
+    pairs = [group_gram(features, directions, group) for group in groups]
+    grams = torch.stack([gram for _, gram in pairs])
+    power = grams.diagonal(dim1=-2, dim2=-1).sum(-1) / max(whole, 1e-300)
+    usable = (power >= LEAST_POWER).nonzero()[:, 0]
+    if not len(usable):
+        return ()
+    chosen = usable[planar_bound(grams[usable]).argsort(descending=True)[:TESTED]]
+    grams = grams[chosen]
+    scores = circle_scores(grams)
+    null, null_k = circle_null(grams, orders)
+    top, k = scores.max(1)
+    p = orders.p_value(top, null.amax(1))
+    share, axes = harmonic_share(grams), quadratures(grams).clamp_min(0)
+    found = []
+    for row in top.argsort(descending=True).tolist():
+        at, group = int(k[row]), groups[int(chosen[row])]
+        long, short = axes[row, at].tolist()
+        cross = pairs[int(chosen[row])][0]
+        probe = subspace_probe(cross, at + 1, orders.index[:PROBE_ORDERS], order_k=null_k[:PROBE_ORDERS, row])
+        found.append(
+            Cluster(
+                features=tuple(group),
+                k=at + 1,
+                score=float(top[row]),
+                p_value=float(p[row]),
+                share=float(share[row, at]),
+                aspect=float(np.sqrt(short / long)) if long > 0 else 0.0,
+                power=float(power[chosen[row]]),
+                r2=probe.r2,
+                error=probe.error,
+            )
+        )
+    return tuple(found)
+
+
+def distinct(clusters: Sequence[Cluster], *, most: int = 8) -> tuple[Cluster, ...]:
+    """The best clusters that share no feature with a better one (the tree's nodes contain each other)."""
+    taken: set[int] = set()
+    found = []
+    for cluster in clusters:
+        if taken.isdisjoint(cluster.features):
+            found.append(cluster)
+            taken.update(cluster.features)
+    return tuple(found[:most])

@@ -1,0 +1,352 @@
+"""Does a dictionary hold cleaner circles than the basis it was trained in?
+
+Every live feature gets the probe's statistics, with a p that is family-wise over all features and harmonics. The same is done
+for the dimensions of the site, for as many random directions, and for a dictionary of the model with re-initialised weights. A
+feature is one direction and can only be *periodic*; a circle takes a plane, so groups of features get the plane test.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.weights import reinitialised
+from mechfourier.probes.domains import Domain
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.null import Orders, circle_scores, dimension_null, dimension_r2, label_orders
+from mechfourier.probes.spectrum import cross_gram, dimension_share, shared_gram
+from mechfourier.probes.subspace import subspace_probe
+from mechfourier.result import Result
+from mechfourier.sae.clusters import Cluster, circle_clusters, direction_clusters, distinct
+from mechfourier.sae.load import LoadedDictionary, load_sae
+from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.05
+LIVE_CELLS = 2  # prompts that a feature must fire on to be scored
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class FeatureScore:
+    """One feature. ``k``, ``r2``: the harmonic that fits its mean over templates best, and how well; ``p_value`` is family-wise over
+    all live features and harmonics; ``share``: of its power between values at ``k``, template noise removed;
+    ``active``: share of the prompts that it fires on."""
+
+    feature: int
+    k: int
+    r2: float
+    p_value: float
+    share: float
+    active: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, and the mean R² of the ten best."""
+
+    what: str
+    count: int
+    best: int
+    k: int
+    r2: float
+    p_value: float
+    significant: int
+    top_ten_r2: float
+    share: float
+
+
+@dataclass(frozen=True)
+class SAEScore(Result):
+    """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's features;
+    ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole site; ``random_clusters`` and
+    ``control_clusters``: the best circle score that random groups of features, and the control's groups, reach."""
+
+    name: str
+    model: str
+    site: str
+    domain: str
+    n: int
+    unit: str
+    templates: int
+    prompts: str
+    held_out: bool
+    live: int
+    features: int
+    scores: tuple[FeatureScore, ...]
+    families: tuple[Family, ...]
+    clusters: tuple[Cluster, ...]
+    clusters_tested: int
+    random_clusters: float
+    control_clusters: float
+    plane_k: int
+    plane_score: float
+    plane_r2: float
+    plane_error: float
+    permutations: int
+    seed: int
+    notes: tuple[str, ...] = field(default=())
+
+    def frame(self) -> "pd.DataFrame":
+        """The families, one row each."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(family) for family in self.families])
+
+    def feature_frame(self) -> "pd.DataFrame":
+        """Every live feature, the best first."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(score) for score in self.scores])
+
+    def cluster_frame(self) -> "pd.DataFrame":
+        """The groups that draw a circle, the best first."""
+        import pandas as pd
+
+        rows = [
+            {**asdict(cluster), "features": ", ".join(map(str, cluster.features))}
+            for cluster in self.clusters
+        ]
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """Best R² of every family."""
+        import plotly.express as px
+
+        return px.bar(self.frame(), x="what", y="r2")
+
+    @property
+    def answer(self) -> str:
+        """Does the dictionary hold cleaner circles than the basis? In one sentence, with the numbers."""
+        found = {family.what: family for family in self.families}
+        own = found["features"]
+        others = [f for f in self.families if f.what != "features"]
+        beaten = [f for f in others if own.r2 > f.r2]
+        periodic = (
+            f"the best feature reaches R² {own.r2:.3f} (p = {own.p_value:.3g}), "
+            + ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
+        )  # fmt: skip
+        best = self.clusters[0] if self.clusters else None
+        rivals = [
+            x for x in (self.plane_score, self.random_clusters, self.control_clusters) if not math.isnan(x)
+        ]
+        cleaner = best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
+        circle = (
+            "no group of features fills a plane" if best is None
+            else f"the best group has circle score {best.score:.3f} (p = {best.p_value:.3g}), the whole site {self.plane_score:.3f}"
+        )  # fmt: skip
+        verdict = (
+            "cleaner circles than the basis" if cleaner
+            else "cleaner periodic directions than the basis, and no cleaner circle" if own.p_value < LEVEL and len(beaten) == len(others)
+            else "no cleaner circles than the basis"
+        )  # fmt: skip
+        return f"The dictionary holds {verdict}: {periodic}; {circle}."
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.name}: {self.domain} at {self.site} of {self.model}; {self.live} of {self.features} features are live on "
+            f"{self.n} values × {self.templates} prompts ({self.prompts})"
+        )
+        plane = (
+            f"whole site: circle score {self.plane_score:.3f} at k = {self.plane_k}, held-out R² {self.plane_r2:.3f}, "
+            f"error {self.plane_error:.2f} {self.unit}"
+        )
+        return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
+
+
+def score(
+    model: Any,
+    sae: "LoadedDictionary | str | Path",
+    domain: Domain | str,
+    *,
+    control: "LoadedDictionary | str | Path | None" = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> SAEScore:
+    """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained on.
+
+    ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put beside this one).
+    Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
+    """
+    if permutations < 99:
+        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
+    loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
+    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    site = loaded.at(model)
+    prompts = scored_prompts(model, wanted, loaded)
+    acts = prompts.capture(model, site)
+    other, note = _control(model, loaded, control)
+    chance = None if other is None else (other[1], prompts.capture(other[0], site))
+    return score_arrays(
+        loaded, acts, prompts, site=site, model=model_name(model), control=chance,
+        permutations=permutations, seed=seed, notes=note,
+    )  # fmt: skip
+
+
+def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tuple[str, ...]]:
+    """The re-initialised model with its dictionary, or why there is none."""
+    place = given
+    if place is None:
+        folder = Path(loaded.name)
+        beside = [folder / CONTROL, folder.parent / CONTROL / folder.name]
+        place = next((path for path in beside if (path / "cfg.json").exists()), None)
+    if place is None:
+        return None, (
+            "no dictionary of the re-initialised model to compare with; sae train makes one unless --no-control",
+        )
+    other = place if isinstance(place, LoadedDictionary) else load_sae(place)
+    seed = int(other.made.get("schedule", {}).get("seed", 0))
+    chance = reinitialised(model, seed)
+    other.at(chance)
+    return (chance, other), ()
+
+
+@torch.no_grad()
+def encoded(
+    loaded: LoadedDictionary, acts: Float[Tensor, "value template d"]
+) -> Float[Tensor, "value template feature"]:
+    """Feature activations; raises ``UsageError`` for activations of another width."""
+    if acts.shape[-1] != loaded.sae.cfg.d_in:
+        raise UsageError(
+            f"{loaded.name} reads {loaded.sae.cfg.d_in} dimensions, and these activations have {acts.shape[-1]}"
+        )
+    return loaded.sae.encode(acts.to(loaded.sae.device)).float().cpu()
+
+
+def score_arrays(
+    loaded: LoadedDictionary,
+    acts: Float[Tensor, "value template d"],
+    prompts: ScoredPrompts,
+    *,
+    site: Site,
+    model: str,
+    control: tuple[LoadedDictionary, Float[Tensor, "_ _ _"]] | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+    notes: tuple[str, ...] = (),
+) -> SAEScore:
+    """``score`` on activations that are already there."""
+    orders = label_orders(prompts.domain.n, permutations=permutations, seed=seed)
+    features = encoded(loaded, acts)
+    live = live_features(features)
+    if not len(live):
+        raise UsageError(
+            f"no feature of {loaded.name} fires on these prompts; is it the right site and model?"
+        )
+    scores = feature_scores(features[..., live], orders, numbers=live.tolist())
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randn(acts.shape[-1], len(live), generator=generator)
+    families = [
+        family("features", features[..., live], orders, numbers=live.tolist()),
+        family("basis dimensions", acts, orders),
+        family("random directions", acts @ random, orders),
+    ]
+    gram = shared_gram(cross := cross_gram(acts[None]))
+    whole = float(gram[0].trace())
+    written = loaded.sae.W_dec.detach().float().cpu()[live]
+    groups = direction_clusters(written)
+    clusters = circle_clusters(features[..., live], written, groups, orders, whole=whole)
+    shuffled = _random_groups(groups, len(live), generator)
+    by_chance = circle_clusters(features[..., live], written, shuffled, orders, whole=whole)
+    control_best = math.nan
+    if control is not None:
+        other, other_acts = control
+        theirs = encoded(other, other_acts)
+        alive = live_features(theirs)
+        if len(alive):
+            families.append(
+                family(
+                    "features of the re-initialised model", theirs[..., alive], orders, numbers=alive.tolist()
+                )
+            )
+            rows = other.sae.W_dec.detach().float().cpu()[alive]
+            total = float(shared_gram(cross_gram(other_acts[None]))[0].trace())
+            found = circle_clusters(theirs[..., alive], rows, direction_clusters(rows), orders, whole=total)
+            control_best = found[0].score if found else 0.0
+    tops, ks = circle_scores(gram).max(1)
+    plane = subspace_probe(
+        cross[0],
+        int(ks[0]) + 1,
+        orders.index[:8],
+        order_k=torch.ones(len(orders.index[:8]), dtype=torch.long),
+    )
+    return SAEScore(
+        name=loaded.name, model=model, site=str(site), domain=prompts.domain.name, n=prompts.domain.n, unit=prompts.domain.unit,
+        templates=prompts.templates, prompts=prompts.kind, held_out=prompts.held_out, live=len(live), features=loaded.features,
+        scores=scores, families=tuple(families), clusters=distinct([_renumbered(c, live) for c in clusters]),
+        clusters_tested=len(clusters), random_clusters=by_chance[0].score if by_chance else 0.0, control_clusters=control_best,
+        plane_k=int(ks[0]) + 1, plane_score=float(tops[0]), plane_r2=plane.r2, plane_error=plane.error,
+        permutations=len(orders), seed=seed, notes=(*prompts.notes, *notes),
+    )  # fmt: skip
+
+
+def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
+    """Numbers of the features that fire on some prompts and do not say the same on all."""
+    fired = (features > 0).sum((0, 1)) >= LIVE_CELLS
+    varied = features.amax((0, 1)) - features.amin((0, 1)) > 1e-6 * features.abs().amax((0, 1)).clamp_min(
+        1e-12
+    )
+    return (fired & varied).nonzero()[:, 0]
+
+
+def _best(
+    values: Float[Tensor, "value template direction"], orders: Orders
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """R², harmonic, family-wise p and noise-free share of every direction."""
+    mean = values.double().mean(1)[None]
+    best = dimension_r2(mean)[0].max(0)
+    null = dimension_null(mean, orders).amax(1).double()
+    p = orders.p_value(
+        best.values - 1e-5, null
+    )  # float32 in the null: ties with the observed order count against it
+    share = dimension_share(values).gather(0, best.indices[None])[0]
+    return best.values, best.indices + 1, p, share
+
+
+def feature_scores(
+    features: Float[Tensor, "value template feature"], orders: Orders, *, numbers: Sequence[int]
+) -> tuple[FeatureScore, ...]:
+    """The probe's statistics for every feature, the best first; ``numbers`` are what the features are called."""
+    r2, k, p, share = _best(features, orders)
+    active = (features > 0).double().mean((0, 1))
+    return tuple(
+        FeatureScore(int(numbers[i]), int(k[i]), float(r2[i]), float(p[i]), float(share[i]), float(active[i]))
+        for i in r2.argsort(descending=True).tolist()
+    )
+
+
+def family(
+    what: str,
+    values: Float[Tensor, "value template direction"],
+    orders: Orders,
+    *,
+    numbers: Sequence[int] | None = None,
+) -> Family:
+    """The statistics of :func:`feature_scores` over directions of one kind, in short."""
+    r2, k, p, share = _best(values, orders)
+    best = int(r2.argmax())
+    return Family(
+        what=what, count=values.shape[-1], best=best if numbers is None else int(numbers[best]), k=int(k[best]), r2=float(r2[best]),
+        p_value=float(p[best]), significant=int((p < LEVEL).sum()), top_ten_r2=float(r2.topk(min(10, len(r2))).values.mean()),
+        share=float(share[best]),
+    )  # fmt: skip
+
+
+def _random_groups(
+    groups: Sequence[tuple[int, ...]], count: int, generator: torch.Generator
+) -> list[tuple[int, ...]]:
+    """As many groups of the same sizes, of features drawn at random."""
+    return [tuple(torch.randperm(count, generator=generator)[: len(group)].tolist()) for group in groups]
+
+
+def _renumbered(cluster: Cluster, live: Tensor) -> Cluster:
+    return Cluster(**{**asdict(cluster), "features": tuple(live[list(cluster.features)].tolist())})
