@@ -8,6 +8,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 1.0
+_hidden = False
+
+
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """No bars inside: something else draws on the terminal."""
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
 
 
 class Progress:

@@ -29,6 +29,7 @@ COMMANDS: tuple[str, ...] = (
     "cache",
     "domains",
     "find_plane",
+    "gallery",
     "hooks",
     "import_",
     "lens",

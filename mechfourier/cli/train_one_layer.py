@@ -1,11 +1,17 @@
 """``mechfourier train one-layer``: modular arithmetic in one layer, by a recipe."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.figures.live import LiveView
 
 
 def register(train: typer.Typer) -> None:
@@ -34,6 +40,9 @@ def one_layer(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+    live: Annotated[
+        bool, typer.Option("--live", help="Draw curves, spectrum and circle in the terminal while it trains.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Train the one-layer transformer on modular arithmetic until it generalises.
@@ -45,10 +54,12 @@ def one_layer(
 
     modulus = p if p is not None else 120 if task == "s5" else 113
     folder = out or Path(f"runs/one-layer-{task}-{modulus}-{recipe}-{seed}")
-    result = train_one_layer(
-        folder, p=modulus, task=task, settings=recipe, seed=seed, split_seed=split_seed,
-        train_fraction=train_fraction, epochs=epochs, resume=resume, device=device,
-    )  # fmt: skip
+    with contextlib.ExitStack() as shown:
+        result = train_one_layer(
+            folder, p=modulus, task=task, settings=recipe, seed=seed, split_seed=split_seed,
+            train_fraction=train_fraction, epochs=epochs, resume=resume, device=device,
+            watch=shown.enter_context(_live_view()) if live else None,
+        )  # fmt: skip
     if as_json:
         last = ("test_accuracy", "test_loss", "epochs", "seconds", "checkpoint")
         values = result.to_dict()
@@ -59,3 +70,17 @@ def one_layer(
         typer.echo(str(result))
     if result.outcome != "generalised":
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _live_view() -> "Iterator[LiveView | None]":
+    """The picture in the terminal in place of the progress bar; None where standard error is no terminal."""
+    if not sys.stderr.isatty():
+        note("--live needs a terminal; training without it")
+        yield None
+        return
+    from mechfourier.figures.live import LiveView
+    from mechfourier.progress import hidden
+
+    with hidden(), LiveView() as view:
+        yield view

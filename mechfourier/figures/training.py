@@ -50,7 +50,13 @@ def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "g
                 row=row, col=1,
             )  # fmt: skip
     figure.update_yaxes(
-        title="loss (nats)", type="log", exponentformat="power", dtick=_decades(history), row=1, col=1
+        title="loss (nats)",
+        type="log",
+        exponentformat="power",
+        tickfont=dict(size=10),
+        dtick=_decades(history),
+        row=1,
+        col=1,
     )
     figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
     figure.update_xaxes(type="log", dtick=1)
@@ -115,7 +121,9 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
                 ),
                 row=row, col=1,
             )  # fmt: skip
-    figure.update_yaxes(title="loss (nats)", type="log", exponentformat="power", row=1, col=1)
+    figure.update_yaxes(
+        title="loss (nats)", type="log", exponentformat="power", tickfont=dict(size=10), row=1, col=1
+    )
     figure.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
     figure.update_xaxes(type="log", dtick=1)
     figure.update_xaxes(title="step", row=2, col=1)
@@ -162,7 +170,12 @@ def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis
     loss = "loss" in column
     figure.update_xaxes(title="step", type="log", dtick=1)
     figure.update_yaxes(
-        title=axis, **(dict(type="log", exponentformat="power") if loss else dict(rangemode="tozero"))
+        title=axis,
+        **(
+            dict(type="log", exponentformat="power", tickfont=dict(size=10))
+            if loss
+            else dict(rangemode="tozero")
+        ),
     )
     figure.update_layout(showlegend=True)
     return styled(figure, title=f"{axis} of {len(histories)} runs", height=400)

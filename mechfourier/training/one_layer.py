@@ -1,6 +1,7 @@
 """Train the one-layer transformer: from a recipe to a run folder that ``load`` reads, and a verdict on how it went."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ class OneLayerTrainee:
         self.test = FastLogits(config, data.test_pairs.to(device))
         self.train_answers, self.test_answers = data.train_answers.to(device), data.test_answers.to(device)
         self.anneal_from: int | None = None
-        self.done, self.test_accuracy = 0, 0.0
+        self.done, self.test_accuracy, self.train_loss = 0, 0.0, math.nan
 
     def config(self) -> dict[str, Any]:
         training = {
@@ -112,7 +113,8 @@ class OneLayerTrainee:
         gradients = torch.autograd.grad(loss, list(self.parameters.values()))
         scale, decay = self.schedule(index)
         self.optimizer.step(gradients, lr_scale=scale, weight_decay=decay)
-        return {"train_loss": float(loss.detach())}
+        self.train_loss = float(loss.detach())
+        return {"train_loss": self.train_loss}
 
     def schedule(self, index: int) -> tuple[float, float]:
         """The rate relative to the recipe's, and the weight decay, of step ``index``."""
@@ -217,10 +219,12 @@ def train_one_layer(
     resume: bool = False,
     device: str = "cpu",
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
+    watch: "Callable[[OneLayerTrainee, int, dict[str, float]], None] | None" = None,
 ) -> OneLayerRun:
     """Train in ``folder`` by a recipe (a name or one's own); the same arguments give the same bits on a CPU.
 
-    ``epochs`` caps the recipe's number. Raises ``OutOfRange`` for p < 5 or a fraction that leaves no train or test set,
+    ``epochs`` caps the recipe's number. After an evaluation ``on_evaluate`` gets the epoch and the metrics, ``watch`` also the
+    trainee with its weights. Raises ``OutOfRange`` for p < 5 or a fraction that leaves no train or test set,
     ``UsageError`` for an unknown task or recipe, and what ``run_training`` raises.
     """
     fraction = default_train_fraction(p) if train_fraction is None else train_fraction
@@ -230,6 +234,8 @@ def train_one_layer(
         chosen = dataclasses.replace(chosen, max_epochs=epochs, anneal=min(chosen.anneal, epochs // 2))
     config = OneLayerConfig(p=p, task=task)
     trainee = OneLayerTrainee(config, data, chosen, seed=seed, device=_device(device))
+    if watch is not None:
+        on_evaluate = functools.partial(watch, trainee)
     finished = run_training(
         trainee, folder, steps=chosen.max_epochs, evaluate_at=chosen.evaluate_every,
         checkpoint_at=trainee.checkpoint_at, resume=resume, stop=trainee.finished, label="train",
@@ -273,7 +279,10 @@ def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
             f"train accuracy {train:.1%}, test accuracy {test:.1%} after {epoch} epochs; "
             "give more epochs, more weight decay or a larger train fraction"
         )
-    return "undertrained", f"train accuracy is {train:.1%} after {epoch} epochs; give more epochs"
+    return "undertrained", (
+        f"test accuracy {test:.2%} is below {settings.generalised:.1%} after {epoch} epochs (train {train:.1%}); "
+        "give more epochs"
+    )
 
 
 def _first(frame: "pd.DataFrame", name: str, bar: float) -> int | None:

@@ -1,0 +1,72 @@
+"""Figures as PNG: Plotly draws in a browser, so a headless Chromium takes the picture."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.errors import MissingExtra, need
+from mechfourier.figures.html import Section, page
+from mechfourier.files import write_with
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+WIDTH = 900
+HELP = "install one (Debian: apt-get install chromium; anywhere: playwright install chromium) or set CHROMIUM to its path"
+
+
+def find_chromium() -> str | None:
+    """The browser's path: ``$CHROMIUM``, then what is on PATH, then the one that Playwright brings; None where there is none."""
+    named = os.environ.get("CHROMIUM")
+    found = [named] if named else [path for name in BROWSERS if (path := shutil.which(name))]
+    if not found:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as play:
+            found = [play.chromium.executable_path]
+    return next((path for path in found if Path(path).is_file()), None)
+
+
+def write_pngs(
+    figures: Mapping[str, "go.Figure"],
+    folder: str | Path,
+    *,
+    width: int = WIDTH,
+    scale: float = 1.5,
+    dark: bool = False,
+) -> list[Path]:
+    """``folder/NAME.png`` for every figure, at its own height. Raises ``MissingExtra`` without Playwright or a Chromium."""
+    need("playwright.sync_api", extra="png")
+    from playwright.sync_api import sync_playwright
+
+    browser_path = find_chromium()
+    if browser_path is None:
+        raise MissingExtra(f"PNGs need a Chromium; {HELP}")
+    with TemporaryDirectory() as scratch, sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        scheme: Any = "dark" if dark else "light"
+        view = browser.new_page(
+            viewport={"width": width, "height": 900}, device_scale_factor=scale, color_scheme=scheme
+        )
+        source = Path(scratch) / "figures.html"
+        source.write_text(
+            page("figures", [Section(name, figure) for name, figure in figures.items()]), encoding="utf-8"
+        )
+        view.goto(source.as_uri())
+        view.wait_for_function(
+            "Array.from(document.querySelectorAll('.figure')).every(f => f.dataset.state === 'drawn')",
+            timeout=120_000,
+        )
+        view.add_style_tag(content=".modebar { display: none !important; }")
+        view.wait_for_timeout(300)
+        places = view.locator(".figure")
+        written = [
+            write_with(Path(folder) / f"{name}.png", lambda target, i=i: target.write_bytes(places.nth(i).screenshot(type="png")))
+            for i, name in enumerate(figures)
+        ]  # fmt: skip
+        browser.close()
+    return written
