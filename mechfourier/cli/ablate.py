@@ -6,6 +6,7 @@ import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
 from mechfourier.cli.rotate import harmonics
+from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
 if TYPE_CHECKING:
     from mechfourier.causal.ablate import AblationResult
@@ -26,6 +27,8 @@ def ablate_command(
         str | None,
         typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
     ] = None,
+    sae: Annotated[str | None, SAE] = None,
+    feature: Annotated[str | None, FEATURE] = None,
     domain: Annotated[str, typer.Option(help="months, mod-23, … or the path of a TOML file.")] = "mod-23",
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
     site: Annotated[
@@ -52,9 +55,9 @@ def ablate_command(
     from mechfourier.errors import UsageError
     from mechfourier.probes.domains import domain as find_domain
 
-    if (dim is None) == (plane is None):
+    if sum(part is not None for part in (dim, plane, sae)) != 1:
         raise UsageError(
-            "name the dimension to ablate or a plane, for example: --layer 7 --dim 8, or --plane k=1"
+            "name the dimension to ablate, a plane, or a feature: --layer 7 --dim 8, --plane k=1, or --sae FOLDER --feature 12"
         )
     chosen, dims, ks = find_domain(domain), None if dim is None else _numbers(dim), harmonics(plane)
     if layer is None and "." not in site and not site.startswith("hook_"):
@@ -64,7 +67,8 @@ def ablate_command(
     from mechfourier.causal.ablate import ablate
     from mechfourier.models.registry import load
 
-    loaded, where, subspace = load(model, engine=engine, device=device), _site(site, layer), None
+    loaded, where = load(model, engine=engine, device=device), _site(site, layer)
+    subspace = feature_subspace(loaded, sae, feature, where)
     if ks is not None:
         from mechfourier.causal.reading import harmonic_basis
 

@@ -7,6 +7,7 @@ import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
 from mechfourier.cli.rotate import DOMAIN, MODEL, POSITION, SAMPLES, SITE, harmonics, site_of
+from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +25,8 @@ def patch_command(
     ] = None,
     dim: Annotated[str | None, typer.Option(help="Patch these dimensions, like 8,35.")] = None,
     head: Annotated[str | None, typer.Option(help="Patch these heads, like 0,3 (sites with heads).")] = None,
+    sae: Annotated[str | None, SAE] = None,
+    feature: Annotated[str | None, FEATURE] = None,
     arms: Annotated[
         bool, typer.Option("--arms", help="All causal arms of Engels et al. 2024 instead of one patch.")
     ] = False,
@@ -43,7 +46,7 @@ def patch_command(
 
     chosen, ks, where = find_domain(domain), harmonics(k), site_of(site, layer)
     dims, heads = _listed(dim, "--dim"), _listed(head, "--head")
-    if arms and (dims or heads):
+    if arms and (dims or heads or sae):
         raise UsageError("--arms patches a circle: give --k, or nothing for the harmonics that stand out")
     quiet_libraries()
     from mechfourier.causal.arms import arms as run_arms
@@ -57,7 +60,10 @@ def patch_command(
         result = run_arms(loaded, chosen, ks=None if ks is None else tuple(ks), **common)
         figure, name = arms_figure(result), "arms"
     else:
-        result = patch(loaded, chosen, ks=ks, dims=dims, heads=heads, controls=controls, **common)
+        subspace = feature_subspace(loaded, sae, feature, where)
+        result = patch(
+            loaded, chosen, ks=ks, dims=dims, heads=heads, subspace=subspace, controls=controls, **common
+        )
         figure, name = patch_figure(result), "patch"
     page = write_result(name, f"Patching: {result.domain} in {result.model}", figure, result, out)
     if as_json:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.sae import SAE, feature_subspace
 
 if TYPE_CHECKING:
     from mechfourier.causal.rotate import RotationResult
@@ -33,6 +34,11 @@ def rotate_command(
         str | None,
         typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
     ] = None,
+    sae: Annotated[str | None, SAE] = None,
+    feature: Annotated[
+        str | None,
+        typer.Option(help="With --sae: two features, like 12,40; the plane of their directions turns."),
+    ] = None,
     position: Annotated[str, POSITION] = "operand",
     samples: Annotated[int | None, SAMPLES] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
@@ -52,9 +58,12 @@ def rotate_command(
     from mechfourier.figures.causal import rotation_figure, write_result
     from mechfourier.models.registry import load
 
+    loaded = load(model, engine=engine, device=device)
+    plane = feature_subspace(loaded, sae, feature, where)
+    single = ks[0] if plane is not None and ks is not None and len(ks) == 1 else None
     result = rotate(
-        load(model, engine=engine, device=device), chosen, site=where, ks=ks, position=position, samples=samples,
-        cycles=cycles, controls=controls, seed=seed,
+        loaded, chosen, site=where, k=single, ks=ks if single is None else None, plane=plane, position=position,
+        samples=samples, cycles=cycles, controls=controls, seed=seed,
     )  # fmt: skip
     page = write_result(
         "rotate", f"Rotation: {result.domain} in {result.model}", rotation_figure(result), result, out

@@ -19,6 +19,12 @@ TEXT = typer.Option(
 DEVICE = typer.Option(help="auto, cpu, cuda, mps.")
 ENGINE = typer.Option(help="auto, hooked or bridge.")
 JSON = typer.Option("--json", help="Print one JSON object.")
+SAE = typer.Option(
+    help="Instead: features of a sparse dictionary (a folder, or release:sae_id), with --feature."
+)
+FEATURE = typer.Option(
+    help="With --sae: its features, like 12 or 12,40; their decoder directions are what is changed."
+)
 OUT = typer.Option(help="Folder of the HTML page and the JSON result.")
 
 sae = typer.Typer(
