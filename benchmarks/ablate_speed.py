@@ -40,7 +40,8 @@ def measure(folder: Path, controls: int, layer: int) -> dict[str, Any]:
     from mechfourier.models.registry import load
     from mechfourier.probes.domains import domain
 
-    model, site = load(str(folder)), Site("resid_post", layer)
+    model: Any = load(str(folder))
+    site = Site("resid_post", layer)
     task = task_of(model, domain("mod-23"))
     if not isinstance(task, AnswerTask):
         raise TypeError("a language model was expected")

@@ -27,7 +27,7 @@ def build(tokenizer: Any, positions: str) -> Any:
             gated_mlp=True, n_key_value_heads=2, normalization_type="RMS", positional_embedding_type=positions,
             rotary_dim=8, seed=1,
         )  # fmt: skip
-        model = HookedTransformer(config, move_to_device=False)
+        model: Any = HookedTransformer(config, move_to_device=False)
     model.tokenizer, model.mechfourier_name = tokenizer, f"random-{positions}"
     with torch.no_grad():
         for parameter in model.parameters():

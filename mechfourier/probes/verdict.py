@@ -1,7 +1,7 @@
 """Verdicts: one word, and a sentence for every reason.
 
 ``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, contest of
-shapes, seam, left-out curves, see :mod:`mechfourier.probes.closure`); and both controls clearly lower: a plane fitted to
+shapes, seam, left-out curves, see :mod:`mechfourier.probes.closure`), and not at one hook point alone among open ones; and both controls clearly lower: a plane fitted to
 random labels (p of the held-out error under .05) and a re-initialised model, where one was run.
 """
 
@@ -56,6 +56,12 @@ def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
     if found is None or not found.closed:
         against = found.reasons if found else ()
         return Verdict(_open_word(evidence), reasons=(*reasons, *against))
+    if beside := _open_neighbours(evidence):
+        told = (
+            f"it closes at {best.site} alone: {' and '.join(beside)} hold the same order and stay open, and the best of "
+            f"{len(evidence.sites)} hook points closes by chance more often than one"
+        )
+        return Verdict(_open_word(evidence), reasons=(*reasons, told))
     if best.probe is not None and best.probe.p_value >= LEVEL:
         reasons.append(
             "but a plane fitted to random labels reads held-out values as well: the order may be luck"
@@ -75,6 +81,19 @@ def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
             f"re-initialised weights reach {max(control.ratio, 0.0):.0%} of it (p = {control.p_value:.3g})"
         )
     return Verdict("circular", reasons=(*reasons, *found.reasons))
+
+
+def _open_neighbours(evidence: ValueEvidence) -> list[str]:
+    """Hook points just before and after the best one, where both are significant and neither closes.
+
+    Activations change little from one hook point to the next, so a circle is seen at two or more; where it is seen at
+    one, the others must at least not be open curves of the same strength.
+    """
+    near = [evidence.sites[i] for i in (evidence.best - 1, evidence.best + 1) if 0 <= i < len(evidence.sites)]
+    strong = [site for site in near if site.p_value < LEVEL and site.closure is not None]
+    if any(site.closure is not None and site.closure.closed for site in strong):
+        return []
+    return [site.site for site in strong]
 
 
 def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
