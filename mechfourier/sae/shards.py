@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -120,7 +120,7 @@ class Shards:
 
     # writing
 
-    def collect(self, model: Any, stream: Iterable[Row], rows: int) -> Self:
+    def collect(self, model: Any, stream: Iterable[Row], rows: int) -> "Shards":
         """Capture ``rows`` activations of ``stream`` (fewer where it ends) and write those shards that are not there yet.
 
         Raises ``UsageError`` where the disk is too small or the stream is empty, ``MechFourierError`` for NaN activations.
@@ -135,7 +135,7 @@ class Shards:
                 if info is None or info.start != start or not self._whole(info):
                     if not self.infos:
                         self._check_disk(rows)
-                    info = self._write(name, start, group, capture_rows(model, group, sites))
+                    info = self._write(name, (start, start + len(group)), capture_rows(model, group, sites))
                 self.infos.append(info)
                 self._save()
                 bar.note(f"{len(self.infos)} shards")
@@ -146,14 +146,25 @@ class Shards:
         self._save()
         return self
 
-    def _write(self, name: str, start: int, group: Sequence[Row], acts: dict[str, Tensor]) -> ShardInfo:
+    def keep(self, parts: Iterable[dict[str, Float[Tensor, "row d"]]]) -> "Shards":
+        """Write activations that are there already, a shard per part."""
+        self.infos = []
+        for part in parts:
+            start = self.rows
+            span = (start, start + len(part[self.sites[0]]))
+            self.infos.append(self._write(f"shard-{len(self.infos):05d}.safetensors", span, part))
+        self.complete = True
+        self._save()
+        return self
+
+    def _write(self, name: str, span: tuple[int, int], acts: dict[str, Tensor]) -> ShardInfo:
         count = len(acts[self.sites[0]])
         number = len(self.infos)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
         path = self.folder / name
         shuffled = {site: values[order].contiguous() for site, values in acts.items()}
         write_with(path, lambda temporary: save_file(shuffled, temporary))
-        return ShardInfo(name, count, path.stat().st_size, start, start + len(group))
+        return ShardInfo(name, count, path.stat().st_size, *span)
 
     def _check_disk(self, rows: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -252,7 +263,7 @@ class Stream:
         """Go on after the batch of that number."""
         self.done = done
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "Stream":
         return self
 
     def __next__(self) -> dict[str, Float[Tensor, "batch d"]]:
