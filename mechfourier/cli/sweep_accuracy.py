@@ -10,7 +10,9 @@ from mechfourier.cli.dispatch import handle
 
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
 # ``write(folder) -> list of the files written``. Options that only some architectures have default to None.
-SWEEPS: dict[str, str] = {}
+SWEEPS: dict[str, str] = {
+    "adder": "mechfourier.probes.adder:sweep_accuracy",
+}
 
 
 def register(app: typer.Typer) -> None:

@@ -120,6 +120,23 @@ def every_pair(digits: int) -> Problems:
     return problems([(x, y) for x in range(size) for y in range(size)])
 
 
+def mixed_carries(count: int, n: int, generator: torch.Generator, *, share: float | None = None) -> Problems:
+    """Problems of two n-digit numbers in which a digit pair sums to 10 or more with probability ``share`` (None: drawn anew for
+    every problem, uniform in 0..1), so that few and many carries are as common. Pairs that sum to 9 pass carries on."""
+    chance = torch.rand(count, 1, generator=generator) if share is None else torch.full((count, 1), share)
+    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))
+    total = pairs.sum(1)
+    big = torch.rand(count, n, generator=generator) < chance
+    top = torch.arange(n)[None] == n - 1
+    digits = torch.zeros(count, n, 2, dtype=torch.long)
+    for carry, leads in ((True, True), (True, False), (False, True), (False, False)):
+        allowed = pairs[((total >= 10) == carry) & ((pairs.amin(1) > 0) | (not leads or n == 1))]
+        drawn = allowed[torch.randint(len(allowed), (count, n), generator=generator)]
+        digits = torch.where(((big == carry) & (top == leads))[..., None], drawn, digits)
+    length = torch.full((count,), n)
+    return Problems(digits[..., 0], digits[..., 1], length, length)
+
+
 # Categories: problems that go wrong for a reason of their own. Each draws ``count`` problems of n-digit operands.
 
 
