@@ -223,6 +223,18 @@ def test_zero_ablation_is_that_of_the_hook_layer(small: Any) -> None:
     assert found.ablated.logit_diff == pytest.approx(scores.logit_diff, abs=1e-6)
 
 
+def test_a_head_is_its_dimensions(small: Any) -> None:
+    options: dict[str, Any] = {"site": "blocks.1.attn.hook_z", "controls": 0, "text": (), "samples": 14}
+    by_head = ablate(small, domain("days"), head=1, **options)
+    by_dims = ablate(small, domain("days"), dims=range(12, 24), **options)
+    assert by_head.dims == by_dims.dims == tuple(range(12, 24))
+    assert by_head.ablated == by_dims.ablated
+    with pytest.raises(OutOfRange, match=r"head 2 of blocks.1.attn.hook_z; it has 2 \(0 to 1\)"):
+        ablate(small, domain("days"), head=2, **options)
+    with pytest.raises(UsageError, match="has no heads"):
+        ablate(small, domain("days"), head=0, **{**options, "site": RESID})
+
+
 @settings(max_examples=25, deadline=None)
 @given(d=st.integers(9, 40), rank=st.integers(1, 3), dims=st.booleans(), seed=st.integers(0, 1000))
 def test_controls_are_orthogonal_to_the_target_and_orthonormal(

@@ -13,7 +13,9 @@ from mechfourier.causal.controls import Ablations, moments
 from mechfourier.causal.outcome import AnswerTask, task_of
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.sweep import SweepResult, flip_p_values, sweep_ablate, through_model
+from mechfourier.causal.text import text_effect, text_for
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
+from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
 from mechfourier.probes.domains import domain
@@ -99,6 +101,32 @@ def test_units_are_what_single_ablations_find(toy: Any, small: Any) -> None:
     assert any("chance" in note for note in last.notes)
     assert not has_hooks(small)
     assert not has_hooks(toy)
+
+
+def test_the_specific_effect_is_that_of_single_ablations(small: Any) -> None:
+    sentences, reason = text_for(small)
+    assert reason is None
+    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50, text=sentences[:6])
+    assert swept.specific is not None
+    site = Site("mlp_out", 0)
+    task = task_of(small, domain("days"))
+    base, around = task.score(small).margin, moments(small, task, site)
+    for unit in (0, 9):
+        edit = Ablations(site, "mean", around.mean, dims=torch.tensor([[unit]])).single()
+        alone = text_effect(small, sentences[:6], lambda edit=edit: intervene(small, [edit]))
+        expected = swept.effects[0][unit] / float(base.double().std()) - alone.effect
+        assert swept.specific[0][unit] == pytest.approx(expected, abs=1e-4)
+    assert swept.frame()["specific"].is_monotonic_decreasing
+    assert not has_hooks(small)
+
+
+def test_text_that_would_take_hours_is_left_out_and_said(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mechfourier.causal import text
+
+    monkeypatch.setattr(text, "FLOP_BUDGET", 1e6)
+    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50)
+    assert swept.specific is None
+    assert any("no specific effect" in note for note in swept.notes)
 
 
 def test_the_one_neuron_that_writes_is_found(lone: Any) -> None:

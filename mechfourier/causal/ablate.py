@@ -35,7 +35,7 @@ from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
-from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.hooks.site import HEAD_KINDS, Site, find_site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.progress import progress
@@ -51,6 +51,7 @@ def ablate(
     *,
     site: Site | str,
     dims: Dims | None = None,
+    head: int | None = None,
     subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
     mode: str = "mean",
     positions: str = "all",
@@ -61,7 +62,8 @@ def ablate(
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
-    """Ablate ``dims`` (of the site's last axis) or a ``subspace`` ([d] or [d, r]: its columns span it), and measure task and text.
+    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``) or a ``subspace`` ([d] or [d, r]: its
+    columns span it), and measure task and text.
 
     ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
     prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
@@ -78,6 +80,8 @@ def ablate(
     at = find_site(model, site)
     task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
     around = moments(model, task, at, last_only=last_only)
+    if head is not None:
+        dims = _head_dims(model, at, head, dims, subspace)
     target = _target(at, dims, subspace, len(around.mean), Ablations(at, how, around.mean, seed=seed))
     before = task.score(model)
     with intervene(model, [target.single(task.last if last_only else None)]):
@@ -110,10 +114,24 @@ def _choice(option: str, value: str, known: Sequence[str]) -> Any:
     return value
 
 
+def _head_dims(model: Any, site: Site, head: int, dims: Dims | None, subspace: Any) -> Sequence[int]:
+    """The dimensions of one head where heads lie side by side."""
+    if dims is not None or subspace is not None:
+        raise UsageError(f"head {head} is itself what to ablate; leave dims and subspace out")
+    if site.kind not in HEAD_KINDS:
+        raise UsageError(f"{site} has no heads; choose a site with heads, for example blocks.0.attn.hook_z")
+    grouped = getattr(model.cfg, "n_key_value_heads", None) if site.kind in ("k", "v") else None
+    count = grouped or model.cfg.n_heads
+    if not 0 <= head < count:
+        raise OutOfRange(f"head {head} of {site}; it has {count} (0 to {count - 1})")
+    width = model.cfg.d_model if site.kind == "result" else model.cfg.d_head
+    return range(head * width, (head + 1) * width)
+
+
 def _target(site: Site, dims: Dims | None, subspace: Any, d: int, plain: Ablations) -> Ablations:
     """``plain`` with the dimensions or the orthonormal basis to ablate."""
     if (dims is None) == (subspace is None):
-        raise UsageError("give either dims or subspace, for example dims=8")
+        raise UsageError("give one of dims, head or subspace, for example dims=8")
     if subspace is not None:
         basis = orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d)
         return replace(plain, bases=basis[None])

@@ -17,6 +17,7 @@ from mechfourier.causal.ablate import MODES
 from mechfourier.causal.controls import Ablations, Moments, affordable, margins, moments, run_ablations
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, chance_note, task_of
 from mechfourier.causal.readout import readout, through_readout
+from mechfourier.causal.text import FEWEST_SENTENCES, affordable_sentences, text_effects, text_for
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UsageError, nearest
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name, select_sites
 from mechfourier.probes.answers import AnswerScores
@@ -42,6 +43,8 @@ class SweepResult(Result):
     ``effects``: mean drop of the margin (right candidate minus the mean of the others: nats, or cosine for a model without
     logits), with its standard error over prompts in ``errors``; ``accuracies`` after the ablation. ``p_values``: two-sided,
     corrected for all units of all sites. ``frozen_units``: units whose activation never varies.
+    ``specific``: the drop of the margin less the rise of surprisal on held-out text, each in its own standard deviations (over prompts, over
+    sentences): high where a unit serves the task and little else. None where the model reads no running text.
     ``method``: ``"read-out"`` where the path from the site to the logits is linear and was used as such, else ``"forward passes"``.
     """
 
@@ -61,6 +64,7 @@ class SweepResult(Result):
     errors: tuple[tuple[float, ...], ...]
     accuracies: tuple[tuple[float, ...], ...]
     p_values: tuple[tuple[float, ...], ...]
+    specific: tuple[tuple[float, ...], ...] | None
     frozen_units: int
     flips: int
     notes: tuple[str, ...]
@@ -76,19 +80,21 @@ class SweepResult(Result):
         return sum(p < level for row in self.p_values for p in row)
 
     def frame(self) -> "pd.DataFrame":
-        """One row per unit, the greatest drop first."""
+        """One row per unit, the most specific first (without text: the greatest drop)."""
         import pandas as pd
 
         rows = [
             {
                 "site": site, self.unit: unit, "effect": effect, "error": self.errors[at][unit],
                 "accuracy": self.accuracies[at][unit], "p_value": self.p_values[at][unit],
+                **({} if self.specific is None else {"specific": self.specific[at][unit]}),
             }
             for at, site in enumerate(self.sites)
             for unit, effect in enumerate(self.effects[at])
         ]  # fmt: skip
         frame = pd.DataFrame(rows)
-        return frame.sort_values("effect", ascending=False, kind="stable", ignore_index=True)
+        by = "effect" if self.specific is None else "specific"
+        return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
 
     def plot(self) -> Any:
         """A heat map, site × unit."""
@@ -97,7 +103,8 @@ class SweepResult(Result):
         return sweep_figure(self)
 
     def __str__(self) -> str:
-        best = self.frame().iloc[0]
+        frame = self.frame()
+        best = frame.loc[frame["effect"].idxmax()]
         measure = "nats" if self.outcome == "log-probability" else "of cosine"
         lines = [
             f"{self.mode} ablation of each of {self.n_units} {self.unit}s of {self.model}, {self.domain} ({self.n_prompts} "
@@ -120,6 +127,7 @@ def sweep_ablate(
     samples: int | None = None,
     cycles: int = 1,
     flips: int = FLIPS,
+    text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> SweepResult:
     """Ablate every unit of these sites in turn, as ``ablate`` does with one.
@@ -127,14 +135,15 @@ def sweep_ablate(
     ``unit``: ``"dim"``, ``"head"`` (all dimensions of one head of z, or of another site with heads) or ``"neuron"`` (a
     dimension of mlp_post); None takes what fits the site. ``sites`` and ``layers`` are what ``select_sites`` takes; ``mode``
     and ``positions`` as in ``ablate``. ``samples``: as many prompts, balanced over the answers (None: all, or as
-    many as a few minutes allow on a CPU).
+    many as a few minutes allow on a CPU). ``text``: sentences for the specific effect (None: held-out ones that come with the package, as
+    many as a few minutes allow; ``()``: none).
 
     The p-values: a unit that plays no part raises a prompt's margin as readily as it lowers it, so under that null the signs of
     the paired differences (before minus after) may be flipped. Every flip applies to all units at once, which keeps
     their dependence, and the largest |t| over *all* units is kept: p = (1 + #{max|t| ≥ |t of the unit|}) / (flips + 1)
     bounds the chance of one false unit among them (Westfall & Young 1993). Statistics are t (mean over standard error), so that one unit
     with wild prompts does not set the bar for the rest. Prompts that share an operand are taken as independent, so the p-values speak of this
-    grid; with many prompts even a tiny effect is certain, so rank by ``effect``.
+    grid; with many prompts even a tiny effect is certain, so rank by ``specific`` or ``effect``.
 
     Raises ``OutOfRange`` (layers, samples), ``UnknownSite``, ``UsageError`` (a unit that does not fit the site),
     ``NotExpressible``, ``HookNeverFired``, and ``InterventionChangedNothing`` where no unit of any site ever varies.
@@ -149,7 +158,28 @@ def sweep_ablate(
     sweep = _Sweep(model, task, chosen, kinds.pop(), mode, positions, samples, seed)
     with progress("units", total=sweep.n_units) as bar:
         found = [sweep.effects(place, bar.advance) for place in sweep.places]
-    return _result(sweep, chosen, found, flips)
+    sentences, reason = _sentences(sweep, text)
+    rises = None
+    if sentences:
+        with progress("units on text", total=sweep.n_units) as bar:
+            rises = [
+                text_effects(model, sentences, sweep.ablations(place), bar.advance) for place in sweep.places
+            ]
+    return _result(sweep, chosen, found, flips, rises, reason)
+
+
+def _sentences(sweep: "_Sweep", text: Sequence[str] | None) -> tuple[tuple[str, ...], str | None]:
+    """Held-out sentences for the specific effect: spread over those there are, as many as can be paid for."""
+    if text is not None or not isinstance(sweep.task, AnswerTask):
+        return tuple(text or ()), None
+    sentences, reason = text_for(sweep.model)
+    count = affordable_sentences(sweep.model, sentences, sweep.n_units)
+    if count < FEWEST_SENTENCES <= len(sentences):
+        return (
+            (),
+            f"no specific effect: {sweep.n_units} units on held-out text would take too long; give text, or fewer layers",
+        )
+    return sentences[:: max(1, len(sentences) // max(count, 1))], reason
 
 
 def _check(mode: str, positions: str, flips: int) -> None:
@@ -232,9 +262,12 @@ class _Sweep:
         linear = self.mode != "resample" and units.shape[1] == 1
         return _Place(site, around, units, readout(self.model, self.task, site) if linear else None)
 
-    def effects(self, place: _Place, advance: Callable[[int], None]) -> _Effects:
+    def ablations(self, place: _Place) -> Ablations:
         mode: Any = self.mode
-        ablations = Ablations(place.site, mode, place.around.mean, dims=place.units, seed=self.seed)
+        return Ablations(place.site, mode, place.around.mean, dims=place.units, seed=self.seed)
+
+    def effects(self, place: _Place, advance: Callable[[int], None]) -> _Effects:
+        ablations = self.ablations(place)
         if place.matrix is not None and isinstance(self.task, AnswerTask):
             found = through_readout(self.model, self.task, self.base, ablations, place.matrix, advance)
         else:
@@ -293,7 +326,14 @@ def flip_p_values(drops: Float[Tensor, "unit prompt"], *, flips: int, seed: int)
     return torch.where(scale > 0, (1 + reached.double()) / (flips + 1), 1.0)
 
 
-def _result(sweep: _Sweep, sites: Sequence[Site], found: Sequence[_Effects], flips: int) -> SweepResult:
+def _result(
+    sweep: _Sweep,
+    sites: Sequence[Site],
+    found: Sequence[_Effects],
+    flips: int,
+    rises: Sequence[Tensor] | None,
+    reason: str | None,
+) -> SweepResult:
     frozen = sum(place.frozen for place in sweep.places)
     if frozen == sweep.n_units and sweep.mode in ("mean", "resample"):
         raise InterventionChangedNothing(
@@ -320,10 +360,22 @@ def _result(sweep: _Sweep, sites: Sequence[Site], found: Sequence[_Effects], fli
         errors=tuple(tuple(_standard_error(f.drops)) for f in found),
         accuracies=tuple(tuple(f.accuracy.tolist()) for f in found),
         p_values=tuple(tuple(part.tolist()) for part in parts),
+        specific=None if rises is None else _specific(found, rises, base),
         frozen_units=frozen,
         flips=flips,
-        notes=_notes(sweep, frozen),
+        notes=_notes(sweep, frozen, reason),
         seed=sweep.seed,
+    )
+
+
+def _specific(
+    found: Sequence[_Effects], rises: Sequence[Tensor], base: AnswerScores
+) -> tuple[tuple[float, ...], ...]:
+    """Drop of the margin in standard deviations over the prompts, less the rise on text in its own."""
+    spread = max(float(base.margin.double().std()), 1e-12)
+    return tuple(
+        tuple((f.drops.double().mean(dim=1) / spread - rise.double()).tolist())
+        for f, rise in zip(found, rises, strict=True)
     )
 
 
@@ -333,9 +385,9 @@ def _standard_error(drops: Float[Tensor, "unit prompt"]) -> list[float]:
     return (spread / np.sqrt(count)).tolist()
 
 
-def _notes(sweep: _Sweep, frozen: int) -> tuple[str, ...]:
+def _notes(sweep: _Sweep, frozen: int, reason: str | None) -> tuple[str, ...]:
     used, of = len(sweep.task.rows), sweep.n_all
     few = f"{used} of the {of} prompts were used, balanced over the answers (samples)" if used < of else None
     still = f"{frozen} {sweep.unit}s never vary on these prompts" if frozen else None
-    notes = [*sweep.task.notes, chance_note(sweep.base, sweep.task.design.n), few, still]
+    notes = [*sweep.task.notes, chance_note(sweep.base, sweep.task.design.n), few, still, reason]
     return tuple(note for note in notes if note)

@@ -23,6 +23,9 @@ def ablate_command(
     ] = "qwen3-0.6b",
     layer: Annotated[int | None, typer.Option(help="Layer of the site.")] = None,
     dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
+    head: Annotated[
+        int | None, typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).")
+    ] = None,
     plane: Annotated[
         str | None,
         typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
@@ -55,10 +58,13 @@ def ablate_command(
     from mechfourier.errors import UsageError
     from mechfourier.probes.domains import domain as find_domain
 
-    if sum(part is not None for part in (dim, plane, sae)) != 1:
+    if sum(part is not None for part in (dim, head, plane, sae)) != 1:
         raise UsageError(
-            "name the dimension to ablate, a plane, or a feature: --layer 7 --dim 8, --plane k=1, or --sae FOLDER --feature 12"
+            "name one thing to ablate, a dimension, a head, a plane or a feature: "
+            "--layer 7 --dim 8, --layer 7 --head 3, --layer 7 --plane k=1, or --sae FOLDER --feature 12"
         )
+    if head is not None and site == "resid_post":
+        site = "z"
     chosen, dims, ks = find_domain(domain), None if dim is None else _numbers(dim), harmonics(plane)
     if layer is None and "." not in site and not site.startswith("hook_"):
         raise UsageError(f"name the layer of {site}, for example: --layer 7")
@@ -79,6 +85,7 @@ def ablate_command(
         chosen,
         site=where,
         dims=dims,
+        head=head,
         subspace=subspace,
         mode=mode,
         positions=position,

@@ -21,17 +21,21 @@ def sweep_figure(result: "SweepResult") -> "go.Figure":
     def padded(rows: Any) -> list[list[float | None]]:
         return [[*row, *[None] * (width - len(row))] for row in rows]
 
+    specific = padded(result.specific or result.effects)
     bound = max((abs(e) for row in result.effects for e in row), default=0.0) or 1.0
     heat = go.Heatmap(
         x=list(range(width)),
         y=list(result.sites),
         z=padded(result.effects),
-        customdata=padded(result.p_values),
+        customdata=[
+            list(zip(p, s, strict=True)) for p, s in zip(padded(result.p_values), specific, strict=True)
+        ],
         zmin=-bound,
         zmax=bound,
         colorscale="RdBu_r",
         colorbar=dict(title="drop", thickness=12),
-        hovertemplate=f"{result.unit} %{{x}} of %{{y}}: %{{z:.3g}}, family-wise p = %{{customdata:.2g}}<extra></extra>",
+        hovertemplate=f"{result.unit} %{{x}} of %{{y}}: %{{z:.3g}}, family-wise p = %{{customdata[0]:.2g}}"
+        + (", specific effect %{customdata[1]:.3g}<extra></extra>" if result.specific else "<extra></extra>"),
     )
     figure = go.Figure(heat)
     figure.update_xaxes(title=result.unit)
