@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "capture": "mechfourier.hooks.capture",
     "Activations": "mechfourier.hooks.capture",
     "ActivationStore": "mechfourier.hooks.store",
+    "generate": "mechfourier.hooks.generate",
     # domains and probes
     "Domain": "mechfourier.probes.domains",
     "domain": "mechfourier.probes.domains",
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.errors import MechFourierError, UsageError
     from mechfourier.hooks.capture import Activations, capture
+    from mechfourier.hooks.generate import generate
     from mechfourier.hooks.site import Site, sites
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
