@@ -81,13 +81,14 @@ def scene(evolution: "Evolution") -> Scene:
     return Scene(f"{evolution.name}: {TITLES[evolution.what]}", caption, evolution.step, tuple(panels))
 
 
-TITLES = {
+TITLES: dict[str, str] = {
     "circle": "a circle emerges in the embedding",
     "sine": "a neuron becomes a sine",
     "sines": "neurons become sines",
     "spectrum": "the spectrum of the embedding",
     "logits": "the 2-D spectrum of the logits",
 }
+WHAT = tuple(TITLES)
 # with three panels: a large one, two beside it; on a small screen one below the other
 LARGE, UPPER, LOWER = (0.0, 0.44, 0.0, 0.93), (0.56, 1.0, 0.56, 0.93), (0.56, 1.0, 0.0, 0.37)
 FIRST, SECOND, THIRD = (0.0, 1.0, 0.62, 0.96), (0.0, 1.0, 0.31, 0.5), (0.0, 1.0, 0.0, 0.19)

@@ -3,6 +3,7 @@
 A browser per frame would take a second each; this takes some hundredths.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,14 @@ def _ffmpeg() -> Any:
     need("matplotlib", extra="video")
     ffmpeg = need("imageio_ffmpeg", extra="video")
     try:
-        ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
+        binary = shutil.which(ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        binary = None
+    if binary is None:
         raise MissingExtra(
             "imageio-ffmpeg finds no ffmpeg on this machine; install ffmpeg or set IMAGEIO_FFMPEG_EXE to it, "
             "or leave --mp4 and --gif out for the HTML player"
-        ) from error
+        )
     return ffmpeg
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechfourier.errors import UsageError, nearest
 from mechfourier.fourier.circle import circularity_by_chance, project_circle
-from mechfourier.fourier.dft import line_power
+from mechfourier.fourier.dft import sum_line_share
 from mechfourier.fourier.harmonics import fit_harmonic
 from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.fourier.progress import class_means, cross_entropy
@@ -135,14 +135,14 @@ def _thinned(checkpoints: tuple[tuple[int, Path], ...], count: int | None) -> li
 
 
 def _choose_neurons(last: View, ks: tuple[int, ...], what: str) -> list[int]:
-    """The purest neuron (``sine``), or the purest of every frequency in turn until there are ``SINES``."""
+    """The neuron that depends most purely on a + b (``sine``), or those of every frequency in turn until there are ``SINES``."""
     if what not in ("sine", "sines"):
         return []
-    share = last.neuron_spectrum.share
+    share = sum_line_share(last.neurons)
     ordered = sorted(ks, key=lambda k: -float(share[k - 1].max()))
     if what == "sine":
-        return purest(last, tuple(ordered[:1]))
-    return purest(last, tuple((ordered * SINES)[:SINES]))
+        return purest(last, tuple(ordered[:1]), of_sum=True)
+    return purest(last, tuple((ordered * SINES)[:SINES]), of_sum=True)
 
 
 def _measure(last: View, what: str, k: int, chosen: list[int]) -> Callable[[View], Mapping[str, Any]]:
@@ -169,7 +169,7 @@ def _profiles(grids: Tensor, ks: list[int]) -> dict[str, Any]:
     profile = class_means(grids)
     s = torch.arange(len(profile)).double()
     fits = [fit_harmonic(profile[:, [i]], k) for i, k in enumerate(ks)]
-    share = line_power(grids.double()).share().sum
+    share = sum_line_share(grids.double())
     return {
         "profile": profile.T.float().numpy(),
         "fitted": torch.cat([fit.predict(s) for fit in fits], 1).T.float().numpy(),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mechfourier.fourier.circle import project_circle
-from mechfourier.fourier.dft import frequency_power, frequency_power_2d
+from mechfourier.fourier.dft import frequency_power, frequency_power_2d, sum_line_share
 from mechfourier.fourier.neurons import CLUSTER_SHARE
 from mechfourier.probes.one_layer.keys import find_key_frequencies
 from mechfourier.probes.one_layer.source import open_source
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CIRCLES = 6
+LOUD = 0.1
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,21 @@ def portrait_of(tables: View, name: str) -> Portrait:
     )
 
 
-def purest(tables: View, ks: tuple[int, ...]) -> list[int]:
-    """For each frequency the neuron with the largest share of variance at it (each neuron once)."""
-    share, shown = tables.neuron_spectrum.share.clone(), []
+def purest(tables: View, ks: tuple[int, ...], *, of_sum: bool = False) -> list[int]:
+    """For each frequency the neuron with the largest share of variance at it (each neuron once).
+
+    ``of_sum`` counts only the variance in cos and sin of 2πk(a + b)/n. Neurons with less than ``LOUD`` of the largest variance, whose
+    part in the answer is small, are passed over where there are others.
+    """
+    spectrum, shown = tables.neuron_spectrum, []
+    share = sum_line_share(tables.neurons) if of_sum else spectrum.share
+    loud = spectrum.variance >= LOUD * spectrum.variance.max()
+    score = share + loud.to(share.dtype)
     for k in ks:
-        best = int(share[k - 1].argmax())
-        share[:, best] = -1.0
+        best = int(score[k - 1].argmax())
+        if shown and not spectrum.live[best]:
+            break
+        score[:, best] = -1.0
         shown.append(best)
     return shown
 
