@@ -60,7 +60,7 @@ def player(shown: Scene) -> "go.Figure":
         annotations=[_heading(panel, -1) for panel in shown.panels], meta={"narrow": _narrow(shown)}
     )
     curves = next(panel for panel in shown.panels if isinstance(panel, Curves))
-    figure.update_layout(legend=dict(x=curves.box[1], xanchor="right", y=curves.box[3], yanchor="bottom"))
+    figure.update_layout(legend=_legend_in(curves.box))
     _controls(figure, shown.steps)
     return styled(figure, title=shown.title, height=HEIGHT)
 
@@ -77,10 +77,10 @@ def write_player(evolution: "Evolution", out: str | Path) -> Path:
 
 def _heading(panel: Panel, t: int) -> dict[str, Any]:
     """The title over a panel. Its place is that of the axes, wherever the page puts them."""
-    index = panel.titles[t]
+    text = "" if isinstance(panel, Curves) else panel.titles[t]  # the slider says the step
     left, _, _, top = panel.box
     return dict(
-        text=plain_text(index), x=left, y=top, xref="paper", yref="paper", xanchor="left", yanchor="bottom", showarrow=False,
+        text=plain_text(text), x=left, y=top, xref="paper", yref="paper", xanchor="left", yanchor="bottom", showarrow=False,
         font=dict(size=13),
     )  # fmt: skip
 
@@ -93,10 +93,10 @@ def _axes(figure: "go.Figure", panel: Panel, index: int) -> None:
     if isinstance(panel, Circle):
         bound = 1.08 * float(np.abs(panel.points).max())
         x |= dict(range=[-bound, bound], constrain="domain")
-        y |= dict(range=[-bound, bound], scaleanchor=f"x{name}", constrain="domain")
+        y |= dict(range=[-bound, bound], scaleanchor=f"x{name}", constrain="domain", constraintoward="top")
     elif isinstance(panel, Heat):
         x |= dict(constrain="domain")
-        y |= dict(scaleanchor=f"x{name}", constrain="domain")
+        y |= dict(scaleanchor=f"x{name}", constrain="domain", constraintoward="top")
     elif isinstance(panel, Bars):
         y |= dict(range=[0, 1.05 * float(panel.y.max())], tickformat=".0%")
     elif isinstance(panel, Wave):
@@ -109,15 +109,26 @@ def _axes(figure: "go.Figure", panel: Panel, index: int) -> None:
     figure.update_layout({f"xaxis{name}": x, f"yaxis{name}": y})
 
 
+def _legend_in(box: tuple[float, float, float, float]) -> dict[str, Any]:
+    """The legend in the upper left corner of the curves, which begin low."""
+    return dict(
+        orientation="v", x=box[0] + 0.01, xanchor="left", y=box[3], yanchor="top", font=dict(size=11), bgcolor="rgba(128,128,128,0.12)"
+    )  # fmt: skip
+
+
 def _narrow(shown: Scene) -> dict[str, Any]:
     """What the page changes on a small screen: the panels one below the other."""
     change: dict[str, Any] = {
-        "height": NARROW_HEIGHT, "legend.x": 0, "legend.xanchor": "left", "legend.y": 1.0, "margin.t": 20,
+        "height": NARROW_HEIGHT, "margin.t": 20,
         "sliders[0].x": 0, "sliders[0].len": 1, "updatemenus[0].pad.t": 115,
     }  # fmt: skip
     for index, panel in enumerate(shown.panels):
         name = "" if index == 0 else str(index + 1)
         left, right, bottom, top = panel.narrow
+        if isinstance(panel, Curves):
+            change |= {
+                f"legend.{key}": value for key, value in _legend_in(panel.narrow).items() if key in ("x", "y")
+            }
         change |= {f"xaxis{name}.domain": [left, right], f"yaxis{name}.domain": [bottom, top]}
         change |= {
             f"annotations[{index}].x": left,

@@ -79,6 +79,9 @@ def control_figure(
         x=observed,
         line=dict(color=VERMILION, width=3),
         annotation_text=plain_text(label),
+        annotation_position="top left"
+        if values and observed > sorted(values)[len(values) // 2]
+        else "top right",
         annotation_font_color=TEXT,
     )
     figure.update_xaxes(title=axis)

@@ -82,7 +82,7 @@ def neuron_figure(portrait: "Portrait") -> "go.Figure":
     hover = "a = %{x}, b = %{y}: %{customdata:.3f}<extra></extra>"
     grids = _grids(frame, "neuron", "activation", portrait.neuron_index)
     return _grid_panels(
-        grids, titles, hover, title="Neurons over the grid of (a, b)", bar="of its maximum", own_scale=True
+        grids, titles, hover, title="Neurons over the grid of (a, b)", bar="of its<br>maximum", own_scale=True
     )
 
 
@@ -122,7 +122,7 @@ def _grid_panels(
             **cell(i, columns),
         )  # fmt: skip
     figure.update_layout(
-        coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=plain_text(bar).replace(" ", "<br>"), thickness=12))
+        coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=bar, thickness=12))
     )  # fmt: skip
     _outer_titles(figure, len(grids), columns, "a", "b")
     rows = -(-len(grids) // columns)

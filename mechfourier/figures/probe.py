@@ -132,6 +132,7 @@ def null_figure(result: "ProbeResult") -> "go.Figure":
         x=evidence.best_site.score,
         line=dict(color=VERMILION, width=3),
         annotation_text=f"observed, p = {evidence.p_value:.2g}",
+        annotation_position="top left",
         annotation_font_color=TEXT,
     )
     figure.update_xaxes(title="best circle score (1 = a perfect circle)")

@@ -82,7 +82,9 @@ def panels(titles: list[str], *, columns: int, square: bool = False, **options: 
     if square:
         for i in range(len(titles)):
             name = "" if i == 0 else str(i + 1)
-            figure.layout[f"yaxis{name}"].update(scaleanchor=f"x{name}", constrain="domain")
+            figure.layout[f"yaxis{name}"].update(
+                scaleanchor=f"x{name}", constrain="domain", constraintoward="top"
+            )
             figure.layout[f"xaxis{name}"].update(constrain="domain")
     return figure
 

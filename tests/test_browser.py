@@ -1,0 +1,152 @@
+"""Pages in a real headless Chromium: figures draw, the player plays, tables sort, dark mode switches, text stays text."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_run import write_run
+from test_examples import example
+
+from mechfourier.figures.animation import write_player
+from mechfourier.figures.png import HELP, find_chromium
+from mechfourier.figures.report import write_report
+from mechfourier.probes.one_layer import evolution
+from mechfourier.probes.probe import probe
+
+if importlib.util.find_spec("playwright") is None:
+    pytest.skip("Playwright is not installed: pip install 'mechfourier[png]'", allow_module_level=True)
+CHROMIUM = find_chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here; {HELP}")
+EVIL = "<script>window.attacked = 1</script><img src=x onerror='window.attacked = 1'>"
+DRAWN = "Array.from(document.querySelectorAll('.figure')).every(f => f.dataset.state === 'drawn')"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report of a run and of a probe whose every text attacks, and a player."""
+    folder = tmp_path_factory.mktemp("pages")
+    run = write_run(folder / "run")
+    found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=99)
+    assert found.circle is not None
+    attacked = dataclasses.replace(
+        found, model=EVIL, domain=EVIL, unit=EVIL, reasons=(EVIL,), notes=(EVIL,),
+        circle=dataclasses.replace(found.circle, labels=(EVIL,) * 12),
+        sites=tuple(dataclasses.replace(site, site=EVIL) for site in found.sites),
+    )  # fmt: skip
+    saved = attacked.save(folder / "evil.json")
+    return {
+        "report": write_report([run, saved], folder / "report.html"),
+        "player": write_player(evolution(run, "circle"), folder / "player.html"),
+    }
+
+
+def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> tuple[Any, list[str]]:
+    """The page with every figure drawn, and what its console complained of."""
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints: list[str] = []
+    view.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    view.on("pageerror", lambda error: complaints.append(str(error)))
+    view.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("file:", "data:", "blob:")) else complaints.append(request.url)
+        ),
+    )
+    view.goto(path.as_uri())
+    view.wait_for_function(DRAWN, timeout=120_000)
+    return view, complaints
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["report", "player"])
+def test_every_figure_draws_and_the_page_fits(
+    browser: Any, pages: dict[str, Path], name: str, width: int
+) -> None:
+    view, complaints = opened(browser, pages[name], width=width)
+    assert not complaints
+    figures = view.locator(".figure")
+    assert figures.count() >= (14 if name == "report" else 1)
+    for i in range(figures.count()):
+        assert figures.nth(i).locator(".xaxislayer-above, .xaxislayer-below").count() > 0
+        assert figures.nth(i).locator("svg.main-svg").count() > 0
+    assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    # nothing that is drawn in a figure leaves it
+    outside = view.evaluate(
+        """Array.from(document.querySelectorAll('.figure')).filter(f => {
+          const box = f.getBoundingClientRect();
+          return Array.from(f.querySelectorAll('.legend, .xtitle, .ytitle, .cbtitle')).some(e => {
+            const b = e.getBoundingClientRect();
+            return b.width && (b.left < box.left - 2 || b.right > box.right + 2 || b.bottom > box.bottom + 2 || b.top < box.top - 2); });
+        }).map(f => f.getAttribute('aria-label'))"""
+    )
+    assert outside == []
+    view.close()
+
+
+def test_text_stays_text(browser: Any, pages: dict[str, Path]) -> None:
+    view, complaints = opened(browser, pages["report"])
+    assert view.evaluate("window.attacked") is None and not complaints
+    assert view.locator(".card li").filter(has_text="<script>window.attacked").count() == 1
+    assert view.locator("section img").count() == 0
+    view.close()
+
+
+def test_a_table_sorts_both_ways_by_number(browser: Any, pages: dict[str, Path]) -> None:
+    view, _ = opened(browser, pages["report"])
+    place = view.locator("section", has=view.locator("h2", has_text="Frequencies")).locator("table").first
+    head = place.locator("th", has_text="embed_power")
+    column = head.evaluate("th => th.cellIndex")
+    read = f"t => Array.from(t.tBodies[0].rows).map(r => parseFloat(r.cells[{column}].dataset.value))"
+    head.locator("button").click()
+    up = place.evaluate(read)
+    head.locator("button").click()
+    assert up == sorted(up) and place.evaluate(read) == sorted(up, reverse=True) and len(set(up)) > 2
+    assert head.get_attribute("aria-sort") == "descending"
+    view.close()
+
+
+def test_dark_mode_follows_the_reader_and_the_button(browser: Any, pages: dict[str, Path]) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    ink = "document.querySelector('.figure').layout.font.color"
+    view, _ = opened(browser, pages["report"], scheme="dark")
+    dark = view.evaluate(ground)
+    assert view.evaluate(ink) == "#f0f6fc"
+    view.click(".theme")
+    view.wait_for_function(f"{ink} === '#1f2328'")
+    assert view.evaluate(ground) != dark and view.inner_text(".theme") == "Dark"
+    view.close()
+
+
+def test_the_player_plays(browser: Any, pages: dict[str, Path]) -> None:
+    view, complaints = opened(browser, pages["player"])
+    step = "document.querySelector('.slider-label, .slider-current-value, [class*=slider-label]').textContent"
+    assert view.evaluate(step) == "step 320"
+    first = "Array.from(document.querySelector('.figure').data.find(t => t.mode === 'markers').x).join()"
+    end = view.evaluate(first)
+    view.locator(".updatemenu-button", has_text="Play").click()
+    view.wait_for_function(f"{first} !== {end!r}", timeout=30_000)
+    view.wait_for_function(f"{step} === 'step 320'", timeout=30_000)
+    assert not complaints
+    view.close()
+
+
+def test_a_printed_page_is_light_and_whole(browser: Any, pages: dict[str, Path]) -> None:
+    view, _ = opened(browser, pages["report"], scheme="dark")
+    view.emulate_media(media="print", color_scheme="dark")
+    assert view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not view.is_visible(".theme") and not view.is_visible("nav.contents")
+    assert len(view.pdf()) > 50_000
+    view.close()
