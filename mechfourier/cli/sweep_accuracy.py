@@ -12,6 +12,7 @@ from mechfourier.cli.dispatch import handle
 # ``write(folder) -> list of the files written``. Options that only some architectures have default to None.
 SWEEPS: dict[str, str] = {
     "adder": "mechfourier.probes.adder:sweep_accuracy",
+    "miras": "mechfourier.probes.miras:sweep_accuracy",
 }
 
 
@@ -23,11 +24,19 @@ def register(app: typer.Typer) -> None:
 def sweep_accuracy(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a packaged model.")],
     samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Problems per cell of the sweep.")
+        int | None,
+        typer.Option("--samples", min=0, help="Problems per cell of the sweep (miras: 0 asks all)."),
     ] = None,
     max_digits: Annotated[
         int | None, typer.Option("--max-digits", min=1, help="adder: longest operand of the length pairs.")
     ] = None,
+    largest: Annotated[
+        int | None,
+        typer.Option("--largest", help="miras: the last modulus of the sweep (199, then 251, 499, 997)."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="miras: every question of every modulus (dear: m² of them).")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
@@ -36,7 +45,13 @@ def sweep_accuracy(
 ) -> None:
     """Measure a trained model's accuracy over its whole range and beyond, with Wilson intervals (95 %)."""
     quiet_libraries()
-    options = {"samples": samples, "max_digits": max_digits, "seed": seed}
+    options = {
+        "samples": samples,
+        "max_digits": max_digits,
+        "largest": largest,
+        "full": full or None,
+        "seed": seed,
+    }
     result = handle(
         "sweep-accuracy", SWEEPS, run, options, instead="For one-layer models use: mechfourier analyze"
     )

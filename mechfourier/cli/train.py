@@ -8,7 +8,7 @@ import importlib
 import typer
 
 # Modules of mechfourier.cli, each with ``register(train)``; none of them imports torch at the top.
-TRAININGS: tuple[str, ...] = ("train_adder", "train_calendar", "train_one_layer")
+TRAININGS: tuple[str, ...] = ("train_adder", "train_calendar", "train_miras", "train_one_layer")
 
 train = typer.Typer(
     name="train",

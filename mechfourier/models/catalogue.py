@@ -103,6 +103,7 @@ KNOWN: tuple[ModelInfo, ...] = (
         name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
     ),
     _toy("adder", "multi-digit addition (character-level encoder-decoder)", "adder"),
+    _toy("miras", "addition in every modulus (numbers by value)", "miras"),
     _toy("one-layer", "addition mod 113", "one_layer"),
     ModelInfo(
         name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
@@ -128,6 +129,7 @@ KNOWN: tuple[ModelInfo, ...] = (
 
 TOYS = (
     "adder",
+    "miras",
     "one-layer",
 )  # packaged models of an architecture of ours
 # config.json's "architecture" -> the loader of a folder that this project trained.
