@@ -32,6 +32,8 @@ KINDS: tuple[str, ...] = (
     "mechfourier.probes.reducibility:Reducibility",
     "mechfourier.probes.planes:SharedPlane",
     "mechfourier.probes.validate:Validation",
+    "mechfourier.probes.adder.accuracy:AdderAccuracy",
+    "mechfourier.probes.miras.accuracy:AccuracySweep",
 )
 MAX_BYTES = 200 * 2**20
 

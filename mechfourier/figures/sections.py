@@ -12,8 +12,10 @@ from mechfourier.result import Result
 if TYPE_CHECKING:
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.study import StudyResult
+    from mechfourier.probes.adder.accuracy import AdderAccuracy
     from mechfourier.probes.attention import AttentionResult
     from mechfourier.probes.lens import LensResult
+    from mechfourier.probes.miras.accuracy import AccuracySweep
     from mechfourier.probes.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
     from mechfourier.probes.result import ProbeResult
 
@@ -208,6 +210,41 @@ def summary_part(name: str, values: dict[str, Any]) -> Part:
     return Part(f"Summary: {name}", sections, "The command printed a summary; save all of it with --out.")
 
 
+def adder_part(result: "AdderAccuracy") -> Part:
+    """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
+    from mechfourier.figures.adder import lengths_figure, shares_figure
+    from mechfourier.probes.adder.accuracy import GROUPS
+
+    sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), wide=False)]
+    sections += [
+        Section(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.", wide=False)
+        for group in GROUPS
+        if group != "lengths" and result.of(group)
+    ]
+    sections.append(Section("All shares", result.frame().head(MAX_ROWS)))
+    lines = str(result).splitlines()
+    card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
+    return Part(f"Addition: {result.model}", [*sections, *_notes(result)], card=card)
+
+
+def moduli_part(result: "AccuracySweep") -> Part:
+    """Accuracy by modulus, what wraps apart from what does not."""
+    from mechfourier.figures.miras import extrapolation_figure
+
+    lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
+    sections = [
+        Section("Extrapolation", extrapolation_figure(result), lead),
+        Section("Trained, held out and beyond", result.groups()),
+        Section("Moduli", result.frame()),
+    ]
+    lines = str(result).splitlines()
+    return Part(
+        f"Moduli: {result.model}",
+        sections,
+        card=verdict_card("Accuracy by modulus", lines[0], lines[1:], accent=BLUE),
+    )
+
+
 def _plain_part(result: Result) -> Part:
     """Any result: its text, its plot, its table, its notes."""
     kind = type(result).__name__.removesuffix("Result")
@@ -260,4 +297,6 @@ PARTS: dict[str, Callable[[Any], Part]] = {
     "AttentionResult": attention_part,
     "OneLayerAnalysis": analysis_part,
     "ProgressCurves": curves_part,
+    "AdderAccuracy": adder_part,
+    "AccuracySweep": moduli_part,
 }
