@@ -78,7 +78,9 @@ class AdderTrainee:
 
     def __init__(self, config: AdderConfig, settings: AdderRecipe, *, seed: int, device: str = "cpu") -> None:
         self.recipe, self.seed, self.device = settings, seed, torch.device(device)
-        start = initial_weights(config, seed=seed, embed_std=settings.embed_std)
+        start = initial_weights(
+            config, seed=seed, embed_std=settings.embed_std, write_scale=settings.write_scale
+        )
         self.model = build(config, weights=start).to(self.device)
         self.generator = torch.Generator().manual_seed(seed)
         noise_generator = torch.Generator(self.device).manual_seed(seed + 1)

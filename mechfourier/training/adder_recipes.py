@@ -14,7 +14,7 @@ class AdderRecipe:
     ``noise``: standard deviation of Gaussian noise on attention logits, falling to 0 over the first ``noise_until`` of the steps.
     ``stages``: (share of the steps, longest operand) of the curriculum, the last one to the end. ``pairs``: so many pairs drawn
     once and for all; 0: fresh pairs every step. ``chains``: share of pairs with a planted carry chain.
-    ``test_lengths``: digits of both operands in the evaluations during training.
+    ``embed_std`` and ``write_scale`` are those of ``initial_weights``. ``test_lengths``: digits of both operands in the evaluations during training.
     """
 
     name: str
@@ -32,6 +32,7 @@ class AdderRecipe:
     pairs: int = 0
     chains: float = 0.5
     embed_std: float = 0.1
+    write_scale: float = 0.3
     evaluate_every: int = 100
     checkpoint_every: int = 100
     test_lengths: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 10, 20)
