@@ -21,6 +21,7 @@ if importlib.util.find_spec("playwright") is None:
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here; {HELP}")
 EVIL = "<script>window.attacked = 1</script><img src=x onerror='window.attacked = 1'>"
+PATIENCE = 240_000  # ms; the machine may be busy
 DRAWN = "Array.from(document.querySelectorAll('.figure')).every(f => f.dataset.state === 'drawn')"
 
 
@@ -56,6 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> tuple[Any, list[str]]:
     """The page with every figure drawn, and what its console complained of."""
     view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    view.set_default_timeout(PATIENCE)
     complaints: list[str] = []
     view.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     view.on("pageerror", lambda error: complaints.append(str(error)))
@@ -66,7 +68,7 @@ def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light"
         ),
     )
     view.goto(path.as_uri())
-    view.wait_for_function(DRAWN, timeout=120_000)
+    view.wait_for_function(DRAWN, timeout=PATIENCE)
     return view, complaints
 
 
@@ -137,8 +139,8 @@ def test_the_player_plays(browser: Any, pages: dict[str, Path]) -> None:
     first = "Array.from(document.querySelector('.figure').data.find(t => t.mode === 'markers').x).join()"
     end = view.evaluate(first)
     view.locator(".updatemenu-button", has_text="Play").click()
-    view.wait_for_function(f"{first} !== {end!r}", timeout=30_000)
-    view.wait_for_function(f"{step} === 'step 320'", timeout=30_000)
+    view.wait_for_function(f"{first} !== {end!r}", timeout=PATIENCE)
+    view.wait_for_function(f"{step} === 'step 320'", timeout=PATIENCE)
     assert not complaints
     view.close()
 
