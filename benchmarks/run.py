@@ -14,6 +14,7 @@ SCRIPTS = {
     "one_layer_speed": (),
     "one_layer_seeds": (),
     "planted": (),
+    "sae_speed": (),
     "probe_speed": ("--tokenizer", "../shared/data/qwen3-0.6b"),
 }
 

@@ -29,7 +29,7 @@ class Letters:
     class cfg:
         n_ctx, d_vocab = 64, 128
 
-    hook_dict: dict[str, object] = {}
+    hook_dict = None
     mechfourier_name = "letters"
 
     def encode(self, prompts: list[str]) -> list[Encoding]:
@@ -133,8 +133,8 @@ def test_text_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 def test_every_second_template_of_a_domain_is_kept_out_of_training() -> None:
     from mechfourier.models.registry import load
-    from mechfourier.sae.text import value_prompts
     from mechfourier.probes.domains import domain
+    from mechfourier.sae.text import value_prompts
 
     model = load("calendar")
     out = HeldOut(model, Reading())

@@ -5,8 +5,9 @@ single-linkage tree (Engels et al. 2024, arXiv:2405.14860, cut such a graph at o
 are a chain of neighbours and end up in one component, although those on opposite sides point away from each other.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,20 +17,19 @@ from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from mechfourier.probes.null import Orders, circle_null, circle_scores, gram_norm
-from mechfourier.probes.spectrum import cross_gram, harmonic_share, quadratures, shared_gram
+from mechfourier.probes.spectrum import cross_gram, harmonic_share, quadratures
 from mechfourier.probes.subspace import subspace_probe
 
 LARGEST = 64  # features in a cluster
-TESTED = 64  # clusters that the plane test is run on
+TESTED = 32  # clusters that the plane test is run on
 LEAST_POWER = 0.005  # of the site's power between values
-PROBE_ORDERS = 8  # the held-out angle is wanted here, and its null is not: the p is that of the plane test
 
 
 @dataclass(frozen=True)
 class Cluster:
     """A group of features. ``p_value`` is family-wise over all tested groups and harmonics; ``score`` is 1 for a circle and nothing
     else; ``share`` of the power between values at ``k``; ``aspect`` short over long axis; ``power`` the group's share of the site's power
-    between values; ``r2`` and ``error`` those of the held-out angle (error in steps of the domain)."""
+    between values; ``r2`` and ``error`` those of the held-out angle (error in steps of the domain; NaN where not asked for)."""
 
     features: tuple[int, ...]
     k: int
@@ -38,8 +38,8 @@ class Cluster:
     share: float
     aspect: float
     power: float
-    r2: float
-    error: float
+    r2: float = math.nan
+    error: float = math.nan
 
 
 def direction_clusters(directions: Float[Tensor, "feature d"]) -> list[tuple[int, ...]]:
@@ -61,16 +61,23 @@ def direction_clusters(directions: Float[Tensor, "feature d"]) -> list[tuple[int
     return found
 
 
-def group_gram(
+def group_coordinates(
     features: Float[Tensor, "value template feature"],
     directions: Float[Tensor, "feature d"],
     group: Sequence[int],
-) -> tuple[Float[Tensor, "t u value value2"], Float[Tensor, "value value2"]]:
-    """Cross and shared Gram matrices of what a group of features writes."""
+) -> Float[Tensor, "value template r"]:
+    """What a group of features writes, in orthonormal coordinates of the directions it writes in."""
     index = list(group)
-    written = einsum(features[..., index], directions[index], "v t f, f d -> v t d")
-    cross = cross_gram(written[None])
-    return cross[0], shared_gram(cross)[0]
+    _, singular, vt = torch.linalg.svd(directions[index].double().T, full_matrices=False)
+    return features[..., index].double() @ (vt.T * singular)
+
+
+def shared_gram_of(values: Float[Tensor, "value template r"]) -> Float[Tensor, "value value2"]:
+    """``shared_gram(cross_gram(values))`` without the products between all pairs of templates."""
+    centred = values.double() - values.double().mean(0)
+    total, count = centred.sum(1), values.shape[1]
+    own = einsum(centred, centred, "v t r, w t r -> v w")
+    return (total @ total.T - own) / (count * (count - 1))
 
 
 def planar_bound(gram: Float[Tensor, "group value value2"]) -> Float[Tensor, " group"]:
@@ -96,8 +103,7 @@ def circle_clusters(
     """
     if not groups:
         return ()
-    pairs = [group_gram(features, directions, group) for group in groups]
-    grams = torch.stack([gram for _, gram in pairs])
+    grams = torch.stack([shared_gram_of(group_coordinates(features, directions, group)) for group in groups])
     power = grams.diagonal(dim1=-2, dim2=-1).sum(-1) / max(whole, 1e-300)
     usable = (power >= LEAST_POWER).nonzero()[:, 0]
     if not len(usable):
@@ -105,7 +111,7 @@ def circle_clusters(
     chosen = usable[planar_bound(grams[usable]).argsort(descending=True)[:TESTED]]
     grams = grams[chosen]
     scores = circle_scores(grams)
-    null, null_k = circle_null(grams, orders)
+    null, _ = circle_null(grams, orders)
     top, k = scores.max(1)
     p = orders.p_value(top, null.amax(1))
     share, axes = harmonic_share(grams), quadratures(grams).clamp_min(0)
@@ -113,8 +119,6 @@ def circle_clusters(
     for row in top.argsort(descending=True).tolist():
         at, group = int(k[row]), groups[int(chosen[row])]
         long, short = axes[row, at].tolist()
-        cross = pairs[int(chosen[row])][0]
-        probe = subspace_probe(cross, at + 1, orders.index[:PROBE_ORDERS], order_k=null_k[:PROBE_ORDERS, row])
         found.append(
             Cluster(
                 features=tuple(group),
@@ -124,11 +128,21 @@ def circle_clusters(
                 share=float(share[row, at]),
                 aspect=float(np.sqrt(short / long)) if long > 0 else 0.0,
                 power=float(power[chosen[row]]),
-                r2=probe.r2,
-                error=probe.error,
             )
         )
     return tuple(found)
+
+
+def with_angle(
+    cluster: Cluster,
+    features: Float[Tensor, "value template feature"],
+    directions: Float[Tensor, "feature d"],
+) -> Cluster:
+    """The cluster with the held-out R² and error of the angle that a probe reads from what it writes."""
+    cross = cross_gram(group_coordinates(features, directions, cluster.features)[None])[0]
+    n = cross.shape[-1]
+    probe = subspace_probe(cross, cluster.k, torch.arange(n)[None], order_k=torch.tensor([cluster.k]))
+    return replace(cluster, r2=probe.r2, error=probe.error)
 
 
 def distinct(clusters: Sequence[Cluster], *, most: int = 8) -> tuple[Cluster, ...]:

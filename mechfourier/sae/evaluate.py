@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
@@ -164,8 +164,8 @@ def statistics(loaded: LoadedDictionary, acts: Float[Tensor, "row d"]) -> dict[s
     }
 
 
-def edit_reconstruct(site: Site, sae: Any, *, positions: Int[Tensor, "prompt k"] | None = None) -> Edit:
-    """Put the dictionary's reconstruction in the place of the activation (at ``positions``, per prompt)."""
+def edit_reconstruct(site: Site, sae: Any, *, positions: Sequence[int] | None = None) -> Edit:
+    """Put the dictionary's reconstruction in the place of the activation (at ``positions``)."""
 
     def change(old: Float[Tensor, "row pos d"], rows: Tensor) -> Float[Tensor, "row pos d"]:
         del rows
@@ -197,7 +197,7 @@ def _predicts(model: Any) -> bool:
 
 
 def _loss(model: Any, rows: Sequence[Row], edit: Any) -> tuple[float, int]:
-    """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change for positions [row, k]."""
+    """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change at these positions."""
     total, count = 0.0, 0
     with inference(model):
         for group in _same_positions(rows):
@@ -217,8 +217,7 @@ def _same_positions(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _batch_loss(model: Any, rows: Sequence[Row], batch: Batch, edit: Any) -> tuple[float, int]:
-    at = torch.tensor(rows[0].keep)
-    edits = [] if edit is None else [edit(at.tolist())]
+    edits = [] if edit is None else [edit(list(rows[0].keep))]
     with serving(torch.arange(len(rows))), intervene(model, edits, must_change=False):
         logits = logits_of(model, forward(model, batch.tokens, logits=True))
     targets = torch.tensor([row.targets for row in rows])

@@ -24,7 +24,14 @@ from mechfourier.probes.null import Orders, circle_scores, dimension_null, dimen
 from mechfourier.probes.spectrum import cross_gram, dimension_share, shared_gram
 from mechfourier.probes.subspace import subspace_probe
 from mechfourier.result import Result
-from mechfourier.sae.clusters import Cluster, circle_clusters, direction_clusters, distinct
+from mechfourier.sae.clusters import (
+    Cluster,
+    circle_clusters,
+    direction_clusters,
+    distinct,
+    shared_gram_of,
+    with_angle,
+)
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
 
@@ -136,9 +143,7 @@ class SAEScore(Result):
             + ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
         )  # fmt: skip
         best = self.clusters[0] if self.clusters else None
-        rivals = [
-            x for x in (self.plane_score, self.random_clusters, self.control_clusters) if not math.isnan(x)
-        ]
+        rivals = [x for x in (self.plane_score, self.control_clusters) if not math.isnan(x)]
         cleaner = best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
         circle = (
             "no group of features fills a plane" if best is None
@@ -255,6 +260,7 @@ def score_arrays(
     written = loaded.sae.W_dec.detach().float().cpu()[live]
     groups = direction_clusters(written)
     clusters = circle_clusters(features[..., live], written, groups, orders, whole=whole)
+    best = [with_angle(cluster, features[..., live], written) for cluster in distinct(clusters)]
     shuffled = _random_groups(groups, len(live), generator)
     by_chance = circle_clusters(features[..., live], written, shuffled, orders, whole=whole)
     control_best = math.nan
@@ -269,7 +275,7 @@ def score_arrays(
                 )
             )
             rows = other.sae.W_dec.detach().float().cpu()[alive]
-            total = float(shared_gram(cross_gram(other_acts[None]))[0].trace())
+            total = float(shared_gram_of(other_acts).trace())
             found = circle_clusters(theirs[..., alive], rows, direction_clusters(rows), orders, whole=total)
             control_best = found[0].score if found else 0.0
     tops, ks = circle_scores(gram).max(1)
@@ -282,7 +288,7 @@ def score_arrays(
     return SAEScore(
         name=loaded.name, model=model, site=str(site), domain=prompts.domain.name, n=prompts.domain.n, unit=prompts.domain.unit,
         templates=prompts.templates, prompts=prompts.kind, held_out=prompts.held_out, live=len(live), features=loaded.features,
-        scores=scores, families=tuple(families), clusters=distinct([_renumbered(c, live) for c in clusters]),
+        scores=scores, families=tuple(families), clusters=tuple(_renumbered(c, live) for c in best),
         clusters_tested=len(clusters), random_clusters=by_chance[0].score if by_chance else 0.0, control_clusters=control_best,
         plane_k=int(ks[0]) + 1, plane_score=float(tops[0]), plane_r2=plane.r2, plane_error=plane.error,
         permutations=len(orders), seed=seed, notes=(*prompts.notes, *notes),

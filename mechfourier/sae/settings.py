@@ -26,7 +26,7 @@ class Dictionary:
     """One sparse autoencoder to train.
 
     ``width``: features, as a number or a multiple of the site's dimensions (``"4x"``). ``k``: active features per activation
-    (topk), or on average (batchtopk). ``penalty``: the coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty, on
+    (topk), or on average (batchtopk); by default 32, and no more than a quarter of the dimensions. ``penalty``: the coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty, on
     activations scaled to a mean norm of √d. None takes a default.
     """
 
@@ -54,11 +54,10 @@ class Dictionary:
         if self.penalty is not None and not 0 <= self.penalty < math.inf:
             raise OutOfRange(f"the penalty is {self.penalty}; it must be 0 or more")
 
-    @property
-    def sparsity(self) -> float:
-        """k or the penalty, whichever this architecture has."""
+    def sparsity(self, d: int) -> float:
+        """k or the penalty, whichever this architecture has, at a site of ``d`` dimensions."""
         if self.architecture in COUNTED:
-            return DEFAULT_K if self.k is None else self.k
+            return max(1, min(DEFAULT_K, d // 4)) if self.k is None else self.k
         return DEFAULT_PENALTY[self.architecture] if self.penalty is None else self.penalty
 
     def features(self, d: int) -> int:
@@ -69,13 +68,13 @@ class Dictionary:
                 f"a width of {self.width} is {count} features for the {d} dimensions of {self.site}; a dictionary "
                 f"has at least as many features as dimensions: --width 1x ({d}) or more, usually 4x"
             )
-        if self.architecture in COUNTED and self.sparsity > count:
-            raise OutOfRange(f"k is {self.sparsity:g}, and the dictionary has {count} features")
+        if self.k is not None and self.k > count:
+            raise OutOfRange(f"k is {self.k}, and the dictionary has {count} features")
         return count
 
     def name(self, d: int) -> str:
         """A folder name: site, architecture, features and sparsity."""
-        sparsity = f"{'k' if self.architecture in COUNTED else 'p'}{self.sparsity:g}"
+        sparsity = f"{'k' if self.architecture in COUNTED else 'p'}{self.sparsity(d):g}"
         return f"{self.site}-{self.architecture}-{self.features(d)}-{sparsity}"
 
 
@@ -124,7 +123,7 @@ def build(dictionary: Dictionary, d: int, schedule: Schedule, metadata: dict[str
     from sae_lens.saes.sae import SAEMetadata
 
     warm = max(1, schedule.steps // 5)  # a penalty that comes slowly kills fewer features
-    sparsity = dictionary.sparsity
+    sparsity = dictionary.sparsity(d)
     classes: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "standard": (sl.StandardTrainingSAE, sl.StandardTrainingSAEConfig, {"l1_coefficient": sparsity, "l1_warm_up_steps": warm}),
         "gated": (sl.GatedTrainingSAE, sl.GatedTrainingSAEConfig, {"l1_coefficient": sparsity, "l1_warm_up_steps": warm}),

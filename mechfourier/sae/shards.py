@@ -28,8 +28,8 @@ from mechfourier.hooks.site import ATTENTION_KINDS, Site, find_site
 from mechfourier.progress import progress
 from mechfourier.sae.text import Row
 
-SHARD_BYTES = 64 * 2**20
-BUCKET_BYTES = 256 * 2**20
+SHARD_BYTES = 32 * 2**20
+BUCKET_BYTES = 128 * 2**20
 DISK_BYTES = 16 * 2**30
 LEAST_ROWS = 2048  # in a shard
 MANIFEST = "manifest.json"
