@@ -12,6 +12,7 @@ from mechfourier.errors import UsageError
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
 # ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
 ANALYSES = {
+    "adder": "mechfourier.probes.adder:analyze",
     "one-layer": "mechfourier.probes.one_layer:analyze",
 }
 
@@ -23,7 +24,8 @@ def register(app: typer.Typer) -> None:
 
 def analyze(
     run: Annotated[
-        str, typer.Argument(help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer.")
+        str,
+        typer.Argument(help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer, adder."),
     ],
     key_freqs: Annotated[
         str | None,
@@ -35,6 +37,11 @@ def analyze(
             "--last-only", help="one-layer: leave the run's other checkpoints alone: no curves, no phases."
         ),
     ] = False,
+    place: Annotated[
+        int | None,
+        typer.Option("--place", help="adder: significance of the answer digit asked about (0: units)."),
+    ] = None,
+    digits: Annotated[int | None, typer.Option("--digits", help="adder: digits of both operands.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -44,11 +51,16 @@ def analyze(
     one-layer: spectra, key frequencies, neurons, progress measures, Clock or Pizza; every number stands beside that of an
     untrained model. Losses are in nats; restricted and trig loss are over all questions, the excluded loss over the
     training questions where the run says which those are.
+
+    adder: what every site knows of digits, sums, carries and significance; attention by significance; where the carry is; periodic
+    neurons; ablations by category; digit vectors, weight spectra and logits. --out writes tables and one HTML page.
     """
     quiet_libraries()
     options = {
         "key_freqs": None if key_freqs is None else _frequencies(key_freqs),
         "over_run": False if last_only else None,
+        "place": place,
+        "digits": digits,
         "seed": seed,
     }
     result = handle(

@@ -10,7 +10,7 @@ from torch import Tensor
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, sites
 from mechfourier.models.adder import split_at_equals, step_ids
-from mechfourier.tasks.addition import decoder_input, significance
+from mechfourier.tasks.addition import PAD, decoder_input, significance
 from mechfourier.tasks.addition_draw import draw
 
 SHOWN = 3
@@ -41,12 +41,15 @@ def alignment(model: Any, *, digits: int, problems: int = 128, seed: int = 0) ->
     source = form.source(p)
     target = decoder_input(form.target(p))
     tokens = torch.cat([source, target[:, 1:]], 1)
-    kept = (tokens != 13).all(1)  # answers of one length, where the model writes them without zeros in front
+    kept = (tokens != PAD).all(1)  # answers of one length, where the model writes them without zeros in front
     tokens = tokens[kept]
     chosen = [s for s in sites(model) if s.kind in ("pattern", "cross_pattern")]
     found = capture(model, tokens, chosen, "all")
     encoder, decoder = split_at_equals(tokens)
-    ids = {"source": significance(encoder), "answer": step_ids(decoder)}
+    steps = step_ids(decoder)
+    if not form.reverse:  # the first character written is the most significant one, the last ends the answer
+        steps = torch.where(steps > 0, steps.max() - steps, 0)
+    ids = {"source": significance(encoder), "answer": steps}
     rows = []
     for site in found.sites:
         queries, keys = _ids_of(site, ids, tokens)

@@ -17,6 +17,7 @@ from mechfourier.probes.design import read_positions
 
 CONTEXTS = 8
 DRAWS = 300
+CURVES = 8
 LIVE = 1e-6
 
 
@@ -27,6 +28,7 @@ class SumNeurons:
     ``r2`` one harmonic ``k`` of it, ``additive`` what functions of a and of b alone explain; ``carry`` the step at a + b = 10.
     ``null``: the r2 that the best neuron reaches in 95 % of draws in which both digits are renamed at random; ``p`` is
     family-wise over the neurons. ``concentration``: share of the harmonic within what (a + b) mod 10 explains, all neurons together, by k.
+    ``top``: the neurons (their numbers) with the highest r2, ``curves`` their mean activations at a + b = 0..18.
     """
 
     site: str
@@ -43,6 +45,8 @@ class SumNeurons:
     null: float
     concentration: tuple[float, ...]
     concentration_null: float
+    top: tuple[int, ...]
+    curves: tuple[tuple[float, ...], ...]
 
     def count(self, bar: float) -> int:
         """Live neurons of which one harmonic of the sum explains at least ``bar``."""
@@ -96,6 +100,9 @@ def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, 
     best, k = shares.max(0)
     worst = drawn.max(1).values
     concentration, bound = _concentration(unit, y[..., live], (a + b) % 10, seed)
+    alive, first = live.nonzero()[:, 0], best.argsort(descending=True)[:CURVES]
+    cells = rearrange(grid, "a b neuron -> (a b) neuron")
+    by_sum = torch.stack([cells[a + b == s].mean(0) for s in range(19)])
     listed = {
         "raw_sum": _between(unit, a + b), "mod_sum": _between(unit, (a + b) % 10),
         "additive": _additive(unit, a, b), "carry": _between(unit, (a + b >= 10).long()),
@@ -105,6 +112,7 @@ def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, 
         total=len(live), r2=tuple(best.tolist()), k=tuple((k + 1).tolist()),
         p=tuple(((1 + (worst[:, None] >= best).sum(0)) / (1 + len(worst))).tolist()),
         null=float(worst.quantile(0.95)), concentration=tuple(concentration.tolist()), concentration_null=bound,
+        top=tuple(alive[first].tolist()), curves=tuple(tuple(by_sum[:, i].tolist()) for i in alive[first].tolist()),
         **{name: tuple(value.tolist()) for name, value in listed.items()},
     )  # fmt: skip
 
