@@ -151,7 +151,7 @@ def score_command(
 
     print_frame(result.frame(), title="one harmonic, the best of each kind")
     if result.clusters:
-        print_frame(result.cluster_frame(), title=f"groups of features ({result.clusters_tested} tested)")
+        print_frame(result.cluster_frame(), title="groups of features that draw a circle")
     typer.echo(f"figure: {page}")
     return None
 

@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
 from mechfourier.probes.null import Orders, circle_null, circle_scores, gram_norm
-from mechfourier.probes.spectrum import cross_gram, harmonic_share, quadratures
+from mechfourier.probes.spectrum import cross_gram, dimension_power, harmonic_share, quadratures
 from mechfourier.probes.subspace import subspace_probe
 
 LARGEST = 64  # features in a cluster
 TESTED = 32  # clusters that the plane test is run on
+CARRIED = 0.99
 LEAST_POWER = 0.005  # of the site's power between values
 
 
@@ -61,6 +62,19 @@ def direction_clusters(directions: Float[Tensor, "feature d"]) -> list[tuple[int
     return found
 
 
+def carriers(
+    features: Float[Tensor, "value template feature"], directions: Float[Tensor, "feature d"]
+) -> Int[Tensor, " carrier"]:
+    """The features that, strongest first, write 99 % of the power between values that all of them write; it takes no labels.
+
+    The rest fires on these prompts without telling the values apart, and would only make every group larger.
+    """
+    power = dimension_power(features).sum(0).clamp_min(0) * directions.double().square().sum(1)
+    order = power.argsort(descending=True)
+    before = power[order].cumsum(0) - power[order]
+    return order[(before < CARRIED * power.sum()) & (power[order] > 0)].sort().values
+
+
 def group_coordinates(
     features: Float[Tensor, "value template feature"],
     directions: Float[Tensor, "feature d"],
@@ -97,7 +111,8 @@ def circle_clusters(
     *,
     whole: float,
 ) -> tuple[Cluster, ...]:
-    """The plane test on the groups that fill a plane, best first; ``whole`` is the site's power between values.
+    """The plane test on the groups that fill a plane, those first that draw most of the site's power between values
+    (``whole``) as a circle: by score times power.
 
     ``directions`` carry the decoder's length, so that features times directions is what the dictionary writes.
     """
@@ -116,7 +131,7 @@ def circle_clusters(
     p = orders.p_value(top, null.amax(1))
     share, axes = harmonic_share(grams), quadratures(grams).clamp_min(0)
     found = []
-    for row in top.argsort(descending=True).tolist():
+    for row in (top * power[chosen]).argsort(descending=True).tolist():
         at, group = int(k[row]), groups[int(chosen[row])]
         long, short = axes[row, at].tolist()
         found.append(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
@@ -26,6 +26,7 @@ from mechfourier.probes.subspace import subspace_probe
 from mechfourier.result import Result
 from mechfourier.sae.clusters import (
     Cluster,
+    carriers,
     circle_clusters,
     direction_clusters,
     distinct,
@@ -92,7 +93,6 @@ class SAEScore(Result):
     scores: tuple[FeatureScore, ...]
     families: tuple[Family, ...]
     clusters: tuple[Cluster, ...]
-    clusters_tested: int
     random_clusters: float
     control_clusters: float
     plane_k: int
@@ -257,12 +257,7 @@ def score_arrays(
     ]
     gram = shared_gram(cross := cross_gram(acts[None]))
     whole = float(gram[0].trace())
-    written = loaded.sae.W_dec.detach().float().cpu()[live]
-    groups = direction_clusters(written)
-    clusters = circle_clusters(features[..., live], written, groups, orders, whole=whole)
-    best = [with_angle(cluster, features[..., live], written) for cluster in distinct(clusters)]
-    shuffled = _random_groups(groups, len(live), generator)
-    by_chance = circle_clusters(features[..., live], written, shuffled, orders, whole=whole)
+    clusters, by_chance = _circles(loaded, features[..., live], live, orders, whole, generator)
     control_best = math.nan
     if control is not None:
         other, other_acts = control
@@ -274,10 +269,9 @@ def score_arrays(
                     "features of the re-initialised model", theirs[..., alive], orders, numbers=alive.tolist()
                 )
             )
-            rows = other.sae.W_dec.detach().float().cpu()[alive]
             total = float(shared_gram_of(other_acts).trace())
-            found = circle_clusters(theirs[..., alive], rows, direction_clusters(rows), orders, whole=total)
-            control_best = found[0].score if found else 0.0
+            found, _ = _circles(other, theirs[..., alive], alive, orders, total, generator)
+            control_best = max((cluster.score for cluster in found), default=0.0)
     tops, ks = circle_scores(gram).max(1)
     plane = subspace_probe(
         cross[0],
@@ -288,8 +282,8 @@ def score_arrays(
     return SAEScore(
         name=loaded.name, model=model, site=str(site), domain=prompts.domain.name, n=prompts.domain.n, unit=prompts.domain.unit,
         templates=prompts.templates, prompts=prompts.kind, held_out=prompts.held_out, live=len(live), features=loaded.features,
-        scores=scores, families=tuple(families), clusters=tuple(_renumbered(c, live) for c in best),
-        clusters_tested=len(clusters), random_clusters=by_chance[0].score if by_chance else 0.0, control_clusters=control_best,
+        scores=scores, families=tuple(families), clusters=clusters,
+        random_clusters=by_chance, control_clusters=control_best,
         plane_k=int(ks[0]) + 1, plane_score=float(tops[0]), plane_r2=plane.r2, plane_error=plane.error,
         permutations=len(orders), seed=seed, notes=(*prompts.notes, *notes),
     )  # fmt: skip
@@ -347,11 +341,20 @@ def family(
     )  # fmt: skip
 
 
-def _random_groups(
-    groups: Sequence[tuple[int, ...]], count: int, generator: torch.Generator
-) -> list[tuple[int, ...]]:
-    """As many groups of the same sizes, of features drawn at random."""
-    return [tuple(torch.randperm(count, generator=generator)[: len(group)].tolist()) for group in groups]
+def _circles(
+    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: Orders,
+    whole: float, generator: torch.Generator,
+) -> tuple[tuple[Cluster, ...], float]:  # fmt: skip
+    """The groups of a dictionary's features that draw most as a circle, and the best score of random groups of the same sizes."""
+    written = loaded.sae.W_dec.detach().float().cpu()[live]
+    chosen = carriers(features, written)
+    features, written, names = features[..., chosen], written[chosen], live[chosen]
+    groups = direction_clusters(written)
+    found = distinct(circle_clusters(features, written, groups, orders, whole=whole))
+    shuffled = [tuple(torch.randperm(len(chosen), generator=generator)[: len(g)].tolist()) for g in groups]
+    chance = circle_clusters(features, written, shuffled, orders, whole=whole)
+    clusters = tuple(_renumbered(with_angle(c, features, written), names) for c in found)
+    return clusters, max((c.score for c in chance), default=0.0)
 
 
 def _renumbered(cluster: Cluster, live: Tensor) -> Cluster:
