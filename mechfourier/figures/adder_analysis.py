@@ -249,12 +249,10 @@ def analysis_page(result: "AdderAnalysis") -> str:
     """Everything in one HTML file."""
     import pandas as pd
 
-    place = f"at significance {result.place} of {result.digits}-digit problems"
     sections = [
-        Section("In words", str(result).splitlines()),
         Section(
             "What every site knows", quantities_figure(result),
-            lead=f"Held-out accuracy of a linear read-out {place}, scaled so that guessing is 0. Whether it is a circle is another question: below.",
+            lead="Held-out accuracy of a linear read-out, scaled so that guessing is 0. Whether it is a circle is another question: below.",
         ),
         Section(
             "Verdicts",
@@ -300,4 +298,9 @@ def analysis_page(result: "AdderAnalysis") -> str:
     ]
     if result.history:
         sections.append(Section("Training", history_figure(result)))
-    return page(f"The adder {result.model} taken apart", sections)
+    sections.append(Section("In words", str(result).splitlines()))
+    lead = (
+        f"{result.kind}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
+        f"Asked about the answer digit of significance {result.place} (0 are the units)."
+    )
+    return page(f"The adder {result.model} taken apart", sections, lead=lead)

@@ -110,7 +110,7 @@ def seam_figure(result: "ProbeResult") -> "go.Figure":
     site = None if result.value is None else result.value.best_site
     closure = None if site is None else site.closure
     if closure is not None:
-        names = ("turns", "closed minus open shape (R²)", "seam minus neighbours (likeness)")
+        names = ("turns", "closed − open<br>shape (R²)", "seam −<br>neighbours")
         parts = (closure.turns, closure.contest, closure.seam)
         figure.add_trace(
             go.Scatter(
@@ -123,5 +123,5 @@ def seam_figure(result: "ProbeResult") -> "go.Figure":
         )  # fmt: skip
         figure.add_vline(x=0, line=dict(color=TEXT, dash="dot", width=1))
     figure.update_yaxes(autorange="reversed", type="category")
-    figure.update_xaxes(title="value with its 95 % interval over templates")
+    figure.update_xaxes(title="value, 95 % interval")
     return styled(figure, title="Does it close?", height=280)

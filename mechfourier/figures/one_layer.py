@@ -162,7 +162,7 @@ def cluster_figure(portrait: "Portrait") -> "go.Figure":
     import plotly.graph_objects as go
 
     figure = panels(
-        ["what each neuron computes with (share of its variance)", "what it writes to the logits (share of W_L)"],
+        ["reads: share of the neuron's variance", "writes: share of its column of W_L"],
         columns=1, shared_xaxes=True,
     )  # fmt: skip
     ks = list(range(1, len(portrait.neuron_share) + 1))

@@ -107,11 +107,9 @@ def write_score(result: "SAEScore", pages: "Sequence[FeaturePage]", folder: str 
     sections.append(Section("Features", result.feature_frame().head(30), "The thirty with the highest R²; p is family-wise over all live features."))  # fmt: skip
     for page in pages:
         sections += feature_sections(page)
-    card = verdict_card(
-        *_answer(result), accent=GREEN if "cleaner circles" in result.answer.split(":")[0] else ORANGE
-    )
+    card = verdict_card(*_answer(result), accent=GREEN if result.cleaner else ORANGE)
     path = Path(folder) / f"sae-{_slug(result.domain)}-{_slug(Path(result.name).name)}.html"
-    return write_page(path, f"{result.domain} in {result.name}", sections, card=card,
+    return write_page(path, f"{result.domain} in the dictionary {Path(result.name).name}", sections, card=card,
                       lead=f"{result.live} live features of {result.features} at {result.site} of {result.model}, {result.prompts}",
                       footer=f"mechfourier {__version__}")  # fmt: skip
 
@@ -127,7 +125,7 @@ def write_features(pages: "Sequence[FeaturePage]", folder: str | Path) -> Path:
     numbers = "-".join(str(page.feature) for page in pages[:6])
     path = Path(folder) / f"features-{_slug(Path(first.name).name)}-{numbers}.html"
     sections = [section for page in pages for section in feature_sections(page)]
-    return write_page(path, f"Features of {first.name}", sections, lead=f"{first.site} of {first.model}", footer=f"mechfourier {__version__}")  # fmt: skip
+    return write_page(path, f"Features of {Path(first.name).name}", sections, lead=f"{first.site} of {first.model}", footer=f"mechfourier {__version__}")  # fmt: skip
 
 
 def _slug(name: Any) -> str:

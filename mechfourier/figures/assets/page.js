@@ -20,11 +20,25 @@
     return Plotly.relayout(plot, change);
   }
 
-  // A figure may say in layout.meta.narrow what to change on a small screen ("yaxis2.domain": [0, 0.3]).
-  function narrow(plot, layout) {
-    var change = layout.meta && layout.meta.narrow;
-    if (!change || window.innerWidth > 640) { return; }
+  // On a small screen: colour bars lie above the plot instead of taking its width, long axis titles wrap, notes are smaller. A figure
+  // may say in layout.meta.narrow what else to change ("yaxis2.domain": [0, 0.3]).
+  function narrow(plot, figure) {
+    var layout = figure.layout, change = (layout.meta && layout.meta.narrow) || {}, lying = false;
+    if (window.innerWidth > 640) { return; }
     plot.classList.add("narrow");
+    function lay(bar) {
+      lying = true;
+      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1, yref: "container", yanchor: "top", len: 0.9 });
+      bar.title = Object.assign({}, bar.title, { side: "top" });
+      if (bar.title.text) { bar.title.text = bar.title.text.replace(/<br>/g, " "); }
+    }
+    Object.keys(layout).forEach(function (key) {
+      if (/^coloraxis/.test(key) && layout[key].colorbar) { lay(layout[key].colorbar); }
+      if (/^[xy]axis/.test(key) && layout[key].title && layout[key].title.text) { layout[key].title.text = wrapped(layout[key].title.text); }
+    });
+    (figure.data || []).forEach(function (trace) { if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); } });
+    (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: 10 }); });
+    if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 75 }); }
     Object.keys(change).forEach(function (path) {
       var keys = path.replace(/\[(\d+)\]/g, ".$1").split("."), last = keys.pop(), at = layout;
       keys.forEach(function (key) { at = at[key] = at[key] || {}; });
@@ -33,13 +47,18 @@
     if (change.height) { plot.style.height = change.height + "px"; }
   }
 
+  // Lines of at most 34 characters, where there are spaces to break at.
+  function wrapped(text) {
+    return text.replace(/(?![^\n]{1,34}$)([^\n]{1,34})\s/g, "$1<br>");
+  }
+
   function place(note) { return { x: note.x, y: note.y, font: note.font }; }
 
   function draw(plot) {
     if (plot.dataset.state) { return; }
     plot.dataset.state = "drawing";
     var figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-    narrow(plot, figure.layout);
+    narrow(plot, figure);
     (figure.frames || []).forEach(function (frame) {
       if (!plot.classList.contains("narrow") || !frame.layout || !frame.layout.annotations) { return; }
       frame.layout.annotations.forEach(function (note, i) { Object.assign(note, place(figure.layout.annotations[i])); });
