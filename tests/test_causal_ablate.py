@@ -494,3 +494,16 @@ def test_the_command_refuses_before_it_loads(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, arguments)
         assert isinstance(result.exception, UsageError)
         assert says in str(result.exception)
+
+
+def test_both_engines_give_the_same_ablation() -> None:
+    from mechfourier.models.registry import load
+
+    options: dict[str, Any] = {"site": "blocks.1.hook_resid_post", "dims": range(20), "controls": 10, "samples": 14}
+    hooked, bridge = (
+        ablate(load("calendar", engine=engine), domain("days"), **options) for engine in ("hooked", "bridge")
+    )
+    assert hooked.logit_diff_change < -1.0
+    assert bridge.logit_diff_change == pytest.approx(hooked.logit_diff_change, abs=1e-4)
+    assert bridge.control_changes == pytest.approx(hooked.control_changes, abs=1e-4)
+    assert bridge.kl == pytest.approx(hooked.kl, abs=1e-5)

@@ -2,12 +2,12 @@
 
 The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), and the continuations that are
 scored after a prompt all of it. What a beginning computes under an edit is the same whatever follows it, so its keys and
-values serve all: beginnings → prompts → continuations. Layers before the edit run once for all edits. The numbers are
+values serve all: beginnings → prompts → what all continuations begin with → continuations. Layers before the edit run once for all edits. The numbers are
 those of whole passes within float error.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,7 @@ from mechfourier.hooks.prefix import can_share, shared_prefix
 from mechfourier.hooks.run import (
     UNEMBED,
     HookFunction,
-    StopForward,
     device_of,
-    forward,
     hooked,
     logits_of,
     serving,
@@ -83,29 +81,31 @@ def start_layer(site: Site) -> int:
 
 def front_of(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d"]:
     """The unedited residual stream in front of the block where edited passes begin."""
-    start = start_layer(site)
-    front = Site("resid_post", start - 1) if site.kind == "resid_post" else Site("resid_pre", start)
-    found: list[Tensor] = []
+    return model(tokens.to(device_of(model)), stop_at_layer=start_layer(site), return_type=None)
 
-    def keep(value: Tensor) -> None:
-        found.append(value.detach().clone())
-        raise StopForward
 
-    with hooked(model, [(front, keep)]):
-        forward(model, tokens)
-    return found[0]
+def _front(model: Any, site: Site, tokens: Int[Tensor, "row pos"], cache: Any) -> Float[Tensor, "row pos d"]:
+    """The same for tokens that follow those whose keys and values are in ``cache``; theirs are added to it."""
+    tokens = tokens.to(device_of(model))
+    # Said outright, as TransformerLens would look for padding by token id.
+    return model(
+        tokens, past_kv_cache=cache, attention_mask=torch.ones_like(tokens),
+        stop_at_layer=start_layer(site), return_type=None,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Tree:
     """Prompts of one length as beginnings that several share (``begin``; ``which`` is each prompt's), the ``rest`` of each prompt,
-    and its continuations (``tails``); all as the residual stream in front of the edited layer."""
+    what all continuations begin with (``stalk``), and the rest of each (``leaves``, with the bucket that it answers for); all
+    as the residual stream in front of the edited layer. Nothing where a part has no tokens."""
 
     prompts: Int[Tensor, " prompt"]
     which: Int[Tensor, " prompt"]
-    begin: Float[Tensor, "beginning pos d"]
-    rest: Float[Tensor, "prompt pos2 d"]
-    tails: tuple[tuple[Bucket, Float[Tensor, "prompt pos3 d"] | None], ...]
+    begin: Float[Tensor, "beginning begin d"]
+    rest: Float[Tensor, "prompt rest d"]
+    stalk: Float[Tensor, "prompt stalk d"]
+    leaves: tuple[tuple[Bucket, Float[Tensor, "prompt leaf d"]], ...]
 
 
 def trees(model: Any, plan: AnswerPlan, site: Site, *, last_only: bool, rows: int) -> Iterator[Tree]:
@@ -123,18 +123,49 @@ def trees(model: Any, plan: AnswerPlan, site: Site, *, last_only: bool, rows: in
 
 
 def _tree(model: Any, plan: AnswerPlan, site: Site, chosen: Tensor, tokens: Tensor, cut: int) -> Tree:
-    length = tokens.shape[1]
-    whole = front_of(model, site, tokens)
-    which = torch.zeros(len(tokens), dtype=torch.long)
+    count = len(tokens)
+    which = torch.zeros(count, dtype=torch.long)
     if cut:
         which = torch.unique(tokens[:, :cut], dim=0, return_inverse=True)[1]
     first = torch.stack([(which == i).nonzero()[0, 0] for i in range(int(which.max()) + 1)])
-    tails = []
+    cache = empty_cache(model, count)
+    whole = _front(model, site, tokens, cache)
+    none = whole[:, :0]
+    common = shared_start(plan.paths)
+    stalk = _front(model, site, torch.tensor(common).expand(count, -1), cache) if common else none
+    leaves = []
     for path in plan.paths:
-        bucket = plan.bucket(path, chosen)
-        tail = front_of(model, site, bucket.tokens)[:, length:] if path else None
-        tails.append((bucket, tail))
-    return Tree(chosen, which, whole[first, :cut], whole[:, cut:], tuple(tails))
+        leaf = torch.tensor(path[len(common) :]).expand(count, -1)
+        stream = _front(model, site, leaf, fork(model, cache)) if leaf.shape[1] else none
+        leaves.append((plan.bucket(path, chosen), stream))
+    return Tree(chosen, which, whole[first, :cut], whole[:, cut:], stalk, tuple(leaves))
+
+
+def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all paths begin with."""
+    low, high = min(paths), max(paths)
+    size = next(
+        (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+    return low[:size]
+
+
+def empty_cache(model: Any, count: int) -> Any:
+    """No keys and values yet, for ``count`` rows."""
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
+    return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), count)
+
+
+def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
+    """A cache of its own with the rows ``index`` of ``cache`` (None: all). Its tensors are replaced when it grows, never changed."""
+    fresh = empty_cache(model, 0)
+    for new, old in zip(fresh.entries, cache.entries, strict=True):
+        held = index is not None and old.past_keys.shape[1] > 0
+        new.past_keys = old.past_keys[index] if held else old.past_keys
+        new.past_values = old.past_values[index] if held else old.past_values
+    fresh.previous_attention_mask = cache.previous_attention_mask
+    return fresh
 
 
 def rows_that_fit(model: Any, plan: AnswerPlan, rows: int) -> int:
@@ -170,20 +201,6 @@ class _Pass:
             output = self.model(stream, start_at_layer=start, past_kv_cache=cache, return_type=wanted)
         return logits_of(self.model, output)[:, -keep:].float() if keep else None
 
-    def empty(self, count: int) -> Any:
-        from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-
-        return TransformerLensKeyValueCache.init_cache(self.model.cfg, device_of(self.model), count)
-
-    def spread(self, cache: Any, index: Tensor | None = None) -> Any:
-        """A cache of its own with the rows ``index`` of ``cache`` (all of them)."""
-        fresh = self.empty(0)
-        for new, old in zip(fresh.entries, cache.entries, strict=True):
-            held = old.past_keys.shape[1] > 0
-            new.past_keys = old.past_keys[index] if held and index is not None else old.past_keys
-            new.past_values = old.past_values[index] if held and index is not None else old.past_values
-        return fresh
-
 
 def run_branches(
     model: Any,
@@ -214,7 +231,7 @@ def run_branches(
 
 
 def _unedited(run: _Pass, tree: Tree) -> Any:
-    cache = run.empty(len(tree.begin))
+    cache = empty_cache(run.model, len(tree.begin))
     if tree.begin.shape[1]:
         run(tree.begin, None, torch.arange(len(tree.begin)), cache, keep=None)
     return cache
@@ -224,32 +241,39 @@ def _branches(
     run: _Pass, tree: Tree, chosen: Tensor, edits: tuple[Edit, Edit | None], before: Any
 ) -> Iterator[tuple[Bucket, Tensor]]:
     """The logits that each bucket reads, rows edit-major."""
-    copies, prompts, beginnings = len(chosen), len(tree.prompts), len(tree.begin)
+    copies = len(chosen)
     everywhere, at_last = edits
-    rows = repeat(torch.arange(copies), "c -> (c row)", row=prompts)
-    if before is None:
-        cache, index = run.empty(copies * beginnings), rows * beginnings + tree.which.repeat(copies)
-        if tree.begin.shape[1]:
-            of = repeat(torch.arange(copies), "c -> (c row)", row=beginnings)
-            run(_copies(tree.begin, copies), everywhere, of, cache, keep=None)
-    else:
-        cache, index = before, tree.which.repeat(copies)
-    cache = run.spread(cache, index) if tree.begin.shape[1] else run.empty(len(rows))
-    end = run(_copies(tree.rest, copies), at_last or everywhere, rows, cache, keep=1)
-    for bucket, tail in tree.tails:
-        if tail is None:
-            yield bucket, _known(end)
-            continue
-        edit = None if at_last else everywhere
-        of_tail = min(bucket.keep, tail.shape[1])
-        logits = _known(run(_copies(tail, copies), edit, rows, run.spread(cache), keep=of_tail))
-        yield bucket, logits if bucket.keep == of_tail else torch.cat([_known(end), logits], dim=1)
+    after = None if at_last else everywhere
+    rows = repeat(torch.arange(copies), "c -> (c row)", row=len(tree.prompts))
+    cache = _begun(run, tree, everywhere, copies, rows, before)
+    read = [_logits(run(_copies(tree.rest, copies), at_last or everywhere, rows, cache, keep=1))]
+    if size := tree.stalk.shape[1]:
+        read.append(_logits(run(_copies(tree.stalk, copies), after, rows, cache, keep=size)))
+    for bucket, stream in tree.leaves:
+        own = read
+        if size := min(bucket.keep, stream.shape[1]):
+            grown = fork(run.model, cache)
+            own = [*read, _logits(run(_copies(stream, copies), after, rows, grown, keep=size))]
+        yield bucket, torch.cat(own, dim=1)[:, -bucket.keep :]
 
 
-def _known(logits: Tensor | None) -> Tensor:
-    if logits is None:
+def _begun(run: _Pass, tree: Tree, edit: Edit, copies: int, rows: Tensor, before: Any) -> Any:
+    """Keys and values of the beginnings, a row for every prompt and edit."""
+    if not tree.begin.shape[1]:
+        return empty_cache(run.model, len(rows))
+    if before is not None:
+        return fork(run.model, before, tree.which.repeat(copies))
+    beginnings = len(tree.begin)
+    cache = empty_cache(run.model, copies * beginnings)
+    of = repeat(torch.arange(copies), "c -> (c row)", row=beginnings)
+    run(_copies(tree.begin, copies), edit, of, cache, keep=None)
+    return fork(run.model, cache, rows * beginnings + tree.which.repeat(copies))
+
+
+def _logits(found: Tensor | None) -> Tensor:
+    if found is None:
         raise ValueError("logits were not kept")
-    return logits
+    return found
 
 
 def _copies(stream: Tensor, copies: int) -> Tensor:

@@ -146,9 +146,9 @@ class OneLayerTrainee:
 
     def _plan(self, index: int) -> None:
         """Begin the anneal after ``settle`` epochs of generalisation; begin anew where it does not hold."""
-        if self.anneal_from is None and self.test_accuracy >= self.recipe.generalised:
+        if self.anneal_from is None and self.test_accuracy >= self.recipe.nearly:
             self.anneal_from = index + self.recipe.settle
-        elif self.anneal_from is not None and self.test_accuracy < HOLDING:
+        elif self.anneal_from is not None and self.test_accuracy < min(HOLDING, self.recipe.nearly - 0.01):
             self.anneal_from = None
 
     def finished(self, _metrics: dict[str, float]) -> bool:

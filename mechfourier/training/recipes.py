@@ -10,9 +10,10 @@ from mechfourier.errors import OutOfRange, UsageError, nearest
 class Recipe:
     """How to train. Epochs are full-batch optimiser steps.
 
-    The rate rises over ``warmup`` epochs and then stays. Once the test accuracy is at ``generalised``, it stays for
+    The rate rises over ``warmup`` epochs and then stays. Once the test accuracy is at ``nearly``, it stays for
     ``settle`` epochs more and falls along a cosine to ``final_lr`` of itself over ``anneal`` epochs (the weight decay to
-    ``final_decay`` of itself). The run ends there, unless the accuracy did not hold: then it goes on at full rate. At
+    ``final_decay`` of itself). The run ends there, unless the accuracy is below ``generalised``: then it goes on at full rate (a warm
+    restart). At
     ``max_epochs − anneal`` the rate falls in any case.
     """
 
@@ -32,6 +33,7 @@ class Recipe:
     loss: str = "cross-entropy"
     grokfast: tuple[float, float] | None = None
     orthogonal: bool = False
+    nearly: float = 0.999
     generalised: float = 0.999
     evaluate_every: int = 10
 
@@ -46,7 +48,7 @@ def fast(p: int) -> Recipe:
     """High rate and decay from small embeddings: generalises in hundreds of epochs instead of ten thousand."""
     return Recipe(
         name="fast", lr=0.012, weight_decay=2.5, betas=(0.9, 0.95), max_epochs=2000, settle=80, anneal=160,
-        final_lr=0.05, final_decay=0.2, embed_std=0.02,
+        final_lr=0.05, final_decay=0.2, embed_std=0.02, nearly=0.99,
     )  # fmt: skip
 
 
