@@ -50,7 +50,7 @@ def circle_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
         figure.update_yaxes(range=[-bound, bound], row=1, col=column)
     figure.update_yaxes(title=f"sine direction of k = {evolution.k}", row=1, col=1)
     figure.update_layout(showlegend=False)
-    return styled(figure, title=f"A circle emerges in W_E (mod {evolution.n})", height=300)
+    return styled(figure, title=f"A circle emerges in W_E (mod {evolution.n})", height=268)
 
 
 def sine_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":

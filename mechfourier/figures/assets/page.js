@@ -38,7 +38,7 @@
     });
     (figure.data || []).forEach(function (trace) { if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); } });
     (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: 10 }); });
-    if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 75 }); }
+    if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 85 }); }
     Object.keys(change).forEach(function (path) {
       var keys = path.replace(/\[(\d+)\]/g, ".$1").split("."), last = keys.pop(), at = layout;
       keys.forEach(function (key) { at = at[key] = at[key] || {}; });
