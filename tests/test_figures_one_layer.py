@@ -36,6 +36,11 @@ def faces(run: Path) -> Portrait:
     return portrait(run)
 
 
+def traces(figure: Any) -> Any:
+    """What is drawn."""
+    return figure.data
+
+
 def planted(n: int, k: int, *, ratio: float = 1.0, d: int = 8, seed: int = 0) -> torch.Tensor:
     """An ellipse with axes 1 : ratio walked k times in a random plane."""
     angle = 2 * math.pi * k * torch.arange(n).double() / n
@@ -76,32 +81,32 @@ def test_the_tables_are_those_of_the_closed_form(faces: Portrait) -> None:
     diagonal = np.trace(faces.logit_power)
     assert faces.logit_power.sum() == pytest.approx(1.0, abs=1e-4) and diagonal > 0.9
     assert len(faces.circle_frame()) == P * len(faces.circle_freqs)
-    assert faces.cluster_frame()["neurons"].sum() == len(faces.frequency)
+    assert sum(faces.cluster_frame()["neurons"].tolist()) == len(faces.frequency)
     frame = faces.neuron_frame()
-    row = frame[(frame["a"] == 2) & (frame["b"] == 5)].iloc[0]
+    row = frame.query("a == 2 and b == 5").iloc[0].to_dict()
     assert row["activation"] == faces.neurons[0, 2, 5] and row["neuron"] == faces.neuron_index[0]
 
 
 def test_the_figures_draw_the_tables(result: OneLayerAnalysis, faces: Portrait) -> None:
-    bars: Any = draw.embed_figure(result).data
+    bars: Any = traces(draw.embed_figure(result))
     drawn = dict(zip([*bars[0].x, *bars[1].x], [*bars[0].y, *bars[1].y], strict=True))
     assert drawn == pytest.approx(dict(enumerate(result.embed_power, 1)))
     assert set(bars[0].x) == set(result.key_freqs) and bars[2].y[0] == result.embed_threshold
-    grid: Any = draw.attention_figure(faces).data[1].z
+    grid: Any = traces(draw.attention_figure(faces))[1].z
     assert np.array_equal(grid, faces.attention[1].T)  # a across, b down
-    neuron: Any = draw.neuron_figure(faces).data[0]
+    neuron: Any = traces(draw.neuron_figure(faces))[0]
     assert np.abs(neuron.z).max() == pytest.approx(1.0) and np.array_equal(
         neuron.customdata, faces.neurons[0].T
     )
-    logits: Any = draw.logit_figure(faces).data[0].customdata
+    logits: Any = traces(draw.logit_figure(faces))[0].customdata
     assert np.array_equal(logits, faces.logit_power.T)
-    clusters: Any = draw.cluster_figure(faces).data
+    clusters: Any = traces(draw.cluster_figure(faces))
     assert np.array_equal(clusters[0].z, faces.neuron_share) and np.array_equal(
         clusters[1].z, faces.write_share
     )
-    effects: Any = draw.cluster_effect_figure(result).data[0].y
+    effects: Any = traces(draw.cluster_effect_figure(result))[0].y
     assert list(effects) == [c.right_logit for c in result.clusters]
-    point: Any = draw.clock_pizza_figure([result]).data[0]
+    point: Any = traces(draw.clock_pizza_figure([result]))[0]
     assert (point.x[0], point.y[0]) == (result.distance_irrelevance, result.gradient_symmetricity)
 
 
@@ -109,7 +114,7 @@ def test_the_circle_is_walked_by_its_own_neighbours(faces: Portrait) -> None:
     k = faces.circle_freqs[0]
     order = draw.walk(P, k)
     assert sorted(order) == list(range(P)) and [v * k % P for v in order] == list(range(P))
-    line: Any = draw.circles_figure(faces).data[0]
+    line: Any = traces(draw.circles_figure(faces))[0]
     assert len(line.x) == P + 1 and line.x[0] == line.x[-1]
 
 
@@ -123,9 +128,9 @@ def test_curves_have_phases_only_where_there_are_three(run: Path, result: OneLay
     marked: Any = curves_figure(history, three).layout
     assert sorted({(shape.x0, shape.x1) for shape in marked.shapes}) == [(10, 20), (20, 40), (40, 160)]
     assert not curves_figure(history, none).layout.shapes  # pyright: ignore[reportAttributeAccessIssue]
-    drawn: Any = progress_figure(result.curves).data
+    drawn: Any = traces(progress_figure(result.curves))
     assert list(drawn[2].y) == list(result.curves.restricted_loss)
-    heat: Any = power_figure(result.curves).data[0].z
+    heat: Any = traces(power_figure(result.curves))[0].z
     assert heat.shape == (P // 2, len(result.curves.step))
 
 
@@ -167,8 +172,8 @@ def test_stills_run_from_the_first_to_the_last_checkpoint(run: Path) -> None:
     circle, sine = evolution(run, "circle"), evolution(run, "sine")
     chosen = stills(circle)
     assert chosen[0] == 0 and chosen[-1] == 5 and len(chosen) <= 4
-    assert len(circle_stills(circle).data) == 2 * len(chosen)
-    assert len(sine_stills(sine).data) == 2 * len(stills(sine))
+    assert len(traces(circle_stills(circle))) == 2 * len(chosen)
+    assert len(traces(sine_stills(sine))) == 2 * len(stills(sine))
 
 
 def test_what_cannot_be_animated_is_said(run: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def player(shown: Scene) -> "go.Figure":
     """The scene with one frame per checkpoint; it begins at the last one, and plays from the first."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
+    figure: Any = go.Figure()
     moving: list[int] = []  # the traces that change
     at: list[Callable[[int], list[Any]]] = []
     for index, panel in enumerate(shown.panels):

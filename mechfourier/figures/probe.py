@@ -144,7 +144,7 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
     """Spectrum, circle and null side by side, under the verdict."""
     from plotly.subplots import make_subplots
 
-    parts = [spectrum_figure(result), circle_figure(result), null_figure(result)]
+    parts: list[Any] = [spectrum_figure(result), circle_figure(result), null_figure(result)]
     drawn = [part for part in parts if part.data]
     figure = make_subplots(rows=1, cols=max(1, len(drawn)), horizontal_spacing=0.12)
     for column, part in enumerate(drawn, 1):

@@ -212,6 +212,6 @@ def _curves(e: "Evolution", box: Box, narrow: Box, own: dict[str, np.ndarray]) -
     series = {name: (e.step, values) for name, values in own.items()}
     names = {"test_accuracy": "test accuracy", "train_accuracy": "train accuracy"}
     for column, name in names.items():
-        if column in e.history.columns and e.history[column].notna().any():
+        if column in e.history.columns and bool(e.history[column].notna().any()):
             series[name] = (e.history["step"].to_numpy(), e.history[column].to_numpy())
     return Curves(tuple(f"step {s}" for s in e.step), "step", "share", box, narrow, series=series)

@@ -229,12 +229,14 @@ def adder_part(result: "AdderAccuracy") -> Part:
 
 def moduli_part(result: "AccuracySweep") -> Part:
     """Accuracy by modulus, what wraps apart from what does not."""
+    import pandas as pd
+
     from mechfourier.figures.miras import extrapolation_figure
 
     lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
     sections = [
         Section("Extrapolation", extrapolation_figure(result), lead),
-        Section("Trained, held out and beyond", result.groups()),
+        Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),
         Section("Moduli", result.frame()),
     ]
     lines = str(result).splitlines()

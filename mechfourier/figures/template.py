@@ -89,6 +89,6 @@ def panels(titles: list[str], *, columns: int, square: bool = False, **options: 
     return figure
 
 
-def cell(index: int, columns: int) -> dict[str, int]:
+def cell(index: int, columns: int) -> dict[str, Any]:
     """Row and column (from 1) of the panel with this index."""
     return {"row": index // columns + 1, "col": index % columns + 1}

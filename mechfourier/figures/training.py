@@ -41,7 +41,7 @@ def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "g
         for part, colour in (("train", BLUE), ("test", VERMILION)):
             if (name := f"{part}_{kind}") not in history.columns:
                 continue
-            shown = thinned(history[["step", name]].dropna())
+            shown = thinned(history.loc[:, ["step", name]].dropna())
             figure.add_trace(
                 go.Scatter(
                     x=shown["step"], y=shown[name], name=part, legendgroup=part, showlegend=row == 1, mode="lines",
@@ -61,8 +61,13 @@ def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "g
     figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
     figure.update_xaxes(type="log", dtick=1)
     figure.update_xaxes(title="step", row=2, col=1)
-    mark_phases(figure, phases, first=float(max(1, history["step"].min())))
+    mark_phases(figure, phases, first=_first(history))
     return styled(figure, title="Training", height=520)
+
+
+def _first(frame: "pd.DataFrame") -> float:
+    """The first step that a logarithmic axis can show."""
+    return max(1.0, float(frame["step"].to_numpy().min()))
 
 
 def _decades(history: "pd.DataFrame") -> int:
@@ -88,7 +93,7 @@ def mark_phases(figure: "go.Figure", phases: "Phases | None", *, first: float = 
     for row in phases.frame().itertuples(index=False):
         start, end = max(first, float(row[1])), float(row[2])
         colour = PHASE_COLOURS[str(row[0])]
-        figure.add_vrect(x0=start, x1=end, fillcolor=colour, opacity=0.12, line_width=0, row="all", col=1)
+        figure.add_vrect(x0=start, x1=end, fillcolor=colour, opacity=0.12, line_width=0, row="all", col="all")
         figure.add_annotation(
             x=(np.log10(start) + np.log10(end)) / 2, y=0.02, xref="x", yref="y domain", yanchor="bottom",
             text=plain_text(row[0]).replace(" ", "<br>"), showarrow=False, font=dict(size=11),
@@ -112,7 +117,7 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
     )  # fmt: skip
     for row, group in ((1, losses), (2, shares)):
         for column, name, colour, dash in group:
-            if frame[column].isna().all():
+            if not frame[column].notna().to_numpy().any():
                 continue
             figure.add_trace(
                 go.Scatter(
@@ -127,7 +132,7 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
     figure.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
     figure.update_xaxes(type="log", dtick=1)
     figure.update_xaxes(title="step", row=2, col=1)
-    mark_phases(figure, phases, first=float(max(1, frame["step"].min())))
+    mark_phases(figure, phases, first=_first(frame))
     return styled(figure, title="Progress measures", height=560)
 
 
@@ -157,7 +162,7 @@ def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis
     for i, (name, history) in enumerate(histories.items()):
         if column not in history.columns:
             continue
-        shown = thinned(history[["step", column]].dropna())
+        shown = thinned(history.loc[:, ["step", column]].dropna())
         line: dict[str, Any] = dict(
             color=colours[i % len(colours)], dash=dashes[i // len(colours) % len(dashes)], width=2
         )
@@ -167,15 +172,10 @@ def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis
                 hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
-    loss = "loss" in column
+    scale: dict[str, Any] = dict(rangemode="tozero")
+    if "loss" in column:
+        scale = dict(type="log", exponentformat="power", tickfont=dict(size=10))
     figure.update_xaxes(title="step", type="log", dtick=1)
-    figure.update_yaxes(
-        title=axis,
-        **(
-            dict(type="log", exponentformat="power", tickfont=dict(size=10))
-            if loss
-            else dict(rangemode="tozero")
-        ),
-    )
+    figure.update_yaxes(title=axis, **scale)
     figure.update_layout(showlegend=True)
     return styled(figure, title=f"{axis} of {len(histories)} runs", height=400)

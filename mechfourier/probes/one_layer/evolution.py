@@ -184,7 +184,7 @@ def _history(source: Any, run: Source) -> "pd.DataFrame | None":
     frame = RunFolder(folder).read_metrics()
     if not set(HISTORY) <= set(frame.columns):
         return None
-    return frame[list(HISTORY)].dropna().reset_index(drop=True)
+    return frame.loc[:, list(HISTORY)].dropna().reset_index(drop=True)
 
 
 def _metrics(tables: View, run: Source) -> dict[str, float]:
