@@ -46,6 +46,7 @@ _PUBLIC: dict[str, str] = {
     "hooks": "",
     "probes": "",
     "causal": "",
+    "sae": "",
     "tasks": "",
     "training": "",
     "figures": "",
@@ -77,7 +78,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from mechfourier import causal, figures, fourier, hooks, models, probes, tasks, training
+    from mechfourier import causal, figures, fourier, hooks, models, probes, sae, tasks, training
     from mechfourier.causal.ablate import AblationResult, ablate
     from mechfourier.causal.arms import arms
     from mechfourier.causal.attribution import attribution

@@ -14,7 +14,7 @@ from mechfourier.probes.domains import domain
 from mechfourier.probes.null import label_orders
 from mechfourier.sae.clusters import circle_clusters, direction_clusters, planar_bound
 from mechfourier.sae.prompts import ScoredPrompts
-from mechfourier.sae.score import SAEScore, feature_scores, live_features, score_arrays
+from mechfourier.sae.scoring import SAEScore, feature_scores, live_features, score_arrays
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.shards import Stream
 from mechfourier.sae.trainee import DictionariesTrainee

@@ -10,13 +10,13 @@ from sae_models import MLP, tiny_model
 from safetensors.torch import load_file
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UnknownSite, UsageError, WeightsNotFound
-from mechfourier.sae import train as module
-from mechfourier.sae.evaluate import evaluate
+from mechfourier.sae import training as module
+from mechfourier.sae.evaluation import evaluate
 from mechfourier.sae.load import feature_basis, load_sae
 from mechfourier.sae.settings import Dictionary, Schedule, product
 from mechfourier.sae.text import Reading
-from mechfourier.sae.train import train
 from mechfourier.sae.trainee import DictionariesTrainee
+from mechfourier.sae.training import train
 from mechfourier.training.loop import TrainingInterrupted
 
 QUICK = Schedule(tokens=640, batch=32, lr=1e-3)

@@ -71,7 +71,7 @@ def train_command(
     from mechfourier.models.registry import load
     from mechfourier.sae.settings import Schedule, product
     from mechfourier.sae.text import Reading
-    from mechfourier.sae.train import train
+    from mechfourier.sae.training import train
 
     schedule = Schedule(tokens=tokens, batch=batch, lr=lr, seed=seed)
     reading = Reading(positions=positions, skip=skip, context=context, held_out=held_out, seed=seed)
@@ -99,7 +99,7 @@ def eval_command(
 ) -> None:
     """L0, explained variance, dead and dense features, and the loss recovered, on held-out activations."""
     quiet_libraries()
-    from mechfourier.sae.evaluate import evaluate
+    from mechfourier.sae.evaluation import evaluate
 
     loaded, of = _loaded(folder, model, engine, device)
     result = evaluate(of, loaded, sources=_sources(text) or None, activations=activations)
@@ -135,7 +135,7 @@ def score_command(
     quiet_libraries()
     from mechfourier.figures.sae import write_score
     from mechfourier.sae.features import feature_pages
-    from mechfourier.sae.score import score
+    from mechfourier.sae.scoring import score
 
     loaded, of = _loaded(folder, model, engine, device)
     result = score(of, loaded, wanted, control=control, permutations=permutations, seed=seed)

@@ -1,0 +1,69 @@
+"""Sparse dictionaries (SAELens) on any hook point: trained on captured activations, evaluated, scored for Fourier structure.
+
+``train`` makes them, ``load_sae`` reads them (or a release of SAELens), ``evaluate`` measures them on held-out text, ``score`` asks
+whether they hold cleaner circles than the basis, ``feature_pages`` shows what features stand for, ``feature_basis`` gives their
+directions to ``ablate``, ``patch`` and ``rotate``. Names are loaded on first use: SAELens takes seconds to import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC: dict[str, str] = {
+    "Dictionary": "settings",
+    "Schedule": "settings",
+    "Reading": "text",
+    "Source": "text",
+    "train": "training",
+    "SAERun": "training",
+    "load_sae": "load",
+    "LoadedDictionary": "load",
+    "feature_basis": "load",
+    "evaluate": "evaluation",
+    "SAEEvaluation": "evaluation",
+    "score": "scoring",
+    "SAEScore": "scoring",
+    "feature_pages": "features",
+    "FeaturePage": "features",
+}
+
+__all__ = [
+    "Dictionary",
+    "Schedule",
+    "Reading",
+    "Source",
+    "train",
+    "SAERun",
+    "load_sae",
+    "LoadedDictionary",
+    "feature_basis",
+    "evaluate",
+    "SAEEvaluation",
+    "score",
+    "SAEScore",
+    "feature_pages",
+    "FeaturePage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        from mechfourier.errors import nearest
+
+        raise AttributeError(f"mechfourier.sae has no name {name!r}; closest: {nearest(name, _PUBLIC)}")
+    value = getattr(importlib.import_module(f"mechfourier.sae.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from mechfourier.sae.evaluation import SAEEvaluation, evaluate
+    from mechfourier.sae.features import FeaturePage, feature_pages
+    from mechfourier.sae.load import LoadedDictionary, feature_basis, load_sae
+    from mechfourier.sae.scoring import SAEScore, score
+    from mechfourier.sae.settings import Dictionary, Schedule
+    from mechfourier.sae.text import Reading, Source
+    from mechfourier.sae.training import SAERun, train

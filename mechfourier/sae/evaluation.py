@@ -19,7 +19,7 @@ from mechfourier.result import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.shards import capture_rows
 from mechfourier.sae.text import IGNORED, Reading, Row, Source, held_out_rows
-from mechfourier.sae.train import first_positions
+from mechfourier.sae.training import first_positions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -120,10 +120,11 @@ class SAEScore(Result):
         import pandas as pd
 
         rows = [
-            {**asdict(cluster), "features": ", ".join(map(str, cluster.features))}
+            {"size": len(cluster.features), **asdict(cluster), "features": _shortened(cluster.features)}
             for cluster in self.clusters
         ]
-        return pd.DataFrame(rows)
+        columns = ["size", "k", "score", "p_value", "share", "aspect", "power", "r2", "error", "features"]
+        return pd.DataFrame(rows, columns=columns)
 
     def plot(self) -> Any:
         """Best R² of every family."""
@@ -132,29 +133,29 @@ class SAEScore(Result):
         return px.bar(self.frame(), x="what", y="r2")
 
     @property
-    def answer(self) -> str:
-        """Does the dictionary hold cleaner circles than the basis? In one sentence, with the numbers."""
-        found = {family.what: family for family in self.families}
-        own = found["features"]
-        others = [f for f in self.families if f.what != "features"]
-        beaten = [f for f in others if own.r2 > f.r2]
-        periodic = (
-            f"the best feature reaches R² {own.r2:.3f} (p = {own.p_value:.3g}), "
-            + ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
-        )  # fmt: skip
+    def cleaner(self) -> bool:
+        """A group of features draws a circle beyond chance, and a cleaner one than the whole site and the control's groups."""
         best = self.clusters[0] if self.clusters else None
         rivals = [x for x in (self.plane_score, self.control_clusters) if not math.isnan(x)]
-        cleaner = best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
+        return best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
+
+    @property
+    def answer(self) -> str:
+        """Does the dictionary hold cleaner circles than the basis? In one sentence, with the numbers."""
+        own, *others = self.families
+        best = self.clusters[0] if self.clusters else None
+        periodic = own.p_value < LEVEL and all(own.r2 > family.r2 for family in others)
+        verdict = (
+            "cleaner circles than the basis" if self.cleaner
+            else "cleaner periodic directions than the basis, and no cleaner circle" if periodic
+            else "no cleaner circles than the basis"
+        )  # fmt: skip
+        rest = ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
         circle = (
             "no group of features fills a plane" if best is None
             else f"the best group has circle score {best.score:.3f} (p = {best.p_value:.3g}), the whole site {self.plane_score:.3f}"
         )  # fmt: skip
-        verdict = (
-            "cleaner circles than the basis" if cleaner
-            else "cleaner periodic directions than the basis, and no cleaner circle" if own.p_value < LEVEL and len(beaten) == len(others)
-            else "no cleaner circles than the basis"
-        )  # fmt: skip
-        return f"The dictionary holds {verdict}: {periodic}; {circle}."
+        return f"The dictionary holds {verdict}: the best feature reaches R² {own.r2:.3f} (p = {own.p_value:.3g}), {rest}; {circle}."
 
     def __str__(self) -> str:
         head = (
@@ -355,6 +356,10 @@ def _circles(
     chance = circle_clusters(features, written, shuffled, orders, whole=whole)
     clusters = tuple(_renumbered(with_angle(c, features, written), names) for c in found)
     return clusters, max((c.score for c in chance), default=0.0)
+
+
+def _shortened(features: Sequence[int], most: int = 10) -> str:
+    return ", ".join(map(str, features[:most])) + (", …" if len(features) > most else "")
 
 
 def _renumbered(cluster: Cluster, live: Tensor) -> Cluster:
