@@ -58,8 +58,8 @@ def from_shards(folder: Path, acts: Tensor) -> float:
     """The training phase of ``mechfourier sae train``, from shards that are there."""
     from mechfourier.sae.settings import Dictionary, Schedule
     from mechfourier.sae.shards import Shards, Stream
-    from mechfourier.sae.train import EVALUATIONS
     from mechfourier.sae.trainee import DictionariesTrainee
+    from mechfourier.sae.training import EVALUATIONS
     from mechfourier.training.loop import run_training
 
     shards = Shards(folder / "shards", (SITE,), (D,), 0)
