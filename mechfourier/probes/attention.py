@@ -104,6 +104,12 @@ class AttentionResult(Result):
         layer, head = self.modulus_head
         return f"attention {word}: at most {excess:+.2f} [{low:+.2f}, {high:+.2f}] above them (layer {layer} head {head})"
 
+    def plot(self) -> Any:
+        """Mean attention of every head to every role."""
+        from mechfourier.figures.inside import roles_figure
+
+        return roles_figure(self)
+
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([vars(row) for row in self.roles])
 

@@ -64,6 +64,12 @@ class LensResult(Result):
             f"{self.right_then_lost:.1%} are right inside and lost later (shuffled {self.right_then_lost_null:.1%})"
         )
 
+    def plot(self) -> Any:
+        """Accuracy after every layer, beside shuffled answers and chance."""
+        from mechfourier.figures.inside import lens_figure
+
+        return lens_figure(self)
+
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([vars(layer) for layer in self.layers]).assign(chance=1 / self.choices)
 

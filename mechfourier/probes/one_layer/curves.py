@@ -65,15 +65,10 @@ class ProgressCurves(Result):
         return pd.DataFrame({column: getattr(self, column) for column in columns})
 
     def plot(self) -> Any:
-        """The losses over the steps, on a logarithmic scale."""
-        import plotly.graph_objects as go
+        """Losses, and how Fourier-like the network is, over the steps."""
+        from mechfourier.figures.training import progress_figure
 
-        frame = self.frame()
-        figure = go.Figure()
-        for column in ("loss_train", "loss_test", "restricted_loss", "excluded_loss_train", "trig_loss"):
-            figure.add_scatter(x=frame["step"], y=frame[column], name=column.replace("_", " "), mode="lines")
-        figure.update_yaxes(type="log", title="cross-entropy (nats)")
-        return figure.update_layout(xaxis_title="step", template="plotly_white")
+        return progress_figure(self)
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.step)} checkpoints, steps {self.step[0]} to {self.step[-1]}"

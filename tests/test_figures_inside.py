@@ -1,0 +1,58 @@
+"""Lens, attention, adder and moduli: the figures draw the frames."""
+
+from typing import Any
+
+import numpy as np
+
+from mechfourier.figures.miras import extrapolation_figure
+from mechfourier.figures.sections import part_of
+from mechfourier.probes.attention import AttentionResult, RoleAttention
+from mechfourier.probes.lens import LensLayer, LensResult
+from mechfourier.probes.miras.accuracy import AccuracySweep, ModulusAccuracy
+
+SITES = ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_post")
+
+
+def lens() -> LensResult:
+    layers = tuple(
+        LensLayer(s, 0.2 + i, 2.0, 0.3 + 0.5 * i, 0.2, 0.9, 0.1, 0.01) for i, s in enumerate(SITES)
+    )
+    return LensResult("m", "days", 7, 49, 7, layers, 0.0, 0.0, ())
+
+
+def test_the_lens_draws_accuracy_beside_its_null_and_chance() -> None:
+    figure: Any = lens().plot()
+    drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
+    assert drawn["right answer first"] == [0.3, 0.8] and drawn["answers shuffled"] == [0.1, 0.1]
+    assert drawn["chance"] == [1 / 7, 1 / 7] and list(figure.data[0].x) == list(SITES)
+
+
+def test_the_roles_are_a_grid_of_heads() -> None:
+    rows = tuple(
+        RoleAttention(layer, head, role, 0.1 * layer + 0.2 * head + 0.3 * r, 0.0, 1.0, 0.2, 0.5)
+        for layer in (0, 1) for head in (0, 1) for r, role in enumerate(("first operand", "offset"))
+    )  # fmt: skip
+    figure: Any = AttentionResult("m", "days", 7, 49, rows, (), None, None, ()).plot()
+    heat = figure.data[0]
+    assert list(heat.y) == ["0.0", "0.1", "1.0", "1.1"] and list(heat.x) == ["first operand", "offset"]
+    assert np.allclose(heat.z[3], [0.3, 0.6])
+
+
+def test_moduli_show_what_wraps_apart_from_what_does_not() -> None:
+    rows = tuple(
+        ModulusAccuracy(
+            m, "trained" if m < 8 else "beyond", m * m, True, 0, 0.9, 0.8, 1.0, 0.8, 1.0, 0.5, 0, 10
+        )
+        for m in range(5, 11)
+    )
+    sweep = AccuracySweep("m", 7, 64, 0, rows)
+    figure: Any = extrapolation_figure(sweep)
+    drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
+    assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b < m"]) == {1.0}
+    assert figure.layout.shapes[0].x0 == 7.5
+    part = part_of(sweep)
+    assert [section.heading for section in part.sections] == [
+        "Extrapolation",
+        "Trained, held out and beyond",
+        "Moduli",
+    ]
