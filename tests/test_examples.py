@@ -45,3 +45,11 @@ def test_worked_probes_write_their_page(tmp_path: Path) -> None:
     assert [(r.model, r.domain) for r in results] == [("minilm", "months"), ("calendar", "days")]
     text = page.read_text(encoding="utf-8")
     assert all(reason in text for result in results for reason in result.reasons)
+
+
+@pytest.mark.slow
+def test_a_dictionary_of_the_mlp_recovers_the_key_frequencies(tmp_path: Path) -> None:
+    arguments = ["--tokens", "25600", "--permutations", "99", "--out", str(tmp_path / "dictionary")]
+    result, keys = example("sae_key_frequencies").main(arguments)
+    best = [score.k for score in result.scores[:10]]
+    assert set(best) <= set(keys) and result.scores[0].p_value < 0.05

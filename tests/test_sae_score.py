@@ -144,7 +144,7 @@ def planted(count: int, seed: int = 0) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 def test_planted_features_come_back_and_their_circles_are_found(tmp_path: Path) -> None:
     acts, truth, planes = planted(20_000)
-    schedule = Schedule(tokens=256 * 1500, batch=256, lr=3e-3)
+    schedule = Schedule(tokens=256 * 700, batch=256, lr=3e-3)
     shards = stored(tmp_path, acts)
     trainee = DictionariesTrainee(
         {"planted": Dictionary(MLP, "topk", "3x", k=4)}, Stream(shards, 256, seed=0), schedule, {MLP: acts[:1000]}, plan={}, metadata={},
