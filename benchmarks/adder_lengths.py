@@ -20,7 +20,7 @@ from mechfourier.probes.adder.accuracy import exact, share
 from mechfourier.probes.adder.source import open_adder, trained_digits
 from mechfourier.result import plain
 from mechfourier.tasks.addition import join
-from mechfourier.tasks.addition_draw import category, draw, test_batch
+from mechfourier.tasks.addition_draw import category, draw, unseen_batch
 
 RESULTS = Path(__file__).parent / "results" / "adder_lengths.json"
 LENGTHS = (6, 8, 10, 15, 20, 30, 50, 100)
@@ -42,7 +42,7 @@ def measure(folder: str, samples: int) -> dict[str, Any]:
     model, config = open_adder(folder)
     known, limit = trained_digits(config), model.cfg.max_digits
     pairs = [(a, b) for a in range(1, known + 1) for b in range(1, known + 1)]
-    inside = join([test_batch(240, generator(100 * a + b), len_a=a, len_b=b) for a, b in pairs])
+    inside = join([unseen_batch(240, generator(100 * a + b), len_a=a, len_b=b) for a, b in pairs])
     rows = [row(f"1 to {known} digits, held out", known, exact(model, inside))]
     for digits in [n for n in LENGTHS if limit is None or n <= limit]:
         for place, name in enumerate(NAMES):

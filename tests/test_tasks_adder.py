@@ -26,11 +26,10 @@ from mechfourier.tasks.addition_draw import (
     draw,
     every_pair,
     mixed_carries,
-    test_batch,
     train_batch,
+    unseen_batch,
 )
 
-test_batch.__test__ = False  # a function of ours, not a test
 PAIRS = st.lists(st.tuples(st.integers(0, 10**25), st.integers(0, 10**25)), min_size=1, max_size=8)
 FORMATS = [Format(), Format(padded=False), Format(reverse=False), Format(padded=False, reverse=False)]
 
@@ -87,7 +86,7 @@ def test_hash_ignores_order_and_zeros_in_front_and_splits_evenly() -> None:
 def test_no_training_problem_is_ever_held_out_and_every_test_problem_is() -> None:
     for seed in range(3):
         assert not bool(held_out(train_batch(500, generator(seed))).any())
-        assert bool(held_out(test_batch(50, generator(seed), len_a=3, len_b=2)).all())
+        assert bool(held_out(unseen_batch(50, generator(seed), len_a=3, len_b=2)).all())
 
 
 def test_half_of_the_training_problems_have_a_planted_chain() -> None:

@@ -91,7 +91,7 @@ def _either(chosen: Bool[Tensor, " problem"], x: Problems, y: Problems) -> Probl
     return Problems(a, b, x.len_a, x.len_b)
 
 
-def test_batch(
+def unseen_batch(
     count: int, generator: torch.Generator, *, len_a: int, len_b: int, unseen: bool = True
 ) -> Problems:
     """Held-out problems of these lengths (any, with ``unseen=False``, which is enough beyond the training lengths).

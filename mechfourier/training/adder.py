@@ -15,7 +15,7 @@ from mechfourier.models.adder_decode import decode_all
 from mechfourier.models.device import resolve_device
 from mechfourier.result import Result
 from mechfourier.tasks.addition import Problems, decoder_input, held_out, join
-from mechfourier.tasks.addition_draw import candidates, test_batch, train_batch
+from mechfourier.tasks.addition_draw import candidates, train_batch, unseen_batch
 from mechfourier.training.adder_recipes import AdderRecipe, recipe
 from mechfourier.training.loop import TrainingResult, run_training
 from mechfourier.training.run_folder import RunFolder
@@ -188,7 +188,7 @@ def _test_source(config: AdderConfig, settings: AdderRecipe, n: int) -> tuple[Te
     """Held-out problems of two n-digit operands, as tokens, and their answers. Every hash class of two one-digit operands
     holds about ten pairs, so those repeat."""
     generator = torch.Generator().manual_seed(TEST_SEED + n)
-    found = test_batch(TEST_PROBLEMS, generator, len_a=n, len_b=n, unseen=n <= settings.longest)
+    found = unseen_batch(TEST_PROBLEMS, generator, len_a=n, len_b=n, unseen=n <= settings.longest)
     return config.format.source(found), config.format.target(found)
 
 

@@ -26,7 +26,7 @@ from mechfourier.tasks.addition_draw import (
     every_pair,
     mixed_carries,
     plant_chains,
-    test_batch,
+    unseen_batch,
 )
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _length_work(longest: int, known: int, samples: int, seed: int) -> Iterator[
         cells = [(a, b) for a, b in itertools.product(range(1, n + 1), repeat=2) if max(a, b) == n]
         unseen = n <= known
         parts = [
-            test_batch(samples, _generator(seed, a, b), len_a=a, len_b=b, unseen=unseen) for a, b in cells
+            unseen_batch(samples, _generator(seed, a, b), len_a=a, len_b=b, unseen=unseen) for a, b in cells
         ]
 
         def shares(

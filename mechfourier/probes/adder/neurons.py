@@ -9,6 +9,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import encode
@@ -86,6 +87,14 @@ def sum_grid(
 def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, seed: int = 0) -> SumNeurons:
     """Measure the neurons of ``site`` (an ``mlp_post``), read at a's digit (``where="value"``) or at the step that writes (``"last"``)."""
     grid = sum_grid(model, site, place=place, digits=digits, where=where, seed=seed)
+    spot = "a's digit" if where == "value" else "the step that writes it"
+    return measure_neurons(grid, str(site), spot, seed=seed)
+
+
+def measure_neurons(
+    grid: Float[Tensor, "a b neuron"], site: str = "", where: str = "", *, seed: int = 0
+) -> SumNeurons:
+    """The same from activations ``grid[a, b]`` of the ten by ten digits (float64)."""
     y = grid - grid.mean((0, 1))
     variance = y.pow(2).sum((0, 1))
     live = variance > LIVE * variance.max().clamp_min(1e-30)
@@ -99,7 +108,7 @@ def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, 
     drawn = _null(unit, seed)
     best, k = shares.max(0)
     worst = drawn.max(1).values
-    concentration, bound = _concentration(unit, y[..., live], (a + b) % 10, seed)
+    concentration, bound = _concentration(y[..., live], (a + b) % 10, seed)
     alive, first = live.nonzero()[:, 0], best.argsort(descending=True)[:CURVES]
     cells = rearrange(grid, "a b neuron -> (a b) neuron")
     by_sum = torch.stack([cells[a + b == s].mean(0) for s in range(19)])
@@ -108,7 +117,7 @@ def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, 
         "additive": _additive(unit, a, b), "carry": _between(unit, (a + b >= 10).long()),
     }  # fmt: skip
     return SumNeurons(
-        site=str(site), where="a's digit" if where == "value" else "the step that writes it", live=int(live.sum()),
+        site=site, where="a's digit" if where == "value" else "the step that writes it", live=int(live.sum()),
         total=len(live), r2=tuple(best.tolist()), k=tuple((k + 1).tolist()),
         p=tuple(((1 + (worst[:, None] >= best).sum(0)) / (1 + len(worst))).tolist()),
         null=float(worst.quantile(0.95)), concentration=tuple(concentration.tolist()), concentration_null=bound,
@@ -156,14 +165,11 @@ def _additive(unit: Float[Tensor, "cell neuron"], a: Tensor, b: Tensor) -> Float
 
 
 def _concentration(
-    unit: Float[Tensor, "cell neuron"], y: Float[Tensor, "a b neuron"], label: Tensor, seed: int
+    y: Float[Tensor, "a b neuron"], label: Tensor, seed: int
 ) -> tuple[Float[Tensor, " k"], float]:
     """Power of the class means over all neurons by k, as shares, and the largest share in 95 % of random orders of the classes."""
-    del unit
     onehot = torch.nn.functional.one_hot(label).double()
     means = onehot.T @ rearrange(y, "a b neuron -> (a b) neuron") / 10
-    from mechfourier.fourier.key_freqs import matrix_share
-
     generator = torch.Generator().manual_seed(seed)
     orders = torch.rand(DRAWS, 10, generator=generator).argsort(1)
     drawn = torch.stack([matrix_share(means[order]).max() for order in orders])
