@@ -102,6 +102,13 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
 
 
+def test_resuming_a_finished_run_does_nothing_again(trained: Path) -> None:
+    before = (trained / "sae_weights.safetensors").stat().st_mtime_ns
+    again = quick(trained, control=True, resume=True)
+    assert (trained / "sae_weights.safetensors").stat().st_mtime_ns == before
+    assert again.dictionaries[0].features == 48 and again.control == str(trained / "control")
+
+
 def test_a_folder_with_dictionaries_is_not_written_over(trained: Path) -> None:
     before = (trained / "sae_weights.safetensors").read_bytes()
     with pytest.raises(UsageError, match="--resume"):

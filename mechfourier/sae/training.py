@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 METADATA = "mechfourier.json"
 RUN, SHARDS, CONTROL = "training", "activations", "control"
+RESULT = "result.json"
 HELD_OUT_ROWS = 4096
 EVALUATIONS = 40
 
@@ -176,6 +177,9 @@ class _Job:
         plan = self.plan()
         run.check_config(plan)
         run.write_config(plan)
+        finished = run.path / RESULT
+        if finished.exists():
+            return SAERun.from_json(finished.read_text(encoding="utf-8"))
         shards = self._collect()
         self._check_shards(shards)
         stream = Stream(shards, self.schedule.batch, seed=self.schedule.seed)
@@ -190,11 +194,13 @@ class _Job:
         (run.path / WEIGHTS).unlink(missing_ok=True)  # the dictionaries themselves are beside it
         if not keep:
             shards.clear()
-        return SAERun(
+        result = SAERun(
             model=model_name(self.model), folder=str(self.folder), rows=shards.rows, tokens=self.schedule.steps * self.schedule.batch,
             passes=self.schedule.steps * self.schedule.batch / shards.rows, seconds=trained.seconds, dictionaries=saved,
             control=None, notes=(),
         )  # fmt: skip
+        result.save(finished)
+        return result
 
     def _collect(self) -> Shards:
         shards = Shards(
