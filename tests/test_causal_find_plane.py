@@ -35,6 +35,12 @@ def test_what_moves_the_answer_is_found(planted: Any) -> None:  # noqa: F811
     assert np.allclose(found.plane.T @ found.plane, np.eye(2), atol=1e-5)
 
 
+def test_a_token_that_the_answer_does_not_pass_through_is_said_so(planted: Any) -> None:  # noqa: F811
+    found = find_plane(planted, "days", RESID, steps=2, batch=8, position="operand")
+    assert found.whole_accuracy == 0.0
+    assert any("the answer does not pass through this token" in note for note in found.notes)
+
+
 def test_cells_are_split_within_every_offset() -> None:
     design = domain("days").operation_design(2)
     train, test = split_cells(design, torch.Generator().manual_seed(0))

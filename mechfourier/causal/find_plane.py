@@ -38,6 +38,7 @@ TRAIN_SHARE = 0.6
 MOST_TESTED = 512  # held-out pairs
 NULL_PLANES = 300
 RANDOM_PLANES = 20
+CARRIES = 0.1  # share of answers that the whole activation must move for a part of it to mean anything
 DEGENERATE = 0.8  # mean overlap of random subspaces with the probe's beyond which they are no comparison
 
 
@@ -256,7 +257,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain)
     found, given = basis.double().numpy(), probe.double().numpy()
     null = overlap(random, np.broadcast_to(given, (len(random), *given.shape)))
     observed = float(overlap(found, given))
-    hits = search.hits(basis, *search.test_pairs)
+    hits, whole = (search.hits(b, *search.test_pairs) for b in (basis, None))
     train_pairs = search.pairs(search.train, MOST_TESTED)
     by_chance = _random_accuracies(search, random)
     before = search.task.score(search.model)
@@ -272,7 +273,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain)
         accuracy=float(hits.mean()),
         accuracy_ci=bootstrap_mean(hits, seed=search.seed),
         train_accuracy=float(search.hits(basis, *train_pairs).mean()),
-        whole_accuracy=float(search.hits(None, *search.test_pairs).mean()),
+        whole_accuracy=float(whole.mean()),
         probe_accuracy=float(search.hits(probe, *search.test_pairs).mean()),
         random_accuracy=float(by_chance.mean()),
         random_max=float(by_chance.max()),
@@ -286,7 +287,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain)
         n_train=search.train.numel(),
         n_test=len(hits),
         losses=tuple(losses),
-        notes=_notes(search, before, float(null.mean())),
+        notes=_notes(search, before, float(null.mean()), float(whole.mean())),
         seed=search.seed,
     )
 
@@ -310,8 +311,13 @@ def _random_accuracies(search: _Search, random: Float[np.ndarray, "draw d r"]) -
     return hits.reshape(count, -1).mean(dim=1)
 
 
-def _notes(search: _Search, before: Any, null_overlap: float) -> tuple[str, ...]:
+def _notes(search: _Search, before: Any, null_overlap: float, whole: float) -> tuple[str, ...]:
     notes = [*search.task.notes, chance_note(before, search.task.design.n)]
+    if whole < CARRIES:
+        notes.append(
+            f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the answer does not pass through "
+            f"this token at {search.place.site}; choose a later layer, or the other position"
+        )
     if null_overlap > DEGENERATE:
         notes.append(
             "little else varies here than the probe's planes, so that random subspaces of like variance are those too and "
