@@ -36,13 +36,18 @@ def import_(
     force: Annotated[bool, typer.Option("--force", help="Take it though it answers at chance.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Bring a foreign one-layer checkpoint in, verified by its accuracy over all p² questions before it is written.
+    """Bring a foreign one-layer (or MIRAS) checkpoint in, verified by its accuracy before it is written.
 
     Files are read without running code. One that answers less than ten points above chance is refused.
     """
     quiet_libraries()
+    from mechfourier.models.checkpoint import load_foreign_tensors
     from mechfourier.models.foreign import import_checkpoint
+    from mechfourier.models.foreign_miras import looks_like_miras
 
+    if layout in ("auto", "grokking-fourier") and looks_like_miras(load_foreign_tensors(file)):
+        _miras(file, out, entry, force, as_json)
+        return
     found = import_checkpoint(
         file, out, layout=layout, entry=entry, act=act, attn_coeff=attn_coeff, task_name=task, force=force
     )
@@ -63,3 +68,23 @@ def import_(
     for line in found.notes:
         typer.echo(line)
     typer.echo(f"written to {out}; look into it with: mechfourier analyze {out}")
+
+
+def _miras(file: Path, out: Path, entry: str | None, force: bool, as_json: bool) -> None:
+    from mechfourier.models.foreign_miras import LAYOUT, import_miras
+
+    found = import_miras(file, out, entry=entry, force=force)
+    config = found.config
+    if as_json:
+        emit_json(
+            {
+                "format": LAYOUT, "accuracy": found.accuracy, "n_values": config.n_values, "encoding": config.encoding,
+                "checkpoint": str(out),
+            }
+        )  # fmt: skip
+        return
+    typer.echo(
+        f"{LAYOUT}: numbers 0 to {config.n_values - 1}, d_model {config.d_model}, {config.n_layers} layers"
+    )
+    typer.echo(f"accuracy {found.accuracy:.2%} on 2000 random questions mod 2 to 79")
+    typer.echo(f"written to {out}; measure it with: mechfourier sweep-accuracy {out}")

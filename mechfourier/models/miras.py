@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -21,14 +21,17 @@ from mechfourier.models.miras_config import (
     parameter_shapes,
 )
 from mechfourier.models.miras_forward import (
+    Hook,
     drawn_frequencies,
     embed_values,
     extrapolating_residual,
     faithful_residual,
+    no_hook,
     point,
     scores,
     test_scale,
     value_table,
+    with_negatives,
 )
 from mechfourier.tasks.modular import task
 from mechfourier.tasks.universal import check_modulus
@@ -101,7 +104,7 @@ class _Universal(HookedRootModule):
         """The parameters by name (the live tensors, no copies)."""
         return dict(self.named_parameters())
 
-    def reinitialised(self, seed: int) -> Self:
+    def reinitialised(self, seed: int) -> "_Universal":
         """The same architecture with newly drawn weights (the control of a probe)."""
         fresh = type(self)(self.cfg, weights=initial_weights(self.cfg, seed=seed))
         return fresh.to(next(self.parameters()).device)
@@ -239,8 +242,7 @@ class ExtrapolatingTransformer(_Universal):
         Raises ``OutOfRange`` for a modulus or operand out of range, ``NotExpressible`` for other than four tokens.
         """
         questions, weights = self._questions(tokens), self.weights()
-        sizes = test_scale(self.cfg, questions[:, 0])[:, None] * questions
-        embedded = embed_values(weights, self.table[questions], sizes)
+        embedded = embed_values(weights, self.table[questions], self.sizes(questions))
         residual = extrapolating_residual(self.cfg, weights, embedded, hook=self._hook)
         if return_type is None:
             return None
@@ -248,17 +250,38 @@ class ExtrapolatingTransformer(_Universal):
         return self._hook("unembed.hook_out", scores(written, self.table))
 
     def written(
-        self, waves: Float[Tensor, "batch three draw two_freq"], sizes: Float[Tensor, "batch three"]
+        self,
+        waves: Float[Tensor, "batch three draw two_freq"],
+        sizes: Float[Tensor, "batch three"],
+        *,
+        hook: Hook = no_hook,
     ) -> Float[Tensor, "batch draw_two_freq"]:
-        """h at ``=`` for numbers given by their waves and sizes, which need not belong together (the hooks are passed by)."""
+        """h at ``=`` for numbers given by their waves and sizes, which need not belong together.
+
+        The last block runs at ``=`` only and the model's hook points are passed by; ``hook(name, value)`` may change values.
+        """
         weights = self.weights()
         embedded = embed_values(weights, waves, sizes)
-        return point(weights, extrapolating_residual(self.cfg, weights, embedded, last_only=True)[:, -1])
+        residual = extrapolating_residual(self.cfg, weights, embedded, hook=hook, last_only=True)
+        return point(weights, residual[:, -1])
+
+    def best(self, questions: Int[Tensor, "batch 3"], *, negatives: bool = True) -> Int[Tensor, " batch"]:
+        """The number with the highest logit, of −(n_values − 1)..n_values − 1, or of 0..n_values − 1.
+
+        With no number below 0 to choose, a network may write both a + b and a + b − m and leave it to the edge of the
+        candidates to rule one out; with them it has to decide.
+        """
+        written = self.written(self.table[questions], self.sizes(questions))
+        candidates = with_negatives(self.table) if negatives else self.table
+        return scores(written, candidates).argmax(1) - (len(candidates) - len(self.table))
+
+    def sizes(self, questions: Int[Tensor, "batch 3"]) -> Float[Tensor, "batch three"]:
+        """s·v of m, a and b."""
+        return test_scale(self.cfg, questions[:, 0])[:, None] * questions
 
     def answer_logits(self, questions: Int[Tensor, "batch 3"]) -> Float[Tensor, "batch number"]:
         """Logits at ``=``, the quick way: the last block at one position only, hooks passed by."""
-        sizes = test_scale(self.cfg, questions[:, 0])[:, None] * questions
-        return scores(self.written(self.table[questions], sizes), self.table)
+        return scores(self.written(self.table[questions], self.sizes(questions)), self.table)
 
 
 class UniversalModulusTransformer(_Universal):
@@ -302,6 +325,11 @@ class UniversalModulusTransformer(_Universal):
         weights = self.weights()
         residual = faithful_residual(self.cfg, weights, questions, last_only=True)[:, -1]
         return residual @ weights["unembed.W_U"] + weights["unembed.b_U"]
+
+    def best(self, questions: Int[Tensor, "batch 3"], *, negatives: bool = True) -> Int[Tensor, " batch"]:
+        """The class with the highest logit; a class table has no negative numbers."""
+        del negatives
+        return self.answer_logits(questions).argmax(1)
 
 
 def _check_shapes(cfg: MirasConfig, weights: dict[str, Tensor]) -> None:

@@ -39,6 +39,12 @@ def value_table(frequencies: Float[Tensor, "draw freq"], count: int) -> Float[Te
     return torch.cat([phase.cos(), phase.sin()], dim=-1).float()
 
 
+def with_negatives(table: Float[Tensor, "number draw two_freq"]) -> Float[Tensor, "all draw two_freq"]:
+    """φ of −(count − 1)..count − 1 from φ of 0..count − 1: the sines change their sign."""
+    cos, sin = table.chunk(2, dim=-1)
+    return torch.cat([torch.cat([cos, -sin], dim=-1)[1:].flip(0), table])
+
+
 def test_scale(config: ExtrapolatingConfig, m: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """s = clip(scale / m): magnitudes s·v stay where training saw them, whatever the modulus."""
     return (config.scale / m.float()).clamp(config.scale_min, config.scale_max)
@@ -75,9 +81,7 @@ def extrapolating_residual(
     return x
 
 
-def point(
-    weights: Weights, residual: Float[Tensor, "batch kept d"]
-) -> Float[Tensor, "batch kept draw_two_freq"]:
+def point(weights: Weights, residual: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch draw_two_freq"]:
     """h: what the model writes on the plane of every frequency, to be compared with φ(c)."""
     return per_draw(residual, weights["unembed.W_U"])
 

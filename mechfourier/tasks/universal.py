@@ -110,7 +110,7 @@ def sample(
 ) -> Int[Tensor, "question 3"]:
     """Random questions: m uniform over ``chosen``, a and b uniform below m, on the generator's device.
 
-    ``boundary_share`` of them are moved next to the wrap (a + b − m is −1 or 0), which only 2 in m are by chance.
+    ``boundary_share`` of them are moved next to the wrap (a + b − m is −4..3), where few are by chance.
     Raises ``UsageError`` for no moduli.
     """
     if not chosen:
@@ -121,6 +121,6 @@ def sample(
     a, b = (torch.rand(2, count, generator=generator, device=device, dtype=torch.float64) * m).long()
     if boundary_share > 0:
         near = torch.rand(count, generator=generator, device=device) < boundary_share
-        over = torch.randint(-1, 1, (count,), generator=generator, device=device)
+        over = torch.randint(-4, 4, (count,), generator=generator, device=device)
         b = torch.where(near, (m + over - a).clamp(min=0).minimum(m - 1), b)
     return torch.stack([m, a, b], dim=1)

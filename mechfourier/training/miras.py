@@ -27,6 +27,7 @@ from mechfourier.models.miras_forward import (
     scores,
     test_scale,
     value_table,
+    with_negatives,
 )
 from mechfourier.result import Result
 from mechfourier.tasks.universal import ModuliSplit, answers, boundary, random_questions, sample
@@ -128,7 +129,8 @@ class _Trainee:
 
 
 class ExtrapolatingTrainee(_Trainee):
-    """Frequencies and scales drawn anew in every step; candidates 0..2 · largest − 1, none masked."""
+    """Frequencies and scales drawn anew in every step; candidates 0..2 · largest − 1 (with ``negatives`` those
+    below 0 too), none masked."""
 
     model: ExtrapolatingConfig
 
@@ -147,23 +149,28 @@ class ExtrapolatingTrainee(_Trainee):
         table = value_table(frequencies, 2 * self.split.largest)
         octaves = torch.rand(len(questions), generator=g, device=self.device)
         scale = config.scale_min * (config.scale_max / config.scale_min) ** octaves
-        logits = self.logits(questions, scale, table)
-        return F.cross_entropy(logits, answers(questions)), {}
+        candidates = with_negatives(table) if self.recipe.negatives else table
+        logits = scores(self.written(questions, scale, table), candidates)
+        return F.cross_entropy(logits, answers(questions) + len(candidates) - len(table)), {}
 
-    def logits(
+    def written(
         self,
         questions: Int[Tensor, "question 3"],
         scale: Float[Tensor, " question"],
         table: Float[Tensor, "number draw wave"],
-    ) -> Float[Tensor, "question number"]:
+    ) -> Float[Tensor, "question draw_wave"]:
+        """h at ``=``."""
         weights: Weights = self.parameters
         embedded = embed_values(weights, table[questions], scale[:, None] * questions)
         residual = extrapolating_residual(self.model, weights, embedded, last_only=True)
-        return scores(point(weights, residual[:, -1]), table)
+        return point(weights, residual[:, -1])
 
     def predictions(self, questions: Int[Tensor, "question 3"]) -> Int[Tensor, " question"]:
         scale = test_scale(self.model, questions[:, 0])
-        return self.logits(questions, scale, self.test_table).argmax(dim=1)
+        table = self.test_table
+        candidates = with_negatives(table) if self.recipe.negatives else table
+        found = scores(self.written(questions, scale, table), candidates).argmax(dim=1)
+        return found - (len(candidates) - len(table))
 
 
 class FaithfulTrainee(_Trainee):

@@ -67,11 +67,14 @@ def _group(role: str, rows: Sequence[ModulusAccuracy]) -> Group:
 
 @dataclass(frozen=True)
 class AccuracySweep(Result):
-    """Accuracy by modulus. Answers are the best of the numbers 0..candidates − 1, none masked."""
+    """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked; ``lowest`` is negative
+    where the model reads numbers by value: with no number below 0 to choose, the edge of the candidates would rule out
+    a + b − m < 0 by itself."""
 
     model: str
     trained_to: int
-    candidates: int
+    lowest: int
+    highest: int
     seed: int
     moduli: tuple[ModulusAccuracy, ...]
 
@@ -110,7 +113,7 @@ class AccuracySweep(Result):
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
-            "model": self.model, "trained_to": self.trained_to, "candidates": self.candidates, "seed": self.seed,
+            "model": self.model, "trained_to": self.trained_to, "lowest": self.lowest, "highest": self.highest, "seed": self.seed,
             "groups": [vars(group) for group in self.groups()], "moduli": self.to_dict()["moduli"],
         }  # fmt: skip
 
@@ -122,7 +125,7 @@ class AccuracySweep(Result):
         return [self.save(folder / "accuracy.json"), table, page]
 
     def __str__(self) -> str:
-        lines = [f"{self.model}: (a + b) mod m, the best of 0 to {self.candidates - 1}, none masked"]
+        lines = [f"{self.model}: (a + b) mod m, the best of {self.lowest} to {self.highest}, none masked"]
         for row in self.groups():
             lines.append(
                 f"{row.role:>9}: {row.moduli} moduli, {row.errors} of {row.questions} wrong "
@@ -157,7 +160,9 @@ def sweep_accuracy(
     chosen = _chosen(opened, largest, only)
     asked = 0 if full else SAMPLES if samples is None else samples
     rows = tuple(measure(opened, m, samples=asked, seed=seed) for m in chosen)
-    return AccuracySweep(opened.name, opened.split.largest, int(opened.model.cfg.d_vocab_out), seed, rows)
+    highest = int(opened.model.cfg.d_vocab_out) - 1
+    lowest = -highest if hasattr(opened.model, "written") else 0
+    return AccuracySweep(opened.name, opened.split.largest, lowest, highest, seed, rows)
 
 
 def _chosen(opened: Opened, largest: int | None, only: Iterable[int] | None) -> tuple[int, ...]:

@@ -77,18 +77,20 @@ def _ours(model: Any) -> Any:
 
 
 @torch.no_grad()
-def predictions(model: Any, questions: Int[Tensor, "question 3"]) -> Int[Tensor, " question"]:
-    """The best of all numbers the model can name (none masked), hooks passed by."""
+def predictions(
+    model: Any, questions: Int[Tensor, "question 3"], *, negatives: bool = True
+) -> Int[Tensor, " question"]:
+    """The best of all numbers the model can name, none masked and, by value, those below 0 too; hooks passed by."""
     model.check(questions)
     size = max(64, QUESTIONS_AT_ONCE // (16 * int(model.cfg.d_model)))
     found = []
     with progress("answer", total=len(questions)) as bar:
         for part in questions.split(size):
-            found.append(model.answer_logits(part).argmax(dim=-1))
+            found.append(model.best(part, negatives=negatives))
             bar.advance(len(part))
     return torch.cat(found)
 
 
-def right(model: Any, questions: Int[Tensor, "question 3"]) -> Tensor:
+def right(model: Any, questions: Int[Tensor, "question 3"], *, negatives: bool = True) -> Tensor:
     """Bool [question]: answered rightly."""
-    return predictions(model, questions) == answers(questions)
+    return predictions(model, questions, negatives=negatives) == answers(questions)
