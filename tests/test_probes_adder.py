@@ -32,6 +32,7 @@ from mechfourier.probes.adder.quantities import decode_values
 from mechfourier.probes.adder.weights import embedding_spectrum
 from mechfourier.probes.answers import score_candidates
 from mechfourier.probes.design import read_positions
+from mechfourier.probes.domains import domain as find_domain
 from mechfourier.tasks.addition import Format
 from mechfourier.tasks.addition_draw import category, draw
 
@@ -152,6 +153,10 @@ def test_the_operation_design_asks_for_the_digit_sum(adder: AdderBase) -> None:
 
 
 def test_bad_domains_are_refused() -> None:
+    assert find_domain("carry-in@3") == adder_domain("carry-in", place=3)
+    assert find_domain("digit-sum-mod-10").name == "digit-sum-mod-10@2"
+    with pytest.raises(OutOfRange, match="place 9"):
+        find_domain("digit-a@9")
     with pytest.raises(UnknownDomain, match="closest: digit-b, digit-a"):
         adder_domain("digit-c")
     with pytest.raises(OutOfRange, match="it runs from 1 to 5"):

@@ -36,6 +36,8 @@ NUMBER_TEMPLATES = (
     "Take the bus {value}",
 )
 _MODULUS = re.compile(r"mod[-_ ]?(\d+)", re.IGNORECASE)
+# Quantities inside an addition, at a significance: digit-sum-mod-10@2 is that of the hundreds.
+_ADDITION = re.compile(r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@(\d+))?")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
 
@@ -85,7 +87,7 @@ class Domain:
 
 
 def domain(name_or_path: str | Path) -> Domain:
-    """A packaged domain (``"months"``), a generated one (``"mod-23"``) or one of your own (``"mine.toml"``).
+    """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or your own (``"mine.toml"``).
 
     Raises ``UnknownDomain``, ``OutOfRange`` (``mod-N`` with N outside 2..200) or ``DomainSchemaError``.
     """
@@ -95,6 +97,10 @@ def domain(name_or_path: str | Path) -> Domain:
         return _packaged()[key]
     if found := _MODULUS.fullmatch(text.strip()):
         return modular(int(found[1]))
+    if found := _ADDITION.fullmatch(key):
+        from mechfourier.probes.adder.domains import adder_domain
+
+        return adder_domain(found[1], place=int(found[2] or 2))
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return read_domain(path)

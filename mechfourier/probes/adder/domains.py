@@ -108,7 +108,7 @@ def adder_domain(
         x, y = draw.without_carry_in(*draw.numbers())
         grid = tuple(tuple((draw.put(x, a), draw.put(y, b), place) for b in range(10)) for a in range(10))
     return AdderDomain(
-        name=name, title=f"{name} at significance {place} of {digits}-digit additions", unit="steps", values=values,
+        name=f"{name}@{place}", title=f"{name} at significance {place} of {digits}-digit additions", unit="steps", values=values,
         templates=tuple(str(t) for t in range(templates)), operation=ADDITION if grid else None, position="last",
         source="generated", digits=digits, operand="b" if name == "digit-b" else "a", form=form or Format(), cells=cells, grid=grid,
     )  # fmt: skip
