@@ -13,6 +13,7 @@ from mechfourier.errors import UsageError
 # ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
 ANALYSES = {
     "adder": "mechfourier.probes.adder:analyze",
+    "miras": "mechfourier.probes.miras:analyze",
     "one-layer": "mechfourier.probes.one_layer:analyze",
 }
 
@@ -25,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def analyze(
     run: Annotated[
         str,
-        typer.Argument(help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer, adder."),
+        typer.Argument(
+            help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer, adder, miras."
+        ),
     ],
     key_freqs: Annotated[
         str | None,
@@ -33,9 +36,7 @@ def analyze(
     ] = None,
     last_only: Annotated[
         bool,
-        typer.Option(
-            "--last-only", help="one-layer: leave the run's other checkpoints alone: no curves, no phases."
-        ),
+        typer.Option("--last-only", help="one-layer, miras: leave the run's other checkpoints alone."),
     ] = False,
     place: Annotated[
         int | None,
@@ -54,6 +55,9 @@ def analyze(
 
     adder: what every site knows of digits, sums, carries and significance; attention by significance; where the carry is; periodic
     neurons; ablations by category; digit vectors, weight spectra and logits. --out writes tables and one HTML page.
+
+    miras: accuracy by modulus, neurons across moduli with their null, attention, the memory silenced and swapped, accuracy over
+    the run's checkpoints, and, by value, what composes the phases and decides the wrap.
     """
     quiet_libraries()
     options = {

@@ -119,12 +119,14 @@ def analyze(run: str | Path | Any, *, over_run: bool = True, seed: int = 0) -> M
     model = opened.model
     moduli = tuple(m for m in MODULI if m <= model.cfg.largest_modulus)
     tables, rows = neuron_tables(model, moduli, seed=seed)
-    flows = tuple(flow for m in (moduli[1], moduli[-1]) for flow in attention_flow(model, m, seed=seed))
+    flows = tuple(
+        flow for m in dict.fromkeys((moduli[0], moduli[-1])) for flow in attention_flow(model, m, seed=seed)
+    )
     by_value = hasattr(model, "written")
     return MirasAnalysis(
         model=opened.name, accuracy=sweep_accuracy(run, samples=200, seed=seed), neurons=tables, adaptation=rows,
         follows_draw=follows_draw(model, rows), attention=flows,
-        memory=memory_effects(model, tuple(range(20, min(120, model.cfg.largest_modulus) + 1)), seed=seed),
+        memory=memory_effects(model, tuple(range(10, min(120, model.cfg.largest_modulus) + 1)), seed=seed),
         interference=interference(run, seed=seed) if over_run else (),
         algorithm=study_algorithm(model, seed=seed) if by_value else None,
     )  # fmt: skip

@@ -66,7 +66,7 @@ def _site() -> Any:
 def _next(asked: Int[Tensor, "question 3"], moduli: tuple[int, ...]) -> Int[Tensor, " question"]:
     """The next larger modulus of the list for every question (so that a and b stay residues); the last keeps its own."""
     known = torch.tensor(sorted(moduli))
-    place = torch.searchsorted(known, asked[:, 0]) + 1
+    place = torch.searchsorted(known, asked[:, 0].contiguous()) + 1
     return known[place.clamp(max=len(known) - 1)]
 
 

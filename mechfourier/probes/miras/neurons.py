@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.fourier import r2_bound
@@ -54,7 +54,7 @@ class Flow:
     weights: tuple[float, float, float, float]
 
 
-def class_harmonics(acts: Float[Tensor, "cell d"], m: int) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+def class_harmonics(acts: Float[Tensor, "cell d"], m: int) -> tuple[Int[Tensor, " d"], Float[Tensor, " d"]]:
     """(k, R²) of the best harmonic of (a + b) mod m for activations on the whole grid, row-major in a.
 
     R² is of the cells, not of their means over a + b: what varies within a class counts as unexplained.
