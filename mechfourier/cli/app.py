@@ -27,6 +27,7 @@ COMMANDS: tuple[str, ...] = (
     "attention",
     "attribution",
     "cache",
+    "doctor",
     "domains",
     "find_plane",
     "gallery",
