@@ -13,6 +13,7 @@ from scipy import stats
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.probes.confounds import Grid, confound_columns, orthonormal
 from mechfourier.probes.operation import OperationEvidence, analyse_operation
+from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.planted import find, planted_operation
 from mechfourier.probes.residue import (
     class_effects,
@@ -24,7 +25,6 @@ from mechfourier.probes.residue import (
 from mechfourier.probes.rotation_null import coordinates, family_wise_p, random_frames, rotation_null
 from mechfourier.probes.shares import moment_p, variance_shares
 from mechfourier.probes.specificity import Periods
-from mechfourier.probes.verdict_operation import verdict_operation
 
 QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 

@@ -19,7 +19,7 @@ _PUBLIC: dict[str, str] = {
     "Verdict": "verdict",
     "analyse_operation": "operation",
     "OperationEvidence": "operation",
-    "verdict_operation": "verdict_operation",
+    "verdict_operation": "operation_verdict",
     "ProbeResult": "result",
 }
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from mechfourier.probes.design import Design, read_positions
     from mechfourier.probes.domains import Domain, domain, list_domains
     from mechfourier.probes.operation import OperationEvidence, analyse_operation
+    from mechfourier.probes.operation_verdict import verdict_operation
     from mechfourier.probes.result import ProbeResult
     from mechfourier.probes.value import ValueEvidence, analyse_value
     from mechfourier.probes.verdict import Verdict, verdict_value
-    from mechfourier.probes.verdict_operation import verdict_operation

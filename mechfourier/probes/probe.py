@@ -19,12 +19,12 @@ from mechfourier.probes.design import Design, confounds, max_cycles, read_positi
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import OperationEvidence, analyse_operation
+from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.probes.spectrum import cross_gram
 from mechfourier.probes.subspace import circle_positions
 from mechfourier.probes.value import ValueEvidence, analyse_value
 from mechfourier.probes.verdict import Verdict, verdict_value
-from mechfourier.probes.verdict_operation import verdict_operation
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore

@@ -27,8 +27,8 @@ from mechfourier.probes.design import confounds, max_cycles
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.planes import SharedPlane, shared_plane
-from mechfourier.probes.verdict_operation import verdict_operation
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 

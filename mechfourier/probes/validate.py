@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.naive import class_means, naive_circular
 from mechfourier.probes.operation import analyse_operation
+from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.planted import OPERATIONS, Generator, find, planted_operation
 from mechfourier.probes.planted_values import VALUES, planted_value
 from mechfourier.probes.value import analyse_value
 from mechfourier.probes.verdict import verdict_value
-from mechfourier.probes.verdict_operation import verdict_operation
 from mechfourier.progress import progress
 from mechfourier.result import Result
 
