@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.domains import Domain, Operation, Position
+from mechfourier.probes.domains import Domain, Operation
 
 MIN_TESTABLE = 5
 """With fewer values a circle and a constant use up all degrees of freedom: the verdict is ``not testable``."""
