@@ -38,6 +38,7 @@ BEYOND = (6, 8, 10, 15, 20, 30, 50)
 CARRY_DIGITS = (
     20  # length at which carries and answer positions are looked at (the longest known, where that is less)
 )
+WORST = 8  # shares of a group that are printed; the files hold all of them
 GROUPS = (
     "lengths",
     "categories",
@@ -153,9 +154,34 @@ class AdderAccuracy(Result):
         if beyond[1]:
             longest = max(max(s.a, s.b) for s in self.of("lengths"))
             lines.append(f"{self.trained_digits + 1} to {longest} digits    {_rate(*beyond)}")
-        for group in GROUPS[1:]:
-            lines += ["", group, *(f"  {s.label:<42}{_rate(s.right, s.total)}" for s in self.of(group))]
+        lines += _category_table(self.of("categories"))
+        for group in GROUPS[2:]:
+            lines += _group_lines(group, self.of(group))
         return "\n".join([*lines, *(f"note: {n}" for n in self.notes)])
+
+
+def _category_table(shares: Sequence[Share]) -> list[str]:
+    """Exact match, category by length; ``–`` where a category has no held-out problem of that length."""
+    lengths = sorted({s.a for s in shares})
+    rates = {(s.label.rsplit(", ", 1)[0], s.a): f"{s.accuracy:.1%}" for s in shares}
+    names = dict.fromkeys(name for name, _ in rates)
+    lines = ["", f"{'categories, by digits':<30}" + "".join(f"{n:>8}" for n in lengths)]
+    return lines + [
+        f"  {name:<28}" + "".join(f"{rates.get((name, n), '–'):>8}" for n in lengths) for name in names
+    ]
+
+
+def _group_lines(group: str, shares: Sequence[Share]) -> list[str]:
+    """A group in a line where everything is right, else its worst shares."""
+    if not shares:
+        return []
+    right, total = sum(s.right for s in shares), sum(s.total for s in shares)
+    worst = sorted((s for s in shares if s.right < s.total), key=lambda s: s.accuracy)[:WORST]
+    return [
+        "",
+        f"{group:<30}{_rate(right, total)}, {len(shares)} kinds",
+        *(f"  {s.label:<28}{_rate(s.right, s.total)}" for s in worst),
+    ]
 
 
 def _rate(right: int, total: int) -> str:

@@ -109,7 +109,15 @@ def _reading(
         best = max(rows, key=lambda row: row.decoded).site
         reason = f"{domain.n} values: fewer than five points always lie near some circle"
         return QuantityReading(
-            domain.name.partition("@")[0], "value", spot, place, domain.digits, "not testable", (reason,), best, rows
+            domain.name.partition("@")[0],
+            "value",
+            spot,
+            place,
+            domain.digits,
+            "not testable",
+            (reason,),
+            best,
+            rows,
         )
     result = probe(
         model,
@@ -126,7 +134,15 @@ def _reading(
     )
     best = result.best.site if result.best else names[0]
     return QuantityReading(
-        domain.name.partition("@")[0], "value", spot, place, domain.digits, result.verdict, result.reasons, best, rows
+        domain.name.partition("@")[0],
+        "value",
+        spot,
+        place,
+        domain.digits,
+        result.verdict,
+        result.reasons,
+        best,
+        rows,
     )
 
 
