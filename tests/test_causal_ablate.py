@@ -499,7 +499,12 @@ def test_the_command_refuses_before_it_loads(tmp_path: Path) -> None:
 def test_both_engines_give_the_same_ablation() -> None:
     from mechfourier.models.registry import load
 
-    options: dict[str, Any] = {"site": "blocks.1.hook_resid_post", "dims": range(20), "controls": 10, "samples": 14}
+    options: dict[str, Any] = {
+        "site": "blocks.1.hook_resid_post",
+        "dims": range(20),
+        "controls": 10,
+        "samples": 14,
+    }
     hooked, bridge = (
         ablate(load("calendar", engine=engine), domain("days"), **options) for engine in ("hooked", "bridge")
     )
