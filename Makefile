@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-FOLDERS := mechfourier tests examples benchmarks
+FOLDERS := mechfourier tests examples benchmarks tools
 
-.PHONY: setup demo test test-fast lint format bench clean
+.PHONY: setup demo test test-fast lint format bench docs clean
 
 setup: $(STAMP)
 
@@ -42,5 +42,9 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks.run
 
+# the pages with their reference, in site/; a broken link or reference fails
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .coverage
+	rm -rf site $(VENV) build dist .pytest_cache .ruff_cache .coverage

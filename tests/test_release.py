@@ -1,0 +1,87 @@
+"""What a release holds: the package with its weights and domains, nothing else, and not too much of it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = "mechfourier/data/"
+WEIGHTS = {"adder", "calendar", "miras", "one-layer"}
+MAX_BYTES = 12_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling", reason="needs the build backend: pip install 'mechfourier[dev]'")
+    folder = tmp_path_factory.mktemp("dist")
+    build = f"from hatchling.build import build_wheel; build_wheel({str(folder)!r})"
+    done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < MAX_BYTES
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    outside = {n for n in names if not n.startswith(("mechfourier/", "mechfourier-"))}
+    assert not outside
+    package = {n for n in names if n.startswith("mechfourier/")}
+    code = {n for n in package if n.endswith((".py", "py.typed"))}
+    data = {n for n in package if n.startswith(DATA)}
+    assets = {n for n in package if n.startswith("mechfourier/figures/assets/")}
+    assert package == code | data | assets, package - code - data - assets
+
+
+def test_the_wheel_holds_every_module_of_the_package(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "mechfourier").rglob("*.py")}
+    assert modules <= names, modules - names
+
+
+def test_the_data_are_weights_domains_and_text(wheel: Path) -> None:
+    names = [n.removeprefix(DATA) for n in zipfile.ZipFile(wheel).namelist() if n.startswith(DATA)]
+    by_folder: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, file = name.partition("/")
+        by_folder.setdefault(folder, set()).add(file)
+    assert set(by_folder) == {*WEIGHTS, "domains", "text"}
+    for model in WEIGHTS:
+        assert {"config.json", "model.safetensors"} <= by_folder[model]
+        assert {Path(f).suffix for f in by_folder[model]} <= {".json", ".safetensors", ".md"}
+    assert {Path(f).suffix for f in by_folder["domains"]} == {".toml"}
+    assert by_folder["text"] == {"held_out.txt"}
+
+
+def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
+    (points,) = (n for n in names if n.endswith("entry_points.txt"))
+    assert b"mechfourier = mechfourier.cli:main" in archive.read(points)
+    assert any(n.endswith("LICENSE") for n in names)
+
+
+def _complete(**variables: str) -> str:
+    environment = {**os.environ, **variables}
+    command = [sys.executable, "-c", "from mechfourier.cli import main; main()"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT).stdout
+
+
+def test_bash_gets_a_completion_script() -> None:
+    assert "_MECHFOURIER_COMPLETE=complete_bash" in _complete(_MECHFOURIER_COMPLETE="source_bash")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("mechfourier prob", "probe"), ("mechfourier probe --dom", "--domain")]
+)
+def test_commands_and_options_complete(words: str, expected: str) -> None:
+    position = str(len(words.split()) - 1)
+    out = _complete(_MECHFOURIER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=position)
+    assert expected in out.split()
