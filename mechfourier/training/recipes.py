@@ -48,11 +48,12 @@ def fast(p: int) -> Recipe:
     """High rate and decay from small embeddings: generalises in hundreds of epochs instead of ten thousand.
 
     At p = 71 one seed in three stays at 98 to 99.9 % with the settings that serve 97 to 113; a lower rate and more decay mend it.
+    Below 60 the accuracy is given time at full rate to rise by itself: annealing early loses p = 53 on one seed in three.
     """
     lr, decay = (0.01, 3.0) if 60 < p < 90 else (0.012, 2.5)
     return Recipe(
         name="fast", lr=lr, weight_decay=decay, betas=(0.9, 0.95), max_epochs=2000, settle=80, anneal=160,
-        final_lr=0.05, final_decay=0.2, embed_std=0.02, nearly=0.99,
+        final_lr=0.05, final_decay=0.2, embed_std=0.02, nearly=0.99 if p > 60 else 0.999,
     )  # fmt: skip
 
 
