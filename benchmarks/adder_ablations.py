@@ -23,7 +23,7 @@ from mechfourier.training.adder import train_adder
 
 RESULTS = Path(__file__).parent / "results" / "adder_ablations.json"
 VARIANTS = ("generalising", "no-padding", "no-sharpening", "no-chains", "coupled", "decoder-only")
-LENGTHS = (6, 8, 10, 15, 20, 30, 50)
+LENGTHS = (6, 8, 10, 15, 20, 30, 50, 100)
 NAMES = ("equal lengths", "unequal lengths", "full-length carry chain")
 SEED = 9_000_011
 
