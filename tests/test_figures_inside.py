@@ -45,7 +45,7 @@ def test_moduli_show_what_wraps_apart_from_what_does_not() -> None:
         )
         for m in range(5, 11)
     )
-    sweep = AccuracySweep("m", 7, 64, 0, rows)
+    sweep = AccuracySweep("m", 7, -8, 64, 0, rows)
     figure: Any = extrapolation_figure(sweep)
     drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
     assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b < m"]) == {1.0}

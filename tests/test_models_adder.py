@@ -1,6 +1,7 @@
 """The adders: shapes, masks, text, decoding with caches, and the uniform hook layer on an encoder-decoder."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from mechfourier.models.weights import reinitialised, weights_hash
 from mechfourier.tasks.addition import END, decoder_input, problems
 from mechfourier.tasks.addition_draw import train_batch
 
-SMALL = dict(d_model=16, n_heads=2, d_mlp=24)
+SMALL: dict[str, Any] = dict(d_model=16, n_heads=2, d_mlp=24)
 CONFIGS = {
     "generalising": AdderConfig(**SMALL, n_layers=2, n_decoder_layers=2),
     "faithful": AdderConfig(
@@ -99,7 +100,7 @@ def test_hooks_fire_at_every_decoding_step(name: str) -> None:
     def count(value: torch.Tensor, hook) -> None:
         fired[hook.name] = fired.get(hook.name, 0) + 1
 
-    hooks = [(hook, count) for hook in model.hook_dict if hook.startswith(stack)]
+    hooks: list[Any] = [(hook, count) for hook in model.hook_dict if hook.startswith(stack)]
     with model.hooks(fwd_hooks=hooks):
         steps = model.decode(source, max_steps=4).tokens.shape[1]
     extra = 1 if name == "decoder-only" else 0  # the problem itself is read by the same blocks

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_curriculum_raises_the_cap_and_refuses_an_empty_one() -> None:
         plan_and_build(curriculum_from=1)
 
 
-def plan_and_build(**options: int) -> ExtrapolatingTrainee:
+def plan_and_build(**options: Any) -> ExtrapolatingTrainee:
     chosen = plan("shared", curriculum=True, **options)
     assert isinstance(chosen.config, ExtrapolatingConfig)
     return ExtrapolatingTrainee(chosen.config, chosen.split, chosen.recipe, seed=0)
