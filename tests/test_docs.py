@@ -3,10 +3,11 @@
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-import click
 import pytest
 import typer.main
 from extras import needs_minilm
@@ -20,8 +21,6 @@ def _tool() -> ModuleType:
     spec = importlib.util.spec_from_file_location("run_docs", ROOT / "tools" / "run_docs.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["run_docs"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
@@ -72,8 +71,8 @@ def _commands(text: str) -> list[list[str]]:
 
 def _unknown_option(words: list[str]) -> str | None:
     """The first option or subcommand that the command line does not have."""
-    command: click.Command = typer.main.get_command(app)
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
         if words[0] not in command.commands:
             return words[0]
         command, words = command.commands[words[0]], words[1:]
