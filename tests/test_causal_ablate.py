@@ -377,8 +377,8 @@ def test_a_model_without_text_says_why() -> None:
         ({"dims": -1}, OutOfRange, "dimension -1"),
         ({"dims": []}, UsageError, "empty"),
         ({"dims": [1, 1]}, UsageError, "twice"),
-        ({}, UsageError, "either dims or subspace"),
-        ({"dims": 1, "subspace": torch.ones(24)}, UsageError, "either dims or subspace"),
+        ({}, UsageError, "one of dims, head or subspace"),
+        ({"dims": 1, "subspace": torch.ones(24)}, UsageError, "one of dims, head or subspace"),
         ({"subspace": torch.zeros(24)}, UsageError, "zero"),
         ({"subspace": torch.ones(23)}, OutOfRange, "24 dimensions"),
         ({"dims": 1, "mode": "average"}, UsageError, "mode 'average'"),
@@ -483,7 +483,7 @@ def test_the_command_refuses_before_it_loads(tmp_path: Path) -> None:
     from mechfourier.cli.app import app
 
     for arguments, says in (
-        (["ablate", "calendar", "--layer", "0"], "name the dimension"),
+        (["ablate", "calendar", "--layer", "0"], "name one thing to ablate"),
         (["ablate", "calendar", "--dim", "8"], "name the layer"),
         (["ablate", "calendar", "--layer", "0", "--dim", "x"], "no list of dimensions"),
         (

@@ -65,11 +65,13 @@ def test_an_open_curve_is_never_circular(circle: ValueEvidence) -> None:
 def test_a_circle_at_one_hook_point_among_open_curves_is_chance(circle: ValueEvidence) -> None:
     best, beside = circle.sites[0], opened(circle).sites[0]
     assert beside.closure is not None
-    alone = changed(circle, sites=(beside, best, beside), best=1, flatness=0.4)
+    far = (dataclasses.replace(beside, p_value=0.5),) * 6
+    alone = changed(circle, sites=(beside, best, beside, *far), best=1, flatness=0.4)
     assert alone.word == "open arc" and "alone" in alone.reasons[-1]
     weak = dataclasses.replace(beside, p_value=0.5)
-    assert changed(circle, sites=(weak, best, weak), best=1).word == "circular"
-    assert changed(circle, sites=(beside, best, best), best=1).word == "circular"
+    assert changed(circle, sites=(weak, best, weak, *far), best=1).word == "circular"
+    assert changed(circle, sites=(beside, best, best, *far), best=1).word == "circular"
+    assert changed(circle, sites=(beside, best, beside), best=1).word == "circular"
 
 
 def test_a_plane_that_reads_random_labels_as_well_takes_it_back(circle: ValueEvidence) -> None:

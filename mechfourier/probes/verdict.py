@@ -1,7 +1,7 @@
 """Verdicts: one word, and a sentence for every reason.
 
 ``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, contest of
-shapes, seam, left-out curves, see :mod:`mechfourier.probes.closure`), and not at one hook point alone among open ones; and both controls clearly lower: a plane fitted to
+shapes, seam, left-out curves, see :mod:`mechfourier.probes.closure`), and, of many hook points, not at one alone among open ones; and both controls clearly lower: a plane fitted to
 random labels (p of the held-out error under .05) and a re-initialised model, where one was run.
 """
 
@@ -17,6 +17,7 @@ Used = Literal["not tested", "used", "not used"]
 WORDS: tuple[Word, ...] = (
     "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
 )  # fmt: skip
+MANY_SITES = 8  # hook points from which on the best one is the luckiest of many
 LINE = 0.1  # second over first axis of the trend, below which the values lie on a line; a half circle has .19
 
 
@@ -86,9 +87,12 @@ def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
 def _open_neighbours(evidence: ValueEvidence) -> list[str]:
     """Hook points just before and after the best one, where both are significant and neither closes.
 
-    Activations change little from one hook point to the next, so a circle is seen at two or more; where it is seen at
-    one, the others must at least not be open curves of the same strength.
+    In a model of many layers activations change little from one hook point to the next, so a circle is seen at two or more; where it is
+    seen at one, the others must at least not be open curves of the same strength. Of few hook points none is the luckiest of many, and
+    a shallow model may well compute a circle in one block and read it in the next: there the rule does not apply.
     """
+    if len(evidence.sites) < MANY_SITES:
+        return []
     near = [evidence.sites[i] for i in (evidence.best - 1, evidence.best + 1) if 0 <= i < len(evidence.sites)]
     strong = [site for site in near if site.p_value < LEVEL and site.closure is not None]
     if any(site.closure is not None and site.closure.closed for site in strong):
