@@ -145,7 +145,8 @@ class ExtrapolatingTrainee(_Trainee):
     def loss(self, questions: Int[Tensor, "question 3"]) -> tuple[Tensor, dict[str, float]]:
         config, g = self.model, self.generator
         shape = (self.recipe.draws, config.freqs)
-        frequencies = torch.rand(*shape, generator=g, dtype=torch.float64, device=self.device)
+        source = g if self.recipe.redraw else torch.Generator(self.device).manual_seed(config.freq_seed)
+        frequencies = torch.rand(*shape, generator=source, dtype=torch.float64, device=self.device)
         table = value_table(frequencies, 2 * self.split.largest)
         octaves = torch.rand(len(questions), generator=g, device=self.device)
         scale = config.scale_min * (config.scale_max / config.scale_min) ** octaves

@@ -16,7 +16,7 @@ class MirasRecipe:
     """AdamW with a warm-up and a cosine decay to ``final_lr`` of the rate.
 
     ``boundary_share`` of a batch are questions next to the wrap. ``draws`` (extrapolating) are the frequency draws of a
-    step; ``negatives`` adds the candidates −2 · largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of
+    step, the same ones throughout with ``redraw=False``; ``negatives`` adds the candidates −2 · largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of
     the candidates rules it out. ``curriculum``: the cap on the moduli rises linearly from ``curriculum_from`` to all over the first
     ``curriculum_share`` of the steps. ``entropy`` weighs the entropy bonus of ``reinforce``.
     """
@@ -31,6 +31,7 @@ class MirasRecipe:
     clip: float = 1.0
     boundary_share: float = 0.0
     draws: int = 1
+    redraw: bool = True
     negatives: bool = False
     loss: Loss = "ce"
     curriculum: bool = False
@@ -40,7 +41,7 @@ class MirasRecipe:
     evaluate_every: int = 1000
 
 
-SHARED = MirasRecipe(steps=4000, batch=96, lr=5e-3, boundary_share=0.4, draws=16, negatives=True)
+SHARED = MirasRecipe(steps=6000, batch=96, lr=5e-3, boundary_share=0.4, draws=16, negatives=True)
 PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negatives=True)
 FAITHFUL = MirasRecipe(steps=20_000, batch=384, lr=1e-3, weight_decay=0.1, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=1e-3, weight_decay=1.0, warmup=200)

@@ -171,12 +171,7 @@ class _Bench:
                 moved = q.clone()
                 moved[:, column] += turn
                 predicted = right - turn * over if column == 0 else right + turn
-                seen = predicted >= 0  # a negative number is no candidate
-                effect = self.effect(f"waves of {name} turned by {turn}", moved, sizes, predicted)
-                share = effect.as_predicted * len(seen) / max(1, int(seen.sum()))
-                found.append(
-                    Effect(effect.m, effect.what, effect.wrap_accuracy, effect.no_wrap_accuracy, share)
-                )
+                found.append(self.effect(f"waves of {name} turned by {turn}", moved, sizes, predicted))
         return found
 
     def sizes_alone(self) -> list[Effect]:
