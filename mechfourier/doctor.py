@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
@@ -20,6 +20,9 @@ from mechfourier._version import __version__
 from mechfourier.models.catalogue import FOLDERS_VARIABLE, KNOWN, ModelInfo
 from mechfourier.provenance import machine
 from mechfourier.result import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # What people ask for first; the other requirements are listed only where something is wrong with them.
 SHOWN = ("torch", "transformer-lens", "sae-lens", "transformers")
@@ -108,6 +111,17 @@ class Doctor(Result):
     def healthy(self) -> bool:
         """Whether nothing was found that will fail."""
         return not self.problems
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per package, model and extra: what kind it is, its name, and what was found (None: nothing)."""
+        import pandas as pd
+
+        rows = [
+            *(("package", p.name, p.version) for p in self.packages),
+            *(("model", m.name, m.folder) for m in self.models),
+            *(("extra", e.name, None if e.missing else "installed") for e in self.extras),
+        ]
+        return pd.DataFrame(rows, columns=["what", "name", "found"])
 
 
 def examine() -> Doctor:

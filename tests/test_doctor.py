@@ -32,6 +32,12 @@ def test_the_packaged_models_are_found_where_load_finds_them(report: Doctor) -> 
     assert calendar is not None and folders["calendar"] == str(calendar.folder())
 
 
+def test_the_table_has_everything_that_was_looked_for(report: Doctor) -> None:
+    table = report.frame().set_index(["what", "name"])["found"]
+    assert len(table) == len(report.packages) + len(report.models) + len(report.extras)
+    assert table["model", "calendar"] == next(m.folder for m in report.models if m.name == "calendar")
+
+
 def test_versions_are_those_of_the_imported_libraries(report: Doctor) -> None:
     import torch
 
