@@ -33,8 +33,9 @@ def test_the_packaged_models_are_found_where_load_finds_them(report: Doctor) -> 
 
 
 def test_the_table_has_everything_that_was_looked_for(report: Doctor) -> None:
-    table = report.frame().set_index(["what", "name"])["found"]
-    assert len(table) == len(report.packages) + len(report.models) + len(report.extras)
+    rows = report.frame().to_dict("records")
+    table = {(row["what"], row["name"]): row["found"] for row in rows}
+    assert len(rows) == len(report.packages) + len(report.models) + len(report.extras)
     assert table["model", "calendar"] == next(m.folder for m in report.models if m.name == "calendar")
 
 
