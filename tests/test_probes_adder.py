@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
 from mechfourier.errors import OutOfRange, UnknownDomain, UsageError
+from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.models.adder import AdderBase, AdderConfig, AdderTransformer
 from mechfourier.models.adder_config import initial_weights
 from mechfourier.models.checkpoint import save_checkpoint
@@ -29,7 +30,7 @@ from mechfourier.probes.adder.alignment import alignment
 from mechfourier.probes.adder.carry import carry_patching
 from mechfourier.probes.adder.neurons import measure_neurons
 from mechfourier.probes.adder.quantities import decode_values
-from mechfourier.probes.adder.weights import embedding_spectrum
+from mechfourier.probes.adder.weights import embedding_spectrum, shares_of
 from mechfourier.probes.answers import score_candidates
 from mechfourier.probes.design import read_positions
 from mechfourier.probes.domains import domain as find_domain
@@ -214,6 +215,8 @@ def test_a_planted_circle_of_digits_is_found_and_chance_is_not() -> None:
     assert found.k == 3
     assert found.p < 0.01
     assert embedding_spectrum(noise, "W").p > 0.05
+    several = torch.randn(3, 10, 4, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(shares_of(several), torch.stack([matrix_share(y) for y in several]))
     line = embedding_spectrum(torch.arange(10.0)[:, None] * torch.ones(1, 4) + 0.1 * noise[:, :4], "W")
     assert line.line > 0.95
     assert line.line_p < 0.01

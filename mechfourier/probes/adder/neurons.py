@@ -14,6 +14,7 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import encode
 from mechfourier.probes.adder.domains import adder_domain
+from mechfourier.probes.adder.weights import shares_of
 from mechfourier.probes.design import read_positions
 
 CONTEXTS = 8
@@ -172,5 +173,4 @@ def _concentration(
     means = onehot.T @ rearrange(y, "a b neuron -> (a b) neuron") / 10
     generator = torch.Generator().manual_seed(seed)
     orders = torch.rand(DRAWS, 10, generator=generator).argsort(1)
-    drawn = torch.stack([matrix_share(means[order]).max() for order in orders])
-    return matrix_share(means), float(drawn.quantile(0.95))
+    return matrix_share(means), float(shares_of(means[orders]).amax(1).quantile(0.95))
