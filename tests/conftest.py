@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# one thread per worker, set before torch is imported: two workers with two spinning threads each take four times as long on two cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
 from jaxtyping import install_import_hook
