@@ -57,6 +57,10 @@ class BadCheckpoint(MechFourierError):
     """A checkpoint that is truncated, or whose tensors do not fit the model."""
 
 
+class FolderInUse(MechFourierError):
+    """Another process is writing to the same folder."""
+
+
 class DeviceUnavailable(MechFourierError):
     """The device asked for is not there."""
 

@@ -4,12 +4,18 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mechfourier.errors import MechFourierError
+from mechfourier.errors import FolderInUse, MechFourierError
+
+LOCK = ".lock"
+# safetensors writes Rust's words for an error of the system, PyTorch only that its archive came out too short
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+_TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
 
 
 @contextlib.contextmanager
@@ -32,15 +38,32 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise _explained(path, error) from error
+    except Exception as error:
+        if (system := _system_error(error)) is None:
+            raise
+        raise _explained(path, system) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _system_error(error: Exception) -> OSError | None:
+    """The error of the system behind a writer's own exception, where there is one."""
+    if found := _RUST_ERROR.search(str(error)):
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if _TORCH_ERROR.search(str(error)):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return None
 
 
 def _explained(path: Path, error: OSError) -> MechFourierError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MechFourierError(
             f"no space left on the disk that holds {path.parent}; free some or choose another --out"
+        )
+    if error.errno == errno.EFBIG:
+        return MechFourierError(
+            f"{path} would be larger than the system allows (ulimit -f, or the file system's limit); raise it or choose another --out"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MechFourierError(f"cannot write to {path.parent} ({error.strerror}); choose another --out")
@@ -62,3 +85,54 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Write ``value`` as indented JSON, atomically; NaN is refused, as it is no JSON."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[None]:
+    """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it that goes when the block ends.
+
+    The lock is the system's (``flock``) and dies with the process, so that a killed one never stands in the way. Raises ``FolderInUse`` at
+    once where another holds it. Without ``flock`` (Windows, some network disks) nothing is locked.
+    """
+    path = Path(folder) / LOCK
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            os.close(handle)
+
+
+def _lock(path: Path) -> int | None:
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise _explained(path, error) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise FolderInUse(
+                f"another process is working in {path.parent}; wait until it has ended, or choose another --out"
+            ) from None
+        except OSError:
+            return handle
+        # the holder before us removed the file: who opened it in between holds a lock on nothing
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+        os.close(handle)
+
+
+def remove_leftovers(*paths: Path) -> None:
+    """Remove what killed processes left of ``atomic_path`` for these files (names may hold ``*``); only under a lock."""
+    for path in paths:
+        for temporary in path.parent.glob(f".{path.name}.*.part"):
+            temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import json
 import pickle
 import re
 import warnings
@@ -47,12 +48,34 @@ def save_checkpoint(
     """
     folder = Path(folder)
     plain = {name: _own_storage(tensor) for name, tensor in tensors.items()}
-    metadata = {"format": "pt", CONTENT_KEY: content_hash(plain)}
-    write_with(folder / WEIGHTS, lambda path: save_file(plain, path, metadata=metadata))
+    write_tensors(folder / WEIGHTS, plain)
     if metrics is not None:
         write_json(folder / METRICS, dict(metrics))
     write_json(folder / CONFIG, dict(config))
     return folder
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> Path:
+    """Write a safetensors file with its content hash, atomically; the same tensors give the same bytes."""
+    metadata = {"format": "pt", CONTENT_KEY: content_hash(tensors)}
+
+    def write(temporary: Path) -> None:
+        save_file(dict(tensors), temporary, metadata=metadata)
+        _order_header(temporary)
+
+    return write_with(path, write)
+
+
+def _order_header(path: Path) -> None:
+    """safetensors writes its metadata in an order drawn at random: sort it, in place."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # always, as nothing but the order changed
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def _own_storage(tensor: Tensor) -> Tensor:

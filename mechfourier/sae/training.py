@@ -1,8 +1,10 @@
 """Training dictionaries on a model: capture, shuffle, train, save in SAELens's format."""
 
-import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +14,14 @@ from torch import Tensor
 
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import write_json
+from mechfourier.files import locked, remove_leftovers, write_json, write_with
 from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
+from mechfourier.models.folder import read_json_object
 from mechfourier.models.weights import reinitialised, weights_hash
 from mechfourier.result import Result
 from mechfourier.sae.settings import Dictionary, Schedule
-from mechfourier.sae.shards import DISK_BYTES, Shards, Stream, capture_rows, check_site
+from mechfourier.sae.shards import DISK_BYTES, MANIFEST, Shards, Stream, capture_rows, check_site
 from mechfourier.sae.text import Reading, Row, Source, held_out_rows, training_rows
 from mechfourier.sae.trainee import DictionariesTrainee
 from mechfourier.training.loop import TrainingInterrupted, run_training
@@ -169,6 +172,12 @@ class _Job:
         return capture_rows(self.model, chosen, self.sites)
 
     def run(self, *, resume: bool, keep: bool) -> SAERun:
+        with locked(self.folder):
+            shards = self.folder / SHARDS
+            remove_leftovers(shards / "shard-*", shards / MANIFEST, self.folder / RUN / "*")
+            return self._run(resume=resume, keep=keep)
+
+    def _run(self, *, resume: bool, keep: bool) -> SAERun:
         run = RunFolder(self.folder / RUN)
         if run.started and not resume:
             raise UsageError(
@@ -179,6 +188,8 @@ class _Job:
         run.write_config(plan)
         finished = run.path / RESULT
         if finished.exists():
+            if not keep:
+                self._shards().clear()
             return SAERun.from_json(finished.read_text(encoding="utf-8"))
         shards = self._collect()
         self._check_shards(shards)
@@ -192,20 +203,23 @@ class _Job:
         )  # fmt: skip
         saved = self._save(trainee, trained.metrics, shards)
         (run.path / WEIGHTS).unlink(missing_ok=True)  # the dictionaries themselves are beside it
-        if not keep:
-            shards.clear()
         result = SAERun(
             model=model_name(self.model), folder=str(self.folder), rows=shards.rows, tokens=self.schedule.steps * self.schedule.batch,
             passes=self.schedule.steps * self.schedule.batch / shards.rows, seconds=trained.seconds, dictionaries=saved,
             control=None, notes=(),
         )  # fmt: skip
         result.save(finished)
+        if not keep:  # last: a process killed before has all that it needs to go on
+            shards.clear()
         return result
 
-    def _collect(self) -> Shards:
-        shards = Shards(
+    def _shards(self) -> Shards:
+        return Shards(
             self.folder / SHARDS, tuple(self.widths), tuple(self.widths.values()), self.schedule.seed
         )
+
+    def _collect(self) -> Shards:
+        shards = self._shards()
         try:
             return shards.collect(
                 self.model, training_rows(self.model, self.sources, self.reading), self.rows
@@ -219,7 +233,7 @@ class _Job:
     def _check_shards(self, shards: Shards) -> None:
         """A resumed run must see the same activations; the number of rows decides the order of all batches."""
         path = self.folder / RUN / "rows.json"
-        if path.exists() and json.loads(path.read_text(encoding="utf-8"))["rows"] != shards.rows:
+        if path.exists() and read_json_object(path).get("rows") != shards.rows:
             raise MechFourierError(
                 f"the text now gives {shards.rows} activations, and gave another number when the run in {self.folder} was "
                 "started; restore the text, or start again with another --out"
@@ -248,15 +262,12 @@ class _Job:
     def _save(
         self, trainee: DictionariesTrainee, metrics: dict[str, float], shards: Shards
     ) -> tuple[TrainedDictionary, ...]:
-        from safetensors.torch import save_file
-
         found = []
         sparsity = {name: trainer.log_feature_sparsity for name, trainer in trainee.trainers.items()}
         for name, sae in trainee.finished().items():
             dictionary = self.named[name]
             folder = self.folder if len(self.named) == 1 else self.folder / name
-            sae.save_inference_model(folder)
-            save_file({"sparsity": sparsity[name].contiguous()}, folder / "sparsity.safetensors")
+            write_dictionary(sae, sparsity[name], folder)
             prefix = "" if len(self.named) == 1 else f"{name}/"
             trained = TrainedDictionary(
                 name, str(folder), dictionary.site, dictionary.architecture, sae.cfg.d_in, sae.cfg.d_sae,
@@ -271,6 +282,17 @@ class _Job:
             })  # fmt: skip
             found.append(trained)
         return tuple(found)
+
+
+def write_dictionary(sae: Any, sparsity: Float[Tensor, " feature"], folder: Path) -> None:
+    """SAELens's files of a dictionary, each of which appears whole."""
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as scratch:
+        sae.save_inference_model(scratch)
+        save_file({"sparsity": sparsity.contiguous()}, Path(scratch) / "sparsity.safetensors")
+        for file in sorted(Path(scratch).iterdir()):
+            write_with(folder / file.name, partial(shutil.copyfile, file))
 
 
 def first_positions(rows: Any, count: int) -> list[Row]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
@@ -114,13 +115,14 @@ def run_training(
     The last step is always evaluated and saved. ``stop`` sees the metrics of every evaluation and ends the run by
     returning True. Raises ``UsageError`` when the folder already holds a run and ``resume`` is not set, or holds a
     run of another configuration; ``TrainingDiverged`` when a metric or weight is not finite (the last good state
-    stays); ``TrainingInterrupted`` after Ctrl-C or SIGTERM, once the step at hand is done and saved.
+    stays); ``TrainingInterrupted`` after Ctrl-C or SIGTERM, once the step at hand is done and saved; ``FolderInUse``
+    when another process trains there.
     """
     if steps < 1:
         raise OutOfRange(f"steps must be at least 1, not {steps}")
     run = _Run(trainee, RunFolder(folder), steps, label)
-    run.start(resume)
-    with progress(label, steps) as bar, _stop_signals() as asked:
+    with run.folder.owned(), progress(label, steps) as bar, _stop_signals() as asked:
+        run.start(resume)
         while run.done < steps and not run.stopped:
             run.step(bar)
             if run.done == steps or _is(evaluate_at, run.done):
@@ -135,7 +137,7 @@ def run_training(
                 raise TrainingInterrupted(
                     f"stopped after step {run.done} of {steps}; go on with --resume --out {run.folder.path}"
                 )
-    return run.finish()
+        return run.finish()
 
 
 @dataclasses.dataclass
@@ -172,12 +174,16 @@ class _Run:
         self.trainee.load_state(state["trainee"])
         self.done = self.resumed_from = state["step"]
         self.seconds_before, self.stopped = state["seconds"], state["stopped"]
-        frame = self.folder.read_metrics(until=self.done)
-        self.rows = [
-            {str(name): value for name, value in row.items() if not math.isnan(value)}
-            for row in frame.to_dict("records")
-        ]
+        self.rows = self._rows(state)
+        self.folder.write_metrics(self.rows)
         self.evaluated = dict(state["evaluated"])
+
+    def _rows(self, state: dict[str, Any]) -> list[dict[str, float | int]]:
+        """The metrics up to the state, from itself (from the table on disk where an older state has none)."""
+        if "metrics" in state:
+            return table_rows(state["metrics"])
+        frame = self.folder.read_metrics(until=self.done)
+        return table_rows({str(name): torch.from_numpy(frame[name].to_numpy(copy=True)) for name in frame})
 
     def step(self, bar: Progress) -> None:
         metrics = self.trainee.step(self.done)
@@ -204,7 +210,7 @@ class _Run:
         self.folder.write_checkpoint(self.trainee.weights(), self.done)
 
     def save(self) -> None:
-        """The state and the metrics, metrics first: a state is never ahead of its metrics."""
+        """The metrics as a table for readers, and the state, which holds them too: a damaged table costs nothing."""
         for name, tensor in self.trainee.weights().items():
             if not bool(tensor.isfinite().all()):
                 raise self._diverged(f"weight {name!r} is not finite", self.done)
@@ -215,6 +221,7 @@ class _Run:
                 "seconds": self.seconds,
                 "stopped": self.stopped,
                 "evaluated": self.evaluated,
+                "metrics": row_table(self.rows),
                 "trainee": self.trainee.state(),
             }
         )
@@ -245,6 +252,25 @@ class _Run:
             f"the last good state is kept in {kept}" if kept.exists() else "no state had been saved before it"
         )
         return TrainingDiverged(f"{what} at step {step}; {where}. Try a lower learning rate")
+
+
+def row_table(rows: list[dict[str, float | int]]) -> dict[str, Tensor]:
+    """Rows as columns, with NaN where a row has no such entry; whole columns of integers stay integers."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name, math.nan) for row in rows] for name in names}
+    return {
+        name: torch.tensor(c, dtype=torch.int64 if all(isinstance(v, int) for v in c) else torch.float64)
+        for name, c in columns.items()
+    }
+
+
+def table_rows(table: dict[str, Tensor]) -> list[dict[str, float | int]]:
+    """The rows of ``row_table``."""
+    columns = {name: column.tolist() for name, column in table.items()}
+    return [
+        {name: value for name, value in zip(columns, values, strict=True) if not math.isnan(value)}
+        for values in zip(*columns.values(), strict=True)
+    ]
 
 
 def _is(when: When, done: int) -> bool:

@@ -4,13 +4,16 @@
 archive with a CRC-32 of every record, so a truncated or altered one is noticed before it is used.
 """
 
+import contextlib
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.files import write_json, write_with
+from mechfourier.files import atomic_path, locked, remove_leftovers, write_json, write_with
+from mechfourier.models.folder import brief, read_json_object
 from mechfourier.provenance import provenance
 from mechfourier.result import plain
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 STATE, PREVIOUS_STATE = "state.pt", "state.previous.pt"
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.parquet", "model.safetensors"
+CHECKPOINTS = "checkpoints"
 PROVENANCE = "provenance.json"  # of the start: the command, the versions, the machine
 
 
@@ -33,6 +37,14 @@ class RunFolder:
     def started(self) -> bool:
         return (self.path / CONFIG).exists() or (self.path / STATE).exists()
 
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Nobody else writes here meanwhile, and what a killed process left half-written is gone. Raises ``FolderInUse``."""
+        with locked(self.path):
+            names = (STATE, METRICS, WEIGHTS, CONFIG, PROVENANCE, f"{CHECKPOINTS}/*")
+            remove_leftovers(*(self.path / name for name in names))
+            yield
+
     # configuration
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -44,12 +56,7 @@ class RunFolder:
         path = self.path / CONFIG
         if not path.exists():
             return
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadCheckpoint(
-                f"{path} is no JSON ({error}); start again with another folder (--out)"
-            ) from error
+        saved = read_json_object(path)
         differences = _differences(saved, json.loads(json.dumps(plain(config))))
         if differences:
             raise UsageError(
@@ -60,25 +67,33 @@ class RunFolder:
     # state
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Replace ``state.pt``, keeping the one before it."""
+        """Replace ``state.pt`` once the new one is whole, keeping the one before it."""
         import torch
 
         current = self.path / STATE
-        if current.exists():
-            current.replace(self.path / PREVIOUS_STATE)
-        write_with(current, lambda temporary: torch.save(state, temporary))
+        with atomic_path(current) as temporary:
+            torch.save(state, temporary)
+            if current.exists():
+                current.replace(self.path / PREVIOUS_STATE)
 
     def read_state(self) -> dict[str, Any] | None:
-        """The newest whole state, or None where the folder holds none; raises ``BadCheckpoint`` if all are broken."""
+        """The newest whole state, or None where the folder holds none; raises ``BadCheckpoint`` if all are broken.
+
+        A broken ``state.pt`` is removed once the one before it is read: the next state must not move it over that one.
+        """
         broken = []
         for name in (STATE, PREVIOUS_STATE):
             path = self.path / name
             if not path.exists():
                 continue
             try:
-                return _load_state(path)
+                state = _load_state(path)
             except BadCheckpoint as error:
                 broken.append(str(error))
+                continue
+            if broken:
+                (self.path / STATE).unlink()
+            return state
         if broken:
             raise BadCheckpoint(f"{'; '.join(broken)}. Start again with another folder (--out)")
         return None
@@ -92,24 +107,29 @@ class RunFolder:
         write_with(self.path / METRICS, lambda temporary: frame.to_parquet(temporary, index=False))
 
     def read_metrics(self, *, until: int | None = None) -> "pd.DataFrame":
-        """The rows with ``step <= until`` (all by default); empty where there are none yet."""
+        """The rows with ``step <= until`` (all by default); empty where there are none yet. Raises ``BadCheckpoint`` for a damaged file."""
         import pandas as pd
 
         path = self.path / METRICS
         if not path.exists():
             return pd.DataFrame({"step": []})
-        frame = pd.read_parquet(path)
+        try:
+            # without the memory map, so that a file cut short is an error and not a signal
+            frame = pd.read_parquet(path, memory_map=False)
+        except Exception as error:  # pyarrow raises OSError, ArrowInvalid, KeyError … for a damaged file
+            raise BadCheckpoint(
+                f"{path} is damaged ({brief(error)}); the run's state holds the metrics too: go on with --resume, which writes the file again"
+            ) from error
         return frame if until is None else frame.query("step <= @until")
 
     def write_weights(self, weights: "dict[str, Tensor]", name: str = WEIGHTS) -> Path:
-        from safetensors.torch import save_file
+        from mechfourier.models.checkpoint import write_tensors
 
         tensors = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-        target = self.path / name
-        return write_with(target, lambda temporary: save_file(tensors, temporary, metadata={"format": "pt"}))
+        return write_tensors(self.path / name, tensors)
 
     def write_checkpoint(self, weights: "dict[str, Tensor]", step: int) -> Path:
-        return self.write_weights(weights, f"checkpoints/step-{step:06d}.safetensors")
+        return self.write_weights(weights, f"{CHECKPOINTS}/step-{step:06d}.safetensors")
 
 
 def _load_state(path: Path) -> dict[str, Any]:
