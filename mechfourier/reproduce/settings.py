@@ -1,0 +1,32 @@
+"""How much work a reproduction does."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``permutations``: draws of every null. ``cycles`` of offsets in operation grids. ``layers`` like "0-3,7" (None: all).
+    ``samples``: prompts of an ablation (None: the whole grid of 529); ``controls``: matched controls. ``most``: moduli of a
+    list that are asked (0: all). ``sae_rows`` activations that the dictionary sees, ``sae_width`` its features, ``sae_tokens``
+    activations gone by in its training. ``problems`` per cell of the accuracy sweeps."""
+
+    permutations: int = 1000
+    cycles: int = 4
+    layers: str | None = None
+    samples: int | None = None
+    controls: int = 200
+    most: int = 0
+    sae_rows: int = 500
+    sae_width: str = "4x"
+    sae_tokens: int = 200_000
+    problems: int = 2000
+    seed: int = 0
+
+    def plain(self) -> dict[str, str]:
+        """The settings as text, as they are kept beside a result."""
+        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+
+
+QUICK = Settings(
+    permutations=199, samples=60, controls=40, most=2, sae_width="1x", sae_tokens=20_000, problems=200
+)

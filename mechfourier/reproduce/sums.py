@@ -1,0 +1,227 @@
+"""The claims that a language model holds a + b mod n (or Monday + 3 days) as a cosine in one dimension."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from numpy import ndarray
+
+from mechfourier.errors import NotExpressible
+from mechfourier.hooks.site import Site
+from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.naive import class_means
+from mechfourier.probes.planes import SharedPlane, shared_plane
+from mechfourier.probes.scan import holm, operation_grid
+from mechfourier.reproduce.grid import Measured, measured
+from mechfourier.reproduce.result import Claim, Word, claim
+from mechfourier.reproduce.session import Session
+
+QWEN3 = "grokking-fourier, qwen3_analysis/README.md"
+EMERGENT = "grokking-fourier, emergent_structures/README.md"
+R2 = "R²"
+BLANK = "the best R² on the same network with random weights"
+PRIMES = {7: (505, 0.9967), 11: (112, 0.9499), 13: (216, 0.9591), 17: (867, 0.9664), 19: (867, 0.9757), 23: (867, 0.9678), 29: (867, 0.9445), 31: (463, 0.9402)}  # fmt: skip
+CALENDAR = {
+    "days": (125, 0.9953),
+    "months": (410, 0.9288),
+    "hours-12": (725, 0.9379),
+    "alphabet": (238, 0.9823),
+}
+COMPOSITES = (14, 16, 20, 24, 28)
+RANGE_DIM, RANGE_R2 = 867, 0.85
+POLYNOMIAL = {7: (35, 0.9855, 0.0256), 17: (867, 0.9664, 0.1241)}
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published R²: of dimension ``dim`` for the sum of the domain ``name``."""
+
+    name: str
+    dim: int
+    r2: float
+    text: str
+    source: str = EMERGENT
+
+
+def layer_scan(session: Session) -> tuple[Claim, ...]:
+    """Dimension 35 of layer 9, and dimension 8 of layer 7, as cosines of a + b mod 23."""
+    return _circles(
+        session,
+        [
+            Published(
+                "mod-23", 35, 0.9578, "dimension 35 is cos of (a + b) mod 23, best after layer 9", QWEN3
+            ),
+            Published("mod-23", 8, 0.9178, "dimension 8 is cos of (a + b) mod 23, best after layer 7", QWEN3),
+        ],
+    )
+
+
+def calendar_domains(session: Session) -> tuple[Claim, ...]:
+    """Days, months, hours and letters."""
+    found = CALENDAR.items()
+    return _circles(
+        session,
+        [Published(name, dim, r2, f"dimension {dim} is a circle of {name}") for name, (dim, r2) in found],
+    )
+
+
+def primes(session: Session) -> tuple[Claim, ...]:
+    """One dimension for every prime."""
+    return _circles(
+        session,
+        [
+            Published(
+                f"mod-{n}", PRIMES[n][0], PRIMES[n][1], f"dimension {PRIMES[n][0]} is cos of (a + b) mod {n}"
+            )
+            for n in session.some(tuple(PRIMES))
+        ],
+    )
+
+
+def range_detector(session: Session) -> tuple[Claim, ...]:
+    """Dimension 867 for composite moduli."""
+    return _circles(
+        session,
+        [
+            Published(
+                f"mod-{n}",
+                RANGE_DIM,
+                RANGE_R2,
+                f"dimension {RANGE_DIM} is cos of (a + b) mod {n} too (R² above .85)",
+            )
+            for n in session.some(COMPOSITES)
+        ],
+    )
+
+
+def polynomial(session: Session) -> tuple[Claim, ...]:
+    """A cosine fits and a line does not: beside it, what is left of the cosine once polynomials of the sum are taken out."""
+    published = [
+        Published(
+            f"mod-{n}",
+            dim,
+            r2,
+            f"mod {n}: a cosine (R² {r2:.4f}) and no polynomial (line {line:.4f}) fits dimension {dim}",
+        )
+        for n, (dim, r2, line) in POLYNOMIAL.items()
+    ]
+    return _circles(session, published, about=_beyond)
+
+
+def _beyond(found: Measured) -> str:
+    return (
+        f"the best dimension's class means fit a cosine with {found.naive:.3f} and a line with {found.line:.3f}; with tokens, lengths, "
+        f"square and cube of the sum taken out, the best dimension's cosine explains {found.partial:.3f} of the cells (p = {found.p_partial:.2g})"
+    )
+
+
+def _circles(
+    session: Session, published: Sequence[Published], *, about: Callable[[Measured], str] | None = None
+) -> tuple[Claim, ...]:
+    """A claim per published R², the p-values of their planes corrected together (Holm)."""
+    grids: dict[str, Measured | str] = {each.name: _or_reason(session, each.name) for each in published}
+    tested = [
+        grid for grid in grids.values() if isinstance(grid, Measured) and grid.verdict != "not testable"
+    ]
+    corrected = dict(zip([grid.domain for grid in tested], holm([grid.p for grid in tested]), strict=True))
+    claims = []
+    for each in published:
+        grid = grids[each.name]
+        if isinstance(grid, str):
+            claims.append(
+                claim(each.text, "not measured", grid, source=each.source, unit=R2, published=each.r2)
+            )
+            continue
+        word, sentence = judge(grid, corrected.get(grid.domain, 1.0))
+        sentence = f"{sentence}; {about(grid)}" if about else sentence
+        claims.append(
+            claim(
+                each.text, word, f"{_whose(session, each, grid)}{sentence}", source=each.source, unit=R2, published=each.r2,
+                measured=_figure(session, each, grid), chance=grid.blank_naive, chance_is=BLANK,
+            )
+        )  # fmt: skip
+    return tuple(claims)
+
+
+def _or_reason(session: Session, name: str) -> Measured | str:
+    try:
+        return measured(session, name)
+    except NotExpressible as error:
+        return f"{error}"
+
+
+def _figure(session: Session, published: Published, grid: Measured) -> float:
+    """The published dimension where it exists in this network, else the dimension that the published method finds."""
+    if session.is_qwen3_06b and str(published.dim) in grid.dims:
+        return grid.dims[str(published.dim)]
+    return grid.naive
+
+
+def _whose(session: Session, published: Published, grid: Measured) -> str:
+    if session.is_qwen3_06b and str(published.dim) in grid.dims:
+        return f"that dimension at its best layer; the published search finds {grid.naive:.3f} (dimension {grid.naive_dim}, {grid.naive_site}). "
+    return f"the published search finds dimension {grid.naive_dim} at {grid.naive_site}. "
+
+
+def judge(grid: Measured, p: float) -> tuple[Word, str]:
+    """The word for the claim that the sum is on a circle; ``p``: of the plane, corrected for the claims of the experiment."""
+    if grid.verdict == "not testable":
+        return "not measured", grid.reason
+    plane = f"the best plane of the sum beyond tokens, lengths and polynomials, at {grid.site}, k = {grid.k}, has p = {p:.2g}"
+    if grid.verdict == "circular":
+        return "stands", f"circular: {plane}, period specificity {grid.ratio:.1f}"
+    if p >= 0.05:
+        return "noise", (
+            f"{plane}; the same search finds R² {grid.blank_naive:.3f} with random weights and up to {grid.naive_bound:.3f} in white noise"
+        )
+    if not grid.shown:
+        return (
+            "noise",
+            f"{plane}, but so has the network with random weights ({grid.blank_share:.1%} of the variation against {grid.share:.1%})",
+        )
+    return "does not stand", f"{grid.verdict}, no circle: {grid.reason}"
+
+
+def calendar_against_arithmetic(session: Session) -> tuple[Claim, ...]:
+    """Do mod 12, months and hours lie in separate planes?"""
+    pairs = (("months", "mod-12"), ("hours-12", "mod-12"), ("months", "hours-12"))
+    return tuple(_separate(session, *pair) for pair in session.some(pairs))  # type: ignore[arg-type]
+
+
+def _separate(session: Session, first: str, second: str) -> Claim:
+    text = f"{first} and {second} lie in different dimensions (410 months, 725 hours, 536 mod 12)"
+    grids = [_or_reason(session, name) for name in (first, second)]
+    reasons = [grid for grid in grids if isinstance(grid, str)]
+    if reasons:
+        return claim(text, "not measured", reasons[0], source=EMERGENT, unit="overlap of planes")
+    kept = [grid for grid in grids if isinstance(grid, Measured)]
+    words = {grid.domain: grid.verdict for grid in kept}
+    shared = _shared(session, kept)
+    told = f"overlap of their planes at {shared.site} {shared.overlap:.3f}, of random planes of as much variance {shared.null_mean:.3f} (p = {shared.p_value:.2g})"
+    word: Word = "does not stand" if shared.p_value < 0.05 else "stands"
+    if any(each != "circular" for each in words.values()):
+        plain = [name for name, each in words.items() if each != "circular"]
+        word = (
+            "does not stand" if any(grid.shown and grid.verdict != "circular" for grid in kept) else "noise"
+        )
+        told = f"no circle of {' or '.join(plain)} was found, so their best dimensions differ as those of noise do; {told}"
+    return claim(
+        text, word, told, source=EMERGENT, unit="overlap of planes", measured=shared.overlap,
+        chance=shared.null_mean, chance_is="random planes that hold as much variance",
+    )  # fmt: skip
+
+
+def _shared(session: Session, pair: list[Measured]) -> SharedPlane:
+    """The two planes at the place where the first is strongest, each at its own harmonic."""
+    site = next(each for each in session.sites if str(each) == pair[0].site)
+    means = [_means(session, grid.domain, site) for grid in pair]
+    k = (max(pair[0].k, 1), max(pair[1].k, 1))
+    return shared_plane(
+        *means, k=k, names=(pair[0].domain, pair[1].domain), site=str(site), seed=session.settings.seed
+    )
+
+
+def _means(session: Session, name: str, site: Site) -> Float[ndarray, "value d"]:
+    """Mean activation per class (a + offset) mod n."""
+    acts, _, _ = operation_grid(session.model, find_domain(name), (site,), cycles=session.settings.cycles)
+    return class_means(acts.double())[:, 0].numpy()
