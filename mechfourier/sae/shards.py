@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -62,18 +62,27 @@ def check_site(model: Any, name: Site | str) -> Site:
     return site
 
 
+def capture_groups(
+    model: Any, rows: Sequence[Row], sites: Sequence[Site], *, most: int | None = None
+) -> Iterator[tuple[list[int], dict[str, Float[Tensor, "row pos d"]]]]:
+    """The kept positions of ``rows``, up to ``most`` sequences of equal shape at a time: which rows, and their activations."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for number, row in enumerate(rows):
+        by_shape.setdefault((len(row.ids), len(row.keep)), []).append(number)
+    for same in by_shape.values():
+        for start in range(0, len(same), most or len(same)):
+            group = same[start : start + (most or len(same))]
+            tokens = torch.tensor([rows[number].ids for number in group])
+            acts = capture(model, tokens, list(sites), torch.tensor([rows[number].keep for number in group]))
+            yield group, {str(site): vectors_of(site, acts[site]) for site in sites}
+
+
 def capture_rows(model: Any, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, Float[Tensor, "row d"]]:
     """The activations of the kept positions of ``rows`` at every site: one pass of the model for all of them."""
     parts: dict[str, list[Tensor]] = {str(site): [] for site in sites}
-    by_shape: dict[tuple[int, int], list[Row]] = {}
-    for row in rows:
-        by_shape.setdefault((len(row.ids), len(row.keep)), []).append(row)
-    for group in by_shape.values():
-        tokens = torch.tensor([row.ids for row in group])
-        acts = capture(model, tokens, list(sites), torch.tensor([row.keep for row in group]))
-        for site in sites:
-            vectors = vectors_of(site, acts[site])
-            parts[str(site)].append(rearrange(vectors, "row pos d -> (row pos) d"))
+    for _, acts in capture_groups(model, rows, sites):
+        for name, vectors in acts.items():
+            parts[name].append(rearrange(vectors, "row pos d -> (row pos) d"))
     return {name: torch.cat(found) for name, found in parts.items()}
 
 
@@ -243,13 +252,33 @@ class Shards:
             self.folder.rmdir()
 
 
+@runtime_checkable
+class Bucketed(Protocol):
+    """What a ``Stream`` shuffles: rows in buckets that fit in memory (``Shards`` here, a harvest elsewhere)."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def sites(self) -> tuple[str, ...]: ...
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def buckets(self) -> int: ...
+    def bucket(self, number: int) -> dict[str, Tensor]: ...
+    def bucket_rows(self, number: int) -> int: ...
+
+
 class Stream:
     """Shuffled batches ``{site: [batch, d]}`` without end: pass after pass over the shards, each in an order of its own.
 
     ``done`` is the number of batches given; setting it by :meth:`seek` goes to any place at once.
     """
 
-    def __init__(self, shards: Shards, batch: int, *, seed: int) -> None:
+    def __init__(self, shards: Bucketed, batch: int, *, seed: int) -> None:
         if not shards.complete:
             raise MechFourierError(
                 f"the activations in {shards.folder} are not complete; go on with --resume"

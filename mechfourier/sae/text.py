@@ -32,11 +32,16 @@ BUILDERS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence: its tokens, the positions whose activations count, and the token wanted after every position."""
+    """One sequence: its tokens, the positions whose activations count, and the token wanted after every position.
+
+    ``document`` is the number of its record in the source, ``start`` the place of its first token there.
+    """
 
     ids: tuple[int, ...]
     keep: tuple[int, ...]
     targets: tuple[int, ...]
+    document: int = 0
+    start: int = 0
 
     @property
     def held_key(self) -> bytes:
@@ -111,26 +116,27 @@ def rows(model: Any, source: Source, reading: Reading) -> Iterator[Row]:
         return
     texts = _documents(source)
     while batch := list(islice(texts, DOCUMENTS_AT_ONCE)):
-        for encoding in encode(model, batch):
-            yield from _windows(encoding, reading, _context(model, reading))
+        encodings = encode(model, [text for _, text in batch])
+        for (number, _), encoding in zip(batch, encodings, strict=True):
+            yield from _windows(encoding, reading, _context(model, reading), number)
 
 
 def _context(model: Any, reading: Reading) -> int:
     return min(reading.context, getattr(model.cfg, "n_ctx", None) or reading.context)
 
 
-def _windows(encoding: Encoding, reading: Reading, context: int) -> Iterator[Row]:
+def _windows(encoding: Encoding, reading: Reading, context: int, document: int) -> Iterator[Row]:
     """A document in pieces that fit; the last piece may be short, and one without a next token is left out."""
     for start in range(0, len(encoding.ids) - 1, context):
         ids = encoding.ids[start : start + context]
         piece = Encoding(ids, encoding.spans[start : start + context])
         keep = reading.kept(piece, last=False)
         if keep:
-            yield Row(ids, keep, (*ids[1:], IGNORED))
+            yield Row(ids, keep, (*ids[1:], IGNORED), document, start)
 
 
-def _documents(source: Source) -> Iterator[str]:
-    """The texts of a file or data set, streamed: nothing is held or copied."""
+def _documents(source: Source) -> Iterator[tuple[int, str]]:
+    """The texts of a file or data set with the numbers of their records, streamed: nothing is held or copied."""
     data = _open(source)
     for number, record in enumerate(data):
         if source.column not in record:
@@ -144,7 +150,7 @@ def _documents(source: Source) -> Iterator[str]:
                 f"record {number} of {source.name!r} holds {type(text).__name__} where text was expected"
             )
         if text.strip():
-            yield text
+            yield number, text
 
 
 def _open(source: Source) -> Iterable[dict[str, Any]]:
@@ -218,7 +224,8 @@ def _grid_rows(model: Any, reading: Reading) -> list[Row]:
     keep = reading.kept(Encoding((0,) * width, spans), last=True)
     head = (IGNORED,) * (width - 1)
     return [
-        Row(tuple(ids), keep, (*head, answer)) for ids, answer in zip(tokens.tolist(), answers, strict=True)
+        Row(tuple(ids), keep, (*head, answer), number)
+        for number, (ids, answer) in enumerate(zip(tokens.tolist(), answers, strict=True))
     ]
 
 
@@ -231,11 +238,16 @@ def _calendar_rows(model: Any, reading: Reading) -> list[Row]:
     prompts = encode(model, [s.prompt for s in sentences])
     answers = encode(model, [s.answer for s in sentences])
     asked = [
-        Row(e.ids, reading.kept(e, last=False), (*[IGNORED] * (len(e.ids) - 1), answer.ids[0]))
-        for e, answer in zip(prompts, answers, strict=True)
+        Row(e.ids, reading.kept(e, last=False), (*[IGNORED] * (len(e.ids) - 1), answer.ids[0]), number)
+        for number, (e, answer) in enumerate(zip(prompts, answers, strict=True))
     ]
     texts = [*training_text(), *held_out_text()]
-    running = [row for e in encode(model, texts) for row in _windows(e, reading, _context(model, reading))]
+    context = _context(model, reading)
+    running = [
+        row
+        for number, e in enumerate(encode(model, texts), len(asked))
+        for row in _windows(e, reading, context, number)
+    ]
     return [row for row in (*asked, *running) if row.keep]
 
 

@@ -57,7 +57,7 @@ class RunFolder:
         if not path.exists():
             return
         saved = read_json_object(path)
-        differences = _differences(saved, json.loads(json.dumps(plain(config))))
+        differences = differences(saved, json.loads(json.dumps(plain(config))))
         if differences:
             raise UsageError(
                 f"the run in {self.path} was started with another configuration: {'; '.join(differences)}. "
@@ -149,14 +149,14 @@ def _load_state(path: Path) -> dict[str, Any]:
         raise BadCheckpoint(f"{path} cannot be read ({reason})") from error
 
 
-def _differences(saved: Any, now: Any, key: str = "") -> list[str]:
+def differences(saved: Any, now: Any, key: str = "") -> list[str]:
     """ "optimiser.lr is 0.001 in the folder and 0.003 now", for every leaf that differs."""
     if isinstance(saved, dict) and isinstance(now, dict):
         names = [*saved, *(name for name in now if name not in saved)]
         return [
             text
             for name in names
-            for text in _differences(
+            for text in differences(
                 saved.get(name, "absent"), now.get(name, "absent"), f"{key}.{name}" if key else name
             )
         ]

@@ -1,0 +1,359 @@
+"""``capture_dataset``: the activations of a data set, shard by shard, from one process or many."""
+
+import contextlib
+import functools
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from mechfourier.errors import MechFourierError, UsageError
+from mechfourier.harvest.engines import engine
+from mechfourier.harvest.index import DTYPES, Config, Index, Shard, check_folder, fault, locked, read_index
+from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
+from mechfourier.harvest.write import make_shard
+from mechfourier.hooks.site import model_name, select_sites
+from mechfourier.models.registry import load
+from mechfourier.models.weights import weights_hash
+from mechfourier.progress import Progress, progress
+from mechfourier.result import Result
+from mechfourier.sae.shards import capture_rows, check_site
+from mechfourier.sae.text import OWN, Reading, Row, Source, rows
+from mechfourier.training.run_folder import differences
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class CaptureInterrupted(MechFourierError):
+    """Ctrl-C or SIGTERM; whole shards are kept."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class CaptureResult(Result):
+    """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found damaged and made again."""
+
+    model: str
+    dataset: str
+    folder: str
+    dtype: str
+    sites: tuple[str, ...]
+    widths: tuple[int, ...]
+    tokens: int
+    shards: int
+    made: int
+    kept: int
+    repaired: int
+    bytes: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per site: its width, and the bytes of its activations."""
+        import pandas as pd
+
+        size = DTYPES[self.dtype].itemsize * self.tokens
+        return pd.DataFrame(
+            [{"site": s, "width": w, "bytes": size * w} for s, w in zip(self.sites, self.widths, strict=True)]
+        )
+
+    def plot(self) -> Any:
+        """Bytes per site."""
+        import plotly.express as px
+
+        return px.bar(self.frame(), x="site", y="bytes")
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites: {self.shards} shards, "
+            f"{size_text(self.bytes)} in {self.folder}"
+        )
+        work = f"{self.made} shards made, {self.kept} found whole, {self.repaired} repaired, in {self.seconds:.0f} s"
+        return "\n".join([head, work, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller asked for, with the model at hand: its sequences, and what the shards will hold."""
+
+    model: Any
+    config: Config
+    source: Source
+    reading: Reading
+
+    def sequences(self) -> Iterator[Row]:
+        return rows(self.model, self.source, self.reading)
+
+
+def capture_dataset(
+    model: Any,
+    out: str | Path,
+    *,
+    dataset: str | Source = OWN,
+    sites: Any = "resid_post",
+    layers: Any = None,
+    tokens: str | int = "1M",
+    dtype: str = "float32",
+    shard_tokens: str | int | None = None,
+    reading: Reading | None = None,
+    workers: int = 1,
+    engine_name: str = "joblib",
+    address: str | None = None,
+    loader: str = "auto",
+    device: str = "auto",
+    resume: bool = False,
+) -> CaptureResult:
+    """Capture ``tokens`` activations of a data set at ``sites`` into the folder ``out``, as sharded safetensors with an index.
+
+    The same call again goes on where the last one stopped, repairs damaged shards, and goes further where it asks for more tokens.
+
+    Args:
+        model: a name or folder (what `mechfourier.load` takes), or a loaded model where this process does the work.
+        out: the folder.
+        dataset: ``"own"`` (what the model was trained on), a file, a folder saved by ``datasets``, or ``name:split:column``.
+        sites, layers: what `mechfourier.hooks.site.select_sites` takes.
+        tokens: how many, like ``"10M"``; fewer where the data set ends.
+        dtype: ``float32``, ``float16`` or ``bfloat16``.
+        shard_tokens: tokens per shard (default: the power of two that fills about 256 MiB).
+        reading: which positions count, and the longest sequence.
+        workers: processes, each with a copy of the model.
+        engine_name: ``joblib`` on this machine, or ``ray``.
+        address: of the Ray cluster (None: one is started here).
+        loader, device: as in `mechfourier.load`.
+        resume: raise where there is nothing to go on with.
+
+    Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call (a folder with another harvest, a data set that
+    changed), ``MechFourierError`` where the disk is full or cannot be written, ``CaptureInterrupted`` after Ctrl-C.
+    """
+    folder = Path(out).expanduser().resolve()
+    wanted = parse_tokens(tokens)
+    check_call(model, workers, engine_name, dtype)
+    check_folder(folder)
+    found = read_index(folder)
+    if resume and found is None:
+        raise UsageError(f"{folder} holds no harvest to go on with; leave --resume out to begin one")
+    wish = wish_for(
+        model, dataset, sites, layers, dtype=dtype, shard_tokens=shard_tokens, tokens=wanted,
+        reading=reading or Reading(), loader=loader, device=device,
+    )  # fmt: skip
+    _check_same(folder, found, wish.config, wanted)
+    _make_folder(folder)
+    with locked(folder):
+        # what another process wrote between the first look and the lock counts
+        index = replace(read_index(folder) or Index(wish.config, wanted), tokens=wanted, complete=False)
+        _check_disk(folder, index)
+        harvest = _Harvest(folder, wish, index)
+        work = _work(
+            model, wish, folder, loader=loader, device=device, elsewhere=workers > 1 or engine_name == "ray"
+        )
+        gpus = 1 if device.startswith("cuda") else 0
+        with engine(engine_name, work, workers=workers, address=address, gpus=gpus) as run:
+            return harvest.run(run)
+
+
+def check_call(model: Any, workers: int, engine_name: str, dtype: str) -> None:
+    """Raise ``UsageError`` for what can be said before a model is loaded."""
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype {dtype!r}; choose {', '.join(DTYPES)}")
+    if workers < 1:
+        raise UsageError(f"{workers} workers cannot capture anything; take at least 1")
+    if (workers > 1 or engine_name == "ray") and not isinstance(model, (str, Path)):
+        raise UsageError(
+            "several workers load the model themselves; give its name or folder instead of the object"
+        )
+
+
+def wish_for(
+    model: Any, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
+    reading: Reading, loader: str, device: str,
+) -> Wish:  # fmt: skip
+    """Look everything up: the model, its sites and their widths, the data set. Raises what ``capture_dataset`` raises."""
+    source = dataset if isinstance(dataset, Source) else Source.parse(dataset)
+    loaded = load(model, engine=loader, device=device) if isinstance(model, (str, Path)) else model
+    chosen = [check_site(loaded, site) for site in select_sites(loaded, sites, layers)]
+    first = next(rows(loaded, source, reading), None)
+    if first is None:
+        raise UsageError(f"{source.name!r} holds no text that {model_name(loaded)} can read")
+    widths = tuple(acts.shape[1] for acts in capture_rows(loaded, [first], chosen).values())
+    # float16 and float32 shards hold equally many bytes, not tokens
+    row_bytes = DTYPES[dtype].itemsize * sum(widths)
+    config = Config(
+        model=model_name(loaded), weights=weights_hash(loaded), tokenizer=_tokenizer_hash(loaded),
+        dataset={"name": source.name, "split": source.split, "column": source.column},
+        reading={key: getattr(reading, key) for key in ("positions", "skip", "context")},
+        sites=tuple(map(str, chosen)), widths=widths, dtype=dtype, seed=reading.seed,
+        shard_rows=parse_tokens(shard_tokens) if shard_tokens is not None else shard_rows_for(row_bytes),
+    )  # fmt: skip
+    return Wish(loaded, config, source, reading)
+
+
+def _tokenizer_hash(model: Any) -> str:
+    """XXH3 of a fast tokenizer's own JSON; the class of the model where it reads prompts itself."""
+    backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
+    return type(model).__name__ if backend is None else xxhash.xxh3_128_hexdigest(backend.to_str().encode())
+
+
+def _check_same(folder: Path, found: Index | None, config: Config, tokens: int) -> None:
+    if found is None:
+        return
+    if unlike := differences(_plain(found.config), _plain(config)):
+        raise UsageError(
+            f"{folder} holds another harvest: {'; '.join(unlike)}. Go on with the same options, or choose another --out"
+        )
+    if found.tokens > tokens:
+        raise UsageError(
+            f"{folder} is a harvest of {found.tokens:,} tokens; ask for at least as many, or choose another --out"
+        )
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return {**asdict(config), "sites": ",".join(config.sites), "widths": ",".join(map(str, config.widths))}
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MechFourierError(f"cannot make {folder} ({error.strerror}); choose another --out") from error
+
+
+def _check_disk(folder: Path, index: Index) -> None:
+    need = (index.tokens - index.rows) * index.config.row_bytes
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise MechFourierError(
+            f"{index.tokens:,} tokens take {size_text(need)} more, and {folder} has {size_text(free)} free; take fewer --tokens or "
+            "sites, --dtype float16, or another --out"
+        )
+
+
+def _work(
+    model: Any, wish: Wish, folder: Path, *, loader: str, device: str, elsewhere: bool
+) -> Callable[[Job], Shard]:
+    if not elsewhere:
+        return lambda job: make_shard(wish.model, wish.config, job, folder)
+    # a worker may have another working directory
+    name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
+    return Worker(name, loader, device, wish.config, str(folder))
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Makes shards in another process, with the model loaded there once."""
+
+    model: str
+    loader: str
+    device: str
+    config: Config
+    folder: str
+
+    def __call__(self, job: Job) -> Shard:
+        from mechfourier.progress import hidden
+
+        model = _loaded(self.model, self.loader, self.device)
+        if weights_hash(model) != self.config.weights:
+            raise MechFourierError(
+                f"a worker found other weights under {self.model!r} than this process did; give the same folder to all of them"
+            )
+        with hidden():
+            return make_shard(model, self.config, job, Path(self.folder))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str, loader: str, device: str) -> Any:
+    return load(name, engine=loader, device=device)
+
+
+class _Harvest:
+    """One pass over the data set: which shards are there, which are to be made."""
+
+    def __init__(self, folder: Path, wish: Wish, index: Index) -> None:
+        self.folder, self.wish, self.index = folder, wish, index
+        self.made = self.kept = self.repaired = self.seen = 0
+        self.text_changed = UsageError(
+            f"{wish.source.name!r} is not the text that {folder} was begun with; bring it back, or choose another --out"
+        )
+
+    def run(self, engine: Callable[[Iterator[Job]], Iterator[Shard]]) -> CaptureResult:
+        started = time.monotonic()
+        for stale in self.folder.glob(".*.part"):  # of a process that was killed while it wrote
+            stale.unlink(missing_ok=True)
+        self.index.write(self.folder)
+        try:
+            with _interruptible(), progress("capture", self.index.tokens) as bar:
+                for shard in engine(self._missing(bar)):
+                    self.index = self.index.having(shard)
+                    self.index.write(self.folder)
+                    self.made += 1
+                    self._tell(bar, shard)
+        except KeyboardInterrupt:
+            raise CaptureInterrupted(
+                f"stopped; {len(self.index.shards)} of {self.index.expected} shards are kept in {self.folder}, and the same command goes on"
+            ) from None
+        return self._finished(time.monotonic() - started)
+
+    def _missing(self, bar: Progress) -> Iterator[Job]:
+        """The shards that are not there, or not whole. Raises ``UsageError`` where the text is no longer the same."""
+        for job in jobs(self.wish.sequences(), self.index.config.shard_rows, self.index.tokens):
+            self.seen += 1
+            known = self.index.shards.get(job.number)
+            if known is not None and known.rows >= job.rows:
+                if (known.rows, known.text) != (job.rows, job.text_checksum()):
+                    raise self.text_changed
+                if fault(self.folder, known) is None:
+                    self.kept += 1
+                    self._tell(bar, known)
+                    continue
+                self.repaired, self.made = self.repaired + 1, self.made - 1
+            yield job
+        if any(number >= self.seen for number in self.index.shards):
+            raise self.text_changed
+
+    def _tell(self, bar: Progress, shard: Shard) -> None:
+        bar.note(f"{self.made + self.kept + self.repaired} of {self.index.expected} shards")
+        bar.advance(shard.rows)
+
+    def _finished(self, seconds: float) -> CaptureResult:
+        self.index = replace(self.index, complete=True)
+        self.index.write(self.folder)
+        config, count = self.index.config, self.index.rows
+        notes = () if count >= self.index.tokens else (f"the data set ended after {count:,} tokens",)
+        return CaptureResult(
+            model=config.model, dataset=config.dataset["name"], folder=str(self.folder), dtype=config.dtype, sites=config.sites,
+            widths=config.widths, tokens=count, shards=len(self.index.shards), made=self.made, kept=self.kept,
+            repaired=self.repaired, bytes=sum(shard.bytes for shard in self.index.shards.values()), seconds=seconds, notes=notes,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM (a scheduler's) stops as Ctrl-C does."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def size_text(count: float) -> str:
+    """Bytes for people, in powers of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} TiB"

@@ -1,0 +1,57 @@
+"""Making one shard: the model's pass over its sequences, in order, and the file with its checksum."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mechfourier.errors import MechFourierError
+from mechfourier.files import atomic_path
+from mechfourier.harvest.index import DTYPES, Config, Shard, file_checksum
+from mechfourier.harvest.jobs import Job
+from mechfourier.hooks.site import Site
+from mechfourier.sae.shards import capture_groups
+from mechfourier.sae.text import Row
+
+GROUP_BYTES = 32 * 2**20  # of float32 activations, before they are rounded and put in their place
+
+
+def make_shard(model: Any, config: Config, job: Job, folder: Path) -> Shard:
+    """Capture the job's activations and write its file, atomically. The same job gives the same bytes."""
+    tensors = {**job.text(), **activations(model, config, job.sequences)}
+    path = folder / f"shard-{job.number:06d}.safetensors"
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        size, checksum = temporary.stat().st_size, file_checksum(temporary)
+    return Shard(job.number, path.name, job.rows, size, checksum, job.text_checksum())
+
+
+def activations(model: Any, config: Config, sequences: Sequence[Row]) -> dict[str, Float[Tensor, "row d"]]:
+    """What the shard holds of every site: a row per kept position, in the order of the text, in the harvest's dtype."""
+    lengths = torch.tensor([len(row.keep) for row in sequences])
+    first = lengths.cumsum(0) - lengths
+    count, dtype = int(lengths.sum()), DTYPES[config.dtype]
+    values = {
+        site: torch.empty(count, width, dtype=dtype)
+        for site, width in zip(config.sites, config.widths, strict=True)
+    }
+    most = max(1, GROUP_BYTES // (4 * sum(config.widths) * int(lengths.max())))
+    sites = [Site.parse(name) for name in config.sites]
+    for numbers, group in capture_groups(model, sequences, sites, most=most):
+        for site, vectors in group.items():
+            at = first[numbers][:, None] + torch.arange(vectors.shape[1])
+            values[site][at] = _rounded(site, vectors, dtype)
+    return values
+
+
+def _rounded(site: str, vectors: Float[Tensor, "row pos d"], dtype: torch.dtype) -> Tensor:
+    """The activations in ``dtype``; float16 ends at 65504, and what lies beyond must not turn into infinity unseen."""
+    if dtype == torch.float16 and (largest := float(vectors.abs().max())) > torch.finfo(dtype).max:
+        raise MechFourierError(
+            f"{site} reaches {largest:.0f}, which float16 cannot hold; use --dtype bfloat16 or float32"
+        )
+    return vectors.to(dtype)
