@@ -218,12 +218,13 @@ def train_one_layer(
     epochs: int | None = None,
     resume: bool = False,
     device: str = "cpu",
+    checkpoints: bool = True,
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
     watch: "Callable[[OneLayerTrainee, int, dict[str, float]], None] | None" = None,
 ) -> OneLayerRun:
     """Train in ``folder`` by a recipe (a name or one's own); the same arguments give the same bits on a CPU.
 
-    ``epochs`` caps the recipe's number. After an evaluation ``on_evaluate`` gets the epoch and the metrics, ``watch`` also the
+    ``epochs`` caps the recipe's number; without ``checkpoints`` only the last weights stay. After an evaluation ``on_evaluate`` gets the epoch and the metrics, ``watch`` also the
     trainee with its weights. Raises ``OutOfRange`` for p < 5 or a fraction that leaves no train or test set,
     ``UsageError`` for an unknown task or recipe, and what ``run_training`` raises.
     """
@@ -238,7 +239,7 @@ def train_one_layer(
         on_evaluate = functools.partial(watch, trainee)
     finished = run_training(
         trainee, folder, steps=chosen.max_epochs, evaluate_at=chosen.evaluate_every,
-        checkpoint_at=trainee.checkpoint_at, resume=resume, stop=trainee.finished, label="train",
+        checkpoint_at=trainee.checkpoint_at if checkpoints else (), resume=resume, stop=trainee.finished, label="train",
         on_evaluate=on_evaluate,
     )  # fmt: skip
     return _summary(finished, trainee)

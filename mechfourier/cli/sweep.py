@@ -1,0 +1,86 @@
+"""``mechfourier sweep``: one experiment over a grid of settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.sweep.run import Sweep
+
+
+def sweep(
+    kind: Annotated[str, typer.Argument(help="one-layer, probe, ablate or sae.")],
+    more: Annotated[
+        list[str] | None, typer.Argument(help="Further axes (so that --grid may be followed by several).")
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An axis: p=53,71 or seed=0:8 (0 to 7) or lr=0.3:3:8 (eight values) or …:8:log. Repeat, or put several after it."
+        ),
+    ] = None,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter that is the same in all runs: model=calendar."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="joblib (this machine) or ray.")] = "joblib",
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes on this machine (default: one per core).")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster: auto, or host:port (default: start one here).")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run those again that failed before.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder (default: runs/sweep-KIND).")] = None,
+) -> None:
+    """Run an experiment at every point of a grid, in parallel. The same command again goes on where it stopped."""
+    from mechfourier.errors import UsageError
+    from mechfourier.sweep.grid import axis, points
+    from mechfourier.sweep.kinds import checked
+
+    axes = [axis(text) for text in [*(grid or []), *(more or [])]]
+    same = {}
+    for text in fixed or []:
+        one = axis(text)
+        if len(one.values) != 1:
+            raise UsageError(f"--set {text!r} gives {len(one.values)} values; list them with --grid")
+        same[one.name] = one.values[0]
+    spanned = points(axes)
+    for point in spanned:
+        checked(kind, {**same, **point})
+    note(f"{len(spanned)} runs: " + "; ".join(map(str, axes)))
+    if dry_run:
+        return
+    quiet_libraries()
+    from mechfourier.sweep.run import sweep as run
+
+    result = run(
+        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, engine_name=engine, jobs=jobs,
+        address=address, retry_failed=retry_failed,
+    )  # fmt: skip
+    if as_json:
+        emit_json(result.to_dict())
+    else:
+        _show(result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _show(result: "Sweep") -> None:
+    from mechfourier.figures.html import Section, write_page
+
+    typer.echo(str(result))
+    page = Path(result.folder) / "sweep.html"
+    sections = [Section("Over the grid", result.plot()), Section("Every run", result.frame())]
+    typer.echo(f"figure: {write_page(page, f'Sweep of {result.kind}', sections)}")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="sweep")(sweep)

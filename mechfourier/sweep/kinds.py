@@ -1,0 +1,210 @@
+"""What can be swept: each kind is a function of a run's folder and its point, and returns the numbers of its row.
+
+The keywords of a function are the parameters of its grid; their annotations say what a grid may give them. A further kind is a function in ``KINDS``.
+"""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mechfourier.errors import UsageError, nearest
+from mechfourier.sweep.grid import Value
+
+Row = dict[str, Value | bool | None]
+Kind = Callable[..., Row]
+
+
+def one_layer(
+    folder: Path,
+    *,
+    p: int = 113,
+    task: str = "add",
+    recipe: str = "fast",
+    seed: int = 0,
+    split_seed: int | None = None,
+    train_fraction: float | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    embed_std: float | None = None,
+    warmup: int | None = None,
+    settle: int | None = None,
+    anneal: int | None = None,
+) -> Row:
+    """Train a one-layer network; ``lr`` to ``anneal`` replace what the recipe says. A stopped run goes on where it was.
+
+    ``memorised_at`` and ``grokked_at``: the first evaluated epochs at 99 % of the train and of the test set.
+    """
+    from mechfourier.training.one_layer import MEMORISED, train_one_layer
+    from mechfourier.training.recipes import recipe as find_recipe
+
+    given = {"lr": lr, "weight_decay": weight_decay, "embed_std": embed_std}
+    given |= {"warmup": warmup, "settle": settle, "anneal": anneal, "max_epochs": epochs}
+    settings = dataclasses.replace(
+        find_recipe(recipe, p), **{name: value for name, value in given.items() if value is not None}
+    )
+    settings = dataclasses.replace(settings, anneal=min(settings.anneal, settings.max_epochs // 2))
+    run = train_one_layer(
+        folder, p=p, task=task, settings=settings, seed=seed, split_seed=split_seed, train_fraction=train_fraction,
+        resume=True, checkpoints=False,
+    )  # fmt: skip
+    frame = run.frame()
+
+    def first(column: str) -> int | None:
+        reached = frame.loc[frame[column] >= MEMORISED, "step"]
+        return int(reached.iloc[0]) if len(reached) else None
+
+    return {
+        "outcome": run.outcome, "memorised_at": first("train_accuracy"), "grokked_at": first("test_accuracy"),
+        "test_accuracy": run.test_accuracy, "test_loss": run.test_loss, "train_accuracy": run.train_accuracy,
+        "train_loss": run.train_loss, "epochs": run.epochs, "frequencies": len(run.embed_freqs),
+    }  # fmt: skip
+
+
+def probe(
+    folder: Path,
+    *,
+    model: str,
+    domain: str = "months",
+    sites: str = "resid_post",
+    layers: str | None = None,
+    design: str = "auto",
+    cycles: int = 4,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Row:
+    """Probe a model for a domain; the row holds the best reading and the verdict, the folder the whole result."""
+    from mechfourier.models.registry import load
+    from mechfourier.probes.probe import probe as run
+
+    result = run(
+        load(model), domain, sites=sites, layers=layers, design=design, cycles=cycles,
+        permutations=permutations, seed=seed,
+    )  # fmt: skip
+    result.save(folder / "result.json")
+    return _scalars(result.to_dict())
+
+
+def ablate(
+    folder: Path,
+    *,
+    model: str,
+    layer: int,
+    dim: int,
+    domain: str = "months",
+    site: str = "resid_post",
+    mode: str = "mean",
+    cycles: int = 1,
+    samples: int | None = None,
+    controls: int = 200,
+    seed: int = 0,
+) -> Row:
+    """Ablate one dimension with its matched controls."""
+    from mechfourier.causal.ablate import ablate as run
+    from mechfourier.hooks.site import Site
+    from mechfourier.models.registry import load
+    from mechfourier.probes.domains import domain as find_domain
+
+    result = run(
+        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, samples=samples,
+        controls=controls, text=(), seed=seed,
+    )  # fmt: skip
+    result.save(folder / "result.json")
+    return _scalars(result.to_dict())
+
+
+def sae(
+    folder: Path,
+    *,
+    model: str,
+    site: str,
+    architecture: str = "topk",
+    width: str = "4x",
+    k: int | None = None,
+    penalty: float | None = None,
+    tokens: int = 1_000_000,
+    batch: int = 512,
+    lr: float = 1e-3,
+    seed: int = 0,
+    domain: str | None = None,
+) -> Row:
+    """Train a sparse dictionary on the model's own task; with ``domain`` also score it for circles."""
+    from mechfourier.models.registry import load
+    from mechfourier.sae.evaluation import evaluate
+    from mechfourier.sae.load import load_sae
+    from mechfourier.sae.scoring import score
+    from mechfourier.sae.settings import Schedule, product
+    from mechfourier.sae.training import train
+
+    loaded = load(model)
+    wanted = product(
+        [site],
+        [architecture],
+        [str(width)],
+        [] if k is None else [k],
+        [] if penalty is None else [penalty],
+    )
+    train(
+        loaded, wanted, folder, schedule=Schedule(tokens=tokens, batch=batch, lr=lr, seed=seed),
+        control=False, resume=True,
+    )  # fmt: skip
+    dictionary = load_sae(folder)
+    row = _scalars(evaluate(loaded, dictionary).to_dict())
+    if domain is not None:
+        found = score(loaded, dictionary, domain, seed=seed)
+        found.save(folder / "score.json")
+        row |= _scalars(found.to_dict())
+    return row
+
+
+KINDS: dict[str, Kind] = {"one-layer": one_layer, "probe": probe, "ablate": ablate, "sae": sae}
+
+
+def _scalars(values: dict[str, Any]) -> Row:
+    """The plain numbers, words and truth values of a result; its tables stay in the folder."""
+    return {name: v for name, v in values.items() if v is None or isinstance(v, (bool, int, float, str))}
+
+
+def kind(name: str) -> Kind:
+    """The kind of that name; raises ``UsageError`` with the nearest ones otherwise."""
+    if name not in KINDS:
+        raise UsageError(f"nothing to sweep is called {name!r}; closest: {nearest(name, KINDS)}")
+    return KINDS[name]
+
+
+def parameters(of: Kind) -> dict[str, inspect.Parameter]:
+    """The keywords that a grid of this kind may name."""
+    return {n: p for n, p in inspect.signature(of).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def checked(name: str, point: dict[str, Value]) -> dict[str, Value]:
+    """``point`` with every value of the type its parameter wants.
+
+    Raises ``UsageError`` for a parameter the kind does not have, one that it needs and is not given, or a value of another type.
+    """
+    function = kind(name)
+    known, hints = parameters(function), typing.get_type_hints(function)
+    for given in point:
+        if given not in known:
+            raise UsageError(
+                f"{name} has no parameter {given!r}; closest: {nearest(given, known)}; known: {', '.join(known)}"
+            )
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in point]
+    if missing:
+        raise UsageError(
+            f"{name} needs {' and '.join(missing)}; add --grid {missing[0]}=… or --set {missing[0]}=…"
+        )
+    return {given: _fitting(given, value, hints[given]) for given, value in point.items()}
+
+
+def _fitting(name: str, value: Value, hint: Any) -> Value:
+    """A number where a number is wanted, text where text is; an int passes for a float."""
+    wanted = next((t for t in typing.get_args(hint) if t is not type(None)), hint)
+    if wanted is str:
+        return str(value)
+    if isinstance(value, str) or (wanted is int and float(value) != int(value)):
+        raise UsageError(f"{name}={value} is no {'whole ' if wanted is int else ''}number")
+    return wanted(value)

@@ -1,0 +1,154 @@
+"""Run a sweep: what is done is skipped, what is left goes to an engine, and every row lands in one table."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.files import write_json, write_with
+from mechfourier.progress import progress
+from mechfourier.provenance import provenance
+from mechfourier.result import Result
+from mechfourier.sweep.engines import Task, engine
+from mechfourier.sweep.grid import Axis, Value, points, slug
+from mechfourier.sweep.kinds import Row, checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE, SETTINGS, RUNS = "sweep.parquet", "sweep.json", "runs"
+TABLE_SECONDS = 10.0  # the table is written anew no more often; rows themselves are written at once
+
+
+@dataclass(frozen=True)
+class Sweep(Result):
+    """A finished sweep. ``axes`` are the names of its grid; the table has one row per run and lies in ``folder``.
+
+    Its columns: the point, ``status`` (``done`` or ``failed``, then with ``error``), the run's numbers, ``seconds`` of the last try.
+    """
+
+    kind: str
+    axes: tuple[str, ...]
+    folder: str
+    done: int
+    failed: int
+    skipped: int
+    seconds: float
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per run, in the order of the grid."""
+        import pandas as pd
+
+        return pd.read_parquet(Path(self.folder) / TABLE)
+
+    def plot(self) -> Any:
+        """The grokking phase diagram where weight decay and train fraction were swept; else the first number over the axes."""
+        from mechfourier.figures.sweeps import sweep_figure
+
+        return sweep_figure(self)
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        earlier = f" ({self.skipped} were there already)" if self.skipped else ""
+        return (
+            f"{self.kind}: {self.done} runs done{failed}{earlier} in {self.seconds:.0f} s\n"
+            f"table: {Path(self.folder) / TABLE}"
+        )
+
+
+def sweep(
+    kind: str,
+    axes: Sequence[Axis],
+    folder: str | Path,
+    *,
+    fixed: dict[str, Value] | None = None,
+    engine_name: str = "joblib",
+    jobs: int | None = None,
+    address: str | None = None,
+    retry_failed: bool = False,
+) -> Sweep:
+    """Run ``kind`` at every point of the grid of ``axes``, with ``fixed`` the same at each; the same call again skips what is done.
+
+    ``jobs``: processes on this machine (None: its cores). Raises ``UsageError`` for parameters that the kind does not have and for a
+    folder that holds a sweep of another kind or with other fixed values (another grid of the same axes may share the folder: it adds runs).
+    """
+    if jobs is not None and jobs < 1:
+        raise OutOfRange(f"jobs = {jobs}; at least 1")
+    begun, same = time.monotonic(), fixed or {}
+    tasks = [_task(kind, same, point, Path(folder)) for point in points(axes)]
+    _claim(Path(folder), {"kind": kind, "axes": sorted(a.name for a in axes), "fixed": same})
+    rows = {task.folder: row for task in tasks if (row := _finished(task, retry_failed)) is not None}
+    left = [task for task in tasks if task.folder not in rows]
+    for task in left:
+        task.row.unlink(missing_ok=True)
+        task.mark.unlink(missing_ok=True)
+    run = engine(engine_name, jobs=min(jobs or os.cpu_count() or 1, max(len(left), 1)), address=address)
+    skipped = len(rows)
+    table = _Table(Path(folder), tasks, rows)
+    with progress(f"sweep {kind}", len(left)) as bar:
+        for row in run(left) if left else ():
+            table.add(row)
+            bar.note(f"{sum(r['status'] == 'failed' for r in rows.values())} failed")
+            bar.advance()
+    table.write()
+    failed = sum(row["status"] == "failed" for row in rows.values())
+    return Sweep(
+        kind, tuple(a.name for a in axes), str(folder), len(rows) - failed, failed, skipped,
+        round(time.monotonic() - begun, 1),
+    )  # fmt: skip
+
+
+def _task(kind: str, fixed: dict[str, Value], point: dict[str, Value], folder: Path) -> Task:
+    """Its folder is named by the values on the axes, as the kind reads them: 1 and 1.0 of a weight decay are one run."""
+    read = checked(kind, {**fixed, **point})
+    return Task(kind, read, str(folder / RUNS / slug({name: read[name] for name in point})))
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    path = folder / SETTINGS
+    if path.exists():
+        try:
+            saved = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in settings}
+        except ValueError as error:
+            raise UsageError(f"{path} is no JSON ({error}); choose another --out") from error
+        if saved != settings:
+            raise UsageError(f"{folder} holds another sweep ({saved}, not {settings}); choose another --out")
+    write_json(path, {**settings, "provenance": provenance()})
+
+
+def _finished(task: Task, retry_failed: bool) -> Row | None:
+    """The row of a run that is done; None where it is to be run (no row, a damaged one, or a failed one on request)."""
+    try:
+        row = json.loads(task.row.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if retry_failed and row.get("status") != "done" else row
+
+
+class _Table:
+    """The rows so far, and the Parquet file of them in the order of the grid."""
+
+    def __init__(self, folder: Path, tasks: Sequence[Task], rows: dict[str, Row]) -> None:
+        self.path, self.rows = folder / TABLE, rows
+        self.order = {json.dumps(task.point, sort_keys=True): task.folder for task in tasks}
+        self.names = tuple(tasks[0].point)
+        self.written = time.monotonic()
+
+    def add(self, row: Row) -> None:
+        point = {name: row[name] for name in self.names}
+        self.rows[self.order[json.dumps(point, sort_keys=True)]] = row
+        if time.monotonic() - self.written > TABLE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame([self.rows[f] for f in self.order.values() if f in self.rows])
+        if "error" in frame:
+            frame = frame[[c for c in frame if c != "error"] + ["error"]].astype({"error": "string"})
+        write_with(self.path, lambda temporary: frame.to_parquet(temporary, index=False))
+        self.written = time.monotonic()
