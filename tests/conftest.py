@@ -13,7 +13,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-CHECKED = ["models", "tasks", "training", "fourier", "hooks", "probes", "causal", "sae", "harvest", "figures", "sweep"]
+CHECKED = [
+    "models",
+    "tasks",
+    "training",
+    "fourier",
+    "hooks",
+    "probes",
+    "causal",
+    "sae",
+    "harvest",
+    "figures",
+    "sweep",
+]
 install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "runtime_types.checked")
 
 # the first example of a test pays for imports, and the machine may be busy: no limit per example

@@ -57,10 +57,10 @@ class RunFolder:
         if not path.exists():
             return
         saved = read_json_object(path)
-        differences = differences(saved, json.loads(json.dumps(plain(config))))
-        if differences:
+        unlike = differences(saved, json.loads(json.dumps(plain(config))))
+        if unlike:
             raise UsageError(
-                f"the run in {self.path} was started with another configuration: {'; '.join(differences)}. "
+                f"the run in {self.path} was started with another configuration: {'; '.join(unlike)}. "
                 "Resume it with the same options, or start a new run with another --out"
             )
 
