@@ -21,6 +21,8 @@ _PUBLIC: dict[str, str] = {
     "Activations": "mechfourier.hooks.capture",
     "ActivationStore": "mechfourier.hooks.store",
     "generate": "mechfourier.hooks.generate",
+    "capture_dataset": "mechfourier.harvest.run",
+    "open_harvest": "mechfourier.harvest.read",
     # domains and probes
     "Domain": "mechfourier.probes.domains",
     "domain": "mechfourier.probes.domains",
@@ -47,6 +49,7 @@ _PUBLIC: dict[str, str] = {
     "probes": "",
     "causal": "",
     "sae": "",
+    "harvest": "",
     "tasks": "",
     "training": "",
     "figures": "",
@@ -78,7 +81,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from mechfourier import causal, figures, fourier, hooks, models, probes, sae, tasks, training
+    from mechfourier import causal, figures, fourier, harvest, hooks, models, probes, sae, tasks, training
     from mechfourier.causal.ablate import AblationResult, ablate
     from mechfourier.causal.arms import arms
     from mechfourier.causal.attribution import attribution
@@ -88,6 +91,8 @@ if TYPE_CHECKING:
     from mechfourier.causal.study import study
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.errors import MechFourierError, UsageError
+    from mechfourier.harvest.read import open_harvest
+    from mechfourier.harvest.run import capture_dataset
     from mechfourier.hooks.capture import Activations, capture
     from mechfourier.hooks.generate import generate
     from mechfourier.hooks.site import Site, sites

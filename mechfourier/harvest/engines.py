@@ -77,8 +77,9 @@ class Loky:
 
         threads = str(max(1, joblib.cpu_count() // self.workers))
         env = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        fresh: Any = False  # never processes that another sweep left, with another number of threads
         self.executor = get_reusable_executor(
-            self.workers, reuse=False, kill_workers=True, env=env, initializer=_ignore_interrupts
+            self.workers, reuse=fresh, kill_workers=True, env=env, initializer=_ignore_interrupts
         )
 
     def submit(self, job: Job) -> Any:

@@ -184,9 +184,11 @@ class Harvest:
         Shuffled: every row once per pass, another order in each (a bucket of at most 128 MiB is in memory). ``shuffle=False``: in the
         order of the text, views of the mapped files (for a float32 harvest nothing is copied); the last batch of a shard may be smaller.
         """
-        if site is None and len(self.sites) > 1:
-            raise UsageError(f"{self.folder} holds {len(self.sites)} sites; name one: {self.sites[0]}")
-        column = self.site(self.sites[0] if site is None else site)
+        if site is None:
+            site, *others = self.sites
+            if others:
+                raise UsageError(f"{self.folder} holds {len(others) + 1} sites; name one, like {site}")
+        column = self.site(site)
         if not 1 <= batch_size <= self.rows:
             raise OutOfRange(
                 f"a batch of {batch_size} does not fit {self.rows:,} rows; take 1 to {self.rows}"
@@ -228,20 +230,18 @@ class _OneSite:
     complete = True
 
     def __init__(self, harvest: Harvest, name: str) -> None:
-        self.harvest, self.sites, self.folder = harvest, (name,), harvest.folder
+        self.harvest, self.name, self.folder = harvest, name, harvest.folder
+        self.sites: tuple[str, ...] = (name,)
         self.widths = (harvest.config.widths[harvest.sites.index(name)],)
         self.rows = harvest.rows
         size = 4 * self.rows * self.widths[0]  # batches are float32
         self.buckets = max(1, -(-size // sae_shards.BUCKET_BYTES))
 
     def bucket(self, number: int) -> dict[str, Tensor]:
-        column = self.harvest.site(self.sites[0])
+        column = self.harvest.site(self.name)
         slices = ((i, *self._slice(shard, number)) for i, shard in enumerate(self.harvest.shards))
-        return {
-            self.sites[0]: torch.cat(
-                [column[i][start:stop] for i, start, stop in slices if stop > start]
-            ).float()
-        }
+        rows = torch.cat([column[i][start:stop] for i, start, stop in slices if stop > start])
+        return {self.name: rows.float()}
 
     def bucket_rows(self, number: int) -> int:
         return sum(stop - start for start, stop in (self._slice(s, number) for s in self.harvest.shards))
