@@ -25,6 +25,7 @@ CHECKED = [
     "harvest",
     "figures",
     "sweep",
+    "reproduce",
 ]
 install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "runtime_types.checked")
 

@@ -42,6 +42,7 @@ COMMANDS: tuple[str, ...] = (
     "patch",
     "probe",
     "report",
+    "reproduce",
     "rotate",
     "sae",
     "study",

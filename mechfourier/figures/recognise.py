@@ -34,6 +34,7 @@ KINDS: tuple[str, ...] = (
     "mechfourier.probes.validate:Validation",
     "mechfourier.probes.adder.accuracy:AdderAccuracy",
     "mechfourier.probes.miras.accuracy:AccuracySweep",
+    "mechfourier.reproduce.result:Reproduction",
 )
 MAX_BYTES = 200 * 2**20
 

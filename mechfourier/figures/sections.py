@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.study import StudyResult
     from mechfourier.probes.adder.accuracy import AdderAccuracy
+    from mechfourier.probes.adder.analysis import AdderAnalysis
     from mechfourier.probes.attention import AttentionResult
     from mechfourier.probes.lens import LensResult
     from mechfourier.probes.miras.accuracy import AccuracySweep
+    from mechfourier.probes.miras.analysis import MirasAnalysis
     from mechfourier.probes.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
     from mechfourier.probes.result import ProbeResult
+    from mechfourier.reproduce.result import Reproduction
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
@@ -247,6 +250,42 @@ def moduli_part(result: "AccuracySweep") -> Part:
     )
 
 
+def reproduction_part(result: "Reproduction") -> Part:
+    """Published beside measured, claim by claim."""
+    good = result.count("stands") == len(result.claims)
+    reasons = [f"{each.word}: {each.claim}. {each.sentence}" for each in result.claims]
+    card = verdict_card(result.summary, result.title, reasons, accent=GREEN if good else ORANGE)
+    table = result.frame().drop(columns=["sentence"])
+    lead = "measured with its 95 % interval; chance is what " + (
+        "; ".join(dict.fromkeys(each.chance_is for each in result.claims if each.chance_is)) or "no control"
+    )
+    sections = [Section("Claims", table, f"{lead} gives.", command=result.command)]
+    figure = result.plot()
+    if any(value is not None for bar in figure.data for value in bar.x):
+        sections.append(Section("Published, measured, chance", figure, wide=False))
+    return Part(f"{result.title}: {result.model}", sections, f"experiment {result.experiment}", card)
+
+
+def adder_analysis_part(result: "AdderAnalysis") -> Part:
+    """An adder taken apart."""
+    from mechfourier.figures.adder_analysis import analysis_lead, analysis_sections
+
+    lines = str(result).splitlines()
+    card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
+    return Part(
+        f"Adder: {result.model}", [*analysis_sections(result), *_notes(result)], analysis_lead(result), card
+    )
+
+
+def miras_analysis_part(result: "MirasAnalysis") -> Part:
+    """A model of every modulus taken apart."""
+    from mechfourier.figures.miras_analysis import analysis_sections
+
+    lines = str(result.accuracy).splitlines()
+    card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)
+    return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)
+
+
 def _plain_part(result: Result) -> Part:
     """Any result: its text, its plot, its table, its notes."""
     kind = type(result).__name__.removesuffix("Result")
@@ -301,4 +340,7 @@ PARTS: dict[str, Callable[[Any], Part]] = {
     "ProgressCurves": curves_part,
     "AdderAccuracy": adder_part,
     "AccuracySweep": moduli_part,
+    "AdderAnalysis": adder_analysis_part,
+    "MirasAnalysis": miras_analysis_part,
+    "Reproduction": reproduction_part,
 }

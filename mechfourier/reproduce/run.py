@@ -58,6 +58,9 @@ def one(session: Session, experiment: Experiment) -> Reproduction:
         claims = getattr(import_module(module), function)(session)
     except MechFourierError as error:
         return _kept(_absent(session, experiment, str(error)), path)
+    except Exception as error:  # a long unattended run goes on with the next experiment
+        told = f"unexpected {type(error).__name__}: {error}"
+        return _kept(_absent(session, experiment, told), path)
     result = _result(session, experiment, weights, claims)
     return _kept(replace(result, seconds=round(time.monotonic() - start, 1)), path)
 

@@ -28,6 +28,7 @@ CALENDAR = {
     "alphabet": (238, 0.9823),
 }
 COMPOSITES = (14, 16, 20, 24, 28)
+APART = 0.25  # mean squared cosine below which planes count as different
 RANGE_DIM, RANGE_R2 = 867, 0.85
 POLYNOMIAL = {7: (35, 0.9855, 0.0256), 17: (867, 0.9664, 0.1241)}
 
@@ -49,9 +50,11 @@ def layer_scan(session: Session) -> tuple[Claim, ...]:
         session,
         [
             Published(
-                "mod-23", 35, 0.9578, "dimension 35 is cos of (a + b) mod 23, best after layer 9", QWEN3
+                "mod-23", 35, 0.9578, "a dimension (35, best after layer 9) is cos of (a + b) mod 23", QWEN3
             ),
-            Published("mod-23", 8, 0.9178, "dimension 8 is cos of (a + b) mod 23, best after layer 7", QWEN3),
+            Published(
+                "mod-23", 8, 0.9178, "a dimension (8, best after layer 7) is cos of (a + b) mod 23", QWEN3
+            ),
         ],
     )
 
@@ -61,7 +64,7 @@ def calendar_domains(session: Session) -> tuple[Claim, ...]:
     found = CALENDAR.items()
     return _circles(
         session,
-        [Published(name, dim, r2, f"dimension {dim} is a circle of {name}") for name, (dim, r2) in found],
+        [Published(name, dim, r2, f"a dimension ({dim}) is a circle of {name}") for name, (dim, r2) in found],
     )
 
 
@@ -71,7 +74,10 @@ def primes(session: Session) -> tuple[Claim, ...]:
         session,
         [
             Published(
-                f"mod-{n}", PRIMES[n][0], PRIMES[n][1], f"dimension {PRIMES[n][0]} is cos of (a + b) mod {n}"
+                f"mod-{n}",
+                PRIMES[n][0],
+                PRIMES[n][1],
+                f"a dimension ({PRIMES[n][0]}) is cos of (a + b) mod {n}",
             )
             for n in session.some(tuple(PRIMES))
         ],
@@ -87,7 +93,7 @@ def range_detector(session: Session) -> tuple[Claim, ...]:
                 f"mod-{n}",
                 RANGE_DIM,
                 RANGE_R2,
-                f"dimension {RANGE_DIM} is cos of (a + b) mod {n} too (R² above .85)",
+                f"one dimension ({RANGE_DIM}, R² above .85) is cos of (a + b) mod {n} too",
             )
             for n in session.some(COMPOSITES)
         ],
@@ -101,7 +107,7 @@ def polynomial(session: Session) -> tuple[Claim, ...]:
             f"mod-{n}",
             dim,
             r2,
-            f"mod {n}: a cosine (R² {r2:.4f}) and no polynomial (line {line:.4f}) fits dimension {dim}",
+            f"mod {n}: a cosine (R² {r2:.4f}) and no polynomial (line {line:.4f}) fits a dimension ({dim})",
         )
         for n, (dim, r2, line) in POLYNOMIAL.items()
     ]
@@ -198,7 +204,7 @@ def _separate(session: Session, first: str, second: str) -> Claim:
     words = {grid.domain: grid.verdict for grid in kept}
     shared = _shared(session, kept)
     told = f"overlap of their planes at {shared.site} {shared.overlap:.3f}, of random planes of as much variance {shared.null_mean:.3f} (p = {shared.p_value:.2g})"
-    word: Word = "does not stand" if shared.p_value < 0.05 else "stands"
+    word: Word = "stands" if shared.overlap < APART and shared.p_value >= 0.05 else "does not stand"
     if any(each != "circular" for each in words.values()):
         plain = [name for name, each in words.items() if each != "circular"]
         word = (
@@ -224,4 +230,4 @@ def _shared(session: Session, pair: list[Measured]) -> SharedPlane:
 def _means(session: Session, name: str, site: Site) -> Float[ndarray, "value d"]:
     """Mean activation per class (a + offset) mod n."""
     acts, _, _ = operation_grid(session.model, find_domain(name), (site,), cycles=session.settings.cycles)
-    return class_means(acts.double())[:, 0].numpy()
+    return class_means(acts.double())[0].numpy()

@@ -1,6 +1,6 @@
 """The claims about networks that were trained: addition mod p, the adder, and the models of every modulus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
     from mechfourier.probes.one_layer import analyze, open_source
 
     source = session.source("one-layer", "one-layer")
-    assert_one(source)
+    _present(source)
     opened = open_source(source)
     found = analyze(source, over_run=False, seed=session.settings.seed)
     asked = found.n**2 if opened.train is None else int((~opened.train).sum())
@@ -62,8 +62,7 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
             source=README, unit=RIGHT, published=0.999, measured=share, interval=interval, chance=1 / found.p, chance_is="guessing",
         ),
         claim(
-            "five key frequencies carry it", _keys_word(len(found.key_freqs), sparse), f"{found.p = }".replace("found.", "")
-            + f": frequencies {', '.join(map(str, found.key_freqs))} hold {found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
+            "five key frequencies carry it", _keys_word(len(found.key_freqs), sparse), f"p = {found.p}: frequencies {', '.join(map(str, found.key_freqs))} hold {found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
             source=README, unit="frequencies", published=float(KEYS), measured=float(len(found.key_freqs)),
         ),
     )  # fmt: skip
@@ -76,7 +75,7 @@ def _keys_word(count: int, sparse: bool) -> Word:
     return "stands" if 1 <= count <= KEYS + 1 else "does not stand"
 
 
-def assert_one(source: Any) -> None:
+def _present(source: Any) -> None:
     """Refuse to go on without weights."""
     if source is None:
         raise UsageError("there is no trained network here; give one with --run FOLDER")
@@ -163,7 +162,7 @@ def adder(session: Session) -> tuple[Claim, ...]:
     from mechfourier.probes.adder import sweep_accuracy
 
     source = session.source("adder", "adder")
-    assert_one(source)
+    _present(source)
     per_cell = max(1, session.settings.problems // 25)
     found = sweep_accuracy(
         source, samples=per_cell, max_digits=6, category_samples=1, lengths=(1,), seed=session.settings.seed
@@ -218,7 +217,9 @@ def miras_rl(session: Session) -> tuple[Claim, ...]:
     return _trained(session, dict.fromkeys(SEEN_PRIMES), {"moduli": "primes", "loss": "reinforce"})
 
 
-def _trained(session: Session, moduli: dict[int, float | None], wanted: dict[str, str]) -> tuple[Claim, ...]:
+def _trained(
+    session: Session, moduli: Mapping[int, float | None], wanted: dict[str, str]
+) -> tuple[Claim, ...]:
     """Claims that need a run on these moduli with this loss."""
     source = session.source("miras", "")
     if source is not None and _training(source) != wanted:
@@ -273,12 +274,12 @@ def _modulus_text(m: int) -> str:
 
 
 def _moduli(
-    session: Session, source: str | Path | None, moduli: dict[int, Any], *, ceiling: bool = False
+    session: Session, source: str | Path | None, moduli: Mapping[int, float | None], *, ceiling: bool = False
 ) -> tuple[Claim, ...]:
     """A claim per modulus; beyond the trained range (``ceiling``) the claim is a failure, refuted by doing better."""
     from mechfourier.probes.miras import sweep_accuracy
 
-    assert_one(source)
+    _present(source)
     claims = []
     for m, published in moduli.items():
         try:

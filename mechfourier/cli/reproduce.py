@@ -1,0 +1,170 @@
+"""``mechfourier reproduce``: published figures beside measured ones, and whether the claims stand."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mechfourier.cli.common import emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.reproduce.catalogue import Experiment
+    from mechfourier.reproduce.result import Reproduction
+    from mechfourier.reproduce.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("reproduce")(reproduce_command)
+
+
+def reproduce_command(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Names (see --list); all without any.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the experiments and what each needs.")] = False,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="For the experiments on a language model: a name (mechfourier models) or a folder."
+        ),
+    ] = "qwen3-0.6b",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of a training, for the experiments on trained networks.")
+    ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train what is missing (minutes to hours).")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
+    ] = False,
+    permutations: Annotated[int | None, typer.Option(help="Permutations of every null (1000).")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of nulls, controls, samples and trainings.")] = 0,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
+    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results (JSON) and the page (HTML).")] = Path(
+        "mechfourier-out/reproduce"
+    ),
+) -> None:
+    """Run the experiments of grokking-fourier on the weights that are here: published beside measured, claim by claim.
+
+    What is finished is kept in --out and not run again with the same weights and settings.
+    """
+    from mechfourier.reproduce.catalogue import chosen
+
+    wanted = chosen(experiments or [])
+    if list_:
+        return _list(json_)
+    quiet_libraries()
+    from dataclasses import replace
+
+    from mechfourier.reproduce.run import one
+    from mechfourier.reproduce.session import Session
+    from mechfourier.reproduce.settings import QUICK, Settings
+
+    settings = replace(QUICK if quick else Settings(), seed=seed, layers=layers)
+    settings = settings if permutations is None else replace(settings, permutations=permutations)
+    session = Session(model, run, settings, out, train, device)
+    _estimate(
+        session, [each for each in wanted if not (out / f"{each.name}.json").is_file()], always=estimate
+    )
+    if estimate:
+        return None
+    results = []
+    for experiment in wanted:
+        results.append(one(session, experiment))
+        if not json_:
+            _show(results[-1])
+    return _finish(results, out, json_)
+
+
+def _list(json_: bool) -> None:
+    from mechfourier.reproduce.catalogue import EXPERIMENTS
+
+    if json_:
+        return emit_json({"experiments": [vars(each) for each in EXPERIMENTS]})
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("experiment", "claimed", "needs", "minutes")
+    for each in EXPERIMENTS:
+        needs = f"{each.packaged} (packaged)" if each.packaged else each.needs
+        table.add_row(
+            each.name,
+            each.claimed,
+            needs if each.packaged or not each.train else f"{needs}: {each.train}",
+            f"{each.minutes:g}",
+        )
+    console = Console()
+    Console(width=None if console.is_terminal else 200).print(table)
+    typer.echo("minutes: on two cores, with Qwen3-0.6B; --estimate measures this machine")
+    return None
+
+
+def _estimate(session: "Session", wanted: "list[Experiment]", *, always: bool) -> None:
+    """Say before it starts how long the language model's part takes, where its weights are here."""
+    from mechfourier.errors import WeightsNotFound
+    from mechfourier.reproduce.catalogue import LANGUAGE
+    from mechfourier.reproduce.estimate import estimate
+
+    if not any(each.needs == LANGUAGE for each in wanted):
+        if always:
+            note("nothing to estimate: everything asked is finished, or runs on small trained networks")
+        return
+    try:
+        note(f"{session.name}: {estimate(session, wanted)}")
+    except WeightsNotFound as error:
+        note(f"the experiments on a language model are not measured: {error}")
+
+
+def _show(result: "Reproduction") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        "claim",
+        "unit",
+        "published",
+        "measured",
+        "chance",
+        "",
+        title=escape(f"{result.experiment} on {result.model}"),
+        title_justify="left",
+    )
+    for each in result.claims:
+        figure = _figure(each.measured)
+        if each.low is not None and each.high is not None:
+            figure += f" [{each.low:.3g}, {each.high:.3g}]"
+        table.add_row(
+            escape(each.claim), each.unit, _figure(each.published), figure, _figure(each.chance), each.word
+        )
+    console = Console()
+    console = Console(width=None if console.is_terminal else 200)
+    console.print(table)
+    for each in result.claims:
+        console.print(f"  {each.word}: {each.sentence}", highlight=False, markup=False)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _finish(results: "list[Reproduction]", out: Path, json_: bool) -> None:
+    from mechfourier.figures.report import write_report
+
+    page = write_report(
+        [out / f"{each.experiment}.json" for each in results],
+        out / "reproduce.html",
+        title="Published claims, measured",
+    )
+    if json_:
+        note(f"wrote {page}")
+        return emit_json({"experiments": [each.to_dict() for each in results], "page": str(page)})
+    words = {
+        word: sum(each.count(word) for each in results)
+        for word in ("stands", "does not stand", "noise", "not measured")
+    }
+    typer.echo(", ".join(f"{count} {word}" for word, count in words.items() if count))
+    typer.echo(f"page: {page}")
+    return None
