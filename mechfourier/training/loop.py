@@ -130,8 +130,11 @@ def run_training(
                 run.stopped = stop is not None and stop(metrics)
                 if on_evaluate is not None:
                     on_evaluate(run.done, metrics)
+            # a state is saved once all that belongs to its step is done: what goes on from it does not do it again
             if _is(checkpoint_at, run.done):
                 run.checkpoint()
+            elif time.monotonic() - run.saved > STATE_SECONDS:
+                run.save()
             if asked.signal is not None and run.done < steps:
                 run.save()
                 raise TrainingInterrupted(
@@ -192,8 +195,6 @@ class _Run:
         self.rows.append({"step": self.done, "seconds": self.seconds, **metrics})
         bar.done = self.done - 1
         bar.advance()
-        if time.monotonic() - self.saved > STATE_SECONDS:
-            self.save()
 
     def evaluate(self, bar: Progress) -> dict[str, float]:
         metrics = self.trainee.evaluate(self.done)
@@ -206,14 +207,13 @@ class _Run:
         return metrics
 
     def checkpoint(self) -> None:
-        self.save()
+        self._refuse_non_finite_weights()
         self.folder.write_checkpoint(self.trainee.weights(), self.done)
+        self.save()
 
     def save(self) -> None:
         """The metrics as a table for readers, and the state, which holds them too: a damaged table costs nothing."""
-        for name, tensor in self.trainee.weights().items():
-            if not bool(tensor.isfinite().all()):
-                raise self._diverged(f"weight {name!r} is not finite", self.done)
+        self._refuse_non_finite_weights()
         self.folder.write_metrics(self.rows)
         self.folder.write_state(
             {
@@ -245,6 +245,11 @@ class _Run:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise self._diverged(f"{name} is {value}", step)
+
+    def _refuse_non_finite_weights(self) -> None:
+        for name, tensor in self.trainee.weights().items():
+            if not bool(tensor.isfinite().all()):
+                raise self._diverged(f"weight {name!r} is not finite", self.done)
 
     def _diverged(self, what: str, step: int) -> TrainingDiverged:
         kept = self.folder.path / STATE
