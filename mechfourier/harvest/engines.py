@@ -6,7 +6,7 @@ same whoever makes them. A shard whose worker was killed is made again.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mechfourier.errors import MechFourierError, UsageError, need
 from mechfourier.harvest.index import Shard
@@ -21,6 +21,7 @@ class WorkerDied(Exception):
     """The process that made a shard is gone."""
 
 
+@runtime_checkable
 class Pool(Protocol):
     """Workers elsewhere."""
 

@@ -1,10 +1,7 @@
 """The index of a harvest: what it is of, and the checksum of every shard. It is replaced in one step and checks itself."""
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,7 @@ import torch
 import xxhash
 
 from mechfourier._version import __version__
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
+from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import write_json
 from mechfourier.result import plain
 
@@ -143,23 +140,6 @@ def fault(folder: Path, shard: Shard) -> str | None:
         return "lost"
     except OSError as error:
         return f"unreadable ({error.strerror})"
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Only one process writes to a harvest at a time; the lock goes with the process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise MechFourierError(
-            f"another process is capturing to {folder}; wait for it, or choose another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(handle)
 
 
 def check_folder(folder: Path) -> None:

@@ -13,13 +13,14 @@ from mechfourier.sae.text import Row
 
 SHARD_BYTES = 256 * 2**20
 LEAST_ROWS = 1024
+MOST_TOKENS = 1e15
 SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 
 
 def parse_tokens(text: str | int) -> int:
     """``"10M"``, ``"500k"``, ``"2.5B"``, ``"1_000_000"`` or a number. Raises ``UsageError`` and ``OutOfRange``."""
     if isinstance(text, int):
-        count = float(text)
+        count = float(text) if abs(text) < MOST_TOKENS else MOST_TOKENS
     else:
         plain = text.strip().lower().replace("_", "").replace(",", "")
         number, suffix = (plain[:-1], plain[-1]) if plain[-1:].isalpha() else (plain, "")
@@ -29,7 +30,7 @@ def parse_tokens(text: str | int) -> int:
             raise UsageError(
                 f"cannot read {text!r} as a number of tokens; write 10M, 500k or 1_000_000"
             ) from None
-    if not 1 <= count < 1e15 or count != int(count):
+    if not 1 <= count < MOST_TOKENS or count != int(count):
         raise OutOfRange(f"{text} tokens cannot be captured; ask for a whole number of at least 1, like 10M")
     return int(count)
 

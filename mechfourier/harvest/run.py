@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import xxhash
 
 from mechfourier.errors import MechFourierError, UsageError
+from mechfourier.files import locked, remove_leftovers
 from mechfourier.harvest.engines import engine
-from mechfourier.harvest.index import DTYPES, Config, Index, Shard, check_folder, fault, locked, read_index
+from mechfourier.harvest.index import DTYPES, INDEX, Config, Index, Shard, check_folder, fault, read_index
 from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
 from mechfourier.harvest.write import make_shard
 from mechfourier.hooks.site import model_name, select_sites
@@ -144,7 +145,6 @@ def capture_dataset(
         reading=reading or Reading(), loader=loader, device=device,
     )  # fmt: skip
     _check_same(folder, found, wish.config, wanted)
-    _make_folder(folder)
     with locked(folder):
         # what another process wrote between the first look and the lock counts
         index = replace(read_index(folder) or Index(wish.config, wanted), tokens=wanted, complete=False)
@@ -217,13 +217,6 @@ def _plain(config: Config) -> dict[str, Any]:
     return {**asdict(config), "sites": ",".join(config.sites), "widths": ",".join(map(str, config.widths))}
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MechFourierError(f"cannot make {folder} ({error.strerror}); choose another --out") from error
-
-
 def _check_disk(folder: Path, index: Index) -> None:
     need = (index.tokens - index.rows) * index.config.row_bytes
     free = shutil.disk_usage(folder).free
@@ -283,8 +276,7 @@ class _Harvest:
 
     def run(self, engine: Callable[[Iterator[Job]], Iterator[Shard]]) -> CaptureResult:
         started = time.monotonic()
-        for stale in self.folder.glob(".*.part"):  # of a process that was killed while it wrote
-            stale.unlink(missing_ok=True)
+        remove_leftovers(self.folder / "shard-*", self.folder / INDEX)
         self.index.write(self.folder)
         try:
             with _interruptible(), progress("capture", self.index.tokens) as bar:

@@ -17,7 +17,8 @@ from mechfourier.hooks.site import Site
 from mechfourier.sae.shards import capture_groups
 from mechfourier.sae.text import Row
 
-GROUP_BYTES = 32 * 2**20  # of float32 activations, before they are rounded and put in their place
+GROUP_BYTES = 128 * 2**20  # of float32 activations, before they are rounded and put in their place
+PAD = 16  # lengths that run together: texts end anywhere, and a batch of one sequence is a slow one
 
 
 def make_shard(model: Any, config: Config, job: Job, folder: Path) -> Shard:
@@ -41,14 +42,17 @@ def activations(model: Any, config: Config, sequences: Sequence[Row]) -> dict[st
     }
     most = max(1, GROUP_BYTES // (4 * sum(config.widths) * int(lengths.max())))
     sites = [Site.parse(name) for name in config.sites]
-    for numbers, group in capture_groups(model, sequences, sites, most=most):
+    pad = PAD if getattr(model.cfg, "attention_dir", "") == "causal" else 1
+    for numbers, group in capture_groups(model, sequences, sites, most=most, pad=pad):
+        place = torch.arange(int(lengths[numbers].max()))
+        kept = place < lengths[numbers][:, None]
+        at = (first[numbers][:, None] + place)[kept]
         for site, vectors in group.items():
-            at = first[numbers][:, None] + torch.arange(vectors.shape[1])
-            values[site][at] = _rounded(site, vectors, dtype)
+            values[site][at] = _rounded(site, vectors[kept], dtype)
     return values
 
 
-def _rounded(site: str, vectors: Float[Tensor, "row pos d"], dtype: torch.dtype) -> Tensor:
+def _rounded(site: str, vectors: Float[Tensor, "row d"], dtype: torch.dtype) -> Tensor:
     """The activations in ``dtype``; float16 ends at 65504, and what lies beyond must not turn into infinity unseen."""
     if dtype == torch.float16 and (largest := float(vectors.abs().max())) > torch.finfo(dtype).max:
         raise MechFourierError(

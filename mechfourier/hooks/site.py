@@ -174,7 +174,8 @@ def model_name(model: Any) -> str:
 
 def sites(model: Any) -> tuple[Site, ...]:
     """Every hook point of ``model``, in the order of a forward pass."""
-    return tuple(sorted(Site.parse(name) for name in model.hook_dict))
+    # by key: a comparison would work it out again, which takes a tenth of a second for 28 layers
+    return tuple(sorted((Site.parse(name) for name in model.hook_dict), key=lambda site: site._key))
 
 
 def find_site(model: Any, site: "Site | str") -> Site:

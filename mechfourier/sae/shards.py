@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -63,18 +63,29 @@ def check_site(model: Any, name: Site | str) -> Site:
 
 
 def capture_groups(
-    model: Any, rows: Sequence[Row], sites: Sequence[Site], *, most: int | None = None
+    model: Any, rows: Sequence[Row], sites: Sequence[Site], *, most: int | None = None, pad: int = 1
 ) -> Iterator[tuple[list[int], dict[str, Float[Tensor, "row pos d"]]]]:
-    """The kept positions of ``rows``, up to ``most`` sequences of equal shape at a time: which rows, and their activations."""
+    """The kept positions of ``rows``, up to ``most`` sequences at a time: which rows, and their activations.
+
+    Sequences run together whose lengths, rounded up to a multiple of ``pad``, are equal. With ``pad > 1`` (for causal models, in which
+    what follows a token does not reach it) shorter ones are filled up at the end, and only the first ``len(row.keep)`` positions count.
+    """
     by_shape: dict[tuple[int, int], list[int]] = {}
     for number, row in enumerate(rows):
-        by_shape.setdefault((len(row.ids), len(row.keep)), []).append(number)
+        shape = (len(row.ids), len(row.keep)) if pad == 1 else (-(-len(row.ids) // pad), 0)
+        by_shape.setdefault(shape, []).append(number)
     for same in by_shape.values():
         for start in range(0, len(same), most or len(same)):
             group = same[start : start + (most or len(same))]
-            tokens = torch.tensor([rows[number].ids for number in group])
-            acts = capture(model, tokens, list(sites), torch.tensor([rows[number].keep for number in group]))
+            tokens = _filled([rows[number].ids for number in group])
+            acts = capture(model, tokens, list(sites), _filled([rows[number].keep for number in group]))
             yield group, {str(site): vectors_of(site, acts[site]) for site in sites}
+
+
+def _filled(lists: Sequence[Sequence[int]]) -> Int[Tensor, "row longest"]:
+    """Lists as one array, the shorter ones filled up with their last number."""
+    longest = max(map(len, lists))
+    return torch.tensor([[*each, *each[-1:] * (longest - len(each))] for each in lists])
 
 
 def capture_rows(model: Any, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, Float[Tensor, "row d"]]:
