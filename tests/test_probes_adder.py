@@ -30,7 +30,7 @@ from mechfourier.probes.adder.alignment import alignment
 from mechfourier.probes.adder.carry import carry_patching
 from mechfourier.probes.adder.neurons import measure_neurons
 from mechfourier.probes.adder.quantities import decode_values
-from mechfourier.probes.adder.weights import embedding_spectrum, shares_of
+from mechfourier.probes.adder.weights import embedding_spectrum, held_out_points, shares_of
 from mechfourier.probes.answers import score_candidates
 from mechfourier.probes.design import read_positions
 from mechfourier.probes.domains import domain as find_domain
@@ -81,6 +81,19 @@ def test_the_packaged_adder_adds_at_lengths_it_never_saw(adder: AdderBase) -> No
         for name in ("equal lengths", "unequal lengths", "full-length carry chain", "9…9 + 1"):
             p = category(name, 20, n, torch.Generator().manual_seed(n))
             assert bool(exact(adder, p).all()), (name, n)
+
+
+def test_digits_left_out_of_the_fit_land_on_a_true_circle_and_not_on_one_of_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    angle = 2 * torch.pi * 3 * torch.arange(10) / 10
+    circle = torch.stack([angle.cos(), angle.sin()], 1).double()
+    basis = torch.linalg.qr(torch.randn(64, 2, generator=generator, dtype=torch.float64))[0]
+    found = torch.tensor(held_out_points(5 * circle @ basis.T + 1, 3), dtype=torch.float64)
+    assert torch.allclose(found, circle, atol=1e-6)
+    noise = torch.randn(10, 64, generator=generator, dtype=torch.float64)
+    assert float((torch.tensor(held_out_points(noise, 3)) * circle).sum(1).mean()) < 0.3
+    flat = torch.tensor(held_out_points(noise, 5))
+    assert not flat[:, 1].any()
 
 
 def test_a_sweep_counts_every_problem_once(adder: AdderBase, tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
 """The figures and the page of ``mechfourier analyze`` for an adder: each draws what the result's tables hold."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.figures.html import Section, page
-from mechfourier.figures.template import DIVERGING, SCALE, styled
+from mechfourier.figures.template import BLUE, DIVERGING, SCALE, TEXT, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechfourier.probes.adder.analysis import AdderAnalysis
+
+CIRCLES = (
+    "Ten vectors in more than ten dimensions always lie on a circle in the plane fitted to all of them. So each digit is left out of the fit and put into the plane of the other "
+    "nine: a thin line leads from where a circle would have it."
+)
 
 
 def _heat(
@@ -187,12 +193,47 @@ def spectra_figure(result: "AdderAnalysis") -> "go.Figure":
     figure = go.Figure()
     for e in result.embeddings:
         figure.add_bar(x=[1, 2, 3, 4, 5], y=list(e.shares), name=f"{e.matrix} (p = {e.p:.2g})")
-        figure.add_hline(
-            y=e.null, line=dict(dash="dot"), annotation_text=f"{e.matrix}: largest of 95 % of shuffles"
-        )
+    highest = max(e.null for e in result.embeddings)
+    figure.add_hline(
+        y=highest,
+        line=dict(dash="dot"),
+        annotation_text="the largest share stays under this in 95 % of shuffles of the digits",
+    )
     figure.update_xaxes(title="cycles per ten digits", dtick=1)
     figure.update_yaxes(title="share of the power")
     return styled(figure, title="Digit vectors", height=360)
+
+
+def digits_figure(result: "AdderAnalysis") -> "go.Figure":
+    """Each digit in the plane of the strongest frequency that the other nine digits draw; on a true circle it falls on the ring, where it belongs."""
+    import plotly.graph_objects as go
+
+    shown = [e for e in result.embeddings if e.points]
+    figure = panels(
+        [f"{e.matrix}, k = {e.k} (p = {e.p:.2g})" for e in shown], columns=len(shown), square=True
+    )
+    turn = [2 * math.pi * t / 100 for t in range(101)]
+    for column, e in enumerate(shown, 1):
+        ring = go.Scatter(
+            x=[math.cos(t) for t in turn], y=[math.sin(t) for t in turn], mode="lines", line=dict(color=TEXT, dash="dot", width=1),
+            showlegend=False, hoverinfo="skip",
+        )  # fmt: skip
+        wanted = [
+            (math.cos(2 * math.pi * e.k * d / 10), math.sin(2 * math.pi * e.k * d / 10)) for d in range(10)
+        ]
+        lines = [(a, b) for w, p in zip(wanted, e.points, strict=True) for a, b in (w, p, (None, None))]
+        drift = go.Scatter(
+            x=[a for a, _ in lines], y=[b for _, b in lines], mode="lines", line=dict(color=TEXT, width=1), showlegend=False, hoverinfo="skip"
+        )  # fmt: skip
+        digits = go.Scatter(
+            x=[p[0] for p in e.points], y=[p[1] for p in e.points], mode="markers+text", text=[str(d) for d in range(10)], textposition="top center",
+            marker=dict(color=BLUE, size=9), showlegend=False, hovertemplate="digit %{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
+        )  # fmt: skip
+        for trace in (ring, drift, digits):
+            figure.add_trace(trace, row=1, col=column)
+    figure.update_xaxes(title="cosine direction (radii)")
+    figure.update_yaxes(title="sine direction (radii)")
+    return styled(figure, title="Digit circles, each digit left out of the fit", height=480)
 
 
 def matrices_figure(result: "AdderAnalysis") -> "go.Figure":
@@ -245,8 +286,8 @@ def positions_figure(result: "AdderAnalysis") -> "go.Figure":
     return styled(figure, title="Answer positions", height=340)
 
 
-def analysis_page(result: "AdderAnalysis") -> str:
-    """Everything in one HTML file."""
+def analysis_sections(result: "AdderAnalysis") -> list[Section]:
+    """All that the analysis holds, figure by figure."""
     import pandas as pd
 
     sections = [
@@ -292,15 +333,29 @@ def analysis_page(result: "AdderAnalysis") -> str:
         ]
     sections += [
         Section("Digit vectors", spectra_figure(result)),
+        *(
+            [Section("Digit circles", digits_figure(result), CIRCLES)]
+            if any(e.points for e in result.embeddings)
+            else []
+        ),
         Section("Logits", logits_figure(result)),
         Section("Answer positions", positions_figure(result)),
         Section("Weight spectra", matrices_figure(result)),
     ]
     if result.history:
         sections.append(Section("Training", history_figure(result)))
-    sections.append(Section("In words", str(result).splitlines()))
-    lead = (
+    return sections
+
+
+def analysis_lead(result: "AdderAnalysis") -> str:
+    """What was asked of which model."""
+    return (
         f"{result.kind}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
         f"Asked about the answer digit of significance {result.place} (0 are the units)."
     )
-    return page(f"The adder {result.model} taken apart", sections, lead=lead)
+
+
+def analysis_page(result: "AdderAnalysis") -> str:
+    """Everything in one HTML file."""
+    sections = [*analysis_sections(result), Section("In words", str(result).splitlines())]
+    return page(f"The adder {result.model} taken apart", sections, lead=analysis_lead(result))

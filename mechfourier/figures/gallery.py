@@ -19,9 +19,9 @@ def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = Non
     """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of the front page.
 
     ``run`` is a one-layer training run with checkpoints; the probes and interventions are made on the packaged ``calendar``
-    model. Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution`` and ``probe`` raise.
+    model, the rest on the packaged ``adder`` and ``miras`` (several minutes of processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution`` and ``probe`` raise.
     """
-    pictures = {**one_layer_pictures(run), **calendar_pictures()}
+    pictures = {**one_layer_pictures(run), **calendar_pictures(), **arithmetic_pictures()}
     written = write_pngs({name: figure for name, (_, figure) in pictures.items()}, out)
     text = [
         "# Gallery",
@@ -126,5 +126,35 @@ def calendar_pictures() -> Mapping[str, Picture]:
         made["ablation"] = (
             "The change of the logit difference among matched controls.",
             causal.ablation_figure(tested.ablation),
+        )
+    return made
+
+
+def arithmetic_pictures() -> Mapping[str, Picture]:
+    """The figures of the packaged adder and of the packaged model of every modulus."""
+    from mechfourier.figures import adder, adder_analysis, miras, miras_analysis
+    from mechfourier.probes import adder as adders
+    from mechfourier.probes import miras as universal
+
+    lengths = adders.sweep_accuracy("adder", samples=10, max_digits=30, category_samples=50)
+    sums, moduli = adders.analyze("adder"), universal.analyze("miras")
+    made: dict[str, Picture] = {
+        "adder-lengths": ("Exact match for every pair of lengths; the frame holds what was trained on.", adder.lengths_figure(lengths)),
+        "adder-carries": ("Where the carry is: the share of it that a patch brings along.", adder_analysis.carry_figure(sums)),
+        "adder-attention": ("Which source digit every head reads, by significance.", adder_analysis.heads_figure(sums)),
+        "adder-digits": ("Each digit in the plane of the other nine: in the plane of all ten any ten vectors lie on a circle.", adder_analysis.digits_figure(sums)),
+        "adder-positions": ("Accuracy and margin in the order in which the answer is written.", adder_analysis.positions_figure(sums)),
+        "miras-extrapolation": ("Questions that wrap and that do not, apart.", miras.extrapolation_figure(moduli.accuracy)),
+        "miras-neurons": ("The same neurons at several moduli.", miras_analysis.adaptation_figure(moduli)),
+        "miras-attention": ("Where = looks.", miras_analysis.flow_figure(moduli)),
+    }  # fmt: skip
+    if moduli.algorithm is not None:
+        made["miras-effects"] = (
+            "Waves and sizes changed apart from each other.",
+            miras_analysis.effects_figure(moduli.algorithm),
+        )
+        made["miras-tipping"] = (
+            "The size of m alone is moved.",
+            miras_analysis.thresholds_figure(moduli.algorithm),
         )
     return made

@@ -33,7 +33,14 @@ KINDS: tuple[str, ...] = (
     "mechfourier.probes.planes:SharedPlane",
     "mechfourier.probes.validate:Validation",
     "mechfourier.probes.adder.accuracy:AdderAccuracy",
+    "mechfourier.probes.adder.analysis:AdderAnalysis",
     "mechfourier.probes.miras.accuracy:AccuracySweep",
+    "mechfourier.probes.miras.analysis:MirasAnalysis",
+    "mechfourier.sae.scoring:SAEScore",
+    "mechfourier.sae.evaluation:SAEEvaluation",
+    "mechfourier.sae.training:SAERun",
+    "mechfourier.sweep.run:Sweep",
+    "mechfourier.sweep.phase:PhaseDiagram",
     "mechfourier.reproduce.result:Reproduction",
 )
 MAX_BYTES = 200 * 2**20

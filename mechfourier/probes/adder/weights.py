@@ -16,7 +16,7 @@ DRAWS = 2000
 class EmbeddingSpectrum:
     """``shares[k−1]``: share of the power of the ten digits' vectors (their mean taken off) at k = 1..5 cycles per ten digits.
     ``null``: the largest share that 95 % of shuffled digit orders stay under, ``p`` the rank of the largest one among them.
-    ``order_p``: the same for the power of a straight line in the digit."""
+    ``line_p``: the same for the power of a straight line in the digit. ``points``: the digits in the plane of k, see ``held_out_points``."""
 
     matrix: str
     shares: tuple[float, ...]
@@ -25,6 +25,7 @@ class EmbeddingSpectrum:
     p: float
     line: float
     line_p: float
+    points: tuple[tuple[float, float], ...] = ()
 
 
 def embedding_spectrum(vectors: Float[Tensor, "ten d"], name: str, *, seed: int = 0) -> EmbeddingSpectrum:
@@ -37,8 +38,30 @@ def embedding_spectrum(vectors: Float[Tensor, "ten d"], name: str, *, seed: int 
     line, lines = _line(y[None])[0], _line(y[orders])
     return EmbeddingSpectrum(
         name, tuple(shares.tolist()), int(shares.argmax()) + 1, float(drawn.quantile(0.95)), _p(best, drawn),
-        float(line), _p(float(line), lines),
+        float(line), _p(float(line), lines), held_out_points(y, int(shares.argmax()) + 1),
     )  # fmt: skip
+
+
+def held_out_points(y: Float[Tensor, "ten d"], k: int) -> tuple[tuple[float, float], ...]:
+    """Every digit's vector on the cosine and sine direction of k that *the other nine* draw, in units of their radius.
+
+    Ten vectors in more than ten dimensions lie on a perfect circle in the plane that is fitted to all of them, noise included; left out of
+    the fit, a vector of noise falls anywhere around 0.
+    """
+    n = len(y)
+    angle = 2 * torch.pi * k * torch.arange(n, dtype=y.dtype) / n
+    waves = torch.stack([angle.cos(), angle.sin()], 1)
+    if 2 * k == n:
+        waves = waves[:, :1]  # at the Nyquist frequency there is no sine
+    found = []
+    for v in range(n):
+        rest = torch.arange(n) != v
+        design = torch.cat([torch.ones(n - 1, 1, dtype=y.dtype), waves[rest]], 1)
+        mean, *directions = torch.linalg.lstsq(design, y[rest]).solution
+        plane = torch.stack(directions, 1)
+        at = torch.linalg.lstsq(plane, (y[v] - mean)[:, None]).solution[:, 0]
+        found.append((float(at[0]), float(at[1]) if len(at) > 1 else 0.0))
+    return tuple(found)
 
 
 def shares_of(y: Float[Tensor, "draw ten d"]) -> Float[Tensor, "draw k"]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import write_text, write_with
+from mechfourier.files import write_with
 from mechfourier.probes.lens import wilson
 from mechfourier.probes.miras.source import Opened, open_miras, right
 from mechfourier.result import Result
@@ -91,24 +91,9 @@ class AccuracySweep(Result):
 
     def plot(self) -> Any:
         """The extrapolation curve: accuracy of all, wrapping and other questions over m, and that of never wrapping."""
-        import plotly.graph_objects as go
+        from mechfourier.figures.miras import extrapolation_figure
 
-        frame = self.frame()
-        names = {
-            "accuracy": "all questions", "wrap_accuracy": "a + b ≥ m (wrap)", "no_wrap_accuracy": "a + b < m",
-            "never_wrap": "never wrapping",
-        }  # fmt: skip
-        figure = go.Figure()
-        for column, name in names.items():
-            dash = "dot" if column == "never_wrap" else None
-            figure.add_scatter(
-                x=frame["m"], y=frame[column], name=name, mode="lines+markers", line={"dash": dash}
-            )
-        figure.add_vline(x=self.trained_to + 0.5, line_dash="dash", annotation_text="trained up to here")
-        return figure.update_layout(
-            xaxis_title="modulus m", yaxis_title="accuracy", yaxis_range=[-0.02, 1.02],
-            title=f"{self.model}: accuracy by modulus", template="plotly_white",
-        )  # fmt: skip
+        return extrapolation_figure(self)
 
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -119,9 +104,12 @@ class AccuracySweep(Result):
 
     def write(self, folder: str | Path) -> list[Path]:
         """``accuracy.json``, ``accuracy.csv`` and ``accuracy.html`` in ``folder``."""
-        folder = Path(folder)
+        from mechfourier.figures.html import write_page
+        from mechfourier.figures.sections import moduli_part
+
+        folder, part = Path(folder), moduli_part(self)
         table = write_with(folder / "accuracy.csv", lambda path: self.frame().to_csv(path, index=False))
-        page = write_text(folder / "accuracy.html", self.plot().to_html(include_plotlyjs=True))
+        page = write_page(folder / "accuracy.html", part.title, part.sections)
         return [self.save(folder / "accuracy.json"), table, page]
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.files import write_with
+from mechfourier.files import write_text, write_with
 from mechfourier.probes.miras.accuracy import AccuracySweep, sweep_accuracy
 from mechfourier.probes.miras.algorithm import Algorithm, study_algorithm
 from mechfourier.probes.miras.memory import MemoryEffect, memory_effects
@@ -59,33 +59,21 @@ class MirasAnalysis(Result):
 
     def plot(self) -> Any:
         """A neuron's frequency at every modulus, for the neurons of the last layer that a harmonic explains to a half."""
-        import plotly.graph_objects as go
+        from mechfourier.figures.miras_analysis import adaptation_figure
 
-        frame = self.frame()
-        frame = frame[(frame["layer"] == frame["layer"].max()) & (frame["r2"] >= 0.5)]
-        figure = go.Figure(
-            go.Scatter(
-                x=frame["m"],
-                y=frame["cycles_per_unit"],
-                mode="markers",
-                text=frame["neuron"],
-                marker={"opacity": 0.5},
-            )
-        )
-        return figure.update_layout(
-            xaxis_title="modulus m", yaxis_title="frequency k/m (cycles per unit)", template="plotly_white",
-            title=f"{self.model}: neurons of the last layer across moduli",
-        )  # fmt: skip
+        return adaptation_figure(self)
 
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints: everything but the single neurons."""
         return {key: value for key, value in self.to_dict().items() if key != "adaptation"}
 
     def write(self, folder: str | Path) -> list[Path]:
-        """``analysis.json``, ``neurons.csv``, ``neurons.html`` and the accuracy sweep's files."""
+        """``analysis.json``, ``neurons.csv``, ``analysis.html`` and the accuracy sweep's files."""
+        from mechfourier.figures.miras_analysis import analysis_page
+
         folder = Path(folder)
         table = write_with(folder / "neurons.csv", lambda path: self.frame().to_csv(path, index=False))
-        page = write_with(folder / "neurons.html", lambda path: self.plot().write_html(path))
+        page = write_text(folder / "analysis.html", analysis_page(self))
         return [self.save(folder / "analysis.json"), table, page, *self.accuracy.write(folder)]
 
     def __str__(self) -> str:
