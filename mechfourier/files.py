@@ -13,6 +13,9 @@ from typing import Any
 from mechfourier.errors import FolderInUse, MechFourierError
 
 LOCK = ".lock"
+SAFETENSORS_PART = (
+    ".tmp??????"  # safetensors writes to a temporary file of its own beside the one it is given
+)
 # safetensors writes Rust's words for an error of the system, PyTorch only that its archive came out too short
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 _TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
@@ -134,5 +137,5 @@ def _lock(path: Path) -> int | None:
 def remove_leftovers(*paths: Path) -> None:
     """Remove what killed processes left of ``atomic_path`` for these files (names may hold ``*``); only under a lock."""
     for path in paths:
-        for temporary in path.parent.glob(f".{path.name}.*.part"):
+        for temporary in (*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(SAFETENSORS_PART)):
             temporary.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from mechfourier.errors import BadCheckpoint
-from mechfourier.files import write_json
+from mechfourier.files import SAFETENSORS_PART, write_json
 from mechfourier.models.checkpoint import read_safetensors
 from mechfourier.training import loop
 from mechfourier.training.run_folder import PREVIOUS_STATE, STATE, RunFolder
@@ -91,11 +91,26 @@ def sae(folder: Path) -> object:
     return train(model, wanted, folder, schedule=Schedule(tokens=6400, batch=32), resume=True)
 
 
+def sweep(folder: Path) -> object:
+    from mechfourier.sweep.grid import axis
+    from mechfourier.sweep.run import sweep as run
+
+    return run("one-layer", [axis("seed=0:4")], folder, fixed={"p": 13, "epochs": 100}, jobs=2)
+
+
+def capture(folder: Path) -> object:
+    from mechfourier.harvest import capture_dataset
+    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+
+    model = OneLayerTransformer(OneLayerConfig(p=23, d_model=16, n_heads=2, d_head=8, d_mlp=24), seed=5)
+    return capture_dataset(model, folder, sites="resid_post,mlp_post", tokens=500, shard_tokens=16)
+
+
 # imported here, so that the processes forked from this one need not
 IMPORTS = ("pandas", "pyarrow.parquet", "transformers", "transformer_lens", "sae_lens", "sae_lens.evals", "sae_lens.synthetic.evals",
-           "mechfourier.training.calendar", "mechfourier.training.adder", "mechfourier.training.miras", "mechfourier.sae.training")  # fmt: skip
+           "mechfourier.training.calendar", "mechfourier.training.adder", "mechfourier.training.miras", "mechfourier.sae.training", "mechfourier.harvest", "joblib")  # fmt: skip
 SUBJECTS: dict[str, Subject] = {
-    each.__name__.replace("_", "-"): each for each in (one_layer, adder, miras, calendar, sae)
+    each.__name__.replace("_", "-"): each for each in (one_layer, adder, miras, calendar, sae, sweep, capture)
 }
 
 
@@ -130,7 +145,8 @@ def torment(name: str, scratch: Path, *, kills: int, seed: int) -> Outcome:
         folder = scratch / name / f"killed-{runs}"
         runs += 1
         for _ in range(200):  # a run that never ended would go on for ever otherwise
-            if not _killed(subject, folder, after=moments.uniform(0, lasted * 0.6)):
+            alone = moments.random() < 0.5
+            if not _killed(subject, folder, after=moments.uniform(0, lasted * 1.2), alone=alone):
                 break
             done += 1
             differences += unreadable(folder)
@@ -164,8 +180,8 @@ def _start(subject: Subject, folder: Path) -> int:
         os._exit(code)
 
 
-def _killed(subject: Subject, folder: Path, *, after: float) -> bool:
-    """Whether the process was still at work ``after`` seconds, and so was killed."""
+def _killed(subject: Subject, folder: Path, *, after: float, alone: bool) -> bool:
+    """Whether the process was still at work ``after`` seconds, and so was killed (``alone``: the processes it started were not)."""
     child = _start(subject, folder)
     until = time.monotonic() + after
     while time.monotonic() < until:
@@ -173,7 +189,10 @@ def _killed(subject: Subject, folder: Path, *, after: float) -> bool:
             break
         time.sleep(0.002)
     else:
-        os.killpg(child, signal.SIGKILL) if os.getpgid(child) == child else os.kill(child, signal.SIGKILL)
+        if alone or os.getpgid(child) != child:
+            os.kill(child, signal.SIGKILL)
+        else:
+            os.killpg(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         return os.WIFSIGNALED(status)
     if "Traceback" in (log := folder.with_name(f"{folder.name}.log")).read_text(encoding="utf-8"):
@@ -191,7 +210,7 @@ def unreadable(folder: Path) -> list[str]:
     """Files under ``folder`` that are not whole: there may be none at any moment, temporary ones aside."""
     found = []
     for path in sorted(folder.rglob("*")):
-        if path.name.endswith((".part", ".lock")) or not path.is_file():
+        if path.name.endswith((".part", ".lock")) or path.match(SAFETENSORS_PART) or not path.is_file():
             continue
         try:
             _read(path)

@@ -5,11 +5,14 @@ import json
 import os
 import sys
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mechfourier.errors import MechFourierError
+
+if TYPE_CHECKING:
+    from mechfourier.probes.domains import Domain
 
 
 def report_error(error: BaseException) -> int:
@@ -25,6 +28,8 @@ def report_error(error: BaseException) -> int:
         return 0
     if isinstance(error, MemoryError):
         return _say("out of memory; use fewer layers (--layers) or a smaller batch", 1)
+    if isinstance(error, OverflowError) or "Overflow when unpacking" in str(error):
+        return _say(f"a number given is too large ({error}); seeds and counts end at 2**63 - 1", 2)
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return _say(f"no space left on the disk ({error.filename})" if full else f"{error}", 1)
@@ -34,6 +39,14 @@ def report_error(error: BaseException) -> int:
 def _say(sentence: str, code: int) -> int:
     print(f"error: {sentence}", file=sys.stderr)
     return code
+
+
+def domain_of(given: str | None, model: str, default: str = "months") -> "Domain":
+    """The domain asked for; where none was, the task that the model was trained on, or ``default``. No model is loaded for that."""
+    from mechfourier.models.catalogue import own_task
+    from mechfourier.probes.domains import domain
+
+    return domain(given or own_task(model) or default)
 
 
 def emit_json(value: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import atomic_path
+from mechfourier.files import SAFETENSORS_PART, atomic_path
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.weights import weights_hash
 
@@ -175,7 +175,7 @@ class ActivationStore:
         return found
 
     def _remove_abandoned(self, *, older_than: float) -> None:
-        for path in self.folder.glob("??/.*.part"):
+        for path in [*self.folder.glob("??/.*.part"), *self.folder.glob(f"??/{SAFETENSORS_PART}")]:
             try:
                 if time.time() - path.stat().st_mtime >= older_than:
                     path.unlink(missing_ok=True)
