@@ -28,7 +28,12 @@ from mechfourier.result import Result
 
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)
-CLEARLY = 4.0  # two draws of random weights differ by a factor of two in how much of a plane they hold
+CLEARLY, MATERIAL = 4.0, 0.1
+SPECIAL = (
+    "circular",
+    "modular",
+    "open arc",
+)  # verdicts for which period n itself stands out, by a calibrated threshold
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,10 @@ class Measured(Result):
 
     @property
     def shown(self) -> bool:
-        """Is there a plane of the sum beyond the confounds, and clearly more of it than random weights have?"""
-        return self.p < 0.05 and self.share > CLEARLY * self.blank_share
+        """Is there more than any network shows? Period n stands out, or a plane of the sum holds a tenth of what the confounds leave and
+        clearly more than with random weights. (Random networks have planes of p < .05: digits and lengths mix in their layers.)"""
+        material = self.p < 0.05 and self.share > max(MATERIAL, CLEARLY * self.blank_share)
+        return self.verdict in SPECIAL or material
 
 
 def measured(session: Session, name: str) -> Measured:

@@ -1,5 +1,6 @@
 """The claims about what happens inside a language model: ablations, a dictionary, attention, the logit lens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from mechfourier.causal.result import AblationResult
 from mechfourier.errors import MechFourierError
 from mechfourier.files import write_text
 from mechfourier.hooks.site import Site
+from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import AttentionResult, attention
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MODULUS = "mod-23"
 ATTENTION = {7: 0.033, 11: 0.034, 17: 0.037, 23: 0.050, 31: 0.045}
 SHARE, PERPLEXITY = "share right", "perplexity"
+BLANKS, HALF = 4, 0.5
 SAE_LAYER, SAE_R2 = 7, 0.9717
 
 
@@ -138,21 +141,19 @@ def attention_routing(session: Session) -> tuple[Claim, ...]:
 
 def _routing(session: Session, p: int) -> Claim:
     text = f"attention to the modulus {p} is low and alike for all: attention does not route"
-    draws = min(500, session.settings.permutations)
-    own, blank = (
+    settings = session.settings
+    blanks = (reinitialised(session.model, settings.seed + draw) for draw in range(BLANKS))
+    own, *chance = (
         attention(
-            model,
-            find_domain(f"mod-{p}"),
-            layers=session.settings.layers,
-            permutations=draws,
-            seed=session.settings.seed,
+            model, find_domain(f"mod-{p}"), layers=settings.layers, permutations=min(500, settings.permutations),
+            seed=settings.seed,
         )
-        for model in (session.model, session.blank)
-    )
-    word, sentence = judge_routing(own, blank)
+        for model in (session.model, *blanks)
+    )  # fmt: skip
+    word, sentence = judge_routing(own, chance)
     return claim(
         text, word, sentence, source=EMERGENT, unit="mean attention", published=ATTENTION[p], measured=_mean(own),
-        chance=_mean(blank), chance_is="the same network with random weights",
+        chance=sum(map(_mean, chance)) / len(chance), chance_is=f"{BLANKS} networks with random weights",
     )  # fmt: skip
 
 
@@ -162,18 +163,22 @@ def _mean(found: AttentionResult) -> float:
     return sum(rows) / max(len(rows), 1)
 
 
-def judge_routing(own: AttentionResult, blank: AttentionResult) -> tuple[Word, str]:
-    """The head that singles out the modulus most, against that of the same network with random weights."""
-    if own.modulus_excess is None or blank.modulus_excess is None or own.modulus_head is None:
+def judge_routing(own: AttentionResult, chance: Sequence[AttentionResult]) -> tuple[Word, str]:
+    """The head that singles out the modulus most, against those of networks with random weights (whose heads prefer some
+    token too). Routing is refused only to a network with less of it than every one of those, and shown by a head that spends
+    half of its attention on the modulus beyond what it gives the other roles, and more than all of those."""
+    others = [found.modulus_excess for found in chance if found.modulus_excess is not None]
+    if own.modulus_excess is None or own.modulus_head is None or not others:
         return "not measured", "the prompts name no modulus"
-    (excess, low, high), (by_chance, low0, high0) = own.modulus_excess, blank.modulus_excess
+    excess, low, high = own.modulus_excess
+    least, most = min(other[1] for other in others), max(other[2] for other in others)
     told = (
         f"the head that looks at it most (layer {own.modulus_head[0]} head {own.modulus_head[1]}) gives it {excess:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}] more than the other roles; with random weights {by_chance:+.3f} [{low0:+.3f}, {high0:+.3f}]"
+        f"[{low:+.3f}, {high:+.3f}] more than the other roles; with random weights {least:+.3f} to {most:+.3f}"
     )
-    if low > max(high0, 2 * by_chance):
+    if low > max(most, HALF):
         return "does not stand", f"a head singles the modulus out: {told}"
-    if high < low0:
+    if high < least:
         return "stands", told
     return "noise", f"as low an average comes with random weights: {told}"
 

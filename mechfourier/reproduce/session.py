@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mechfourier.errors import UsageError
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.weights import reinitialised, weights_hash
 from mechfourier.reproduce.settings import Settings
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -61,9 +63,9 @@ class Session:
         cfg = self.model.cfg
         return (int(cfg.n_layers), int(cfg.d_model)) == (28, 1024)
 
-    def some(self, moduli: tuple[int, ...]) -> tuple[int, ...]:
+    def some(self, values: tuple[T, ...]) -> tuple[T, ...]:
         """The first ``settings.most`` of a list (all for 0)."""
-        return moduli[: self.settings.most] if self.settings.most else moduli
+        return values[: self.settings.most] if self.settings.most else values
 
     def source(self, architecture: str, packaged: str) -> str | Path | None:
         """The run given, where it is of this architecture, else the packaged model, else None."""

@@ -12,7 +12,7 @@ from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.naive import class_means
 from mechfourier.probes.planes import SharedPlane, shared_plane
 from mechfourier.probes.scan import holm, operation_grid
-from mechfourier.reproduce.grid import Measured, measured
+from mechfourier.reproduce.grid import SPECIAL, Measured, measured
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
 
@@ -176,14 +176,10 @@ def judge(grid: Measured, p: float) -> tuple[Word, str]:
     plane = f"the best plane of the sum beyond tokens, lengths and polynomials, at {grid.site}, k = {grid.k}, has p = {p:.2g}"
     if grid.verdict == "circular":
         return "stands", f"circular: {plane}, period specificity {grid.ratio:.1f}"
-    if p >= 0.05:
+    if not grid.shown or (p >= 0.05 and grid.verdict not in SPECIAL):
         return "noise", (
-            f"{plane}; the same search finds R² {grid.blank_naive:.3f} with random weights and up to {grid.naive_bound:.3f} in white noise"
-        )
-    if not grid.shown:
-        return (
-            "noise",
-            f"{plane}, but so has the network with random weights ({grid.blank_share:.1%} of the variation against {grid.share:.1%})",
+            f"{plane} and {grid.share:.1%} of what those leave (random weights: {grid.blank_share:.1%}), and period {grid.n} is not special; "
+            f"the published search finds R² {grid.blank_naive:.3f} with random weights and up to {grid.naive_bound:.3f} in white noise"
         )
     return "does not stand", f"{grid.verdict}, no circle: {grid.reason}"
 
@@ -191,7 +187,7 @@ def judge(grid: Measured, p: float) -> tuple[Word, str]:
 def calendar_against_arithmetic(session: Session) -> tuple[Claim, ...]:
     """Do mod 12, months and hours lie in separate planes?"""
     pairs = (("months", "mod-12"), ("hours-12", "mod-12"), ("months", "hours-12"))
-    return tuple(_separate(session, *pair) for pair in session.some(pairs))  # type: ignore[arg-type]
+    return tuple(_separate(session, *pair) for pair in session.some(pairs))
 
 
 def _separate(session: Session, first: str, second: str) -> Claim:
