@@ -250,3 +250,19 @@ except MechFourierError as error:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
     )
     assert "not enough memory on cpu" in done.stdout
+
+
+def test_a_network_of_this_project_knows_its_own_task(tmp_path: Path) -> None:
+    from mechfourier.cli.common import domain_of
+    from mechfourier.models.catalogue import own_task
+
+    assert own_task("one-layer") == "mod-113" and domain_of(None, "one-layer").n == 113
+    assert domain_of("days", "one-layer").name == "days"
+    assert domain_of(None, "calendar").name == "months" and domain_of(None, "gpt2", "mod-23").n == 23
+    config = {"architecture": "one-layer", "p": 31, "task": "add"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert own_task(str(tmp_path)) == "mod-31"
+    (tmp_path / "config.json").write_text(json.dumps({**config, "task": "multiply"}))
+    assert own_task(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text("{")
+    assert own_task(str(tmp_path)) is None

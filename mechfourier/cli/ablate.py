@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.rotate import harmonics
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
@@ -32,7 +32,12 @@ def ablate_command(
     ] = None,
     sae: Annotated[str | None, SAE] = None,
     feature: Annotated[str | None, FEATURE] = None,
-    domain: Annotated[str, typer.Option(help="months, mod-23, … or the path of a TOML file.")] = "mod-23",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
+        ),
+    ] = None,
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
     site: Annotated[
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
@@ -56,7 +61,6 @@ def ablate_command(
 ) -> None:
     """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
     from mechfourier.errors import UsageError
-    from mechfourier.probes.domains import domain as find_domain
 
     if sum(part is not None for part in (dim, head, plane, sae)) != 1:
         raise UsageError(
@@ -65,7 +69,11 @@ def ablate_command(
         )
     if head is not None and site == "resid_post":
         site = "z"
-    chosen, dims, ks = find_domain(domain), None if dim is None else _numbers(dim), harmonics(plane)
+    chosen, dims, ks = (
+        domain_of(domain, model, "mod-23"),
+        None if dim is None else _numbers(dim),
+        harmonics(plane),
+    )
     if layer is None and "." not in site and not site.startswith("hook_"):
         raise UsageError(f"name the layer of {site}, for example: --layer 7")
     quiet_libraries()

@@ -5,12 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 
 def attention(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
-    domain: Annotated[str, typer.Option(help="Whose operation to ask (mechfourier domains).")] = "months",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose operation to ask (mechfourier domains) (default: the model's own task, else months)."
+        ),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
     permutations: Annotated[int, typer.Option(help="Draws of the null.")] = 500,
@@ -22,9 +27,8 @@ def attention(
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.attention import attention as run
-    from mechfourier.probes.domains import domain as find_domain
 
-    wanted = find_domain(domain)
+    wanted = domain_of(domain, model)
     result = run(load(model), wanted, layers=layers, cycles=cycles, permutations=permutations, seed=seed)
     if out is not None:
         note(f"wrote {result.save(out / f'attention-{wanted.name}.json')}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.causal.attribution import AttributionResult
@@ -19,8 +19,11 @@ def register(app: typer.Typer) -> None:
 def attribution_command(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
     domain: Annotated[
-        str, typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
-    ] = "months",
+        str | None,
+        typer.Option(
+            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        ),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).")
     ] = None,
@@ -33,9 +36,7 @@ def attribution_command(
     out: Annotated[Path, typer.Option(help="Folder of the HTML page.")] = Path("mechfourier-out"),
 ) -> None:
     """Split the right answer's margin over layers, heads and neurons, and its logits over harmonics."""
-    from mechfourier.probes.domains import domain as find_domain
-
-    chosen = find_domain(domain)
+    chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.attribution import attribution
     from mechfourier.models.registry import load

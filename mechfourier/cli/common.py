@@ -3,16 +3,32 @@
 import errno
 import json
 import os
+import re
 import sys
 import warnings
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mechfourier.errors import MechFourierError
+from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.models.folder import out_of_memory
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
+
+
+SEEDS = ("--seed", "--split-seed")
+
+
+def check_seeds(arguments: list[str]) -> None:
+    """Raise ``OutOfRange`` for a seed that some of the generators behind a command would not take."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for name, value in pairwise(words):
+        if name not in SEEDS or not re.fullmatch(r"-?[0-9]+", value):
+            continue
+        if len(value) > 19 or not 0 <= int(value) < 2**63:
+            raise OutOfRange(f"{name} {value[:30]}: a seed is a whole number from 0 to 2**63 - 1")
 
 
 def report_error(error: BaseException) -> int:
@@ -26,14 +42,15 @@ def report_error(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if isinstance(error, MemoryError):
+    if out_of_memory(error):
         return _say("out of memory; use fewer layers (--layers) or a smaller batch", 1)
     if isinstance(error, OverflowError) or "Overflow when unpacking" in str(error):
         return _say(f"a number given is too large ({error}); seeds and counts end at 2**63 - 1", 2)
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return _say(f"no space left on the disk ({error.filename})" if full else f"{error}", 1)
-    return _say(f"unexpected {type(error).__name__}: {error}; run again with --debug for the traceback", 1)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return _say(f"unexpected {type(error).__name__}: {first}; run again with --debug for the traceback", 1)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -16,8 +16,11 @@ def register(app: typer.Typer) -> None:
 def find_plane_command(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
     domain: Annotated[
-        str, typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
-    ] = "months",
+        str | None,
+        typer.Option(
+            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        ),
+    ] = None,
     site: Annotated[
         str, typer.Option(help="A hook point's full name (blocks.0.hook_resid_post), or a kind with --layer.")
     ] = "resid_post",
@@ -37,9 +40,8 @@ def find_plane_command(
 ) -> None:
     """Find by gradient the plane whose exchange between prompts moves the answer, and its angle to the probe's."""
     from mechfourier.cli.rotate import site_of
-    from mechfourier.probes.domains import domain as find_domain
 
-    chosen, where = find_domain(domain), site_of(site, layer)
+    chosen, where = domain_of(domain, model), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.find_plane import find_plane
     from mechfourier.figures.causal import write_result

@@ -5,12 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 
 def lens(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
-    domain: Annotated[str, typer.Option(help="Whose operation to ask (mechfourier domains).")] = "months",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose operation to ask (mechfourier domains) (default: the model's own task, else months)."
+        ),
+    ] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
     samples: Annotated[
         int | None, typer.Option(help="Ask this many cells, drawn at random (default: all).")
@@ -23,10 +28,9 @@ def lens(
     """Logit lens: rank of the right answer among the candidates after every layer."""
     quiet_libraries()
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import domain as find_domain
     from mechfourier.probes.lens import lens as run
 
-    wanted = find_domain(domain)
+    wanted = domain_of(domain, model)
     result = run(load(model), wanted, cycles=cycles, samples=samples, permutations=permutations, seed=seed)
     if out is not None:
         note(f"wrote {result.save(out / f'lens-{wanted.name}.json')}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.rotate import DOMAIN, MODEL, POSITION, SAMPLES, SITE, harmonics, site_of
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def patch_command(
     model: Annotated[str, MODEL],
-    domain: Annotated[str, DOMAIN] = "months",
+    domain: Annotated[str | None, DOMAIN] = None,
     site: Annotated[str, SITE] = "hook_embed",
     layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
     k: Annotated[
@@ -42,9 +42,8 @@ def patch_command(
 ) -> None:
     """Patch planes, dimensions, heads or everything from a donor with another operand; or run all causal arms."""
     from mechfourier.errors import UsageError
-    from mechfourier.probes.domains import domain as find_domain
 
-    chosen, ks, where = find_domain(domain), harmonics(k), site_of(site, layer)
+    chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
     dims, heads = _listed(dim, "--dim"), _listed(head, "--head")
     if arms and (dims or heads or sae):
         raise UsageError("--arms patches a circle: give --k, or nothing for the harmonics that stand out")

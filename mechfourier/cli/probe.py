@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.probes.result import ProbeResult
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 def probe(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
     domain: Annotated[
-        str, typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
-    ] = "months",
+        str | None,
+        typer.Option(
+            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        ),
+    ] = None,
     sites: Annotated[str, typer.Option(help="Kinds of hook points, joined by commas.")] = "resid_post",
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
     position: Annotated[
@@ -42,10 +45,9 @@ def probe(
     quiet_libraries()
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import domain as find_domain
     from mechfourier.probes.probe import probe as run
 
-    wanted = find_domain(domain)  # before the model: a wrong name should not wait for its weights
+    wanted = domain_of(domain, model)  # before the model: a wrong name should not wait for its weights
     result = run(
         load(model, engine=engine, device=device), wanted, sites=sites, layers=layers, position=position, design=design,
         cycles=cycles, permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,

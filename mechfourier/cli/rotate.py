@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.sae import SAE, feature_subspace
 
 if TYPE_CHECKING:
     from mechfourier.causal.rotate import RotationResult
 
 MODEL = typer.Argument(help="A name (mechfourier models) or a folder.")
-DOMAIN = typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
+DOMAIN = typer.Option(
+    help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+)
 SITE = typer.Option(
     help="A hook point's full name (hook_embed, blocks.0.hook_resid_post), or a kind with --layer."
 )
@@ -27,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def rotate_command(
     model: Annotated[str, MODEL],
-    domain: Annotated[str, DOMAIN] = "months",
+    domain: Annotated[str | None, DOMAIN] = None,
     site: Annotated[str, SITE] = "hook_embed",
     layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
     k: Annotated[
@@ -50,9 +52,7 @@ def rotate_command(
     out: Annotated[Path, typer.Option(help="Folder of the HTML figure.")] = Path("mechfourier-out"),
 ) -> None:
     """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do that?"""
-    from mechfourier.probes.domains import domain as find_domain
-
-    chosen, ks, where = find_domain(domain), harmonics(k), site_of(site, layer)
+    chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.rotate import rotate
     from mechfourier.figures.causal import rotation_figure, write_result

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.rotate import DOMAIN, MODEL, SAMPLES, harmonics, site_of
 
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def study_command(
     model: Annotated[str, MODEL],
-    domain: Annotated[str, DOMAIN] = "months",
+    domain: Annotated[str | None, DOMAIN] = None,
     site: Annotated[
         str | None,
         typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
@@ -44,9 +44,8 @@ def study_command(
 ) -> None:
     """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one page."""
     from mechfourier.errors import UsageError
-    from mechfourier.probes.domains import domain as find_domain
 
-    chosen, ks = find_domain(domain), harmonics(k)
+    chosen, ks = domain_of(domain, model), harmonics(k)
     if site is None and layer is not None:
         raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
     where = None if site is None else site_of(site, layer)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -16,8 +16,11 @@ def register(app: typer.Typer) -> None:
 def sweep_ablate_command(
     model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
     domain: Annotated[
-        str, typer.Option(help="A domain (mechfourier domains), mod-N, or a .toml file.")
-    ] = "months",
+        str | None,
+        typer.Option(
+            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        ),
+    ] = None,
     site: Annotated[
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …), or hook points' full names.")
     ] = "resid_post",
@@ -41,9 +44,7 @@ def sweep_ablate_command(
     out: Annotated[Path, typer.Option(help="Folder of the HTML heat map.")] = Path("mechfourier-out"),
 ) -> None:
     """Ablate every unit of a site in turn and rank them by the drop of the margin, with family-wise p-values."""
-    from mechfourier.probes.domains import domain as find_domain
-
-    chosen = find_domain(domain)
+    chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.figures.causal import write_result

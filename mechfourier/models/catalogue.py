@@ -5,7 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechfourier.models.folder import count_parameters, has_weights
+from mechfourier.errors import MechFourierError
+from mechfourier.models.folder import count_parameters, has_weights, read_config
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 FOLDERS_VARIABLE = "MECHFOURIER_MODELS"
@@ -140,3 +141,19 @@ def find(name: str) -> ModelInfo | None:
     """The known model of that name, alias (``Qwen/Qwen3-0.6B``) or spelling (``Qwen3_0.6B``)."""
     wanted = name.lower().replace("_", "-")
     return next((info for info in KNOWN if wanted in (info.name, (info.repo or info.name).lower())), None)
+
+
+def own_task(name: str) -> str | None:
+    """The domain of the questions that a network of this project was trained on (``mod-113``); None for every other model."""
+    info = find(name)
+    folder = info.folder() if info is not None and info.name in TOYS else Path(name)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    try:
+        config = read_config(folder)
+    except MechFourierError:
+        return None  # loading it will say what is wrong
+    architecture, modulus = config.get("architecture"), config.get("p")
+    if architecture == "one-layer" and isinstance(modulus, int) and config.get("task", "add") == "add":
+        return f"mod-{modulus}"
+    return {"miras": "mod-23", "adder": "digit-sum-mod-10"}.get(str(architecture))
