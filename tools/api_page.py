@@ -23,6 +23,7 @@ MODULES = (
     "mechfourier.probes",
     "mechfourier.causal",
     "mechfourier.sae",
+    "mechfourier.harvest",
 )
 HEAD = """# The public API
 

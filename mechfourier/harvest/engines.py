@@ -5,6 +5,7 @@ same whoever makes them. A shard whose worker was killed is made again.
 """
 
 import contextlib
+import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from mechfourier.harvest.jobs import Job
 
 Work = Callable[[Job], Shard]
 RETRIES = 3
+KNOCK_SECONDS = 10
 ENGINES = ("joblib", "ray")
 
 
@@ -123,8 +125,9 @@ class Ray:
 
     def _connect(self, address: str | None) -> None:
         try:
+            _knock(address)
             self.ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-        except ConnectionError as error:
+        except (OSError, ValueError) as error:
             raise UsageError(
                 f"no Ray cluster answers at {address!r}; start one with: ray start --head, or leave --address out"
             ) from error
@@ -151,6 +154,14 @@ class Ray:
     def close(self) -> None:
         if self.ours:
             self.ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise ``OSError`` or ``ValueError`` where nobody listens at ``host:port``: Ray itself would try for many minutes."""
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def work_remotely(work: Work, job: Job) -> Shard:
