@@ -79,7 +79,7 @@ class Result:
         """Rebuild a result from ``to_json`` text; raises ``BadCheckpoint`` when it is no such text."""
         try:
             return _rebuild(cls, json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise BadCheckpoint(f"this is no {cls.__name__}: {error}") from error
 
     def save(self, path: str | Path) -> Path:

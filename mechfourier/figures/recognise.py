@@ -64,7 +64,7 @@ def open_result(path: str | Path) -> Opened:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no JSON ({error}); give a result saved by a command's --out or --json"
         ) from error

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError, nearest
 from mechfourier.models.checkpoint import load_foreign_tensors, save_checkpoint
 from mechfourier.models.one_layer_weights import OneLayerConfig, parameter_shapes
 from mechfourier.tasks.modular import S5, TASKS, task
@@ -167,6 +167,10 @@ def convert(
     p = len(weights["embed.W_E"]) - (plan.positions == 3)
     weights = _cut(weights, p, plan)
     notes = [f"read from {where!r}"] if where else []
+    if attn_coeff is not None and not 0 <= attn_coeff <= 1:
+        raise OutOfRange(
+            f"the attention coefficient is {attn_coeff}; it lies between 0 (constant) and 1 (softmax)"
+        )
     choices = [1.0, 0.0] if plan.name == "clock-and-pizza" else [1.0]
     choices = choices if attn_coeff is None else [attn_coeff]
     found = []

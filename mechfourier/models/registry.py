@@ -1,6 +1,7 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,9 +130,10 @@ def resolve(name_or_path: str | Path) -> Path:
     if info is not None:
         return info.folder() or _fetch(info)
     path = Path(name_or_path).expanduser()
-    if path.is_dir():
+    # not Path's own: they raise where a name is longer than any file's
+    if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110
         raise UnknownModel(f"{path} is a file; give the folder that holds {CONFIG} and model.safetensors")
     if (
         isinstance(name_or_path, Path)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.probes.null import check_permutations
 from mechfourier.result import Result
 
 
@@ -78,6 +79,7 @@ def analogies(
     ``vectors``: mean activation of each of n values in cyclic order. Raises ``OutOfRange`` for n < 5 or n > 64
     (n³ analogies) and for vectors that are not finite or all alike.
     """
+    check_permutations(permutations)
     vectors = np.asarray(vectors, np.float64)
     n = len(vectors)
     if not 5 <= n <= 64:

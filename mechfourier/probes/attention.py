@@ -20,6 +20,7 @@ from mechfourier.fourier.dft import line_power
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
 from mechfourier.probes.roles import ROLES, role_spans, role_tokens
 from mechfourier.result import Result
@@ -131,6 +132,7 @@ def attention(
 
     Raises ``UsageError`` for a model without attention patterns at its hook points.
     """
+    check_permutations(permutations)
     asked = questions(model, domain, cycles=cycles, seed=seed)
     patterns = select_sites(model, "pattern", layers)
     if not patterns:

@@ -5,6 +5,7 @@ which is generated. Reading is three stages: parse (tomllib), check (`_Checker`:
 line and the key), build (`Domain`).
 """
 
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -35,9 +36,11 @@ NUMBER_TEMPLATES = (
     "We live in house {value}",
     "Take the bus {value}",
 )
-_MODULUS = re.compile(r"mod[-_ ]?(\d+)", re.IGNORECASE)
+_MODULUS = re.compile(r"mod[-_ ]?([0-9]{1,9})", re.IGNORECASE)
 # Quantities inside an addition, at a significance: digit-sum-mod-10@2 is that of the hundreds.
-_ADDITION = re.compile(r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@(\d+))?")
+_ADDITION = re.compile(
+    r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@([0-9]{1,9}))?"
+)
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
 
@@ -102,7 +105,7 @@ def domain(name_or_path: str | Path) -> Domain:
 
         return adder_domain(found[1], place=int(found[2] or 2))
     path = Path(name_or_path).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  (Path's own raises for a name longer than any file's)
         return read_domain(path)
     if path.suffix == ".toml" or "/" in text:
         raise UnknownDomain(f"no domain file {text!r}; give the path of a .toml file, or one of: {_names()}")
@@ -152,6 +155,8 @@ def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DomainSchemaError(f"{where} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise DomainSchemaError(f"{where} holds more than a domain file may: {error}") from error
     return _Checker(text, where).domain(table, name, source)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.probes.null import check_permutations
 from mechfourier.result import Result
 
 PERIODS = (2.0, 5.0, 10.0, 100.0)
@@ -124,6 +125,7 @@ def helix_fit(
 
     Raises ``OutOfRange`` where there are too few numbers for the periods, or activations that are constant or not finite.
     """
+    check_permutations(permutations)
     activations, values = np.asarray(activations, np.float64), np.asarray(values, np.float64)
     basis = helix_basis(values, periods)
     if len(values) < basis.shape[1] + 5:

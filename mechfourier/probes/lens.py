@@ -18,6 +18,7 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
 from mechfourier.result import Result
 
@@ -87,6 +88,7 @@ def lens(
 
     Raises ``UsageError`` for a model without an unembedding (sentence encoders).
     """
+    check_permutations(permutations)
     asked = questions(model, domain, cycles=cycles, samples=samples, seed=seed)
     sites = _residual_sites(model)
     residuals = capture(

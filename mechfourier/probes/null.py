@@ -22,6 +22,7 @@ from mechfourier.errors import OutOfRange
 from mechfourier.probes.spectrum import harmonic_planes, plane_axes
 
 EXACT_UP_TO = 7
+MOST_PERMUTATIONS = 10_000_000
 CHUNK_BYTES = 256 * 2**20
 TIE = 1e-9
 
@@ -49,10 +50,17 @@ def smallest_p(n: int) -> float:
     return n * units / math.factorial(n)
 
 
+def check_permutations(permutations: int) -> None:
+    """Raise ``OutOfRange`` for a number of permutations that is none, or that no machine gets through."""
+    if not 1 <= permutations <= MOST_PERMUTATIONS:
+        raise OutOfRange(
+            f"permutations is {permutations}; it must be 1 to {MOST_PERMUTATIONS:,} (1000 gives p down to .001)"
+        )
+
+
 def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> Orders:
     """All n! orders up to n = 7, else ``permutations`` random ones from ``seed``."""
-    if permutations < 1:
-        raise OutOfRange(f"permutations is {permutations}; it must be at least 1 (1000 gives p down to .001)")
+    check_permutations(permutations)
     if n <= EXACT_UP_TO:
         return Orders(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
     generator = torch.Generator().manual_seed(seed)

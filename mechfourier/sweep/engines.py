@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mechfourier.errors import MechFourierError, UsageError, need
-from mechfourier.files import write_json
+from mechfourier.errors import FolderInUse, MechFourierError, UsageError, need
+from mechfourier.files import remove_leftovers, write_json
 from mechfourier.result import plain
 from mechfourier.sweep.grid import Value
 from mechfourier.sweep.kinds import Row, kind
 
 ROW, MARK = "row.json", ".running"
 RETRIES = 3
+WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,7 @@ def run_task(task: Task) -> tuple[Task, Row]:
     task.mark.write_text(str(os.getpid()))
     try:
         with hidden():
-            numbers: Row = {
-                "status": "done",
-                "error": None,
-                **kind(task.kind)(Path(task.folder), **task.point),
-            }
+            numbers: Row = {"status": "done", "error": None, **_numbers(task)}
     except TrainingInterrupted:
         task.mark.unlink(missing_ok=True)
         raise
@@ -65,6 +62,16 @@ def run_task(task: Task) -> tuple[Task, Row]:
     write_json(task.row, row)
     task.mark.unlink(missing_ok=True)
     return task, row
+
+
+def _numbers(task: Task) -> Row:
+    """What the run gives. A process left over from a killed sweep may still be at it: its end is waited for, and gone on from."""
+    remove_leftovers(task.row)
+    while True:
+        try:
+            return kind(task.kind)(Path(task.folder), **task.point)
+        except FolderInUse:
+            time.sleep(WAIT_SECONDS)
 
 
 def given_up(task: Task, tries: int) -> Row:

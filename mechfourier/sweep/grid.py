@@ -87,10 +87,10 @@ def scalar(word: str) -> Value:
     for kind in (int, float):
         try:
             value = kind(word)
-        except ValueError:
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):  # an integer that is larger than any float
             continue
-        if math.isfinite(value):
-            return value
     return word
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import write_json, write_with
+from mechfourier.files import locked, remove_leftovers, write_json, write_with
 from mechfourier.progress import progress
 from mechfourier.provenance import provenance
 from mechfourier.result import Result
@@ -80,26 +80,39 @@ def sweep(
         raise OutOfRange(f"jobs = {jobs}; at least 1")
     begun, same = time.monotonic(), fixed or {}
     tasks = [_task(kind, same, point, Path(folder)) for point in points(axes)]
-    _claim(Path(folder), {"kind": kind, "axes": sorted(a.name for a in axes), "fixed": same})
+    with locked(folder):
+        remove_leftovers(Path(folder) / TABLE, Path(folder) / SETTINGS)
+        _claim(Path(folder), {"kind": kind, "axes": sorted(a.name for a in axes), "fixed": same})
+        rows, skipped = _work(kind, tasks, Path(folder), retry_failed, engine_name, jobs, address)
+    failed = sum(row["status"] == "failed" for row in rows.values())
+    return Sweep(
+        kind, tuple(a.name for a in axes), str(folder), len(rows) - failed, failed, skipped,
+        round(time.monotonic() - begun, 1),
+    )  # fmt: skip
+
+
+def _work(
+    kind: str, tasks: Sequence[Task], folder: Path, retry_failed: bool, engine_name: str, jobs: int | None, address: str | None,
+) -> tuple[dict[str, Row], int]:  # fmt: skip
+    """The rows of all runs by their folders, and how many of them were there already."""
     rows = {task.folder: row for task in tasks if (row := _finished(task, retry_failed)) is not None}
     left = [task for task in tasks if task.folder not in rows]
-    for task in left:
-        task.row.unlink(missing_ok=True)
-        task.mark.unlink(missing_ok=True)
+    for task in tasks:
+        task.mark.unlink(
+            missing_ok=True
+        )  # of a process that was killed, perhaps just after it had written its row
+        if task.folder not in rows:
+            task.row.unlink(missing_ok=True)
     run = engine(engine_name, jobs=min(jobs or os.cpu_count() or 1, max(len(left), 1)), address=address)
     skipped = len(rows)
-    table = _Table(Path(folder), tasks, rows)
+    table = _Table(folder, tasks, rows)
     with progress(f"sweep {kind}", len(left)) as bar:
         for row in run(left) if left else ():
             table.add(row)
             bar.note(f"{sum(r['status'] == 'failed' for r in rows.values())} failed")
             bar.advance()
     table.write()
-    failed = sum(row["status"] == "failed" for row in rows.values())
-    return Sweep(
-        kind, tuple(a.name for a in axes), str(folder), len(rows) - failed, failed, skipped,
-        round(time.monotonic() - begun, 1),
-    )  # fmt: skip
+    return rows, skipped
 
 
 def _task(kind: str, fixed: dict[str, Value], point: dict[str, Value], folder: Path) -> Task:
