@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 from extras import needs_minilm
+from small_run import write_run
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -45,6 +46,69 @@ def test_worked_probes_write_their_page(tmp_path: Path) -> None:
     assert [(r.model, r.domain) for r in results] == [("minilm", "months"), ("calendar", "days")]
     text = page.read_text(encoding="utf-8")
     assert all(reason in text for result in results for reason in result.reasons)
+
+
+def test_one_layer_is_trained_and_read() -> None:
+    result = example("grok_addition").main(["--quick", "--epochs", "40"])
+    assert result.p == 59 and 0 < result.accuracy_test <= 1 and result.untrained.logit_share < 0.1
+
+
+def test_phases_are_found_in_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    phases = example("phases").main(["--run", str(write_run(tmp_path / "run"))])
+    assert phases.verdict in ("three phases", "no plateau") and "restricted_loss" in capsys.readouterr().out
+
+
+def test_long_numbers_are_added(capsys: pytest.CaptureFixture[str]) -> None:
+    result = example("add_long_numbers").main(["--quick"])
+    printed = capsys.readouterr().out
+    assert (
+        f"{99999999999999999999 + 1}" in printed
+        and f"{31415926535897932384 + 27182818284590452353}" in printed
+    )
+    assert all(share.accuracy == 1 for share in result.shares if share.group == "lengths")
+
+
+def test_every_modulus_is_asked_beside_never_wrapping() -> None:
+    result = example("every_modulus").main(["--quick"])
+    assert {row.m: row.errors for row in result.moduli} == {15: 0, 115: 0, 121: 0, 199: 0}
+    assert all(0.4 < row.never_wrap < 0.65 for row in result.moduli)
+
+
+def test_only_trained_weights_turn_in_a_circle() -> None:
+    found, chance = example("operation_circle").main(["--quick"])
+    assert found.moduli[0].verdict == "circular" and chance.moduli[0].verdict != "circular"
+    assert min(found.moduli[0].naive_r2, chance.moduli[0].naive_r2) > 0.9
+
+
+def test_a_plane_is_used_and_a_dimension_is_not() -> None:
+    one, plane = example("ablate_with_controls").main(["--quick"])
+    assert plane.p_controls == 1 / 40 and plane.ablated.accuracy < 0.3
+    assert one.p_controls > 0.05
+
+
+def test_inside_the_answer_comes_last() -> None:
+    answers, looks = example("look_inside").main(["--quick"])
+    assert answers.layers[-1].accuracy > 0.9 > 0.3 > answers.layers[0].accuracy
+    assert any(row.role == "second operand" and row.low > 0.5 for row in looks.roles)
+
+
+def test_planes_are_compared_beside_random_ones() -> None:
+    result = example("shared_planes").main(["--quick"])
+    assert result.moduli[0].verdict == "circular"
+    assert {result.planes[0].first[:6], result.planes[0].second[:6]} == {"months", "hours-"}
+
+
+def test_published_claims_get_their_words(capsys: pytest.CaptureFixture[str]) -> None:
+    (result,) = example("published_claims").main(["--quick", "attention-routing"])
+    assert [each.word for each in result.claims] == ["does not stand"] * 2
+    assert "attention-routing on calendar: 2 does not stand" in capsys.readouterr().out
+
+
+def test_every_example_has_a_test_and_says_what_it_shows() -> None:
+    text = Path(__file__).read_text(encoding="utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f'example("{path.stem}")' in text
+        assert f"examples/{path.name}" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import math
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,18 @@ def test_the_command_answers_version_and_help() -> None:
         )
         assert expected in done.stdout
         assert "Traceback" not in done.stderr
+
+
+def _processor_seconds(*arguments: str) -> float:
+    """Of a process, start of Python included: processor time, which other work on the machine hardly changes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit"), [(("-m", "mechfourier", "--help"), 0.5), (("-c", "import mechfourier"), 0.2)]
+)
+def test_start_up_is_quick(arguments: tuple[str, ...], limit: float) -> None:
+    assert min(_processor_seconds(*arguments) for _ in range(4)) < limit

@@ -29,7 +29,6 @@ from mechfourier.result import Result
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)
 CLEARLY, MATERIAL = 4.0, 0.1
-SPECIAL = (
     "circular",
     "modular",
     "open arc",
@@ -70,10 +69,9 @@ class Measured(Result):
 
     @property
     def shown(self) -> bool:
-        """Is there more than any network shows? Period n stands out, or a plane of the sum holds a tenth of what the confounds leave and
-        clearly more than with random weights. (Random networks have planes of p < .05: digits and lengths mix in their layers.)"""
-        material = self.p < 0.05 and self.share > max(MATERIAL, CLEARLY * self.blank_share)
-        return self.verdict in SPECIAL or material
+        """Does a plane of the sum hold a tenth of what the confounds leave, and clearly more than with random weights? (Random networks
+        have planes of p < .05, and now and then functions of the residue class: digits and lengths mix in their layers.)"""
+        return self.p < 0.05 and self.share > max(MATERIAL, CLEARLY * self.blank_share)
 
 
 def measured(session: Session, name: str) -> Measured:

@@ -12,7 +12,7 @@ from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.naive import class_means
 from mechfourier.probes.planes import SharedPlane, shared_plane
 from mechfourier.probes.scan import holm, operation_grid
-from mechfourier.reproduce.grid import SPECIAL, Measured, measured
+from mechfourier.reproduce.grid import Measured, measured
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
 
@@ -176,9 +176,9 @@ def judge(grid: Measured, p: float) -> tuple[Word, str]:
     plane = f"the best plane of the sum beyond tokens, lengths and polynomials, at {grid.site}, k = {grid.k}, has p = {p:.2g}"
     if grid.verdict == "circular":
         return "stands", f"circular: {plane}, period specificity {grid.ratio:.1f}"
-    if not grid.shown or (p >= 0.05 and grid.verdict not in SPECIAL):
+    if not grid.shown or p >= 0.05:
         return "noise", (
-            f"{plane} and {grid.share:.1%} of what those leave (random weights: {grid.blank_share:.1%}), and period {grid.n} is not special; "
+            f"{plane} and {grid.share:.1%} of what those leave (random weights: {grid.blank_share:.1%}): no circle (verdict: {grid.verdict}); "
             f"the published search finds R² {grid.blank_naive:.3f} with random weights and up to {grid.naive_bound:.3f} in white noise"
         )
     return "does not stand", f"{grid.verdict}, no circle: {grid.reason}"
