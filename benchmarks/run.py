@@ -20,6 +20,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "one_layer_seeds": (),
     "planted": (),
     "sae_speed": (),
+    "harvest_speed": (),
     "probe_speed": TOKENIZER,
     "ablate_speed": TOKENIZER,
     "adder_lengths": ("mechfourier/data/adder",),

@@ -56,19 +56,21 @@ class Place:
     position: int
 
 
-class Column(Sequence[Tensor]):
+class Column:
     """One site (or ``token``, ``document``, ``position``) as memory-mapped tensors, one per shard, opened when they are used."""
 
     def __init__(self, harvest: "Harvest", name: str) -> None:
         self.harvest, self.name = harvest, name
 
     def __len__(self) -> int:
+        """The number of shards."""
         return len(self.harvest.shards)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[number] for number in range(len(self))[index]]
-        return self.harvest.tensor(range(len(self))[index], self.name)
+    def __getitem__(self, shard: int) -> Tensor:
+        return self.harvest.tensor(range(len(self))[shard], self.name)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[shard] for shard in range(len(self)))
 
     def row(self, number: int) -> Tensor:
         """One row of the whole, as a view."""
