@@ -29,10 +29,6 @@ from mechfourier.result import Result
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)
 CLEARLY, MATERIAL = 4.0, 0.1
-    "circular",
-    "modular",
-    "open arc",
-)  # verdicts for which period n itself stands out, by a calibrated threshold
 
 
 @dataclass(frozen=True)
