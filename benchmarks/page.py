@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import BARS, Bar, Data
-from benchmarks.run import command
+from benchmarks.run import SCRIPTS, command
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
@@ -49,9 +49,17 @@ def _origins(results: dict[str, Data]) -> list[str]:
     rows = ["| file | machine | versions | load | command |", "|---|---|---|---|---|"]
     for name, data in results.items():
         rows.append(
-            f"| {name}.json | {machine(data)} | {versions(data)} | {load(data)} | `{command(name)}` |"
+            f"| {name}.json | {machine(data)} | {versions(data)} | {load(data)} | {_command(name, data)} |"
         )
     return rows
+
+
+def _command(name: str, data: Data) -> str:
+    """What measures it again: a benchmark of ``make bench``, or the command that the file names."""
+    told = (
+        command(name) if name in SCRIPTS else data.get("command", data.get("provenance", {}).get("command"))
+    )
+    return f"`{told}`" if told else UNKNOWN
 
 
 def machine(data: Data) -> str:
@@ -106,8 +114,10 @@ def _joined(*parts: Any) -> str:
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, Data]:
-    """Every result by its name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """Every result of a benchmark of ``make bench`` or with a bar, by its name."""
+    known = {*SCRIPTS, *(bar.file for bar in BARS)}
+    paths = [path for path in sorted(folder.glob("*.json")) if path.stem in known]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,9 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> mf.OneLayerAnalysis:
     parser.add_argument("--epochs", type=int, default=None, help="stop after so many epochs")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
-        run = train_one_layer(Path(scratch) / "run", p=59 if options.quick else 113, epochs=options.epochs)
+        folder = Path(scratch) / "run"
+        run = train_one_layer(folder, p=59 if options.quick else 113, epochs=options.epochs)
         print(run)
-        result = mf.analyze(run.folder)
+        result = mf.analyze(folder)
     print(result)
     print(
         f"{len(result.key_freqs)} key frequencies hold {result.logit_share:.1%} of the logits; untrained: {result.untrained.logit_share:.2%}"
