@@ -30,7 +30,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from mechfourier.errors import BadCheckpoint
-from mechfourier.files import SAFETENSORS_PART, write_json
+from mechfourier.files import LOCK, SAFETENSORS_PART, write_json
 from mechfourier.models.checkpoint import read_safetensors
 from mechfourier.training import loop
 from mechfourier.training.run_folder import PREVIOUS_STATE, STATE, RunFolder
@@ -244,8 +244,8 @@ def compare(peace: Path, killed: Path) -> list[str]:
     """Every difference between two finished runs: files, tensors to the last bit, metrics (times aside)."""
     names = {_name(path, peace) for path in peace.rglob("*") if path.is_file()}
     there = {_name(path, killed) for path in killed.rglob("*") if path.is_file()}
-    # the state before the last depends on when states were saved
-    ignored = {name for name in names ^ there if name.endswith(PREVIOUS_STATE)}
+    # the state before the last depends on when states were saved, and the lock is the system's: the file alone locks nothing
+    ignored = {name for name in names ^ there if name.endswith((PREVIOUS_STATE, LOCK))}
     found = [f"{killed.name}: {name} is in one of the two only" for name in sorted((names ^ there) - ignored)]
     for name in sorted(names & there):
         found += [f"{killed.name}: {name}: {text}" for text in _differences(peace / name, killed / name)]
