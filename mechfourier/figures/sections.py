@@ -256,10 +256,11 @@ def reproduction_part(result: "Reproduction") -> Part:
     reasons = [f"{each.word}: {each.claim}. {each.sentence}" for each in result.claims]
     card = verdict_card(result.summary, result.title, reasons, accent=GREEN if good else ORANGE)
     table = result.frame().drop(columns=["sentence"])
-    lead = "measured with its 95 % interval; chance is what " + (
-        "; ".join(dict.fromkeys(each.chance_is for each in result.claims if each.chance_is)) or "no control"
+    controls = dict.fromkeys(each.chance_is for each in result.claims if each.chance_is)
+    lead = (
+        f"Low and high: 95 % interval of the measured figure. Chance: {'; '.join(controls) or 'no control'}."
     )
-    sections = [Section("Claims", table, f"{lead} gives.", command=result.command)]
+    sections = [Section("Claims", table, lead, command=result.command)]
     figure = result.plot()
     if any(value is not None for bar in figure.data for value in bar.x):
         sections.append(Section("Published, measured, chance", figure, wide=False))
