@@ -324,7 +324,7 @@ def main() -> int:
     }
     write_json(
         options.out,
-        {"seed": options.seed, "torch": torch.__version__, "threads": 1, **total, "subjects": rows},
+        {"seed": options.seed, "torch": str(torch.__version__), "threads": 1, **total, "subjects": rows},
     )
     return 0 if total["identical"] else 1
 
