@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from mechfourier._version import __version__
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -23,8 +25,9 @@ class Settings:
     seed: int = 0
 
     def plain(self) -> dict[str, str]:
-        """The settings as text, as they are kept beside a result."""
-        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+        """The settings as text, with the version that judged: what a kept result must share to be read again."""
+        own = {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+        return {**own, "version": __version__}
 
 
 QUICK = Settings(
