@@ -184,6 +184,12 @@ def test_an_unknown_engine_is_explained(tmp_path: Path) -> None:
         sweep("one-layer", [axis("p=11")], tmp_path, engine_name="slurm")
 
 
+def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(UsageError, match="no Ray cluster answers"):
+        sweep("one-layer", [axis("p=11")], tmp_path, engine_name="ray", address="127.0.0.1:9")
+
+
 def test_phases_are_those_of_the_paper() -> None:
     assert phase_of(None, None) == "confused" and phase_of(50, None) == "memorised"
     assert phase_of(50, 60) == "comprehended" and phase_of(50, 500) == "grokked"

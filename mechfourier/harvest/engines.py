@@ -5,17 +5,16 @@ same whoever makes them. A shard whose worker was killed is made again.
 """
 
 import contextlib
-import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from mechfourier.errors import MechFourierError, UsageError, need
+from mechfourier.cluster import connect
+from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.harvest.index import Shard
 from mechfourier.harvest.jobs import Job
 
 Work = Callable[[Job], Shard]
 RETRIES = 3
-KNOCK_SECONDS = 10
 ENGINES = ("joblib", "ray")
 
 
@@ -116,21 +115,9 @@ class Ray:
     """A Ray cluster, one core per shard under way (and one GPU, where the model runs on one)."""
 
     def __init__(self, work: Work, address: str | None, *, gpus: int = 0) -> None:
-        self.ray: Any = need("ray", extra="ray")
-        self.ours = not self.ray.is_initialized()
-        if self.ours:
-            self._connect(address)
+        self.ray, self.ours = connect(address)
         self.remote = self.ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(work_remotely)
         self.work = self.ray.put(work)
-
-    def _connect(self, address: str | None) -> None:
-        try:
-            _knock(address)
-            self.ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"no Ray cluster answers at {address!r}; start one with: ray start --head, or leave --address out"
-            ) from error
 
     def restart(self) -> None:
         """Ray starts workers anew by itself."""
@@ -154,14 +141,6 @@ class Ray:
     def close(self) -> None:
         if self.ours:
             self.ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Raise ``OSError`` or ``ValueError`` where nobody listens at ``host:port``: Ray itself would try for many minutes."""
-    if address in (None, "auto", "local"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def work_remotely(work: Work, job: Job) -> Shard:

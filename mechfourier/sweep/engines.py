@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mechfourier.errors import FolderInUse, MechFourierError, UsageError, need
+from mechfourier.cluster import connect
+from mechfourier.errors import FolderInUse, MechFourierError, UsageError
 from mechfourier.files import remove_leftovers, write_json
 from mechfourier.result import plain
 from mechfourier.sweep.grid import Value
@@ -119,10 +120,7 @@ def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRI
 
     The folders must be on a disk that all nodes see; the rows come back in any case.
     """
-    ray = need("ray", extra="ray")
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, address)
+    ray, ours = connect(address)
     try:
         remote = ray.remote(num_cpus=1, max_retries=retries)(run_task)
         waiting = {remote.remote(task): task for task in tasks}
@@ -139,15 +137,6 @@ def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRI
     finally:
         if ours:
             ray.shutdown()
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    except ConnectionError as error:
-        raise UsageError(
-            f"no Ray cluster answers at {address!r}; start one with: ray start --head, or leave --address out"
-        ) from error
 
 
 def engine(name: str, *, jobs: int, address: str | None) -> Callable[[Sequence[Task]], Iterator[Row]]:
