@@ -317,16 +317,23 @@ def main() -> int:
         if options.program:
             outcomes.append(program(Path(scratch), kills=options.program, seed=options.seed))
             _show(outcomes[-1])
-    rows = [{**dataclasses.asdict(each), "identical": each.identical} for each in outcomes]
+    record(options.out, options.seed, outcomes)
+    return 0 if all(each.identical for each in outcomes) else 1
+
+
+def record(path: Path, seed: int, outcomes: list[Outcome]) -> None:
+    """Write the outcomes, and keep those of other subjects from earlier calls with the same seed and version."""
+    common = {"seed": seed, "torch": str(torch.__version__), "threads": 1}
+    rows = {each.subject: {**dataclasses.asdict(each), "identical": each.identical} for each in outcomes}
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if {key: earlier.get(key) for key in common} == common:
+            rows = {row["subject"]: row for row in earlier["subjects"]} | rows
     total = {
-        "kills": sum(each.kills for each in outcomes),
-        "identical": all(each.identical for each in outcomes),
+        "kills": sum(row["kills"] for row in rows.values()),
+        "identical": all(row["identical"] for row in rows.values()),
     }
-    write_json(
-        options.out,
-        {"seed": options.seed, "torch": str(torch.__version__), "threads": 1, **total, "subjects": rows},
-    )
-    return 0 if total["identical"] else 1
+    write_json(path, {**common, **total, "subjects": list(rows.values())})
 
 
 def _show(outcome: Outcome) -> None:
