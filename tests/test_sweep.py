@@ -107,6 +107,17 @@ def test_a_sweep_has_a_row_and_a_folder_per_run(finished: Sweep) -> None:
     assert finished.plot().data
 
 
+def test_a_run_that_ends_early_keeps_the_setting_it_was_given(tmp_path: Path) -> None:
+    """Its number of epochs is another than the one asked for; a measured site is another name than the one asked for."""
+    fixed = {"p": 11, "train_fraction": 0.9, "epochs": 3000, "settle": 0, "anneal": 0}
+    row = sweep("one-layer", [axis("seed=0:1")], tmp_path / "a", fixed=fixed, jobs=1).frame().iloc[0]
+    assert row["epochs"] == 3000 > row["epochs_done"] and row["outcome"] == "generalised"
+    fixed = {"model": "calendar", "domain": "days", "layer": 1, "controls": 0, "site": "mlp_post"}
+    result = sweep("ablate", [axis("dim=3,5")], tmp_path / "b", fixed=fixed, jobs=1)
+    assert list(result.frame()["dim"]) == [3, 5] and set(result.frame()["site"]) == {"mlp_post"}
+    assert result.plot().data and result.failed == 0
+
+
 def test_what_is_done_is_not_run_again(finished: Sweep) -> None:
     axes = [axis("lr=0.01,1e30"), axis("seed=0:2")]
     kept = Path(finished.folder) / "runs" / "lr=0.01,seed=0" / "row.json"

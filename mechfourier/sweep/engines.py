@@ -43,7 +43,10 @@ class Task:
         return Path(self.folder) / MARK
 
 
-def run_task(task: Task) -> tuple[Task, Row]:
+Done = tuple[Task, Row]
+
+
+def run_task(task: Task) -> Done:
     """Do the run and write its row last. An error of the run is its result; an interruption and a full disk are not."""
     from mechfourier.progress import hidden
     from mechfourier.training.loop import TrainingInterrupted
@@ -59,7 +62,10 @@ def run_task(task: Task) -> tuple[Task, Row]:
         raise
     except (MechFourierError, ValueError, RuntimeError) as error:
         numbers = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-    row = plain({**task.point, **numbers, "seconds": round(time.monotonic() - started, 2)})
+    own = {
+        name: value for name, value in numbers.items() if name not in task.point
+    }  # what was asked for stays
+    row = plain({**task.point, **own, "seconds": round(time.monotonic() - started, 2)})
     write_json(task.row, row)
     task.mark.unlink(missing_ok=True)
     return task, row
@@ -75,7 +81,7 @@ def _numbers(task: Task) -> Row:
             time.sleep(WAIT_SECONDS)
 
 
-def given_up(task: Task, tries: int) -> Row:
+def given_up(task: Task, tries: int) -> Done:
     """The row of a run whose process died every time."""
     error = (
         f"its process was killed {tries} times; look at memory, then run the sweep again with --retry-failed"
@@ -83,10 +89,10 @@ def given_up(task: Task, tries: int) -> Row:
     row: Row = {**task.point, "status": "failed", "error": error, "seconds": None}
     write_json(task.row, row)
     task.mark.unlink(missing_ok=True)
-    return row
+    return task, row
 
 
-def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> Iterator[Row]:
+def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> Iterator[Done]:
     """Work ``tasks`` off in ``jobs`` processes, with this machine's cores shared out among them."""
     import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -99,23 +105,23 @@ def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> 
                 pool: Any = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")
                 for task, row in pool(joblib.delayed(run_task)(task) for task in list(left.values())):
                     del left[task.folder]
-                    yield row
+                    yield task, row
         except TerminatedWorkerError:
             # one death ends every process of the pool: rows that were written count, those at work begin again
             yield from _after_a_death(left, tries, retries)
 
 
-def _after_a_death(left: dict[str, Task], tries: collections.Counter[str], retries: int) -> Iterator[Row]:
+def _after_a_death(left: dict[str, Task], tries: collections.Counter[str], retries: int) -> Iterator[Done]:
     for task in list(left.values()):
         if task.row.exists():
-            yield json.loads(left.pop(task.folder).row.read_text(encoding="utf-8"))
+            yield left.pop(task.folder), json.loads(task.row.read_text(encoding="utf-8"))
         elif task.mark.exists():
             tries[task.folder] += 1
             if tries[task.folder] > retries:
                 yield given_up(left.pop(task.folder), retries + 1)
 
 
-def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRIES) -> Iterator[Row]:
+def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRIES) -> Iterator[Done]:
     """Work ``tasks`` off on a Ray cluster, one core each. ``address``: ``"auto"`` for the running cluster, ``host:port``, or None to start one here.
 
     The folders must be on a disk that all nodes see; the rows come back in any case.
@@ -130,16 +136,16 @@ def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRI
             try:
                 _, row = ray.get(ready)
             except ray.exceptions.WorkerCrashedError:
-                row = given_up(task, retries + 1)
+                _, row = given_up(task, retries + 1)
             if not task.row.exists():
                 write_json(task.row, row)
-            yield row
+            yield task, row
     finally:
         if ours:
             ray.shutdown()
 
 
-def engine(name: str, *, jobs: int, address: str | None) -> Callable[[Sequence[Task]], Iterator[Row]]:
+def engine(name: str, *, jobs: int, address: str | None) -> Callable[[Sequence[Task]], Iterator[Done]]:
     """The engine of that name (``joblib`` or ``ray``) as a function of tasks."""
     if name == "joblib":
         return lambda tasks: with_joblib(tasks, jobs=jobs)

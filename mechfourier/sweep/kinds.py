@@ -60,7 +60,7 @@ def one_layer(
     return {
         "outcome": run.outcome, "memorised_at": first("train_accuracy"), "grokked_at": first("test_accuracy"),
         "test_accuracy": run.test_accuracy, "test_loss": run.test_loss, "train_accuracy": run.train_accuracy,
-        "train_loss": run.train_loss, "epochs": run.epochs, "frequencies": len(run.embed_freqs),
+        "train_loss": run.train_loss, "epochs_done": run.epochs, "frequencies": len(run.embed_freqs),
     }  # fmt: skip
 
 

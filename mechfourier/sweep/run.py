@@ -107,8 +107,8 @@ def _work(
     skipped = len(rows)
     table = _Table(folder, tasks, rows)
     with progress(f"sweep {kind}", len(left)) as bar:
-        for row in run(left) if left else ():
-            table.add(row)
+        for task, row in run(left) if left else ():
+            table.add(task, row)
             bar.note(f"{sum(r['status'] == 'failed' for r in rows.values())} failed")
             bar.advance()
     table.write()
@@ -147,20 +147,18 @@ class _Table:
 
     def __init__(self, folder: Path, tasks: Sequence[Task], rows: dict[str, Row]) -> None:
         self.path, self.rows = folder / TABLE, rows
-        self.order = {json.dumps(task.point, sort_keys=True): task.folder for task in tasks}
-        self.names = tuple(tasks[0].point)
+        self.order = [task.folder for task in tasks]
         self.written = time.monotonic()
 
-    def add(self, row: Row) -> None:
-        point = {name: row[name] for name in self.names}
-        self.rows[self.order[json.dumps(point, sort_keys=True)]] = row
+    def add(self, task: Task, row: Row) -> None:
+        self.rows[task.folder] = row
         if time.monotonic() - self.written > TABLE_SECONDS:
             self.write()
 
     def write(self) -> None:
         import pandas as pd
 
-        frame = pd.DataFrame([self.rows[f] for f in self.order.values() if f in self.rows])
+        frame = pd.DataFrame([self.rows[f] for f in self.order if f in self.rows])
         if "error" in frame:
             frame = frame[[c for c in frame if c != "error"] + ["error"]].astype({"error": "string"})
         write_with(self.path, lambda temporary: frame.to_parquet(temporary, index=False))
