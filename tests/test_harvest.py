@@ -294,6 +294,7 @@ def test_a_plan_is_what_the_capture_then_takes(made: tuple[Any, Path], tmp_path:
 
 KILLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from mechfourier.harvest import capture_dataset, write
 from mechfourier.harvest import run
 from mechfourier.sae.text import Reading
