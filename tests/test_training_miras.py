@@ -117,13 +117,17 @@ def test_policy_gradient_points_where_the_likelihood_does() -> None:
 
 
 def test_the_baseline_takes_variance_away() -> None:
-    trainee = FaithfulTrainee(SMALL, moduli("all", largest=18), REINFORCE, seed=0)
+    """Of one answer to a question by the modulus's running mean; of several by the others, at once."""
+    split = moduli("all", largest=18)
+    trainee = FaithfulTrainee(SMALL, split, dataclasses.replace(REINFORCE, samples=1), seed=0)
     sure = torch.tensor([[8.0, 0.0, 0.0, 0.0]]).expand(2000, 4)
     right, m = torch.zeros(2000, dtype=torch.long), torch.full((2000,), 7)
     first = trainee.policy_gradient(sure, right, m)[1]["variance_kept"]
     later = trainee.policy_gradient(sure, right, m)[1]["variance_kept"]
     assert first == pytest.approx(1.0, abs=0.01)
     assert later < 0.02
+    several = FaithfulTrainee(SMALL, split, dataclasses.replace(REINFORCE, samples=16), seed=0)
+    assert several.policy_gradient(sure, right, m)[1]["variance_kept"] < 0.02
 
 
 def test_curriculum_raises_the_cap_and_refuses_an_empty_one() -> None:

@@ -200,25 +200,31 @@ class FaithfulTrainee(_Trainee):
         right: Int[Tensor, " question"],
         m: Int[Tensor, " question"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """REINFORCE (Williams 1992): an answer is drawn, reward 1 where it is right.
+        """REINFORCE (Williams 1992): ``recipe.samples`` answers are drawn to each question, reward 1 where one is right.
 
-        The baseline is a running mean of the reward *of this modulus* (a lucky guess mod 2 is no news, mod 79 it is);
-        what the advantage's variance is against that of the bare reward is reported.
+        The baseline of an answer is the mean reward of the question's other answers (Kool, van Hoof & Welling 2019); of a single answer, a
+        running mean of the reward *of the modulus* (a lucky guess mod 2 is no news, mod 79 it is). What the advantage's variance is against
+        that of the bare reward is reported.
         """
-        log_probs = logits.log_softmax(dim=1)
-        drawn = torch.multinomial(log_probs.detach().exp(), 1, generator=self.generator)[:, 0]
-        reward = (drawn == right).float()
-        advantage = reward - self.baseline[m]
-        chosen = log_probs.gather(1, drawn[:, None])[:, 0]
+        log_probs, count = logits.log_softmax(dim=1), self.recipe.samples
+        drawn = torch.multinomial(log_probs.detach().exp(), count, replacement=True, generator=self.generator)
+        reward = (drawn == right[:, None]).float()
+        if count > 1:
+            advantage = reward - (reward.sum(1, keepdim=True) - reward) / (count - 1)
+        else:
+            advantage = reward - self.baseline[m][:, None]
+            self._follow(m, reward[:, 0])
         entropy = -(log_probs.exp() * log_probs).sum(dim=1).mean()
-        totals = torch.zeros_like(self.baseline).index_add_(0, m, reward)
-        counts = torch.zeros_like(self.baseline).index_add_(0, m, torch.ones_like(reward))
-        mean = totals / counts.clamp(min=1)
-        weight = 1 - 0.98**counts
-        self.baseline = self.baseline + weight * (mean - self.baseline)
-        loss = -(chosen * advantage).mean() - self.recipe.entropy * entropy
+        loss = -(log_probs.gather(1, drawn) * advantage).mean() - self.recipe.entropy * entropy
         kept = float((advantage**2).mean() / (reward**2).mean().clamp(min=1e-6))
         return loss, {"reward": float(reward.mean()), "variance_kept": kept}
+
+    def _follow(self, m: Int[Tensor, " question"], reward: Float[Tensor, " question"]) -> None:
+        """Move the running mean of every modulus in the batch towards its reward there."""
+        totals = torch.zeros_like(self.baseline).index_add_(0, m, reward)
+        counts = torch.zeros_like(self.baseline).index_add_(0, m, torch.ones_like(reward))
+        weight = 1 - 0.98**counts
+        self.baseline = self.baseline + weight * (totals / counts.clamp(min=1) - self.baseline)
 
     def predictions(self, questions: Int[Tensor, "question 3"]) -> Int[Tensor, " question"]:
         return self.logits(questions).argmax(dim=1)

@@ -18,7 +18,8 @@ class MirasRecipe:
     ``boundary_share`` of a batch are questions next to the wrap. ``draws`` (extrapolating) are the frequency draws of a
     step, the same ones throughout with ``redraw=False``; ``negatives`` adds the candidates −2 · largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of
     the candidates rules it out. ``curriculum``: the cap on the moduli rises linearly from ``curriculum_from`` to all over the first
-    ``curriculum_share`` of the steps. ``entropy`` weighs the entropy bonus of ``reinforce``.
+    ``curriculum_share`` of the steps. ``entropy`` weighs the entropy bonus of ``reinforce``, which draws
+    ``samples`` answers to a question.
     """
 
     steps: int
@@ -38,6 +39,7 @@ class MirasRecipe:
     curriculum_from: int = 24
     curriculum_share: float = 0.45
     entropy: float = 0.01
+    samples: int = 1
     evaluate_every: int = 1000
 
 
@@ -45,7 +47,9 @@ SHARED = MirasRecipe(steps=6000, batch=96, lr=5e-3, boundary_share=0.4, draws=16
 PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negatives=True)
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=1e-3, weight_decay=1.0, warmup=200)
-REINFORCE = MirasRecipe(steps=6000, batch=512, lr=5e-4, weight_decay=0.1, warmup=200, loss="reinforce")
+REINFORCE = MirasRecipe(
+    steps=6000, batch=384, lr=1e-3, weight_decay=0.1, warmup=200, loss="reinforce", samples=16, entropy=0.02
+)
 
 
 @dataclasses.dataclass(frozen=True)
