@@ -48,7 +48,7 @@ PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negative
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=1e-3, weight_decay=1.0, warmup=200)
 REINFORCE = MirasRecipe(
-    steps=6000, batch=384, lr=1e-3, weight_decay=0.1, warmup=200, loss="reinforce", samples=16, entropy=0.02
+    steps=6000, batch=384, lr=1e-3, weight_decay=0.1, warmup=200, loss="reinforce", samples=16, entropy=0.1
 )
 
 
