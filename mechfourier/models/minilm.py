@@ -17,14 +17,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import BertForPreTraining
 
+from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.models.folder import brief, read_config, read_header, weight_files
+from mechfourier.models.pretrained import HAS_HOOKED, load_tokenizer, quiet
+
+if not HAS_HOOKED:
+    raise UsageError(
+        "minilm runs on HookedEncoder, which left TransformerLens in 4.0; install it with: pip install 'transformer-lens<4'"
+    )
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from transformer_lens import HookedEncoder, HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_bert_weights
-
-from mechfourier.errors import BadCheckpoint, UsageError, nearest
-from mechfourier.models.folder import brief, read_config, read_header, weight_files
-from mechfourier.models.pretrained import load_tokenizer, quiet
 
 HEADS = (
     "mlm_head",

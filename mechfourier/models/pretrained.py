@@ -9,6 +9,7 @@ Memory: the engine's parameters are views of the tensors that Hugging Face loade
 """
 
 import contextlib
+import importlib.metadata
 import shutil
 import tempfile
 import warnings
@@ -37,6 +38,8 @@ CONVERTERS = {
 TESTED = ("Qwen3ForCausalLM",)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SELF_TEST_TOKENS = 6
+# HookedTransformer and HookedEncoder left TransformerLens in 4.0: there the bridge runs everything
+HAS_HOOKED = int(importlib.metadata.version("transformer-lens").split(".")[0]) < 4
 
 
 def load_pretrained(
@@ -83,6 +86,8 @@ def _no_hooked(folder: Path, reason: str) -> UsageError:
 
 def _why_not_hooked(config: dict[str, Any]) -> str | None:
     """What HookedTransformer would get wrong about this config; None where it runs it."""
+    if not HAS_HOOKED:
+        return "it left TransformerLens in 4.0"
     architecture = (config.get("architectures") or ["unknown"])[0]
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = str(rope.get("rope_type") or rope.get("type") or "default")
