@@ -5,8 +5,17 @@ import types
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+from mechfourier.models.pretrained import HAS_HOOKED
+
+if not HAS_HOOKED:
+    pytest.skip(
+        "these models are HookedTransformers, which left TransformerLens in 4.0", allow_module_level=True
+    )
+
 from transformer_lens import HookedEncoder, HookedRootModule, HookedTransformer, HookedTransformerConfig
 from transformer_lens.hook_points import HookPoint
 

@@ -129,6 +129,7 @@ def test_batches_in_order_are_views(harvest: Harvest) -> None:
 
 
 def test_saelens_trains_on_the_provider(harvest: Harvest) -> None:
+    pytest.importorskip("sae_lens")
     from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.config import LoggingConfig, SAETrainerConfig
 

@@ -116,7 +116,7 @@ def test_the_bridge_refuses_a_change_that_would_not_spread(qwen3: Path) -> None:
     bridge = load_pretrained(qwen3, engine="bridge")
     with pytest.raises(UsageError, match="engine='hooked'"), zero(bridge, Site("resid_mid", 1), dims=[0]):
         bridge(TOKENS)
-    hooked = load_pretrained(qwen3)
+    hooked = load_pretrained(qwen3, engine="hooked")
     before = hooked(TOKENS)
     with zero(hooked, Site("resid_mid", 1), dims=[0]):
         assert largest(hooked(TOKENS), before) > 1e-4
