@@ -42,9 +42,9 @@ def test_the_table_has_everything_that_was_looked_for(report: Doctor) -> None:
 def test_versions_are_those_of_the_imported_libraries(report: Doctor) -> None:
     import torch
 
-    assert (
-        next(p for p in report.packages if p.name == "torch").version == str(torch.__version__).split("+")[0]
-    )
+    found = next(p for p in report.packages if p.name == "torch").version
+    # the build after the plus may stand in the library alone
+    assert found is not None and found.split("+")[0] == str(torch.__version__).split("+")[0]
     assert report.devices is not None and report.devices.threads == torch.get_num_threads()
 
 
