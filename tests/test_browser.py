@@ -13,6 +13,7 @@ from test_examples import example
 from mechfourier.figures.animation import write_player
 from mechfourier.figures.png import HELP, find_chromium
 from mechfourier.figures.report import write_report
+from mechfourier.models.miras_config import FaithfulConfig
 from mechfourier.probes.one_layer import evolution
 from mechfourier.probes.probe import probe
 
@@ -49,9 +50,52 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )  # fmt: skip
     saved = attacked.save(folder / "evil.json")
     return {
+        "networks": networks_page(folder / "networks"),
         "report": write_report([run, saved], folder / "report.html"),
         "player": write_player(evolution(run, "circle"), folder / "player.html"),
     }
+
+
+def networks_page(folder: Path) -> Path:
+    """The figures of the models of every modulus, of the adder's digits and of a sweep: a tiny trained run, and planted tables."""
+    import pandas as pd
+    import torch
+
+    from mechfourier.figures import adder_analysis, miras_analysis
+    from mechfourier.figures.html import Section, write_page
+    from mechfourier.probes.adder.weights import embedding_spectrum
+    from mechfourier.probes.miras import Algorithm, analyze
+    from mechfourier.probes.miras.algorithm import Effect, Threshold
+    from mechfourier.sweep import phase_diagram
+    from mechfourier.tasks.universal import moduli
+    from mechfourier.training.miras import train_miras
+    from mechfourier.training.miras_recipes import MirasRecipe
+
+    small = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=16, d_mem=8, trained_to=18)
+    recipe = MirasRecipe(steps=2, batch=8, lr=1e-3, evaluate_every=1)
+    train_miras(folder / "run", small, moduli("all", largest=18), recipe)
+    rule = Algorithm(
+        (23, 60), tuple(Effect(m, what, 0.9, 1.0, float("nan")) for m in (23, 60) for what in ("nothing changed", EVIL)),
+        tuple(Threshold(m, cell, x / 4, float(x > cell)) for m in (23, 60) for cell in (-1, 0) for x in range(-8, 9)), (0.3, 0.3),
+    )  # fmt: skip
+    result = dataclasses.replace(analyze(folder / "run"), algorithm=rule)
+    digits: Any = type(
+        "Digits",
+        (),
+        {"embeddings": [embedding_spectrum(torch.randn(10, 16, generator=torch.manual_seed(0)), EVIL)]},
+    )
+    runs = [
+        {"weight_decay": w, "train_fraction": f, "memorised_at": 20.0, "grokked_at": 100.0 * w}
+        for w in (1, 2)
+        for f in (0.3, 0.4)
+    ]
+    diagram = phase_diagram(pd.DataFrame(runs), x="weight_decay", y="train_fraction")
+    sections = [
+        *miras_analysis.analysis_sections(result),
+        Section("Digits", adder_analysis.digits_figure(digits)),
+        Section("Phases", diagram.plot()),
+    ]
+    return write_page(folder / "networks.html", "Networks", sections)
 
 
 def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> tuple[Any, list[str]]:
@@ -73,14 +117,15 @@ def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light"
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["report", "player"])
+@pytest.mark.parametrize("name", ["report", "player", "networks"])
 def test_every_figure_draws_and_the_page_fits(
     browser: Any, pages: dict[str, Path], name: str, width: int
 ) -> None:
     view, complaints = opened(browser, pages[name], width=width)
     assert not complaints
     figures = view.locator(".figure")
-    assert figures.count() >= (14 if name == "report" else 1)
+    assert figures.count() >= {"report": 14, "networks": 8}.get(name, 1)
+    assert view.evaluate("window.attacked") is None
     for i in range(figures.count()):
         assert figures.nth(i).locator(".xaxislayer-above, .xaxislayer-below").count() > 0
         assert figures.nth(i).locator("svg.main-svg").count() > 0
