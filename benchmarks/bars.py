@@ -103,9 +103,10 @@ def _miras(*parts: str, field: str = "errors") -> Callable[[Data], Figure]:
 
     def errors(d: Data) -> Figure:
         runs = {name: run for name, run in d.items() if name.startswith("miras-")}
-        rows = [row for run in runs.values() for part in parts for row in _rows(run.get(part, {}))]
+        asked_of = [run for run in runs.values() if any(part in run for part in parts)]
+        rows = [row for run in asked_of for part in parts for row in _rows(run.get(part, {}))]
         wrong, asked = sum(r[field] for r in rows), sum(r["questions"] for r in rows)
-        return float(wrong), f"{wrong} of {asked:,} wrong, {len(runs)} seeds"
+        return float(wrong), f"{wrong} of {asked:,} wrong, {len(asked_of)} seed{'s' * (len(asked_of) > 1)}"
 
     return errors
 

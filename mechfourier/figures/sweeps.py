@@ -65,7 +65,7 @@ def sweep_figure(result: "Sweep") -> "go.Figure":
     first axis, a panel per value of the second axis, coloured by it."""
     from mechfourier.sweep.phase import phase_diagram
 
-    frame = result.frame()
+    frame: Any = result.frame()
     settings = [a for a in result.axes if a not in ("seed", "split_seed") and frame[a].nunique() > 1]
     if (
         result.kind == "one-layer"

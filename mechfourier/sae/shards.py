@@ -85,7 +85,7 @@ def capture_groups(
 def _filled(lists: Sequence[Sequence[int]]) -> Int[Tensor, "row longest"]:
     """Lists as one array, the shorter ones filled up with their last number."""
     longest = max(map(len, lists))
-    return torch.tensor([[*each, *each[-1:] * (longest - len(each))] for each in lists])
+    return torch.tensor([[*each, *[each[-1]] * (longest - len(each))] for each in lists])
 
 
 def capture_rows(model: Any, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, Float[Tensor, "row d"]]:
