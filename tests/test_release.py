@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def test_the_wheel_holds_every_module_of_the_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "mechfourier").rglob("*.py")}
     assert modules <= names, modules - names
+
+
+def test_the_source_distribution_holds_every_module_too(tmp_path: Path) -> None:
+    """A wheel is built from it; the links at the top must not take the place of the folders they point to."""
+    from hatchling.builders.sdist import SdistBuilder
+
+    made = next(iter(SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])))
+    with tarfile.open(made) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mechfourier").rglob("*.py")}
+    assert modules <= names and not {n for n in names if n.startswith(("hooks/", "probes/"))}
 
 
 def test_the_data_are_weights_domains_and_text(wheel: Path) -> None:
