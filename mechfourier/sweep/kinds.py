@@ -38,27 +38,22 @@ def one_layer(
 
     ``memorised_at`` and ``grokked_at``: the first evaluated epochs at 99 % of the train and of the test set.
     """
-    from mechfourier.training.one_layer import MEMORISED, train_one_layer
+    from mechfourier.training.one_layer import MEMORISED, first_epoch, train_one_layer
     from mechfourier.training.recipes import recipe as find_recipe
 
     given = {"lr": lr, "weight_decay": weight_decay, "embed_std": embed_std}
-    given |= {"warmup": warmup, "settle": settle, "anneal": anneal, "max_epochs": epochs}
+    given |= {"warmup": warmup, "settle": settle, "anneal": anneal}
     settings = dataclasses.replace(
         find_recipe(recipe, p), **{name: value for name, value in given.items() if value is not None}
     )
-    settings = dataclasses.replace(settings, anneal=min(settings.anneal, settings.max_epochs // 2))
     run = train_one_layer(
         folder, p=p, task=task, settings=settings, seed=seed, split_seed=split_seed, train_fraction=train_fraction,
-        resume=True, checkpoints=False,
+        epochs=settings.max_epochs if epochs is None else epochs, resume=True, checkpoints=False,
     )  # fmt: skip
     frame = run.frame()
-
-    def first(column: str) -> int | None:
-        reached = frame.loc[frame[column] >= MEMORISED, "step"]
-        return int(reached.iloc[0]) if len(reached) else None
-
+    reached = {name: first_epoch(frame, name, MEMORISED) for name in ("train_accuracy", "test_accuracy")}
     return {
-        "outcome": run.outcome, "memorised_at": first("train_accuracy"), "grokked_at": first("test_accuracy"),
+        "outcome": run.outcome, "memorised_at": reached["train_accuracy"], "grokked_at": reached["test_accuracy"],
         "test_accuracy": run.test_accuracy, "test_loss": run.test_loss, "train_accuracy": run.train_accuracy,
         "train_loss": run.train_loss, "epochs_done": run.epochs, "frequencies": len(run.embed_freqs),
     }  # fmt: skip

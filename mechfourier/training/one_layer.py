@@ -251,7 +251,7 @@ def _summary(finished: TrainingResult, trainee: OneLayerTrainee) -> OneLayerRun:
     return OneLayerRun(
         test_accuracy=m["test_accuracy"], test_loss=m["test_loss"], train_accuracy=m["train_accuracy"],
         train_loss=m["train_loss"], epochs=finished.steps, seconds=finished.seconds, checkpoint=finished.folder,
-        outcome=outcome, why=why, generalised_at=_first(frame, "test_accuracy", trainee.recipe.generalised),
+        outcome=outcome, why=why, generalised_at=first_epoch(frame, "test_accuracy", trainee.recipe.generalised),
         embed_freqs=embed_freqs(trainee.parameters, trainee.model.p),
     )  # fmt: skip
 
@@ -262,7 +262,7 @@ def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
     train, test, epoch = last["train_accuracy"], last["test_accuracy"], int(last["step"])
     best = frame["test_accuracy"].max()
     if test >= settings.generalised:
-        at = _first(frame, "test_accuracy", settings.generalised)
+        at = first_epoch(frame, "test_accuracy", settings.generalised)
         return "generalised", f"test accuracy reached {settings.generalised:.1%} at epoch {at} and ends there"
     if last["train_loss"] > COLLAPSED * math.log(p) and settings.weight_decay > 0:
         return "collapsed", (
@@ -286,7 +286,8 @@ def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
     )
 
 
-def _first(frame: "pd.DataFrame", name: str, bar: float) -> int | None:
+def first_epoch(frame: "pd.DataFrame", name: str, bar: float) -> int | None:
+    """The first epoch at which a metric stood at ``bar`` or above; None where it never did."""
     reached = frame.loc[frame[name] >= bar, "step"]
     return int(reached.iloc[0]) if len(reached) else None
 
