@@ -1,8 +1,11 @@
 """Published claims: every one is noise on random weights and stands where real circles are; nothing is run twice."""
 
 import dataclasses
+import functools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 from mechfourier.cli import app
 from mechfourier.errors import UsageError
 from mechfourier.models.catalogue import DATA
+from mechfourier.models.folder import read_config
 from mechfourier.models.registry import load
 from mechfourier.reproduce import EXPERIMENTS, QUICK, Reproduction, Settings, reproduce
 from mechfourier.reproduce import run as running
@@ -25,6 +29,9 @@ from mechfourier.reproduce.inside import judge_routing
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import judge
 from mechfourier.reproduce.toys import at_least, compare
+from mechfourier.training.loop import TrainingInterrupted
+from mechfourier.training.miras_recipes import plan
+from mechfourier.training.one_layer import train_one_layer
 
 SMALL = dataclasses.replace(
     QUICK, permutations=99, most=1, samples=46, controls=20, sae_tokens=5_000, sae_rows=250, problems=50
@@ -217,3 +224,63 @@ def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
     assert high.prompts > 10 * low.prompts and high.bytes > low.bytes
     assert sum(high.seconds.values()) > sum(low.seconds.values())
     assert "GiB of memory" in str(high)
+
+
+@pytest.fixture
+def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings of --train, on a modulus of seconds instead of minutes; everything else of them is as it is."""
+    monkeypatch.setattr("mechfourier.reproduce.toys.SMALL", {P: 0.013})
+
+
+def test_train_trains_what_is_missing_and_only_once(
+    tmp_path: Path, small_training: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["reproduce", "small-primes", "--quick", "--json", "--out", str(tmp_path)]
+    before = json.loads(CliRunner().invoke(app, command).stdout)["experiments"][0]
+    assert [c["word"] for c in before["claims"]] == ["not measured"] and "--train" in before["claims"][0][
+        "sentence"
+    ]
+    done = CliRunner().invoke(app, [*command, "--train"])
+    assert done.exit_code == 0, done.output
+    (claim,) = (trained := json.loads(done.stdout)["experiments"][0])["claims"]
+    folder = tmp_path / "trained" / f"one-layer-{P}-fast-seed0"
+    assert claim["word"] == "does not stand" and claim["measured"] > 0.5  # published: it does not generalise
+    assert trained["model"] == str(tmp_path / "trained") and trained["command"].endswith(
+        "small-primes --train"
+    )
+    assert load(folder).cfg.p == P  # type: ignore[attr-defined]
+    monkeypatch.setattr("mechfourier.training.one_layer.run_training", None)
+    (again,) = json.loads(CliRunner().invoke(app, command).stdout)["experiments"][0]["claims"]
+    assert again == claim  # what was trained is found again without --train
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_interrupted_training_stops_the_run_and_goes_on(
+    tmp_path: Path, small_training: None, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    """Ctrl-C is no reason to begin the next training, and a folder that was only begun no reason to refuse."""
+    real = functools.partial(train_one_layer, epochs=20)
+    folder = tmp_path / "trained" / f"one-layer-{P}-fast-seed0"
+
+    def interrupted(folder: Path, **options: object) -> None:
+        real(folder, on_evaluate=lambda *_: os.kill(os.getpid(), signal.SIGINT), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("mechfourier.training.one_layer.train_one_layer", interrupted)
+    with pytest.raises(TrainingInterrupted, match=r"small-primes: .*start the same command again"):
+        list(reproduce(["small-primes", "adder"], settings=SMALL, out=tmp_path, train=True))
+    assert not (tmp_path / "adder.json").exists() and not (folder / "model.safetensors").exists()
+    if not saved:
+        for state in folder.glob("state*.pt"):
+            state.unlink()
+    monkeypatch.setattr("mechfourier.training.one_layer.train_one_layer", real)
+    (result,) = reproduce(["small-primes"], settings=SMALL, out=tmp_path, train=True)
+    assert result.claims[0].measured is not None and (folder / "model.safetensors").exists()
+
+
+def test_train_trains_a_model_of_every_modulus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a plan of two small steps: not much is learned, and the claims say so."""
+    short = functools.partial(plan, steps=2, batch=16)
+    monkeypatch.setattr("mechfourier.training.miras_recipes.plan", short)
+    (result,) = reproduce(["miras-primes"], settings=SMALL, out=tmp_path, train=True)
+    assert words(result) == ["does not stand"] * 2, result
+    assert read_config(tmp_path / "trained" / "miras-primes-ce-seed0")["training"]["moduli"] == "primes"

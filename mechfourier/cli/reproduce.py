@@ -139,11 +139,10 @@ def _show(result: "Reproduction") -> None:
         table.add_row(
             escape(each.claim), each.unit, _figure(each.published), figure, _figure(each.chance), each.word
         )
-    console = Console()
-    console = Console(width=None if console.is_terminal else 200)
+    console = Console(width=None if Console().is_terminal else 200)
     console.print(table)
-    for each in result.claims:
-        console.print(f"  {each.word}: {each.sentence}", highlight=False, markup=False)
+    for sentence in dict.fromkeys(f"  {each.word}: {each.sentence}" for each in result.claims):
+        console.print(sentence, highlight=False, markup=False)
 
 
 def _figure(value: float | None) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint
+from mechfourier.files import slug
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
 from mechfourier.probes.domains import domain as find_domain
@@ -84,7 +85,7 @@ def measured(session: Session, name: str) -> Measured:
 
 def _key(session: Session) -> str:
     s = session.settings
-    return f"p{s.permutations}-c{s.cycles}-s{s.seed}-l{s.layers or 'all'}"
+    return f"p{s.permutations}-c{s.cycles}-s{s.seed}-l{slug(s.layers or 'all')}"
 
 
 def _read(path: Path) -> Measured | None:

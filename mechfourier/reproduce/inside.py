@@ -1,8 +1,8 @@
 """The claims about what happens inside a language model: ablations, a dictionary, attention, the logit lens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.result import AblationResult
@@ -136,20 +136,31 @@ def _wilson(share: float, count: int) -> tuple[float, float]:
 
 def attention_routing(session: Session) -> tuple[Claim, ...]:
     """Attention of the last position to the modulus, for five primes."""
-    return tuple(_routing(session, p) for p in session.some(tuple(ATTENTION)))
+    primes = session.some(tuple(ATTENTION))
+    own, *chance = _attentions(session, primes)
+    return tuple(_routing(p, own[p], [found[p] for found in chance]) for p in primes)
 
 
-def _routing(session: Session, p: int) -> Claim:
-    text = f"attention to the modulus {p} is low and alike for all: attention does not route"
+def _attentions(session: Session, primes: Sequence[int]) -> Iterator[dict[int, AttentionResult]]:
+    """Of the network and of its re-initialisations, one at a time: drawing one costs more than its prompts, and memory its size."""
+    yield _attended(session, session.model, primes)
+    yield _attended(session, session.blank, primes)
+    for draw in range(1, BLANKS):
+        yield _attended(session, reinitialised(session.model, session.settings.seed + draw), primes)
+
+
+def _attended(session: Session, model: Any, primes: Sequence[int]) -> dict[int, AttentionResult]:
     settings = session.settings
-    blanks = (reinitialised(session.model, settings.seed + draw) for draw in range(BLANKS))
-    own, *chance = (
-        attention(
-            model, find_domain(f"mod-{p}"), layers=settings.layers, permutations=min(500, settings.permutations),
-            seed=settings.seed,
-        )
-        for model in (session.model, *blanks)
-    )  # fmt: skip
+    options = {
+        "layers": settings.layers,
+        "permutations": min(500, settings.permutations),
+        "seed": settings.seed,
+    }
+    return {p: attention(model, find_domain(f"mod-{p}"), **options) for p in primes}
+
+
+def _routing(p: int, own: AttentionResult, chance: Sequence[AttentionResult]) -> Claim:
+    text = f"attention to the modulus {p} is low and alike for all: attention does not route"
     word, sentence = judge_routing(own, chance)
     return claim(
         text, word, sentence, source=EMERGENT, unit="mean attention", published=ATTENTION[p], measured=_mean(own),

@@ -11,8 +11,9 @@ from mechfourier.errors import BadCheckpoint, MechFourierError, WeightsNotFound
 from mechfourier.models.weights import weights_hash
 from mechfourier.reproduce.catalogue import LANGUAGE, Experiment, chosen
 from mechfourier.reproduce.result import Reproduction, claim
-from mechfourier.reproduce.session import Session
+from mechfourier.reproduce.session import TRAINED, Session
 from mechfourier.reproduce.settings import Settings
+from mechfourier.training.loop import TrainingInterrupted
 
 DEFAULT_MODEL = "qwen3-0.6b"
 OUT = Path("mechfourier-out/reproduce")
@@ -56,6 +57,10 @@ def one(session: Session, experiment: Experiment) -> Reproduction:
     module, _, function = experiment.function.partition(":")
     try:
         claims = getattr(import_module(module), function)(session)
+    except TrainingInterrupted as error:
+        raise TrainingInterrupted(
+            f"{experiment.name}: {str(error).partition(';')[0]}; start the same command again to go on"
+        ) from error
     except MechFourierError as error:
         return _kept(_absent(session, experiment, str(error)), path)
     except Exception as error:  # a long unattended run goes on with the next experiment
@@ -114,7 +119,9 @@ def _kept(result: Reproduction, path: Path) -> Reproduction:
 def _model_name(session: Session, experiment: Experiment) -> str:
     if experiment.needs == LANGUAGE:
         return session.name
-    return str(session.source(experiment.needs, experiment.packaged) or "no weights")
+    made = session.out / TRAINED
+    source = session.source(experiment.needs, experiment.packaged)
+    return str(source or (made if made.is_dir() else "no weights"))
 
 
 def command(session: Session, experiment: Experiment) -> str:
@@ -126,4 +133,10 @@ def command(session: Session, experiment: Experiment) -> str:
         words += ["--model", session.name]
     if experiment.needs != LANGUAGE and session.run is not None:
         words += ["--run", str(session.run)]
+    if (
+        session.train
+        and experiment.needs != LANGUAGE
+        and not session.source(experiment.needs, experiment.packaged)
+    ):
+        words += ["--train"]
     return shlex.join(words)

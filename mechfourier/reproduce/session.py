@@ -11,6 +11,7 @@ from mechfourier.models.weights import reinitialised, weights_hash
 from mechfourier.reproduce.settings import Settings
 
 T = TypeVar("T")
+TRAINED = "trained"  # folder of the networks that train made
 
 
 @dataclass
@@ -66,6 +67,15 @@ class Session:
     def some(self, values: tuple[T, ...]) -> tuple[T, ...]:
         """The first ``settings.most`` of a list (all for 0)."""
         return values[: self.settings.most] if self.settings.most else values
+
+    def trained(self, what: str) -> Path:
+        """Where ``train`` puts a network: another seed is another network."""
+        return self.out / TRAINED / f"{what}-seed{self.settings.seed}"
+
+    @property
+    def training_device(self) -> str:
+        """Trainings of these small networks go to the GPU only where that is asked for by name."""
+        return "cpu" if self.device == "auto" else self.device
 
     def source(self, architecture: str, packaged: str) -> str | Path | None:
         """The run given, where it is of this architecture, else the packaged model, else None."""

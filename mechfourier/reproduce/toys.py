@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.models.folder import CONFIG, read_config
+from mechfourier.models.folder import CONFIG, WEIGHTS, read_config
 from mechfourier.probes.lens import wilson
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
@@ -113,16 +113,28 @@ def _small_prime(session: Session, p: int, published: float) -> Claim:
     )  # fmt: skip
 
 
-def _one_layer_run(session: Session, p: int) -> Path | None:
-    """The run given where it has this modulus, one made before in ``out``, or (``train``) one made now."""
+def _one_layer_run(session: Session, p: int, recipe: str = "fast") -> Path | None:
+    """The run given where it has this modulus, one made before in ``out``, or (``train``) one made now by ``recipe``."""
     if session.run is not None and read_config(session.run).get("p") == p:
         return Path(session.run)
-    folder = session.out / f"one-layer-{p}"
-    if session.train and not (folder / "model.safetensors").is_file():
+    folder = session.trained(f"one-layer-{p}-{recipe}")
+    if session.train and not _finished(folder):
         from mechfourier.training.one_layer import train_one_layer
 
-        train_one_layer(folder, p=p, seed=session.settings.seed, resume=(folder / "state.pt").exists())
-    return folder if (folder / "model.safetensors").is_file() else None
+        train_one_layer(
+            folder,
+            p=p,
+            settings=recipe,
+            seed=session.settings.seed,
+            resume=True,
+            device=session.training_device,
+        )
+    return folder if _finished(folder) else None
+
+
+def _finished(folder: Path) -> bool:
+    """A training writes its weights when it is done."""
+    return (folder / WEIGHTS).is_file()
 
 
 def _missing(command: str) -> str:
@@ -154,7 +166,9 @@ def _phase_run(session: Session) -> Path | None:
     run = session.source("one-layer", "")
     if run is not None:
         return Path(run)
-    return _one_layer_run(session, 113)
+    return _one_layer_run(
+        session, 113, "classic"
+    )  # the fast recipe was made to have no plateau to tell apart
 
 
 def adder(session: Session) -> tuple[Claim, ...]:
@@ -256,16 +270,12 @@ def _train_miras(session: Session, wanted: dict[str, str]) -> Path:
     from mechfourier.training.miras_recipes import plan
 
     chosen = plan("faithful", **wanted)  # type: ignore[arg-type]
-    folder = session.out / f"miras-{wanted['moduli']}-{wanted['loss']}"
-    if not (folder / "model.safetensors").is_file():
+    folder = session.trained(f"miras-{wanted['moduli']}-{wanted['loss']}")
+    if not _finished(folder):
         train_miras(
-            folder,
-            chosen.config,
-            chosen.split,
-            chosen.recipe,
-            seed=session.settings.seed,
-            resume=(folder / "state.pt").exists(),
-        )
+            folder, chosen.config, chosen.split, chosen.recipe, seed=session.settings.seed, resume=True,
+            device=session.training_device,
+        )  # fmt: skip
     return folder
 
 
