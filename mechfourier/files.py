@@ -2,19 +2,25 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mechfourier.errors import FolderInUse, MechFourierError
+from mechfourier.errors import DiskFull, FolderInUse, MechFourierError
 
 LOCK = ".lock"
 SAFETENSORS_PART = (
     ".tmp??????"  # safetensors writes to a temporary file of its own beside the one it is given
+)
+LONGEST_NAME = (
+    70  # bytes: three names, the words between them and a temporary file's own fit into a file system's 255
 )
 # safetensors writes Rust's words for an error of the system, PyTorch only that its archive came out too short
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -29,25 +35,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = None
+    with explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Errors of the system that come up while ``path`` is written, as one sentence each, whoever writes."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        yield
     except OSError as error:
         raise _explained(path, error) from error
     except Exception as error:
         if (system := _system_error(error)) is None:
             raise
         raise _explained(path, system) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _system_error(error: Exception) -> OSError | None:
@@ -61,7 +75,7 @@ def _system_error(error: Exception) -> OSError | None:
 
 def _explained(path: Path, error: OSError) -> MechFourierError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MechFourierError(
+        return DiskFull(
             f"no space left on the disk that holds {path.parent}; free some or choose another --out"
         )
     if error.errno == errno.EFBIG:
@@ -88,6 +102,49 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Write ``value`` as indented JSON, atomically; NaN is refused, as it is no JSON."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_files_with(folder: str | Path, write: Callable[[str], Any]) -> None:
+    """Call ``write`` on an empty scratch folder and move what it wrote there to ``folder``, file by file, each whole.
+
+    For writers of other libraries, which open files by name: a link of that name in ``folder`` is replaced, not followed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        with explained(Path(scratch) / "files"):
+            write(scratch)
+        for file in sorted(Path(scratch).iterdir()):
+            write_with(Path(folder) / file.name, partial(shutil.copyfile, file))
+
+
+def slug(name: Any) -> str:
+    """A file name from any name (of a model, a domain, a dictionary; the last part of a path): letters, digits, ``-`` and ``.``."""
+    text = str(name).rstrip("/").rsplit("/", 1)[-1]
+    kept = "".join(c if c.isalnum() or c in "-." else "-" for c in text).strip("-.").lower() or "unnamed"
+    return (
+        kept
+        if len(kept.encode()) <= LONGEST_NAME
+        else f"{beginning(kept, LONGEST_NAME - 9)}-{name_hash(text)}"
+    )
+
+
+def beginning(text: str, most: int) -> str:
+    """As much of ``text`` as fits into ``most`` bytes: file systems count those, not letters."""
+    return text.encode()[:most].decode(errors="ignore")
+
+
+def name_hash(text: str) -> str:
+    """Eight digits that tell shortened names apart."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+def keep_inside(folder: str | Path, *names: str | Path) -> None:
+    """Raise ``MechFourierError`` where a link leads one of ``names`` (parts of ``folder`` that will be written to) out of it."""
+    root = Path(folder).resolve()
+    for name in names:
+        if not (path := Path(folder) / name).resolve().is_relative_to(root):
+            raise MechFourierError(
+                f"{path} leads out of {folder} ({path.resolve()}), and nothing is written there; remove the link, or choose another --out"
+            )
 
 
 @contextlib.contextmanager

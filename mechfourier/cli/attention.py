@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.files import slug
 
 
 def attention(
@@ -31,7 +32,7 @@ def attention(
     wanted = domain_of(domain, model)
     result = run(load(model), wanted, layers=layers, cycles=cycles, permutations=permutations, seed=seed)
     if out is not None:
-        note(f"wrote {result.save(out / f'attention-{wanted.name}.json')}")
+        note(f"wrote {result.save(out / f'attention-{slug(wanted.name)}.json')}")
     if json_:
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame

@@ -61,9 +61,9 @@ def attribution_command(
 
 def _write(result: "AttributionResult", out: Path) -> Path:
     from mechfourier._version import __version__
-    from mechfourier.figures.causal import slug
     from mechfourier.figures.html import Section, write_page
     from mechfourier.figures.sweep import attribution_figure, written_figure
+    from mechfourier.files import slug
 
     sections = [Section("Parts", attribution_figure(result))]
     if result.harmonics:

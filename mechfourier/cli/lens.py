@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.files import slug
 
 
 def lens(
@@ -33,7 +34,7 @@ def lens(
     wanted = domain_of(domain, model)
     result = run(load(model), wanted, cycles=cycles, samples=samples, permutations=permutations, seed=seed)
     if out is not None:
-        note(f"wrote {result.save(out / f'lens-{wanted.name}.json')}")
+        note(f"wrote {result.save(out / f'lens-{slug(wanted.name)}.json')}")
     if json_:
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame

@@ -7,6 +7,7 @@ import typer
 
 from mechfourier.cli.common import emit_json, note, quiet_libraries
 from mechfourier.errors import UsageError
+from mechfourier.files import slug
 
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
 Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
@@ -103,7 +104,7 @@ def reducibility(
 
 def _show(result: Any, values: dict[str, Any], *, json_: bool, out: Path | None, name: str) -> None:
     if out is not None:
-        note(f"wrote {result.save(out / f'{name}.json')}")
+        note(f"wrote {result.save(out / f'{slug(name)}.json')}")
     if json_:
         return emit_json(values)
     from mechfourier.cli.tables import print_frame

@@ -8,6 +8,7 @@ from mechfourier._version import __version__
 from mechfourier.figures.html import Section, verdict_card, write_page
 from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
 from mechfourier.figures.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
+from mechfourier.files import slug
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -217,10 +218,3 @@ def _probe_sections(result: "StudyResult") -> list[Section]:
     if result.notes:
         sections.append(Section("Notes", result.notes))
     return sections
-
-
-def slug(name: str) -> str:
-    """A file name from a model's or a domain's name (which may be a path)."""
-    from mechfourier.figures.probe import _slug
-
-    return _slug(name)

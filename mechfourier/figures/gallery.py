@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.figures.png import write_pngs
-from mechfourier.files import write_text
+from mechfourier.files import write_text, write_with
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,10 +35,10 @@ def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = Non
         text += [f"## {title}", "", caption, "", f"![{title}]({name}.png)", ""]
     written.append(write_text(Path(out) / "README.md", "\n".join(text)))
     if readme is not None:
-        readme.mkdir(parents=True, exist_ok=True)
-        written += [
-            Path(shutil.copy(Path(out) / f"{name}.png", readme / f"{name}.png")) for name in README_PICTURES
-        ]
+        for name in README_PICTURES:
+            written.append(
+                write_with(readme / f"{name}.png", partial(shutil.copyfile, Path(out) / f"{name}.png"))
+            )
     return written
 
 

@@ -19,6 +19,7 @@ from mechfourier.figures.template import (
     plain_text,
     styled,
 )  # fmt: skip
+from mechfourier.files import slug
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -158,7 +159,7 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
 
 def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
     """Write the page of a probe into ``folder`` and return its path."""
-    path = Path(folder) / f"probe-{_slug(result.model)}-{_slug(result.domain)}-{result.design}.html"
+    path = Path(folder) / f"probe-{slug(result.model)}-{slug(result.domain)}-{slug(result.design)}.html"
     return write_page(
         path,
         f"{result.domain} in {result.model}",
@@ -203,9 +204,3 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
     if result.notes:
         sections.append(Section("Notes", result.notes))
     return sections
-
-
-def _slug(name: str) -> str:
-    """A file name from a model's or a domain's name (which may be a path)."""
-    kept = "".join(c if c.isalnum() or c in "-." else "-" for c in name.rstrip("/").rsplit("/", 1)[-1])
-    return kept.strip("-.").lower() or "unnamed"

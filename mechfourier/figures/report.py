@@ -15,6 +15,7 @@ from mechfourier.figures.sections import analysis_part, facts, part_of, summary_
 from mechfourier.figures.template import BLUE, ORANGE
 from mechfourier.figures.training import curves_figure
 from mechfourier.files import write_text
+from mechfourier.models.folder import brief
 from mechfourier.training.run_folder import CONFIG, METRICS, PROVENANCE, WEIGHTS, RunFolder
 
 if TYPE_CHECKING:
@@ -102,14 +103,23 @@ def _named(name: str) -> Part:
 
 def _result_part(path: Path) -> Part:
     opened = open_result(path)
-    if isinstance(opened.result, dict):
-        part = summary_part(path.name, opened.result)
-    else:
-        part = part_of(opened.result)
-    sections = list(part.sections)
-    if known := facts(opened.result):
-        sections.append(Section("Configuration", known, wide=False))
-    return replace(part, sections=[*sections, _origin(opened.provenance, _command(opened))])
+    try:
+        part = (
+            summary_part(path.name, opened.result)
+            if isinstance(opened.result, dict)
+            else part_of(opened.result)
+        )
+        sections = list(part.sections)
+        if known := facts(opened.result):
+            sections.append(Section("Configuration", known, wide=False))
+        return replace(part, sections=[*sections, _origin(opened.provenance, _command(opened))])
+    except MechFourierError:
+        raise
+    except Exception as error:  # the fields have the right types, and may still not fit each other
+        kind = type(opened.result).__name__
+        raise BadCheckpoint(
+            f"{path} holds a {kind} that cannot be drawn ({brief(error)}); make it again with the command that saved it"
+        ) from error
 
 
 def _origin(origin: dict[str, Any], command: str) -> Section:

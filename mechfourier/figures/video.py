@@ -78,7 +78,13 @@ def _encode(ffmpeg: Any, shown: Scene, path: Path, suffix: str, size: tuple[int,
             output_params=["-f", "mp4", "-preset", "veryfast", "-movflags", "+faststart"],
         )
     writer = ffmpeg.write_frames(
-        str(path), size, fps=fps, pix_fmt_in="rgba", macro_block_size=2, ffmpeg_log_level="error", **options
+        str(path.absolute()),
+        size,
+        fps=fps,
+        pix_fmt_in="rgba",
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        **options,
     )
     writer.send(None)
     try:

@@ -105,6 +105,8 @@ def read_index(folder: Path) -> Index | None:
         config = found["config"]
         known = Config(**{**config, "sites": tuple(config["sites"]), "widths": tuple(config["widths"])})
         shards = {each["number"]: Shard(**each) for each in found["shards"]}
+        if strange := [shard.file for shard in shards.values() if shard.file != shard_name(shard.number)]:
+            raise ValueError(f"it names {strange[0]!r}, which is no shard's name")
         return Index(known, found["tokens"], found["complete"], shards)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -112,6 +114,11 @@ def read_index(folder: Path) -> Index | None:
         raise BadCheckpoint(
             f"the index {path} is damaged ({error}); bring it back from a copy, or choose another --out"
         ) from error
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard. An index that names another, perhaps outside its folder, is not followed."""
+    return f"shard-{number:06d}.safetensors"
 
 
 def _digest(content: Mapping[str, Any]) -> str:

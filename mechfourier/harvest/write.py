@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import MechFourierError
 from mechfourier.files import atomic_path
-from mechfourier.harvest.index import DTYPES, Config, Shard, file_checksum
+from mechfourier.harvest.index import DTYPES, Config, Shard, file_checksum, shard_name
 from mechfourier.harvest.jobs import Job
 from mechfourier.hooks.site import Site
 from mechfourier.sae.shards import capture_groups
@@ -24,7 +24,7 @@ PAD = 16  # lengths that run together: texts end anywhere, and a batch of one se
 def make_shard(model: Any, config: Config, job: Job, folder: Path) -> Shard:
     """Capture the job's activations and write its file, atomically. The same job gives the same bytes."""
     tensors = {**job.text(), **activations(model, config, job.sequences)}
-    path = folder / f"shard-{job.number:06d}.safetensors"
+    path = folder / shard_name(job.number)
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
         size, checksum = temporary.stat().st_size, file_checksum(temporary)

@@ -83,9 +83,9 @@ def cached_folders(repo: str) -> tuple[Path, ...]:
 
     root = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
     main = root / "refs" / "main"
-    first = (root / "snapshots" / main.read_text().strip(),) if main.is_file() else ()
-    rest = sorted((root / "snapshots").glob("*")) if (root / "snapshots").is_dir() else ()
-    return tuple(dict.fromkeys((*first, *rest)))
+    first = main.read_text(errors="replace").strip() if main.is_file() else ""
+    found = sorted((root / "snapshots").glob("*")) if (root / "snapshots").is_dir() else []
+    return tuple(sorted(found, key=lambda folder: folder.name != first))
 
 
 def _qwen3(size: str, parameters: int, gigabytes: float) -> ModelInfo:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,13 @@ def _shards(folder: Path) -> list[Path]:
     weight_map = read_json_object(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadCheckpoint(f"{folder / INDEX} names no weights; fetch it again")
-    shards = [folder / Path(str(name)).name for name in sorted(set(weight_map.values()))]
-    missing = [shard.name for shard in shards if not shard.is_file()]
+    strange = [n for n in weight_map.values() if not isinstance(n, str) or Path(n).name != n or "\x00" in n]
+    if strange:
+        raise BadCheckpoint(
+            f"{folder / INDEX} names {strange[0]!r}, which is no file beside it; fetch it again"
+        )
+    shards = [folder / name for name in sorted(set(weight_map.values()))]
+    missing = [shard.name for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113  (Path's own raises for a name longer than any file's)
     if missing:
         raise BadCheckpoint(
             f"{folder} lacks {len(missing)} of its {len(shards)} weight files ({missing[0]}); download them again"

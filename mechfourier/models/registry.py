@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mechfourier.models.interface import Model
 
 ENGINES = ("auto", "hooked", "bridge")
-HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
 ENCODERS = {"BertModel": "mechfourier.models.minilm:load_folder"}
 PRETRAINED = "mechfourier.models.pretrained:load_pretrained"

@@ -100,19 +100,23 @@ def _from_folder(folder: Path, device: str) -> LoadedDictionary:
     try:
         sae = SAE.load_from_disk(folder, device=device)
         made = json.loads((folder / METADATA).read_text()) if (folder / METADATA).exists() else {}
+        found = LoadedDictionary(str(folder), sae.eval(), made)
+        _ = found.site, found.model, found.sources, found.reading  # what its metadata say must be readable
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadCheckpoint(
             f"the dictionary in {folder} cannot be read ({type(error).__name__}: {reason})"
         ) from error
-    return LoadedDictionary(str(folder), sae.eval(), made)
+    return found
 
 
 def _from_release(name: str, device: str) -> LoadedDictionary:
+    release, colon, identity = name.partition(":")
+    if {"", ".", ".."} & {*release.split("/"), *(identity or "none").split("/")}:
+        raise UsageError(f"{name!r} is no release; write release:sae_id, or org/name:folder")
     from sae_lens import SAE
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-    release, colon, identity = name.partition(":")
     known = get_pretrained_saes_directory()
     if release in known and not identity:
         ids = list(known[release].saes_map)

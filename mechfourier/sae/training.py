@@ -1,10 +1,7 @@
 """Training dictionaries on a model: capture, shuffle, train, save in SAELens's format."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +11,7 @@ from torch import Tensor
 
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import locked, remove_leftovers, write_json, write_with
+from mechfourier.files import keep_inside, locked, remove_leftovers, write_files_with, write_json
 from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
@@ -174,6 +171,7 @@ class _Job:
     def run(self, *, resume: bool, keep: bool) -> SAERun:
         with locked(self.folder):
             shards = self.folder / SHARDS
+            keep_inside(self.folder, SHARDS, RUN, CONTROL, *(self.named if len(self.named) > 1 else ()))
             remove_leftovers(shards / "shard-*", shards / MANIFEST, self.folder / RUN / "*")
             return self._run(resume=resume, keep=keep)
 
@@ -288,11 +286,11 @@ def write_dictionary(sae: Any, sparsity: Float[Tensor, " feature"], folder: Path
     """SAELens's files of a dictionary, each of which appears whole."""
     from safetensors.torch import save_file
 
-    with tempfile.TemporaryDirectory() as scratch:
+    def write(scratch: str) -> None:
         sae.save_inference_model(scratch)
         save_file({"sparsity": sparsity.contiguous()}, Path(scratch) / "sparsity.safetensors")
-        for file in sorted(Path(scratch).iterdir()):
-            write_with(folder / file.name, partial(shutil.copyfile, file))
+
+    write_files_with(folder, write)
 
 
 def first_positions(rows: Any, count: int) -> list[Row]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.cluster import connect
-from mechfourier.errors import FolderInUse, MechFourierError, UsageError
-from mechfourier.files import remove_leftovers, write_json
+from mechfourier.errors import DiskFull, FolderInUse, MechFourierError, UsageError
+from mechfourier.files import remove_leftovers, write_json, write_text
 from mechfourier.result import plain
 from mechfourier.sweep.grid import Value
 from mechfourier.sweep.kinds import Row, kind
@@ -53,11 +53,11 @@ def run_task(task: Task) -> Done:
 
     started = time.monotonic()
     Path(task.folder).mkdir(parents=True, exist_ok=True)
-    task.mark.write_text(str(os.getpid()))
+    write_text(task.mark, str(os.getpid()))
     try:
         with hidden():
             numbers: Row = {"status": "done", "error": None, **_numbers(task)}
-    except TrainingInterrupted:
+    except (TrainingInterrupted, DiskFull):
         task.mark.unlink(missing_ok=True)
         raise
     except (MechFourierError, ValueError, RuntimeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.files import beginning, name_hash
 
 Value = int | float | str
 MOST_VALUES = 100_000
@@ -111,8 +112,6 @@ def slug(point: dict[str, Value]) -> str:
     """The name of a point's folder: its values in order, with what a file name cannot hold replaced."""
     text = ",".join(f"{name}={value}" for name, value in point.items())
     clean = "".join(c if c.isalnum() or c in "=,.-+_" else "_" for c in text)
-    if clean == text and len(clean) <= 120:
+    if clean == text and len(clean.encode()) <= 120:
         return clean
-    import hashlib
-
-    return f"{clean[:100]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{beginning(clean, 100)}-{name_hash(text)}"

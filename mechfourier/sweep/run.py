@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import locked, remove_leftovers, write_json, write_with
+from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
+from mechfourier.files import keep_inside, locked, remove_leftovers, write_json, write_with
+from mechfourier.models.folder import brief
 from mechfourier.progress import progress
 from mechfourier.provenance import provenance
 from mechfourier.result import Result
@@ -43,7 +44,28 @@ class Sweep(Result):
         """One row per run, in the order of the grid."""
         import pandas as pd
 
-        return pd.read_parquet(Path(self.folder) / TABLE)
+        path = Path(self.folder) / TABLE
+        try:
+            return pd.read_parquet(path, memory_map=False)
+        except Exception as error:  # pyarrow raises OSError, ArrowInvalid, KeyError … for a damaged file
+            raise BadCheckpoint(
+                f"the table of the sweep, {path}, cannot be read ({brief(error)}); run the sweep again"
+            ) from error
+
+    def found_in(self, path: Path) -> "Sweep":
+        """This sweep as it was read from the file ``path``: with the table beside it, or in a folder below that or below the working directory.
+
+        Raises ``BadCheckpoint`` where it names another folder: a file from somewhere else does not decide what is read here.
+        """
+        if (path.parent / TABLE).is_file():
+            return replace(self, folder=str(path.parent))
+        for root in (Path(), path.parent):
+            folder = root / self.folder
+            if folder.resolve().is_relative_to(root.resolve()) and (folder / TABLE).is_file():
+                return replace(self, folder=str(folder))
+        raise BadCheckpoint(
+            f"{path} is of a sweep in {self.folder}, which is neither here nor beside it; move the file into the sweep's folder"
+        )
 
     def plot(self) -> Any:
         """The grokking phase diagram where weight decay and train fraction were swept; else the first number over the axes."""
@@ -81,6 +103,7 @@ def sweep(
     begun, same = time.monotonic(), fixed or {}
     tasks = [_task(kind, same, point, Path(folder)) for point in points(axes)]
     with locked(folder):
+        keep_inside(folder, *(Path(task.folder).relative_to(folder) for task in tasks))
         remove_leftovers(Path(folder) / TABLE, Path(folder) / SETTINGS)
         _claim(Path(folder), {"kind": kind, "axes": sorted(a.name for a in axes), "fixed": same})
         rows, skipped = _work(kind, tasks, Path(folder), retry_failed, engine_name, jobs, address)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.files import write_files_with
 from mechfourier.tasks.calendar import Operation, operations
 from mechfourier.tasks.calendar_text import held_out_text, training_text
 from mechfourier.tasks.calendar_tokens import END, build_tokenizer
@@ -282,6 +283,6 @@ def train_calendar(
         label="train calendar",
         on_evaluate=on_evaluate,
     )
-    trainee.corpus.tokenizer.save_pretrained(folder)
+    write_files_with(folder, trainee.corpus.tokenizer.save_pretrained)
     write_card(folder, recipe, result)
     return result

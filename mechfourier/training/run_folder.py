@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.files import atomic_path, locked, remove_leftovers, write_json, write_with
+from mechfourier.files import atomic_path, keep_inside, locked, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief, read_json_object
 from mechfourier.provenance import provenance
 from mechfourier.result import plain
@@ -41,6 +41,7 @@ class RunFolder:
     def owned(self) -> Iterator[None]:
         """Nobody else writes here meanwhile, and what a killed process left half-written is gone. Raises ``FolderInUse``."""
         with locked(self.path):
+            keep_inside(self.path, CHECKPOINTS)
             names = (STATE, METRICS, WEIGHTS, CONFIG, PROVENANCE, f"{CHECKPOINTS}/*")
             remove_leftovers(*(self.path / name for name in names))
             yield
