@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = "mechfourier/data/"
@@ -47,13 +49,16 @@ def test_the_wheel_holds_every_module_of_the_package(wheel: Path) -> None:
     assert modules <= names, modules - names
 
 
-def test_the_source_distribution_holds_every_module_too(tmp_path: Path) -> None:
+def test_the_source_distribution_holds_all_that_the_wheel_is_made_of(wheel: Path, tmp_path: Path) -> None:
     """A wheel is built from it; the links at the top must not take the place of the folders they point to."""
     from hatchling.builders.sdist import SdistBuilder
 
     made = next(iter(SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])))
     with tarfile.open(made) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
+    package = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("mechfourier/")}
+    assert package <= names, package - names
+    assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt"} <= names
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "mechfourier").rglob("*.py")}
     assert modules <= names and not {n for n in names if n.startswith(("hooks/", "probes/"))}
 
@@ -97,3 +102,23 @@ def test_commands_and_options_complete(words: str, expected: str) -> None:
     position = str(len(words.split()) - 1)
     out = _complete(_MECHFOURIER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=position)
     assert expected in out.split()
+
+
+def test_every_dependency_has_a_lower_bound_that_the_constraints_meet() -> None:
+    """The least versions are those that the tests ran with (docs/compatibility.md); constraints.txt are the newest."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    asked = [Requirement(line) for line in (*project["dependencies"], *extras)]
+    pinned = dict(
+        line.lower().replace("_", "-").split("==")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    )
+    for requirement in (each for each in asked if each.name != "mechfourier"):
+        assert any(each.operator == ">=" for each in requirement.specifier), (
+            f"{requirement} has no lower bound"
+        )
+        version = pinned.get(requirement.name.lower())
+        assert version is None or requirement.specifier.contains(version), f"{requirement}, but {version}"
+    missing = {Requirement(line).name.lower() for line in project["dependencies"]} - set(pinned)
+    assert not missing, f"constraints.txt lacks {missing}"

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 
+from mechfourier.causal.controls import affordable
+from mechfourier.causal.outcome import task_of
 from mechfourier.hooks.capture import capture
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import analyse_operation
 from mechfourier.reproduce.catalogue import LANGUAGE, Experiment
+from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
 
@@ -18,7 +21,11 @@ TIMED_PROMPTS, TIMED_N = 32, 7
 COPIES = (
     6  # of a grid at once: network and control, each as captured and in double precision while it is analysed
 )
-CONTROL_PROMPTS = 60  # an ablation's controls: about as many prompts each
+ABLATION_PASSES = (
+    5  # of every prompt of an ablation: activations, before, after, each with the answers' further tokens
+)
+CONTROL_PASSES = 1.5  # of every prompt of a control, likewise
+SENTENCES = 120  # passes of plain text, before and after
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,16 @@ def _others(session: Session, name: str) -> int:
     """Prompts that an experiment reads beside grids."""
     settings = session.settings
     if name.startswith("ablation"):
-        return (settings.samples or 529) * 20 + settings.controls * CONTROL_PROMPTS * 10
+        return _ablated(session)
     if name == "attention-routing":
-        return 2 * sum(p * p for p in session.some(tuple(PRIMES)))
+        return (1 + BLANKS) * sum(p * p for p in session.some(tuple(ATTENTION)))
     return 2 * settings.sae_rows if name == "sae-layer7" else 529
+
+
+def _ablated(session: Session) -> int:
+    """Prompts of one ablation with its controls."""
+    settings = session.settings
+    task = task_of(session.model, find_domain(MODULUS), samples=settings.samples, seed=settings.seed)
+    each = settings.control_samples or affordable(session.model, task, settings.controls)
+    controls = CONTROL_PASSES * settings.controls * min(each, len(task.rows))
+    return SENTENCES + ABLATION_PASSES * len(task.rows) + int(controls)

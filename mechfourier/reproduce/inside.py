@@ -65,7 +65,7 @@ def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
     settings = session.settings
     found = ablate(
         session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", samples=settings.samples,
-        controls=settings.controls, seed=settings.seed,
+        controls=settings.controls, control_samples=settings.control_samples, seed=settings.seed,
     )  # fmt: skip
     word, sentence = judge_ablation(found)
     where = f"dimension {dim} after layer {site.layer}"

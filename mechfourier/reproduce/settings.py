@@ -8,7 +8,8 @@ from mechfourier._version import __version__
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """``permutations``: draws of every null. ``cycles`` of offsets in operation grids. ``layers`` like "0-3,7" (None: all).
-    ``samples``: prompts of an ablation (None: the whole grid of 529); ``controls``: matched controls. ``most``: moduli of a
+    ``samples``: prompts of an ablation (None: the whole grid of 529); ``controls``: matched controls, on ``control_samples`` prompts (None: as many as
+    ten minutes allow). ``most``: moduli of a
     list that are asked (0: all). ``sae_rows`` activations that the dictionary sees, ``sae_width`` its features, ``sae_tokens``
     activations gone by in its training. ``problems`` per cell of the accuracy sweeps."""
 
@@ -17,6 +18,7 @@ class Settings:
     layers: str | None = None
     samples: int | None = None
     controls: int = 200
+    control_samples: int | None = None
     most: int = 0
     sae_rows: int = 500
     sae_width: str = "4x"
@@ -31,5 +33,12 @@ class Settings:
 
 
 QUICK = Settings(
-    permutations=199, samples=60, controls=40, most=2, sae_width="1x", sae_tokens=20_000, problems=200
+    permutations=199,
+    samples=60,
+    controls=40,
+    control_samples=12,
+    most=2,
+    sae_width="1x",
+    sae_tokens=20_000,
+    problems=200,
 )
