@@ -313,14 +313,6 @@ def test_no_command_line_gives_a_traceback(command: str, words: list[str]) -> No
     assert "Traceback" not in said and "error: unexpected" not in said, said
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("seed", ["-1", "9" * 20, "9" * 5000])
-def test_a_seed_that_no_generator_takes_is_refused_before_anything_is_loaded(command: str, seed: str) -> None:
-    for words in (["--seed", seed], [f"--seed={seed}"]):
-        code, said = call(*command.split(), "calendar", *words)
-        assert code == 2 and "a seed is a whole number from 0" in said
-
-
 @pytest.mark.parametrize("permutations", [-1, 0, 10**20])
 def test_permutations_that_are_none_or_endless_are_refused(permutations: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(12, 4))

@@ -4,7 +4,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    CONTROLS,
+    COUNT,
+    CYCLES,
+    LAYER,
+    SEED,
+    domain_of,
+    emit_json,
+    note,
+    number_list,
+    quiet_libraries,
+)
 from mechfourier.cli.rotate import harmonics
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
@@ -21,10 +32,11 @@ def ablate_command(
     model: Annotated[
         str, typer.Argument(help="A model: a name (mechfourier models), or a folder.")
     ] = "qwen3-0.6b",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer of the site.", **LAYER)] = None,
     dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
     head: Annotated[
-        int | None, typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).")
+        int | None,
+        typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).", **LAYER),
     ] = None,
     plane: Annotated[
         str | None,
@@ -43,18 +55,19 @@ def ablate_command(
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
     ] = "resid_post",
     samples: Annotated[
-        int | None, typer.Option(help="As many prompts of the grid, balanced over the answers.")
+        int | None, typer.Option(help="As many prompts of the grid, balanced over the answers.", **COUNT)
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
     position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
-    controls: Annotated[int, typer.Option(help="Matched controls (0 for none).")] = 200,
+    controls: Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)] = 200,
     control_samples: Annotated[
-        int | None, typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).")
+        int | None,
+        typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
     ] = None,
     text: Annotated[
         str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -71,7 +84,7 @@ def ablate_command(
         site = "z"
     chosen, dims, ks = (
         domain_of(domain, model, "mod-23"),
-        None if dim is None else _numbers(dim),
+        None if dim is None else number_list(dim, "--dim", "dimensions", "8, or 8,35, or 0-63", ranges=True),
         harmonics(plane),
     )
     if layer is None and "." not in site and not site.startswith("hook_"):
@@ -108,19 +121,6 @@ def ablate_command(
         emit_json(result.to_dict())
     else:
         _print(result)
-
-
-def _numbers(text: str) -> list[int]:
-    """``"8"``, ``"8,35"``, ``"0-3,7"`` as numbers."""
-    from mechfourier.errors import UsageError
-
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"--dim {text!r} is no list of dimensions; write 8, or 8,35, or 0-63")
-        found += range(int(first), int(last if dash else first) + 1)
-    return found
 
 
 def _site(name: str, layer: int | None) -> Any:

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import DIGITS, SEED, emit_json, note, number_list, quiet_libraries
 from mechfourier.cli.dispatch import handle
-from mechfourier.errors import UsageError
 
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
 # ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
@@ -40,10 +39,19 @@ def analyze(
     ] = False,
     place: Annotated[
         int | None,
-        typer.Option("--place", help="adder: significance of the answer digit asked about (0: units)."),
+        typer.Option(
+            "--place",
+            help="adder: significance of the answer digit asked about (0: units).",
+            min=0,
+            max=DIGITS["max"],
+        ),
     ] = None,
-    digits: Annotated[int | None, typer.Option("--digits", help="adder: digits of both operands.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.")] = 0,
+    digits: Annotated[
+        int | None, typer.Option("--digits", help="adder: digits of both operands.", **DIGITS)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.", **SEED)
+    ] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -84,7 +92,4 @@ def analyze(
 
 
 def _frequencies(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--key-freqs {text!r} is no list of frequencies; write it like 14,35,41")
-    return tuple(int(part) for part in parts)
+    return tuple(number_list(text, "--key-freqs", "frequencies", "it like 14,35,41"))

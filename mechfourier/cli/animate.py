@@ -1,11 +1,12 @@
 """``mechfourier animate``: watch a circle, a sine or a spectrum emerge over the checkpoints of a run."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.common import COUNT, emit_json, finite, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -22,10 +23,14 @@ def animate(
     mp4: Annotated[bool, typer.Option("--mp4", help="An MP4 in place of the HTML player.")] = False,
     gif: Annotated[bool, typer.Option("--gif", help="A GIF in place of the HTML player.")] = False,
     frames: Annotated[
-        int | None, typer.Option("--frames", help="At most so many checkpoints, evenly spread.")
+        int | None,
+        typer.Option("--frames", help="At most so many checkpoints, evenly spread.", min=2, max=COUNT["max"]),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", help="How long a video lasts (12 by default).")
+        float | None,
+        typer.Option(
+            "--seconds", help="How long a video lasts (12 by default).", min=0.5, max=600, callback=finite
+        ),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Of a video, in pixels.")] = "1280x720",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -72,7 +77,7 @@ def animate(
 def _size(text: str) -> tuple[int, int]:
     from mechfourier.errors import UsageError
 
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"--size {text!r} is no size; write it like 1280x720")
-    return int(width), int(height)
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text.lower())
+    if not found:
+        raise UsageError(f"--size {text[:60]!r} is no size; write it like 1280x720")
+    return int(found[1]), int(found[2])

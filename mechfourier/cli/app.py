@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mechfourier._version import __version__
-from mechfourier.cli.common import check_seeds, report_error
+from mechfourier.cli.common import report_error
 from mechfourier.provenance import remember_command
 
 app = typer.Typer(
@@ -76,7 +76,6 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     remember_command(arguments)
     try:
-        check_seeds(arguments)
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 from mechfourier.files import slug
 
 
@@ -18,9 +18,9 @@ def attention(
         ),
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
-    permutations: Annotated[int, typer.Option(help="Draws of the null.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
+    permutations: Annotated[int, typer.Option(help="Draws of the null.", **COUNT)] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:

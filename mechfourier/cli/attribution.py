@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.causal.attribution import AttributionResult
@@ -25,11 +25,11 @@ def attribution_command(
         ),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).")
+        int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).", **COUNT)
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
-    neurons: Annotated[int, typer.Option(help="How many neurons to list, the greatest first.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of samples and intervals.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    neurons: Annotated[int, typer.Option(help="How many neurons to list, the greatest first.", **COUNT)] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of samples and intervals.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

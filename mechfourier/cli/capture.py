@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import CONTEXT, FROM_NONE, PROCESSES, SEED, emit_json, note, quiet_libraries
 
 
 def capture(
@@ -17,14 +17,14 @@ def capture(
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
     shard_tokens: Annotated[str | None, typer.Option(help="Tokens per shard (default: what fills about 256 MiB).")] = None,
     positions: Annotated[str, typer.Option(help="all, last, or auto (last where the model's own task answers only there).")] = "auto",
-    skip: Annotated[int, typer.Option(help="Leave out the first positions of every sequence.")] = 0,
-    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.")] = 128,
-    workers: Annotated[int, typer.Option(help="Processes, each with a copy of the model.")] = 1,
+    skip: Annotated[int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)] = 0,
+    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)] = 128,
+    workers: Annotated[int, typer.Option(help="Processes, each with a copy of the model.", **PROCESSES)] = 1,
     engine: Annotated[str, typer.Option(help="joblib (this machine) or ray (a cluster).")] = "joblib",
     address: Annotated[str | None, typer.Option(help="The Ray cluster: auto, or host:port (default: one is started here).")] = None,
     model_engine: Annotated[str, typer.Option(help="How the model is run: auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the order of the model's own task.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order of the model's own task.", **SEED)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Fail where --out holds nothing to go on with.")] = False,
     plan: Annotated[bool, typer.Option("--plan", "--dry-run", help="Only say how many bytes, shards and hours it takes.")] = False,
     verify: Annotated[Path | None, typer.Option(help="Instead: check every shard of this folder against its checksum.")] = None,

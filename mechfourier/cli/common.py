@@ -2,33 +2,65 @@
 
 import errno
 import json
+import math
 import os
 import re
 import sys
 import warnings
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.models.folder import out_of_memory
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
 
+LONGEST_RANGE = 1_000_000
 
-SEEDS = ("--seed", "--split-seed")
+
+def finite(value: Any) -> Any:
+    """Callback of every option that is a real number: "nan" reads as one, and is neither below nor above anything."""
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        if number is not None and not math.isfinite(number):
+            raise typer.BadParameter(f"{number} is no number that can be used")
+    return value
 
 
-def check_seeds(arguments: list[str]) -> None:
-    """Raise ``OutOfRange`` for a seed that some of the generators behind a command would not take."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    for name, value in pairwise(words):
-        if name not in SEEDS or not re.fullmatch(r"-?[0-9]+", value):
-            continue
-        if len(value) > 19 or not 0 <= int(value) < 2**63:
-            raise OutOfRange(f"{name} {value[:30]}: a seed is a whole number from 0 to 2**63 - 1")
+# Limits of options, so that a wrong number is said before a model is loaded: ``typer.Option(help=…, **SEED)``.
+# A limit is far above what anybody waits for and below what fills the memory; the library has limits of its own by model and domain.
+Limits = dict[str, Any]
+SEED: Limits = {"min": 0, "max": 2**63 - 1}
+COUNT: Limits = {"min": 1, "max": 1_000_000}
+FROM_NONE: Limits = {"min": 0, "max": 1_000_000}
+BATCH: Limits = {"min": 2, "max": 1_000_000}
+CONTROLS: Limits = {"min": 0, "max": 100_000}
+CYCLES: Limits = {"min": 1, "max": 100}
+LAYER: Limits = {"min": 0, "max": 9_999}
+DIGITS: Limits = {"min": 1, "max": 100}
+MODULUS: Limits = {"min": 2, "max": 100_000}
+CONTEXT: Limits = {"min": 2, "max": 1_000_000}
+TOKENS: Limits = {"min": 1, "max": 10**15}
+STEPS: Limits = {"min": 1, "max": 10**9}
+PROCESSES: Limits = {"min": 1, "max": 4096}
+SHARE: Limits = {"min": 0, "max": 1, "callback": finite}
+
+
+def number_list(text: str, option: str, what: str, example: str, *, ranges: bool = False) -> list[int]:
+    """``"8"``, ``"8,35"`` and with ``ranges`` ``"0-3,7"`` as numbers; raises ``UsageError``, and ``OutOfRange`` for a range without end."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,12})\s*(?:-\s*(\d{1,12})\s*)?", part)
+        if not match or (match[2] and (not ranges or int(match[2]) < int(match[1]))):
+            raise UsageError(f"{option} {text[:60]!r} is no list of {what}; write {example}")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high - low > LONGEST_RANGE:
+            raise OutOfRange(
+                f"{option} {text[:60]!r} names {high - low + 1} {what}; at most {LONGEST_RANGE + 1}"
+            )
+        found += range(low, high + 1)
+    return found
 
 
 def report_error(error: BaseException) -> int:
@@ -54,7 +86,8 @@ def report_error(error: BaseException) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
+    shown = re.sub(r"(\S{100})\S{300,}", r"\1…", sentence)  # a word of thousands of digits is no help
+    print(f"error: {shown}", file=sys.stderr)
     return code
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
@@ -70,7 +70,7 @@ def show_command(
         typer.Option("--model", "-m", help="Show this model's tokens: a name, or a folder with a tokenizer."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every prompt, not a few.")] = False,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the operation prompts.")] = 4,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the operation prompts.", **CYCLES)] = 4,
     as_json: JSON = False,
 ) -> None:
     """Print the prompts of a domain; with --model also their tokens, and warnings about how they are cut."""

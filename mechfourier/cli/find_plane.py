@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, LAYER, SEED, domain_of, emit_json, note, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -24,15 +24,22 @@ def find_plane_command(
     site: Annotated[
         str, typer.Option(help="A hook point's full name (blocks.0.hook_resid_post), or a kind with --layer.")
     ] = "resid_post",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
-    rank: Annotated[int, typer.Option(help="Dimensions of the subspace: 2 for one plane, 4 for two, …")] = 2,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
+    ] = None,
+    rank: Annotated[
+        int,
+        typer.Option(
+            help="Dimensions of the subspace: 2 for one plane, 4 for two, …", min=1, max=LAYER["max"]
+        ),
+    ] = 2,
     position: Annotated[
         str, typer.Option(help="'last' (the prompt's last token) or 'operand' (the first operand's).")
     ] = "last",
-    steps: Annotated[int, typer.Option(help="Steps of the search.")] = 200,
-    batch: Annotated[int, typer.Option(help="Pairs of prompts per step.")] = 64,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the start, the split and the pairs.")] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of the search.", **COUNT)] = 200,
+    batch: Annotated[int, typer.Option(help="Pairs of prompts per step.", **COUNT)] = 64,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the start, the split and the pairs.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

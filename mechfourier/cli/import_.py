@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.common import emit_json, finite, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,13 @@ def import_(
     act: Annotated[str, typer.Option("--act", help="Activation: relu, gelu or square.")] = "relu",
     attn_coeff: Annotated[
         float | None,
-        typer.Option("--attn-coeff", help="clock-and-pizza: 1 softmax attention, 0 constant (by accuracy)."),
+        typer.Option(
+            "--attn-coeff",
+            help="clock-and-pizza: 1 softmax attention, 0 constant (by accuracy).",
+            min=0,
+            max=1,
+            callback=finite,
+        ),
     ] = None,
     task: Annotated[
         str, typer.Option("--task", help="add, subtract, multiply, squares, s5, or auto: the best answered.")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 from mechfourier.files import slug
 
 
@@ -17,12 +17,12 @@ def lens(
             help="Whose operation to ask (mechfourier domains) (default: the model's own task, else months)."
         ),
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.")] = 1,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
     samples: Annotated[
-        int | None, typer.Option(help="Ask this many cells, drawn at random (default: all).")
+        int | None, typer.Option(help="Ask this many cells, drawn at random (default: all).", **COUNT)
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Draws of the null.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Draws of the null.", **COUNT)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:

@@ -1,19 +1,20 @@
 """``mechfourier helix``, ``mechfourier analogies`` and ``mechfourier reducibility``: shapes beside the circle."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
-from mechfourier.errors import UsageError
+from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json, note, quiet_libraries
+from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import slug
 
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
 Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
 Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
-Permutations = Annotated[int, typer.Option(help="Draws of every null.")]
-Seed = Annotated[int, typer.Option(help="Seed of the draws.")]
+Permutations = Annotated[int, typer.Option(help="Draws of every null.", **COUNT)]
+Seed = Annotated[int, typer.Option(help="Seed of the draws.", **SEED)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Out = Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")]
 
@@ -33,23 +34,28 @@ def helix(
     out: Out = None,
 ) -> None:
     """Number line in base 10: a helix of given periods plus a line, against shuffled numbers, random periods and a polynomial."""
+    (low, high), wanted = _range(range_), _periods(periods)
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.numbers import number_line
 
-    low, high = _range(range_)
     result = number_line(
-        load(model), low=low, high=high, sites=sites, layers=layers, periods=_periods(periods), digits=digits,
+        load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
         permutations=permutations, seed=seed,
     )  # fmt: skip
     _show(result, result.to_dict(), json_=json_, out=out, name="helix")
 
 
 def _range(text: str) -> tuple[int, int]:
-    low, dash, high = text.partition("-")
-    if not (dash and low.strip().isdecimal() and high.strip().isdecimal()):
-        raise UsageError(f"--range {text!r} is no range; write it like 0-99")
-    return int(low), int(high)
+    found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
+    if not found:
+        raise UsageError(f"--range {text[:60]!r} is no range; write it like 0-99")
+    low, high = int(found[1]), int(found[2])
+    if high - low > LONGEST_RANGE // 100:
+        raise OutOfRange(
+            f"--range {text}: {high - low + 1} numbers are too many to fit; at most {LONGEST_RANGE // 100 + 1}"
+        )
+    return low, high
 
 
 def _periods(text: str) -> tuple[float, ...]:
@@ -86,7 +92,7 @@ def analogies(
 def reducibility(
     model: Model,
     domain: Annotated[str, typer.Option(help="A domain (mechfourier domains).")] = "months",
-    k: Annotated[int, typer.Option(help="Harmonic whose plane is judged.")] = 1,
+    k: Annotated[int, typer.Option(help="Harmonic whose plane is judged.", min=1, max=LAYER["max"])] = 1,
     sites: Sites = "resid_post",
     layers: Layers = None,
     seed: Seed = 0,

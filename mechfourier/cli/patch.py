@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    CONTROLS,
+    CYCLES,
+    LAYER,
+    SEED,
+    domain_of,
+    emit_json,
+    note,
+    number_list,
+    quiet_libraries,
+)
 from mechfourier.cli.rotate import DOMAIN, MODEL, POSITION, SAMPLES, SITE, harmonics, site_of
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
@@ -19,7 +29,9 @@ def patch_command(
     model: Annotated[str, MODEL],
     domain: Annotated[str | None, DOMAIN] = None,
     site: Annotated[str, SITE] = "hook_embed",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
+    ] = None,
     k: Annotated[
         str | None, typer.Option("--k", "-k", help="Patch the planes of these harmonics, like 1 or 5,37.")
     ] = None,
@@ -32,9 +44,9 @@ def patch_command(
     ] = False,
     position: Annotated[str, POSITION] = "operand",
     samples: Annotated[int | None, SAMPLES] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
-    controls: Annotated[int, typer.Option(help="Random subspaces (0 for none).")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of donors, samples, controls and intervals.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    controls: Annotated[int, typer.Option(help="Random subspaces (0 for none).", **CONTROLS)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of donors, samples, controls and intervals.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -75,11 +87,4 @@ def patch_command(
 
 
 def _listed(text: str | None, option: str) -> list[int] | None:
-    from mechfourier.errors import UsageError
-
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"{option} {text!r} is no list of numbers; write 8, or 8,35")
-    return [int(part) for part in parts]
+    return None if text is None else number_list(text, option, "numbers", "8, or 8,35")

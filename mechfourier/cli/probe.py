@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.probes.result import ProbeResult
@@ -27,9 +27,9 @@ def probe(
     design: Annotated[
         str, typer.Option(help="'value' (in sentences), 'operation' (value + offset) or 'auto'.")
     ] = "auto",
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in operation designs.")] = 4,
-    permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of permutations, bootstrap and control.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in operation designs.", **CYCLES)] = 4,
+    permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.", **COUNT)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of permutations, bootstrap and control.", **SEED)] = 0,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="Also run the model with re-initialised weights.")
     ] = True,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, SEED, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.reproduce.catalogue import Experiment
@@ -36,9 +36,11 @@ def reproduce_command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
     ] = False,
-    permutations: Annotated[int | None, typer.Option(help="Permutations of every null (1000).")] = None,
+    permutations: Annotated[
+        int | None, typer.Option(help="Permutations of every null (1000).", **COUNT)
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of nulls, controls, samples and trainings.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of nulls, controls, samples and trainings.", **SEED)] = 0,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    CONTROLS,
+    COUNT,
+    CYCLES,
+    LAYER,
+    SEED,
+    domain_of,
+    emit_json,
+    note,
+    number_list,
+    quiet_libraries,
+)
 from mechfourier.cli.sae import SAE, feature_subspace
 
 if TYPE_CHECKING:
@@ -19,7 +30,9 @@ SITE = typer.Option(
     help="A hook point's full name (hook_embed, blocks.0.hook_resid_post), or a kind with --layer."
 )
 POSITION = typer.Option(help="'operand' (the first operand's token) or 'last' (the prompt's last token).")
-SAMPLES = typer.Option(help="As many prompts, balanced over the answers (default: all that minutes allow).")
+SAMPLES = typer.Option(
+    help="As many prompts, balanced over the answers (default: all that minutes allow).", **COUNT
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +44,9 @@ def rotate_command(
     model: Annotated[str, MODEL],
     domain: Annotated[str | None, DOMAIN] = None,
     site: Annotated[str, SITE] = "hook_embed",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
+    ] = None,
     k: Annotated[
         str | None,
         typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
@@ -43,9 +58,9 @@ def rotate_command(
     ] = None,
     position: Annotated[str, POSITION] = "operand",
     samples: Annotated[int | None, SAMPLES] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
-    controls: Annotated[int, typer.Option(help="Random planes (0 for none).")] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    controls: Annotated[int, typer.Option(help="Random planes (0 for none).", **CONTROLS)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -87,14 +102,10 @@ def show(result: "RotationResult", page: Path) -> None:
 
 def harmonics(text: str | None) -> list[int] | None:
     """``"1"`` or ``"5,37"`` as numbers; None stays None."""
-    from mechfourier.errors import UsageError
-
     if text is None:
         return None
-    parts = [part.strip().removeprefix("k=") for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"{text!r} is no list of harmonics; write 1, or 5,37")
-    return [int(part) for part in parts]
+    plain = ",".join(part.strip().removeprefix("k=") for part in text.split(","))
+    return number_list(plain, "--k", "harmonics", "1, or 5,37")
 
 
 def site_of(name: str, layer: int | None) -> Any:

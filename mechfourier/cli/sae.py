@@ -5,7 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    BATCH,
+    CONTEXT,
+    COUNT,
+    FROM_NONE,
+    SEED,
+    SHARE,
+    TOKENS,
+    emit_json,
+    finite,
+    note,
+    number_list,
+    quiet_libraries,
+)
 
 if TYPE_CHECKING:
     from mechfourier.sae.text import Source
@@ -46,21 +59,21 @@ def train_command(
     site: Annotated[list[str], typer.Option(help="A hook point, like blocks.7.hook_resid_post. Repeat for several.")],
     architecture: Annotated[list[str] | None, typer.Option(help="standard, topk, batchtopk, jumprelu or gated. Repeat for several (default: topk).")] = None,
     width: Annotated[list[str] | None, typer.Option(help="Features: 4x the site's dimensions, or a number. Repeat for several (default: 4x).")] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.")] = None,
-    penalty: Annotated[list[float] | None, typer.Option(help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.")] = None,
+    k: Annotated[list[int] | None, typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.", **COUNT)] = None,
+    penalty: Annotated[list[float] | None, typer.Option(help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.", min=0, max=1e9, callback=finite)] = None,
     text: Annotated[list[str] | None, TEXT] = None,
-    tokens: Annotated[int, typer.Option(help="Activations to train on, repetitions included.")] = 1_000_000,
-    rows: Annotated[int | None, typer.Option(help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).")] = None,
-    batch: Annotated[int, typer.Option(help="Activations per step.")] = 512,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    tokens: Annotated[int, typer.Option(help="Activations to train on, repetitions included.", **TOKENS)] = 1_000_000,
+    rows: Annotated[int | None, typer.Option(help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).", **TOKENS)] = None,
+    batch: Annotated[int, typer.Option(help="Activations per step.", **BATCH)] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate.", **SHARE)] = 1e-3,
     positions: Annotated[str, typer.Option(help="all, last, or auto (last where the model's own task answers only there).")] = "auto",
-    skip: Annotated[int, typer.Option(help="Leave out the first positions of every sequence.")] = 0,
-    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.")] = 128,
-    held_out: Annotated[float, typer.Option(help="Share of the sequences never trained on.")] = 0.1,
+    skip: Annotated[int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)] = 0,
+    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)] = 128,
+    held_out: Annotated[float, typer.Option(help="Share of the sequences never trained on.", **SHARE)] = 0.1,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Train the same on the re-initialised model too.")] = True,
     keep_activations: Annotated[bool, typer.Option("--keep-activations", help="Leave the captured activations on disk.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and the held-out share.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and the held-out share.", **SEED)] = 0,
     engine: Annotated[str, ENGINE] = "auto",
     device: Annotated[str, DEVICE] = "auto",
     as_json: Annotated[bool, JSON] = False,
@@ -92,7 +105,7 @@ def eval_command(
     folder: Annotated[str, FOLDER],
     model: Annotated[str | None, OF_MODEL] = None,
     text: Annotated[list[str] | None, TEXT] = None,
-    activations: Annotated[int, typer.Option(help="Held-out activations to read.")] = 16_384,
+    activations: Annotated[int, typer.Option(help="Held-out activations to read.", **COUNT)] = 16_384,
     engine: Annotated[str, ENGINE] = "auto",
     device: Annotated[str, DEVICE] = "auto",
     as_json: Annotated[bool, JSON] = False,
@@ -120,9 +133,9 @@ def score_command(
         str | None,
         typer.Option(help="A dictionary of the re-initialised model (default: the one beside it)."),
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.")] = 1000,
-    pages: Annotated[int, typer.Option(help="Features to show in full on the HTML page.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of permutations and random directions.")] = 0,
+    permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.", **COUNT)] = 1000,
+    pages: Annotated[int, typer.Option(help="Features to show in full on the HTML page.", **FROM_NONE)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of permutations and random directions.", **SEED)] = 0,
     engine: Annotated[str, ENGINE] = "auto",
     device: Annotated[str, DEVICE] = "auto",
     as_json: Annotated[bool, JSON] = False,
@@ -190,12 +203,7 @@ def feature_command(
 
 def feature_numbers(text: str) -> list[int]:
     """``"12"`` or ``"12,40"`` as numbers."""
-    from mechfourier.errors import UsageError
-
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--feature {text!r} is no list of features; write 12, or 12,40")
-    return [int(part) for part in parts]
+    return number_list(text, "--feature", "features", "12, or 12,40")
 
 
 def feature_subspace(model: Any, folder: str | None, feature: str | None, site: Any) -> Any:

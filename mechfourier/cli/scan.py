@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, emit_json, note, quiet_libraries
 
 
 def scan(
@@ -19,12 +19,14 @@ def scan(
         str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")
     ] = "resid_post",
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets; one identifies k = 1 weakly.")] = 4,
-    permutations: Annotated[int, typer.Option(help="Draws of every null.")] = 1000,
+    cycles: Annotated[
+        int, typer.Option(help="Cycles of offsets; one identifies k = 1 weakly.", **CYCLES)
+    ] = 4,
+    permutations: Annotated[int, typer.Option(help="Draws of every null.", **COUNT)] = 1000,
     no_controls: Annotated[
         bool, typer.Option("--no-controls", help="Skip the re-initialised model.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:

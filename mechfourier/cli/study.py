@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    CONTROLS,
+    COUNT,
+    CYCLES,
+    LAYER,
+    SEED,
+    domain_of,
+    emit_json,
+    note,
+    quiet_libraries,
+)
 from mechfourier.cli.rotate import DOMAIN, MODEL, SAMPLES, harmonics, site_of
 
 
@@ -21,7 +31,9 @@ def study_command(
         str | None,
         typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
     ] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.")] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
+    ] = None,
     k: Annotated[
         str | None,
         typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
@@ -30,10 +42,12 @@ def study_command(
         str | None, typer.Option(help="'operand' or 'last' (default: both are looked at).")
     ] = None,
     samples: Annotated[int | None, SAMPLES] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid of the interventions.")] = 1,
-    controls: Annotated[int, typer.Option(help="Controls per intervention (199 or more).")] = 200,
-    permutations: Annotated[int, typer.Option(help="Permutations of the probe's null.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.")] = 0,
+    cycles: Annotated[
+        int, typer.Option(help="Cycles of offsets in the grid of the interventions.", **CYCLES)
+    ] = 1,
+    controls: Annotated[int, typer.Option(help="Controls per intervention (199 or more).", **CONTROLS)] = 200,
+    permutations: Annotated[int, typer.Option(help="Permutations of the probe's null.", **COUNT)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import PROCESSES, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.sweep.run import Sweep
@@ -28,7 +28,7 @@ def sweep(
     ] = None,
     engine: Annotated[str, typer.Option(help="joblib (this machine) or ray.")] = "joblib",
     jobs: Annotated[
-        int | None, typer.Option(help="Processes on this machine (default: one per core).")
+        int | None, typer.Option(help="Processes on this machine (default: one per core).", **PROCESSES)
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster: auto, or host:port (default: start one here).")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -32,12 +32,14 @@ def sweep_ablate_command(
     position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
     samples: Annotated[
         int | None,
-        typer.Option(help="As many prompts, balanced over the answers (default: what minutes allow)."),
+        typer.Option(
+            help="As many prompts, balanced over the answers (default: what minutes allow).", **COUNT
+        ),
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.")] = 1,
-    flips: Annotated[int, typer.Option(help="Sign flips for the family-wise p-values.")] = 2000,
-    top: Annotated[int, typer.Option(help="Rows of the table on the terminal.")] = 15,
-    seed: Annotated[int, typer.Option(help="Seed of samples and flips.")] = 0,
+    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    flips: Annotated[int, typer.Option(help="Sign flips for the family-wise p-values.", **COUNT)] = 2000,
+    top: Annotated[int, typer.Option(help="Rows of the table on the terminal.", **COUNT)] = 15,
+    seed: Annotated[int, typer.Option(help="Seed of samples and flips.", **SEED)] = 0,
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import DIGITS, FROM_NONE, MODULUS, SEED, emit_json, note, quiet_libraries
 from mechfourier.cli.dispatch import handle
 
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
@@ -25,19 +25,21 @@ def sweep_accuracy(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of a packaged model.")],
     samples: Annotated[
         int | None,
-        typer.Option("--samples", min=0, help="Problems per cell of the sweep (miras: 0 asks all)."),
+        typer.Option("--samples", help="Problems per cell of the sweep (miras: 0 asks all).", **FROM_NONE),
     ] = None,
     max_digits: Annotated[
-        int | None, typer.Option("--max-digits", min=1, help="adder: longest operand of the length pairs.")
+        int | None, typer.Option("--max-digits", help="adder: longest operand of the length pairs.", **DIGITS)
     ] = None,
     largest: Annotated[
         int | None,
-        typer.Option("--largest", help="miras: the last modulus of the sweep (199, then 251, 499, 997)."),
+        typer.Option(
+            "--largest", help="miras: the last modulus of the sweep (199, then 251, 499, 997).", **MODULUS
+        ),
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="miras: every question of every modulus (dear: m² of them).")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.", **SEED)] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
     ] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import SEED, STEPS, emit_json, note, quiet_libraries
 
 
 def register(train: typer.Typer) -> None:
@@ -21,9 +21,11 @@ def adder(
             "no-chains, coupled.",
         ),
     ] = "generalising",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights, the problems and the noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the weights, the problems and the noise.", **SEED)
+    ] = 0,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="In place of the recipe's number of steps.")
+        int | None, typer.Option("--steps", help="In place of the recipe's number of steps.", **STEPS)
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run (runs/adder-… by default).")

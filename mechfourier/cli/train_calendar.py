@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import SEED, STEPS, emit_json, note, quiet_libraries
 
 
 def register(train: typer.Typer) -> None:
@@ -14,9 +14,9 @@ def register(train: typer.Typer) -> None:
 
 def calendar(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/calendar"),
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the batches.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the batches.", **SEED)] = 0,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimiser steps (the recipe's number by default).")
+        int | None, typer.Option("--steps", help="Optimiser steps (the recipe's number by default).", **STEPS)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,

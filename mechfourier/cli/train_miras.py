@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.common import COUNT, MODULUS, SEED, STEPS, emit_json, quiet_libraries
 from mechfourier.errors import UsageError, nearest
 
 FORMS = ("shared", "plain", "faithful")
@@ -29,7 +29,8 @@ def miras(
         typer.Option("--moduli", help="all (2 to 120 but 15, 25, …), primes, or sparse (24 of 2 to 199)."),
     ] = "all",
     largest: Annotated[
-        int | None, typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).")
+        int | None,
+        typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).", **MODULUS),
     ] = None,
     loss: Annotated[str, typer.Option("--loss", help="ce, or reinforce (faithful only).")] = "ce",
     curriculum: Annotated[
@@ -37,14 +38,20 @@ def miras(
         typer.Option("--curriculum/--no-curriculum", help="Raise the cap on the moduli over the first 45 %."),
     ] = None,
     curriculum_from: Annotated[
-        int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).")
+        int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", **MODULUS)
     ] = None,
     memory: Annotated[
         str, typer.Option("--memory", help="faithful: none, feedforward or titans.")
     ] = "feedforward",
-    steps: Annotated[int | None, typer.Option("--steps", help="Steps (the recipe's by default).")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Questions per step (the recipe's).")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the questions.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Steps (the recipe's by default).", **STEPS)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Questions per step (the recipe's).", **COUNT)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the weights and of the questions.", **SEED)
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run (runs/miras-… by default).")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note, quiet_libraries
+from mechfourier.cli.common import SEED, SHARE, STEPS, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.figures.live import LiveView
@@ -19,21 +19,23 @@ def register(train: typer.Typer) -> None:
 
 
 def one_layer(
-    p: Annotated[int | None, typer.Option("--p", help="Modulus (113 by default; 120 for --task s5).")] = None,
+    p: Annotated[
+        int | None, typer.Option("--p", help="Modulus (113 by default; 120 for --task s5).", min=2, max=1000)
+    ] = None,
     recipe: Annotated[
         str, typer.Option("--recipe", help="fast, classic, grokfast, orthograd, stablemax or muon.")
     ] = "fast",
     task: Annotated[str, typer.Option("--task", help="add, subtract, multiply, squares or s5.")] = "add",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the weights and of the split.", **SEED)] = 0,
     split_seed: Annotated[
-        int | None, typer.Option("--split-seed", help="Seed of the split alone (--seed by default).")
+        int | None, typer.Option("--split-seed", help="Seed of the split alone (--seed by default).", **SEED)
     ] = None,
     train_fraction: Annotated[
-        float | None, typer.Option("--train-fraction", help="Share of the p² pairs to train on.")
+        float | None, typer.Option("--train-fraction", help="Share of the p² pairs to train on.", **SHARE)
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option("--epochs", help="Train for at most so many epochs (the recipe's by default)."),
+        typer.Option("--epochs", help="Train for at most so many epochs (the recipe's by default).", **STEPS),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run (runs/one-layer-… by default).")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import emit_json, note
+from mechfourier.cli.common import COUNT, SEED, emit_json, note
 
 if TYPE_CHECKING:
     from mechfourier.probes.validate import CellResult, Validation
@@ -16,8 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Draws per generator and size.")] = 20,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
+    trials: Annotated[int, typer.Option("--trials", help="Draws per generator and size.", **COUNT)] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", **SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the JSON to this file.")] = None,
 ) -> None:

@@ -193,9 +193,11 @@ def parse_layers(text: str) -> tuple[int, ...]:
     """``"0-3,7"`` as ``(0, 1, 2, 3, 7)``; raises ``UsageError`` for anything else."""
     layers: list[int] = []
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        found = re.fullmatch(
+            r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part
+        )  # a range of more digits would not end
         if not found or (found[2] and int(found[2]) < int(found[1])):
-            raise UsageError(f"cannot read the layers {text!r}; write them like 0-3,7")
+            raise UsageError(f"cannot read the layers {text[:60]!r}; write them like 0-3,7")
         layers += range(int(found[1]), int(found[2] or found[1]) + 1)
     return tuple(dict.fromkeys(layers))
 

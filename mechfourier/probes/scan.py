@@ -6,6 +6,7 @@ dimension that tells one-digit from two-digit operands) has a high naive score a
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,10 +95,12 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     """Moduli from "2-31" or "5,7,12-14"; raises ``UsageError`` or ``OutOfRange``."""
     found: list[int] = []
     for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise UsageError(f"--moduli {text!r} is no list of numbers; write it like 2-31 or 5,7,12-14")
-        found += range(int(low), int(high or low) + 1)
+        match = re.fullmatch(
+            r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part
+        )  # a range of more digits would not end
+        if not match:
+            raise UsageError(f"--moduli {text[:60]!r} is no list of numbers; write it like 2-31 or 5,7,12-14")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
     chosen = tuple(dict.fromkeys(n for n in found if n in PRIMES or not primes))
     if not chosen or min(chosen) < 2 or max(chosen) > 200:
         raise OutOfRange(f"--moduli {text!r} must name {'primes' if primes else 'numbers'} from 2 to 200")
