@@ -99,7 +99,7 @@ def _list(json_: bool) -> None:
         )
     console = Console()
     Console(width=None if console.is_terminal else 200).print(table)
-    typer.echo("minutes: on two cores, with Qwen3-0.6B; --estimate measures this machine")
+    typer.echo("minutes: on two cores, with Qwen3-0.6B, trainings included; --estimate measures this machine")
     return None
 
 

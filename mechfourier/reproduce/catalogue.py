@@ -12,7 +12,7 @@ LANGUAGE, ONE_LAYER, ADDER, MIRAS = "language model", "one-layer", "adder", "mir
 class Experiment:
     """``needs``: the kind of weights, ``packaged``: the model taken where none is given ("" where the package has none that
     fits), ``train``: the command that makes what is missing, ``function``: a dotted path (Session) -> tuple of claims.
-    ``minutes``: on two cores, with Qwen3-0.6B for the language model."""
+    ``minutes``: on two cores, with Qwen3-0.6B for the language model, and with the training where one is needed."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ),
     Experiment(
         "phase-transitions", "Three phases of grokking", "memorisation, circuit formation, clean-up",
-        ONE_LAYER, "", f"{_TOYS}:phase_transitions", 1, "mechfourier train one-layer --p 113 --recipe classic",
+        ONE_LAYER, "", f"{_TOYS}:phase_transitions", 20, "mechfourier train one-layer --p 113 --recipe classic",
     ),
     Experiment(
         "adder", "Multi-digit addition", "96.2 % on lengths of the training, 0 % at 6 digits",

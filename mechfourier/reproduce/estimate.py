@@ -18,6 +18,7 @@ from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
 
 TIMED_PROMPTS, TIMED_N = 32, 7
+LIBRARIES = 700 * 2**20  # bytes of Python with all that is imported
 COPIES = (
     6  # of a grid at once: network and control, each as captured and in double precision while it is analysed
 )
@@ -68,7 +69,7 @@ def estimate(session: Session, experiments: Sequence[Experiment]) -> Estimate:
         seconds[each.name] = passes * per_prompt + 2 * sum(cells) * layers * per_cell
         prompts, largest = prompts + passes, max([largest, *cells])
     weights = 2 * sum(p.numel() * p.element_size() for p in session.model.parameters())
-    return Estimate(seconds, weights + COPIES * largest * layers * width * 4, prompts)
+    return Estimate(seconds, LIBRARIES + weights + COPIES * largest * layers * width * 4, prompts)
 
 
 def _timings(session: Session) -> tuple[float, float]:
