@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Build wheel and sdist, install the wheel into a clean environment, and use it from a folder that is not the repository.
+# Build wheel and sdist, install the wheel into a clean environment, and use it from a folder that is not the repository; install the
+# sdist too and compare.
 # Needs a network (or a pip mirror) for the dependencies. Usage: tools/smoke_wheel.sh [PYTHON]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -16,6 +17,9 @@ ls -l "$work/dist"
 # torch first, so that pip takes no other build of it
 "$work/clean/bin/pip" install --quiet "$(grep -m1 '^torch==' "$root/constraints.txt")"
 "$work/clean/bin/pip" install --quiet --constraint "$root/constraints.txt" "$work"/dist/*.whl
+# the source distribution by itself gives the same package
+"$work/clean/bin/pip" install --quiet --no-deps --target "$work/from-source" "$work"/dist/*.tar.gz
+diff -r --exclude=__pycache__ "$work/from-source/mechfourier" "$work"/clean/lib/python3*/site-packages/mechfourier
 cd "$work"
 export HF_HUB_OFFLINE=1 MECHFOURIER_CACHE="$work/cache" PATH="$work/clean/bin:$PATH"
 
