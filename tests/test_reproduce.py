@@ -235,12 +235,10 @@ def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_train_trains_what_is_missing_and_only_once(
     tmp_path: Path, small_training: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["reproduce", "small-primes", "--quick", "--json", "--out", str(tmp_path)]
-    before = json.loads(CliRunner().invoke(app, command).stdout)["experiments"][0]
-    assert [c["word"] for c in before["claims"]] == ["not measured"] and "--train" in before["claims"][0][
-        "sentence"
-    ]
-    done = CliRunner().invoke(app, [*command, "--train"])
+    (before,) = reproduce(["small-primes"], settings=QUICK, out=tmp_path)
+    assert words(before) == ["not measured"] and "--train" in before.claims[0].sentence
+    command = ["reproduce", "small-primes", "--quick", "--train", "--json", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     (claim,) = (trained := json.loads(done.stdout)["experiments"][0])["claims"]
     folder = tmp_path / "trained" / f"one-layer-{P}-fast-seed0"
@@ -250,8 +248,8 @@ def test_train_trains_what_is_missing_and_only_once(
     )
     assert load(folder).cfg.p == P  # type: ignore[attr-defined]
     monkeypatch.setattr("mechfourier.training.one_layer.run_training", None)
-    (again,) = json.loads(CliRunner().invoke(app, command).stdout)["experiments"][0]["claims"]
-    assert again == claim  # what was trained is found again without --train
+    (again,) = reproduce(["small-primes"], settings=QUICK, out=tmp_path)
+    assert vars(again.claims[0]) == claim  # what was trained is found again without --train
 
 
 @pytest.mark.parametrize("saved", [False, True])
