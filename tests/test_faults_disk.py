@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "written"),
     [
-        (["probe", "TINY", "--permutations", "20", "--no-controls", "--no-cache", "--out", "OUT"], 2),
+        (["probe", "TINY", "--permutations", "99", "--no-controls", "--no-cache", "--out", "OUT"], 2),
         (["lens", "TINY", "--permutations", "20", "--out", "OUT"], 1),
         (["report", "RUN", "--out", "OUT/page.html"], 1),
         (["animate", "RUN", "--out", "OUT/circle.html"], 1),
@@ -61,7 +61,7 @@ def test_a_command_on_a_full_disk_leaves_nothing_and_works_once_there_is_room(
     with mounted(tmp_path / "small", "size=8k") as out:
         places = {"TINY": tiny, "RUN": run, "FOREIGN": tmp_path / "foreign.pt", "OUT": out}
         filled = [str(places[w]) if w in places else w.replace("OUT", str(out)) for w in words]
-        (out / "other").write_bytes(bytes(4096))
+        (out / "other").write_bytes(bytes(8192))
         code, said = call(*filled)
         assert code == 1 and said.strip().splitlines()[-1].startswith("error: no space left on the disk"), (
             said
