@@ -133,7 +133,35 @@ def test_a_smooth_field_of_both_operands_fails_the_field_ratio() -> None:
     floor = off_sum_floor(smooth - grid.sum_basis @ profile, grid.residual_dof - grid.sum_basis.shape[1])
     assert field_ratio(grid, smooth, floor, 1) < 1
     assert field_ratio(grid, circle(grid, 7), floor, 1) > 1
-    assert field_ratio(Grid(7, 7), circle(Grid(7, 7), 7), floor, 1) == math.inf
+
+
+def test_over_one_cycle_a_product_of_the_operands_fails_the_field_ratio() -> None:
+    """s(a) v(o) + s(o) v(a) with random s and v, as attention with random weights makes it; a circle passes."""
+    grid, draw = Grid(13, 13, digits=False), torch.Generator().manual_seed(0)
+    still = off_sum_floor(torch.zeros(grid.cells, 1, dtype=torch.float64), grid.residual_dof)
+    found = []
+    for _ in range(30):
+        scalar = torch.randn(13, 1, generator=draw, dtype=torch.float64)
+        vector = torch.randn(13, 64, generator=draw, dtype=torch.float64)
+        product = scalar[grid.a] * vector[grid.offset] + scalar[grid.offset] * vector[grid.a]
+        found.append(max(field_ratio(grid, grid.residual(product), still, k) for k in range(1, 7)))
+    assert sum(ratio > 1.3 for ratio in found) <= 2
+    assert field_ratio(grid, circle(grid, 13), still, 1) > 10
+
+
+def test_where_operands_can_be_exchanged_a_random_function_of_the_pair_has_no_more_of_the_sum_than_its_share() -> (
+    None
+):
+    grid = Grid(13, 13, digits=False)
+    assert grid.exchangeable and not Grid(13, 13, 1).exchangeable and not Grid(13, 26).exchangeable
+    draw = torch.Generator().manual_seed(0)
+    field = grid.folded(torch.randn(grid.cells, 400, generator=draw, dtype=torch.float64))
+    residual = grid.residual(field)
+    share = float((grid.sum_basis.T @ residual).pow(2).sum() / residual.pow(2).sum())
+    assert share == pytest.approx(grid.sum_basis.shape[1] / grid.residual_dof, rel=0.05)
+    basis = grid.residual_basis
+    assert basis.shape[1] == grid.residual_dof
+    assert torch.allclose(basis @ (basis.T @ residual), residual, atol=1e-9)
 
 
 def test_the_surrogate_frame_spans_the_profile_space() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -60,20 +61,57 @@ class Grid:
         """Whole cycles of n that the offsets fill."""
         return self.n_offsets // self.n
 
+    @property
+    def exchangeable(self) -> bool:
+        """As many offsets as values, both from 0: every cell (a, o) has a twin (o, a) of the same sum.
+
+        A model that does not tell its operands apart gives both the same activations, so that *any* function of the pair {a, o}, random
+        ones too, holds twice its share among the functions of the sum. There all statistics look at the means of
+        twins alone, where neither such a function nor plain noise has more than its share.
+        """
+        return self.n_offsets == self.n and self.first_offset == 0
+
+    def folded(self, columns: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
+        """Means of the twins (a, o) and (o, a) where the operands can be exchanged, else ``columns`` as they are."""
+        if not self.exchangeable:
+            return columns
+        square = rearrange(columns, "(a o) d -> a o d", a=self.n)
+        return rearrange((square + square.transpose(0, 1)) / 2, "a o d -> (a o) d")
+
+    @property
+    def free_cells(self) -> int:
+        """Dimensions of all functions looked at: of the cells, or of their pairs of twins."""
+        return self.n * (self.n + 1) // 2 if self.exchangeable else self.cells
+
     @cached_property
     def confounds(self) -> Float[Tensor, "cell confound"]:
         """Orthonormal basis of the confounds Z."""
-        return orthonormal(confound_columns(self))
+        return orthonormal(self.folded(confound_columns(self)))
 
     @property
     def residual_dof(self) -> int:
-        """Dimensions of the residual space (cells minus the rank of the confounds)."""
-        return self.cells - self.confounds.shape[1]
+        """Dimensions of the residual space (free cells minus the rank of the confounds)."""
+        return self.free_cells - self.confounds.shape[1]
 
     def residual(self, columns: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-        """``columns`` with their projection on the confounds removed."""
-        basis = self.confounds.to(columns.dtype)
+        """``columns`` projected on the residual space: folded, and what the confounds explain removed."""
+        basis, columns = self.confounds.to(columns.dtype), self.folded(columns)
         return columns - basis @ (basis.T @ columns)
+
+    @cached_property
+    def residual_basis(self) -> Float[Tensor, "cell residual"]:
+        """Orthonormal basis of the residual space, explicitly: of small grids only."""
+        if not self.exchangeable:
+            return _complement(self.confounds)
+        pairs = self._pairs
+        return pairs @ _complement(pairs.T @ self.confounds)
+
+    @property
+    def _pairs(self) -> Float[Tensor, "cell pair"]:
+        """Orthonormal indicators of the pairs of twins."""
+        twin = self.a.minimum(self.offset) * self.n + self.a.maximum(self.offset)
+        columns = one_hot(twin)
+        return columns / columns.sum(0).sqrt()
 
     @cached_property
     def sum_basis(self) -> Float[Tensor, "cell profile"]:
@@ -102,11 +140,19 @@ def orthonormal(columns: Float[Tensor, "cell c"]) -> Float[Tensor, "cell rank"]:
     return left[:, values > RANK_TOLERANCE * values[0]]
 
 
+def _complement(basis: Float[Tensor, "row rank"]) -> Float[Tensor, "row rest"]:
+    """Orthonormal basis of everything orthogonal to an orthonormal basis."""
+    complete, _ = torch.linalg.qr(basis, mode="complete")
+    return complete[:, basis.shape[1] :]
+
+
 def confound_columns(grid: Grid) -> Float[Tensor, "cell confound"]:
     """Z, not yet orthonormal: a and o one-hot, raw sum squared and cubed, token lengths, digits, ``extra``.
 
     Token identity of either operand, and with it every function of one operand (a linear ramp of the sum too),
-    is in the one-hot columns; the rest are the interactions that averaging by label turns into cosines.
+    is in the one-hot columns; the rest are the interactions that averaging by label turns into cosines. Where the operands can be
+    exchanged, cells with a = o are set aside: they have no twin, and the same token twice is a feature of its own (all even sums
+    have one, no odd sum has).
     """
     total = grid.raw_sum.double()
     centred = (total - total.mean()) / max(1.0, float(total.max() - total.min()))
@@ -114,6 +160,8 @@ def confound_columns(grid: Grid) -> Float[Tensor, "cell confound"]:
     columns.append(token_length_columns(grid.a, grid.offset))
     if grid.digits and grid.n_sums >= DIGIT_SUMS:
         columns.append(one_hot(grid.raw_sum % 10))
+    if grid.exchangeable:
+        columns.append(one_hot(grid.a) * (grid.a == grid.offset)[:, None])
     if grid.extra is not None:
         extra = grid.extra.double()
         columns.append(extra - extra.mean(0))

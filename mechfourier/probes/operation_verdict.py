@@ -123,11 +123,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     )
     if site.p >= ALPHA:
         return (plane, _instead(site))
-    field = (
-        ""
-        if math.isinf(site.field_ratio)
-        else f"; against other frequencies along the offsets {site.field_ratio:.2f}"
-    )
+    field = f"; against other frequencies along the offsets {site.field_ratio:.2f}"
     exact = (
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
         f"{evidence.threshold:.2f} (p = {site.p_specific:.3g}){field}; {site.exactness:.0%} of the nearest peak"

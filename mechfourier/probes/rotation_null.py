@@ -40,8 +40,7 @@ def coordinates(grid: Grid, residual: Float[Tensor, "cell d"]) -> Float[Tensor, 
         values, vectors = torch.linalg.eigh(gram)
         kept = values > 1e-10 * values[-1].clamp_min(1e-300)
         return (values[kept].sqrt()[:, None] * vectors[:, kept].T).to(residual.dtype)
-    complete, _ = torch.linalg.qr(grid.confounds, mode="complete")
-    return complete[:, grid.confounds.shape[1] :].to(residual.dtype).T @ residual
+    return grid.residual_basis.to(residual.dtype).T @ residual
 
 
 def random_frames(

@@ -50,7 +50,7 @@ def variance_shares(grid: Grid, cells: Float[Tensor, "cell d"]) -> Shares:
     shares = [part / whole for part in parts]
     return Shares(
         *shares, rest=max(0.0, 1 - sum(shares)), magnitude=min(1.0, max(straight, 0.0) / clear) if clear > 0 else 0.0,
-        main_p=_main_p(cube, main, whole),
+        main_p=_main_p(grid, cube),
     )  # fmt: skip
 
 
@@ -61,13 +61,18 @@ def _straight(means: Float[Tensor, "level d"]) -> float:
     return float((line @ means).pow(2).sum() / (line @ line))
 
 
-def _main_p(cube: Tensor, main: float, whole: float) -> float:
-    """p of the main effects against the rest, as a rotation test by its first two moments."""
-    rows, dof = cube.shape[0] + cube.shape[1] - 2, cube.shape[0] * cube.shape[1] - 1
+def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
+    """p of the main effects against the rest, as a rotation test by its first two moments (of twins' means, see
+    ``Grid.exchangeable``)."""
+    values, offsets = cube.shape[:2]
+    rows, dof = values + offsets - 2, values * offsets - 1
+    if grid.exchangeable:
+        cube = (cube + cube.transpose(0, 1)) / 2
+        rows, dof = values - 1, grid.free_cells - 1
+    main = float((cube.mean(1) ** 2).sum()) * offsets + float((cube.mean(0) ** 2).sum()) * values
     flat = cube.flatten(0, 1)
     gram = flat.T @ flat if flat.shape[1] < flat.shape[0] else flat @ flat.T
-    square = float((gram * gram).sum())
-    return moment_p(main, whole, square, rows, dof)
+    return moment_p(main, float((cube**2).sum()), float((gram * gram).sum()), rows, dof)
 
 
 def moment_p(energy: float, total: float, square: float, rows: int, dof: int) -> float:

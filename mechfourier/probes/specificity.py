@@ -236,21 +236,23 @@ def localisation(
 def field_ratio(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: int) -> float:
     """T at (k/n, k/n) over the best T at the same frequency along a and *any other* along the offsets.
 
-    A field that is smooth over both operands has every low frequency; a circle of the sum has exactly one pair. Infinite
-    where the offsets fill a single cycle: there every frequency along them is a multiple of 1/n.
+    A field that is smooth over both operands has every low frequency, a product of a function of a with one of the offset
+    has (k, l) with (k, k); a circle of the sum has exactly one pair. Over a single cycle every frequency along the offsets is a
+    multiple of 1/n; there all but ±k are compared (k and -k come together in cos a · cos b), and doubled: for a product that does not
+    tell its operands apart the folded T is 4 |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
     """
-    used = (grid.offset - grid.first_offset) < grid.full_cycles * grid.n
-    freqs = torch.tensor(
-        [sign * j / (grid.full_cycles * grid.n) for j in range(1, grid.full_cycles * grid.n // 2 + 1)
-         for sign in (1, -1) if j % grid.full_cycles],
-        dtype=torch.float64,
-    )  # fmt: skip
-    if len(freqs) == 0:
-        return float("inf")
-    freqs = torch.cat([torch.tensor([k / grid.n], dtype=torch.float64), freqs])
+    cycles = grid.full_cycles
+    used = (grid.offset - grid.first_offset) < cycles * grid.n
+    others = [
+        sign * j
+        for j in range(1, cycles * grid.n // 2 + 1)
+        for sign in (1, -1)
+        if j % cycles or (cycles == 1 and j != k)
+    ]
+    freqs = torch.tensor([k * cycles, *others], dtype=torch.float64) / (cycles * grid.n)
     angle = 2 * torch.pi * (k * grid.a.double() / grid.n + freqs[:, None] * grid.offset.double())
     waves = torch.stack([angle.cos(), angle.sin()], 1) * used
     clean = grid.residual(waves.flatten(0, 1).T).T.reshape(waves.shape)
     spectrum = plane_spectrum(planes(clean), residual) - floor.mean
     least = max(NOISE_SPREADS * floor.spread, 1e-9 * float(residual.pow(2).sum()), 1e-300)
-    return float(spectrum[0] / spectrum[1:].amax().clamp_min(least))
+    return float(spectrum[0] / ((2 if cycles == 1 else 1) * spectrum[1:].amax()).clamp_min(least))
