@@ -66,6 +66,17 @@ def _worst_false(d: Data) -> Figure:
     return worst["low"], f"{told}, of all draws {100 * share:.2f} % (best R² alone: {100 * naive:.0f} %)"
 
 
+def _random_circles(d: Data) -> Figure:
+    worst = max(d["verdicts"], key=lambda name: d["verdicts"][name].get("circular", 0))
+    count, every = (
+        d["verdicts"][worst].get("circular", 0),
+        sum(w.get("circular", 0) for w in d["verdicts"].values()),
+    )
+    return count / d[
+        "draws"
+    ], f"{count} of {d['draws']} ({worst}), {every} of {d['draws'] * len(d['verdicts'])} in all"
+
+
 def _least_power(d: Data) -> Figure:
     rows = [g for g in d["generators"] if g["planted"] and g["n"] >= 12 and g["snr"] == 1.0]
     worst = min(rows, key=lambda g: g["circular"] / g["trials"])
@@ -137,6 +148,8 @@ BARS: tuple[Bar, ...] = (
         lambda d: _seconds(d["sizes"]["toy"]["cpu_seconds"], d["sizes"]["toy"]["seconds"])),
     Bar("Planted data", "wrongly called circular, every generator and size", "planted", 0.05, "<=", "no interval above 5 %", _worst_false),
     Bar("Planted data", "power, worst planted circle (n ≥ 12, signal-to-noise 1)", "planted", 0.95, ">=", "95 %", _least_power),
+    Bar("Random weights", "wrongly called circular, worst of eight architectures and questions (60 draws each, without the control)", "random_networks",
+        0.05, "<=", "5 %", _random_circles),
     Bar("One layer", "test accuracy at the end, worst of ten seeds, p = 113", "one_layer_seeds", 0.999, ">=", "99.9 %", _of_p113("worst_test_accuracy")),
     Bar("One layer", "test loss at the end, worst of ten seeds", "one_layer_seeds", 0.01, "<=", "0.01",
         lambda d: (d["by_p"]["113"]["worst_test_loss"], f"{d['by_p']['113']['worst_test_loss']:.2g}")),

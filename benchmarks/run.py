@@ -27,6 +27,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),
     "miras_failures": (),
+    "random_networks": (),
 }
 AS_MODULE = frozenset({"figures_speed"})  # imports another benchmark
 

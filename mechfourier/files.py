@@ -23,7 +23,7 @@ LONGEST_NAME = (
     70  # bytes: three names, the words between them and a temporary file's own fit into a file system's 255
 )
 # safetensors writes Rust's words for an error of the system, PyTorch only that its archive came out too short
-_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+_RUST_ERROR = re.compile(r"(?:\(os error |IoError\(Os \{ code: )(\d+)")  # from 0.6 on; in safetensors 0.5
 _TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
 
 

@@ -52,17 +52,26 @@ def test_a_faithful_run_by_reinforce(tmp_path: Path) -> None:
     [
         (("--form", "share"), "closest: shared"),
         (("--moduli", "odd"), "no set of moduli"),
-        (("--curriculum", "--curriculum-from", 1), "curriculum is empty"),
         (("--form", "faithful", "--memory", "titan"), "closest: titans"),
-        (("--largest", 1), "m = 1 is no modulus"),
         (("--loss", "reinforce"), "--form faithful"),
-        (("--steps", 0), "steps = 0"),
     ],
 )
 def test_bad_options_are_one_sentence(options: tuple[object, ...], words: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         run("train", "miras", *options, "--out", tmp_path / "run")
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("options", [("--largest", 1), ("--steps", 0), ("--curriculum-from", 1)])
+def test_numbers_that_cannot_be_are_refused_by_their_option(
+    options: tuple[object, ...], tmp_path: Path
+) -> None:
+    outcome = CliRunner().invoke(
+        app, [str(word) for word in ("train", "miras", *options, "--out", tmp_path / "run")]
+    )
+    assert outcome.exit_code == 2
+    assert f"Invalid value for '{options[0]}'" in outcome.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_import_of_a_miras_checkpoint(tmp_path: Path) -> None:

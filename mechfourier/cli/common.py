@@ -78,6 +78,8 @@ def report_error(error: BaseException) -> int:
         return _say("out of memory; use fewer layers (--layers) or a smaller batch", 1)
     if isinstance(error, OverflowError) or "Overflow when unpacking" in str(error):
         return _say(f"a number given is too large ({error}); seeds and counts end at 2**63 - 1", 2)
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return _say("a path or a name given holds a null character, which no file has; give another", 2)
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return _say(f"no space left on the disk ({error.filename})" if full else f"{error}", 1)
