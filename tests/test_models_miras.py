@@ -1,5 +1,6 @@
 """The models of every modulus: hook names and shapes, independent computations, and what they refuse."""
 
+import dataclasses
 import math
 
 import pytest
@@ -110,10 +111,11 @@ class Original(nn.Module):
     def forward(self, questions: Tensor) -> Tensor:
         w, d = self.w, self.cfg.d_model
         m = questions[:, 0].float()
+        slow = m / self.cfg.sinusoid_scale
         code = torch.zeros(len(m), d)
         for i in range(0, d, 2):
-            code[:, i] = torch.sin(m / 10000 ** (i / d))
-            code[:, i + 1] = torch.cos(m / 10000 ** (i / d))
+            code[:, i] = torch.sin(slow / 10000 ** (i / d))
+            code[:, i + 1] = torch.cos(slow / 10000 ** (i / d))
         x0 = code + (m / self.cfg.modulus_scale)[:, None] @ w["modulus.W"] + w["modulus.b"]
         z = nn.functional.silu(x0 @ w["memory.W_mem"] + w["memory.b_mem"])
         surprise = x0 - (z @ w["memory.W_surprise"] + w["memory.b_surprise"])
@@ -146,9 +148,11 @@ def random_weights(cfg: FaithfulConfig) -> dict[str, Tensor]:
     return {k: v + 0.1 * torch.randn(v.shape, generator=generator) for k, v in start.items()}
 
 
-def test_faithful_model_against_an_independent_computation() -> None:
-    weights = random_weights(FAITHFUL)
-    model, original = UniversalModulusTransformer(FAITHFUL, weights=weights), Original(FAITHFUL, weights)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_faithful_model_against_an_independent_computation(scale: float) -> None:
+    config = dataclasses.replace(FAITHFUL, sinusoid_scale=scale)
+    weights = random_weights(config)
+    model, original = UniversalModulusTransformer(config, weights=weights), Original(config, weights)
     torch.testing.assert_close(model.answer_logits(grid(13)), original(grid(13)), rtol=1e-4, atol=1e-4)
 
 
@@ -219,6 +223,8 @@ def test_configurations_that_cannot_be() -> None:
         ExtrapolatingConfig(form="sharde")
     with pytest.raises(OutOfRange, match="must divide"):
         ExtrapolatingConfig(width=9)
+    with pytest.raises(OutOfRange, match="sinusoid_scale = 0"):
+        FaithfulConfig(sinusoid_scale=0.0)
     weights = initial_weights(BY_VALUE, seed=0)
     with pytest.raises(BadCheckpoint, match="missing"):
         ExtrapolatingTransformer(BY_VALUE, weights={k: v for k, v in weights.items() if k != "unembed.W_U"})

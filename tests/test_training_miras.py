@@ -157,3 +157,12 @@ def test_plans_that_cannot_be(tmp_path: Path) -> None:
         train_miras(tmp_path, SMALL, moduli("all", largest=30), QUICK)
     assert plan("faithful", moduli="sparse").config.encoding == "log"  # type: ignore[union-attr]
     assert plan("plain").config.freqs == 24  # type: ignore[union-attr]
+
+
+def test_primes_get_what_makes_a_network_interpolate() -> None:
+    primes, asked = plan("faithful", moduli="primes"), plan("faithful", moduli="primes", memory="titans")
+    policy = plan("faithful", moduli="primes", loss="reinforce")
+    configs = [chosen.config for chosen in (primes, asked, policy)]
+    assert [(c.memory, c.sinusoid_scale) for c in configs if isinstance(c, FaithfulConfig)] == [
+        ("none", 30.0), ("titans", 30.0), ("feedforward", 1.0),
+    ]  # fmt: skip

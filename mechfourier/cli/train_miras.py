@@ -41,8 +41,11 @@ def miras(
         int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", **MODULUS)
     ] = None,
     memory: Annotated[
-        str, typer.Option("--memory", help="faithful: none, feedforward or titans.")
-    ] = "feedforward",
+        str | None,
+        typer.Option(
+            "--memory", help="faithful: none, feedforward or titans (feedforward; none for primes with ce)."
+        ),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Steps (the recipe's by default).", **STEPS)
     ] = None,

@@ -117,8 +117,9 @@ class FaithfulConfig:
     """SinPE at position 0, categorical a and b, pre-norm, class logits (the MIRAS experiment of grokking-fourier).
 
     ``memory`` stands between the encoding and position 0: ``none``, ``feedforward`` or ``titans``. ``encoding``:
-    ``sinpe`` (sinusoids of m plus a learned linear part of m / ``modulus_scale``) or ``log`` (half of the sinusoids at
-    log-spaced frequencies of log m, the linear part of m and log m). Tokens 0 to ``n_values`` − 1 are numbers,
+    ``sinpe`` (sinusoids of m / ``sinusoid_scale`` plus a learned linear part of m / ``modulus_scale``) or ``log`` (half of the
+    sinusoids at log-spaced frequencies of log m, the linear part of m and log m). At a ``sinusoid_scale`` of 1 (as published)
+    neighbouring moduli have unlike codes; at 30 the code is smooth in m. Tokens 0 to ``n_values`` − 1 are numbers,
     ``n_values`` + 1 is ``=`` (``n_values`` is free, as in the original); m itself is a number too, so it runs to
     ``n_values`` − 1.
     """
@@ -132,6 +133,7 @@ class FaithfulConfig:
     memory: str = "feedforward"
     encoding: str = "sinpe"
     modulus_scale: float = 30.0
+    sinusoid_scale: float = 1.0
     trained_to: int = 120
     model_name: str = "miras-faithful"
 
@@ -141,6 +143,9 @@ class FaithfulConfig:
                 raise UsageError(
                     f"no such option {value!r}; closest: {nearest(value, known)}; known: {', '.join(known)}"
                 )
+        for name in ("modulus_scale", "sinusoid_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise OutOfRange(f"{name} = {getattr(self, name)}; it must be above 0")
         if self.d_model % self.n_heads or self.d_model % 4:
             raise OutOfRange(f"d_model {self.d_model} must divide by 4 and by the {self.n_heads} heads")
 

@@ -99,7 +99,7 @@ def scores(
 def modulus_encoding(
     config: FaithfulConfig, weights: Weights, m: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch d"]:
-    """SinPE: sin (even) and cos (odd features) of m / 10000^(i/d), plus a learned linear part of m / modulus_scale.
+    """SinPE: sin (even) and cos (odd features) of m / sinusoid_scale / 10000^(i/d), plus a learned linear part of m / modulus_scale.
 
     ``log``: the first half at 10 · log(m + 1) / 1000^(i/half), the second at m / 100^(i/half); the linear part of
     m / 200 and log(m + 1) / 6.
@@ -107,7 +107,7 @@ def modulus_encoding(
     value, d = m.float(), config.d_model
     if config.encoding == "sinpe":
         return (
-            _waves(value, d, 10000.0)
+            _waves(value / config.sinusoid_scale, d, 10000.0)
             + (value / config.modulus_scale)[:, None] * weights["modulus.W"]
             + weights["modulus.b"]
         )
