@@ -8,7 +8,8 @@ from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.probes.attention import AttentionResult, attention
 from mechfourier.probes.domains import domain
-from mechfourier.probes.lens import LensResult, lens, wilson
+from mechfourier.probes.intervals import wilson
+from mechfourier.probes.lens import LensResult, lens
 from mechfourier.probes.prepare import questions
 
 P = 23

@@ -265,7 +265,7 @@ def test_bad_calls_are_one_sentence(tmp_path: Path) -> None:
         train_one_layer(tmp_path, p=13, settings="fats")
     with pytest.raises(OutOfRange, match="epochs = 0"):
         train_one_layer(tmp_path, p=13, epochs=0)
-    with pytest.raises(OutOfRange, match="no device 'gpu'"):
+    with pytest.raises(UsageError, match="no device 'gpu'"):
         train_one_layer(tmp_path, p=13, device="gpu")
     if not torch.cuda.is_available():
         with pytest.raises(DeviceUnavailable):

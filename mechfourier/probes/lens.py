@@ -17,6 +17,7 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.probes.intervals import wilson
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
@@ -186,14 +187,3 @@ def _lost_null(first: Int[Tensor, "site prompt"], asked: Questions, *, draws: in
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(asked.right), generator=generator) for _ in range(draws)]
     return float(np.mean([_lost(first == asked.right[order]) for order in orders]))
-
-
-def wilson(successes: int, trials: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a share (Wilson 1927), 95 % by default."""
-    share = successes / trials
-    centre, spread = (
-        share + z * z / (2 * trials),
-        z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)),
-    )
-    scale = 1 + z * z / trials
-    return float(max(0.0, (centre - spread) / scale)), float(min(1.0, (centre + spread) / scale))

@@ -13,6 +13,7 @@ from mechfourier.errors import OutOfRange
 from mechfourier.probes.naive import class_means, naive_circular
 from mechfourier.probes.operation import analyse_operation
 from mechfourier.probes.operation_verdict import verdict_operation
+from mechfourier.probes.intervals import wilson
 from mechfourier.probes.planted import OPERATIONS, Generator, find, planted_operation
 from mechfourier.probes.planted_values import VALUES, planted_value
 from mechfourier.probes.value import analyse_value
@@ -113,17 +114,6 @@ class Validation(Result):
 
     def failures(self) -> tuple[CellResult, ...]:
         return tuple(result for result in self.generators if not result.passed)
-
-
-def wilson(count: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927)."""
-    if trials < 1:
-        raise OutOfRange(f"{trials} trials have no proportion; use at least 1")
-    share = count / trials
-    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    low = 0.0 if count == 0 else max(0.0, middle - half)
-    return low, 1.0 if count == trials else min(1.0, middle + half)
 
 
 def run_cell(cell: Cell, *, trials: int, seed: int) -> CellResult:

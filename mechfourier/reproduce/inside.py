@@ -13,7 +13,8 @@ from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import AttentionResult, attention
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.lens import LensResult, lens, wilson
+from mechfourier.probes.intervals import wilson
+from mechfourier.probes.lens import LensResult, lens
 from mechfourier.reproduce.grid import measured
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session

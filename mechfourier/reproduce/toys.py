@@ -6,7 +6,7 @@ from typing import Any
 
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.models.folder import CONFIG, WEIGHTS, read_config
-from mechfourier.probes.lens import wilson
+from mechfourier.probes.intervals import wilson
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
 

@@ -90,7 +90,7 @@ def phase_diagram(frame: "pd.DataFrame", *, x: str, y: str, gap: float = GAP) ->
 
 
 def _cell(x: float, y: float, group: "pd.DataFrame", gap: float) -> Cell:
-    from mechfourier.probes.validate import wilson
+    from mechfourier.probes.intervals import wilson
 
     train, test = (_optional(group[name].tolist()) for name in ("memorised_at", "grokked_at"))
     phases = [phase_of(a, b, gap) for a, b in zip(train, test, strict=True)]

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.errors import DeviceUnavailable, OutOfRange
+from mechfourier.errors import OutOfRange
+from mechfourier.models.device import resolve_device
 from mechfourier.models.miras_config import (
     ExtrapolatingConfig,
     FaithfulConfig,
@@ -310,7 +311,7 @@ def train_miras(
     """
     if isinstance(config, FaithfulConfig) and max(*split.train, *split.held_out) > config.n_values:
         raise OutOfRange(config.too_large(max(*split.train, *split.held_out)))
-    device = _device(device)
+    device = resolve_device(device)
     if isinstance(config, ExtrapolatingConfig):
         trainee = ExtrapolatingTrainee(config, split, recipe, seed=seed, device=device)
     else:
@@ -324,12 +325,3 @@ def train_miras(
         m["held_out_accuracy"], m["held_out_boundary_accuracy"], m["train_accuracy"], m["train_loss"], finished.steps,
         finished.seconds, finished.folder,
     )  # fmt: skip
-
-
-def _device(name: str) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name not in there:
-        raise OutOfRange(f"no device {name!r}; choose cpu, cuda or mps")
-    if not there[name]:
-        raise DeviceUnavailable(f"the device {name!r} is not there; use --device cpu")
-    return name

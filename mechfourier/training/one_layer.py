@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mechfourier.errors import DeviceUnavailable, OutOfRange
 from mechfourier.fourier.key_freqs import matrix_share
+from mechfourier.models.device import resolve_device
 from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
 from mechfourier.result import Result
 from mechfourier.tasks.modular import ModularData, split
@@ -234,7 +234,7 @@ def train_one_layer(
     if epochs is not None:
         chosen = dataclasses.replace(chosen, max_epochs=epochs, anneal=min(chosen.anneal, epochs // 2))
     config = OneLayerConfig(p=p, task=task)
-    trainee = OneLayerTrainee(config, data, chosen, seed=seed, device=_device(device))
+    trainee = OneLayerTrainee(config, data, chosen, seed=seed, device=resolve_device(device))
     if watch is not None:
         on_evaluate = functools.partial(watch, trainee)
     finished = run_training(
@@ -290,14 +290,3 @@ def first_epoch(frame: "pd.DataFrame", name: str, bar: float) -> int | None:
     """The first epoch at which a metric stood at ``bar`` or above; None where it never did."""
     reached = frame.loc[frame[name] >= bar, "step"]
     return int(reached.iloc[0]) if len(reached) else None
-
-
-def _device(name: str) -> str:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name not in there:
-        raise OutOfRange(f"no device {name!r}; choose cpu, cuda or mps")
-    if not there[name]:
-        raise DeviceUnavailable(
-            f"the device {name!r} is not there; use --device cpu, which this model hardly misses"
-        )
-    return name

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int
-from scipy.stats import binomtest
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
@@ -17,6 +16,7 @@ from mechfourier.files import write_text, write_with
 from mechfourier.models.adder_decode import decode_all
 from mechfourier.probes.adder.source import open_adder, trained_digits
 from mechfourier.progress import progress
+from mechfourier.probes.intervals import wilson
 from mechfourier.result import Result
 from mechfourier.tasks.addition import Problems, held_out, join
 from mechfourier.tasks.addition_draw import (
@@ -72,8 +72,7 @@ class Share:
 def share(group: str, label: str, right: Bool[Tensor, " problem"], *, a: int, b: int, unseen: bool) -> Share:
     """A ``Share`` of these outcomes (at least one)."""
     count, total = int(right.sum()), len(right)
-    interval = binomtest(count, total).proportion_ci(method="wilson")
-    return Share(group, label, a, b, count, total, float(interval.low), float(interval.high), unseen)
+    return Share(group, label, a, b, count, total, *wilson(count, total), unseen)
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,8 @@ def _group_lines(group: str, shares: Sequence[Share]) -> list[str]:
 
 
 def _rate(right: int, total: int) -> str:
-    interval = binomtest(right, total).proportion_ci(method="wilson")
-    return f"{right / total:7.2%}  [{interval.low:.2%}, {interval.high:.2%}]  {right} of {total}"
+    low, high = wilson(right, total)
+    return f"{right / total:7.2%}  [{low:.2%}, {high:.2%}]  {right} of {total}"
 
 
 def correct_characters(model: Any, p: Problems) -> Bool[Tensor, "problem step"]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import write_with
-from mechfourier.probes.lens import wilson
+from mechfourier.probes.intervals import wilson
 from mechfourier.probes.miras.source import Opened, open_miras, right
 from mechfourier.result import Result
 from mechfourier.tasks.universal import SMALLEST, boundary, check_modulus, grid, random_questions, wraps

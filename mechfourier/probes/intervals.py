@@ -1,0 +1,13 @@
+"""Intervals of proportions."""
+
+from mechfourier.errors import OutOfRange
+
+
+def wilson(count: int, trials: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson 1927). Raises ``OutOfRange`` without a trial."""
+    from scipy.stats import binomtest
+
+    if trials < 1:
+        raise OutOfRange(f"{trials} trials have no proportion; use at least 1")
+    interval = binomtest(count, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
