@@ -36,22 +36,29 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _rebuild(kind: Any, value: Any) -> Any:
-    """``value`` (plain JSON) as ``kind``: dataclasses, ``tuple[X, ...]``, ``dict[str, X]`` and ``X | None`` only."""
+def rebuild(kind: Any, value: Any) -> Any:
+    """``value`` (plain JSON) as ``kind``: dataclasses, ``tuple[X, ...]``, ``dict[str, X]`` and ``X | None`` only.
+
+    Raises ``TypeError`` or ``ValueError`` for a value of another type, ``null`` where there is no ``None`` included.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if value is None:
-        return math.nan if kind is float else None
+        if kind is float:
+            return math.nan
+        if kind in (Any, object, None) or types.NoneType in arguments:
+            return None
+        raise TypeError(f"null is no {kind}")
     if origin in (typing.Union, types.UnionType):
-        return _rebuild(next(a for a in arguments if a is not type(None)), value)
+        return rebuild(next(a for a in arguments if a is not type(None)), value)
     if origin is tuple and isinstance(value, list):
         inner = [arguments[0]] * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
-        return tuple(_rebuild(k, v) for k, v in zip(inner, value, strict=True))
+        return tuple(rebuild(k, v) for k, v in zip(inner, value, strict=True))
     if origin is dict:
-        return {key: _rebuild(arguments[1], item) for key, item in value.items()}
+        return {key: rebuild(arguments[1], item) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind) if f.init}
-        return kind(**{key: _rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
+        return kind(**{key: rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
     return _scalar(kind, value)
 
 
@@ -78,7 +85,7 @@ class Result:
     def from_json(cls, text: str) -> Self:
         """Rebuild a result from ``to_json`` text; raises ``BadCheckpoint`` when it is no such text."""
         try:
-            return _rebuild(cls, json.loads(text))
+            return rebuild(cls, json.loads(text))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise BadCheckpoint(f"this is no {cls.__name__}: {error}") from error
 

@@ -12,7 +12,7 @@ import xxhash
 from mechfourier._version import __version__
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import write_json
-from mechfourier.result import plain
+from mechfourier.result import plain, rebuild
 
 INDEX = "index.json"
 FORMAT = 1
@@ -102,18 +102,33 @@ def read_index(folder: Path) -> Index | None:
             )
         if checksum != _digest(found):
             raise ValueError("its checksum does not fit its content")
-        config = found["config"]
-        known = Config(**{**config, "sites": tuple(config["sites"]), "widths": tuple(config["widths"])})
-        shards = {each["number"]: Shard(**each) for each in found["shards"]}
-        if strange := [shard.file for shard in shards.values() if shard.file != shard_name(shard.number)]:
-            raise ValueError(f"it names {strange[0]!r}, which is no shard's name")
-        return Index(known, found["tokens"], found["complete"], shards)
+        index = Index(
+            rebuild(Config, found["config"]),
+            rebuild(int, found["tokens"]),
+            rebuild(bool, found["complete"]),
+            {shard.number: shard for shard in rebuild(tuple[Shard, ...], found["shards"])},
+        )
+        _check(index)
+        return index
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadCheckpoint(
             f"the index {path} is damaged ({error}); bring it back from a copy, or choose another --out"
         ) from error
+
+
+def _check(index: Index) -> None:
+    """Raise ``ValueError`` where values of the right type cannot be those of a harvest."""
+    config, shards = index.config, index.shards.values()
+    if strange := [shard.file for shard in shards if shard.file != shard_name(shard.number)]:
+        raise ValueError(f"it names {strange[0]!r}, which is no shard's name")
+    if config.dtype not in DTYPES or len(config.widths) != len(config.sites):
+        raise ValueError(
+            f"{len(config.sites)} sites of {len(config.widths)} widths in {config.dtype} are no harvest's"
+        )
+    if min(config.shard_rows, index.tokens, *config.widths, *(shard.rows for shard in shards)) < 1:
+        raise ValueError("it counts fewer than one row, token or dimension")
 
 
 def shard_name(number: int) -> str:

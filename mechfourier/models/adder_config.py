@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import UsageError
+from mechfourier.models.sizes import check_sizes
+from mechfourier.result import rebuild
 from mechfourier.tasks.addition import D_VOCAB, D_VOCAB_OUT, Format
 
 KINDS = ("encoder-decoder", "decoder-only")
@@ -43,6 +45,9 @@ class AdderConfig:
     model_name: str = "adder"
 
     def __post_init__(self) -> None:
+        check_sizes(self, "d_model", "n_heads", "d_mlp", "n_layers")
+        if self.kind == "encoder-decoder":
+            check_sizes(self, "n_decoder_layers")
         if self.d_head == 0:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.kind not in KINDS:
@@ -55,11 +60,7 @@ class AdderConfig:
             raise UsageError(
                 f"a decoder-only adder knows positions by significance only, not {self.positions!r}"
             )
-        small = [
-            name for name in ("d_model", "n_heads", "d_head", "d_mlp", "n_layers") if getattr(self, name) < 1
-        ]
-        if small:
-            raise OutOfRange(f"{small[0]} = {getattr(self, small[0])}; it must be at least 1")
+        check_sizes(self, "d_head")
 
     @property
     def format(self) -> Format:
@@ -107,9 +108,8 @@ class AdderConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "AdderConfig":
-        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in names})
+        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
+        return rebuild(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         return {"architecture": "adder", **dataclasses.asdict(self)}

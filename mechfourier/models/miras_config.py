@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.models.sizes import check_sizes
+from mechfourier.result import rebuild
 
 N_CTX = 4
 """Positions: m, a, b, =."""
@@ -45,9 +47,7 @@ class ExtrapolatingConfig:
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise UsageError(f"no form {self.form!r}; closest: {nearest(self.form, FORMS)}")
-        for name in ("width", "heads", "gates", "n_layers", "freqs", "draws"):
-            if getattr(self, name) < 1:
-                raise OutOfRange(f"{name} = {getattr(self, name)}; it must be at least 1")
+        check_sizes(self, "width", "heads", "gates", "n_layers", "freqs", "draws", "n_values")
         if self.width % self.heads or self.gates % 2:
             raise OutOfRange(
                 f"width {self.width} is shared by {self.heads} heads and {self.gates} gates by two kinds; both must divide"
@@ -146,6 +146,7 @@ class FaithfulConfig:
         for name in ("modulus_scale", "sinusoid_scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OutOfRange(f"{name} = {getattr(self, name)}; it must be above 0")
+        check_sizes(self, "n_values", "d_model", "n_heads", "d_mlp", "d_mem", "n_layers")
         if self.d_model % self.n_heads or self.d_model % 4:
             raise OutOfRange(f"d_model {self.d_model} must divide by 4 and by the {self.n_heads} heads")
 
@@ -201,13 +202,12 @@ KINDS = {"extrapolating": ExtrapolatingConfig, "faithful": FaithfulConfig}
 
 
 def config_from(values: dict[str, Any]) -> MirasConfig:
-    """The configuration in a checkpoint's JSON; unknown keys (the recipe, the provenance) are left out."""
+    """The configuration in a checkpoint's JSON; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
     name = values.get("kind", "extrapolating")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise UsageError(f"no kind of miras model {name!r}; known: {', '.join(KINDS)}")
     kind = KINDS[name]
-    names = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{key: value for key, value in values.items() if key in names})
+    return rebuild(kind, values)
 
 
 def parameter_shapes(config: MirasConfig) -> dict[str, tuple[int, ...]]:

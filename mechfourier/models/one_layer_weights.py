@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.models.sizes import check_sizes
+from mechfourier.result import rebuild
 
 ACTIVATIONS = ("relu", "gelu", "square")
 
@@ -35,6 +37,7 @@ class OneLayerConfig:
     model_name: str = "one-layer"
 
     def __post_init__(self) -> None:
+        check_sizes(self, "p", "d_model", "n_heads", "d_mlp")
         if self.d_head == 0:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.n_ctx not in (2, 3):
@@ -43,9 +46,7 @@ class OneLayerConfig:
             )
         if self.act not in ACTIVATIONS:
             raise UsageError(f"no activation {self.act!r}; known: {', '.join(ACTIVATIONS)}")
-        small = [name for name in ("p", "d_model", "n_heads", "d_head", "d_mlp") if getattr(self, name) < 1]
-        if small:
-            raise OutOfRange(f"{small[0]} = {getattr(self, small[0])}; it must be at least 1")
+        check_sizes(self, "d_head")
 
     @property
     def n_layers(self) -> int:
@@ -78,9 +79,8 @@ class OneLayerConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "OneLayerConfig":
-        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in names})
+        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
+        return rebuild(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         return {"architecture": "one-layer", **dataclasses.asdict(self)}

@@ -94,7 +94,7 @@ def _loader(folder: Path) -> str:
     config = read_config(folder)
     own = config.get("architecture")
     if own is not None:
-        if own not in ARCHITECTURES:
+        if not isinstance(own, str) or own not in ARCHITECTURES:
             raise UnknownModel(
                 f"{folder / CONFIG} names the architecture {own!r}; closest: {nearest(str(own), ARCHITECTURES)}"
             )
@@ -113,7 +113,15 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
     read = getattr(importlib.import_module(module), function)
     try:
         return read(folder, **options)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, MemoryError) as error:
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         if out_of_memory(error):
             raise MechFourierError(
                 f"not enough memory on {options['device']} for {folder}; take a smaller model, dtype='bfloat16', or another device"
