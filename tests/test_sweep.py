@@ -227,6 +227,25 @@ def test_the_command_takes_axes_after_one_option_and_shows_the_grid() -> None:
     assert result.exit_code == 0 and "512 runs" in result.stderr
 
 
+def test_the_command_says_why_runs_failed(tmp_path: Path) -> None:
+    call = [
+        "sweep",
+        "one-layer",
+        "--grid",
+        "p=3,4",
+        "--set",
+        "epochs=5",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 1
+    assert "1 failed: OutOfRange: p = 3 is too small" in result.stderr and "--retry-failed" in result.stderr
+    assert "0 runs done, 2 failed" in result.stdout
+
+
 def test_the_command_runs_and_draws(tmp_path: Path) -> None:
     call = ["sweep", "one-layer", "--grid", "seed=0:2", "--out", str(tmp_path / "s"), "--jobs", "1", "--json"]
     call += [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]

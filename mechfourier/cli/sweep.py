@@ -55,7 +55,7 @@ def sweep(
     spanned = points(axes)
     for point in spanned:
         checked(kind, {**same, **point})
-    note(f"{len(spanned)} runs: " + "; ".join(map(str, axes)))
+    note(f"{len(spanned)} run{'s' * (len(spanned) != 1)}: " + "; ".join(map(str, axes)))
     if dry_run:
         return
     quiet_libraries()
@@ -70,6 +70,7 @@ def sweep(
     else:
         _show(result)
     if result.failed:
+        _say_why(result)
         raise typer.Exit(1)
 
 
@@ -80,6 +81,14 @@ def _show(result: "Sweep") -> None:
     page = Path(result.folder) / "sweep.html"
     sections = [Section("Over the grid", result.plot()), Section("Every run", result.frame())]
     typer.echo(f"figure: {write_page(page, f'Sweep of {result.kind}', sections)}")
+
+
+def _say_why(result: "Sweep") -> None:
+    """Why runs failed, the most frequent reasons first (the table has them all)."""
+    reasons = result.frame().query("status == 'failed'")["error"].value_counts()
+    for reason, count in reasons.head(3).items():
+        note(f"{count} failed: {reason}")
+    note("once that is mended, run them again with the same command and --retry-failed")
 
 
 def register(app: typer.Typer) -> None:

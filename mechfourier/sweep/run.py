@@ -77,7 +77,7 @@ class Sweep(Result):
         failed = f", {self.failed} failed" if self.failed else ""
         earlier = f" ({self.skipped} were there already)" if self.skipped else ""
         return (
-            f"{self.kind}: {self.done} runs done{failed}{earlier} in {self.seconds:.0f} s\n"
+            f"{self.kind}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
             f"table: {Path(self.folder) / TABLE}"
         )
 

@@ -92,8 +92,8 @@ def _config(config: Mapping[str, Any], folder: Path) -> OneLayerConfig:
     architecture = config.get("architecture", config.get("model_type"))
     if architecture != "one-layer":
         raise UsageError(
-            f"{folder} holds the architecture {architecture!r}; analyze takes one-layer models apart, "
-            "for others use: mechfourier probe"
+            f"{folder} holds the architecture {architecture!r}, and only one-layer networks can be taken apart and animated "
+            "(make one with: mechfourier train one-layer); for others use: mechfourier probe"
         )
     try:
         return OneLayerConfig.from_dict(dict(config))
