@@ -46,7 +46,7 @@ class MirasRecipe:
 SHARED = MirasRecipe(steps=6000, batch=96, lr=5e-3, boundary_share=0.4, draws=16, negatives=True)
 PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negatives=True)
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
-PRIMES = MirasRecipe(steps=4000, batch=384, lr=3e-3, weight_decay=3.0, warmup=200)
+PRIMES = MirasRecipe(steps=6000, batch=384, lr=3e-3, weight_decay=8.0, warmup=200)
 REINFORCE = MirasRecipe(
     steps=6000, batch=384, lr=1e-3, weight_decay=0.1, warmup=200, loss="reinforce", samples=16, entropy=0.1
 )
