@@ -68,6 +68,8 @@ def _scalar(kind: Any, value: Any) -> Any:
     wanted = allowed.get(typing.get_origin(kind) or kind, object)
     if not isinstance(value, wanted):
         raise TypeError(f"{value!r} is no {kind}")
+    if kind is str:
+        value.encode()  # raises where JSON's escapes spell half of a character, which no file can be written with
     return float(value) if kind is float else value
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UnknownModel, UsageError
-from mechfourier.figures.recognise import KINDS
+from mechfourier.figures.recognise import KINDS, open_result
 from mechfourier.models.adder_config import AdderConfig
 from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
 from mechfourier.models.one_layer_weights import OneLayerConfig
@@ -183,12 +183,44 @@ def test_an_index_with_a_right_checksum_and_a_wrong_value(
         read_index(tmp_path)
 
 
+def test_an_index_with_rows_beyond_any_disk_or_a_shard_twice(tmp_path: Path) -> None:
+    from mechfourier.harvest.index import INDEX, _digest, read_index
+
+    (seed,) = inputs.harvest_index_seeds()
+    values = json.loads(seed)
+    values.pop("checksum")
+    first, second = values["shards"]
+    for shards, said in (
+        ([{**first, "rows": 2**63}], "more than a disk"),
+        ([first, second, second], "twice"),
+    ):
+        changed = {**values, "shards": shards}
+        (tmp_path / INDEX).write_text(json.dumps({**changed, "checksum": _digest(changed)}))
+        with pytest.raises(BadCheckpoint, match=said):
+            read_index(tmp_path)
+
+
 def test_an_index_of_brackets_without_end(tmp_path: Path) -> None:
     from mechfourier.harvest.index import INDEX, read_index
 
     (tmp_path / INDEX).write_text("[" * 100_000)
     with pytest.raises(BadCheckpoint, match="is damaged"):
         read_index(tmp_path)
+
+
+@pytest.mark.parametrize("half", [r"\ud800", r"\uDFFF", r"\ude00\ud83d"])
+def test_half_a_character_is_refused_and_a_whole_one_kept(tmp_path: Path, half: str) -> None:
+    """A page could not be written with it."""
+    seed = inputs.result_seeds()[2].decode()
+    path = tmp_path / "x.json"
+    path.write_text(seed.replace('"x"', f'"{half}"'))
+    with pytest.raises(BadCheckpoint, match="surrogates"):
+        open_result(path)
+    path.write_text(json.dumps({**json.loads(seed), "provenance": {"x": "PUT"}}).replace("PUT", half))
+    with pytest.raises(BadCheckpoint, match="surrogates"):
+        open_result(path)
+    path.write_text(seed.replace('"x"', r'"\ud83d\ude00"'))
+    assert "😀" in open_result(path).result.to_json()  # type: ignore[union-attr]
 
 
 def test_null_is_no_count() -> None:

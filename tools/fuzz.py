@@ -74,7 +74,7 @@ def result(data: bytes, folder: Path) -> object:
     found = allowed(lambda: open_result(folder / "result.json"))
     if found is not None and isinstance(found.result, Result):
         again = type(found.result).from_json(found.result.to_json())
-        if again.to_json() != found.result.to_json():
+        if again.to_json().encode() != found.result.to_json().encode():
             raise ValueError(f"{found.result} becomes {again}")
     return found
 

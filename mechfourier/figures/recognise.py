@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ KINDS: tuple[str, ...] = (
     "mechfourier.reproduce.result:Reproduction",
 )
 MAX_BYTES = 200 * 2**20
+HALF_CHARACTER = re.compile(
+    r"\\u[dD][89a-fA-F]"
+)  # an escaped surrogate: the text of a page can be written with pairs only
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ def open_result(path: str | Path) -> Opened:
     try:
         text = path.read_text(encoding="utf-8")
         values = json.loads(text)
+        if HALF_CHARACTER.search(text):
+            json.dumps(values, ensure_ascii=False).encode()  # raises where the other half is missing
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no JSON ({error}); give a result saved by a command's --out or --json"

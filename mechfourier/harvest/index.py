@@ -18,6 +18,7 @@ INDEX = "index.json"
 FORMAT = 1
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_BYTES = 4 + 8 + 4  # token, document, position of every row
+MOST_ROWS = 2**48
 PIECE = 8 * 2**20  # bytes read at a time for a checksum
 
 
@@ -102,12 +103,15 @@ def read_index(folder: Path) -> Index | None:
             )
         if checksum != _digest(found):
             raise ValueError("its checksum does not fit its content")
+        shards = rebuild(tuple[Shard, ...], found["shards"])
         index = Index(
             rebuild(Config, found["config"]),
             rebuild(int, found["tokens"]),
             rebuild(bool, found["complete"]),
-            {shard.number: shard for shard in rebuild(tuple[Shard, ...], found["shards"])},
+            {shard.number: shard for shard in shards},
         )
+        if len(index.shards) < len(shards):
+            raise ValueError("it lists a shard twice")
         _check(index)
         return index
     except (FileNotFoundError, NotADirectoryError):
@@ -129,6 +133,8 @@ def _check(index: Index) -> None:
         )
     if min(config.shard_rows, index.tokens, *config.widths, *(shard.rows for shard in shards)) < 1:
         raise ValueError("it counts fewer than one row, token or dimension")
+    if index.rows > MOST_ROWS:
+        raise ValueError(f"it counts {index.rows:,} rows, more than a disk holds")
 
 
 def shard_name(number: int) -> str:
