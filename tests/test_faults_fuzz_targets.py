@@ -20,6 +20,7 @@ from mechfourier.models.one_layer_weights import OneLayerConfig
 from mechfourier.models.registry import load
 from mechfourier.models.sizes import MOST_LAYERS
 from mechfourier.probes.result import ProbeResult
+from mechfourier.sweep.run import Sweep
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 TARGETS = ("domain", "axis", "result", "config", "weights", "harvest-index")
@@ -221,6 +222,14 @@ def test_half_a_character_is_refused_and_a_whole_one_kept(tmp_path: Path, half: 
         open_result(path)
     path.write_text(seed.replace('"x"', r'"\ud83d\ude00"'))
     assert "😀" in open_result(path).result.to_json()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("folder", ["\x00", "x" * 5000, "a/../../b"])
+def test_a_sweep_in_a_folder_that_cannot_be(tmp_path: Path, folder: str) -> None:
+    seed = json.dumps({**inputs.example(Sweep), "folder": folder}).encode()
+    (tmp_path / "sweep.json").write_bytes(seed)
+    with pytest.raises(BadCheckpoint, match="neither here nor beside it"):
+        open_result(tmp_path / "sweep.json")
 
 
 def test_null_is_no_count() -> None:

@@ -1,5 +1,6 @@
 """Run a sweep: what is done is skipped, what is left goes to an engine, and every row lands in one table."""
 
+import contextlib
 import json
 import os
 import time
@@ -59,12 +60,14 @@ class Sweep(Result):
         """
         if (path.parent / TABLE).is_file():
             return replace(self, folder=str(path.parent))
-        for root in (Path(), path.parent):
-            folder = root / self.folder
-            if folder.resolve().is_relative_to(root.resolve()) and (folder / TABLE).is_file():
-                return replace(self, folder=str(folder))
+        # a name with a null character or of thousands of letters is no folder's
+        with contextlib.suppress(ValueError, OSError):
+            for root in (Path(), path.parent):
+                folder = root / self.folder
+                if folder.resolve().is_relative_to(root.resolve()) and (folder / TABLE).is_file():
+                    return replace(self, folder=str(folder))
         raise BadCheckpoint(
-            f"{path} is of a sweep in {self.folder}, which is neither here nor beside it; move the file into the sweep's folder"
+            f"{path} is of a sweep in {self.folder[:200]!r}, which is neither here nor beside it; move the file into the sweep's folder"
         )
 
     def plot(self) -> Any:
