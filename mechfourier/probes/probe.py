@@ -161,6 +161,11 @@ def _operation_plan(model: Any, domain: Domain, cycles: int) -> tuple[Design, li
             "one cycle of offsets: the raw sum covers less than two periods, so k = 1 is weakly identified; "
             "--cycles 4 tells a circle from a smooth sum"
         )
+    if possible.cycles == 1:
+        notes.append(
+            "over one cycle the test looks at the means of (a, o) and (o, a), a = o aside: a model that does not tell its operands "
+            "apart would show any function of the pair as one of the sum"
+        )
     return design, encode(model, design.prompts), notes
 
 
