@@ -95,6 +95,10 @@ class Result:
         """Write the result as JSON, atomically, with where it comes from under ``provenance``."""
         return write_json(path, {**self.to_dict(), "provenance": provenance()})
 
+    def found_in(self, path: Path) -> Self:
+        """This result as it was read from the file ``path``; one that names other files checks here that they are its own."""
+        return self
+
     def frame(self) -> "pd.DataFrame":
         """The result as a table, one row per measurement."""
         raise NotImplementedError(type(self).__name__)

@@ -10,7 +10,6 @@ from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.result import Result
-from mechfourier.sweep.run import Sweep
 
 # "module:Class" of every result that a command saves; a new one is one line
 KINDS: tuple[str, ...] = (
@@ -82,8 +81,7 @@ def open_result(path: str | Path) -> Opened:
     origin = values.pop("provenance", None)
     found = kind_of(values)
     if found is not None:
-        result = found.from_json(json.dumps(values))
-        result = result.found_in(path) if isinstance(result, Sweep) else result
+        result = found.from_json(json.dumps(values)).found_in(path)
         return Opened(path, result, origin if isinstance(origin, dict) else {})
     if _is_summary(values):
         return Opened(path, values, origin if isinstance(origin, dict) else {})

@@ -67,12 +67,12 @@ def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
     values, offsets = cube.shape[:2]
     rows, dof = values + offsets - 2, values * offsets - 1
     if grid.exchangeable:
-        cube = (cube + cube.transpose(0, 1)) / 2
         rows, dof = values - 1, grid.free_cells - 1
+    flat = grid.folded(cube.flatten(0, 1))
+    cube = rearrange(flat, "(a o) d -> a o d", a=values)
     main = float((cube.mean(1) ** 2).sum()) * offsets + float((cube.mean(0) ** 2).sum()) * values
-    flat = cube.flatten(0, 1)
     gram = flat.T @ flat if flat.shape[1] < flat.shape[0] else flat @ flat.T
-    return moment_p(main, float((cube**2).sum()), float((gram * gram).sum()), rows, dof)
+    return moment_p(main, float((flat**2).sum()), float((gram * gram).sum()), rows, dof)
 
 
 def moment_p(energy: float, total: float, square: float, rows: int, dof: int) -> float:
