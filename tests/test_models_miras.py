@@ -15,7 +15,7 @@ from mechfourier.hooks.interventions import zero
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig, initial_weights
+from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig, config_from, initial_weights
 from mechfourier.models.miras_forward import scores, with_negatives
 from mechfourier.tasks.universal import grid
 
@@ -57,6 +57,42 @@ def test_one_transformer_of_block_diagonal_matrices() -> None:
         after = capture(model, tokens, "resid_post", "last").stack()
     torch.testing.assert_close(before[..., width:], after[..., width:])
     assert not torch.allclose(before[..., :width], after[..., :width])
+
+
+def test_attention_by_position_adds_sizes_up_linearly() -> None:
+    """One pattern for all numbers, and what the first block's attention writes is affine in the sizes; by content it is not."""
+    for by_position in (True, False):
+        model, questions = by_value(by_position=by_position), grid(7)
+        _, cache = model.run_with_cache(model.tokens(questions))
+        pattern, after = cache["blocks.0.attn.hook_pattern"], cache["blocks.1.attn.hook_pattern"]
+        assert torch.allclose(pattern, pattern[:1].expand_as(pattern), atol=1e-6) is by_position
+        assert not torch.allclose(after, after[:1].expand_as(after), atol=1e-3)
+
+        sizes, moved = model.sizes(questions), torch.tensor([40.0, 40.0, 0.0])
+        writes = [attn_out(model, questions, sizes + times * moved) for times in (0, 1, 2)]
+        assert (
+            torch.allclose(writes[2] - writes[1], writes[1] - writes[0], rtol=1e-3, atol=1e-3) is by_position
+        )
+
+
+def attn_out(model: ExtrapolatingTransformer, questions: Tensor, sizes: Tensor) -> Tensor:
+    """What the first attention writes at ``=`` for these sizes."""
+    seen = []
+
+    def hook(name: str, value: Tensor) -> Tensor:
+        if name == "blocks.0.hook_attn_out":
+            seen.append(value[:, -1])
+        return value
+
+    model.written(model.table[questions], sizes, hook=hook)
+    return seen[0]
+
+
+def test_a_configuration_from_before_attention_by_position() -> None:
+    old = {key: value for key, value in by_value().cfg.to_dict().items() if key != "by_position"}
+    found = config_from(old)
+    assert isinstance(found, ExtrapolatingConfig)
+    assert found.by_position is False
 
 
 def test_more_draws_are_more_columns() -> None:

@@ -1,6 +1,7 @@
 """Training the models of every modulus: sampling, the two losses, resuming, and what is refused."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from mechfourier.tasks.universal import (
 )
 from mechfourier.training.loop import TrainingInterrupted
 from mechfourier.training.miras import ExtrapolatingTrainee, FaithfulTrainee, train_miras
-from mechfourier.training.miras_recipes import REINFORCE, SHARED, MirasRecipe, plan
+from mechfourier.training.miras_recipes import PLAIN, REINFORCE, SHARED, MirasRecipe, plan
+from mechfourier.training.miras_sizes import drawn_sizes, shift_reach
 
 TINY = ExtrapolatingConfig(width=8, gates=8, draws=2, n_values=80)
 SMALL = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=24, d_mem=12)
@@ -89,10 +91,37 @@ def test_a_resumed_run_ends_with_the_same_bits(config: ExtrapolatingConfig, tmp_
     assert whole.plot().data
 
 
+@given(st.integers(2, 120), st.integers(0, 2**31), st.floats(0.0, 400.0))
+@settings(max_examples=40, deadline=None)
+def test_sizes_keep_a_plus_b_minus_m_however_far_they_are_moved(m: int, seed: int, reach: float) -> None:
+    config, q = ExtrapolatingConfig(), random_questions(m, 20, seed=seed)
+    bare = drawn_sizes(config, q, torch.Generator().manual_seed(seed))
+    moved = drawn_sizes(config, q, torch.Generator().manual_seed(seed), reach=reach)
+    scale = bare[:, 0] / m
+    assert ((scale >= config.scale_min - 1e-6) & (scale <= config.scale_max + 1e-6)).all()
+    torch.testing.assert_close(bare, scale[:, None] * q, rtol=1e-5, atol=1e-5)
+    margin = scale * (q[:, 1] + q[:, 2] - m)
+    torch.testing.assert_close(moved[:, 1] + moved[:, 2] - moved[:, 0], margin, rtol=0, atol=1e-3)
+    by = moved - bare
+    assert float(by.min()) >= -1e-4
+    assert float(by[:, 1:].max()) <= reach + 1e-3
+    assert reach < 1 or float(by.max()) > 0.01
+
+
+def test_the_reach_of_shifts_grows_to_the_whole() -> None:
+    reaches = [shift_reach(SHARED, 40, step / 10) for step in range(11)]
+    assert reaches[0] == pytest.approx(SHARED.shift * 40 * SHARED.shift_start)
+    assert reaches[-1] == reaches[-2] == SHARED.shift * 40
+    ratios = [after / before for before, after in itertools.pairwise(reaches[:-1])]
+    assert ratios == pytest.approx([ratios[0]] * 9)
+    assert shift_reach(PLAIN, 40, 0.5) == 0.0
+
+
 def test_shared_learns_small_moduli(tmp_path: Path) -> None:
-    """A network a fraction of the size of the packaged one learns m ≤ 12 in seconds, and the loss falls."""
-    recipe = dataclasses.replace(SHARED, steps=80, batch=48, draws=8, evaluate_every=80)
-    config = ExtrapolatingConfig(width=16, gates=32, draws=16, n_values=30, scale=3.0)
+    """A network a fraction of the size of the packaged one learns m ≤ 12 in seconds, and the loss falls (the bare sizes: 80 steps
+    are no schedule for shifts)."""
+    recipe = dataclasses.replace(SHARED, steps=80, batch=48, draws=8, evaluate_every=80, shift=0.0)
+    config = ExtrapolatingConfig(width=16, gates=32, draws=16, n_values=30, scale=3.0, by_position=True)
     run = train_miras(tmp_path, config, moduli("all", largest=16), recipe, seed=0)
     losses = run.frame()["train_loss"]
     assert losses.iloc[-20:].mean() < 0.5 * losses.iloc[:20].mean()

@@ -28,6 +28,8 @@ class ExtrapolatingConfig:
     its usual shape with the draw as the outer part of the last (or the head) axis. Training draws anew every step;
     ``freq_seed`` fixes the draws afterwards. Numbers run from 0 to ``n_values`` − 1 (token ``n_values`` is ``=``).
     The magnitude of a number v enters as s·v with s = clip(``scale`` / m, ``scale_min``, ``scale_max``).
+    With ``by_position`` the queries and keys of the first block read the position embedding alone: its pattern is the same
+    for all numbers, so the block adds sizes up linearly, however large they are.
     """
 
     form: str = "shared"
@@ -42,6 +44,7 @@ class ExtrapolatingConfig:
     scale: float = 30.0
     scale_min: float = 0.05
     scale_max: float = 0.5
+    by_position: bool = False
     model_name: str = "miras"
 
     def __post_init__(self) -> None:

@@ -75,9 +75,13 @@ def extrapolating_residual(
     positions = repeat(
         weights["pos_embed.W_pos"], "pos d -> batch pos (draw d)", batch=len(embedded), draw=draws
     )
-    x = embedded + hook("hook_pos_embed", positions)
+    positions = hook("hook_pos_embed", positions)
+    x = embedded + positions
     for layer in range(config.n_layers):
-        x = block(config, weights, layer, x, draws, hook, last_only and layer == config.n_layers - 1)
+        compared = positions if config.by_position and layer == 0 else None
+        x = block(
+            config, weights, layer, x, draws, hook, last_only and layer == config.n_layers - 1, compared
+        )
     return x
 
 
@@ -200,15 +204,28 @@ def per_draw(
 
 
 def block(
-    config: MirasConfig, weights: Weights, layer: int, x: Tensor, draws: int, hook: Hook, last_only: bool
+    config: MirasConfig,
+    weights: Weights,
+    layer: int,
+    x: Tensor,
+    draws: int,
+    hook: Hook,
+    last_only: bool,
+    compared: Tensor | None = None,
 ) -> Float[Tensor, "batch kept d"]:
-    """Attention, then MLP, each added to the residual stream; norms first where the weights have them."""
+    """Attention, then MLP, each added to the residual stream; norms first where the weights have them.
+
+    Queries and keys read ``compared`` where it is given, what is attended to in any case the residual stream.
+    """
     name = f"blocks.{layer}."
     x = hook(f"{name}hook_resid_pre", x)
     normed = _norm(weights, f"{name}ln1", x, hook)
     kept = slice(-1, None) if last_only else slice(None)
     mid = x[:, kept] + hook(
-        f"{name}hook_attn_out", _attention(weights, f"{name}attn.", normed, kept, draws, hook)
+        f"{name}hook_attn_out",
+        _attention(
+            weights, f"{name}attn.", normed, normed if compared is None else compared, kept, draws, hook
+        ),
     )
     mid = hook(f"{name}hook_resid_mid", mid)
     out = _mlp(config, weights, f"{name}mlp.", _norm(weights, f"{name}ln2", mid, hook), draws, hook)
@@ -223,7 +240,9 @@ def _norm(weights: Weights, name: str, x: Tensor, hook: Hook) -> Tensor:
     return hook(f"{name}.hook_normalized", centred / scale * weights[f"{name}.w"] + weights[f"{name}.b"])
 
 
-def _attention(weights: Weights, name: str, x: Tensor, kept: slice, draws: int, hook: Hook) -> Tensor:
+def _attention(
+    weights: Weights, name: str, x: Tensor, compared: Tensor, kept: slice, draws: int, hook: Hook
+) -> Tensor:
     """Every position sees every other, as in the original; keys are compared elementwise, there being only four."""
 
     def heads(letter: str, source: Tensor) -> Float[Tensor, "batch pos head e"]:
@@ -231,7 +250,7 @@ def _attention(weights: Weights, name: str, x: Tensor, kept: slice, draws: int, 
         projected = per_draw(source, rearrange(matrix, "head d e -> d (head e)"))
         return hook(f"{name}hook_{letter.lower()}", projected.unflatten(-1, (draws * len(matrix), -1)))
 
-    q, k, v = heads("Q", x[:, kept]), heads("K", x), heads("V", x)
+    q, k, v = heads("Q", compared[:, kept]), heads("K", compared), heads("V", x)
     each = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])
     scores = hook(f"{name}hook_attn_scores", rearrange(each, "batch query key head -> batch head query key"))
     pattern = hook(f"{name}hook_pattern", scores.softmax(dim=-1))

@@ -34,6 +34,7 @@ from mechfourier.result import Result
 from mechfourier.tasks.universal import ModuliSplit, answers, boundary, random_questions, sample
 from mechfourier.training.loop import TrainingResult, run_training
 from mechfourier.training.miras_recipes import MirasRecipe
+from mechfourier.training.miras_sizes import drawn_sizes, shift_reach
 from mechfourier.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ AT_ONCE = 4096
 class _Trainee:
     """Weights, optimiser, schedule and sampling; what a step's loss is, the two models say."""
 
-    loss: Callable[[Tensor], tuple[Tensor, dict[str, float]]]
+    loss: Callable[[Tensor, int], tuple[Tensor, dict[str, float]]]
     predictions: Callable[[Tensor], Tensor]
 
     def __init__(
@@ -86,7 +87,7 @@ class _Trainee:
     def step(self, index: int) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * _schedule(self.recipe, index)
-        loss, metrics = self.loss(self.questions(index))
+        loss, metrics = self.loss(self.questions(index), index)
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip)
@@ -143,35 +144,35 @@ class ExtrapolatingTrainee(_Trainee):
         )  # fmt: skip
         self.test_table = value_table(fixed, 2 * self.split.largest).to(self.device)
 
-    def loss(self, questions: Int[Tensor, "question 3"]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, questions: Int[Tensor, "question 3"], index: int) -> tuple[Tensor, dict[str, float]]:
         config, g = self.model, self.generator
         shape = (self.recipe.draws, config.freqs)
         source = g if self.recipe.redraw else torch.Generator(self.device).manual_seed(config.freq_seed)
         frequencies = torch.rand(*shape, generator=source, dtype=torch.float64, device=self.device)
         table = value_table(frequencies, 2 * self.split.largest)
-        octaves = torch.rand(len(questions), generator=g, device=self.device)
-        scale = config.scale_min * (config.scale_max / config.scale_min) ** octaves
+        reach = shift_reach(self.recipe, self.split.largest, index / self.recipe.steps)
+        sizes = drawn_sizes(config, questions, g, reach=reach)
         candidates = with_negatives(table) if self.recipe.negatives else table
-        logits = scores(self.written(questions, scale, table), candidates)
+        logits = scores(self.written(questions, sizes, table), candidates)
         return F.cross_entropy(logits, answers(questions) + len(candidates) - len(table)), {}
 
     def written(
         self,
         questions: Int[Tensor, "question 3"],
-        scale: Float[Tensor, " question"],
+        sizes: Float[Tensor, "question 3"],
         table: Float[Tensor, "number draw wave"],
     ) -> Float[Tensor, "question draw_wave"]:
         """h at ``=``."""
         weights: Weights = self.parameters
-        embedded = embed_values(weights, table[questions], scale[:, None] * questions)
+        embedded = embed_values(weights, table[questions], sizes)
         residual = extrapolating_residual(self.model, weights, embedded, last_only=True)
         return point(weights, residual[:, -1])
 
     def predictions(self, questions: Int[Tensor, "question 3"]) -> Int[Tensor, " question"]:
-        scale = test_scale(self.model, questions[:, 0])
+        sizes = test_scale(self.model, questions[:, 0])[:, None] * questions
         table = self.test_table
         candidates = with_negatives(table) if self.recipe.negatives else table
-        found = scores(self.written(questions, scale, table), candidates).argmax(dim=1)
+        found = scores(self.written(questions, sizes, table), candidates).argmax(dim=1)
         return found - (len(candidates) - len(table))
 
 
@@ -189,7 +190,8 @@ class FaithfulTrainee(_Trainee):
         residual = faithful_residual(self.model, weights, questions, last_only=True)[:, -1]
         return residual @ weights["unembed.W_U"] + weights["unembed.b_U"]
 
-    def loss(self, questions: Int[Tensor, "question 3"]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, questions: Int[Tensor, "question 3"], index: int) -> tuple[Tensor, dict[str, float]]:
+        del index  # every step is alike
         logits, right = self.logits(questions), answers(questions)
         if self.recipe.loss == "ce":
             return F.cross_entropy(logits, right), {}

@@ -17,7 +17,8 @@ class MirasRecipe:
 
     ``boundary_share`` of a batch are questions next to the wrap. ``draws`` (extrapolating) are the frequency draws of a
     step, the same ones throughout with ``redraw=False``; ``negatives`` adds the candidates −2 · largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of
-    the candidates rules it out. ``curriculum``: the cap on the moduli rises linearly from ``curriculum_from`` to all over the first
+    the candidates rules it out. ``shift`` (extrapolating): sizes are moved by up to this many times the largest
+    trained modulus (``miras_sizes`` says how), by ``shift_start`` of that in the first step. ``curriculum``: the cap on the moduli rises linearly from ``curriculum_from`` to all over the first
     ``curriculum_share`` of the steps. ``entropy`` weighs the entropy bonus of ``reinforce``, which draws
     ``samples`` answers to a question.
     """
@@ -34,6 +35,8 @@ class MirasRecipe:
     draws: int = 1
     redraw: bool = True
     negatives: bool = False
+    shift: float = 0.0
+    shift_start: float = 0.01
     loss: Loss = "ce"
     curriculum: bool = False
     curriculum_from: int = 24
@@ -43,7 +46,9 @@ class MirasRecipe:
     evaluate_every: int = 1000
 
 
-SHARED = MirasRecipe(steps=6000, batch=96, lr=5e-3, boundary_share=0.4, draws=16, negatives=True)
+SHARED = MirasRecipe(
+    steps=6000, batch=96, lr=5e-3, final_lr=0.0, boundary_share=0.4, draws=16, negatives=True, shift=2.5
+)
 PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negatives=True)
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=3e-3, weight_decay=8.0, warmup=200)
@@ -106,7 +111,7 @@ def _split(name: str, largest: int | None) -> ModuliSplit:
 
 def _by_value(form: str, largest: int) -> ExtrapolatingConfig:
     if form == "shared":
-        return ExtrapolatingConfig(scale=largest / 4)
+        return ExtrapolatingConfig(scale=largest / 4, by_position=True)
     return ExtrapolatingConfig(form="plain", width=96, gates=192, freqs=24, draws=8, scale=largest / 4)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mechfourier.models.miras import ExtrapolatingTransformer
 
 TURNS = (1, 2, 5)
+MOVES = (25, 100)  # sizes as those of m = 1,000 and m = 4,000 at the least scale, .05
 AT_ONCE = 128
 NAMES = ("m", "a", "b")
 
@@ -182,8 +183,10 @@ class _Bench:
         total = self.questions[:, 1] + self.questions[:, 2]
         huge, tiny = sizes.clone(), sizes.clone()
         huge[:, 0], tiny[:, 0] = sizes[:, 1] + sizes[:, 2] + 5 * sizes[:, 0].mean() / self.m, 0.0
+        right, both = answers(self.questions), torch.tensor([2.0, 1.0, 1.0])
         return [
-            self.effect("nothing changed", q, sizes, answers(self.questions)),
+            self.effect("nothing changed", q, sizes, right),
+            *(self.effect(f"sizes of a and b + {move}, of m + {2 * move}", q, sizes + move * both, right) for move in MOVES),
             self.effect("sizes all zero", q, torch.zeros_like(sizes)),
             self.effect("waves of m random", q.where(torch.tensor([False, True, True]), scrambled), sizes),
             self.effect("size of m above that of a + b", q, huge, total),
