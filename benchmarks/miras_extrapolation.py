@@ -3,15 +3,18 @@
     python benchmarks/miras_extrapolation.py RUN [RUN …] [--grids [--only M …]] [--far] [--draws N] [--name NAME]
 
 Every RUN is a folder of ``mechfourier train miras``. Asked of each: whole grids of the held-out moduli, all questions next to
-the wrap of 121..199 and of 251, 499 and 997, and 10,000 random questions of those three; ``--grids`` adds the whole grids of
+the wrap of 121..199 and of 251, 499 and 997 (``within_4_``: a + b − m from −4 to 4), and 10,000 random questions of those three; ``--grids`` adds the whole grids of
 121..199 (2 million questions), ``--far`` 1999 and 4999 with a smaller scale floor. ``errors`` counts answers that
 are not the best of 0..1999 (0..9999 for --far), ``errors_with_negatives`` of −1999..1999; nothing is masked.
-Results: benchmarks/results/NAME.json, written after every part.
+Results: benchmarks/results/NAME.json, written after every part; a run goes on where it stopped.
 """
 
 import argparse
 import json
+import os
+import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ def quick(model: ExtrapolatingTransformer) -> dict[str, Any]:
         "held_out_grids": wrong(model, torch.cat([grid(m) for m in HELD_OUT])),
         "boundary_121_199": wrong(model, torch.cat([boundary(m) for m in NEAR])),
         **{f"boundary_{m}": wrong(model, boundary(m)) for m in BEYOND},
+        **{f"within_4_{m}": wrong(model, within(m, 4)) for m in BEYOND},
         **{f"random_{m}": wrong(model, random_questions(m, 10_000, seed=m)) for m in BEYOND},
     }
 
@@ -62,6 +66,50 @@ def far(model: ExtrapolatingTransformer) -> dict[str, Any]:
     return found
 
 
+def within(m: int, distance: int) -> torch.Tensor:
+    """All questions whose a + b is at most ``distance`` from m."""
+    questions = grid(m)
+    return questions[(questions[:, 1] + questions[:, 2] - m).abs() <= distance]
+
+
+def parts(options: argparse.Namespace) -> dict[str, Callable[[ExtrapolatingTransformer], dict[str, Any]]]:
+    """What is asked of every run: name of the part -> what measures it (its keys go into the run's row, grids below ``grids``)."""
+    chosen: dict[str, Callable[[ExtrapolatingTransformer], dict[str, Any]]] = {"held_out_grids": quick}
+    if options.far:
+        chosen["boundary_4999_floor_0.05"] = far
+    for m in options.only if options.grids else ():
+        chosen[f"grid {m}"] = lambda model, m=m: {"grids": {str(m): wrong(model, grid(m))}}
+    return chosen
+
+
+def keep(path: Path, run: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Add what was found to the row of ``run``, reading the file anew: another process may measure another run beside this one."""
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    row = rows.setdefault(run, {})
+    grids = row.get("grids", {}) | found.pop("grids", {})
+    row |= found | ({"grids": grids} if grids else {})
+    rows["machine"] = {
+        "system": platform.platform(terse=True),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    write_json(path, rows)
+    return row
+
+
+def told(row: dict[str, Any]) -> str:
+    """Errors, and in brackets those among negative candidates too, part by part."""
+    said = [
+        f"{k} {v['errors']} ({v['errors_with_negatives']})"
+        for k, v in row.items()
+        if isinstance(v, dict) and "errors" in v
+    ]
+    if grids := row.get("grids", {}).values():
+        both = [sum(g[field] for g in grids) for field in ("errors", "errors_with_negatives")]
+        said.append(f"{len(grids)} whole grids {both[0]} ({both[1]})")
+    return ", ".join(said)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What models that read numbers by value reach.")
     parser.add_argument("runs", nargs="+")
@@ -70,38 +118,18 @@ def main() -> None:
     parser.add_argument("--far", action="store_true")
     parser.add_argument("--draws", type=int, default=None)
     parser.add_argument("--name", default="miras_extrapolation")
-    arguments = parser.parse_args()
-    path = RESULTS / f"{arguments.name}.json"
-    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    for run in arguments.runs:
+    options = parser.parse_args()
+    path = RESULTS / f"{options.name}.json"
+    for run in options.runs:
         model = open_miras(run).model
-        if arguments.draws is not None:
-            model = model.with_values(model.cfg.n_values, draws=arguments.draws)
-        draws = model.cfg.draws
-        row = rows.setdefault(f"{Path(run).name}, {draws} draws", {})
-        row["parameters"] = sum(p.numel() for p in model.parameters())
-        if "held_out_grids" not in row:
-            row |= quick(model)
-            write_json(path, rows)
-        if arguments.far and not any("floor" in key for key in row):
-            row |= far(model)
-            write_json(path, rows)
-        grids = row.setdefault("grids", {}) if arguments.grids else {}
-        for m in arguments.only if arguments.grids else ():
-            if str(m) not in grids:
-                grids[str(m)] = wrong(model, grid(m))
-                write_json(path, rows)
-        print(run, json.dumps({k: v for k, v in row.items() if k != "grids"}))
-        if grids:
-            print(
-                "whole grids:",
-                sum(g["errors"] for g in grids.values()),
-                "errors,",
-                sum(g["errors_with_negatives"] for g in grids.values()),
-                "with negatives, in",
-                len(grids),
-                "moduli",
-            )
+        if options.draws is not None:
+            model = model.with_values(model.cfg.n_values, draws=options.draws)
+        name = f"{Path(run).name}, {model.cfg.draws} draws"
+        row = keep(path, name, {"parameters": sum(p.numel() for p in model.parameters())})
+        for part, measure in parts(options).items():
+            if part not in row and part.removeprefix("grid ") not in row.get("grids", {}):
+                row = keep(path, name, measure(model))
+        print(f"{name}: {told(row)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,13 +25,21 @@ def remember_command(arguments: Sequence[str]) -> None:
 def provenance() -> dict[str, Any]:
     """Plain values: ``command`` (None where the library was called from Python), ``versions``, ``machine``, ``seconds`` since
     the start of the process, ``finished`` (UTC). It names no user, host or folder but what the command itself names."""
-    return {
-        "command": shlex.join(_COMMAND) if _COMMAND else None,
-        "versions": versions(),
-        "machine": machine(),
-        "seconds": round(time.monotonic() - _START, 1),
-        "finished": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }
+    return {**_origin(), "seconds": round(time.monotonic() - _START, 1), "finished": _now()}
+
+
+def provenance_of_start() -> dict[str, Any]:
+    """As ``provenance`` for what has only begun: ``started`` (UTC) in place of the seconds and the end."""
+    return {**_origin(), "started": _now()}
+
+
+def _origin() -> dict[str, Any]:
+    command = shlex.join(_COMMAND) if _COMMAND else None
+    return {"command": command, "versions": versions(), "machine": machine()}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
 def versions() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The training loop: an interrupted run ends with the same bits, and nothing broken is ever taken for whole."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -104,6 +105,13 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert result.resumed_from == step + 1 and result.steps == 40
     assert torch.equal(final_weight(folder), final_weight(whole))
     same_metrics(folder, whole)
+
+
+def test_a_run_says_where_it_comes_from_and_when_it_started(whole: Path) -> None:
+    """The note is written before the first step: it knows no end and no seconds."""
+    told = json.loads((whole / "provenance.json").read_text(encoding="utf-8"))
+    assert set(told) == {"command", "versions", "machine", "started"}
+    assert told["started"].endswith("UTC")
 
 
 def test_an_exception_loses_only_what_came_after_the_last_state(tmp_path: Path, whole: Path) -> None:

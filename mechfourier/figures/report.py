@@ -129,8 +129,7 @@ def _origin(origin: dict[str, Any], command: str) -> Section:
         told |= origin[key] if isinstance(origin.get(key), dict) else {}
     if isinstance(origin.get("seconds"), (int, float)):
         told["wall time"] = f"{origin['seconds']} s"
-    if origin.get("finished"):
-        told["finished"] = origin["finished"]
+    told |= {key: origin[key] for key in ("started", "finished") if origin.get(key)}
     lead = "" if told else "The file does not say which versions and which machine made it."
     return Section("How it was made", told, lead, wide=False, command=command)
 
@@ -257,9 +256,7 @@ def _run_origin(folder: Path, history: "pd.DataFrame") -> dict[str, Any]:
     told = told if isinstance(told, dict) else {}
     if "seconds" in history.columns and len(history):
         told["seconds"] = round(float(history["seconds"].iloc[-1]), 1)
-    if not told:
-        return {}
-    told.pop("finished", None)
+    told.pop("finished", None)  # runs of before said so of their start
     return told
 
 

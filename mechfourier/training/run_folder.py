@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import atomic_path, keep_inside, locked, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief, read_json_object
-from mechfourier.provenance import provenance
+from mechfourier.provenance import provenance_of_start
 from mechfourier.result import plain
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         write_json(self.path / CONFIG, plain(config))
-        write_json(self.path / PROVENANCE, provenance())
+        write_json(self.path / PROVENANCE, provenance_of_start())
 
     def check_config(self, config: dict[str, Any]) -> None:
         """Raise ``UsageError`` with every difference between the folder's configuration and ``config``."""
