@@ -147,7 +147,7 @@ def arithmetic_pictures() -> Mapping[str, Picture]:
         "adder-positions": ("Accuracy and margin in the order in which the answer is written.", adder_analysis.positions_figure(sums)),
         "miras-extrapolation": ("Questions that wrap and that do not, apart.", miras.extrapolation_figure(moduli.accuracy)),
         "miras-neurons": ("The same neurons at several moduli.", miras_analysis.adaptation_figure(moduli)),
-        "miras-attention": ("Where = looks.", miras_analysis.flow_figure(moduli)),
+        "miras-attention": ("Where every position looks.", miras_analysis.flow_figure(moduli)),
     }  # fmt: skip
     if moduli.algorithm is not None:
         made["miras-effects"] = (

@@ -49,14 +49,14 @@ def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
 
 
 def flow_figure(result: "MirasAnalysis") -> "go.Figure":
-    """Where ``=`` looks: a bar per head, divided among m, a, b and ``=``; a panel per modulus."""
+    """Where every position looks: a bar per head and position, divided among m, a, b and ``=``; a panel per modulus."""
     import plotly.graph_objects as go
 
     moduli = list(dict.fromkeys(f.m for f in result.attention))
     figure = panels([f"mod {m}" for m in moduli], columns=len(moduli), shared_yaxes=True)
     for column, m in enumerate(moduli, 1):
         rows = [f for f in result.attention if f.m == m]
-        names = [f"layer {f.layer}, head {f.head}" for f in rows]
+        names = [f"layer {f.layer}, head {f.head}, from {f.source}" for f in rows]
         for i, token in enumerate(TOKENS):
             figure.add_trace(
                 go.Bar(
@@ -68,7 +68,7 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
     figure.update_layout(barmode="stack", legend_y=1.14)
     figure.update_xaxes(title="share of attention", range=[0, 1])
     figure.update_yaxes(autorange="reversed")
-    return styled(figure, title=f"Attention from =: {result.model}", height=200 + 34 * len(names))
+    return styled(figure, title=f"Attention: {result.model}", height=200 + 26 * len(names))
 
 
 def effects_figure(algorithm: "Algorithm") -> "go.Figure":

@@ -85,9 +85,10 @@ class MirasAnalysis(Result):
         ]
         if self.follows_draw == self.follows_draw:
             lines.append(f"  their frequencies against those of their draws: r = {self.follows_draw:.3f}")
-        lines += ["attention from = to m, a, b, =:"]
+        lines += ["attention to m, a, b, =:"]
         lines += [
-            f"  m = {f.m}, layer {f.layer}, head {f.head}: " + ", ".join(f"{w:.2f}" for w in f.weights)
+            f"  m = {f.m}, layer {f.layer}, head {f.head}, from {f.source}: "
+            + ", ".join(f"{w:.2f}" for w in f.weights)
             for f in self.attention
         ]
         lines += [

@@ -46,12 +46,13 @@ class NeuronTable:
 
 @dataclass(frozen=True)
 class Flow:
-    """Mean attention of one head from ``=`` to m, a, b and ``=`` (over questions, and draws where there are several)."""
+    """Mean attention of one head from the position ``source`` to m, a, b and ``=`` (over questions, and draws where there are several)."""
 
     m: int
     layer: int
     head: int
     weights: tuple[float, float, float, float]
+    source: str = "="
 
 
 def class_harmonics(acts: Float[Tensor, "cell d"], m: int) -> tuple[Int[Tensor, " d"], Float[Tensor, " d"]]:
@@ -124,14 +125,17 @@ def follows_draw(model: Any, rows: Sequence[Adaptation]) -> float:
 
 
 def attention_flow(model: Any, m: int, *, count: int = 200, seed: int = 0) -> tuple[Flow, ...]:
-    """Mean attention from ``=`` on random questions mod m, per layer and head."""
+    """Mean attention on random questions mod m, per layer, head and position that looks."""
     from mechfourier.tasks.universal import random_questions
 
     tokens, found = model.tokens(random_questions(m, count, seed=seed)), []
     heads = getattr(model.cfg, "heads", model.cfg.n_heads)
     for layer in range(model.cfg.n_layers):
         site = f"blocks.{layer}.attn.hook_pattern"
-        pattern = capture(model, tokens, site, "last")[site].mean(0)
-        for head, weights in enumerate(pattern.unflatten(0, (-1, heads)).mean(0).tolist()):
-            found.append(Flow(m, layer, head, tuple(weights)))
+        pattern = capture(model, tokens, site, "all")[site].mean(0)
+        for head, rows in enumerate(pattern.unflatten(0, (-1, heads)).mean(0).tolist()):
+            found += [
+                Flow(m, layer, head, tuple(row), source)
+                for source, row in zip(POSITIONS, rows, strict=True)
+            ]
     return tuple(found)
