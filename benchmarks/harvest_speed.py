@@ -34,7 +34,7 @@ from mechfourier.harvest.write import make_shard  # noqa: E402
 from mechfourier.hooks.site import select_sites  # noqa: E402
 from mechfourier.models.registry import load  # noqa: E402
 from mechfourier.provenance import machine, versions  # noqa: E402
-from mechfourier.sae.text import Row  # noqa: E402
+from mechfourier.sae.rows import Row  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "harvest_speed.json"
 PEAK = """

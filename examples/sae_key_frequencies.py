@@ -13,9 +13,9 @@ from pathlib import Path
 import mechfourier as mf
 from mechfourier.sae.evaluation import evaluate
 from mechfourier.sae.load import load_sae
+from mechfourier.sae.rows import Reading
 from mechfourier.sae.scoring import SAEScore, score
 from mechfourier.sae.settings import Dictionary, Schedule
-from mechfourier.sae.text import Reading
 from mechfourier.sae.training import train
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tiny_folders import write_model
 
-from mechfourier.sae.text import Reading
+from mechfourier.sae.rows import Reading
 
 ALL = Reading(positions="all", context=16)
 

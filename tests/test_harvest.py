@@ -30,7 +30,8 @@ from mechfourier.harvest.index import INDEX, read_index
 from mechfourier.harvest.jobs import jobs, parse_tokens, shard_rows_for
 from mechfourier.hooks.capture import capture
 from mechfourier.models.registry import load
-from mechfourier.sae.text import Reading, Row, Source, rows
+from mechfourier.sae.rows import Reading, Row
+from mechfourier.sae.text import Source, rows
 
 TOKENS, SHARD = 700, 128
 SITES = "resid_post,mlp_post"
@@ -298,7 +299,7 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from mechfourier.harvest import capture_dataset, write
 from mechfourier.harvest import run
-from mechfourier.sae.text import Reading
+from mechfourier.sae.rows import Reading
 after, number = int(sys.argv[4]), int(sys.argv[5])
 real, done = run.make_shard, []
 def make(*arguments):

@@ -145,7 +145,7 @@ def test_workers_that_always_die_end_the_capture_with_advice() -> None:
 PEAK = """
 import resource, sys
 from mechfourier.harvest import capture_dataset
-from mechfourier.sae.text import Reading
+from mechfourier.sae.rows import Reading
 capture_dataset(sys.argv[1], sys.argv[3], dataset=sys.argv[2], tokens=int(sys.argv[4]), shard_tokens=8192,
                 reading=Reading(positions="all", context=64))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -12,8 +12,9 @@ from mechfourier.errors import BadCheckpoint, MechFourierError, UnknownSite, Usa
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site
 from mechfourier.sae import shards as module
+from mechfourier.sae.own import own_rows
+from mechfourier.sae.rows import Reading
 from mechfourier.sae.shards import Shards, Stream, capture_rows, check_site
-from mechfourier.sae.text import Reading, own_rows
 
 
 def numbered(count: int, d: int = 3) -> torch.Tensor:

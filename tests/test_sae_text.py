@@ -9,18 +9,11 @@ from sae_models import tiny_model
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.interface import Encoding
-from mechfourier.sae.text import (
-    IGNORED,
-    HeldOut,
-    Reading,
-    Row,
-    Source,
-    held_out_rows,
-    mixed_rows,
-    own_rows,
-    rows,
-    training_rows,
-)
+from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
+from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
+from mechfourier.sae.own import own_rows
+from mechfourier.sae.rows import IGNORED, Reading, Row
+from mechfourier.sae.text import HeldOut, Source, held_out_rows, mixed_rows, rows, training_rows
 
 
 class Letters:
@@ -69,6 +62,27 @@ def test_the_grid_of_a_modular_model_is_read_where_it_answers() -> None:
     assert all(
         row.keep == (2,) and row.targets == (IGNORED, IGNORED, (row.ids[0] + row.ids[1]) % 7) for row in found
     )
+    assert found == list(own_rows(model, Reading()))
+    assert found != list(own_rows(model, Reading(seed=1)))
+
+
+@pytest.mark.parametrize("by_value", [True, False])
+def test_the_questions_of_every_modulus_once_each(by_value: bool) -> None:
+    if by_value:
+        model = ExtrapolatingTransformer(ExtrapolatingConfig(width=8, gates=8, draws=2, n_values=10))
+    else:
+        model = UniversalModulusTransformer(
+            FaithfulConfig(n_values=9, d_model=8, n_heads=2, d_mlp=8, d_mem=8)
+        )
+    found = list(own_rows(model, Reading()))
+    equals = model.cfg.equals
+    assert sorted(row.ids for row in found) == [
+        (m, a, b, equals) for m in range(2, 10) for a in range(m) for b in range(m)
+    ]
+    for row in found:
+        m, a, b, _ = row.ids
+        assert row.keep == (3,) and row.targets == (IGNORED, IGNORED, IGNORED, (a + b) % m)
+    assert len({row.document for row in found}) == len(found)
     assert found == list(own_rows(model, Reading()))
     assert found != list(own_rows(model, Reading(seed=1)))
 

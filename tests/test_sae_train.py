@@ -13,8 +13,8 @@ from mechfourier.errors import BadCheckpoint, OutOfRange, UnknownSite, UsageErro
 from mechfourier.sae import training as module
 from mechfourier.sae.evaluation import evaluate
 from mechfourier.sae.load import feature_basis, load_sae
+from mechfourier.sae.rows import Reading
 from mechfourier.sae.settings import Dictionary, Schedule, product
-from mechfourier.sae.text import Reading
 from mechfourier.sae.trainee import DictionariesTrainee
 from mechfourier.sae.training import train
 from mechfourier.training.loop import TrainingInterrupted

@@ -25,7 +25,7 @@ from mechfourier.tasks.universal import (
 )
 from mechfourier.training.loop import TrainingInterrupted
 from mechfourier.training.miras import ExtrapolatingTrainee, FaithfulTrainee, train_miras
-from mechfourier.training.miras_recipes import PLAIN, REINFORCE, SHARED, MirasRecipe, plan
+from mechfourier.training.miras_recipes import REINFORCE, SHARED, MirasRecipe, plan
 from mechfourier.training.miras_sizes import drawn_sizes, shift_reach
 
 TINY = ExtrapolatingConfig(width=8, gates=8, draws=2, n_values=80)
@@ -114,7 +114,7 @@ def test_the_reach_of_shifts_grows_to_the_whole() -> None:
     assert reaches[-1] == reaches[-2] == SHARED.shift * 40
     ratios = [after / before for before, after in itertools.pairwise(reaches[:-1])]
     assert ratios == pytest.approx([ratios[0]] * 9)
-    assert shift_reach(PLAIN, 40, 0.5) == 0.0
+    assert shift_reach(dataclasses.replace(SHARED, shift=0.0), 40, 0.5) == 0.0
 
 
 def test_shared_learns_small_moduli(tmp_path: Path) -> None:

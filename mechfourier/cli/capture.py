@@ -44,7 +44,7 @@ def capture(
     quiet_libraries()
     from mechfourier.harvest import capture_dataset
     from mechfourier.harvest import plan as make_plan
-    from mechfourier.sae.text import Reading
+    from mechfourier.sae.rows import Reading
 
     reading = Reading(positions=positions, skip=skip, context=context, seed=seed)
     if plan:

@@ -82,8 +82,8 @@ def train_command(
     """Train dictionaries; every combination of sites, architectures, widths and sparsities goes through one pass of the model."""
     quiet_libraries()
     from mechfourier.models.registry import load
+    from mechfourier.sae.rows import Reading
     from mechfourier.sae.settings import Schedule, product
-    from mechfourier.sae.text import Reading
     from mechfourier.sae.training import train
 
     schedule = Schedule(tokens=tokens, batch=batch, lr=lr, seed=seed)

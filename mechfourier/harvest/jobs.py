@@ -9,7 +9,7 @@ import xxhash
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.sae.text import Row
+from mechfourier.sae.rows import Row
 
 SHARD_BYTES = 256 * 2**20
 LEAST_ROWS = 1024

@@ -14,7 +14,8 @@ from mechfourier.harvest.jobs import jobs, parse_tokens
 from mechfourier.harvest.run import Wish, check_call, size_text, wish_for
 from mechfourier.harvest.write import make_shard
 from mechfourier.result import Result
-from mechfourier.sae.text import OWN, Reading, Source
+from mechfourier.sae.rows import Reading
+from mechfourier.sae.text import OWN, Source
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,9 @@ from mechfourier.models.registry import load
 from mechfourier.models.weights import weights_hash
 from mechfourier.progress import Progress, progress
 from mechfourier.result import Result
+from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.shards import capture_rows, check_site
-from mechfourier.sae.text import OWN, Reading, Row, Source, rows
+from mechfourier.sae.text import OWN, Source, rows
 from mechfourier.training.run_folder import differences
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from mechfourier.files import atomic_path
 from mechfourier.harvest.index import DTYPES, Config, Shard, file_checksum, shard_name
 from mechfourier.harvest.jobs import Job
 from mechfourier.hooks.site import Site
+from mechfourier.sae.rows import Row
 from mechfourier.sae.shards import capture_groups
-from mechfourier.sae.text import Row
 
 GROUP_BYTES = 128 * 2**20  # of float32 activations, before they are rounded and put in their place
 PAD = 16  # lengths that run together: texts end anywhere, and a batch of one sequence is a slow one

@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from mechfourier.sae.evaluation import SAEEvaluation, evaluate
     from mechfourier.sae.features import FeaturePage, feature_pages
     from mechfourier.sae.load import LoadedDictionary, feature_basis, load_sae
+    from mechfourier.sae.rows import Reading
     from mechfourier.sae.scoring import SAEScore, score
     from mechfourier.sae.settings import Dictionary, Schedule
-    from mechfourier.sae.text import Reading, Source
+    from mechfourier.sae.text import Source
     from mechfourier.sae.training import SAERun, train

@@ -17,8 +17,9 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
+from mechfourier.sae.rows import IGNORED, Reading, Row
 from mechfourier.sae.shards import capture_rows
-from mechfourier.sae.text import IGNORED, Reading, Row, Source, held_out_rows
+from mechfourier.sae.text import Source, held_out_rows
 from mechfourier.sae.training import first_positions
 
 if TYPE_CHECKING:

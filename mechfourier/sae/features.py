@@ -18,9 +18,10 @@ from mechfourier.probes.null import dimension_r2
 from mechfourier.result import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import scored_prompts
+from mechfourier.sae.rows import Row
 from mechfourier.sae.scoring import encoded
 from mechfourier.sae.shards import capture_rows
-from mechfourier.sae.text import Row, Source, held_out_rows
+from mechfourier.sae.text import Source, held_out_rows
 from mechfourier.sae.training import first_positions
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError, WeightsNotFound, nearest
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.weights import weights_hash
-from mechfourier.sae.text import Reading, Source
+from mechfourier.sae.rows import Reading
+from mechfourier.sae.text import Source
 
 if TYPE_CHECKING:
     from sae_lens import SAE

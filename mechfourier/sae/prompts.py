@@ -15,8 +15,9 @@ from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.design import max_cycles
 from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.sae.load import LoadedDictionary
+from mechfourier.sae.rows import IGNORED, Row
 from mechfourier.sae.shards import capture_rows
-from mechfourier.sae.text import IGNORED, HeldOut, Row, held_out_templates, value_prompts
+from mechfourier.sae.text import HeldOut, held_out_templates, value_prompts
 
 MOST_TEMPLATES = 8  # per answer: more would only make the probe slow
 

@@ -26,7 +26,7 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.edit import as_vectors
 from mechfourier.hooks.site import ATTENTION_KINDS, Site, find_site
 from mechfourier.progress import progress
-from mechfourier.sae.text import Row
+from mechfourier.sae.rows import Row
 
 SHARD_BYTES = 32 * 2**20
 BUCKET_BYTES = 128 * 2**20

@@ -7,9 +7,6 @@ first, ``score`` the second.
 """
 
 import dataclasses
-import functools
-import hashlib
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,31 +18,14 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.design import read_positions
 from mechfourier.probes.domains import Domain, list_domains
+from mechfourier.sae.own import own_rows
+from mechfourier.sae.rows import Reading, Row, context_of, windows
 
-IGNORED = -100  # no loss at this position, as in torch's cross-entropy
 OWN = "own"
 DOCUMENTS_AT_ONCE = 256  # tokenised together
 BUILDERS = {
     ".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence: its tokens, the positions whose activations count, and the token wanted after every position.
-
-    ``document`` is the number of its record in the source, ``start`` the place of its first token there.
-    """
-
-    ids: tuple[int, ...]
-    keep: tuple[int, ...]
-    targets: tuple[int, ...]
-    document: int = 0
-    start: int = 0
-
-    @property
-    def held_key(self) -> bytes:
-        return hashlib.blake2b(repr(self.ids).encode(), digest_size=8).digest()
 
 
 @dataclass(frozen=True)
@@ -84,31 +64,6 @@ class Source:
         return cls(parts[0], share, *[part for part in parts[1:] if part])
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Which positions of a sequence count: ``"all"`` with text, from number ``skip`` on, or the ``"last"`` one."""
-
-    positions: str = "auto"
-    skip: int = 0
-    context: int = 128
-    held_out: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.positions not in ("auto", "all", "last"):
-            raise UsageError(f"positions {self.positions!r} is none of auto, all, last")
-        if not 0 < self.held_out <= 0.5:
-            raise OutOfRange(f"held_out is {self.held_out}; hold out more than 0 and at most half (0.1)")
-        if self.context < 2 or self.skip < 0:
-            raise OutOfRange(f"context {self.context} must be at least 2, and skip {self.skip} at least 0")
-
-    def kept(self, encoding: Encoding, *, last: bool) -> tuple[int, ...]:
-        if self.positions == "last" or (self.positions == "auto" and last):
-            return (encoding.last,)
-        text = [i for i, (a, b) in enumerate(encoding.spans) if b > a] or range(len(encoding.ids))
-        return tuple(i for i in text if i >= self.skip)
-
-
 def rows(model: Any, source: Source, reading: Reading) -> Iterator[Row]:
     """The sequences of one source from its beginning. Raises ``UsageError`` where there is no such text."""
     if source.name == OWN:
@@ -118,21 +73,7 @@ def rows(model: Any, source: Source, reading: Reading) -> Iterator[Row]:
     while batch := list(islice(texts, DOCUMENTS_AT_ONCE)):
         encodings = encode(model, [text for _, text in batch])
         for (number, _), encoding in zip(batch, encodings, strict=True):
-            yield from _windows(encoding, reading, _context(model, reading), number)
-
-
-def _context(model: Any, reading: Reading) -> int:
-    return min(reading.context, getattr(model.cfg, "n_ctx", None) or reading.context)
-
-
-def _windows(encoding: Encoding, reading: Reading, context: int, document: int) -> Iterator[Row]:
-    """A document in pieces that fit; the last piece may be short, and one without a next token is left out."""
-    for start in range(0, len(encoding.ids) - 1, context):
-        ids = encoding.ids[start : start + context]
-        piece = Encoding(ids, encoding.spans[start : start + context])
-        keep = reading.kept(piece, last=False)
-        if keep:
-            yield Row(ids, keep, (*ids[1:], IGNORED), document, start)
+            yield from windows(encoding, reading, context_of(model, reading), number)
 
 
 def _documents(source: Source) -> Iterator[tuple[int, str]]:
@@ -172,83 +113,6 @@ def _open(source: Source) -> Iterable[dict[str, Any]]:
             f"no text {source.name!r}: it is not 'own', no file or folder here, and no data set could be opened ({reason}). "
             "Give a .txt, .jsonl or .parquet file"
         ) from error
-
-
-def has_own(model: Any) -> bool:
-    """Whether this project knows what the model was trained on."""
-    return _own_grid(model) or _own_calendar(model)
-
-
-def _own_grid(model: Any) -> bool:
-    from mechfourier.models.one_layer import OneLayerTransformer
-
-    return isinstance(model, OneLayerTransformer)
-
-
-def _own_calendar(model: Any) -> bool:
-    """A tokenizer with the calendar's words reads the calendar's sentences."""
-    vocabulary = getattr(getattr(model, "tokenizer", None), "vocab", None)
-    return vocabulary is not None and len(vocabulary) < 10_000 and _calendar_vocabulary() <= set(vocabulary)
-
-
-@functools.cache
-def _calendar_vocabulary() -> set[str]:
-    from mechfourier.tasks.calendar_tokens import vocabulary
-
-    return set(vocabulary())
-
-
-def own_rows(model: Any, reading: Reading) -> Iterator[Row]:
-    """All that the model's own task consists of, in an order drawn from the seed; raises ``UsageError`` where it has none."""
-    if _own_grid(model):
-        found = _grid_rows(model, reading)
-    elif _own_calendar(model):
-        found = _calendar_rows(model, reading)
-    else:
-        raise UsageError(
-            f"{model_name(model)} has no task of its own here to take text from; give a file or a data set: --text corpus.txt"
-        )
-    random.Random(reading.seed).shuffle(found)
-    yield from found
-
-
-def _grid_rows(model: Any, reading: Reading) -> list[Row]:
-    """Every question of a modular task; its answer is read, and only then trained, at the last position."""
-    from mechfourier.tasks.modular import all_pairs, task, tokens_of
-
-    p = model.cfg.p
-    tokens = tokens_of(all_pairs(p), p)[:, : model.cfg.n_ctx]
-    answers = task(model.cfg.task).table(p).flatten().tolist()
-    width = tokens.shape[1]
-    spans = tuple((i, i + 1) for i in range(width))
-    keep = reading.kept(Encoding((0,) * width, spans), last=True)
-    head = (IGNORED,) * (width - 1)
-    return [
-        Row(tuple(ids), keep, (*head, answer), number)
-        for number, (ids, answer) in enumerate(zip(tokens.tolist(), answers, strict=True))
-    ]
-
-
-def _calendar_rows(model: Any, reading: Reading) -> list[Row]:
-    """The calendar corpus: operations (a loss on the answer only, as in its training) and running text."""
-    from mechfourier.tasks.calendar import operations
-    from mechfourier.tasks.calendar_text import held_out_text, training_text
-
-    sentences = [s for operation in operations() for s in operation.sentences]
-    prompts = encode(model, [s.prompt for s in sentences])
-    answers = encode(model, [s.answer for s in sentences])
-    asked = [
-        Row(e.ids, reading.kept(e, last=False), (*[IGNORED] * (len(e.ids) - 1), answer.ids[0]), number)
-        for number, (e, answer) in enumerate(zip(prompts, answers, strict=True))
-    ]
-    texts = [*training_text(), *held_out_text()]
-    context = _context(model, reading)
-    running = [
-        row
-        for number, e in enumerate(encode(model, texts), len(asked))
-        for row in _windows(e, reading, context, number)
-    ]
-    return [row for row in (*asked, *running) if row.keep]
 
 
 @dataclass

@@ -17,9 +17,10 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
 from mechfourier.models.weights import reinitialised, weights_hash
 from mechfourier.result import Result
+from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.shards import DISK_BYTES, MANIFEST, Shards, Stream, capture_rows, check_site
-from mechfourier.sae.text import Reading, Row, Source, held_out_rows, training_rows
+from mechfourier.sae.text import Source, held_out_rows, training_rows
 from mechfourier.sae.trainee import DictionariesTrainee
 from mechfourier.training.loop import TrainingInterrupted, run_training
 from mechfourier.training.run_folder import WEIGHTS, RunFolder

@@ -49,7 +49,9 @@ class MirasRecipe:
 SHARED = MirasRecipe(
     steps=6000, batch=96, lr=5e-3, final_lr=0.0, boundary_share=0.4, draws=16, negatives=True, shift=2.5
 )
-PLAIN = MirasRecipe(steps=4000, batch=256, lr=3e-3, boundary_share=0.3, negatives=True)
+PLAIN = MirasRecipe(
+    steps=4000, batch=256, lr=3e-3, final_lr=0.0, boundary_share=0.3, negatives=True, shift=2.5
+)
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=3e-3, weight_decay=8.0, warmup=200)
 REINFORCE = MirasRecipe(
@@ -112,7 +114,9 @@ def _split(name: str, largest: int | None) -> ModuliSplit:
 def _by_value(form: str, largest: int) -> ExtrapolatingConfig:
     if form == "shared":
         return ExtrapolatingConfig(scale=largest / 4, by_position=True)
-    return ExtrapolatingConfig(form="plain", width=96, gates=192, freqs=24, draws=8, scale=largest / 4)
+    return ExtrapolatingConfig(
+        form="plain", width=96, gates=192, freqs=24, draws=8, scale=largest / 4, by_position=True
+    )
 
 
 def _faithful(name: str, loss: str, memory: str | None, split: ModuliSplit) -> FaithfulConfig:
