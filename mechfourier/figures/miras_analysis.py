@@ -65,10 +65,11 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
                 ),
                 row=1, col=column,
             )  # fmt: skip
-    figure.update_layout(barmode="stack", legend_y=1.14)
+    height = 200 + 26 * len(names)
+    figure.update_layout(barmode="stack", legend_y=1 + 60 / height)
     figure.update_xaxes(title="share of attention", range=[0, 1])
     figure.update_yaxes(autorange="reversed")
-    return styled(figure, title=f"Attention: {result.model}", height=200 + 26 * len(names))
+    return styled(figure, title=f"Attention: {result.model}", height=height)
 
 
 def effects_figure(algorithm: "Algorithm") -> "go.Figure":
@@ -76,9 +77,7 @@ def effects_figure(algorithm: "Algorithm") -> "go.Figure":
     import plotly.graph_objects as go
 
     kinds = ("wrap_accuracy", "no_wrap_accuracy", "as_predicted")
-    figure = panels(
-        ["questions that wrap", "that do not", "answers as predicted"], columns=3, shared_yaxes=True
-    )
+    figure = panels(["wrap: right, %", "no wrap: right, %", "as predicted, %"], columns=3, shared_yaxes=True)
     names = list(dict.fromkeys(e.what for e in algorithm.effects))
     for column, kind in enumerate(kinds, 1):
         value = {(e.what, e.m): getattr(e, kind) for e in algorithm.effects}
@@ -86,7 +85,7 @@ def effects_figure(algorithm: "Algorithm") -> "go.Figure":
         figure.add_trace(
             go.Heatmap(
                 x=[str(m) for m in algorithm.moduli], y=names, z=z, zmin=0, zmax=1, colorscale=SCALE, showscale=column == 3, hoverongaps=False,
-                text=[["" if v is None or v != v else f"{v:.0%}" for v in row] for row in z], texttemplate="%{text}",
+                text=[["" if v is None or v != v else f"{100 * v:.0f}" for v in row] for row in z], texttemplate="%{text}",
                 colorbar=dict(title="share", thickness=12), hovertemplate="%{y}, mod %{x}: %{z:.1%}<extra></extra>",
             ),
             row=1, col=column,
