@@ -74,6 +74,7 @@ def test_every_number_has_limits_and_is_refused_beyond_them(
     for value in [*WRONG, *(["0"] if information.min > 0 else ["1.5"] if whole else [])]:
         said = refused([*path, f"{name}={value}"])
         assert "Invalid value" in said and name in said and "Traceback" not in said
+        assert repr(value[:60]) in said or (value and value in said), said
 
 
 COMMAND = get_command(app)

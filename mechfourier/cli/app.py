@@ -8,10 +8,12 @@ import typer
 
 from mechfourier._version import __version__
 from mechfourier.cli.common import report_error
+from mechfourier.cli.refusals import Commands
 from mechfourier.provenance import remember_command
 
 app = typer.Typer(
     name="mechfourier",
+    cls=Commands,
     help="Find, test and explain Fourier (circular) features in transformers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
