@@ -54,6 +54,17 @@ def test_verdicts_on_planted_answers(name: str, word: str) -> None:
     assert verdict.reasons
 
 
+@pytest.mark.parametrize(("cycles", "told"), [(1, True), (4, False)])
+def test_few_cycles_say_what_a_function_of_the_sum_may_be_besides(cycles: int, told: bool) -> None:
+    """A random vector per sum, and (over one cycle) a random vector per residue class, are the same word: the reason says so."""
+    for name in ("random-sum-16", "modular-16")[: 2 if told else 1]:
+        verdict = verdict_operation(analysed(name, cycles=cycles))
+        assert verdict.word == "magnitude", verdict.reasons
+        assert (
+            any("cannot tell it from a function of the residue class" in r for r in verdict.reasons) is told
+        )
+
+
 def test_a_circle_in_one_of_several_layers_is_found_there() -> None:
     evidence = analysed("circle", layers=5, seed=3)
     best = evidence.best()

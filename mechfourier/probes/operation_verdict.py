@@ -148,7 +148,12 @@ def _instead(site: OperationSite) -> str:
             f"(surrogates: p = {site.p_class:.3g}), but turn in no plane"
         )
     if site.profile_p < SPECIFIC:
-        return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no period of n"
+        few = (
+            "; fewer than three cycles of offsets cannot tell it from a function of the residue class that turns in no single plane"
+            if math.isnan(site.class_ratio)
+            else ""
+        )
+        return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no single period of n{few}"
     if site.main_p < SPECIFIC:
         return (
             f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance (p = {site.main_p:.3g}), "
