@@ -50,7 +50,7 @@ SHARED = MirasRecipe(
     steps=6000, batch=96, lr=5e-3, final_lr=0.0, boundary_share=0.4, draws=16, negatives=True, shift=2.5
 )
 PLAIN = MirasRecipe(
-    steps=4000, batch=256, lr=3e-3, final_lr=0.0, boundary_share=0.3, negatives=True, shift=2.5
+    steps=8000, batch=256, lr=3e-3, final_lr=0.0, boundary_share=0.3, negatives=True, shift=2.5
 )
 FAITHFUL = MirasRecipe(steps=8000, batch=384, lr=3e-3, weight_decay=0.3, warmup=200, curriculum=True)
 PRIMES = MirasRecipe(steps=6000, batch=384, lr=3e-3, weight_decay=8.0, warmup=200)
