@@ -51,7 +51,7 @@ def quick(model: ExtrapolatingTransformer) -> dict[str, Any]:
         "held_out_grids": wrong(model, torch.cat([grid(m) for m in HELD_OUT])),
         "boundary_121_199": wrong(model, torch.cat([boundary(m) for m in NEAR])),
         **{f"boundary_{m}": wrong(model, boundary(m)) for m in BEYOND},
-        **{f"within_4_{m}": wrong(model, within(m, 4)) for m in BEYOND},
+        **{f"within_4_{m}": wrong(model, boundary(m, -4, 4)) for m in BEYOND},
         **{f"random_{m}": wrong(model, random_questions(m, 10_000, seed=m)) for m in BEYOND},
     }
 
@@ -64,12 +64,6 @@ def far(model: ExtrapolatingTransformer) -> dict[str, Any]:
             found[f"boundary_{m}_floor_{floor}"] = wrong(wide, boundary(m))
             found[f"random_{m}_floor_{floor}"] = wrong(wide, random_questions(m, 2000, seed=m))
     return found
-
-
-def within(m: int, distance: int) -> torch.Tensor:
-    """All questions whose a + b is at most ``distance`` from m."""
-    questions = grid(m)
-    return questions[(questions[:, 1] + questions[:, 2] - m).abs() <= distance]
 
 
 def parts(options: argparse.Namespace) -> dict[str, Callable[[ExtrapolatingTransformer], dict[str, Any]]]:

@@ -26,7 +26,7 @@ from mechfourier.models.miras import ExtrapolatingTransformer, load_folder
 from mechfourier.models.miras_config import ExtrapolatingConfig
 from mechfourier.models.miras_forward import scores, with_negatives
 from mechfourier.probes.miras.source import right
-from mechfourier.tasks.universal import grid, moduli, random_questions
+from mechfourier.tasks.universal import boundary, grid, moduli, random_questions
 from mechfourier.training.miras import train_miras
 from mechfourier.training.miras_recipes import SHARED
 
@@ -49,12 +49,6 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def near(m: int, distance: int) -> Tensor:
-    """All questions whose a + b is at most ``distance`` from m."""
-    q = grid(m)
-    return q[(q[:, 1] + q[:, 2] - m).abs() <= distance]
-
-
 @torch.no_grad()
 def margin(model: ExtrapolatingTransformer, questions: Tensor) -> float:
     """The least (right logit − the other) / largest |logit|; the other is a + b where the question wraps, else a + b − m."""
@@ -74,14 +68,14 @@ def measured(model: ExtrapolatingTransformer) -> dict[str, float]:
     asked = {
         "held_out": grid(15),
         "beyond": torch.cat([random_questions(m, 100, seed=m) for m in range(LARGEST + 1, ASKED + 1)]),
-        f"near_{ASKED}": near(ASKED, 4),
+        f"near_{ASKED}": boundary(ASKED, -4, 4),
     }
     found: dict[str, float] = {}
     for name, questions in asked.items():
         found[f"{name}_questions"] = len(questions)
         found[name] = int((~right(model, questions)).sum())
         found[f"{name}_nonnegative"] = int((~right(model, questions, negatives=False)).sum())
-    return found | {"margin": round(margin(model, near(ASKED, 4)), 3)}
+    return found | {"margin": round(margin(model, boundary(ASKED, -4, 4)), 3)}
 
 
 def trained(variant: Variant, steps: int, seed: int) -> dict[str, Any]:

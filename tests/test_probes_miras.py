@@ -30,7 +30,7 @@ from mechfourier.probes.miras import (
 from mechfourier.probes.miras.algorithm import MOVES
 from mechfourier.probes.miras.neurons import class_harmonics
 from mechfourier.probes.miras.source import right
-from mechfourier.tasks.universal import random_questions
+from mechfourier.tasks.universal import boundary, random_questions
 
 SMALL = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=24, d_mem=12)
 
@@ -147,9 +147,7 @@ def test_the_packaged_model_far_beyond_its_training() -> None:
     sweep = sweep_accuracy("miras", only=(15, 121, 199, 499, 997), samples=200)
     assert sweep.lowest == -sweep.highest
     assert [(row.errors, row.boundary_errors) for row in sweep.moduli] == [(0, 0)] * 5
-    a = torch.arange(5, 993, 13)
-    near = torch.cat([torch.stack([torch.full_like(a, 997), a, 997 + over - a], 1) for over in range(-4, 5)])
-    assert right(open_miras("miras").model, near).all()
+    assert right(open_miras("miras").model, boundary(997, -4, 4)[::13]).all()
     assert [row.role for row in sweep.moduli] == ["held out", "beyond", "beyond", "beyond", "beyond"]
 
 

@@ -58,6 +58,9 @@ def test_questions_are_of_their_modulus(m: int, seed: int) -> None:
     edge = boundary(m)
     assert len(edge) == 2 * m - 1 == len(edge.unique(dim=0))
     assert set((edge[:, 1] + edge[:, 2] - m).tolist()) <= {-1, 0}
+    over = grid(m)[:, 1] + grid(m)[:, 2] - m
+    near = [tuple(row) for row in boundary(m, -3, 2).tolist()]
+    assert sorted(near) == [tuple(row) for row in grid(m)[(over >= -3) & (over <= 2)].tolist()]
     assert int(wraps(grid(m)).sum()) == m * (m - 1) // 2
 
 

@@ -30,7 +30,8 @@ def with_value(message: str, option: Any, words: list[str]) -> str:
     """``Input should be …`` as ``'0'; it should be …``: the message with what was given for ``option``, if it is not there yet."""
     given = [value for flag in getattr(option, "opts", ()) for value in values_of(flag, words)]
     shown = ", ".join(repr(value[:60]) for value in given)
-    if not given or any(value and value in message for value in given):
+    said = message.replace("'", " ").split()
+    if not given or any(value in said for value in given):
         return message
     return f"{shown}; {message.replace('Input should be', 'it should be', 1)}"
 

@@ -92,12 +92,13 @@ def grid(m: int) -> Int[Tensor, "cell 3"]:
     return torch.cat([torch.full((m * m, 1), m), pairs], dim=1)
 
 
-def boundary(m: int) -> Int[Tensor, "cell 3"]:
-    """The 2m − 1 questions next to the wrap: a + b − m is −1 or 0."""
+def boundary(m: int, lowest: int = -1, highest: int = 0) -> Int[Tensor, "cell 3"]:
+    """The questions next to the wrap, by a + b − m from ``lowest`` to ``highest`` (2m − 1 of them for −1 and 0)."""
     check_modulus(m)
-    a = torch.arange(m)
-    pairs = torch.cat([torch.stack([a, m - 1 - a], 1), torch.stack([a[1:], m - a[1:]], 1)])
-    return torch.cat([torch.full((len(pairs), 1), m), pairs], dim=1)
+    a, over = torch.cartesian_prod(torch.arange(lowest, highest + 1), torch.arange(m)).unbind(1)[::-1]
+    b = m + over - a
+    questions = torch.stack([torch.full_like(a, m), a, b], dim=1)
+    return questions[(b >= 0) & (b < m)]
 
 
 def random_questions(m: int, count: int, *, seed: int) -> Int[Tensor, "question 3"]:
