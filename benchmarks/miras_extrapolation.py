@@ -11,7 +11,6 @@ Results: benchmarks/results/NAME.json, written after every part; a run goes on w
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from mechfourier.files import write_json
 from mechfourier.models.miras import ExtrapolatingTransformer
 from mechfourier.models.miras_forward import scores, with_negatives
 from mechfourier.probes.miras import open_miras
-from mechfourier.provenance import machine
+from mechfourier.provenance import machine, versions
 from mechfourier.tasks.universal import HELD_OUT, answers, boundary, grid, random_questions
 
 RESULTS = Path(__file__).parent / "results"
@@ -82,7 +81,7 @@ def keep(path: Path, run: str, found: dict[str, Any]) -> dict[str, Any]:
     row = rows.setdefault(run, {})
     grids = row.get("grids", {}) | found.pop("grids", {})
     row |= found | ({"grids": grids} if grids else {})
-    rows["machine"] = {**machine(), "python": platform.python_version(), "torch": str(torch.__version__)}
+    rows |= {"machine": machine(), "versions": versions()}
     write_json(path, rows)
     return row
 

@@ -26,13 +26,15 @@ from mechfourier.models.miras import ExtrapolatingTransformer, load_folder
 from mechfourier.models.miras_config import ExtrapolatingConfig
 from mechfourier.models.miras_forward import scores, with_negatives
 from mechfourier.probes.miras.source import right
-from mechfourier.tasks.universal import boundary, grid, moduli, random_questions
+from mechfourier.tasks.universal import boundary, grid, random_questions
 from mechfourier.training.miras import train_miras
-from mechfourier.training.miras_recipes import SHARED
+from mechfourier.training.miras_recipes import plan
 
 RESULTS = Path(__file__).parent / "results" / "miras_failures.json"
 LARGEST, ASKED = 20, 120
-BASE = ExtrapolatingConfig(scale=LARGEST / 4, by_position=True)
+PLAN = plan("shared", largest=LARGEST)
+BASE = PLAN.config
+assert isinstance(BASE, ExtrapolatingConfig)
 CONTENT = dataclasses.replace(BASE, by_position=False)
 Variant = tuple[ExtrapolatingConfig, dict[str, Any]]
 VARIANTS: dict[str, Variant] = {
@@ -75,16 +77,16 @@ def measured(model: ExtrapolatingTransformer) -> dict[str, float]:
         found[f"{name}_questions"] = len(questions)
         found[name] = int((~right(model, questions)).sum())
         found[f"{name}_nonnegative"] = int((~right(model, questions, negatives=False)).sum())
-    return found | {"margin": round(margin(model, boundary(ASKED, -4, 4)), 3)}
+    return found | {"margin": round(margin(model, asked[f"near_{ASKED}"]), 3)}
 
 
 def trained(variant: Variant, steps: int, seed: int) -> dict[str, Any]:
     """Train one variant and measure it."""
     config, changes = variant
-    recipe = dataclasses.replace(SHARED, **{"steps": steps, "evaluate_every": steps, **changes})
+    recipe = dataclasses.replace(PLAN.recipe, **{"steps": steps, "evaluate_every": steps, **changes})
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        train_miras(folder, config, moduli("all", largest=LARGEST), recipe, seed=seed)
+        train_miras(folder, config, PLAN.split, recipe, seed=seed)
         model = load_folder(folder)
     assert isinstance(model, ExtrapolatingTransformer)
     seconds = round(time.process_time() - started, 1)

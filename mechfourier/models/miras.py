@@ -29,7 +29,7 @@ from mechfourier.models.miras_forward import (
     no_hook,
     point,
     scores,
-    test_scale,
+    test_sizes,
     value_table,
     with_negatives,
 )
@@ -277,7 +277,7 @@ class ExtrapolatingTransformer(_Universal):
 
     def sizes(self, questions: Int[Tensor, "batch 3"]) -> Float[Tensor, "batch three"]:
         """s·v of m, a and b."""
-        return test_scale(self.cfg, questions[:, 0])[:, None] * questions
+        return test_sizes(self.cfg, questions)
 
     def answer_logits(self, questions: Int[Tensor, "batch 3"]) -> Float[Tensor, "batch number"]:
         """Logits at ``=``, the quick way: the last block at one position only, hooks passed by."""

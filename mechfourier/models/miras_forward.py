@@ -50,6 +50,13 @@ def test_scale(config: ExtrapolatingConfig, m: Int[Tensor, " batch"]) -> Float[T
     return (config.scale / m.float()).clamp(config.scale_min, config.scale_max)
 
 
+def test_sizes(
+    config: ExtrapolatingConfig, questions: Int[Tensor, "batch 3"]
+) -> Float[Tensor, "batch three"]:
+    """s·v of m, a and b."""
+    return test_scale(config, questions[:, 0])[:, None] * questions
+
+
 def embed_values(
     weights: Weights,
     waves: Float[Tensor, "batch three draw two_freq"],

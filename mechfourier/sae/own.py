@@ -2,7 +2,7 @@
 
 import functools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -65,14 +65,19 @@ def _grid_rows(model: Any, reading: Reading) -> list[Row]:
     p = model.cfg.p
     tokens = tokens_of(all_pairs(p), p)[:, : model.cfg.n_ctx]
     answers = task(model.cfg.task).table(p).flatten().tolist()
-    width = tokens.shape[1]
+    return list(_answered(tokens.tolist(), answers, range(len(answers)), reading))
+
+
+def _answered(
+    questions: list[list[int]], answers: list[int], numbers: Iterable[int], reading: Reading
+) -> Iterator[Row]:
+    """Questions of one length with a token wanted after their last position and nowhere else."""
+    width = len(questions[0])
     spans = tuple((i, i + 1) for i in range(width))
     keep = reading.kept(Encoding((0,) * width, spans), last=True)
     head = (IGNORED,) * (width - 1)
-    return [
-        Row(tuple(ids), keep, (*head, answer), number)
-        for number, (ids, answer) in enumerate(zip(tokens.tolist(), answers, strict=True))
-    ]
+    for ids, answer, number in zip(questions, answers, numbers, strict=True):
+        yield Row(tuple(ids), keep, (*head, answer), number)
 
 
 def _moduli_rows(model: Any, reading: Reading) -> Iterator[Row]:
@@ -81,18 +86,15 @@ def _moduli_rows(model: Any, reading: Reading) -> Iterator[Row]:
 
     squares = torch.arange(SMALLEST, min(MOST_MODULI, model.cfg.largest_modulus) + 1).square()
     ends = squares.cumsum(0)
-    spans = tuple((i, i + 1) for i in range(model.cfg.n_ctx))
-    keep = reading.kept(Encoding((0,) * len(spans), spans), last=True)
-    head = (IGNORED,) * (len(spans) - 1)
     order = torch.randperm(int(ends[-1]), generator=torch.Generator().manual_seed(reading.seed))
     for part in order.split(AT_ONCE):
         which = torch.searchsorted(ends, part, right=True)
         m = which + SMALLEST
         cell = part - (ends - squares)[which]
         questions = torch.stack([m, cell // m, cell % m], dim=1)
-        tokens, right = model.tokens(questions).tolist(), answers(questions).tolist()
-        for number, ids, answer in zip(part.tolist(), tokens, right, strict=True):
-            yield Row(tuple(ids), keep, (*head, answer), number)
+        yield from _answered(
+            model.tokens(questions).tolist(), answers(questions).tolist(), part.tolist(), reading
+        )
 
 
 def _calendar_rows(model: Any, reading: Reading) -> list[Row]:

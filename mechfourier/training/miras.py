@@ -26,7 +26,7 @@ from mechfourier.models.miras_forward import (
     faithful_residual,
     point,
     scores,
-    test_scale,
+    test_sizes,
     value_table,
     with_negatives,
 )
@@ -169,7 +169,7 @@ class ExtrapolatingTrainee(_Trainee):
         return point(weights, residual[:, -1])
 
     def predictions(self, questions: Int[Tensor, "question 3"]) -> Int[Tensor, " question"]:
-        sizes = test_scale(self.model, questions[:, 0])[:, None] * questions
+        sizes = test_sizes(self.model, questions)
         table = self.test_table
         candidates = with_negatives(table) if self.recipe.negatives else table
         found = scores(self.written(questions, sizes, table), candidates).argmax(dim=1)

@@ -112,11 +112,10 @@ def _split(name: str, largest: int | None) -> ModuliSplit:
 
 
 def _by_value(form: str, largest: int) -> ExtrapolatingConfig:
+    shared = ExtrapolatingConfig(scale=largest / 4, by_position=True)
     if form == "shared":
-        return ExtrapolatingConfig(scale=largest / 4, by_position=True)
-    return ExtrapolatingConfig(
-        form="plain", width=96, gates=192, freqs=24, draws=8, scale=largest / 4, by_position=True
-    )
+        return shared
+    return dataclasses.replace(shared, form="plain", width=96, gates=192, freqs=24, draws=8)
 
 
 def _faithful(name: str, loss: str, memory: str | None, split: ModuliSplit) -> FaithfulConfig:
