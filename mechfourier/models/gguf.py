@@ -5,6 +5,7 @@ configuration is put back by ``gguf_config``; a tensor that it would leave out w
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -18,14 +19,14 @@ from typing import Any
 from mechfourier.errors import BadCheckpoint, DiskFull, MechFourierError, UnknownModel, need, nearest
 from mechfourier.files import default_folder, explained, slug, write_json
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_json_object
-from mechfourier.models.gguf_header import FLOATS, Header, read_gguf_header
+from mechfourier.models.gguf_header import FLOATS, LONGEST_KEPT, Header, read_gguf_header
 from mechfourier.models.memory import WORKING_ROOM, gigabytes, need_memory
 from mechfourier.models.packaged import PackagedWeights, join, sha256_of
+from mechfourier.progress import tracked
 
 CARD = "mechfourier.json"
 FORMAT = 1  # raised when what a converted folder holds changes: older ones are made again
 LINK = "source.gguf"
-COPIES = 2  # of the weights in float32 that a conversion holds at its peak: those read, and those being written
 FREQUENCIES = "rope_freqs.weight"
 
 
@@ -149,7 +150,8 @@ def _check_room(header: Header, folder: Path, label: str) -> None:
         )
     need_memory(
         f"converting {label} ({header.parameters:,} parameters) to float32",
-        COPIES * size + WORKING_ROOM,
+        # at its peak it holds all tensors and, of the largest, one more as it is read and one as it is copied
+        size + 8 * max(tensor.elements for tensor in header.tensors) + 2 * WORKING_ROOM,
         "take a smaller model, or close other programs",
     )
 
@@ -176,8 +178,7 @@ def _convert(header: Header, work: Path, made: Path, label: str) -> dict[str, An
     place = _linked(header.path, work)
     with quiet(), quick_reader(), _as_checkpoint_error(header):
         notes = write_tokenizer(header, place, made)
-        with quick_reader(vocabulary=False):
-            _write_model(header, place, made)
+        _write_model(header, place, made)
     versions = {name: importlib.metadata.version(name) for name in ("transformers", "gguf")}
     return {
         "format": FORMAT,
@@ -306,36 +307,45 @@ def _beyond(name: str, layers: int) -> bool:
 
 
 @contextlib.contextmanager
-def quick_reader(*, vocabulary: bool = True) -> Iterator[None]:
-    """transformers reads a file's header three times through ``gguf.GGUFReader``, ten seconds each for 262,144 tokens: every element of
-    every list goes through numpy on its own. Inside this block the reader takes lists whole, and with ``vocabulary=False`` passes over
-    the long ones (a model does not need them). It gives the same fields otherwise."""
+def quick_reader() -> Iterator[None]:
+    """transformers reads a file's header three times through ``gguf.GGUFReader``, ten seconds each for 262,144 tokens (every element of
+    every list goes through numpy on its own), and makes gguf's table of tensor names once per module of the model. Inside this block the
+    reader takes lists whole and passes over the long ones where nothing needs them, and the table is made once; all else is the same."""
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as reading
 
-    before = gguf.GGUFReader
-    gguf.GGUFReader = _quick_class(before if not hasattr(before, "plain") else before.plain, vocabulary)  # type: ignore[misc]
+    # newer versions read the vocabulary by another function, which is quick
+    quick = _quick_class(gguf.GGUFReader, vocabulary=_newer_architectures() == set())
+    replaced = (
+        (gguf, "GGUFReader", quick),
+        (gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+        (reading, "tqdm", lambda items, **_: tracked(items, "dequantise", len(items))),
+    )
+    before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
+    for module, name, value in replaced:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        gguf.GGUFReader = before  # type: ignore[misc]
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
-def _quick_class(plain_class: Any, vocabulary: bool) -> Any:
+def _quick_class(plain: Any, *, vocabulary: bool) -> Any:
     """``gguf.GGUFReader`` with another way to read the elements of a list; any other value is left to the class itself."""
+    import numpy as np
     from gguf import GGUFValueType
 
-    class QuickReader(plain_class):
-        plain = plain_class
-
+    class QuickReader(plain):
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
             if int(raw_type) != GGUFValueType.ARRAY:
                 return super()._get_field_parts(orig_offs, raw_type)
-            kind, length = self.data[orig_offs : orig_offs + 4], self.data[orig_offs + 4 : orig_offs + 12]
-            inner, count = int(kind.view("<u4")[0]), int(length.view("<u8")[0])
-            start = orig_offs + 12
-            read = _strings if inner == GGUFValueType.STRING else _numbers(self.gguf_scalar_to_np[GGUFValueType(inner)])
-            end, parts, places = read(self.data, start, count, vocabulary or count <= 1024)
-            types = [GGUFValueType.ARRAY, *([GGUFValueType(inner)] if count else [])]
+            data = self.data.view(np.ndarray)  # slices of a memmap take ten times as long
+            kind, length = data[orig_offs : orig_offs + 4], data[orig_offs + 4 : orig_offs + 12]
+            inner, count = GGUFValueType(int(kind.view("<u4")[0])), int(length.view("<u8")[0])
+            read = _strings if inner == GGUFValueType.STRING else _numbers(self.gguf_scalar_to_np[inner])
+            end, parts, places = read(data, orig_offs + 12, count, vocabulary or count <= LONGEST_KEPT)
+            types = [GGUFValueType.ARRAY, inner] if count else [GGUFValueType.ARRAY]
             return end - orig_offs, [kind.view("<u4"), length.view("<u8"), *parts], [p + 2 for p in places], types
 
     return QuickReader
@@ -352,7 +362,7 @@ def _strings(data: Any, start: int, count: int, kept: bool) -> tuple[int, list[A
         text = place + 8
         end = text + int.from_bytes(view[place:text], "little")
         if kept:
-            parts += (data[place:text].view("<u8"), view[text:end])
+            parts += (data[place:text].view("<u8"), data[text:end])
         place = end
     return place, parts, list(range(1, len(parts), 2))
 
