@@ -27,6 +27,13 @@ _RUST_ERROR = re.compile(r"(?:\(os error |IoError\(Os \{ code: )(\d+)")  # from 
 _TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
 
 
+def default_folder() -> Path:
+    """The cache: ``$MECHFOURIER_CACHE``, or ``mechfourier`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    own = os.environ.get("MECHFOURIER_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return Path(own).expanduser() if own else Path(shared or Path.home() / ".cache") / "mechfourier"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step, on error it is removed.

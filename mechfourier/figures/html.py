@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.files import write_text
+from mechfourier.provenance import weights_loaded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,8 @@ def report_page(
     first = parts[0].card if lone else ""
     shown = [replace(parts[0], card="")] if lone else parts
     bodies = "".join(_part(part, index, figures) for index, part in enumerate(shown))
-    under = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    said = [f"Weights of {model}: {weights}." for model, weights in weights_loaded().items()]
+    under = "".join(f'<p class="lead">{escape(text)}</p>' for text in (lead, *said) if text)
     foot = f"<footer>{escape(footer)}</footer>" if footer else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
