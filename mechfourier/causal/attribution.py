@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.norm import EXACT, frozen_norm, unembedding
+from mechfourier.causal.norm import EXACT, frozen_norm, output_scale, unembedding
 from mechfourier.causal.outcome import bootstrap_means, chance_note
 from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
-from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Encoding
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TOP_NEURONS = 20
+CHECKED_PROMPTS = 16
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,13 @@ class _Stream:
         final = Site("resid_post", int(model.cfg.n_layers) - 1)
         found = capture(model, asked.encodings, [*sites.values(), final], self.at)
         self.parts = {name: found[site].double() for name, site in sites.items()}
-        self.logits = candidate_logits(model, found[final][None], asked.choices)[0].double()
+        linear = candidate_logits(model, found[final][None], asked.choices)[0].double()
+        factor = _output_factor(model, asked, linear)
+        self.logits = factor * linear
         right = self.logits.gather(1, asked.right[:, None])[:, 0]
         self.margin = right - (self.logits.sum(dim=1) - right) / (self.logits.shape[1] - 1)
-        self.weights, bias = unembedding(model, asked.choices)
+        weights, bias = unembedding(model, asked.choices)
+        self.weights, bias = factor * weights, factor * bias
         gain, shift, self.scale, self.centred, self.norm_words = frozen_norm(model, found[final])
         self.columns = gain[:, None] * self.weights
         if self.centred:
@@ -222,6 +227,38 @@ class _Stream:
             sums.index_add_(0, label, value / self.scale[:, None])
             means[name] = sums / count @ self.columns
         return means
+
+
+def _output_factor(model: Any, asked: Questions, linear: Float[Tensor, "prompt choice"]) -> float:
+    """What the model multiplies its logits by after the unembedding, held against its own logits of some prompts.
+
+    Raises ``UsageError`` where its logits are no such multiple: then the parts would add up to something that it does not answer with.
+    """
+    # what the choices share follows the prompt without text of its own, and the logits after it are the ones to judge
+    few = [Encoding(e.ids, ((0, 1),) * len(e.ids)) for e in asked.encodings[:CHECKED_PROMPTS]]
+    last = torch.tensor([len(e.ids) - 1 for e in few])
+    final = Site("resid_post", int(model.cfg.n_layers) - 1)
+    logits = capture(model, few, [final], last, logits=True).logits
+    if logits is None:
+        return 1.0
+    own = _uncapped(model, logits[:, list(asked.choices)].double())
+    factor = output_scale(linear[: len(few)], own)
+    if factor is None:
+        raise UsageError(
+            f"the logits of {model_name(model)} are not its final norm times its unembedding (it has a projection or another step "
+            "between them), so the answer is no sum of parts; ablate and patch work on it"
+        )
+    return 1.0 if abs(factor - 1) < EXACT else factor
+
+
+def _cap(model: Any) -> float:
+    return float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+
+
+def _uncapped(model: Any, logits: Float[Tensor, "prompt choice"]) -> Float[Tensor, "prompt choice"]:
+    """Logits before the model's cap · tanh(logit / cap)."""
+    cap = _cap(model)
+    return logits if cap <= 0 else cap * torch.atanh((logits / cap).clamp(-1 + 1e-12, 1 - 1e-12))
 
 
 def vectors_on(
@@ -347,7 +384,7 @@ def _rest_note(parts: dict[str, Tensor]) -> str | None:
 
 
 def _cap_note(model: Any) -> str | None:
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    cap = _cap(model)
     return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None
 
 

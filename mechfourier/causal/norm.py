@@ -34,36 +34,57 @@ def frozen_norm(
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"], Float[Tensor, " prompt"], bool, str]:
     """Gain, shift, each prompt's scale, whether the mean is taken out, and all that in words.
 
-    Checked against the model's own norm; raises ``UsageError`` where it is no such map.
+    Gain and shift are read off what the norm does to a vector of plus and minus ones and to its negative, so a gain stored as
+    1 + w (Gemma), or a norm without weights, needs no case of its own. Checked against the norm of every residual; raises
+    ``UsageError`` where it is no such map.
     """
     norm, x = getattr(model, "ln_final", None), residual.double()
     d = x.shape[1]
-    nothing = torch.ones(d).double(), torch.zeros(d).double()
     if norm is None or isinstance(norm, torch.nn.Identity):
-        return *nothing, torch.ones(len(x)).double(), False, "none"
+        return torch.ones(d).double(), torch.zeros(d).double(), torch.ones(len(x)).double(), False, "none"
+    device, dtype = model.W_U.device, model.W_U.dtype
+    signs = torch.where(torch.arange(d) % 2 == 0, 1.0, -1.0).double()
+    probes = torch.cat((x, torch.stack((signs, -signs)))).to(device, dtype)
     with inference(model):
-        device, dtype = model.W_U.device, model.W_U.dtype
-        wanted = norm(residual[:, None].to(device, dtype))[:, 0].double().cpu()
-    gain, shift = (
-        _parameter(norm, names, default)
-        for names, default in zip((("w", "weight"), ("b", "bias")), nothing, strict=True)
-    )
-    eps = float(getattr(model.cfg, "eps", 1e-5) or 1e-5)
+        *wanted, up, down = norm(probes[:, None])[:, 0].double().cpu()
+    wanted, shift = torch.stack(wanted), (up + down) / 2
     near = max(EXACT, 8 * torch.finfo(dtype).eps)
-    for centred in (False, True):
-        y = x - x.mean(dim=1, keepdim=True) if centred else x
-        scale = (y.square().mean(dim=1) + eps).sqrt()
-        if torch.allclose(gain * y / scale[:, None] + shift, wanted, atol=near, rtol=near):
-            kind = "layer norm" if centred else "RMS norm"
-            return gain, shift, scale, centred, f"{kind}, its scale frozen at each prompt's value"
+    for eps in _epsilons(model, norm):
+        for centred in (False, True):
+            y, scale = _scaled(x, centred, eps)
+            unit, unit_scale = _scaled(signs[None], centred, eps)
+            gain = (up - down) / 2 * unit_scale / unit[0]
+            if torch.allclose(gain * y / scale[:, None] + shift, wanted, atol=near, rtol=near):
+                kind = "layer norm" if centred else "RMS norm"
+                return gain, shift, scale, centred, f"{kind}, its scale frozen at each prompt's value"
     raise UsageError(
         f"the final norm of {model_name(model)} ({type(norm).__name__}) is neither an RMS norm nor a layer norm, so the answer is "
         "no sum of parts"
     )
 
 
-def _parameter(norm: Any, names: tuple[str, ...], default: Tensor) -> Float[Tensor, " d"]:
-    for name in names:
-        if isinstance(found := getattr(norm, name, None), Tensor):
-            return found.detach().double().cpu()
-    return default
+def _scaled(
+    x: Float[Tensor, "prompt d"], centred: bool, eps: float
+) -> tuple[Float[Tensor, "prompt d"], Float[Tensor, " prompt"]]:
+    """The vectors as a norm centres them, and what it divides them by."""
+    y = x - x.mean(dim=1, keepdim=True) if centred else x
+    return y, (y.square().mean(dim=1) + eps).sqrt()
+
+
+def _epsilons(model: Any, norm: Any) -> tuple[float, ...]:
+    """What the norm may add to the variance, by the names that norms keep it under."""
+    named = (
+        getattr(model.cfg, "eps", None),
+        *(getattr(norm, n, None) for n in ("eps", "variance_epsilon", "norm_eps")),
+    )
+    return tuple(dict.fromkeys([*(float(e) for e in named if isinstance(e, (int, float))), 1e-5, 1e-6]))
+
+
+def output_scale(
+    linear: Float[Tensor, "prompt choice"], logits: Float[Tensor, "prompt choice"]
+) -> float | None:
+    """What the model multiplies the unembedding's logits by (Cohere, Granite: a number other than 1); None where its logits are
+    no multiple of them. Logits with a cap are to be given uncapped."""
+    scale = float((linear * logits).sum() / linear.square().sum().clamp(min=1e-300))
+    error = (scale * linear - logits).norm()
+    return scale if scale > 0 and float(error) <= EXACT * float(logits.norm()) else None
