@@ -43,7 +43,7 @@ def test_the_page_stands_alone(found: ProbeResult, tmp_path: Path) -> None:
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "http" not in shown
     assert (
-        shown.index("circular") < shown.index("Evidence") < shown.index("What it would take to believe more")
+        shown.index("circular") < shown.index("Evidence") < shown.index("Next steps")
     )
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.figures.html import Part, Section, verdict_card
 from mechfourier.figures.probe import ACCENT
 from mechfourier.figures.template import BLUE, GREEN, ORANGE, SKY
+from mechfourier.figures.tokens import tokens_section
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.study import StudyResult
     from mechfourier.probes.adder.accuracy import AdderAccuracy
@@ -111,10 +114,20 @@ def attention_part(result: "AttentionResult") -> Part:
     sections = [
         Section("Attention to roles", roles_figure(result), "Mean over the prompts, from the position that answers.", wide=False),
         Section("Heads and roles", result.frame(), wide=False),
-        Section("Fourier content of the heads", result.fourier_frame().head(MAX_ROWS)),
+        Section("Fourier content of the heads", _content_table(result), result.carries()),
+        *tokens_section(result.tokens),
         *_notes(result),
     ]  # fmt: skip
-    return Part(f"Attention: {result.domain} in {result.model}", sections, result.route())
+    return Part(f"Attention: {result.domain} in {result.model}", sections, result.sink() or result.route())
+
+
+def _content_table(result: "AttentionResult") -> "pd.DataFrame":
+    """Fourier content, the heads' outputs first and the largest shares of the sum on top."""
+    frame = result.fourier_frame()
+    if not len(frame):
+        return frame
+    frame = frame.assign(first=frame["what"] == "z").sort_values(["first", "sum_line"], ascending=False)
+    return frame.drop(columns="first").head(MAX_ROWS)
 
 
 def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None) -> Part:

@@ -24,7 +24,8 @@ class TemplateTokens:
     value_tokens: tuple[int, ...]
 
     def __str__(self) -> str:
-        return "|".join(f"«{token}»" if i == self.read else token for i, token in enumerate(self.tokens))
+        shown = [f"«{token}»" if i == self.read else token for i, token in enumerate(self.tokens)]
+        return "|".join(shown).replace("\n", "\\n")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,6 @@ def tokens_read(model: Any, design: Design, encodings: Sequence[Encoding]) -> To
     """What a design reads in ``encodings`` of its prompts; raises ``NotExpressible`` where no token covers a span."""
     read = read_positions(design, encodings).tolist()
     spans = value_spans(design)
-    names = special_names(model)
     columns = [0] * len(design) if design.template is None else design.template.tolist()
     texts = templates_of(design)
     rows, shares = [], []
@@ -142,11 +142,30 @@ def tokens_read(model: Any, design: Design, encodings: Sequence[Encoding]) -> To
             first.setdefault(int(design.value[i]), i)
         counts = tuple(len(_inside(encodings[first[v]], spans[first[v]])) for v in sorted(first)) if spans else ()
         at = cells[0]
-        rows.append(TemplateTokens(template, token_texts(design.prompts[at], encodings[at], names), read[at], counts))
+        texts_at = token_texts(model, design.prompts[at], encodings[at])
+        rows.append(TemplateTokens(template, texts_at, read[at], counts))
         # a prompt of one token has no other token to attend to
         shares.append(sum(read[i] == 0 and len(encodings[i].ids) > 1 for i in cells) / len(cells))
     pieces = _pieces(design, encodings, spans) if spans else ()
-    return TokensRead(bos_of(encodings, names), tuple(design.domain.values), pieces, tuple(rows), tuple(shares))
+    return TokensRead(bos_of(model, encodings), tuple(design.domain.values), pieces, tuple(rows), tuple(shares))
+
+
+def tokens_of(
+    model: Any,
+    prompts: Sequence[str],
+    encodings: Sequence[Encoding],
+    read: Sequence[int],
+    templates: Sequence[str] | None = None,
+) -> TokensRead:
+    """What is read in single prompts, one per template, where no design says which words are the value."""
+    rows = tuple(
+        TemplateTokens(template, token_texts(model, prompt, encoding), at, ())
+        for template, prompt, encoding, at in zip(templates or prompts, prompts, encodings, read, strict=True)
+    )
+    first = tuple(
+        float(at == 0 and len(encoding.ids) > 1) for at, encoding in zip(read, encodings, strict=True)
+    )
+    return TokensRead(bos_of(model, encodings), (), (), rows, first)
 
 
 def templates_of(design: Design) -> tuple[str, ...]:
@@ -188,28 +207,27 @@ def _pieces(
     return tuple(found[v] for v in sorted(found))
 
 
-def special_names(model: Any) -> dict[int, str]:
-    """Names of a tokenizer's special tokens by their number; empty for models without a tokenizer."""
-    tokenizer = getattr(model, "tokenizer", None)
-    ids = list(getattr(tokenizer, "all_special_ids", None) or [])
-    return dict(zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)) if tokenizer is not None and ids else {}
-
-
-def token_texts(prompt: str, encoding: Encoding, names: dict[int, str]) -> tuple[str, ...]:
-    """The tokens of a prompt as text; one that stands for no character by its name, or ``·``."""
+def token_texts(model: Any, prompt: str, encoding: Encoding) -> tuple[str, ...]:
+    """The tokens of a prompt as text; one that stands for no character by its name."""
     return tuple(
-        prompt[a:b] if b > a else names.get(token, "·")
+        prompt[a:b] if b > a else token_name(model, token)
         for token, (a, b) in zip(encoding.ids, encoding.spans, strict=True)
     )
 
 
-def bos_of(encodings: Sequence[Encoding], names: dict[int, str]) -> str | None:
+def token_name(model: Any, token: int) -> str:
+    """A token as its tokenizer writes it, blanks as blanks; its number where there is no tokenizer."""
+    tokenizer = getattr(model, "tokenizer", None)
+    name = tokenizer.convert_ids_to_tokens(token) if tokenizer is not None else None
+    return f"token {token}" if name is None else str(name).replace("Ġ", " ").replace("▁", " ")
+
+
+def bos_of(model: Any, encodings: Sequence[Encoding]) -> str | None:
     """The token without text that every prompt begins with, or None."""
     first = {e.ids[0] for e in encodings if len(e.ids) > 1 and e.spans[0][0] == e.spans[0][1]}
     if len(first) != 1 or not all(e.ids and e.ids[0] in first for e in encodings):
         return None
-    (token,) = first
-    return names.get(token, f"token {token}")
+    return token_name(model, next(iter(first)))
 
 
 def _counted(counts: Sequence[int]) -> str:

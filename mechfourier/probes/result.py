@@ -75,9 +75,10 @@ class ProbeResult(Result):
     caveats: Caveats | None = None
 
     def __str__(self) -> str:
-        where = "" if self.best is None else f" at {self.best.site}, k = {self.best.k}"
+        tested = self.best is not None and self.verdict != "not testable"
+        where = f" at {self.best.site}, k = {self.best.k}" if self.best is not None and tested else ""
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
-        if math.isfinite(self.p_value):
+        if tested and math.isfinite(self.p_value):
             head += f", family-wise p = {self.p_value:.2g}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
