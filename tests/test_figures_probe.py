@@ -11,6 +11,7 @@ from test_examples import example
 from mechfourier.errors import MechFourierError
 from mechfourier.figures.html import Section, page, table
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
+from mechfourier.figures.tokens import tokens_markup, tokens_section
 from mechfourier.figures.template import PALETTE, plain_text, template
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
@@ -42,10 +43,19 @@ def test_the_page_stands_alone(found: ProbeResult, tmp_path: Path) -> None:
     assert "plotly.js v" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "http" not in shown
-    assert (
-        shown.index("circular") < shown.index("Evidence") < shown.index("Next steps")
-    )
+    assert shown.index("circular") < shown.index("Evidence") < shown.index("Next steps")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_page_marks_the_token_that_is_read(found: ProbeResult, tmp_path: Path) -> None:
+    assert found.tokens is not None
+    text = write_probe(found, tmp_path).read_text(encoding="utf-8")
+    assert "What is read where" in text and text.count('<mark title="read">') == len(found.tokens.templates)
+    row = dataclasses.replace(found.tokens.templates[0], tokens=("<b>", " x\n"), read=1, value_tokens=(1, 3))
+    markup = tokens_markup(dataclasses.replace(found.tokens, templates=(row,)))
+    assert "<span>&lt;b&gt;</span>" in markup and '<mark title="read">␣x⏎</mark>' in markup
+    assert "values of 1 to 3 tokens" in markup
+    assert tokens_section(None) == []
 
 
 def test_no_text_becomes_markup(found: ProbeResult, tmp_path: Path) -> None:

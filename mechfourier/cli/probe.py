@@ -89,7 +89,9 @@ def show(result: "ProbeResult", *, tokens: bool = False) -> None:
         say(f"note: {text}")
     typer.echo("")
     if len(result.sites) and result.verdict != "not testable":
-        print_frame(short_frame(result), title=f"evidence at every hook point ({legend(result)})")
+        print_frame(short_frame(result), title="evidence at every hook point")
+        say(legend(result))
+        typer.echo("")
     for step in result.next_steps():
         typer.echo(step)
 
@@ -146,12 +148,19 @@ def legend(result: "ProbeResult") -> str:
     from mechfourier.hooks.site import Site
 
     kinds = {Site.parse(row.site).kind for row in result.sites}
-    layers = f"site: layer of {next(iter(kinds))}; " if len(kinds) == 1 else ""
+    layers = (
+        f"site: layer of {next(iter(kinds))}; "
+        if len(kinds) == 1 and Site.parse(result.sites[0].site).layer is not None
+        else ""
+    )
     if result.design == "operation":
-        return f"{layers}share of the variance at k, p family-wise; ratio: period specificity; R²: best single dim"
+        return (
+            f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p family-wise); ratio: period "
+            "specificity with its p; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
+        )
     return (
-        f"{layers}share of the between-value power at k, p family-wise; held-out error and label-permuted control in "
-        f"{result.unit}; dim: best single dimension with its R² and family-wise p"
+        f"{layers}share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "
+        f"{result.unit}; dim: best single dimension, its R² and family-wise p"
     )
 
 

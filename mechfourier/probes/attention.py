@@ -10,6 +10,7 @@ carry the reading. The null of the Fourier content permutes the offsets: what is
 to (a + offset) mod n is spread over all functions of both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,14 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from mechfourier.errors import UsageError
+from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.reads import TokensRead, tokens_of
+from mechfourier.probes.reads import TokensRead, templates_of, tokens_of
 from mechfourier.probes.roles import (
     ROLES,
     SINKS,
@@ -172,14 +173,8 @@ def attention(
     Raises ``UsageError`` for a model without attention patterns at its hook points.
     """
     check_permutations(permutations)
-    notes: tuple[str, ...] = ()
-    if operand_is_first(domain, model):
-        domain = behind_a_word(domain)
-        notes = (
-            "the model has no beginning-of-sequence token, so its first token is the attention sink; the operand "
-            f"stood there, and the prompts were asked as {domain.operation.templates[0]!r}",  # type: ignore[union-attr]
-        )
     asked = questions(model, domain, cycles=cycles, seed=seed)
+    asked, notes = _off_the_sink(model, domain, asked, lambda other: questions(model, other, cycles=cycles, seed=seed))
     patterns = select_sites(model, "pattern", layers)
     if not patterns:
         raise UsageError(f"{model_name(model)} has no attention pattern hook points; see: mechfourier hooks")
@@ -189,7 +184,7 @@ def attention(
     names, values = _role_values(asked, acts, patterns)
     rows, excess = _role_rows(names, values, patterns, permutations=permutations, seed=seed)
     prompts = [asked.design.prompts[i] for i in asked.rows.tolist()]
-    template = domain.operation.templates[0] if domain.operation is not None else prompts[0]
+    template = templates_of(asked.design)[0]
     return AttentionResult(
         model=model_name(model),
         domain=domain.name,
@@ -204,6 +199,25 @@ def attention(
     )
 
 
+def _off_the_sink(
+    model: Any, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
+) -> tuple[Questions, tuple[str, ...]]:
+    """The questions behind a word where they begin with their operand, which would be operand and attention sink at once."""
+    if not operand_is_first(_tokens(asked), model):
+        return asked, ()
+    template = templates_of(asked.design)[0]
+    try:
+        moved = ask(behind_a_word(domain, template))
+    except NotExpressible:
+        return asked, ()
+    if operand_is_first(_tokens(moved), model):
+        return asked, ()
+    return moved, (
+        f"{template!r} begins with its operand, and the first token is the attention sink of a model without a "
+        f"beginning-of-sequence token: asked as {templates_of(moved.design)[0]!r}",
+    )
+
+
 def _unresolved(names: list[str]) -> tuple[str, ...]:
     if any(role in names for role in SINKS):
         return ()
@@ -212,15 +226,20 @@ def _unresolved(names: list[str]) -> tuple[str, ...]:
     )
 
 
+def _tokens(asked: Questions) -> list[dict[str, tuple[int, ...]]]:
+    """The tokens of every role in every prompt, the sink's among them."""
+    spans = role_spans(asked.design)
+    return [
+        with_sink(role_tokens(spans[i], e), e)
+        for i, e in zip(asked.rows.tolist(), asked.encodings, strict=True)
+    ]
+
+
 def _role_values(
     asked: Questions, acts: Activations, patterns: tuple[Site, ...]
 ) -> tuple[list[str], Float[Tensor, "site prompt head role"]]:
     """Attention summed over the tokens of every role."""
-    spans = role_spans(asked.design)
-    tokens = [
-        with_sink(role_tokens(spans[i], e), e)
-        for i, e in zip(asked.rows.tolist(), asked.encodings, strict=True)
-    ]
+    tokens = _tokens(asked)
     names = [role for role in ROLES if all(t.get(role) for t in tokens)]  # a token model has no token for "+"
     stacked = torch.stack([acts[site] for site in patterns])
     mask = torch.zeros(len(tokens), len(names), stacked.shape[-1])

@@ -85,12 +85,12 @@ class Caveats:
         loud = [item for item in self.massive if item.magnitude > LARGE]
         if not loud:
             return []
-        dims = sorted({item.dim for item in loud}, key=lambda d: -max(i.magnitude for i in loud if i.dim == d))
-        shown = ", ".join(map(str, dims[:MOST_DIMENSIONS]))
-        more = f" and {len(dims) - MOST_DIMENSIONS} more" if len(dims) > MOST_DIMENSIONS else ""
+        dims = sorted({item.dim for item in loud})
+        top = max(loud, key=lambda item: item.magnitude)
+        many = f"{len(dims)} dimensions have" if len(dims) > 1 else f"dimension {dims[0]} has"
         return [
-            f"massive dimension{'s' * (len(dims) > 1)} {shown}{more}: mean magnitude {_span([i.magnitude for i in loud])} times "
-            f"the median dimension's at {where([i.site for i in loud])}"
+            f"{many} at least {LARGE:.0f} times the median dimension's mean magnitude at {where([i.site for i in loud])} "
+            f"(largest: {top.dim}, {top.magnitude:.0f} times at {where([top.site])})"
         ]
 
 

@@ -170,6 +170,8 @@ def tokens_of(
 
 def templates_of(design: Design) -> tuple[str, ...]:
     """The templates of a design, one per column of a value design; an operation has one."""
+    if wordings := getattr(design, "wordings", ()):
+        return tuple(wordings)
     if design.template is not None:
         return tuple(design.domain.templates)
     operation = design.domain.operation
@@ -178,6 +180,8 @@ def templates_of(design: Design) -> tuple[str, ...]:
 
 def value_spans(design: Design) -> tuple[tuple[int, int], ...]:
     """The characters of the value in every prompt; empty where the prompts are not made of templates."""
+    if operand := getattr(design, "operand", None):
+        return tuple(operand)
     texts, found = templates_of(design), []
     columns = [0] * len(design) if design.template is None else design.template.tolist()
     for i, prompt in enumerate(design.prompts):

@@ -9,10 +9,14 @@ from mechfourier.probes.caveats import Caveats
 from mechfourier.probes.operation import OperationEvidence
 from mechfourier.probes.reads import TokensRead
 from mechfourier.probes.value import ValueEvidence
+from mechfourier.probes.verdict import WORDS
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+WITH_PLANE = ("circular", "modular", "open arc")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class ProbeResult(Result):
     caveats: Caveats | None = None
 
     def __str__(self) -> str:
-        tested = self.best is not None and self.verdict != "not testable"
+        # an operation's word may rest on another site than the strongest plane, which its reasons name
+        told = WITH_PLANE if self.design == "operation" else WORDS[:-1]
+        tested = self.best is not None and self.verdict in told
         where = f" at {self.best.site}, k = {self.best.k}" if self.best is not None and tested else ""
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
         if tested and math.isfinite(self.p_value):

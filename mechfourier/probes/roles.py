@@ -83,21 +83,21 @@ def with_sink(tokens: dict[str, tuple[int, ...]], encoding: Encoding) -> dict[st
     return {SINKS[0] if start == stop else SINKS[1]: (0,), **tokens}
 
 
-def operand_is_first(domain: Domain, model: Any) -> bool:
-    """Whether the first operand would be the first token of every prompt, in a model that reads text without a special token first."""
-    tokenizer = getattr(model, "tokenizer", None)
-    if tokenizer is None or domain.operation is None:
-        return False
-    return domain.operation.templates[0].startswith("{value}") and not tokenizer("")["input_ids"]
+def operand_is_first(tokens: Sequence[dict[str, tuple[int, ...]]], model: Any) -> bool:
+    """Whether the first operand is the first token of every prompt of a model that reads text."""
+    if getattr(model, "tokenizer", None) is None:
+        return False  # a model of tokens has nothing to put before them
+    return all(0 in by_role.get("first operand", ()) for by_role in tokens)
 
 
-def behind_a_word(domain: Domain) -> Domain:
-    """The domain with ``LEAD`` before its first operation template."""
+def behind_a_word(domain: Domain, template: str) -> Domain:
+    """The domain with ``LEAD`` before the operation ``template``, so that the operand is not the first token."""
     operation = domain.operation
     if operation is None:
         raise UsageError(f"domain {domain.name!r} has no operation")
-    templates = (LEAD + operation.templates[0], *operation.templates[1:])
-    return dataclasses.replace(domain, operation=dataclasses.replace(operation, templates=templates))
+    return dataclasses.replace(
+        domain, operation=dataclasses.replace(operation, templates=(LEAD + template,))
+    )
 
 
 def all_role_tokens(design: Design, encodings: Sequence[Encoding]) -> list[dict[str, tuple[int, ...]]]:
