@@ -11,8 +11,8 @@ from test_examples import example
 from mechfourier.errors import MechFourierError
 from mechfourier.figures.html import Section, page, table
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
-from mechfourier.figures.tokens import tokens_markup, tokens_section
 from mechfourier.figures.template import PALETTE, plain_text, template
+from mechfourier.figures.tokens import tokens_markup, tokens_section
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 
