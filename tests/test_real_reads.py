@@ -74,7 +74,7 @@ def test_attention_of_qwen_goes_to_its_first_token_and_not_to_the_operand(qwen: 
     result = attention(qwen, domain("days"), permutations=99)
     sinks = [row.attention for row in result.roles if row.role == "first token"]
     operand = [row.attention for row in result.roles if row.role == "first operand"]
-    assert max(sinks) > 0.95 and sum(value > 0.5 for value in sinks) > len(sinks) / 2
+    assert max(sinks) > 0.95 and sum(value > 0.5 for value in sinks) > len(sinks) / 4
     assert max(operand) < 0.9
     assert result.tokens is not None and result.tokens.templates[0].tokens[1].strip() == "Monday"
 

@@ -102,6 +102,7 @@ def lens_part(result: "LensResult") -> Part:
     sections = [
         Section("Logit lens", lens_figure(result), lead),
         Section("Layers", result.frame()),
+        *tokens_section(result.tokens),
         *_notes(result),
     ]
     return Part(f"Logit lens: {result.domain} in {result.model}", sections, str(result))
@@ -317,6 +318,7 @@ def _plain_part(result: Result) -> Part:
         elif heading == "Numbers" and len(made):
             cut = f"The first {MAX_ROWS} of {len(made)} rows." if len(made) > MAX_ROWS else ""
             sections.append(Section(heading, made.head(MAX_ROWS), cut))
+    sections += tokens_section(getattr(result, "tokens", None))
     lines = str(result).splitlines()
     card = verdict_card(kind, lines[0] if lines else "", lines[1:], accent=BLUE)
     return Part(f"{kind}: {where}" if where else kind, [*sections, *_notes(result)], card=card)

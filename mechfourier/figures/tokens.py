@@ -1,6 +1,6 @@
 """What is read where, as a section of a page: the tokens of one prompt per template, the one read marked."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mechfourier.figures.html import Markup, Section, escape
 
@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from mechfourier.probes.reads import TemplateTokens, TokensRead
 
 
-def tokens_section(reads: "TokensRead | None") -> list[Section]:
-    """The section of a result that keeps what it read; none of one that does not."""
-    if reads is None or not reads.templates:
+def tokens_section(reads: Any) -> list[Section]:
+    """The section of a result that keeps what it read; none of one that does not (others count tokens under that name)."""
+    from mechfourier.probes.reads import TokensRead
+
+    if not isinstance(reads, TokensRead) or not reads.templates:
         return []
     lead = f"One prompt per template as the model reads it; {reads.beginning()}. The marked token is the one whose activation is used."
-    return [Section("What is read where", tokens_markup(reads), lead, wide=False)]
+    return [Section("What is read where", tokens_markup(reads), lead)]
 
 
 def tokens_markup(reads: "TokensRead") -> Markup:

@@ -29,7 +29,7 @@ from mechfourier.probes.domains import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.reads import TokensRead, templates_of, tokens_of
+from mechfourier.probes.reads import TokensRead, templates_of, tokens_asked
 from mechfourier.probes.roles import (
     ROLES,
     SINKS,
@@ -183,8 +183,6 @@ def attention(
     acts = capture(model, asked.encodings, [*patterns, *outputs], last)
     names, values = _role_values(asked, acts, patterns)
     rows, excess = _role_rows(names, values, patterns, permutations=permutations, seed=seed)
-    prompts = [asked.design.prompts[i] for i in asked.rows.tolist()]
-    template = templates_of(asked.design)[0]
     return AttentionResult(
         model=model_name(model),
         domain=domain.name,
@@ -195,7 +193,7 @@ def attention(
         modulus_head=excess[0] if excess else None,
         modulus_excess=excess[1] if excess else None,
         notes=(*notes, *asked.notes, *_unresolved(names)),
-        tokens=tokens_of(model, prompts[:1], asked.encodings[:1], [int(last[0])], [template]),
+        tokens=tokens_asked(model, asked),
     )
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mechfourier.models.interface import Encoding
 from mechfourier.probes.design import Design, read_positions
+
+if TYPE_CHECKING:
+    from mechfourier.probes.prepare import Questions
 
 MOST_NAMED = 4
 """Values, neighbours or templates named in one note; the rest are counted."""
@@ -166,6 +169,24 @@ def tokens_of(
         float(at == 0 and len(encoding.ids) > 1) for at, encoding in zip(read, encodings, strict=True)
     )
     return TokensRead(bos_of(model, encodings), (), (), rows, first)
+
+
+def tokens_asked(model: Any, asked: "Questions") -> TokensRead:
+    """What questions read: one prompt per template, at its last token."""
+    rows, names = asked.rows.tolist(), templates_of(asked.design)
+    columns = [0] * len(asked.design) if asked.design.template is None else asked.design.template.tolist()
+    first: dict[int, int] = {}
+    for i, row in enumerate(rows):
+        first.setdefault(columns[row], i)
+    chosen = [first[t] for t in sorted(first)]
+    encodings = [asked.encodings[i] for i in chosen]
+    return tokens_of(
+        model,
+        [asked.design.prompts[rows[i]] for i in chosen],
+        encodings,
+        [len(e.ids) - 1 for e in encodings],
+        [names[t] for t in sorted(first)],
+    )
 
 
 def templates_of(design: Design) -> tuple[str, ...]:
