@@ -65,6 +65,15 @@ def test_one_vector_in_every_template_is_no_agreement(jitter: float) -> None:
     assert "held-out values and templates" not in told
 
 
+def test_templates_that_hardly_differ_are_said_to_hardly_disagree() -> None:
+    near = analysed(planted("circle", 12, seed=3, snr=1000.0))
+    assert 0.01 < near.sites[0].spread < 0.1 and near.sites[0].distinct == 8
+    assert "could hardly disagree" in " ".join(verdict_value(near).reasons)
+    plain = analysed(planted("circle", 12, seed=3))
+    assert plain.sites[0].spread > 0.5
+    assert "could hardly disagree" not in " ".join(verdict_value(plain).reasons)
+
+
 def test_a_site_of_copies_has_no_say_in_the_agreement_of_others() -> None:
     copies = with_copies(planted("circle", 12, seed=3)[:, :, :1], 7)
     noise = planted("walk per template", 12, seed=4)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mechfourier.probes.spectrum import shared_gram
 
+NEAR = 0.1
+"""Median difference of distinct templates below which they could hardly disagree."""
 SAME = 0.01
 """Largest difference between two copies: the norm of the difference of their value-centred tables, over the norm of those tables."""
 
@@ -24,6 +26,15 @@ def template_distances(cross: Float[Tensor, "t u n n2"]) -> Float[Tensor, "t u"]
     scale = (power[:, None] + power[None]) / 2
     squared = (2 * (scale - inner)).clamp_min(0)
     return (squared / scale.clamp_min(torch.finfo(cross.dtype).tiny)).sqrt()
+
+
+def template_spread(cross: Float[Tensor, "t u n n2"], kept: Sequence[int]) -> float:
+    """Median of :func:`template_distances` over pairs of distinct templates; 0 where there is one."""
+    if len(kept) < 2:
+        return 0.0
+    chosen = list(kept)
+    rows, columns = torch.triu_indices(len(chosen), len(chosen), 1)
+    return float(template_distances(cross[chosen][:, chosen])[rows, columns].median())
 
 
 def template_groups(cross: Float[Tensor, "t u n n2"], tolerance: float = SAME) -> Int[Tensor, " t"]:

@@ -17,6 +17,7 @@ from mechfourier.probes.copies import (
     distinct_cross,
     distinct_gram,
     effective_templates,
+    template_spread,
     template_groups,
 )
 from mechfourier.probes.null import (
@@ -64,7 +65,8 @@ class SiteEvidence:
     ``spectrum[k − 1]`` is the share of the between-value power at k, template noise removed; ``share`` that at ``k``;
     ``aspect`` the short over the long axis of its ellipse; ``r2`` the held-out R² of the subspace probe;
     ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how many templates read different vectors
-    here (copies count once in every statistic), and ``effective`` how many they are worth."""
+    here (copies count once in every statistic), ``effective`` how many they are worth, ``spread`` by how much distinct ones differ (the
+    median over pairs, as a share of their norm)."""
 
     site: str
     p_value: float
@@ -81,6 +83,7 @@ class SiteEvidence:
     dimensions: tuple[Dimension, ...]
     distinct: int = 0
     effective: float = math.nan
+    spread: float = math.nan
 
     @property
     def copies(self) -> bool:
@@ -207,6 +210,7 @@ def analyse_value(
                 dimensions=found[i],
                 distinct=len(kept[i]),
                 effective=effective_templates(groups[i]),
+                spread=template_spread(cross[i], kept[i]),
             )
         )
     return ValueEvidence(

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mechfourier.probes.copies import NEAR
 from mechfourier.probes.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
 
 Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
@@ -136,9 +137,14 @@ def _agreement(evidence: ValueEvidence, best: SiteEvidence) -> str:
             f"{best.distinct} distinct templates{copies} are too few to tell a shared circle from noise drawn per template "
             f"({SIGN_FLIP_TEMPLATES} are needed)"
         )
+    near = (
+        f"; but they differ by {best.spread:.0%} of their norm only, so they could hardly disagree"
+        if best.spread < NEAR
+        else ""
+    )
     return (
         f"{best.agreement:.0%} of the {best.distinct} distinct templates{copies} agree with the others on its direction "
-        f"(sign-flip p = {evidence.harmonic_p:.2g})"
+        f"(sign-flip p = {evidence.harmonic_p:.2g}){near}"
     )
 
 
