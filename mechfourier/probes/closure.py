@@ -233,7 +233,9 @@ def curve_models(
         rss = max(total - float(einsum(q, mean_gram, q, "v i, v w, w i ->")), 1e-12 * total)
         p = columns.shape[1]
         fit = n * math.log(rss / n)
-        q2, aic, bic = float(curve_q2(gram, columns)), fit + 2 * (p + 1), fit + (p + 1) * math.log(n)
+        # an error that is free of template noise may fall below 0 by chance, and Q² then exceeds 1
+        q2 = min(float(curve_q2(gram, columns)), 1.0)
+        aic, bic = fit + 2 * (p + 1), fit + (p + 1) * math.log(n)
         rows.append(CurveModel(name, closed, p, q2, 1 - rss / total, aic, bic))
     return tuple(rows)
 
@@ -335,6 +337,11 @@ def _between(interval: Interval) -> str:
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
+def _q2(value: float) -> str:
+    """Q² as text, 1 at most: beyond, the error estimate lies below 0 by chance."""
+    return f"{min(value, 1.0):.2f}"
+
+
 def _seam(found: Closure) -> str:
     """Likeness across the wrap as a multiple of that of other neighbours."""
     unit = max(abs(found.neighbours), 1e-12)
@@ -366,14 +373,14 @@ def _against(found: Closure, n: int) -> Iterator[str]:
     worse = found.curves.value if math.isnan(found.curves.high) else found.curves.high
     if worse < 0:
         yield (
-            f"an open curve ({found.open_model}) predicts left-out values better: Q² {found.open_q2:.2f}, "
-            f"closed {found.closed_q2:.2f}"
+            f"an open curve ({found.open_model}) predicts left-out values better: Q² {_q2(found.open_q2)}, "
+            f"closed {_q2(found.closed_q2)}"
         )
 
 
 def _for(found: Closure) -> str:
     return (
         f"it closes: {_between(found.turns)} turns; R² of closed minus open shapes {_between(found.contest)}; wrap-around "
-        f"similarity {_seam(found)} that of adjacent values; left-out Q² {found.closed_q2:.2f}, best open curve "
-        f"({found.open_model}) {found.open_q2:.2f}"
+        f"similarity {_seam(found)} that of adjacent values; left-out Q² {_q2(found.closed_q2)}, best open curve "
+        f"({found.open_model}) {_q2(found.open_q2)}"
     )
