@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError
@@ -159,6 +159,7 @@ def analyse_value(
     reason = _untestable(acts, control, names)
     if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
         return _nothing(n, templates, d, unit, permutations, seed, reason)
+    deep = not reason
     flat = constant_sites(acts)
     acts = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
     cross = cross_gram(acts)
@@ -166,33 +167,24 @@ def analyse_value(
     kept = [distinct(each) for each in groups]
     gram = distinct_gram(cross, kept)
     orders = label_orders(n, permutations=permutations, seed=seed)
-    scores = circle_scores(gram)
+    top, k = circle_scores(gram).max(1)
+    k = k + 1
     null, null_k = circle_null(gram, orders)
     order, ordered_null = order_null(gram, orders)
-    top, k = scores.max(1)
-    k = k + 1
     best = int(top.argmax())
-    deep = not reason
-    harmonic, signal = (
-        _reliability(cross, k, kept) if deep else (math.nan,) * 2
-    )
-    probe_orders = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
-    probe_orders = probe_orders[:PROBE_PERMUTATIONS]
+    harmonic, signal = _reliability(cross, k, kept) if deep else (math.nan,) * 2
     found, dimension_p = _dimensions(_means(acts, kept), orders) if dimensions else ([()] * count, math.nan)
     order_p = orders.p_value(order, ordered_null.amax(1))
     p = orders.p_value(top, null.amax(1))
     share, axes = harmonic_share(gram), quadratures(gram)
+    drawn = _probe_orders(orders, seed)
     rows = []
     for i, name in enumerate(names):
-        at = int(k[i])
-        usable = deep and not bool(flat[i])
-        own = distinct_cross(cross[i], kept[i])
-        probe = (
-            subspace_probe(own, at, orders.index[probe_orders], order_k=null_k[probe_orders, i])
-            if usable
-            else None
-        )
-        resampled = _resampled(own, len(kept[i]), bootstrap, seed) if usable else None
+        at, own = int(k[i]), distinct_cross(cross[i], kept[i])
+        probe, closed = None, None
+        if deep and not bool(flat[i]):
+            probe = subspace_probe(own, at, orders.index[drawn], order_k=null_k[drawn, i])
+            closed = closure(gram[i], at, draws=_resampled(own, len(kept[i]), bootstrap, seed))
         rows.append(
             SiteEvidence(
                 site=name,
@@ -206,13 +198,14 @@ def analyse_value(
                 order_p=float(order_p[i]),
                 agreement=_agreement(own, at) if len(kept[i]) > 1 else math.nan,
                 probe=probe,
-                closure=closure(gram[i], at, draws=resampled) if usable else None,
+                closure=closed,
                 dimensions=found[i],
                 distinct=len(kept[i]),
                 effective=effective_templates(groups[i]),
                 spread=template_spread(cross[i], kept[i]),
             )
         )
+    own = distinct_cross(cross[best], kept[best])
     return ValueEvidence(
         n=n,
         templates=templates,
@@ -231,12 +224,16 @@ def analyse_value(
         dimension_p=dimension_p,
         best=best,
         sites=tuple(rows),
-        models=curve_models(gram[best], distinct_cross(cross[best], kept[best]).mean((0, 1)), int(k[best]))
-        if deep
-        else (),
+        models=curve_models(gram[best], own.mean((0, 1)), int(k[best])) if deep else (),
         control=control_evidence(control, orders, float(top[best] - null.amax(1).mean())) if deep else None,
         null=tuple(null.amax(1).sort().values[:: max(1, len(orders) // 500)].tolist()),
     )
+
+
+def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+    """The label permutations that the subspace probe is run on again."""
+    drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
+    return drawn[:PROBE_PERMUTATIONS]
 
 
 def _names(acts: Tensor, control: Tensor | None, sites: Sequence[str] | None) -> list[str]:
