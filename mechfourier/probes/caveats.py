@@ -110,8 +110,11 @@ def caveats(
     a × offset, and values are the answers (a + offset) mod ``modulus``.
     """
     names = [str(site) for site in sites]
-    grouped = acts if modulus is None else by_class(acts, modulus)
-    return Caveats(_sinks(model, encodings, read, sites, acts, store), massive_dimensions(grouped, names))
+    massive: tuple[Massive, ...] = ()
+    for i, name in enumerate(names):  # one site at a time: the answers together are a copy of the grid
+        site = acts[i : i + 1]
+        massive += massive_dimensions(site if modulus is None else by_class(site, modulus), [name])
+    return Caveats(_sinks(model, encodings, read, sites, acts, store), massive)
 
 
 def _sinks(
@@ -133,8 +136,8 @@ def _sinks(
     apart = apart if bool(apart.any()) else whole.ne(read[rows, None])
     found = []
     for i in wanted:
-        norms = held[sites[i]].double().norm(dim=-1)
-        at_read = acts[i].flatten(0, 1).double().norm(dim=-1)
+        norms = torch.linalg.vector_norm(held[sites[i]], dim=-1, dtype=torch.float64)
+        at_read = torch.linalg.vector_norm(acts[i].flatten(0, 1), dim=-1, dtype=torch.float64)
         found.append(sink_site(str(sites[i]), at_read, norms[:, 0], norms[apart]))
     return tuple(found)
 

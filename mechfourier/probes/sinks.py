@@ -79,9 +79,9 @@ def dimension_shares(
 
     Zeros where nothing varies, or where the median magnitude is 0 (sites filled up with constant dimensions).
     """
-    means = site.double().mean(1)
+    means = site.mean(1, dtype=torch.float64)
     variance = (means - means.mean(0)).pow(2).sum(0)
-    magnitude = site.double().abs().mean((0, 1))
+    magnitude = site.abs().mean((0, 1), dtype=torch.float64)
     alive = magnitude[magnitude > 0]
     middle = alive.median() if alive.numel() else magnitude.new_tensor(0.0)
     total = variance.sum()
