@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+class Markup(str):
+    """HTML made by this package, every text in it escaped: the body of a section as it stands."""
+
+
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, or (a mapping) facts.
+    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, ``Markup``, or (a mapping) facts.
     ``command`` is what makes it again."""
 
     heading: str
@@ -187,6 +191,8 @@ def _section(section: Section, anchor: str, figures: _Figures) -> str:
 
 def _body(section: Section, figures: _Figures) -> str:
     body: Any = section.body
+    if isinstance(body, Markup):
+        return body
     if hasattr(body, "to_plotly_json"):
         return figures.add(body, section.heading)
     if hasattr(body, "itertuples"):
