@@ -79,13 +79,9 @@ def start_layer(site: Site) -> int:
     return (site.layer or 0) + (site.kind == "resid_post")
 
 
-def front_of(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d"]:
-    """The unedited residual stream in front of the block where edited passes begin."""
-    return model(tokens.to(device_of(model)), stop_at_layer=start_layer(site), return_type=None)
-
-
 def _front(model: Any, site: Site, tokens: Int[Tensor, "row pos"], cache: Any) -> Float[Tensor, "row pos d"]:
-    """The same for tokens that follow those whose keys and values are in ``cache``; theirs are added to it."""
+    """The unedited residual stream in front of the block where edited passes begin, for tokens that follow those whose keys and
+    values are in ``cache``; theirs are added to it."""
     tokens = tokens.to(device_of(model))
     # Said outright, as TransformerLens would look for padding by token id.
     return model(

@@ -13,8 +13,9 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import can_branch, can_start_inside, front_of, run_branches, start_layer
+from mechfourier.causal.branches import can_branch, run_branches, start_layer
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.causal.suffix import forward_from_block, residual_before, starts_inside
 from mechfourier.errors import HookNeverFired, UsageError
 from mechfourier.hooks.edit import Edit, Positions, Where, as_vectors
 from mechfourier.hooks.interventions import Part, edit_mean, edit_zero
@@ -302,10 +303,10 @@ def edited_logits(
     row has. ``start`` and ``residual`` are what ``resume`` gave."""
     copies = len(rows_of) // len(bucket.tokens)
     functions: list[tuple[Site, HookFunction]] = []
+    tokens = repeat(bucket.tokens, "row pos -> (c row) pos", c=copies)
     if str(UNEMBED) in model.hook_dict:
         functions.append((UNEMBED, lambda value: value[:, -bucket.keep :]))
     if start is None or residual is None:
-        tokens = repeat(bucket.tokens, "row pos -> (c row) pos", c=copies)
         functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
         with hooked(model, functions):
             output = logits_of(model, forward(model, tokens))
@@ -316,15 +317,16 @@ def edited_logits(
         else:
             functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
         with hooked(model, functions):
-            output = logits_of(model, forward(model, stream, start_at_layer=start))
+            output = logits_of(model, forward_from_block(model, stream, start, tokens))
     return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
 
 
 def resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
     """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
-    if not can_start_inside(model) or site.layer is None or site.stack != "blocks":
+    if site.layer is None or site.stack != "blocks" or not starts_inside(model):
         return None, None
-    return start_layer(site), front_of(model, site, tokens)
+    start = start_layer(site)
+    return start, residual_before(model, tokens, start)
 
 
 def _run_similarity(
