@@ -5,8 +5,9 @@ import pytest
 
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.analogies import AnalogyResult, analogies
-from mechfourier.probes.helix import HelixFit, _forms, helix_basis, helix_fit
+from mechfourier.probes.helix import HelixFit, helix_basis, helix_fit
 from mechfourier.probes.reducibility import Reducibility, mixture_index, reducibility
+from mechfourier.probes.rivals import left_out_forms, rival_bases
 
 
 def circle(n: int, *, k: int = 1) -> np.ndarray:
@@ -70,6 +71,35 @@ def test_a_planted_helix_is_found_and_its_periods_are_special() -> None:
     assert HelixFit.from_json(fit.to_json()) == fit
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_the_periods_of_a_planted_helix_explain_what_no_rival_does(noise: float) -> None:
+    fit = helix_fit(number_line(100, (2, 5, 10, 100), noise=noise), np.arange(100), permutations=199)
+    assert fit.special() and "these periods are special" in fit.verdict()
+    assert all(r.r2_held_out < fit.r2_held_out and r.partial_r2 > 0 for r in fit.rivals)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tens", [0.0, 0.5, 1.0])
+def test_a_vector_per_digit_is_no_helix(tens: float, seed: int) -> None:
+    rng, numbers = np.random.default_rng(seed), np.arange(100)
+    unit, ten = rng.standard_normal((2, 10, 64))
+    acts = unit[numbers % 10] + tens * ten[numbers // 10] + 0.3 * rng.standard_normal((100, 64))
+    fit = helix_fit(acts, numbers, permutations=99)
+    assert fit.p_periods < 0.05 and fit.r2_held_out > 0.2  # by the old rule these periods were special
+    assert not fit.special()
+    best = fit.best_rival
+    assert best is not None and "digit" in best.name and best.r2_held_out > fit.r2_held_out
+    assert best.name in fit.verdict()
+
+
+def test_rivals_leave_out_classes_that_one_number_alone_has() -> None:
+    polynomial = np.ones((101, 2))
+    last = rival_bases(np.arange(101), polynomial)["last digit + number of digits"]
+    assert last.shape[1] == 1 + 10 + 2  # three digits has 100 alone
+    fit = helix_fit(number_line(101, (10,), noise=0.3), np.arange(101), permutations=19)
+    assert all(-1 < r.r2_held_out <= 1 for r in fit.rivals)
+
+
 def test_a_plain_line_needs_no_helix() -> None:
     fit = helix_fit(number_line(100, (), noise=0.3), np.arange(100), permutations=99)
     assert fit.r2_linear > fit.r2_held_out - 0.02
@@ -86,7 +116,7 @@ def test_the_leave_one_out_form_equals_refitting() -> None:
         rest = np.arange(20) != i
         weights, *_ = np.linalg.lstsq(basis[rest], y[rest], rcond=None)
         errors += ((y[i] - basis[i] @ weights) ** 2).sum()
-    assert errors == pytest.approx((_forms(basis)[1] * (y @ y.T)).sum(), rel=1e-9)
+    assert errors == pytest.approx((left_out_forms(basis)[1] * (y @ y.T)).sum(), rel=1e-9)
 
 
 def test_helix_refuses_too_few_numbers_and_dead_sites() -> None:
