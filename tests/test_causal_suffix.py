@@ -136,7 +136,7 @@ def test_other_models_run_whole() -> None:
     assert not starts_inside(toy())
 
 
-@pytest.mark.parametrize("site", ["blocks.1.hook_resid_post", "blocks.2.hook_mlp_out"])
+@pytest.mark.parametrize("site", ["blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"])
 def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = mf.load("calendar", engine="bridge")
     task = task_of(model, domain("days"), samples=14)

@@ -38,9 +38,12 @@ def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: object
     assert Analogies.from_json(result.to_json()) == result
 
 
-def test_the_plane_of_the_months_is_not_separable(minilm: object) -> None:
+def test_twelve_months_cannot_show_that_their_plane_is_inseparable(minilm: object) -> None:
     result = reducibility_of(minilm, "months", layers="1")
-    assert result.planes[0].p_separability < 0.05
+    (plane,) = result.planes
+    assert plane.classes == 12 and not plane.irreducible and not plane.decidable
+    assert plane.mixture_gaussian != plane.mixture_circle
+    assert "cannot be decided (12 values are too few" in str(result)
     assert PlaneReducibility.from_json(result.to_json()) == result
 
 

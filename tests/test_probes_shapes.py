@@ -47,6 +47,42 @@ def test_gaussian_clouds_are_rarely_called_inseparable() -> None:
     assert np.mean(flagged) < 0.2
 
 
+def classes_of_points(centres: np.ndarray, rng: np.random.Generator, *, each: int = 5) -> np.ndarray:
+    """``each`` points around every centre, centre by centre, as templates are around a value."""
+    return (centres[:, None] + 0.12 * rng.standard_normal((len(centres), each, 2))).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("n", [12, 24])
+def test_points_of_one_value_do_not_count_as_many(n: int) -> None:
+    rng = np.random.default_rng(n)
+    draws = [classes_of_points(rng.standard_normal((n, 2)), rng) for _ in range(16)]
+    by_value = [reducibility(p, classes=n, draws=39).p_separability < 0.05 for p in draws]
+    by_point = [reducibility(p, draws=39).p_separability < 0.05 for p in draws]
+    assert np.mean(by_value) < 0.15
+    assert np.mean(by_point) > 0.6  # what pairing single points anew would say of clouds without any shape
+
+
+def test_a_circle_of_many_values_is_irreducible_and_one_of_few_cannot_be_told() -> None:
+    rng = np.random.default_rng(4)
+    many = reducibility(classes_of_points(circle(36), rng), classes=36, draws=99)
+    assert many.irreducible and many.decidable
+    few = reducibility(classes_of_points(circle(7), rng), classes=7, draws=99)
+    assert not few.irreducible and not few.decidable
+    assert "7 values are too few" in str(few)
+
+
+def test_references_of_the_mixture_are_apart_where_there_are_points_enough() -> None:
+    rng = np.random.default_rng(5)
+    found = reducibility(classes_of_points(0.02 * rng.standard_normal((72, 2)) + circle(72), rng), classes=72, draws=39)
+    assert found.mixture_gaussian_range[1] < found.mixture_circle < found.mixture_lines_range[0]
+    assert found.mixture_circle_range[0] <= found.mixture_circle <= found.mixture_circle_range[1]
+
+
+def test_reducibility_wants_equally_many_points_of_every_class() -> None:
+    with pytest.raises(OutOfRange, match="not equally many of 7 classes"):
+        reducibility(np.random.default_rng(0).standard_normal((30, 2)), classes=7)
+
+
 @pytest.mark.parametrize(
     "points", [np.zeros((5, 2)), np.outer(np.arange(30.0), [1, 2]), np.full((30, 2), np.nan)]
 )

@@ -109,7 +109,10 @@ def reducibility_of(
         )
     fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
     judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()
-    planes = (reducibility(j @ harmonic_plane(f, k), seed=seed) for f, j in zip(fitted, judged, strict=True))
+    planes = (
+        reducibility(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
+        for f, j in zip(fitted, judged, strict=True)
+    )
     return PlaneReducibility(
         model_name(model), find_domain(domain).name, k, tuple(map(str, wanted)), tuple(planes)
     )
