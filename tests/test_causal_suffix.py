@@ -143,7 +143,7 @@ def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch:
     dims = torch.tensor([[0], [5], [9]])
     ablations = Ablations(Site.parse(site), "zero", torch.zeros(int(model.cfg.d_model)), dims=dims)
     fast = run_ablations(model, task, ablations)
-    monkeypatch.setattr("mechfourier.causal.controls.starts_inside", lambda model: False)
+    monkeypatch.setattr("mechfourier.causal.edited.starts_inside", lambda model: False)
     whole = run_ablations(model, task, ablations)
     assert torch.allclose(fast, whole, atol=1e-4)
 

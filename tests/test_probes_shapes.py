@@ -7,7 +7,7 @@ from mechfourier.errors import OutOfRange
 from mechfourier.probes.analogies import AnalogyResult, analogies
 from mechfourier.probes.helix import HelixFit, helix_basis, helix_fit
 from mechfourier.probes.reducibility import Reducibility, mixture_index, reducibility
-from mechfourier.probes.rivals import left_out_forms, rival_bases
+from mechfourier.probes.rivals import orthonormal, press, rival_bases
 
 
 def circle(n: int, *, k: int = 1) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_the_leave_one_out_form_equals_refitting() -> None:
         rest = np.arange(20) != i
         weights, *_ = np.linalg.lstsq(basis[rest], y[rest], rcond=None)
         errors += ((y[i] - basis[i] @ weights) ** 2).sum()
-    assert errors == pytest.approx((left_out_forms(basis)[1] * (y @ y.T)).sum(), rel=1e-9)
+    assert errors == pytest.approx(press(orthonormal(basis), y), rel=1e-9)
 
 
 def test_helix_refuses_too_few_numbers_and_dead_sites() -> None:

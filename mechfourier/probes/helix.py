@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.null import check_permutations
-from mechfourier.probes.rivals import Rival, beside_rivals, held_out_r2, left_out_forms
+from mechfourier.probes.rivals import Rival, beside_rivals, held_out_r2, orthonormal, press, residual_of
 from mechfourier.result import Result
 
 PERIODS = (2.0, 5.0, 10.0, 100.0)
@@ -130,15 +130,14 @@ def _polynomial_basis(values: Float[ndarray, " value"], size: int) -> Float[ndar
     return np.polynomial.legendre.legvander(scaled, size - 1)
 
 
-def _reduced_gram(activations: Float[ndarray, "value d"], components: int) -> tuple[ndarray, int]:
-    """Y Yᵀ of the first principal components of the centred activations, and how many there are."""
+def _reduced(activations: Float[ndarray, "value d"], components: int) -> Float[ndarray, "value component"]:
+    """The first principal components of the centred activations."""
     centred = activations - activations.mean(0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     if s[0] <= 1e-12:
         raise OutOfRange("the activations do not vary with the number at this site; choose a later one")
     kept = int(min(components, (s > 1e-9 * s[0]).sum()))
-    scores = u[:, :kept] * s[:kept]
-    return scores @ scores.T, kept
+    return u[:, :kept] * s[:kept]
 
 
 def helix_fit(
@@ -164,34 +163,34 @@ def helix_fit(
         )
     if not np.isfinite(activations).all():
         raise OutOfRange(f"the activations at {site or 'this site'} hold NaN or infinity")
-    gram, kept = _reduced_gram(activations, components)
+    scores = _reduced(activations, components)
     rng = np.random.default_rng(seed)
     polynomial = _polynomial_basis(values, basis.shape[1])
-    held_out = held_out_r2(basis, gram)
-    random_periods = _random_period_scores(values, gram, len(periods), draws=permutations, rng=rng)
-    without = [held_out_r2(helix_basis(values, [q for q in periods if q != p]), gram) for p in periods]
+    held_out = held_out_r2(basis, scores)
+    random_periods = _random_period_scores(values, scores, len(periods), draws=permutations, rng=rng)
+    without = [held_out_r2(helix_basis(values, [q for q in periods if q != p]), scores) for p in periods]
     return HelixFit(
         site=site,
         values=len(values),
-        components=kept,
+        components=scores.shape[1],
         periods=tuple(float(p) for p in periods),
-        r2=float(1 - (left_out_forms(basis)[0] * gram).sum() / np.trace(gram)),
+        r2=float(1 - (residual_of(orthonormal(basis), scores) ** 2).sum() / (scores**2).sum()),
         r2_held_out=held_out,
-        r2_linear=held_out_r2(helix_basis(values, []), gram),
-        r2_polynomial=held_out_r2(polynomial, gram),
+        r2_linear=held_out_r2(helix_basis(values, []), scores),
+        r2_polynomial=held_out_r2(polynomial, scores),
         r2_random_periods=float(random_periods.mean()),
-        p_shuffled=_shuffled_p(basis, gram, draws=permutations, rng=rng),
+        p_shuffled=_shuffled_p(basis, scores, draws=permutations, rng=rng),
         p_periods=float((1 + (random_periods >= held_out).sum()) / (permutations + 1)),
         period_share=tuple(held_out - w for w in without),
         rivals=beside_rivals(
-            values.astype(int), gram, basis, polynomial, _orders(len(values), permutations, seed)
+            values.astype(int), scores, basis, polynomial, _orders(len(values), permutations, seed)
         ),
     )
 
 
 def _random_period_scores(
     values: Float[ndarray, " value"],
-    gram: Float[ndarray, "value value"],
+    scores: Float[ndarray, "value component"],
     count: int,
     *,
     draws: int,
@@ -199,21 +198,20 @@ def _random_period_scores(
 ) -> Float[ndarray, " draw"]:
     """Held-out R² of ``draws`` helices whose periods are drawn log-uniformly from [2, range of the values]."""
     logs = rng.uniform(np.log(2), np.log(max(np.ptp(values), 4)), (draws, count))
-    return np.array([held_out_r2(helix_basis(values, np.exp(row).tolist()), gram) for row in logs])
+    return np.array([held_out_r2(helix_basis(values, np.exp(row).tolist()), scores) for row in logs])
 
 
 def _shuffled_p(
     basis: Float[ndarray, "value feature"],
-    gram: Float[ndarray, "value value"],
+    scores: Float[ndarray, "value component"],
     *,
     draws: int,
     rng: np.random.Generator,
 ) -> float:
     """Permutation p of the held-out residual power: the numbers change places, the form stays."""
-    form = left_out_forms(basis)[1]
-    observed = (form * gram).sum()
-    orders = np.stack([rng.permutation(len(gram)) for _ in range(draws)])
-    shuffled = np.array([(form * gram[np.ix_(order, order)]).sum() for order in orders])
+    q = orthonormal(basis)
+    observed = press(q, scores)
+    shuffled = np.array([press(q, rng.permutation(scores)) for _ in range(draws)])
     return float((1 + (shuffled <= observed).sum()) / (draws + 1))
 
 

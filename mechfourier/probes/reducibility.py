@@ -125,7 +125,8 @@ def reducibility(
     separability, angle = separability_index(white)
     null = _paired_anew(white @ _turn(angle), n, draws=draws, rng=rng)
     shapes = {
-        name: [_whitened(_like(white, n, name, rng)) for _ in range(min(draws, REFERENCES))] for name in SHAPES
+        name: [_whitened(_like(white, n, name, rng)) for _ in range(min(draws, REFERENCES))]
+        for name in SHAPES
     }
     mixtures = {name: np.array([mixture_index(p, epsilon=epsilon) for p in shapes[name]]) for name in SHAPES}
     ranges = {name: tuple(np.quantile(m, [0.025, 0.975]).tolist()) for name, m in mixtures.items()}

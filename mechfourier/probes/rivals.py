@@ -62,23 +62,28 @@ def orthonormal(basis: Float[ndarray, "value feature"]) -> Float[ndarray, "value
     return left[:, singular > RANK * singular.max()]
 
 
-def left_out_forms(basis: Float[ndarray, "value feature"]) -> tuple[ndarray, ndarray]:
-    """Quadratic forms F, P with residual power = Σ F∘K in sample and Σ P∘K left one out, K = Y Yᵀ (PRESS identity)."""
-    q = orthonormal(basis)
-    residual = np.eye(len(basis)) - q @ q.T
-    leverage = np.clip(1 - np.diag(residual), 0, 1 - 1e-9)
-    return residual, residual @ np.diag((1 - leverage) ** -2) @ residual
+def residual_of(
+    q: Float[ndarray, "value rank"], scores: Float[ndarray, "value component"]
+) -> Float[ndarray, "value component"]:
+    """What the orthonormal columns ``q`` leave of the scores."""
+    return scores - q @ (q.T @ scores)
 
 
-def held_out_r2(basis: Float[ndarray, "value feature"], gram: Float[ndarray, "value value"]) -> float:
+def press(q: Float[ndarray, "value rank"], scores: Float[ndarray, "value component"]) -> float:
+    """Squared error of every number predicted from the others (PRESS: residuals over 1 − leverage, squared and summed)."""
+    leverage = np.clip((q**2).sum(1), 0, 1 - 1e-9)
+    return float(((residual_of(q, scores) ** 2).sum(1) / (1 - leverage) ** 2).sum())
+
+
+def held_out_r2(basis: Float[ndarray, "value feature"], scores: Float[ndarray, "value component"]) -> float:
     """Leave-one-out R²: 1 − PRESS / PRESS of the mean."""
-    baseline = (left_out_forms(np.ones((len(gram), 1)))[1] * gram).sum()
-    return float(1 - (left_out_forms(basis)[1] * gram).sum() / baseline)
+    mean = np.full((len(scores), 1), len(scores) ** -0.5)
+    return 1 - press(orthonormal(basis), scores) / press(mean, scores)
 
 
 def beside_rivals(
     values: Int[ndarray, " value"],
-    gram: Float[ndarray, "value value"],
+    scores: Float[ndarray, "value component"],
     helix: Float[ndarray, "value feature"],
     polynomial: Float[ndarray, "value feature"],
     orders: Int[ndarray, "draw value"],
@@ -88,25 +93,23 @@ def beside_rivals(
     found = []
     for name, basis in rival_bases(values, polynomial).items():
         with_line = np.hstack([basis, line])
-        observed, null = _partial(with_line, np.hstack([with_line, helix]), gram, orders)
+        observed, null = _partial(with_line, np.hstack([with_line, helix]), scores, orders)
         p = float((1 + (null >= observed).sum()) / (len(orders) + 1))
         size = orthonormal(basis).shape[1]
-        found.append(Rival(name, size, held_out_r2(basis, gram), observed, p))
+        found.append(Rival(name, size, held_out_r2(basis, scores), observed, p))
     return tuple(found)
 
 
 def _partial(
     small: Float[ndarray, "value feature"],
     large: Float[ndarray, "value feature2"],
-    gram: Float[ndarray, "value value"],
+    scores: Float[ndarray, "value component"],
     orders: Int[ndarray, "draw value"],
 ) -> tuple[float, Float[ndarray, " draw"]]:
     """1 − PRESS(large) / PRESS(small), and the same with the small model's residuals permuted over the numbers."""
-    residual, small_form = left_out_forms(small)
-    large_form = left_out_forms(large)[1]
-    left = residual @ gram @ residual
-    if np.trace(left) <= RANK * np.trace(gram) or orthonormal(large).shape[1] == orthonormal(small).shape[1]:
+    few, many = orthonormal(small), orthonormal(large)
+    left = residual_of(few, scores)
+    if (left**2).sum() <= RANK * (scores**2).sum() or many.shape[1] == few.shape[1]:
         return 0.0, np.zeros(len(orders))
-    shuffled = (left[np.ix_(order, order)] for order in orders)
-    null = np.array([1 - (large_form * k).sum() / (small_form * k).sum() for k in shuffled])
-    return float(1 - (large_form * left).sum() / (small_form * left).sum()), null
+    null = [1 - press(many, left[order]) / press(few, left[order]) for order in orders]
+    return 1 - press(many, left) / press(few, left), np.array(null)
