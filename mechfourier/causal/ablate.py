@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.causal.branches import start_layer
 from mechfourier.causal.controls import (
     Ablations,
     Controls,
@@ -32,6 +33,7 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.result import AblationResult, Performance
+from mechfourier.causal.suffix import starts_inside
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
@@ -209,9 +211,9 @@ def _controls(
     found = matched_controls(basis, around, dims=target.dims is not None, count=count, seed=target.seed)
     all_dims = found.n_dims == len(found.bases)
     every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
-    part, chosen = _control_prompts(model, task, count, samples, target.seed)
+    part, chosen = _control_prompts(model, task, count, samples, target)
     with progress("controls", total=len(every) * _sequences(part)) as bar:
-        scores = run_ablations(model, part, every, last_only=last_only, advance=bar.advance)
+        scores = run_ablations(model, part, every, last_only=last_only, relative=True, advance=bar.advance)
     changes = margins(scores, part.label).double().mean(dim=1) - before.margin[chosen].double().mean()
     own = float((after.margin - before.margin)[chosen].double().mean())
     p = (1 + int((changes <= own).sum())) / (len(changes) + 1)
@@ -220,13 +222,16 @@ def _controls(
 
 
 def _control_prompts(
-    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, seed: int
+    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, target: Ablations
 ) -> tuple[AnswerTask | SimilarityTask, Int[Tensor, " chosen"]]:
     """The part of the task that the controls run on, and its prompts' numbers in the task."""
     if isinstance(task, SimilarityTask):
         return task, torch.arange(len(task.rows))
-    wanted = affordable(model, task, controls) if samples is None else samples
-    chosen = balanced_sample(task.label, wanted, seed=seed)
+    wanted = samples
+    if wanted is None:
+        start = start_layer(target.site) if target.site.stack == "blocks" and starts_inside(model) else 0
+        wanted = affordable(model, task, controls, start=start)
+    chosen = balanced_sample(task.label, wanted, seed=target.seed)
     return (task if len(chosen) == len(task.rows) else task.subset(chosen)), chosen
 
 

@@ -5,6 +5,7 @@ The residual stream is a sum, so with the final norm's scale frozen the margin o
 layer is credited to that layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,7 @@ class _Stream:
 
     def __init__(self, model: Any, asked: Questions) -> None:
         self.model, self.asked = model, asked
+        self._inner: Mapping[Site, Tensor] = {}
         self.at = torch.tensor([len(e.ids) - 1 for e in asked.encodings])
         sites, ends = part_sites(model), block_ends(model)
         final = ends[-1]
@@ -225,7 +227,12 @@ class _Stream:
         self.bias = (constant - (constant.sum() - constant) / others)[asked.right]
 
     def capture(self, site: Site) -> Tensor:
-        return capture(self.model, self.asked.encodings, [site], self.at)[site].double()
+        """Activations at a site of heads or neurons; the first call reads those of all layers in one pass."""
+        if site not in self._inner:
+            self._inner = capture(
+                self.model, self.asked.encodings, [*inner_sites(self.model), site], self.at
+            ).values
+        return self._inner[site].double()
 
     def class_logits(self, label: Int[Tensor, " prompt"]) -> dict[str, Float[Tensor, "n choice"]]:
         """What every part adds to the logits, averaged over the prompts of each answer."""
@@ -244,6 +251,13 @@ def vectors_on(
 ) -> Float[Tensor, " prompt"]:
     """The product of every prompt's vector with its reader."""
     return (values * readers).sum(dim=1)
+
+
+def inner_sites(model: Any) -> list[Site]:
+    """The sites of heads and neurons of all layers."""
+    layers = range(int(model.cfg.n_layers))
+    every = [Site(kind, layer) for layer in layers for kind in ("z", "mlp_post")]
+    return [site for site in every if str(site) in model.hook_dict]
 
 
 def _inner(

@@ -33,7 +33,7 @@ def helix(
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Number line in base 10: a helix of given periods plus a line, against shuffled numbers, random periods and a polynomial."""
+    """Number line in base 10: a helix of given periods plus a line, against random periods and rivals (digits, logarithm, polynomial)."""
     (low, high), wanted = _range(range_), _periods(periods)
     quiet_libraries()
     from mechfourier.models.registry import load

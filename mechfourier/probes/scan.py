@@ -81,6 +81,11 @@ class ScanResult(Result):
             f"  a naive R² above 0.9 is found for {len(naive)} of them, {sum(m.naive_r2 > m.naive_bound for m in naive)} of those above "
             "the bound of white noise",
         ]
+        untested: dict[str, list[int]] = {}
+        for row in self.moduli:
+            if row.verdict == "not testable":
+                untested.setdefault(row.reason, []).append(row.n)
+        lines += [f"  not testable: {', '.join(map(str, ns))} ({reason})" for reason, ns in untested.items()]
         lines += [f"  {pair} (Holm {p:.3g})" for pair, p in zip(self.planes, self.holm, strict=True)]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
