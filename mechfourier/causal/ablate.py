@@ -29,6 +29,7 @@ from mechfourier.causal.outcome import (
     chance_note,
     mcnemar,
     standardised,
+    task_name,
     task_of,
 )
 from mechfourier.causal.result import AblationResult, Performance
@@ -38,6 +39,7 @@ from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, find_site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.task_choice import Choice
 from mechfourier.progress import progress
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -55,6 +57,7 @@ def ablate(
     subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
     mode: str = "mean",
     positions: str = "all",
+    task: str | Choice | None = None,
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
@@ -67,8 +70,9 @@ def ablate(
 
     ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
     prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
-    changed everywhere). The task is the full grid of ``cycles``, or ``samples`` of it, balanced over the answers; a model
-    without logits is judged by similarity. ``controls=0`` runs none; they run on ``control_samples`` of
+    changed everywhere). ``task``: one of the domain's tasks by name (None: the best one that the model answers); all its prompts
+    (``cycles`` of offsets in arithmetic), or ``samples`` of them, balanced over the answers; a model without logits is judged by
+    similarity. ``controls=0`` runs none; they run on ``control_samples`` of
     the prompts, balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's effect on
     those. ``text=()`` measures no perplexity.
 
@@ -78,17 +82,17 @@ def ablate(
     last_only = _choice("positions", positions, ("all", "last")) == "last"
     how = _choice("mode", mode, MODES)
     at = find_site(model, site)
-    task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
-    around = moments(model, task, at, last_only=last_only)
+    asked = task_of(model, domain, task=task, cycles=cycles, samples=samples, seed=seed)
+    around = moments(model, asked, at, last_only=last_only)
     if head is not None:
         dims = _head_dims(model, at, head, dims, subspace)
     target = _target(at, dims, subspace, len(around.mean), Ablations(at, how, around.mean, seed=seed))
-    before = task.score(model)
-    with intervene(model, [target.single(task.last if last_only else None)]):
-        after = task.score(model)
+    before = asked.score(model)
+    with intervene(model, [target.single(asked.last if last_only else None)]):
+        after = asked.score(model)
     effect, reason = _text(model, target, text)
-    against = _controls(model, task, target, around, before, after, controls, control_samples, last_only)
-    notes = [*task.notes, chance_note(before, domain.n), reason, against.note]
+    against = _controls(model, asked, target, around, before, after, controls, control_samples, last_only)
+    notes = [*asked.notes, chance_note(before, asked.design.n_answers), reason, against.note]
     return AblationResult(
         model=model_name(model),
         domain=domain.name,
@@ -98,11 +102,12 @@ def ablate(
         rank=target.width if target.dims is not None else target.width // len(around.mean),
         mode=how,
         positions=positions,
-        n_prompts=len(task.rows),
-        cycles=task.design.cycles,
+        n_prompts=len(asked.rows),
+        cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
         seed=seed,
-        **_task_part(task, before, after, effect, seed),
+        task=task_name(asked),
+        **_task_part(asked, before, after, effect, seed),
         **_text_part(effect, before, after, seed),
         **against.part(),
     )

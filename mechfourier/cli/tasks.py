@@ -6,9 +6,6 @@ import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, quiet_libraries
 
-TASK = typer.Option(help="A task of the domain (mechfourier tasks; default: the best one answered above chance).")
-
-
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("tasks")(tasks_command)
