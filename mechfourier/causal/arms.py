@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, bootstrap_mean, chance_note, task_name, task_of
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    bootstrap_mean,
+    chance_note,
+    task_name,
+    task_of,
+)
 from mechfourier.causal.patch import Pairs, pairs_of
 from mechfourier.causal.reading import Reading, Turn, read
 from mechfourier.causal.rotate import chosen_turn

@@ -25,8 +25,8 @@ from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.planes import matched_planes, overlap, principal_angles
-from mechfourier.progress import tracked
 from mechfourier.probes.task_spec import NATIVE
+from mechfourier.progress import tracked
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
@@ -204,7 +204,13 @@ class _Search:
             return _exchange(place.site, donors[rows], basis, at[rows])
 
         scores = run_rows(
-            self.model, part, torch.arange(len(recipient)), edit_of, width=basis.numel(), grad=True
+            self.model,
+            part,
+            torch.arange(len(recipient)),
+            edit_of,
+            width=basis.numel(),
+            grad=True,
+            at=at,
         )
         return F.cross_entropy(scores, self.task.label[donor])
 
@@ -217,7 +223,7 @@ class _Search:
             return edit_patch(self.place.site, self.vectors[donor[rows]], subspace=own, positions=at)
 
         width = 1 if basis is None else basis.shape[-1] * basis.shape[-2]
-        scores = run_rows(self.model, self.task, recipient, edit_of, width=width)
+        scores = run_rows(self.model, self.task, recipient, edit_of, width=width, at=self.place.at[recipient])
         return (scores.argmax(dim=1) == self.task.label[donor]).double()
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import UsageError
 from mechfourier.hooks.run import Batch, batches, forward, inference, serving
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import encode
@@ -153,7 +153,11 @@ def _first_token_note(
 ) -> str | None:
     """A warning where a language model without a beginning-of-sequence token is asked of its very first token."""
     fallback = design.domain.operation.fallback if design.domain.operation else ()
-    if design.operand is None or getattr(model, "tokenizer", None) is None or set(design.wordings) <= set(fallback):
+    if (
+        design.operand is None
+        or getattr(model, "tokenizer", None) is None
+        or set(design.wordings) <= set(fallback)
+    ):
         return None
     spans = [design.operand[row] for row in rows.tolist()]
     first = sum(e.last_token_of(*span) == 0 for e, span in zip(plan.encodings, spans, strict=True))

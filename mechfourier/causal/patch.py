@@ -283,9 +283,10 @@ def patch_at(
     part: Coordinates,
     *,
     controls: int = N_CONTROLS,
+    control_samples: int | None = None,
     seed: int = 0,
 ) -> PatchResult:
-    """``patch`` with everything looked up."""
+    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts."""
     pairs = pairs_of(model, task, place, seed=seed)
     edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
     with intervene(model, [edit]):
@@ -293,7 +294,18 @@ def patch_at(
     base, top = pairs.difference(pairs.before.scores), pairs.difference(pairs.donor_scores)
     gain, gap = pairs.difference(after) - base, bootstrap_mean(top - base, seed=seed)
     defined = gap[0] > 0 or gap[1] < 0
-    against = _controls(model, task, place, part, pairs, gain, top - base if defined else None, controls, seed)
+    against = _controls(
+        model,
+        task,
+        place,
+        part,
+        pairs,
+        gain,
+        top - base if defined else None,
+        controls,
+        control_samples,
+        seed,
+    )
     return PatchResult(
         model=model_name(model),
         domain=task.design.domain.name,
@@ -345,6 +357,7 @@ def _controls(
     gain: Tensor,
     span: Tensor | None,
     count: int,
+    most: int | None,
     seed: int,
 ) -> dict[str, Any]:
     """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise without one."""
@@ -354,7 +367,8 @@ def _controls(
             n_control_prompts=0, control_recovered=(), control_variance_ratio=None,
         )  # fmt: skip
     found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=seed)
-    chosen = balanced_sample(task.label, bounded(model, task, count), seed=seed)
+    few = bounded(model, task, count)
+    chosen = balanced_sample(task.label, few if most is None else min(few, most), seed=seed)
     which = torch.arange(count).repeat_interleave(len(chosen))
     prompt = chosen.repeat(count)
 
@@ -365,12 +379,17 @@ def _controls(
         )
 
     with progress("random subspaces", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=part.basis.numel(), advance=bar.advance)
+        scores = run_rows(
+            model, task, prompt, edit_of, width=part.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
     label, answer = pairs.before.label[prompt], pairs.answer[prompt]
     after = scores.gather(1, answer[:, None])[:, 0] - scores.gather(1, label[:, None])[:, 0]
     base = pairs.difference(pairs.before.scores)[prompt]
     rises = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
-    own, whole = float(gain[chosen].double().mean()), 1.0 if span is None else float(span[chosen].double().mean())
+    own, whole = (
+        float(gain[chosen].double().mean()),
+        1.0 if span is None else float(span[chosen].double().mean()),
+    )
     if abs(whole) < SMALL:  # the few prompts of the controls may differ less than all do
         span = None
     shares = rises / whole if span is not None else rises

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_CONTROLS = 200
-PAIRS = 48  # (prompt, δ) pairs that random planes are turned on, where there are as many
+PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,9 @@ def turned(
         return _edit(place, turn.basis, maps[delta[rows]], place.at[prompt[rows]])
 
     with progress("turns", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=turn.basis.numel(), advance=bar.advance)
+        scores = run_rows(
+            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
     return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
 
 
@@ -300,7 +302,9 @@ def _controls(
         return _elsewhere(place, turn, found.bases[which[rows]], maps[pair[rows]], place.at[prompt[rows]])
 
     with progress("random planes", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=turn.basis.numel(), advance=bar.advance)
+        scores = run_rows(
+            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
     moved = moves(task, place, prompt, delta[pair], start[prompt], scores.argmax(dim=1))
     shares = (moved == delta[pair]).double().reshape(count, -1).mean(dim=1)
     return dict(

@@ -35,7 +35,8 @@ from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
 from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
 from mechfourier.causal.result import AblationResult
 from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
-from mechfourier.causal.rows import bounded
+from mechfourier.causal.rows import bounded, prompts_within
+from mechfourier.causal.tails import remembering
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name, select_sites
 from mechfourier.probes.domains import Domain
@@ -59,6 +60,7 @@ MATCHED = 4.0
 FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 SCREEN = 48
 NEAR_BEST = 0.8
+CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ def study(
     if chance is not None:
         return _untested(model, probed, chance, accuracy, table)
     few, rest = _split(asked, seed)
-    listed = list(_candidates(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed))
+    with remembering():
+        listed = list(_candidates(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed))
     if not listed:
         return _untested(model, probed, "no site has a usable harmonic plane", accuracy, table)
     best = choose(listed, wanted.n)
@@ -192,12 +195,14 @@ def study(
         site=best.site,
         subspace=turn.basis,
         mode="mean",
-        positions="all" if best.position == "operand" else "last",
+        positions=_ablated(asked, best.position),
         task=choice,
         samples=samples,
         cycles=cycles,
         controls=controls,
-        control_samples=bounded(model, asked, controls),
+        control_samples=min(
+            bounded(model, asked, controls), prompts_within(model, asked, controls, CONTROL_FLOPS)
+        ),
         text=text,
         seed=seed,
     )
@@ -241,6 +246,14 @@ def _task(
         return f"the model cannot be asked: {error}"
     before = task.score(model)
     return task, before.accuracy, chance_note(before, task.design.n_answers)
+
+
+def _ablated(task: AnswerTask | SimilarityTask, position: str) -> str:
+    """Where the planes are ablated: with "a + b" at every token; where a question names other values too, only at the value that
+    it asks about, as the planes are fitted there."""
+    if position == "last":
+        return "last"
+    return "operand" if task.design.kind == "task" else "all"
 
 
 def _split(
@@ -310,7 +323,8 @@ def _result(
 ) -> StudyResult:
     place = read(model, task, best.site, best.position)
     part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
-    patched = patch_at(model, task, place, part, controls=controls, seed=seed)
+    few = prompts_within(model, task, controls, CONTROL_FLOPS)
+    patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
     used, reasons = second_word(ablation, rotation)
     reasons = [*probed.reasons, *reasons, _patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import MODES
 from mechfourier.causal.controls import Ablations, Moments, affordable, margins, moments, run_ablations
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, chance_note, task_name, task_of
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    balanced_sample,
+    chance_note,
+    task_name,
+    task_of,
+)
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.text import FEWEST_SENTENCES, affordable_sentences, text_effects, text_for
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UsageError, nearest
@@ -23,8 +30,8 @@ from mechfourier.hooks.site import HEAD_KINDS, Site, model_name, select_sites
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
-from mechfourier.progress import progress
 from mechfourier.probes.task_spec import NATIVE
+from mechfourier.progress import progress
 from mechfourier.result import Result
 
 if TYPE_CHECKING:

@@ -95,9 +95,7 @@ def answer_harmonics(
     )
 
 
-def _per_harmonic(
-    rows: Float[Tensor, "n choice"], n: int, at: Int[Tensor, " n"]
-) -> Float[Tensor, " freq"]:
+def _per_harmonic(rows: Float[Tensor, "n choice"], n: int, at: Int[Tensor, " n"]) -> Float[Tensor, " freq"]:
     """Sums over the rows of every frequency, without the constant."""
     sums = torch.zeros(n_frequencies(n) + 1, dtype=torch.float64)
     return sums.index_add_(0, at, rows.sum(dim=1))[1:]

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, LAYER, SEED, TASK, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    COUNT,
+    CYCLES,
+    LAYER,
+    SEED,
+    TASK,
+    domain_of,
+    emit_json,
+    note,
+    quiet_libraries,
+)
 
 
 def register(app: typer.Typer) -> None:

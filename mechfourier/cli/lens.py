@@ -33,7 +33,9 @@ def lens(
     from mechfourier.probes.lens import lens as run
 
     wanted = domain_of(domain, model)
-    result = run(load(model), wanted, task=task, cycles=cycles, samples=samples, permutations=permutations, seed=seed)
+    result = run(
+        load(model), wanted, task=task, cycles=cycles, samples=samples, permutations=permutations, seed=seed
+    )
     if out is not None:
         note(f"wrote {result.save(out / f'lens-{slug(wanted.name)}.json')}")
     if json_:

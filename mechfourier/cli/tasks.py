@@ -6,6 +6,7 @@ import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, quiet_libraries
 
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("tasks")(tasks_command)
@@ -20,7 +21,9 @@ def tasks_command(
     task: Annotated[str | None, typer.Option(help="This task only.")] = None,
     samples: Annotated[
         int | None,
-        typer.Option(help="As many prompts per task, balanced over the answers (default: at most 240).", **COUNT),
+        typer.Option(
+            help="As many prompts per task, balanced over the answers (default: at most 240).", **COUNT
+        ),
     ] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets of arithmetic tasks.", **CYCLES)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of samples and of few-shot examples.", **SEED)] = 0,

@@ -33,5 +33,7 @@ def tasks_figure(result: "TasksResult") -> go.Figure:
         marker={"symbol": "line-ew-open", "size": 18},
         name="chance",
     )
-    figure.update_layout(title=f"Tasks of {result.model}", yaxis_title="share of prompts", yaxis_range=[0, 1.02])
+    figure.update_layout(
+        title=f"Tasks of {result.model}", yaxis_title="share of prompts", yaxis_range=[0, 1.02]
+    )
     return styled(figure)

@@ -60,9 +60,7 @@ class _Checker:
         tasks = self.tasks(table, values, operation, cyclic)
         return Domain(name, title, unit, values, templates, operation, position, source, tasks, cyclic)
 
-    def operation(
-        self, table: dict[str, Any], values: tuple[str, ...], cyclic: bool
-    ) -> Operation | None:
+    def operation(self, table: dict[str, Any], values: tuple[str, ...], cyclic: bool) -> Operation | None:
         if "operation" not in table:
             return None
         inner = table["operation"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
 from mechfourier.probes.domain_file import MIN_TEMPLATES, MIN_VALUES, parse_domain
@@ -85,11 +85,15 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0) -> "Design":
-        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.probes.design.operation_design`."""
-        from mechfourier.probes.design import operation_design
+    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Any = None) -> "Design":
+        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.probes.design.operation_design`. With a ``model``: in the
+        first wording that it can express, and over as many cycles."""
+        from mechfourier.probes.design import max_cycles, operation_design
 
-        return operation_design(self, cycles, template=template)
+        if model is None:
+            return operation_design(self, cycles, template=template)
+        possible = max_cycles(self, model, cycles)
+        return operation_design(self, possible.cycles, template=possible.template)
 
 
 __all__ = [

@@ -86,9 +86,17 @@ def _prompt(
     domain: Domain, spec: TaskSpec, value: int, column: _Column, seed: int, wrap: Wrap | None
 ) -> tuple[str, Span]:
     """One prompt, and the characters of the value that it asks about (in the question, not in its examples)."""
-    question, (start, stop) = fill(spec.templates[column.template], domain.values, value, offset=column.offset)
+    question, (start, stop) = fill(
+        spec.templates[column.template], domain.values, value, offset=column.offset
+    )
     shown = [
-        fill(spec.example or "", domain.values, v, offset=o, answer=spec.plain_answers[_label(domain, spec, v, o)])[0]
+        fill(
+            spec.example or "",
+            domain.values,
+            v,
+            offset=o,
+            answer=spec.plain_answers[_label(domain, spec, v, o)],
+        )[0]
         for v, o in shown_pairs(domain, spec, value, column, seed)
     ]
     before = "".join(f"{example}{spec.separator}" for example in shown)
@@ -171,7 +179,9 @@ def expressible(
     tokens: tuple[tuple[int, ...], ...] | None = None
     refused: MechFourierError | None = None
     for template in spec.templates:
-        design = task_design(domain, replace(spec, templates=(template,)), cycles=cycles, seed=seed, wrap=wrap)
+        design = task_design(
+            domain, replace(spec, templates=(template,)), cycles=cycles, seed=seed, wrap=wrap
+        )
         try:
             # a model with tokens of its own for answers does not look at prompts for them
             longest = max(len(encoding.ids) for encoding in encode(model, design.prompts))
@@ -181,7 +191,9 @@ def expressible(
             refused = error
             continue
         if tokens is not None and found != tokens:
-            refused = NotExpressible(f"after {template!r} the answers are other tokens than after {kept[0]!r}")
+            refused = NotExpressible(
+                f"after {template!r} the answers are other tokens than after {kept[0]!r}"
+            )
             continue
         tokens = found
         kept.append(template)

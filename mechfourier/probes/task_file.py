@@ -83,7 +83,11 @@ class TaskChecker:
         allowed |= {"{answer}"} if key == "example" else set()
         for holder in sorted(allowed):
             if found.count(holder) != 1:
-                self.fail(key, f"{template!r} must hold {holder} once; it holds {', '.join(found) or 'none'}", template)
+                self.fail(
+                    key,
+                    f"{template!r} must hold {holder} once; it holds {', '.join(found) or 'none'}",
+                    template,
+                )
         steps = neighbours(template)
         strange = [f for f in found if f not in allowed and f not in {f"{{value{k:+d}}}" for k in steps}]
         if strange:
@@ -104,14 +108,19 @@ class TaskChecker:
             needed += 1
         if "answers" not in self.table:
             if not self.cyclic:
-                self.fail("answers", f"is missing: with cyclic = false results run past the values (at least {needed} texts)")
+                self.fail(
+                    "answers",
+                    f"is missing: with cyclic = false results run past the values (at least {needed} texts)",
+                )
             return self.values
         found = self.checker.strings(self.table, "answers", self.section, least=1)
         if self.cyclic and len(found) != needed:
             self.fail("answers", f"{len(found)} answers for {needed} values")
         if not self.cyclic and (len(found) < needed or (kind == "successor" and len(found) != needed)):
             wanted = f"{needed}" if kind == "successor" else f"at least {needed}"
-            self.fail("answers", f"{len(found)} answers; results 0, 1, … of {len(self.values)} values need {wanted}")
+            self.fail(
+                "answers", f"{len(found)} answers; results 0, 1, … of {len(self.values)} values need {wanted}"
+            )
         return found
 
     def blank(self, templates: tuple[str, ...], chat: bool) -> bool:
@@ -137,7 +146,7 @@ class TaskChecker:
         if count == "all" and kind != "arithmetic":
             return example, most
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
-            every = "" if kind == "arithmetic" else " or \"all\""
+            every = "" if kind == "arithmetic" else ' or "all"'
             self.fail("examples", f"examples is {count!r}; it must be 1 to {most}{every}")
         return example, count
 

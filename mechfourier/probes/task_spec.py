@@ -79,9 +79,7 @@ def placeholders(template: str) -> list[str]:
 
 def neighbours(template: str) -> tuple[int, ...]:
     """The steps k of every ``{value+k}`` of a wording."""
-    return tuple(
-        int(step) for name, step in PLACEHOLDER.findall(template) if name == "value" and step
-    )
+    return tuple(int(step) for name, step in PLACEHOLDER.findall(template) if name == "value" and step)
 
 
 def fill(

@@ -78,7 +78,7 @@ class TaskRow:
         return self.p_holm is not None and self.p_holm < LEVEL
 
     def words(self) -> str:
-        """"list 100.0 % [92.6, 100.0] of 48"."""
+        """ "list 100.0 % [92.6, 100.0] of 48"."""
         a = self.accuracy
         return f"{self.task} {a.share:.1%} [{100 * a.low:.1f}, {100 * a.high:.1f}] of {a.prompts}"
 
@@ -106,7 +106,9 @@ class TasksResult(Result):
         """One row per task and per template: shares with their intervals, chance and p."""
         import pandas as pd
 
-        return pd.DataFrame([_flat(row) for row in self.rows], columns=None if self.rows else ["domain", "task"])
+        return pd.DataFrame(
+            [_flat(row) for row in self.rows], columns=None if self.rows else ["domain", "task"]
+        )
 
     def plot(self) -> Any:
         """Accuracy of every task with its interval, beside chance."""
@@ -228,7 +230,9 @@ def score_task(
     chosen = balanced_sample(design.label, count, seed=seed)
     if count < len(design):
         notes = (*notes, f"{domain.name}, {spec.name}: {count} of {len(design)} prompts were asked")
-    scores = score_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates, design.label[chosen])
+    scores = score_answers(
+        model, [design.prompts[i] for i in chosen.tolist()], design.candidates, design.label[chosen]
+    )
     rows = [_row(design, spec, chosen, scores, None)]
     if design.template is not None and len(design.wordings) > 1:
         templates = design.template[chosen]
