@@ -52,6 +52,7 @@ COMMANDS: tuple[str, ...] = (
     "sweep",
     "sweep_ablate",
     "sweep_accuracy",
+    "tasks",
     "train",
     "validate",
 )

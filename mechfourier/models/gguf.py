@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mechfourier.errors import BadCheckpoint, DiskFull, MechFourierError, UnknownModel, need, nearest
+from mechfourier.errors import BadCheckpoint, DiskFull, MechFourierError, UnknownModel, nearest, need
 from mechfourier.files import default_folder, explained, slug, write_json
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_json_object
 from mechfourier.models.gguf_header import FLOATS, LONGEST_KEPT, Header, read_gguf_header
@@ -213,7 +213,12 @@ def _linked(path: Path, work: Path) -> Path:
 def _refuse_architecture(header: Header) -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    aliases = {"qwen2moe", "qwen3moe", "gpt-oss", "minimax-m2"}  # llama.cpp's spelling of what transformers has
+    aliases = {
+        "qwen2moe",
+        "qwen3moe",
+        "gpt-oss",
+        "minimax-m2",
+    }  # llama.cpp's spelling of what transformers has
     known = ({*GGUF_SUPPORTED_ARCHITECTURES} | aliases | _newer_architectures()) - {"general", "tokenizer"}
     if header.architecture not in known:
         raise UnknownModel(
@@ -346,7 +351,12 @@ def _quick_class(plain: Any, *, vocabulary: bool) -> Any:
             read = _strings if inner == GGUFValueType.STRING else _numbers(self.gguf_scalar_to_np[inner])
             end, parts, places = read(data, orig_offs + 12, count, vocabulary or count <= LONGEST_KEPT)
             types = [GGUFValueType.ARRAY, inner] if count else [GGUFValueType.ARRAY]
-            return end - orig_offs, [kind.view("<u4"), length.view("<u8"), *parts], [p + 2 for p in places], types
+            return (
+                end - orig_offs,
+                [kind.view("<u4"), length.view("<u8"), *parts],
+                [p + 2 for p in places],
+                types,
+            )
 
     return QuickReader
 
@@ -373,7 +383,11 @@ def _numbers(kind: Any) -> Read:
 
         end = start + count * np.dtype(kind).itemsize
         values = data[start:end].view(kind)
-        return end, [values[i : i + 1] for i in range(count)] if kept else [], list(range(count if kept else 0))
+        return (
+            end,
+            [values[i : i + 1] for i in range(count)] if kept else [],
+            list(range(count if kept else 0)),
+        )
 
     return read
 

@@ -40,6 +40,7 @@ from mechfourier.probes.roles import (
     role_tokens,
     with_sink,
 )
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 BOOTSTRAPS = 1000
@@ -163,6 +164,7 @@ def attention(
     model: Any,
     domain: Domain,
     *,
+    task: str = NATIVE,
     layers: str | None = None,
     cycles: int = 1,
     permutations: int = 500,
@@ -170,11 +172,13 @@ def attention(
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    Raises ``UsageError`` for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError`` for a model without attention patterns at its hook points.
     """
     check_permutations(permutations)
-    asked = questions(model, domain, cycles=cycles, seed=seed)
-    asked, notes = _off_the_sink(model, domain, asked, lambda other: questions(model, other, cycles=cycles, seed=seed))
+    asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
+    asked, notes = _off_the_sink(
+        model, domain, asked, lambda other: questions(model, other, task=task, cycles=cycles, seed=seed)
+    )
     patterns = select_sites(model, "pattern", layers)
     if not patterns:
         raise UsageError(f"{model_name(model)} has no attention pattern hook points; see: mechfourier hooks")
