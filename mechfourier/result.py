@@ -61,7 +61,9 @@ def rebuild(kind: Any, value: Any) -> Any:
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind) if f.init}
         made = kind(**{key: rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
-        if isinstance(made, Result):  # what was said when it was measured, not what a model of that name is now
+        if isinstance(
+            made, Result
+        ):  # what was said when it was measured, not what a model of that name is now
             object.__setattr__(made, "weights", value.get("weights"))
         return made
     return _scalar(kind, value)

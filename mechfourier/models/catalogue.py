@@ -126,9 +126,7 @@ def named_folders(name: str, repo: str) -> tuple[Path, ...]:
     a GGUF file."""
     root = os.environ.get(FOLDERS_VARIABLE)
     names = dict.fromkeys((name, repo.split("/")[-1], repo))
-    return (
-        tuple(Path(root).expanduser() / each for n in names for each in (n, f"{n}.gguf")) if root else ()
-    )
+    return tuple(Path(root).expanduser() / each for n in names for each in (n, f"{n}.gguf")) if root else ()
 
 
 def cached_folders(repo: str) -> tuple[Path, ...]:

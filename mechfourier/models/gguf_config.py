@@ -35,7 +35,9 @@ def complete(config: Any, header: Header, frequencies: "np.ndarray | None" = Non
     _set_biases(config, header)
     _set_gemma(config, header)
     if header.architecture == "llama" and hasattr(config, "sliding_window"):
-        config.sliding_window = header.value("attention.sliding_window")  # Mistral's class has 4096 by default
+        config.sliding_window = header.value(
+            "attention.sliding_window"
+        )  # Mistral's class has 4096 by default
     for name in ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon"):
         if isinstance(getattr(config, name, None), float):
             # the file holds 32 bits of it: the shortest decimal that reads back as the same number
@@ -52,7 +54,9 @@ def _refuse_factors(header: Header) -> None:
                 "convert it from its Hugging Face folder instead"
             )
     if header.value("attention.causal") is False:
-        raise BadCheckpoint(f"{header.path} holds an encoder (attention.causal is false), not a language model")
+        raise BadCheckpoint(
+            f"{header.path} holds an encoder (attention.causal is false), not a language model"
+        )
 
 
 def _set_head_size(config: Any, header: Header) -> None:
@@ -77,7 +81,9 @@ def _set_gemma(config: Any, header: Header) -> None:
     if header.architecture not in LARGEST:
         return
     large = header.value("block_count") == LARGEST[header.architecture]
-    config.query_pre_attn_scalar = config.hidden_size // config.num_attention_heads if large else config.head_dim
+    config.query_pre_attn_scalar = (
+        config.hidden_size // config.num_attention_heads if large else config.head_dim
+    )
     for name in ("attn_logit_softcapping", "final_logit_softcapping"):
         if (value := header.value(name)) is not None:
             setattr(config, name, float(value))
@@ -120,7 +126,11 @@ def _scaling(header: Header) -> dict[str, Any]:
     keys = {key.removeprefix(prefix) for key in header.metadata if key.startswith(prefix)}
     original = header.value("rope.scaling.original_context_length")
     if kind == "yarn" and factor and original and keys <= known:
-        return {"rope_type": "yarn", "factor": float(factor), "original_max_position_embeddings": int(original)}
+        return {
+            "rope_type": "yarn",
+            "factor": float(factor),
+            "original_max_position_embeddings": int(original),
+        }
     raise BadCheckpoint(
         f"{header.path} scales its rotary positions by {kind!r} ({', '.join(sorted(keys))}), which cannot be read from GGUF; take its Hugging Face folder"
     )
@@ -129,7 +139,9 @@ def _scaling(header: Header) -> dict[str, Any]:
 def _llama3(config: Any, header: Header, main: dict[str, Any], stored: np.ndarray) -> dict[str, Any]:
     """Llama 3's scaling from its stored factors, taken only where its formula gives the same ones (within float32)."""
     parameters = {"rope_type": "llama3", "factor": float(stored.max()), **LLAMA3}
-    size = config.head_dim if hasattr(config, "head_dim") else config.hidden_size // config.num_attention_heads
+    size = (
+        config.head_dim if hasattr(config, "head_dim") else config.hidden_size // config.num_attention_heads
+    )
     expected = llama3_factors(float(main.get("rope_theta", 10000.0)), size, parameters)
     if stored.shape != expected.shape or not np.allclose(stored, expected, rtol=1e-4):
         raise BadCheckpoint(

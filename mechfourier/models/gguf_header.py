@@ -115,7 +115,9 @@ def read_gguf_header(path: str | Path) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             header = _parse(path, data)
     except (OSError, ValueError, struct.error, UnicodeDecodeError, OverflowError) as error:
-        raise BadCheckpoint(f"{path} is truncated or no GGUF file ({_reason(error)}); fetch it again") from error
+        raise BadCheckpoint(
+            f"{path} is truncated or no GGUF file ({_reason(error)}); fetch it again"
+        ) from error
     _refuse_parts(header)
     return header
 
@@ -229,9 +231,7 @@ def _tensors(cursor: _Cursor, number: int, metadata: dict[str, Any]) -> tuple[Te
         raise ValueError("two tensors have one name")
     last = max(found, key=lambda tensor: tensor.start + tensor.bytes)
     if last.start + last.bytes > cursor.end:
-        raise ValueError(
-            f"{last.name} ends at byte {last.start + last.bytes:,}, the file at {cursor.end:,}"
-        )
+        raise ValueError(f"{last.name} ends at byte {last.start + last.bytes:,}, the file at {cursor.end:,}")
     return found
 
 

@@ -28,7 +28,9 @@ def write_tokenizer(header: Header, place: Path, made: Path) -> list[str]:
     again = AutoTokenizer.from_pretrained(str(made), local_files_only=True, trust_remote_code=False)
     before, after = ([t(text)["input_ids"] for text in SAMPLES] for t in (tokenizer, again))
     if before != after:
-        raise BadCheckpoint(f"the tokenizer of {header.path} does not survive being saved; take its Hugging Face folder instead")
+        raise BadCheckpoint(
+            f"the tokenizer of {header.path} does not survive being saved; take its Hugging Face folder instead"
+        )
     return _notes(header)
 
 

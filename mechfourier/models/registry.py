@@ -225,7 +225,9 @@ def _fetch(info: ModelInfo) -> Path:
     if info.repo is not None:
         for place in (Path(info.name), *named_folders(info.name, info.repo)):
             if place.is_dir() and ((place / CONFIG).is_file() or gguf_files(place)):
-                return _checked(place)  # a folder that was meant and is incomplete: say so instead of downloading
+                return _checked(
+                    place
+                )  # a folder that was meant and is incomplete: say so instead of downloading
         return _download(info.name, info.repo)
     if info.extra is not None:
         raise MissingExtra(
