@@ -289,7 +289,7 @@ def _check_complete(header: Header, model: Any, report: dict[str, Any]) -> None:
     names = [tensor.name for tensor in used if extra[tensor.elements] > 0]
     raise BadCheckpoint(
         f"{header.path} holds {len(names)} tensors that transformers' reader of {header.architecture} leaves out "
-        f"({', '.join(names[:4])}); take its Hugging Face folder instead"
+        f"({', '.join(name[:60] for name in names[:4])}); take its Hugging Face folder instead"
     )
 
 
