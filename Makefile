@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint constraints.txt
 UV     := $(shell command -v uv 2>/dev/null)
 # What is installed: .user is what a user needs; .dev, .gemma and .real each add to it. None takes anything away, so they come in any order.
 USER   := $(VENV)/.user

@@ -92,7 +92,12 @@ def report_page(
     first = parts[0].card if lone else ""
     shown = [replace(parts[0], card="")] if lone else parts
     bodies = "".join(_part(part, index, figures) for index, part in enumerate(shown))
-    said = [f"Weights of {model}: {weights}." for model, weights in weights_loaded().items()]
+    shown_text = f"{escape(title)}{escape(lead)}{first}{bodies}"
+    said = [
+        f"Weights of {model}: {weights}."
+        for model, weights in weights_loaded().items()
+        if escape(model) in shown_text
+    ]
     under = "".join(f'<p class="lead">{escape(text)}</p>' for text in (lead, *said) if text)
     foot = f"<footer>{escape(footer)}</footer>" if footer else ""
     return (

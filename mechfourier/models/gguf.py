@@ -5,24 +5,23 @@ configuration is put back by ``gguf_config``; a tensor that it would leave out w
 """
 
 import contextlib
-import functools
 import json
 import os
 import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, DiskFull, MechFourierError, UnknownModel, nearest, need
 from mechfourier.files import default_folder, explained, slug, write_json
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_json_object
-from mechfourier.models.gguf_header import FLOATS, LONGEST_KEPT, Header, read_gguf_header
+from mechfourier.models.gguf_header import FLOATS, Header, read_gguf_header
+from mechfourier.models.gguf_reading import newer_architectures, quick_reader
 from mechfourier.models.memory import WORKING_ROOM, gigabytes, need_memory
 from mechfourier.models.packaged import PackagedWeights, join, sha256_of
-from mechfourier.progress import tracked
 
 CARD = "mechfourier.json"
 FORMAT = 1  # raised when what a converted folder holds changes: older ones are made again
@@ -219,21 +218,12 @@ def _refuse_architecture(header: Header) -> None:
         "gpt-oss",
         "minimax-m2",
     }  # llama.cpp's spelling of what transformers has
-    known = ({*GGUF_SUPPORTED_ARCHITECTURES} | aliases | _newer_architectures()) - {"general", "tokenizer"}
+    known = ({*GGUF_SUPPORTED_ARCHITECTURES} | aliases | newer_architectures()) - {"general", "tokenizer"}
     if header.architecture not in known:
         raise UnknownModel(
             f"{header.path} holds the architecture {header.architecture[:60]!r}, which transformers cannot read from GGUF; "
             f"closest that it can: {nearest(header.architecture[:60], sorted(known))}; take its Hugging Face folder instead"
         )
-
-
-def _newer_architectures() -> set[str]:
-    """Architectures of the second reader that newer versions of transformers have."""
-    try:
-        from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
-    except ImportError:
-        return set()
-    return set(GGUF_CONFIG_ARCHS)
 
 
 @contextlib.contextmanager
@@ -265,9 +255,10 @@ def _write_model(header: Header, place: Path, made: Path) -> None:
     if (quantised := getattr(transformers, "GgufConfig", None)) is not None:
         # without it newer versions keep the blocks, which cannot be saved; older ones always dequantise
         options["quantization_config"] = quantised(dequantize=True)
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         str(place.parent), config=config, dtype=torch.float32, output_loading_info=True, **options
     )
+    model, report = loaded
     _check_complete(header, model, report)
     model.save_pretrained(made)
 
@@ -298,7 +289,7 @@ def _check_complete(header: Header, model: Any, report: dict[str, Any]) -> None:
     names = [tensor.name for tensor in used if extra[tensor.elements] > 0]
     raise BadCheckpoint(
         f"{header.path} holds {len(names)} tensors that transformers' reader of {header.architecture} leaves out "
-        f"({', '.join(names[:4])}); take its Hugging Face folder instead"
+        f"({', '.join(name[:60] for name in names[:4])}); take its Hugging Face folder instead"
     )
 
 
@@ -306,90 +297,6 @@ def _beyond(name: str, layers: int) -> bool:
     """A block after the last one: the heads that predict several tokens, which no forward pass here uses."""
     parts = name.split(".")
     return parts[0] == "blk" and parts[1].isdigit() and int(parts[1]) >= layers
-
-
-# reading quickly
-
-
-@contextlib.contextmanager
-def quick_reader() -> Iterator[None]:
-    """transformers reads a file's header three times through ``gguf.GGUFReader``, ten seconds each for 262,144 tokens (every element of
-    every list goes through numpy on its own), and makes gguf's table of tensor names once per module of the model. Inside this block the
-    reader takes lists whole and passes over the long ones where nothing needs them, and the table is made once; all else is the same."""
-    import gguf
-    from transformers import modeling_gguf_pytorch_utils as reading
-
-    # newer versions read the vocabulary by another function, which is quick
-    quick = _quick_class(gguf.GGUFReader, vocabulary=_newer_architectures() == set())
-    replaced = (
-        (gguf, "GGUFReader", quick),
-        (gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        (reading, "tqdm", lambda items, **_: tracked(items, "dequantise", len(items))),
-    )
-    before = [(module, name, getattr(module, name)) for module, name, _ in replaced]
-    for module, name, value in replaced:
-        setattr(module, name, value)
-    try:
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
-
-
-def _quick_class(plain: Any, *, vocabulary: bool) -> Any:
-    """``gguf.GGUFReader`` with another way to read the elements of a list; any other value is left to the class itself."""
-    import numpy as np
-    from gguf import GGUFValueType
-
-    class QuickReader(plain):
-        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-            if int(raw_type) != GGUFValueType.ARRAY:
-                return super()._get_field_parts(orig_offs, raw_type)
-            data = self.data.view(np.ndarray)  # slices of a memmap take ten times as long
-            kind, length = data[orig_offs : orig_offs + 4], data[orig_offs + 4 : orig_offs + 12]
-            inner, count = GGUFValueType(int(kind.view("<u4")[0])), int(length.view("<u8")[0])
-            read = _strings if inner == GGUFValueType.STRING else _numbers(self.gguf_scalar_to_np[inner])
-            end, parts, places = read(data, orig_offs + 12, count, vocabulary or count <= LONGEST_KEPT)
-            types = [GGUFValueType.ARRAY, inner] if count else [GGUFValueType.ARRAY]
-            return (
-                end - orig_offs,
-                [kind.view("<u4"), length.view("<u8"), *parts],
-                [p + 2 for p in places],
-                types,
-            )
-
-    return QuickReader
-
-
-Read = Callable[[Any, int, int, bool], tuple[int, list[Any], list[int]]]
-
-
-def _strings(data: Any, start: int, count: int, kept: bool) -> tuple[int, list[Any], list[int]]:
-    """The end of ``count`` strings, their lengths and bytes, and where the bytes stand among those."""
-    parts: list[Any] = []
-    view, place = memoryview(data), start
-    for _ in range(count):
-        text = place + 8
-        end = text + int.from_bytes(view[place:text], "little")
-        if kept:
-            parts += (data[place:text].view("<u8"), data[text:end])
-        place = end
-    return place, parts, list(range(1, len(parts), 2))
-
-
-def _numbers(kind: Any) -> Read:
-    def read(data: Any, start: int, count: int, kept: bool) -> tuple[int, list[Any], list[int]]:
-        import numpy as np
-
-        end = start + count * np.dtype(kind).itemsize
-        values = data[start:end].view(kind)
-        return (
-            end,
-            [values[i : i + 1] for i in range(count)] if kept else [],
-            list(range(count if kept else 0)),
-        )
-
-    return read
 
 
 def card_of(folder: Path) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Header:
         counts: Counter[str] = Counter()
         for tensor in self.tensors:
             counts[tensor.type] += tensor.elements
-        named = FILE_TYPES.get(self.metadata.get("general.file_type", -1), "")
+        kind = self.metadata.get("general.file_type")
+        named = FILE_TYPES.get(kind, "") if isinstance(kind, int) else ""
         base = re.sub(r"_(S|M|L|XS|MOE)$", "", named)
         return named if base in counts or named in counts else counts.most_common(1)[0][0]
 
@@ -231,7 +232,9 @@ def _tensors(cursor: _Cursor, number: int, metadata: dict[str, Any]) -> tuple[Te
         raise ValueError("two tensors have one name")
     last = max(found, key=lambda tensor: tensor.start + tensor.bytes)
     if last.start + last.bytes > cursor.end:
-        raise ValueError(f"{last.name} ends at byte {last.start + last.bytes:,}, the file at {cursor.end:,}")
+        raise ValueError(
+            f"{last.name[:60]!r} ends at byte {last.start + last.bytes:,}, the file at {cursor.end:,}"
+        )
     return found
 
 
@@ -243,10 +246,12 @@ def _entry(cursor: _Cursor) -> TensorInfo:
     sizes = cursor.unpack(f"{dimensions}Q")
     kind, start = cursor.unpack("IQ")
     if kind not in TENSOR_TYPES:
-        raise ValueError(f"{name} is of the unknown tensor type {kind}")
+        raise ValueError(f"{name[:60]!r} is of the unknown tensor type {kind}")
     label, block, size = TENSOR_TYPES[kind]
     if sizes[0] % block or not prod(sizes):
-        raise ValueError(f"{name} has rows of {sizes[0]:,} numbers, and {label} holds {block} to a block")
+        raise ValueError(
+            f"{name[:60]!r} has rows of {sizes[0]:,} numbers, and {label} holds {block} to a block"
+        )
     return TensorInfo(name, tuple(reversed(sizes)), label, start, prod(sizes) // block * size)
 
 
@@ -255,15 +260,16 @@ def _refuse_parts(header: Header) -> None:
     kind, architecture = str(header.metadata.get("general.type", "model")), header.architecture
     if kind == "mmproj" or architecture in ("clip", "mmproj"):
         raise UnknownModel(
-            f"{header.path} is the vision part of a model ({architecture}, {kind}), not a language model; give the file beside it"
+            f"{header.path} is the vision part of a model ({architecture[:40]!r}, {kind[:40]!r}), not a language model; give the file beside it"
         )
     if kind == "adapter":
         raise UnknownModel(
             f"{header.path} is an adapter (LoRA), not a model; merge it into its base and give the merged file"
         )
-    if int(header.metadata.get("split.count", 1)) > 1:
+    pieces = header.metadata.get("split.count")
+    if isinstance(pieces, int) and pieces > 1:
         raise UnknownModel(
-            f"{header.path} is one of {header.metadata['split.count']} split files; join them first: llama-gguf-split --merge {header.path.name} whole.gguf"
+            f"{header.path} is one of {pieces} split files; join them first: llama-gguf-split --merge {header.path.name} whole.gguf"
         )
     if not architecture:
         raise BadCheckpoint(f"{header.path} names no architecture (general.architecture); fetch it again")
