@@ -1,0 +1,24 @@
+"""What TransformerLens's bridges get wrong, mended in place; the self-check at load refuses what is not mended."""
+
+from typing import Any
+
+from torch import Tensor
+
+# Rotate pairs (2i, 2i + 1); the bridge took (i, i + d/2).
+NEIGHBOUR_PAIRS = ("CohereForCausalLM", "Cohere2ForCausalLM")
+
+
+def mend_rotary_pairs(model: Any, architecture: str) -> None:
+    """Let the bridge rotate the pairs of dimensions that Cohere's models rotate.
+
+    Its own way for such pairs (GLM, ERNIE) reads angles as [a0 a1 … a0 a1 …]; Cohere's rotary module gives [a0 a0 a1 a1 …].
+    """
+    if architecture not in NEIGHBOUR_PAIRS:
+        return
+    model.cfg.rotary_adjacent_pairs = True
+    model.rotary_emb.original_component.register_forward_hook(_halves)
+
+
+def _halves(module: Any, args: Any, output: Any) -> tuple[Tensor, ...]:
+    del module, args
+    return tuple(values[..., ::2].repeat(*([1] * (values.ndim - 1)), 2) for values in output)
