@@ -46,7 +46,7 @@ CONVERTERS = {
 }
 TESTED = ("Qwen3ForCausalLM",)
 # How transformers' classes with a vocabulary head end.
-LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration")
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # HookedTransformer and HookedEncoder left TransformerLens in 4.0: there the bridge runs everything
 HAS_HOOKED = int(importlib.metadata.version("transformer-lens").split(".")[0]) < 4
@@ -81,11 +81,8 @@ def load_pretrained(
         hf_model = _load_hugging_face(base, dtype, adapter=adapter, allow_unused=not check)
         hf_model = hf_model.to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder) or load_tokenizer(base)
-        key = (
-            check_key(files, hf_model.config.to_json_string(), engine=engine, dtype=dtype, device=device)
-            if check
-            else ""
-        )
+        how = {"adapter": adapter and adapter.settings, "engine": engine, "dtype": dtype, "device": device}
+        key = check_key(files, hf_model.config.to_json_string(), **how) if check else ""
         model, result = _engine(hf_model, base, engine, dtype, device, tokenizer, key)
     model.mechfourier_check = result
     return _with_tokenizer(model, tokenizer)
@@ -254,10 +251,10 @@ def _language_model(folder: Path, config: Any) -> Any:
             f"{folder} is an encoder-decoder ({found.__name__}), which has two residual streams and answers only what a decoder was given; "
             "take a decoder-only language model"
         )
-    if not hasattr(found, "get_output_embeddings") or not found.__name__.endswith(LANGUAGE_MODELS):
+    if not found.__name__.endswith(LANGUAGE_MODELS):
         raise UsageError(
-            f"{folder} is a {found.__name__}, which has no vocabulary head; of models without one only sentence encoders of the BERT family "
-            f"(BertModel) are read, so take the language model ({found.__name__.removesuffix('Model')}ForCausalLM or the like)"
+            f"{folder} is a {found.__name__}, which is no language model with a vocabulary head; read are those "
+            f"({', '.join('…' + end for end in LANGUAGE_MODELS)}) and sentence encoders of the kind BertModel"
         )
     return found
 

@@ -5,6 +5,8 @@ not, the model is refused, for a silent wrong number is worse than none. On the 
 the residual stream what their attention and MLP write. A check that passed is remembered by the hash of the weights.
 """
 
+import functools
+import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -106,37 +108,48 @@ def sliding_window(hf_config: Any) -> int:
     return max((value for value in found if isinstance(value, int)), default=0)
 
 
-@torch.no_grad()
 def reference_of(hf_model: Any, tokenizer: Any | None) -> Reference:
     """Run the Hugging Face model as transformers made it; raises ``EngineDiffers`` where it cannot be looked into."""
-    config = hf_model.config
-    tokens = check_tokens(config, tokenizer).to(hf_model.device)
-    kept = _kept(tokens.shape[1])
-    stacks = [
-        m for m in hf_model.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
-    ]
-    seen: dict[int, dict[int, Tensor]] = {}
+    name = type(hf_model).__name__
+    try:
+        tokens = check_tokens(hf_model.config, tokenizer).to(hf_model.device)
+        kept = _kept(tokens.shape[1])
+        streams, logits = _hugging_face_pass(hf_model, tokens, kept)
+    except Exception as error:  # whatever an architecture's own code raises
+        if out_of_memory(error):
+            raise
+        raise EngineDiffers(
+            f"transformers' own {name} does not run on a sequence of {SHORTEST} tokens or more ({brief(error)})"
+        ) from error
+    if not streams:
+        raise EngineDiffers(
+            f"the residual stream of {name} cannot be read in transformers, so nothing says whether a hooked one is right"
+        )
+    if not all(bool(values.isfinite().all()) for values in (*streams, logits)):
+        raise EngineDiffers(
+            f"transformers' own {name} gives values that are not finite in {hf_model.dtype}; take dtype='float32'"
+        )
+    return Reference(tokens, kept, streams, logits)
+
+
+@torch.no_grad()
+def _hugging_face_pass(
+    hf_model: Any, tokens: Int[Tensor, "1 pos"], kept: Int[Tensor, " kept"]
+) -> tuple[list[Float[Tensor, "kept d"]], Float[Tensor, "position vocab"]]:
+    """The output of every block of the one stack that runs (none where no stack has the model's number of blocks), and logits."""
+    n_layers = int(hf_model.config.num_hidden_layers)
+    stacks = [m for m in hf_model.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    seen: list[dict[int, Tensor]] = [{} for _ in stacks]
+    cached = {"use_cache": False} if "use_cache" in inspect.signature(hf_model.forward).parameters else {}
     with ExitStack() as hooks:
-        for s, stack in enumerate(stacks):
+        for place, stack in zip(seen, stacks, strict=True):
             for layer, block in enumerate(stack):
-                keep = _keeper(seen.setdefault(s, {}), layer, kept)
-                hooks.callback(
-                    block.register_forward_hook(lambda m, a, output, keep=keep: keep(output)).remove
-                )
+                keep = functools.partial(_keep_output, place, layer, kept)
+                hooks.callback(block.register_forward_hook(keep).remove)
         with _last_logits_only(hf_model.get_output_embeddings()):
-            logits = hf_model(input_ids=tokens, use_cache=False).logits
-    complete = [found for found in seen.values() if len(found) == config.num_hidden_layers]
-    if not complete:
-        raise EngineDiffers(
-            f"the residual stream of {type(hf_model).__name__} cannot be read in transformers, so nothing says whether a hooked model is right"
-        )
-    streams = [complete[0][layer] for layer in range(config.num_hidden_layers)]
-    reference = Reference(tokens, kept, streams, logits[0, -KEPT_LOGITS:].float())
-    if not all(bool(t.isfinite().all()) for t in (*reference.streams, reference.logits)):
-        raise EngineDiffers(
-            f"the Hugging Face forward pass of these weights in {hf_model.dtype} gives values that are not finite; take dtype='float32'"
-        )
-    return reference
+            logits = hf_model(input_ids=tokens, **cached).logits
+    whole = next((place for place in seen if len(place) == n_layers), {})
+    return [whole[layer] for layer in sorted(whole)], logits[0, -KEPT_LOGITS:].float()
 
 
 def _kept(length: int) -> Int[Tensor, " kept"]:
@@ -149,15 +162,14 @@ def _kept(length: int) -> Int[Tensor, " kept"]:
     )
 
 
-def _keeper(place: dict[int, Tensor], layer: int, kept: Int[Tensor, " kept"]) -> Any:
-    """Keeps a block's output, a tensor ``[1, pos, d]`` or what has one at its head."""
-
-    def keep(output: Any) -> None:
-        value = output[0] if isinstance(output, (tuple, list)) else output
-        if isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] > int(kept.max()):
-            place[layer] = value[0, kept].float()
-
-    return keep
+def _keep_output(
+    place: dict[int, Tensor], layer: int, kept: Int[Tensor, " kept"], module: Any, args: Any, output: Any
+) -> None:
+    """A forward hook that keeps a block's output, a tensor ``[1, pos, d]`` or what has one at its head."""
+    del module, args
+    value = output[0] if isinstance(output, (tuple, list)) else output
+    if isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] > int(kept.max()):
+        place[layer] = value[0, kept].float()
 
 
 @contextmanager
@@ -191,9 +203,13 @@ def compare(model: Any, reference: Reference, engine: str, *, why: str = "") -> 
         worst = max(worst, difference(ours, theirs, limit, f"{name}'s residual stream after block {layer}"))
     logit_error = difference(logits, reference.logits, limit, f"{name}'s logits")
     return SelfCheck(
-        engine=engine, tokens=reference.tokens.shape[1], residual_error=worst, logit_error=logit_error,
-        whole_blocks=_whole_blocks(found, len(reference.streams), limit), why=why,
-    )  # fmt: skip
+        engine=engine,
+        tokens=reference.tokens.shape[1],
+        residual_error=worst,
+        logit_error=logit_error,
+        whole_blocks=_whole_blocks(found, len(reference.streams), limit),
+        why=why,
+    )
 
 
 def difference(ours: Tensor, theirs: Tensor, limit: float, what: str) -> float:
@@ -215,31 +231,20 @@ def _run(model: Any, reference: Reference) -> tuple[dict[str, Tensor], Tensor]:
     """The hooked model's streams and parts at the kept positions, and its last logits."""
     found: dict[str, Tensor] = {}
 
-    def keep(value: Any, hook: Any) -> None:
+    def keep(name: str, value: Any, hook: Any) -> None:
+        del hook
         value = value[0] if isinstance(value, tuple) else value
         if isinstance(value, Tensor) and value.ndim == 3 and value.shape[1] > int(reference.kept.max()):
-            found[hook.name] = value[0, reference.kept].float()
-
-    def seen(name: str) -> Any:
-        def function(value: Any, hook: Any) -> None:
-            del hook
-            keep(value, _Named(name))
-
-        return function
+            found[name] = value[0, reference.kept].float()
 
     kinds = ("hook_resid_post", "hook_attn_out", "hook_mlp_out")
     names = ["blocks.0.hook_resid_pre"]
     names += [f"blocks.{layer}.{kind}" for layer in range(len(reference.streams)) for kind in kinds]
-    hooks = [(name, seen(name)) for name in names if name in model.hook_dict]
+    hooks = [(name, functools.partial(keep, name)) for name in names if name in model.hook_dict]
     with _last_logits_only(getattr(model, "unembed", None)):
         logits = model.run_with_hooks(reference.tokens, fwd_hooks=hooks)
     logits = getattr(logits, "logits", logits)
     return found, logits[0, -KEPT_LOGITS:].float()
-
-
-@dataclass(frozen=True)
-class _Named:
-    name: str
 
 
 def _whole_blocks(found: dict[str, Tensor], n_layers: int, limit: float) -> tuple[int, ...]:
