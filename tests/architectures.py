@@ -1,4 +1,5 @@
-"""A tiny random folder of each of many architectures, in which a wrong rotation, norm, bias or window shows."""
+"""A tiny random folder of each of many architectures, in which a wrong rotation, norm, bias or window
+shows."""
 
 import json
 import shutil
@@ -354,7 +355,8 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def write_architecture(folder: Path, name: str, *, seed: int = 0, **changes: Any) -> Path:
-    """A random folder: matrices of standard deviation .15, one-dimensional parameters shifted from their start."""
+    """A random folder: matrices of standard deviation .15, one-dimensional parameters shifted from their
+    start."""
     cls, config_class, config = ARCHITECTURES[name]
     torch.manual_seed(seed)
     model = getattr(transformers, cls)(getattr(transformers, config_class)(**{**config, **changes}))

@@ -1,4 +1,5 @@
-"""Every architecture: either Hugging Face's residual streams and logits, or one sentence; none is silently wrong."""
+"""Every architecture: either Hugging Face's residual streams and logits, or one sentence; none is silently
+wrong."""
 
 import json
 import subprocess
@@ -95,7 +96,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TransformerLens installs packages when it loads models of images; loading a model must never start a program."""
+    """TransformerLens installs packages when it loads models of images; loading a model must never start a
+    program."""
 
     def refuse(*args: Any, **options: Any) -> Any:
         raise AssertionError(f"loading a model started {args}")
@@ -110,7 +112,8 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def check_equal(model: Any, folder: Path) -> None:
-    """Logits, and the residual stream after every block but the last (which transformers gives after the final norm)."""
+    """Logits, and the residual stream after every block but the last (which transformers gives after the
+    final norm)."""
     expected = hugging_face(folder, TOKENS)
     with torch.no_grad():
         logits, cache = model.run_with_cache(TOKENS)

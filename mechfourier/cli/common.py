@@ -131,7 +131,8 @@ MODEL_PARAMETERS = ("model", "network")
 
 
 def add_no_check(app: typer.Typer) -> None:
-    """Give every command that loads a model the option ``--no-check``; called once, when all commands are there."""
+    """Give every command that loads a model the option ``--no-check``; called once, when all commands are
+    there."""
     for command in app.registered_commands:
         if command.callback is not None:
             command.callback = _with_no_check(command.callback)
@@ -153,7 +154,8 @@ def _with_no_check(callback: Callable[..., Any]) -> Callable[..., Any]:
             return callback(*args, **options)
 
     added = inspect.Parameter("no_check", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=NO_CHECK)
-    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    known = [*signature.parameters.values(), added]
+    command.__signature__ = signature.replace(parameters=known)  # type: ignore[attr-defined]
     command.__annotations__ = {**callback.__annotations__, "no_check": NO_CHECK}
     return command
 

@@ -1,6 +1,8 @@
-"""PEFT adapter folders: plain LoRA is merged into the weights of its base, every other kind is refused in one sentence.
+"""PEFT adapter folders: plain LoRA is merged into the weights of its base, every other kind is refused in
+one sentence.
 
-W + (α / r) · B A, with √r in place of r for rank-stabilised LoRA (Hu et al. 2021, arXiv 2106.09685; Kalajdzievski 2023,
+W + (α / r) · B A, with √r in place of r for rank-stabilised LoRA (Hu et al. 2021, arXiv 2106.09685;
+Kalajdzievski 2023,
 arXiv 2312.03732). No code of the adapter runs and PEFT is not needed.
 """
 
@@ -55,7 +57,8 @@ def adapter_in(folder: Path) -> Adapter | None:
     if not (folder / ADAPTER_CONFIG).is_file():
         if (folder / ADAPTER_WEIGHTS).is_file():
             raise BadCheckpoint(
-                f"{folder} holds {ADAPTER_WEIGHTS} without {ADAPTER_CONFIG}, so how it is to be applied is unknown; add it, or take the adapter away"
+                f"{folder} holds {ADAPTER_WEIGHTS} without {ADAPTER_CONFIG}, so how it is to be applied is "
+                f"unknown; add it, or take the adapter away"
             )
         return None
     settings = read_json_object(folder / ADAPTER_CONFIG)
@@ -64,19 +67,23 @@ def adapter_in(folder: Path) -> Adapter | None:
     if kind != "LORA" or odd is not None:
         what = f"of kind {kind}" if kind != "LORA" else f"with {odd}"
         raise UsageError(
-            f"the adapter in {folder} is one {what}, and only plain LoRA is merged here; merge it with peft (merge_and_unload()) and save the model"
+            f"the adapter in {folder} is one {what}, and only plain LoRA is merged here; merge it with peft "
+            f"(merge_and_unload()) and save the model"
         )
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise BadCheckpoint(
-            f"{folder} has an {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; fetch it, or take {ADAPTER_CONFIG} away"
+            f"{folder} has an {ADAPTER_CONFIG} and no {ADAPTER_WEIGHTS}; fetch it, or take {ADAPTER_CONFIG} "
+            f"away"
         )
     return Adapter(folder, settings)
 
 
 def base_of(adapter: Adapter) -> Path:
-    """The folder with the weights that the adapter was trained on: the one it names, or its own where it names none.
+    """The folder with the weights that the adapter was trained on: the one it names, or its own where it
+    names none.
 
-    Raises ``UsageError`` where it names another model and has whole weights beside it: they may be merged already.
+    Raises ``UsageError`` where it names another model and has whole weights beside it: they may be merged
+    already.
     """
     own, name = has_weights(adapter.folder), adapter.base_name
     beside = adapter.folder / name
@@ -85,12 +92,14 @@ def base_of(adapter: Adapter) -> Path:
         return adapter.folder
     if own:
         raise UsageError(
-            f"{adapter.folder} holds whole weights and an adapter for {name!r}, so whether it is merged already is unknown; "
+            f"{adapter.folder} holds whole weights and an adapter for {name!r}, so whether it is merged "
+            f"already is unknown; "
             f"keep the adapter in a folder of its own, or take {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} away"
         )
     if not name:
         raise BadCheckpoint(
-            f"{adapter.folder / ADAPTER_CONFIG} names no base_model_name_or_path; add it, or put the adapter beside its base"
+            f"{adapter.folder / ADAPTER_CONFIG} names no base_model_name_or_path; add it, or put the "
+            f"adapter beside its base"
         )
     from mechfourier.models.registry import resolve
 
@@ -98,7 +107,8 @@ def base_of(adapter: Adapter) -> Path:
 
 
 def merge(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The base's tensors with the adapter's (``found``) merged in; raises ``BadCheckpoint`` for what fits nowhere."""
+    """The base's tensors with the adapter's (``found``) merged in; raises ``BadCheckpoint`` for what fits
+    nowhere."""
     sides: dict[str, dict[str, Tensor]] = {}
     merged, unused = dict(tensors), []
     for full, tensor in found.items():
@@ -119,14 +129,16 @@ def merge(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]
             merged[target] = _merged(adapter, module, merged[target], pair["A"], pair["B"])
     if unused or not found:
         raise BadCheckpoint(
-            f"the adapter in {adapter.folder} does not fit its base ({listed(unused) or 'it holds no tensors'}); it belongs to another model, "
+            f"the adapter in {adapter.folder} does not fit its base "
+            f"({listed(unused) or 'it holds no tensors'}); it belongs to another model, "
             "or is of a kind that is not merged here: merge it with peft (merge_and_unload())"
         )
     return merged
 
 
 def _target(name: str, tensors: dict[str, Tensor]) -> str | None:
-    """The base's name for a tensor: some files leave out the name of the inner model (``transformer.``, ``model.``)."""
+    """The base's name for a tensor: some files leave out the name of the inner model (``transformer.``,
+    ``model.``)."""
     if name in tensors:
         return name
     inner = name.partition(".")[2]
@@ -144,12 +156,14 @@ def _merged(adapter: Adapter, module: str, weight: Tensor, A: Tensor, B: Tensor)
         raise BadCheckpoint(
             f"the adapter's A and B for {module} do not fit each other; fetch it again"
         ) from error
-    # GPT-2 keeps its matrices as [in, out] (fan_in_fan_out), and an embedding's A and B are the other way round
+    # GPT-2 keeps its matrices as [in, out] (fan_in_fan_out), and an embedding's A and B are the other way
+    # round
     if change.shape != weight.shape or settings.get("fan_in_fan_out"):
         change = change.T
     if change.shape != weight.shape:
         raise BadCheckpoint(
-            f"the adapter in {adapter.folder} gives {module} a change of shape {tuple(change.shape)} where its base has {tuple(weight.shape)}; "
+            f"the adapter in {adapter.folder} gives {module} a change of shape {tuple(change.shape)} where "
+            f"its base has {tuple(weight.shape)}; "
             "it belongs to another model"
         )
     return (weight.double() + change).to(weight.dtype)

@@ -1,4 +1,5 @@
-"""What TransformerLens's bridges get wrong, mended in place; the self-check at load refuses what is not mended."""
+"""What TransformerLens's bridges get wrong, mended in place; the self-check at load refuses what is not
+mended."""
 
 from typing import Any
 
@@ -11,7 +12,8 @@ NEIGHBOUR_PAIRS = ("CohereForCausalLM", "Cohere2ForCausalLM")
 def mend_rotary_pairs(model: Any, architecture: str) -> None:
     """Let the bridge rotate the pairs of dimensions that Cohere's models rotate.
 
-    Its own way for such pairs (GLM, ERNIE) reads angles as [a0 a1 … a0 a1 …]; Cohere's rotary module gives [a0 a0 a1 a1 …].
+    Its own way for such pairs (GLM, ERNIE) reads angles as [a0 a1 … a0 a1 …]; Cohere's rotary module gives
+    [a0 a0 a1 a1 …].
     """
     if architecture not in NEIGHBOUR_PAIRS:
         return

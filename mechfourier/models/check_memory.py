@@ -1,4 +1,5 @@
-"""Checks of loaded models that passed, remembered by what was loaded: small JSON files in the cache folder."""
+"""Checks of loaded models that passed, remembered by what was loaded: small JSON files in the cache
+folder."""
 
 import contextlib
 import dataclasses
@@ -19,7 +20,8 @@ PACKAGES = ("torch", "transformers", "transformer-lens")
 
 
 def check_key(files: Iterable[Path], config: str, **how: Any) -> str:
-    """What a check depends on: the bytes of the weights, the configuration, how it was loaded, and the versions of the engines."""
+    """What a check depends on: the bytes of the weights, the configuration, how it was loaded, and the
+    versions of the engines."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     parts = {"format": FORMAT, "versions": versions, "config": config, **{k: str(v) for k, v in how.items()}}
     parts["weights"] = [file_digest(path) for path in files]  # type: ignore[assignment]

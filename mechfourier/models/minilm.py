@@ -1,8 +1,11 @@
 """Sentence encoders of the BERT family (all-MiniLM-L6-v2) as a HookedEncoder, loaded without a network.
 
-Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: what the folder's own
-pooling makes of the last layer's vectors (``pooling.py``), by default their mean over the tokens, scaled to length 1 (Reimers &
-Gurevych 2019, arXiv 1908.10084). There are no logits, so probes of activations work, and what scores answers (``ablate``, logit lens) does not.
+Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: what
+the folder's own
+pooling makes of the last layer's vectors (``pooling.py``), by default their mean over the tokens, scaled to
+length 1 (Reimers &
+Gurevych 2019, arXiv 1908.10084). There are no logits, so probes of activations work, and what scores answers
+(``ablate``, logit lens) does not.
 """
 
 import json
@@ -82,7 +85,8 @@ class SentenceEncoder(HookedEncoder):
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         stop_at_layer: int | None = None,
     ) -> Float[Tensor, "batch *rest"] | None:
-        """``return_type``: ``"embedding"`` ``[batch, d_model]``, ``"resid"`` ``[batch, pos, d_model]``, or None.
+        """``return_type``: ``"embedding"`` ``[batch, d_model]``, ``"resid"`` ``[batch, pos, d_model]``, or
+        None.
 
         With ``stop_at_layer`` the residual stream before that layer is returned, as in HookedTransformer.
         Raises ``UsageError`` for ``"logits"``: there is no vocabulary head.
@@ -118,7 +122,8 @@ def load_folder(
 ) -> SentenceEncoder:
     """A Hugging Face ``BertModel`` folder as a ``SentenceEncoder``; only its safetensors file is read.
 
-    Unless ``check`` is off, it is held against transformers' own forward pass the first time (``mechfourier_check``).
+    Unless ``check`` is off, it is held against transformers' own forward pass the first time
+    (``mechfourier_check``).
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -127,7 +132,8 @@ def load_folder(
     pooling = read_pooling(folder)
     if adapter_in(folder) is not None:
         raise UsageError(
-            f"{folder} holds an adapter beside a sentence encoder, which is not merged here; merge it and save the model"
+            f"{folder} holds an adapter beside a sentence encoder, which is not merged here; merge it and "
+            f"save the model"
         )
     files = weight_files(folder)
     for path in files:
@@ -148,7 +154,8 @@ def load_folder(
 
 
 def _checked(model: SentenceEncoder, bert: Any, key: str) -> SelfCheck:
-    """Hidden states of both on the same tokens; raises ``EngineDiffers`` with the first layer that differs."""
+    """Hidden states of both on the same tokens; raises ``EngineDiffers`` with the first layer that
+    differs."""
     if (known := remembered(key) if key else None) or not key:
         return known or SelfCheck("hooked")
     tokens = check_tokens(bert.config, model.tokenizer).to(model.cfg.device)
@@ -171,13 +178,18 @@ def _checked(model: SentenceEncoder, bert: Any, key: str) -> SelfCheck:
 
 
 def _bert(folder: Path, cfg: HookedTransformerConfig) -> Any:
-    """Transformers' own model, its names held against the file's: the encoder must be whole, heads may be there or not."""
+    """Transformers' own model, its names held against the file's: the encoder must be whole, heads may be
+    there or not."""
     tensors = strip_prefixes(read_weights(weight_files(folder), cfg.dtype))
     try:
         loaded: Any = BertForPreTraining.from_pretrained(
-            None, config=BertConfig.from_pretrained(str(folder), local_files_only=True), state_dict=dict(tensors),
-            dtype=cfg.dtype, attn_implementation="eager", output_loading_info=True,
-        )  # fmt: skip
+            None,
+            config=BertConfig.from_pretrained(str(folder), local_files_only=True),
+            state_dict=dict(tensors),
+            dtype=cfg.dtype,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadCheckpoint(f"{folder} cannot be loaded ({brief(error)}); download it again") from error
     bert, report = loaded
@@ -191,7 +203,8 @@ def _bert(folder: Path, cfg: HookedTransformerConfig) -> Any:
 
 
 def _converted(bert: Any, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
-    """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use, are left out."""
+    """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use,
+    are left out."""
     renamed = convert_bert_weights(bert, cfg)
     return {name: value.detach() for name, value in renamed.items() if not name.startswith(HEADS)}
 
@@ -206,11 +219,21 @@ def encoder_config(config: dict[str, Any], *, device: str, dtype: torch.dtype) -
         )
     try:
         return HookedTransformerConfig(
-            n_layers=config["num_hidden_layers"], d_model=config["hidden_size"], n_heads=config["num_attention_heads"],
-            d_head=config["hidden_size"] // config["num_attention_heads"], d_mlp=config["intermediate_size"],
-            n_ctx=config["max_position_embeddings"], d_vocab=config["vocab_size"], eps=config["layer_norm_eps"],
-            act_fn=ACTIVATIONS[act], attention_dir="bidirectional", normalization_type="LN", init_weights=False,
-            original_architecture="BertModel", device=device, dtype=dtype,
-        )  # fmt: skip
+            n_layers=config["num_hidden_layers"],
+            d_model=config["hidden_size"],
+            n_heads=config["num_attention_heads"],
+            d_head=config["hidden_size"] // config["num_attention_heads"],
+            d_mlp=config["intermediate_size"],
+            n_ctx=config["max_position_embeddings"],
+            d_vocab=config["vocab_size"],
+            eps=config["layer_norm_eps"],
+            act_fn=ACTIVATIONS[act],
+            attention_dir="bidirectional",
+            normalization_type="LN",
+            init_weights=False,
+            original_architecture="BertModel",
+            device=device,
+            dtype=dtype,
+        )
     except KeyError as error:
         raise BadCheckpoint(f"config.json of this BERT lacks {error}; fetch it again") from error

@@ -1,4 +1,5 @@
-"""How a sentence encoder makes one vector of its tokens' vectors, as its own folder says (sentence-transformers' files)."""
+"""How a sentence encoder makes one vector of its tokens' vectors, as its own folder says
+(sentence-transformers' files)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ SPELLINGS = {"mean_sqrt_len_tokens": "mean_sqrt_len", "lasttoken": "last"}
 
 @dataclass(frozen=True)
 class Pooling:
-    """``mode``: cls (the first token), mean, max, last, mean_sqrt_len (the sum over √tokens) or weightedmean (weights 1, 2, 3 …);
+    """``mode``: cls (the first token), mean, max, last, mean_sqrt_len (the sum over √tokens) or weightedmean
+    (weights 1, 2, 3 …);
     ``unit``: the result is scaled to Euclidean length 1."""
 
     mode: str = "mean"
@@ -65,7 +67,8 @@ def _last(kept: Tensor) -> Tensor:
 def read_pooling(folder: Path) -> Pooling:
     """The pooling of a sentence encoder's folder; the mean, scaled to length 1, where it says nothing.
 
-    Raises ``UsageError`` for steps after the encoder that are not read (a dense layer, several poolings side by side).
+    Raises ``UsageError`` for steps after the encoder that are not read (a dense layer, several poolings side
+    by side).
     """
     kinds, path = [], folder / "1_Pooling"
     if (folder / MODULES).is_file():
@@ -76,7 +79,8 @@ def read_pooling(folder: Path) -> Pooling:
         odd = next((kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")), None)
         if odd is not None or (kinds and "Pooling" not in kinds):
             raise UsageError(
-                f"{folder / MODULES} has {'a step ' + odd if odd else 'no pooling'} after the encoder, which is not read here; take a sentence encoder "
+                f"{folder / MODULES} has {'a step ' + odd if odd else 'no pooling'} after the encoder, "
+                f"which is not read here; take a sentence encoder "
                 "that ends in a pooling"
             )
     config = read_json_object(path / "config.json") if (path / "config.json").is_file() else {}
@@ -105,7 +109,8 @@ def _mode(path: Path, config: dict[str, Any]) -> str:
     strange = [key for key in config if key.startswith("pooling_mode_") and key not in MODES and config[key]]
     if len(on) > 1 or strange or (on and on[0] not in MODES.values()):
         raise UsageError(
-            f"{path / 'config.json'} asks for the pooling {' and '.join([*on, *strange])}, which is not read here; read are one of: "
+            f"{path / 'config.json'} asks for the pooling {' and '.join([*on, *strange])}, which is not "
+            f"read here; read are one of: "
             f"{', '.join(MODES.values())}"
         )
     return on[0] if on else "mean"

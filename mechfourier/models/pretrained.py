@@ -64,11 +64,14 @@ def load_pretrained(
 
     ``engine="auto"`` is ``hooked`` where HookedTransformer runs the architecture, else ``bridge``. ``dtype=None`` is
     float32 on the CPU and the checkpoint's own dtype on a GPU. Parameters are frozen (activations still carry gradients).
-    A folder with a PEFT adapter gives its base with the adapter merged. ``model.mechfourier_check`` says how the model was held
+    A folder with a PEFT adapter gives its base with the adapter merged. ``model.mechfourier_check`` says how
+    the model was held
     against Hugging Face's forward pass (``check=False`` leaves that out).
 
-    Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks, ``UsageError`` for an
-    architecture that an engine cannot run, and ``EngineDiffers`` where none of them gives Hugging Face's numbers.
+    Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks,
+    ``UsageError`` for an
+    architecture that an engine cannot run, and ``EngineDiffers`` where none of them gives Hugging Face's
+    numbers.
     """
     folder = Path(folder)
     adapter = adapter_in(folder)
@@ -91,7 +94,8 @@ def load_pretrained(
 def _engine(
     hf_model: Any, folder: Path, engine: str, dtype: torch.dtype, device: str, tokenizer: Any | None, key: str
 ) -> tuple[Any, SelfCheck]:
-    """The first engine that gives Hugging Face's numbers, HookedTransformer before the bridge, and its check."""
+    """The first engine that gives Hugging Face's numbers, HookedTransformer before the bridge, and its
+    check."""
     known = remembered(key) if key else None
     reason = _why_not_hooked(hf_model.config.to_dict(), folder)
     if engine == "hooked" and reason:
@@ -138,7 +142,8 @@ def _no_hooked(folder: Path, reason: str) -> UsageError:
 
 
 def _why_not_hooked(config: dict[str, Any], folder: Path) -> str | None:
-    """What HookedTransformer would get wrong about this config (as transformers completes it); None where it runs it."""
+    """What HookedTransformer would get wrong about this config (as transformers completes it); None where it
+    runs it."""
     if not HAS_HOOKED:
         return "it left TransformerLens in 4.0"
     try:
@@ -174,7 +179,8 @@ def load_tokenizer(folder: str | Path) -> Any | None:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         if (folder / "tekken.json").is_file():
             raise UsageError(
-                f"{folder} has its tokenizer only as tekken.json (Mistral's own format), which is not read here; put the tokenizer.json of the "
+                f"{folder} has its tokenizer only as tekken.json (Mistral's own format), which is not read "
+                f"here; put the tokenizer.json of the "
                 "same model beside it (the transformers version of the repository has one)"
             )
         return None
@@ -212,7 +218,8 @@ def quiet() -> Iterator[None]:
 def _load_hugging_face(
     folder: Path, dtype: torch.dtype, *, adapter: Adapter | None = None, allow_unused: bool = False
 ) -> Any:
-    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights; here they are an error."""
+    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights;
+    here they are an error."""
     from transformers import AutoConfig
 
     try:
@@ -244,16 +251,19 @@ def _load_hugging_face(
 
 
 def _language_model(folder: Path, config: Any) -> Any:
-    """The class that config.json names, which must be a language model with one stack of blocks and an output matrix."""
+    """The class that config.json names, which must be a language model with one stack of blocks and an
+    output matrix."""
     found = _model_class(folder, config)
     if getattr(config, "is_encoder_decoder", False):
         raise UsageError(
-            f"{folder} is an encoder-decoder ({found.__name__}), which has two residual streams and answers only what a decoder was given; "
+            f"{folder} is an encoder-decoder ({found.__name__}), which has two residual streams and answers "
+            f"only what a decoder was given; "
             "take a decoder-only language model"
         )
     if not found.__name__.endswith(LANGUAGE_MODELS):
         raise UsageError(
-            f"{folder} is a {found.__name__}, which is no language model with a vocabulary head; read are those "
+            f"{folder} is a {found.__name__}, which is no language model with a vocabulary head; read are "
+            f"those "
             f"({', '.join('…' + end for end in LANGUAGE_MODELS)}) and sentence encoders of the kind BertModel"
         )
     return found
@@ -351,7 +361,8 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
             raise
         architecture = type(hf_model).__name__
         raise UsageError(
-            f"TransformerLens has no bridge for this {architecture} ({brief(error)}); take another model, or see its list of supported "
+            f"TransformerLens has no bridge for this {architecture} ({brief(error)}); take another model, "
+            f"or see its list of supported "
             "architectures"
         ) from error
     mend_rotary_pairs(model, type(hf_model).__name__)

@@ -74,10 +74,12 @@ def load(
     ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``. ``device="auto"``: CUDA, else
     the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
 
-    A model of transformers is held against its own forward pass the first time it is loaded (``model.mechfourier_check``);
+    A model of transformers is held against its own forward pass the first time it is loaded
+    (``model.mechfourier_check``);
     ``check=False`` leaves that out, and the model's name, and with it every result, says so.
 
-    Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``, ``EngineDiffers``,
+    Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
+    ``EngineDiffers``,
     ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
     """
     if engine not in ENGINES:

@@ -1,8 +1,11 @@
 """Is the hooked model the Hugging Face model? Held against it each time a model is loaded for the first time.
 
-Both run on the same tokens. The residual stream after every block and the logits must agree within float error; where they do
-not, the model is refused, for a silent wrong number is worse than none. On the same pass it is found which blocks add to
-the residual stream what their attention and MLP write. A check that passed is remembered by the hash of the weights.
+Both run on the same tokens. The residual stream after every block and the logits must agree within float
+error; where they do
+not, the model is refused, for a silent wrong number is worse than none. On the same pass it is found which
+blocks add to
+the residual stream what their attention and MLP write. A check that passed is remembered by the hash of the
+weights.
 """
 
 import functools
@@ -32,9 +35,12 @@ NOT_CHECKED = "not checked against Hugging Face"
 class SelfCheck:
     """What is known of a loaded model against Hugging Face's own forward pass (``model.mechfourier_check``).
 
-    ``residual_error`` and ``logit_error``: norm of the difference over the norm of Hugging Face's values, the largest of all layers
-    (None: not checked). ``whole_blocks``: blocks whose attention and MLP outputs do not add up to what the block adds to the
-    residual stream (post-norm blocks, recurrent ones). ``why``: why this engine, where it was not the first choice.
+    ``residual_error`` and ``logit_error``: norm of the difference over the norm of Hugging Face's values,
+    the largest of all layers
+    (None: not checked). ``whole_blocks``: blocks whose attention and MLP outputs do not add up to what the
+    block adds to the
+    residual stream (post-norm blocks, recurrent ones). ``why``: why this engine, where it was not the first
+    choice.
     """
 
     engine: str
@@ -52,14 +58,16 @@ class SelfCheck:
         if not self.checked:
             return f"{self.engine}: {NOT_CHECKED}"
         return (
-            f"{self.engine}: equals Hugging Face on {self.tokens} tokens (residual stream within {self.residual_error:.1e}, "
+            f"{self.engine}: equals Hugging Face on {self.tokens} tokens (residual stream within "
+            f"{self.residual_error:.1e}, "
             f"logits within {self.logit_error:.1e} of their size){'; ' * bool(self.why)}{self.why}"
         )
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Hugging Face's own values: the residual stream after every block at ``kept`` positions, logits at the last ones."""
+    """Hugging Face's own values: the residual stream after every block at ``kept`` positions, logits at the
+    last ones."""
 
     tokens: Int[Tensor, "1 pos"]
     kept: Int[Tensor, " kept"]
@@ -68,7 +76,8 @@ class Reference:
 
 
 def check_tokens(hf_config: Any, tokenizer: Any | None) -> Int[Tensor, "1 pos"]:
-    """Tokens of all kinds, special ones among them: at least 64, and more than a sliding window of up to about 1,000."""
+    """Tokens of all kinds, special ones among them: at least 64, and more than a sliding window of up to
+    about 1,000."""
     window = sliding_window(hf_config)
     length = window + PAST_WINDOW if SHORTEST < window + PAST_WINDOW <= LONGEST else SHORTEST
     longest = getattr(hf_config, "max_position_embeddings", None) or getattr(hf_config, "max_seq_len", None)
@@ -109,7 +118,8 @@ def sliding_window(hf_config: Any) -> int:
 
 
 def reference_of(hf_model: Any, tokenizer: Any | None) -> Reference:
-    """Run the Hugging Face model as transformers made it; raises ``EngineDiffers`` where it cannot be looked into."""
+    """Run the Hugging Face model as transformers made it; raises ``EngineDiffers`` where it cannot be looked
+    into."""
     name = type(hf_model).__name__
     try:
         tokens = check_tokens(hf_model.config, tokenizer).to(hf_model.device)
@@ -119,15 +129,18 @@ def reference_of(hf_model: Any, tokenizer: Any | None) -> Reference:
         if out_of_memory(error):
             raise
         raise EngineDiffers(
-            f"transformers' own {name} does not run on a sequence of {SHORTEST} tokens or more ({brief(error)})"
+            f"transformers' own {name} does not run on a sequence of {SHORTEST} tokens or more "
+            f"({brief(error)})"
         ) from error
     if not streams:
         raise EngineDiffers(
-            f"the residual stream of {name} cannot be read in transformers, so nothing says whether a hooked one is right"
+            f"the residual stream of {name} cannot be read in transformers, so nothing says whether a "
+            f"hooked one is right"
         )
     if not all(bool(values.isfinite().all()) for values in (*streams, logits)):
         raise EngineDiffers(
-            f"transformers' own {name} gives values that are not finite in {hf_model.dtype}; take dtype='float32'"
+            f"transformers' own {name} gives values that are not finite in {hf_model.dtype}; take "
+            f"dtype='float32'"
         )
     return Reference(tokens, kept, streams, logits)
 
@@ -136,7 +149,8 @@ def reference_of(hf_model: Any, tokenizer: Any | None) -> Reference:
 def _hugging_face_pass(
     hf_model: Any, tokens: Int[Tensor, "1 pos"], kept: Int[Tensor, " kept"]
 ) -> tuple[list[Float[Tensor, "kept d"]], Float[Tensor, "position vocab"]]:
-    """The output of every block of the one stack that runs (none where no stack has the model's number of blocks), and logits."""
+    """The output of every block of the one stack that runs (none where no stack has the model's number of
+    blocks), and logits."""
     n_layers = int(hf_model.config.num_hidden_layers)
     stacks = [m for m in hf_model.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
     seen: list[dict[int, Tensor]] = [{} for _ in stacks]
@@ -174,7 +188,8 @@ def _keep_output(
 
 @contextmanager
 def _last_logits_only(unembed: Any) -> Iterator[None]:
-    """Let the unembedding see the last positions alone: a vocabulary of 262,144 at 528 positions would take half a gigabyte."""
+    """Let the unembedding see the last positions alone: a vocabulary of 262,144 at 528 positions would take
+    half a gigabyte."""
     if not isinstance(unembed, nn.Module):
         yield
         return
@@ -186,7 +201,8 @@ def _last_logits_only(unembed: Any) -> Iterator[None]:
 
 
 def compare(model: Any, reference: Reference, engine: str, *, why: str = "") -> SelfCheck:
-    """Hold a hooked model against the reference; raises ``EngineDiffers`` with the first layer that differs and by how much."""
+    """Hold a hooked model against the reference; raises ``EngineDiffers`` with the first layer that differs
+    and by how much."""
     name = type(model).__name__
     try:
         found, logits = _run(model, reference)
@@ -213,7 +229,8 @@ def compare(model: Any, reference: Reference, engine: str, *, why: str = "") -> 
 
 
 def difference(ours: Tensor, theirs: Tensor, limit: float, what: str) -> float:
-    """Relative difference; raises ``EngineDiffers`` where it is beyond ``limit``, over all positions or at one of them."""
+    """Relative difference; raises ``EngineDiffers`` where it is beyond ``limit``, over all positions or at
+    one of them."""
     gap = (ours.double() - theirs.double()).norm(dim=-1)
     size = theirs.double().norm(dim=-1)
     whole = float(gap.norm() / size.norm().clamp(min=1e-30))
@@ -221,7 +238,8 @@ def difference(ours: Tensor, theirs: Tensor, limit: float, what: str) -> float:
     at_worst = float((gap / torch.maximum(size, 0.1 * size.median()).clamp(min=1e-30)).max())
     if not whole <= limit or not at_worst <= min(ONE_POSITION * limit, 0.5):
         raise EngineDiffers(
-            f"{what} differs from Hugging Face's by {whole:.2g} of its size (at the worst position {at_worst:.2g}; float error is below {limit:.0e})"
+            f"{what} differs from Hugging Face's by {whole:.2g} of its size (at the worst position "
+            f"{at_worst:.2g}; float error is below {limit:.0e})"
         )
     return whole
 

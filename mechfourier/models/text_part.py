@@ -1,4 +1,5 @@
-"""The language model inside a model of text and images: its own config and tensors, where transformers has a class for it."""
+"""The language model inside a model of text and images: its own config and tensors, where transformers has a
+class for it."""
 
 from typing import Any
 
@@ -25,7 +26,8 @@ _OTHER = (
 
 
 def text_config(config: Any) -> Any | None:
-    """The config of the language model of a multimodal model, ready for its own class; None for a model of text alone.
+    """The config of the language model of a multimodal model, ready for its own class; None for a model of
+    text alone.
 
     Raises ``UsageError`` where transformers has no class for the text part alone.
     """
@@ -37,7 +39,8 @@ def text_config(config: Any) -> Any | None:
     name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(inner.model_type)
     if name is None or name == (config.architectures or [None])[0]:
         raise UsageError(
-            f"{(config.architectures or ['this model'])[0]} reads images as well as text, and transformers has no class for its language model "
+            f"{(config.architectures or ['this model'])[0]} reads images as well as text, and transformers "
+            f"has no class for its language model "
             f"alone ({inner.model_type}); take a text-only model of that family"
         )
     inner.architectures = [name]
@@ -47,7 +50,8 @@ def text_config(config: Any) -> Any | None:
 
 
 def text_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The language model's tensors under a causal language model's names; those of images and sound are left out, all else is kept."""
+    """The language model's tensors under a causal language model's names; those of images and sound are left
+    out, all else is kept."""
     found = {}
     for name, tensor in tensors.items():
         head = next((h for h in _HEADS if name.startswith(h)), None)

@@ -1,4 +1,5 @@
-"""Names of tensors in other people's files: prefixes that training tools leave, and tensors that an architecture does not use."""
+"""Names of tensors in other people's files: prefixes that training tools leave, and tensors that an
+architecture does not use."""
 
 import re
 from collections.abc import Iterable
@@ -19,13 +20,14 @@ LEFTOVERS = re.compile(
     r"((^|\.)(rotary_emb|rotary)\.inv_freq|(^|\.)position_ids|\.attention\.rope\.freqs|(^|\.)rope\.freqs)$"
 )
 SCALES = re.compile(
-    r"(scale|scales|scale_inv|weight_scale\w*|qweight|qzeros|g_idx|absmax|quant_map|quant_state\S*|SCB|input_scale)$"
+    r"(scale|scales|scale_inv|weight_scale\w*|qweight|qzeros|g_idx|absmax|quant_map|quant_state\S*|SCB)$"
 )
 SHOWN = 3
 
 
 def strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that transformers knows. A leading prefix goes only where every name has it.
+    """The tensors under the names that transformers knows. A leading prefix goes only where every name has
+    it.
 
     Raises ``BadCheckpoint`` where two tensors would get the same name.
     """
@@ -51,7 +53,8 @@ def refuse_wrong_names(
     *,
     allow_unused: bool = False,
 ) -> None:
-    """Raise ``BadCheckpoint`` for tensors that the architecture lacks or does not use; ``allow_unused`` lets the latter pass."""
+    """Raise ``BadCheckpoint`` for tensors that the architecture lacks or does not use; ``allow_unused`` lets
+    the latter pass."""
     missing = sorted(map(str, report.get("missing_keys", ())))
     unused = sorted(
         name for name in map(str, report.get("unexpected_keys", ())) if not harmless(name, tensors)
@@ -59,17 +62,20 @@ def refuse_wrong_names(
     if unused and not (allow_unused and not missing):
         lacking = f" and lacks {len(missing)} that it needs ({listed(missing)})" if missing else ""
         raise BadCheckpoint(
-            f"{folder} holds {len(unused)} tensor{'s' * (len(unused) > 1)} that {architecture} does not use ({listed(unused)}){lacking}, so its "
+            f"{folder} holds {len(unused)} tensor{'s' * (len(unused) > 1)} that {architecture} does not use "
+            f"({listed(unused)}){lacking}, so its "
             f"numbers would not be those of these weights; {advice(unused)}"
         )
     if missing:
         raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} weights of its architecture ({listed(missing)}); download it again"
+            f"{folder} lacks {len(missing)} weights of its architecture ({listed(missing)}); download it "
+            f"again"
         )
 
 
 def harmless(name: str, tensors: dict[str, Tensor]) -> bool:
-    """Whether an unused tensor says nothing about the weights: positions, rotary frequencies, causal masks (not biases of that name)."""
+    """Whether an unused tensor says nothing about the weights: positions, rotary frequencies, causal masks
+    (not biases of that name)."""
     if LEFTOVERS.search(name):
         return True
     found = next(
@@ -82,16 +88,29 @@ def advice(unused: Iterable[str]) -> str:
     """What to do about unused tensors, by what they look like."""
     names = list(unused)
     if any("lora_" in name or "base_layer" in name for name in names):
-        return "merge the adapter into the weights first (in peft: merge_and_unload()), or keep it in an adapter folder of its own"
+        return (
+            "merge the adapter into the weights first (in peft: merge_and_unload()), "
+            "or keep it in an adapter folder of its own"
+        )
     if any(SCALES.search(name) for name in names):
-        return f"they are scales of quantised weights without a quantization_config in {CONFIG}: fetch the weights in bfloat16 or float32"
+        return (
+            f"they are scales of quantised weights without a quantization_config in {CONFIG}: "
+            "fetch the weights in bfloat16 or float32"
+        )
     if any(name.endswith("bias") for name in names):
-        return f"{CONFIG} does not announce these biases (attention_bias, mlp_bias, qkv_bias): correct it, or fetch the matching one"
-    return f"fetch the {CONFIG} that belongs to these weights, or load with check=False (--no-check), which marks every result"
+        return (
+            f"{CONFIG} does not announce these biases (attention_bias, mlp_bias, qkv_bias): "
+            "correct it, or fetch the matching one"
+        )
+    return (
+        f"fetch the {CONFIG} that belongs to these weights, or load with check=False (--no-check), "
+        "which marks every result"
+    )
 
 
 def refuse_untied(folder: Path, hf_model: Any) -> None:
-    """Raise ``BadCheckpoint`` where config.json ties input and output embeddings and the file holds two that differ."""
+    """Raise ``BadCheckpoint`` where config.json ties input and output embeddings and the file holds two that
+    differ."""
     embed, unembed = hf_model.get_input_embeddings(), hf_model.get_output_embeddings()
     tied = getattr(hf_model.config, "tie_word_embeddings", False)
     a, b = getattr(embed, "weight", None), getattr(unembed, "weight", None)
@@ -104,7 +123,8 @@ def refuse_untied(folder: Path, hf_model: Any) -> None:
         and not bool((a == b).all())
     ):
         raise BadCheckpoint(
-            f"{folder / CONFIG} ties the output matrix to the embedding (tie_word_embeddings), and the file holds two that differ; "
+            f"{folder / CONFIG} ties the output matrix to the embedding (tie_word_embeddings), and the file "
+            f"holds two that differ; "
             "set tie_word_embeddings to false where the file is right, or fetch it again"
         )
 
@@ -118,8 +138,10 @@ def refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
         "bitsandbytes" if found.get("load_in_4bit") or found.get("load_in_8bit") else "an unnamed method"
     )
     raise UsageError(
-        f"the weights in {folder} are quantised ({kind}), which is not read here; take the unquantised model (its name without "
-        f"'{str(kind).upper()}'), a GGUF file of it, or save it dequantised (in transformers: model.dequantize(), then save_pretrained)"
+        f"the weights in {folder} are quantised ({kind}), which is not read here; take the unquantised "
+        f"model (its name without "
+        f"'{str(kind).upper()}'), a GGUF file of it, or save it dequantised (in transformers: "
+        f"model.dequantize(), then save_pretrained)"
     )
 
 
