@@ -8,6 +8,7 @@ import typer
 
 from mechfourier._version import __version__
 from mechfourier.cli.common import add_no_check, report_error
+from mechfourier.cli.naming import name_results
 from mechfourier.cli.refusals import Commands
 from mechfourier.provenance import remember_command
 
@@ -51,6 +52,7 @@ COMMANDS: tuple[str, ...] = (
     "sweep",
     "sweep_ablate",
     "sweep_accuracy",
+    "tasks",
     "train",
     "validate",
 )
@@ -87,4 +89,5 @@ def main() -> None:
 
 for _name in COMMANDS:
     importlib.import_module(f"mechfourier.cli.{_name}").register(app)
+name_results(app)
 add_no_check(app)

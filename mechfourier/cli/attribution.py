@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.causal.attribution import AttributionResult
@@ -24,6 +24,7 @@ def attribution_command(
             help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     samples: Annotated[
         int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).", **COUNT)
     ] = None,
@@ -42,7 +43,7 @@ def attribution_command(
     from mechfourier.models.registry import load
 
     result = attribution(
-        load(model, engine=engine, device=device), chosen, cycles=cycles, samples=samples, neurons=neurons, seed=seed
+        load(model, engine=engine, device=device), chosen, task=task, cycles=cycles, samples=samples, neurons=neurons, seed=seed
     )  # fmt: skip
     page = _write(result, out)
     if as_json:
@@ -63,7 +64,7 @@ def _write(result: "AttributionResult", out: Path) -> Path:
     from mechfourier._version import __version__
     from mechfourier.figures.html import Section, write_page
     from mechfourier.figures.sweep import attribution_figure, written_figure
-    from mechfourier.files import slug
+    from mechfourier.files import result_name
 
     sections = [Section("Parts", attribution_figure(result))]
     if result.harmonics:
@@ -72,6 +73,6 @@ def _write(result: "AttributionResult", out: Path) -> Path:
     if result.notes:
         sections.append(Section("Notes", result.notes))
     title = f"Attribution: {result.domain} in {result.model}"
-    path = out / f"attribution-{slug(result.model)}-{slug(result.domain)}.html"
+    path = out / f"{result_name('attribution', result.model, result.domain)}.html"
     lead = str(result).splitlines()[0]
     return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")

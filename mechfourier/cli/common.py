@@ -17,6 +17,7 @@ import typer
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.models.folder import out_of_memory
+from mechfourier.provenance import weights_of_name
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
@@ -48,6 +49,10 @@ CONTEXT: Limits = {"min": 2, "max": 1_000_000}
 TOKENS: Limits = {"min": 1, "max": 10**15}
 STEPS: Limits = {"min": 1, "max": 10**9}
 PROCESSES: Limits = {"min": 1, "max": 4096}
+# An option of its own, as many commands ask a model questions.
+TASK = typer.Option(
+    help="A task of the domain by name (mechfourier tasks lists them; default: the best one answered above chance)."
+)
 SHARE: Limits = {"min": 0, "max": 1, "callback": finite}
 
 
@@ -106,7 +111,9 @@ def domain_of(given: str | None, model: str, default: str = "months") -> "Domain
 
 
 def emit_json(value: dict[str, Any]) -> None:
-    """Exactly one JSON object on standard output."""
+    """Exactly one JSON object on standard output; one about a model says what its weights are."""
+    if "model" in value and "weights" not in value:
+        value = {**value, "weights": weights_of_name(value["model"])}
     typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
 
 

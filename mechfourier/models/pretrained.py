@@ -27,7 +27,7 @@ from mechfourier.models.check_memory import check_key, remember, remembered
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
 from mechfourier.models.selfcheck import Reference, SelfCheck, compare, reference_of
-from mechfourier.models.text_part import text_config, text_tensors
+from mechfourier.models.text_part import is_text_part, text_config, text_tensors
 from mechfourier.models.weight_names import (
     refuse_quantised,
     refuse_untied,
@@ -220,16 +220,13 @@ def _load_hugging_face(
 ) -> Any:
     """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights;
     here they are an error."""
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        text = text_config(config)
+        config = _config_of(folder)
         tensors = strip_prefixes(read_weights(weight_files(folder), dtype))
         if adapter is not None:
             tensors = merge(adapter, tensors, read_weights([adapter.weights], dtype))
-        if text is not None:
-            config, tensors = text, text_tensors(tensors)
+        if is_text_part(folder, config):
+            tensors = text_tensors(tensors)
         model_class = _language_model(folder, config)
         model, report = model_class.from_pretrained(
             None, config=config, state_dict=dict(tensors), dtype=dtype, attn_implementation="eager",
@@ -248,6 +245,14 @@ def _load_hugging_face(
     refuse_wrong_names(folder, model_class.__name__, report, tensors, allow_unused=allow_unused)
     refuse_untied(folder, model)
     return model.eval()
+
+
+def _config_of(folder: Path) -> Any:
+    """The config as transformers completes it; that of its language model where it reads images too."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return text_config(config) or config
 
 
 def _language_model(folder: Path, config: Any) -> Any:

@@ -1,11 +1,13 @@
 """The language model inside a model of text and images: its own config and tensors, where transformers has a
 class for it."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from mechfourier.errors import UsageError
+from mechfourier.models.folder import read_config
 
 # where files of different versions keep the language model and its output matrix, the longest first
 _INNER = ("model.language_model.model.", "model.language_model.", "language_model.model.", "language_model.")
@@ -47,6 +49,11 @@ def text_config(config: Any) -> Any | None:
     # the whole model's word, where the part was saved without one of its own
     inner.tie_word_embeddings = getattr(config, "tie_word_embeddings", None) or inner.tie_word_embeddings
     return inner
+
+
+def is_text_part(folder: Path, config: Any) -> bool:
+    """Whether ``config`` is that of the language model inside the model of a folder, not of the whole."""
+    return read_config(folder).get("architectures") != config.architectures
 
 
 def text_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
