@@ -1,6 +1,7 @@
 """A tiny random folder of each of many architectures, in which a wrong rotation, norm, bias or window
 shows."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -400,9 +401,22 @@ def variant(
     return folder
 
 
-def hugging_face(folder: Path, tokens: torch.Tensor, name: str | None = None) -> Any:
-    """Logits and hidden states by transformers alone."""
-    cls = name or json.loads((folder / "config.json").read_text())["architectures"][0]
-    model = getattr(transformers, cls).from_pretrained(folder, attn_implementation="eager").eval()
+def hugging_face(folder: Path, tokens: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
+    """What transformers alone gives, and the output of every block of the stack that runs."""
+    name = json.loads((folder / "config.json").read_text())["architectures"][0]
+    model = getattr(transformers, name).from_pretrained(folder, attn_implementation="eager").eval()
+    text = getattr(model.config, "text_config", model.config)
+    stacks = [
+        m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == text.num_hidden_layers
+    ]
+    blocks: dict[str, torch.Tensor] = {}
+
+    def keep(key: str, module: Any, args: Any, output: Any) -> None:
+        del module, args
+        blocks[key] = output[0] if isinstance(output, tuple) else output
+
+    for s, stack in enumerate(stacks):
+        for layer, block in enumerate(stack):
+            block.register_forward_hook(functools.partial(keep, f"{s}.{layer}"))
     with torch.no_grad():
-        return model(tokens, output_hidden_states=True)
+        return model(tokens), list(blocks.values())

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, EngineDiffers, MechFourierError, UnsafeCheckpoint, UsageError
 from mechfourier.models.adapters import Adapter, adapter_in, base_of, merge
-from mechfourier.models.bridge_mends import mend_rotary_pairs
+from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs
 from mechfourier.models.check_memory import check_key, remember, remembered
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
 from mechfourier.models.selfcheck import Reference, SelfCheck, compare, reference_of
 from mechfourier.models.text_part import is_text_part, text_config, text_tensors
 from mechfourier.models.weight_names import (
+    hidden_biases,
     refuse_quantised,
     refuse_untied,
     refuse_wrong_names,
@@ -103,6 +104,7 @@ def _engine(
     try:
         # before the bridge is made: it puts its own modules into the Hugging Face model
         reference = reference_of(hf_model, tokenizer) if key and known is None else None
+        mend_absent_biases(hf_model)
         if engine != "bridge" and not reason and (known is None or known.engine == "hooked"):
             try:
                 model = _hooked(hf_model, folder, dtype, device)
@@ -242,6 +244,7 @@ def _load_hugging_face(
         raise BadCheckpoint(
             f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
         ) from error
+    report["unexpected_keys"] = {*report["unexpected_keys"], *hidden_biases(tensors, model.state_dict())}
     refuse_wrong_names(folder, model_class.__name__, report, tensors, allow_unused=allow_unused)
     refuse_untied(folder, model)
     return model.eval()

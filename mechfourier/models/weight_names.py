@@ -2,7 +2,7 @@
 architecture does not use."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,16 @@ def harmless(name: str, tensors: dict[str, Tensor]) -> bool:
         (t for n, t in tensors.items() if n == name or n.endswith(f".{name}") or name.endswith(f".{n}")), None
     )
     return bool(MASKS.search(name)) and found is not None and (found.ndim == 4 or found.numel() == 1)
+
+
+def hidden_biases(tensors: dict[str, Tensor], used: Container[str]) -> set[str]:
+    """Names that transformers takes for old causal masks and that hold a vector, as a bias does."""
+    named = {n for n in tensors if MASKS.search(n) and not harmless(n, tensors)}
+    return {
+        n
+        for n in named
+        if not any(f"{prefix}{n}" in used for prefix in ("", "transformer.", "gpt_neox.", "model."))
+    }
 
 
 def advice(unused: Iterable[str]) -> str:
