@@ -18,7 +18,8 @@ def mend_rotary_pairs(model: Any, architecture: str) -> None:
     """
     if architecture not in NEIGHBOUR_PAIRS:
         return
-    model.cfg.rotary_adjacent_pairs = True
+    for block in model.blocks:
+        block.attn.config.rotary_adjacent_pairs = True  # every block has a copy of the config
     model.rotary_emb.original_component.register_forward_hook(_halves)
 
 
