@@ -193,11 +193,18 @@ def _last_logits_only(unembed: Any) -> Iterator[None]:
     if not isinstance(unembed, nn.Module):
         yield
         return
-    handle = unembed.register_forward_pre_hook(lambda module, args: (args[0][:, -KEPT_LOGITS:], *args[1:]))
+    handle = unembed.register_forward_pre_hook(_last_positions)
     try:
         yield
     finally:
         handle.remove()
+
+
+def _last_positions(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    del module
+    if not args or not isinstance(args[0], Tensor) or args[0].ndim != 3:
+        return None
+    return args[0][:, -KEPT_LOGITS:], *args[1:]
 
 
 def compare(model: Any, reference: Reference, engine: str, *, why: str = "") -> SelfCheck:
