@@ -37,7 +37,8 @@ TOP_NEURONS = 20
 @dataclass(frozen=True)
 class Contribution:
     """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to the margin), head, neuron."""
+    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to
+    the margin), head, neuron."""
 
     name: str
     kind: str
@@ -386,8 +387,10 @@ def _whole_note(layers: list[int]) -> str | None:
     if not layers:
         return None
     return (
-        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add up to what the block adds "
-        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for them)"
+        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add "
+        f"up to what the block adds "
+        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points "
+        "for them)"
     )
 
 

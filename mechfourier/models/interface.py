@@ -65,8 +65,10 @@ def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
         return own(list(prompts))
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
+        name = getattr(model, "mechfourier_name", type(model).__name__)
         raise NotExpressible(
-            f"{type(model).__name__} has neither a tokenizer nor an encode method; pass tokens instead"
+            f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of the same "
+            "model beside its weights, or pass tokens"
         )
     return encode_with(tokenizer, prompts)
 

@@ -7,6 +7,7 @@ import torch
 
 from mechfourier.errors import UsageError
 from mechfourier.models import pretrained, registry
+from mechfourier.models.adapters import adapter_in, base_of
 from mechfourier.models.folder import read_config, weight_files
 
 
@@ -17,8 +18,10 @@ def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
     what ``load`` raises.
     """
     folder = registry.resolve(name_or_path)
-    weight_files(folder)
     loader = registry._loader(folder)
+    adapter = adapter_in(folder)
+    folder = folder if adapter is None else base_of(adapter)
+    weight_files(folder)
     build = {registry.PRETRAINED: _language_model, registry.ENCODERS["BertModel"]: _encoder}.get(loader)
     if build is None or engine not in registry.ENGINES or (build is _encoder and engine != "auto"):
         return registry.load(name_or_path, engine=engine)
@@ -34,30 +37,26 @@ def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
 
 def _language_model(folder: Path, engine: str) -> Any:
     """HookedTransformer where ``load`` would take it, else the bridge."""
-    reason = pretrained._why_not_hooked(read_config(folder))
+    config = pretrained._config_of(folder)
+    reason = pretrained._why_not_hooked(config.to_dict(), folder)
     if engine == "hooked" and reason:
         raise pretrained._no_hooked(folder, reason)
     with pretrained.quiet(), torch.device("meta"):
-        return _bridge(folder) if engine == "bridge" or reason else _hooked(folder)
+        return _bridge(folder, config) if engine == "bridge" or reason else _hooked(folder, config)
 
 
-def _hooked(folder: Path) -> Any:
+def _hooked(folder: Path, config: Any) -> Any:
     from transformer_lens import HookedTransformer
-    from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    cfg = pretrained._hooked_config(folder, config, torch.float32)
+    cfg = pretrained._hooked_config(config, torch.float32, folder.name)
     cfg.init_weights = False
     cfg.device = "meta"
     return HookedTransformer(cfg, move_to_device=False)
 
 
-def _bridge(folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+def _bridge(folder: Path, config: Any) -> Any:
     config._attn_implementation = "eager"
-    model = pretrained._model_class(folder, config)._from_config(config, dtype=torch.float32).eval()
+    model = pretrained._language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
     return pretrained._bridge(model, folder, torch.float32, "meta", None)
 
 

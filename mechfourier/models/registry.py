@@ -1,8 +1,11 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
+import contextlib
+import contextvars
 import importlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,7 @@ from mechfourier.models.folder import (
     brief,
     count_parameters,
     has_weights,
+    is_adapter,
     out_of_memory,
     read_config,
     refuse_pickles,
@@ -52,6 +56,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
 ENCODERS = {"BertModel": "mechfourier.models.minilm:load_folder"}
 PRETRAINED = "mechfourier.models.pretrained:load_pretrained"
+CHECKED = (PRETRAINED, ENCODERS["BertModel"])
 
 
 def known_models() -> tuple[ModelInfo, ...]:
@@ -65,6 +70,7 @@ def load(
     engine: str = "auto",
     device: "str | torch.device" = "auto",
     dtype: "torch.dtype | str | None" = None,
+    check: bool = True,
 ) -> "Model":
     """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or by GGUF file.
 
@@ -75,7 +81,12 @@ def load(
     ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``. ``device="auto"``: CUDA, else
     the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
 
+    A model of transformers is held against its own forward pass the first time it is loaded
+    (``model.mechfourier_check``);
+    ``check=False`` leaves that out, and the model's name, and with it every result, says so.
+
     Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
+    ``EngineDiffers``,
     ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
     """
     if engine not in ENGINES:
@@ -86,6 +97,8 @@ def load(
     folder = resolve(name_or_path)
     loader = _loader(folder)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if loader in CHECKED:
+        options["check"] = check and _CHECK.get()
     if loader == PRETRAINED:
         options["engine"] = engine
     elif engine != "auto":
@@ -93,7 +106,7 @@ def load(
     _check_memory(folder, device, dtype)
     model = _read(loader, folder, options)
     info = find(str(name_or_path))
-    model.mechfourier_name = info.name if info else str(name_or_path)
+    model.mechfourier_name = (info.name if info else str(name_or_path)) + _mark(model)
     model.mechfourier_weights = weights_of_folder(folder)
     remember_weights(model.mechfourier_name, model.mechfourier_weights)
     return model
@@ -115,8 +128,29 @@ def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> Non
     )
 
 
+_CHECK: contextvars.ContextVar[bool] = contextvars.ContextVar("check", default=True)
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``)."""
+    token = _CHECK.set(False)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def _mark(model: Any) -> str:
+    """What a model that was not checked has after its name, in every result."""
+    found = getattr(model, "mechfourier_check", None)
+    return "" if found is None or found.checked else " (not checked against Hugging Face)"
+
+
 def _loader(folder: Path) -> str:
     """The dotted path of the function that reads this folder, by its config."""
+    if is_adapter(folder):
+        return PRETRAINED
     config = read_config(folder)
     own = config.get("architecture")
     if own is not None:
@@ -202,6 +236,8 @@ def resolve(name_or_path: str | Path) -> Path:
 
 def _checked(folder: Path) -> Path:
     """A folder given by the user must be a model folder, or hold one GGUF file; says what it lacks."""
+    if is_adapter(folder):
+        return folder
     if not has_weights(folder) and (files := gguf_files(folder)):
         return folder_of(_only(folder, files))
     if not (folder / CONFIG).is_file():

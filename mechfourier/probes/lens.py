@@ -139,6 +139,11 @@ def candidate_logits(
     bias = getattr(unembed, "b_U", None)
     norm = getattr(model, "ln_final", None) or torch.nn.Identity()
     flat = residuals.flatten(0, 1)
+    if flat.shape[1] != weights.shape[0]:
+        raise UsageError(
+            f"{model_name(model)} projects its residual stream ({flat.shape[1]} dimensions) before the unembedding "
+            f"({weights.shape[0]}), so its logits cannot be read off the stream"
+        )
     with inference(model):
         parts = [
             (norm(rows[:, None].to(weights.device, weights.dtype))[:, 0] @ weights).float().cpu()
