@@ -155,7 +155,7 @@ def test_a_sink_is_called_a_sink_and_not_the_operand() -> None:
         operation=dataclasses.replace(calendar.operation, templates=("Q {value} + {offset} =",)),  # type: ignore[type-var]
         values=tuple("abcdefg"),
     )
-    result = attention(to_the_first(sinking(60.0)), asked, permutations=99)
+    result = attention(to_the_first(sinking(400.0)), asked, permutations=99)
     sinks = [row for row in result.roles if row.role == "first token"]
     assert len(sinks) == 8 and min(row.attention for row in sinks) > 0.9
     assert max(row.attention for row in result.roles if row.role == "first operand") < 0.1

@@ -77,8 +77,9 @@ class Caveats:
             f"{where([item.site for item in rows])}"
             for dim, rows in largest[:MOST_DIMENSIONS]
         ]
-        if len(largest) > MOST_DIMENSIONS:
-            notes.append(f"{len(largest) - MOST_DIMENSIONS} more dimensions hold over 10 % of it somewhere (JSON: caveats)")
+        if (more := len(largest) - MOST_DIMENSIONS) > 0:
+            hold = "dimensions hold" if more > 1 else "dimension holds"
+            notes.append(f"{more} more {hold} over 10 % of it at some site (caveats in the JSON)")
         return notes
 
     def _magnitude_notes(self) -> list[str]:
