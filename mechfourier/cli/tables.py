@@ -66,13 +66,11 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
 
 def short_sites(names: list[str]) -> list[str]:
     """``blocks.7.hook_resid_post`` as ``7`` where every hook point is of that kind, else as ``7 resid_post``; other texts as they are."""
-    from mechfourier.errors import MechFourierError
     from mechfourier.hooks.site import Site
 
-    try:
-        sites = [Site.parse(name) for name in names]
-    except MechFourierError:
+    if not all("hook_" in name for name in names):
         return names
+    sites = [Site.parse(name) for name in names]
     stacks = {site.stack for site in sites if site.layer is not None}
     if (
         len({site.kind for site in sites}) == 1
