@@ -61,9 +61,9 @@ class Caveats:
         if not read:
             return []
         return [
-            f"the position read has {_span([row.ratio for row in read])} times the median norm of other tokens at "
-            f"{where([row.site for row in read])} ({_span([100 * row.share for row in read])} % of the prompts are 20 times or "
-            "more): an attention sink hardly depends on the value"
+            f"{_span([100 * row.share for row in read])} % of the prompts are read at an attention sink at "
+            f"{where([row.site for row in read])} ({SINK:.0f} or more times the median norm of other tokens; the median prompt has "
+            f"{_span([row.ratio for row in read])} times), which hardly depends on the value"
         ]
 
     def _variance_notes(self) -> list[str]:
