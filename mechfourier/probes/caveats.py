@@ -1,5 +1,6 @@
 """What speaks against reading activations as they are: attention sinks and massive dimensions, measured on a model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, layer_ranges
+from mechfourier.hooks.site import Site, layer_ranges, select_sites
 from mechfourier.models.interface import Encoding
 from mechfourier.probes.sinks import (
     LARGE,
@@ -141,6 +142,23 @@ def _sinks(
         at_read = torch.linalg.vector_norm(acts[i].flatten(0, 1), dim=-1, dtype=torch.float64)
         found.append(sink_site(str(sites[i]), at_read, norms[:, 0], norms[apart]))
     return tuple(found)
+
+
+def first_ratio(model: Any, encodings: Sequence[Encoding]) -> float:
+    """Norm of the first token over the median of the others, at the site of the residual stream where it is largest; NaN where
+    there is none, or where prompts are single tokens."""
+    sites, rows = select_sites(model, "resid_post") if _has_residual(model) else (), sample_rows(encodings)
+    if not sites or not rows:
+        return math.nan
+    length = min(len(encodings[i].ids) for i in rows)
+    whole = torch.arange(length).expand(len(rows), length).clone()
+    norms = capture(model, [encodings[i] for i in rows], list(sites), whole).stack().norm(dim=-1)
+    first, others = norms[..., 0].flatten(1), norms[..., 1:].flatten(1)
+    return float((first.median(1).values / others.median(1).values.clamp_min(1e-30)).max())
+
+
+def _has_residual(model: Any) -> bool:
+    return any(name.startswith("blocks.") and name.endswith("hook_resid_post") for name in model.hook_dict)
 
 
 def sample_rows(encodings: Sequence[Encoding], most: int = SAMPLES) -> list[int]:
