@@ -78,7 +78,7 @@ def test_no_head_of_the_closed_form_carries_the_sum(clock: OneLayerTransformer) 
     assert result.carriers() == () and "no head's output carries (a + offset) mod 23 above chance" in str(
         result
     )
-    assert any("cannot be told from an attention sink" in note for note in result.notes)
+    assert any("so it is no attention sink" in note for note in result.notes)
     assert result.tokens is not None and result.tokens.templates[0].read == 2
 
 
@@ -124,15 +124,39 @@ def test_the_first_position_has_a_role_of_its_own_unless_a_word_stands_there() -
     assert with_sink({"first operand": (0,)}, words) == {"first operand": (0,)}
 
 
-def test_only_models_that_read_text_are_asked_behind_a_word() -> None:
-    first: list[dict[str, tuple[int, ...]]] = [{"first operand": (0,)}]
-    assert operand_is_first(first, SimpleNamespace(tokenizer=object()))
-    assert not operand_is_first(first, SimpleNamespace())
-    assert not operand_is_first([{"first operand": (1,)}], SimpleNamespace(tokenizer=object()))
+def test_an_operand_that_comes_first_is_put_behind_a_word() -> None:
+    assert operand_is_first([{"first operand": (0,)}, {"first operand": (0, 1)}])
+    assert not operand_is_first([{"first operand": (0,)}, {"first operand": (1,)}])
     moved = behind_a_word(domain("days"), "{value} + {offset} days =")
     assert moved.operation is not None and moved.operation.templates[0] == "Take {value} + {offset} days ="
     with pytest.raises(UsageError, match="no operation"):
         behind_a_word(dataclasses.replace(domain("days"), operation=None), "x")
+
+
+def letters_of_days(template: str) -> Any:
+    days = domain("days")
+    assert days.operation is not None
+    return dataclasses.replace(
+        days, operation=dataclasses.replace(days.operation, templates=(template,)), values=tuple("abcdefg")
+    )
+
+
+@pytest.mark.parametrize(
+    ("norm", "told"), [(400.0, "cannot be told from"), (1.0, "so it is no attention sink")]
+)
+def test_whether_the_first_operand_is_the_sink_is_decided_by_its_norm(norm: float, told: str) -> None:
+    result = attention(sinking(norm), letters_of_days("{value} + {offset} ="), permutations=20)
+    assert told in result.notes[0] and {row.role for row in result.roles}.isdisjoint({"first token"})
+
+
+def test_a_model_that_reads_text_is_asked_behind_a_word() -> None:
+    model = sinking(400.0)
+    model.tokenizer = SimpleNamespace(
+        convert_ids_to_tokens=str
+    )  # what says that it reads text; encode reads it
+    result = attention(model, letters_of_days("{value} + {offset} ="), permutations=20)
+    assert "asked as 'Take {value} + {offset} ='" in result.notes[0]
+    assert {row.role for row in result.roles} >= {"first token", "first operand"}
 
 
 def to_the_first(model: Any) -> Any:
@@ -149,13 +173,8 @@ def to_the_first(model: Any) -> Any:
 
 
 def test_a_sink_is_called_a_sink_and_not_the_operand() -> None:
-    calendar = domain("days")
-    asked = dataclasses.replace(
-        calendar,
-        operation=dataclasses.replace(calendar.operation, templates=("Q {value} + {offset} =",)),  # type: ignore[type-var]
-        values=tuple("abcdefg"),
-    )
-    result = attention(to_the_first(sinking(60.0)), asked, permutations=99)
+    asked = letters_of_days("Q {value} + {offset} =")
+    result = attention(to_the_first(sinking(400.0)), asked, permutations=99)
     sinks = [row for row in result.roles if row.role == "first token"]
     assert len(sinks) == 8 and min(row.attention for row in sinks) > 0.9
     assert max(row.attention for row in result.roles if row.role == "first operand") < 0.1

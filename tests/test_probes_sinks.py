@@ -37,7 +37,7 @@ def test_a_planted_dimension_is_found_with_its_share_and_its_site() -> None:
     assert found[0].share > 0.5 and found[0].magnitude == pytest.approx(60, rel=0.3)
     notes = Caveats((), found).notes()
     assert any("dimension 7 holds" in note and "layer 1" in note for note in notes)
-    assert any("massive dimension 7" in note for note in notes)
+    assert any("dimension 7 has at least 20 times" in note for note in notes)
 
 
 def test_a_constant_offset_is_massive_in_magnitude_and_holds_no_variance() -> None:
@@ -116,14 +116,14 @@ LATER = tuple(f"{word} {{value}}" for word in ("one", "two", "six", "ten", "red"
 
 
 def test_a_verdict_read_at_the_sink_says_so_in_its_reasons() -> None:
-    found = probe(sinking(60.0), letters(*FIRST), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*FIRST), permutations=99, controls=False)
     assert found.caveats is not None and all(row.share == 1.0 for row in found.caveats.sinks)
     assert "every prompt is read at an attention sink" in found.reasons[-1]
     assert any("times the median norm of other tokens" in note for note in found.notes)
 
 
 def test_behind_a_word_the_same_model_gives_a_verdict_without_that() -> None:
-    found = probe(sinking(60.0), letters(*LATER), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*LATER), permutations=99, controls=False)
     assert found.caveats is not None and all(row.share == 0.0 for row in found.caveats.sinks)
     assert all(row.first > 20 for row in found.caveats.sinks)
     assert not any("sink" in text for text in (*found.reasons, *found.notes))
@@ -137,7 +137,7 @@ def test_without_a_large_norm_the_first_token_alone_is_the_caveat() -> None:
 
 
 def test_some_templates_at_the_sink_are_a_note_and_no_reason() -> None:
-    found = probe(sinking(60.0), letters(*FIRST[:2], *LATER), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*FIRST[:2], *LATER), permutations=99, controls=False)
     assert not any("sink" in reason for reason in found.reasons)
     assert any("2 of 9 templates" in note for note in found.notes)
     assert any("22 % of the prompts" in note for note in found.notes)

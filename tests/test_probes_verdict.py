@@ -79,7 +79,7 @@ def test_a_plane_that_reads_random_labels_as_well_takes_it_back(circle: ValueEvi
     assert site.probe is not None
     lucky = dataclasses.replace(site, probe=dataclasses.replace(site.probe, p_value=0.3))
     verdict = changed(circle, sites=(lucky,))
-    assert verdict.word == "token identity" and "random labels" in " ".join(verdict.reasons)
+    assert verdict.word == "token identity" and "permuted labels predicts" in " ".join(verdict.reasons)
 
 
 def test_a_control_as_good_as_the_model_takes_it_back(circle: ValueEvidence) -> None:

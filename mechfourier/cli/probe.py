@@ -108,6 +108,8 @@ def what_is_read(result: "ProbeResult") -> str:
 
 def short_frame(result: "ProbeResult") -> "pd.DataFrame":
     """The evidence in columns that fit a terminal of 80: hook points without their common words, p-values beside what they belong to."""
+    from mechfourier.cli.tables import short_sites
+
     frame = result.frame().rename(columns=SHORT)
     error = next((name for name in frame.columns if str(name).startswith("error (")), None)
     frame = frame.rename(columns={error: "error"} if error else {})
@@ -122,25 +124,6 @@ SHORT = {
 COLUMNS = (
     "site", "k", "share", "p", "error", "control", "closes", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip
-
-
-def short_sites(names: list[str]) -> list[str]:
-    """``blocks.7.hook_resid_post`` as ``7`` where every hook point is of that kind, else as ``7 resid_post``."""
-    from mechfourier.hooks.site import Site
-
-    sites = [Site.parse(name) for name in names]
-    same = len({(site.kind, site.stack) for site in sites}) == 1
-    if any(site.layer is None for site in sites):
-        same = False
-    stacks = len({site.stack for site in sites if site.layer is not None}) > 1
-    return [
-        str(site.layer)
-        if same
-        else site.kind
-        if site.layer is None
-        else f"{f'{site.stack} ' if stacks else ''}{site.layer} {site.kind}"
-        for site in sites
-    ]
 
 
 def legend(result: "ProbeResult") -> str:

@@ -51,10 +51,35 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
         padding=(0, 1 if not narrow else 0),
         collapse_padding=True,
     )
+    if narrow and "site" in frame.columns:
+        frame = frame.assign(site=short_sites([str(name) for name in frame["site"]]))
     for name in frame.columns:
         table.add_column(
-            escape(str(name)), justify="right" if is_numeric_dtype(frame[name]) else "left", overflow="fold"
+            escape(str(name).replace("_", " ")),
+            justify="right" if is_numeric_dtype(frame[name]) else "left",
+            overflow="fold",
         )
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_cell(value, 3 if narrow else 4)) for value in row))
     Console(width=None if console.is_terminal else 200).print(table)
+
+
+def short_sites(names: list[str]) -> list[str]:
+    """``blocks.7.hook_resid_post`` as ``7`` where every hook point is of that kind, else as ``7 resid_post``; other texts as they are."""
+    from mechfourier.hooks.site import Site
+
+    if not all("hook_" in name for name in names):
+        return names
+    sites = [Site.parse(name) for name in names]
+    stacks = {site.stack for site in sites if site.layer is not None}
+    if (
+        len({site.kind for site in sites}) == 1
+        and len(stacks) == 1
+        and all(s.layer is not None for s in sites)
+    ):
+        return [str(site.layer) for site in sites]
+    shown = []
+    for site in sites:
+        stack = f"{site.stack} " if len(stacks) > 1 else ""
+        shown.append(site.kind if site.layer is None else f"{stack}{site.layer} {site.kind}")
+    return shown

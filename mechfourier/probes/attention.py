@@ -25,6 +25,7 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.probes.caveats import first_ratio
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
 from mechfourier.probes.null import check_permutations
@@ -40,6 +41,7 @@ from mechfourier.probes.roles import (
     role_tokens,
     with_sink,
 )
+from mechfourier.probes.sinks import SINK
 from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
@@ -196,7 +198,7 @@ def attention(
         fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, permutations, seed),
         modulus_head=excess[0] if excess else None,
         modulus_excess=excess[1] if excess else None,
-        notes=(*notes, *asked.notes, *_unresolved(names)),
+        notes=(*notes, *asked.notes),
         tokens=tokens_asked(model, asked),
     )
 
@@ -204,28 +206,41 @@ def attention(
 def _off_the_sink(
     model: Any, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
 ) -> tuple[Questions, tuple[str, ...]]:
-    """The questions behind a word where they begin with their operand, which would be operand and attention sink at once."""
-    if not operand_is_first(_tokens(asked), model):
+    """The questions behind a word where their operand would be the attention sink, and a note where it is the first token.
+
+    Whether it is the sink is decided by its norm: a model that was trained on such prompts may read its first token as any other.
+    """
+    if not operand_is_first(_tokens(asked)):
         return asked, ()
+    ratio = first_ratio(model, asked.encodings)
+    if ratio < SINK:
+        return asked, (
+            f"the first operand is the first token; its norm is at most {ratio:.1f} times the median of other tokens, so it is no "
+            f"attention sink ({SINK:.0f} or more)",
+        )
     template = templates_of(asked.design)[0]
+    moved = _asked_behind(model, domain, template, ask)
+    if moved is None:
+        return asked, (
+            "the first operand is the first token: attention to it cannot be told from an attention sink",
+        )
+    return moved, (
+        f"{template!r} begins with its operand, and the first token is the attention sink of this model (its norm is {ratio:.0f} times "
+        f"the median of other tokens): asked as {templates_of(moved.design)[0]!r}",
+    )
+
+
+def _asked_behind(
+    model: Any, domain: Domain, template: str, ask: Callable[[Domain], Questions]
+) -> Questions | None:
+    """The questions with a word before them; None where the model cannot read that."""
+    if getattr(model, "tokenizer", None) is None:
+        return None  # a model of tokens has nothing to put before them
     try:
         moved = ask(behind_a_word(domain, template))
     except NotExpressible:
-        return asked, ()
-    if operand_is_first(_tokens(moved), model):
-        return asked, ()
-    return moved, (
-        f"{template!r} begins with its operand, and the first token is the attention sink of a model without a "
-        f"beginning-of-sequence token: asked as {templates_of(moved.design)[0]!r}",
-    )
-
-
-def _unresolved(names: list[str]) -> tuple[str, ...]:
-    if any(role in names for role in SINKS):
-        return ()
-    return (
-        "the first position of the prompts is a word with a role of its own: attention to it cannot be told from an attention sink",
-    )
+        return None
+    return None if operand_is_first(_tokens(moved)) else moved
 
 
 def _tokens(asked: Questions) -> list[dict[str, tuple[int, ...]]]:

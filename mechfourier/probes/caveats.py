@@ -1,5 +1,6 @@
 """What speaks against reading activations as they are: attention sinks and massive dimensions, measured on a model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, layer_ranges
+from mechfourier.hooks.site import Site, layer_ranges, select_sites
 from mechfourier.models.interface import Encoding
 from mechfourier.probes.sinks import (
     LARGE,
@@ -61,9 +62,9 @@ class Caveats:
         if not read:
             return []
         return [
-            f"the position read has {_span([row.ratio for row in read])} times the median norm of other tokens at "
-            f"{where([row.site for row in read])} ({_span([100 * row.share for row in read])} % of the prompts are 20 times or "
-            "more): an attention sink hardly depends on the value"
+            f"{_span([100 * row.share for row in read])} % of the prompts are read at an attention sink at "
+            f"{where([row.site for row in read])} ({SINK:.0f} or more times the median norm of other tokens; the median prompt has "
+            f"{_span([row.ratio for row in read])} times), which hardly depends on the value"
         ]
 
     def _variance_notes(self) -> list[str]:
@@ -77,8 +78,9 @@ class Caveats:
             f"{where([item.site for item in rows])}"
             for dim, rows in largest[:MOST_DIMENSIONS]
         ]
-        if len(largest) > MOST_DIMENSIONS:
-            notes.append(f"{len(largest) - MOST_DIMENSIONS} more dimensions hold over 10 % of it somewhere (JSON: caveats)")
+        if (more := len(largest) - MOST_DIMENSIONS) > 0:
+            hold = "dimensions hold" if more > 1 else "dimension holds"
+            notes.append(f"{more} more {hold} over 10 % of it at some site (caveats in the JSON)")
         return notes
 
     def _magnitude_notes(self) -> list[str]:
@@ -140,6 +142,23 @@ def _sinks(
         at_read = torch.linalg.vector_norm(acts[i].flatten(0, 1), dim=-1, dtype=torch.float64)
         found.append(sink_site(str(sites[i]), at_read, norms[:, 0], norms[apart]))
     return tuple(found)
+
+
+def first_ratio(model: Any, encodings: Sequence[Encoding]) -> float:
+    """Norm of the first token over the median of the others, at the site of the residual stream where it is largest; NaN where
+    there is none, or where prompts are single tokens."""
+    sites, rows = select_sites(model, "resid_post") if _has_residual(model) else (), sample_rows(encodings)
+    if not sites or not rows:
+        return math.nan
+    length = min(len(encodings[i].ids) for i in rows)
+    whole = torch.arange(length).expand(len(rows), length).clone()
+    norms = capture(model, [encodings[i] for i in rows], list(sites), whole).stack().norm(dim=-1)
+    first, others = norms[..., 0].flatten(1), norms[..., 1:].flatten(1)
+    return float((first.median(1).values / others.median(1).values.clamp_min(1e-30)).max())
+
+
+def _has_residual(model: Any) -> bool:
+    return any(name.startswith("blocks.") and name.endswith("hook_resid_post") for name in model.hook_dict)
 
 
 def sample_rows(encodings: Sequence[Encoding], most: int = SAMPLES) -> list[int]:

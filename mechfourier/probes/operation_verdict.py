@@ -14,6 +14,7 @@ LEAST_CLASS_RATIO = 2.0
 CONCENTRATED = 0.02
 STRAIGHT = 0.5
 CLEARLY = 0.5
+LEAST_P = 1e-6
 
 
 def verdict_operation(evidence: OperationEvidence) -> Verdict:
@@ -157,13 +158,18 @@ def _instead(site: OperationSite) -> str:
             if math.isnan(site.class_ratio)
             else ""
         )
-        return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no single period of n{few}"
+        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no single period of n{few}"
     if site.main_p < SPECIFIC:
         return (
-            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance (p = {site.main_p:.3g}), "
+            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance ({_p(site.main_p)}), "
             f"{site.magnitude:.0%} of it along straight lines"
         )
     return "neither the operands nor their sum explain more variance than chance"
+
+
+def _p(value: float) -> str:
+    """A p-value from a normal approximation, whose far tail is worth nothing."""
+    return f"p = {value:.3g}" if value >= LEAST_P else f"p < {LEAST_P:g}"
 
 
 def _limits(evidence: OperationEvidence) -> tuple[str, ...]:

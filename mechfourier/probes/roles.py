@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from mechfourier.errors import UsageError
 from mechfourier.models.interface import Encoding
@@ -83,10 +82,8 @@ def with_sink(tokens: dict[str, tuple[int, ...]], encoding: Encoding) -> dict[st
     return {SINKS[0] if start == stop else SINKS[1]: (0,), **tokens}
 
 
-def operand_is_first(tokens: Sequence[dict[str, tuple[int, ...]]], model: Any) -> bool:
-    """Whether the first operand is the first token of every prompt of a model that reads text."""
-    if getattr(model, "tokenizer", None) is None:
-        return False  # a model of tokens has nothing to put before them
+def operand_is_first(tokens: Sequence[dict[str, tuple[int, ...]]]) -> bool:
+    """Whether the first operand is the first token of every prompt."""
     return all(0 in by_role.get("first operand", ()) for by_role in tokens)
 
 

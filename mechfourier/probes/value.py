@@ -297,10 +297,11 @@ def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tup
     sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
     if not sites:
         return math.nan, math.nan
-    mask = torch.zeros(len(sites), cross.shape[1], dtype=cross.dtype)
-    for row, i in enumerate(sites):
-        mask[row, list(kept[i])] = 1.0
-    cross, k = cross[sites] * (mask[:, :, None] * mask[:, None])[..., None, None], k[sites]
+    # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
+    used = sorted({t for i in sites for t in kept[i]})
+    mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
+    cross, k = cross[sites][:, used][:, :, used], k[sites]
+    cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
     planes = harmonic_planes(cross.shape[-1])[k - 1]
     at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
     return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
