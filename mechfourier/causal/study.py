@@ -37,6 +37,7 @@ from mechfourier.causal.result import AblationResult
 from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
 from mechfourier.causal.rows import bounded, prompts_within
 from mechfourier.causal.tails import remembering
+from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name, select_sites
 from mechfourier.probes.domains import Domain
@@ -53,11 +54,7 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-LEVEL = 0.005
 N_CONTROLS = 200
-FEWEST_CONTROLS = 199  # p = 1/(199 + 1) is the least that reaches LEVEL
-MATCHED = 4.0
-FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 SCREEN = 48
 NEAR_BEST = 0.8
 CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
@@ -326,7 +323,7 @@ def _result(
     few = prompts_within(model, task, controls, CONTROL_FLOPS)
     patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
     used, reasons = second_word(ablation, rotation)
-    reasons = [*probed.reasons, *reasons, _patch_reason(patched)]
+    reasons = [*probed.reasons, *reasons, patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
     return StudyResult(
         model=model_name(model),
@@ -381,49 +378,4 @@ def _untested(
         seed=0,
         task=None,
         tasks=table,
-    )
-
-
-def second_word(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
-    """``used`` or ``not used`` by the rule of this module, with a sentence for each test."""
-    turns, matters = _turns(rotation), _matters(ablation)
-    reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves the answer by "
-        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; on {rotation.n_control_pairs} of them the planes do so for "
-        f"{rotation.paired_share:.1%}, the same displacement in {rotation.n_controls} random planes for "
-        f"{rotation.random_share or 0.0:.1%} on average, {rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
-        f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
-        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = {ablation.p_controls:.2g} against "
-        f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
-    ]
-    if matters and not turns:
-        reasons.append(
-            "the planes matter, but the answer does not turn with them: used, though not shown to be used as a circle"
-        )
-    return ("used" if turns or matters else "not used"), reasons
-
-
-def _turns(rotation: RotationResult) -> bool:
-    if rotation.p_value is None or rotation.random_share is None:
-        return False
-    above, times = FAR_ABOVE
-    least = max(rotation.random_share + above, times * rotation.random_share)
-    return rotation.p_value <= LEVEL and rotation.exact_ci[0] >= least
-
-
-def _matters(ablation: AblationResult) -> bool:
-    ratio = ablation.control_variance_ratio
-    if ablation.p_controls is None or ratio is None:
-        return False
-    matched = 1 / MATCHED <= ratio <= MATCHED
-    return matched and ablation.p_controls <= LEVEL and ablation.logit_diff_ci[1] < 0
-
-
-def _patch_reason(patched: PatchResult) -> str:
-    against = f"p = {patched.p_value or 1.0:.2g}"
-    if patched.random_recovered is not None:
-        against = f"random subspaces {patched.random_recovered:.1%}, {against}"
-    return (
-        f"patched from a prompt with another value, they bring {patched.success:.1%} of the donor's answers; "
-        f"{patched.recovery()} ({against})"
     )
