@@ -89,7 +89,7 @@ def replaced(old: str, new: str) -> str:
         ("draws = 3", 'separator = ", "', 23, "key task[1].separator"),
         ("planets =\"]", "planets =\"]\nfallback = [\"{value}\"]", 11, "key operation.fallback"),
         ('unit = "planets"', 'unit = "planets"\ncyclic = 1', 3, "key cyclic: cyclic is 1"),
-        ('unit = "planets"', 'unit = "planets"\ncyclic = false', 11, "key operation: operation runs round a cycle"),
+        ('unit = "planets"', 'unit = "planets"\ncyclic = false', 10, "key operation: operation runs round a cycle"),
     ],
 )  # fmt: skip
 def test_schema_errors_name_the_line_and_the_key(old: str, new: str, line: int, says: str) -> None:
