@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, arms_at
+from mechfourier.causal.donors import pairs_of
 from mechfourier.causal.outcome import (
     AnswerTask,
     SimilarityTask,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 N_CONTROLS = 200
 SCREEN = 48
+TURNS = 18  # turns of a screened place, at least
 NEAR_BEST = 0.8
 CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
 
@@ -277,6 +279,8 @@ def _candidates(
 ) -> Iterator[Candidate]:
     """Every site and position where the classes lie in a plane, in the order of a forward pass."""
     generator = torch.Generator().manual_seed(seed)
+    if task.design.kind == "task":  # a task has few prompts: several turns of each
+        few = few.repeat(-(-TURNS // len(few)))
     delta = torch.randint(1, task.design.n, (len(few),), generator=generator)
     start = task.score(model).scores.argmax(dim=1)
     listed = [
@@ -321,7 +325,10 @@ def _result(
     place = read(model, task, best.site, best.position)
     part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
     few = prompts_within(model, task, controls, CONTROL_FLOPS)
-    patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
+    pairs = pairs_of(model, task, place, seed=seed)
+    patched = patch_at(
+        model, task, place, part, controls=controls, control_samples=few, pairs=pairs, seed=seed
+    )
     used, reasons = second_word(ablation, rotation)
     reasons = [*probed.reasons, *reasons, patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
@@ -343,7 +350,7 @@ def _result(
         ablation=ablation,
         rotation=rotation,
         patch=patched,
-        arms=arms_at(model, task, place, turn, seed=seed),
+        arms=arms_at(model, task, place, turn, pairs=pairs, seed=seed),
         seed=seed,
         task=task_name(task),
     )
