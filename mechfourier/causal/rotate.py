@@ -101,8 +101,8 @@ class RotationResult(Result):
         low, high = self.exact_ci
         lines = [
             f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, "
-            f"{self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {self.n - 1} turns move the answer by "
-            f"exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / self.n:.1%})"
+            f"{self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {len(self.hits) - 1} turns move the answer by "
+            f"exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / len(self.hits[0]):.1%})"
         ]
         if self.random_share is not None:
             lines.append(
