@@ -228,16 +228,34 @@ def turned(
 ) -> Int[Tensor, " row"]:
     """By how much the answer of the task's prompt ``prompt[row]`` moves from ``start`` when the planes turn by ``delta[row]``:
     ``delta[row]`` where it moves by exactly as much as the right answer would."""
+    scores = turned_scores(model, task, place, turn, prompt, delta)
+    return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
+
+
+def turned_scores(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    turn: Turn,
+    prompt: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+) -> Float[Tensor, "row candidate"]:
+    """Scores of the prompts ``prompt[row]`` when the planes turn by ``delta[row]``, each row's up to a number of its own."""
     maps = turn.maps(len(place.means))
 
     def edit_of(rows: Tensor) -> Edit:
         return _edit(place, turn.basis, maps[delta[rows]], place.at[prompt[rows]])
 
     with progress("turns", total=len(prompt)) as bar:
-        scores = run_rows(
-            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        return run_rows(
+            model,
+            task,
+            prompt,
+            edit_of,
+            width=turn.basis.numel(),
+            at=place.at[prompt],
+            advance=bar.advance,
         )
-    return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
 
 
 def moves(
@@ -249,12 +267,22 @@ def moves(
     answer: Int[Tensor, " row"],
 ) -> Int[Tensor, " row"]:
     """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by ``delta`` should do."""
+    expected = expected_move(task, place, prompt, delta, start)
+    return (delta + task.design.shift(answer - start) - expected) % task.design.n_answers
+
+
+def expected_move(
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    prompt: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+    start: Int[Tensor, " row"],
+) -> Int[Tensor, " row"]:
+    """The steps from the answers ``start`` to those that turns by ``delta`` should give."""
     design = task.design
     if place.position == "operand":
-        expected = design.moved(task.rows[prompt], delta)
-    else:
-        expected = design.shift((start + delta) % len(place.means) - start)
-    return (delta + design.shift(answer - start) - expected) % design.n_answers
+        return design.moved(task.rows[prompt], delta)
+    return design.shift((start + delta) % len(place.means) - start)
 
 
 def _edit(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.ablate import ablate
@@ -35,7 +35,14 @@ from mechfourier.causal.outcome import (
 from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
 from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
 from mechfourier.causal.result import AblationResult
-from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
+from mechfourier.causal.rotate import (
+    RotationResult,
+    chosen_turn,
+    expected_move,
+    moves,
+    rotate_at,
+    turned_scores,
+)
 from mechfourier.causal.rows import bounded, prompts_within
 from mechfourier.causal.tails import remembering
 from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
@@ -58,20 +65,29 @@ if TYPE_CHECKING:
 N_CONTROLS = 200
 SCREEN = 48
 TURNS = 18  # turns of a screened place, at least
+NOISE = 3.0  # standard errors of a pull that count as noise
 NEAR_BEST = 0.8
 CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, and the share of
-    a few prompts whose answer moves with a turn by a random δ (``moved``)."""
+    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, the share of
+    a few prompts whose answer moves with a turn by a random δ (``moved``), and by how much such turns raise the score of the
+    answer that they should give over the model's own (``pull``, the mean, and its standard error)."""
 
     site: str
     position: str
     ks: tuple[int, ...]
     power_share: float
     moved: float
+    pull: float = 0.0
+    pull_error: float = 0.0
+
+    @property
+    def pulls(self) -> float:
+        """The pull beyond its noise."""
+        return self.pull - NOISE * self.pull_error
 
 
 @dataclass(frozen=True)
@@ -156,7 +172,7 @@ def study(
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the operand's token and at the prompt's last
     (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
-    and the earliest place within a fifth of the best is taken (where nothing turns: the place with the most power).
+    and the earliest place within a fifth of the best is taken (where nothing turns: that of the strongest pull, or of the most power).
     The rotation is then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best one that the
     model answers above chance). ``controls`` (199 or more) per test, ``permutations`` of the probe;
     ``samples`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
@@ -282,7 +298,7 @@ def _candidates(
     if task.design.kind == "task":  # a task has few prompts: several turns of each
         few = few.repeat(-(-TURNS // len(few)))
     delta = torch.randint(1, task.design.n, (len(few),), generator=generator)
-    start = task.score(model).scores.argmax(dim=1)
+    before = task.score(model).scores
     listed = [
         (place.site, index, place)
         for index, position in enumerate(positions)
@@ -295,16 +311,38 @@ def _candidates(
             if len(listed) == 1:
                 raise
             continue
-        moved = turned(model, task, place, turn, few, delta, start) == delta
+        after, own = turned_scores(model, task, place, turn, few, delta), before[few]
+        moved = moves(task, place, few, delta, own.argmax(dim=1), after.argmax(dim=1)) == delta
+        pull = _pull(task, place, few, delta, own, after)
         power = float(place.shares[[k - 1 for k in turn.ks]].sum())
-        yield Candidate(str(place.site), place.position, turn.ks, power, float(moved.double().mean()))
+        error = float(pull.std()) / len(pull) ** 0.5 if len(pull) > 1 else 0.0
+        share = float(moved.double().mean())
+        yield Candidate(str(place.site), place.position, turn.ks, power, share, float(pull.mean()), error)
+
+
+def _pull(
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    few: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+    before: Float[Tensor, "row candidate"],
+    after: Float[Tensor, "row candidate"],
+) -> Float[Tensor, " row"]:
+    """By how much each turn raises the answer that it should give over the model's own."""
+    start = before.argmax(dim=1)
+    aim = (start + expected_move(task, place, few, delta, start)) % task.design.n_answers
+    change = (after - before).double()
+    return change.gather(1, aim[:, None])[:, 0] - change.gather(1, start[:, None])[:, 0]
 
 
 def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
-    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place
-    with the most power."""
+    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place where
+    turns pull most at the answers that they should give, or, where none does beyond noise, the one with the most power."""
     best = max(candidate.moved for candidate in candidates)
     if best <= 2 / n:
+        pulled = max(candidates, key=lambda candidate: candidate.pulls)
+        if pulled.pulls > 0:
+            return pulled
         return max(candidates, key=lambda candidate: candidate.power_share)
     return next(candidate for candidate in candidates if candidate.moved >= NEAR_BEST * best)
 
