@@ -24,7 +24,7 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.reading import Reading, Turn, given_turn, harmonic_turn, key_harmonics, read
-from mechfourier.causal.rows import bounded, run_rows
+from mechfourier.causal.rows import bounded, control_pairs, run_rows
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site, model_name
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_CONTROLS = 200
-PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 
 @dataclass(frozen=True)
@@ -345,23 +344,6 @@ def _controls(
         n_control_pairs=len(picked),
         control_shares=tuple(shares.tolist()),
     )
-
-
-def control_pairs(
-    prompts: int, n: int, few: int, seed: int
-) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of those prompts where
-    they are fewer than ``PAIRS``. No pair twice."""
-    generator = torch.Generator().manual_seed(seed)
-    picked = torch.randperm(prompts, generator=generator)[:few].sort().values
-    delta = torch.randint(1, n, (few,), generator=generator)
-    if few >= PAIRS or n < 3:
-        return picked, delta
-    free = torch.ones(few, n - 1, dtype=torch.bool)
-    free[torch.arange(few), delta - 1] = False
-    others = free.nonzero()
-    more = others[torch.randperm(len(others), generator=generator)[: PAIRS - few]]
-    return torch.cat([picked, picked[more[:, 0]]]), torch.cat([delta, more[:, 1] + 1])
 
 
 def _elsewhere(
