@@ -1,4 +1,4 @@
-"""Progress on standard error, shown only when the work takes longer than a second."""
+"""Progress on standard error: a bar on a terminal when the work takes longer than a second, elsewhere a line now and then."""
 
 import contextlib
 import sys
@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 1.0
+LINE_SECONDS = (
+    10.0  # between the lines that stand for the bar where standard error is no terminal (a log, a pipe)
+)
 _hidden = False
 
 
@@ -32,7 +35,7 @@ class Progress:
 
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total, self.done, self.text = label, total, 0, ""
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -43,6 +46,22 @@ class Progress:
             self._open()
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, note=self.text)
+        elif Progress._shown is None and not sys.stderr.isatty():
+            self._say()
+
+    def _say(self) -> None:
+        """A line every ``LINE_SECONDS``: how much is done, and how long the rest takes at this pace."""
+        now = time.monotonic()
+        if _hidden or now - self._said < LINE_SECONDS or not self.done:
+            return
+        self._said = now
+        if self.total is None:
+            print(f"{self.label}: {self.done} done", file=sys.stderr, flush=True)
+            return
+        left = (now - self._start) / self.done * (self.total - self.done)
+        print(
+            f"{self.label}: {self.done} of {self.total}, about {left:.0f} s left", file=sys.stderr, flush=True
+        )
 
     def note(self, text: str) -> None:
         self.text = text

@@ -147,3 +147,19 @@ def test_a_model_without_words_has_no_answer_to_split() -> None:
 
     with pytest.raises(UsageError):
         attribution(load("minilm"), "days")
+
+
+def test_heads_and_neurons_of_all_layers_take_one_pass(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mechfourier.causal import attribution as module
+
+    asked: list[int] = []
+
+    def counted(model: Any, prompts: Any, sites: Any, *rest: Any, **options: Any) -> Any:
+        asked.append(len(sites))
+        return capture(model, prompts, sites, *rest, **options)
+
+    capture = module.capture
+    monkeypatch.setattr(module, "capture", counted)
+    check_sums(attribution(small, "days", neurons=5))
+    # one pass for the parts, one for heads and neurons, however many layers there are (others check a few prompts)
+    assert sorted(asked)[-2:] == [5, 6] and len(asked) <= 3

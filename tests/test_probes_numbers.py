@@ -4,6 +4,7 @@ import json
 
 import pytest
 from extras import needs_minilm
+from real_models import real_folder
 from typer.testing import CliRunner
 
 from mechfourier.cli import app
@@ -24,7 +25,7 @@ def test_minilm_orders_numbers_without_a_base_ten_helix(minilm: object) -> None:
     line = number_line(minilm, high=59, layers="2,5", permutations=99)
     assert [f.site for f in line.fits] == ["blocks.2.hook_resid_post", "blocks.5.hook_resid_post"]
     assert all(f.p_shuffled == 0.01 and f.r2_linear > 0.03 for f in line.fits)
-    assert "other periods, or a polynomial, do as well" in str(line)
+    assert "these periods are not special" in str(line)
     assert NumberLine.from_json(line.to_json()) == line
 
 
@@ -37,9 +38,12 @@ def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: object
     assert Analogies.from_json(result.to_json()) == result
 
 
-def test_the_plane_of_the_months_is_not_separable(minilm: object) -> None:
+def test_twelve_months_cannot_show_that_their_plane_is_inseparable(minilm: object) -> None:
     result = reducibility_of(minilm, "months", layers="1")
-    assert result.planes[0].p_separability < 0.05
+    (plane,) = result.planes
+    assert plane.classes == 12 and not plane.irreducible and not plane.decidable
+    assert plane.mixture_gaussian != plane.mixture_circle
+    assert "cannot be decided (12 values are too few" in str(result)
     assert PlaneReducibility.from_json(result.to_json()) == result
 
 
@@ -64,3 +68,22 @@ def test_the_commands_print_one_json_object() -> None:
         app, ["helix", "minilm", "--range", "0-39", "--layers", "0", "--permutations", "20"]
     )
     assert "held-out R²" in outcome.stdout
+
+
+# held-out R² of the helix and of "last digit + number of digits", measured independently on the Hugging Face activations
+REFERENCE = {
+    ("qwen2.5-0.5b", "0,12"): ((0.598, 0.897), (0.564, 0.581)),
+    ("gemma3-270m", "0,12"): ((0.691, 0.767), (0.471, 0.359)),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "layers"), list(REFERENCE))
+def test_no_period_of_a_real_model_is_special_beyond_the_digits(name: str, layers: str) -> None:
+    line = number_line(load(real_folder(name)), layers=layers, permutations=99)
+    for fit, (helix, digits) in zip(line.fits, REFERENCE[name, layers], strict=True):
+        rivals = {rival.name: rival.r2_held_out for rival in fit.rivals}
+        assert fit.r2_held_out == pytest.approx(helix, abs=0.02), fit.site
+        assert rivals["last digit + number of digits"] == pytest.approx(digits, abs=0.02), fit.site
+        assert not fit.special(), fit.site
+    assert "these periods are not special" in str(line)

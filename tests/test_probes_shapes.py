@@ -5,8 +5,9 @@ import pytest
 
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.analogies import AnalogyResult, analogies
-from mechfourier.probes.helix import HelixFit, _forms, helix_basis, helix_fit
+from mechfourier.probes.helix import HelixFit, helix_basis, helix_fit
 from mechfourier.probes.reducibility import Reducibility, mixture_index, reducibility
+from mechfourier.probes.rivals import orthonormal, press, rival_bases
 
 
 def circle(n: int, *, k: int = 1) -> np.ndarray:
@@ -46,6 +47,44 @@ def test_gaussian_clouds_are_rarely_called_inseparable() -> None:
     assert np.mean(flagged) < 0.2
 
 
+def classes_of_points(centres: np.ndarray, rng: np.random.Generator, *, each: int = 5) -> np.ndarray:
+    """``each`` points around every centre, centre by centre, as templates are around a value."""
+    return (centres[:, None] + 0.12 * rng.standard_normal((len(centres), each, 2))).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("n", [12, 24])
+def test_points_of_one_value_do_not_count_as_many(n: int) -> None:
+    rng = np.random.default_rng(n)
+    draws = [classes_of_points(rng.standard_normal((n, 2)), rng) for _ in range(16)]
+    by_value = [reducibility(p, classes=n, draws=39).p_separability < 0.05 for p in draws]
+    by_point = [reducibility(p, draws=39).p_separability < 0.05 for p in draws]
+    assert np.mean(by_value) < 0.15
+    assert np.mean(by_point) > 0.6  # what pairing single points anew would say of clouds without any shape
+
+
+def test_a_circle_of_many_values_is_irreducible_and_one_of_few_cannot_be_told() -> None:
+    rng = np.random.default_rng(4)
+    many = reducibility(classes_of_points(circle(36), rng), classes=36, draws=99)
+    assert many.irreducible and many.decidable
+    few = reducibility(classes_of_points(circle(7), rng), classes=7, draws=99)
+    assert not few.irreducible and not few.decidable
+    assert "7 values are too few" in str(few)
+
+
+def test_references_of_the_mixture_are_apart_where_there_are_points_enough() -> None:
+    rng = np.random.default_rng(5)
+    found = reducibility(
+        classes_of_points(0.02 * rng.standard_normal((72, 2)) + circle(72), rng), classes=72, draws=39
+    )
+    assert found.mixture_gaussian_range[1] < found.mixture_circle < found.mixture_lines_range[0]
+    assert found.mixture_circle_range[0] <= found.mixture_circle <= found.mixture_circle_range[1]
+
+
+def test_reducibility_wants_equally_many_points_of_every_class() -> None:
+    with pytest.raises(OutOfRange, match="not equally many of 7 classes"):
+        reducibility(np.random.default_rng(0).standard_normal((30, 2)), classes=7)
+
+
 @pytest.mark.parametrize(
     "points", [np.zeros((5, 2)), np.outer(np.arange(30.0), [1, 2]), np.full((30, 2), np.nan)]
 )
@@ -70,6 +109,35 @@ def test_a_planted_helix_is_found_and_its_periods_are_special() -> None:
     assert HelixFit.from_json(fit.to_json()) == fit
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_the_periods_of_a_planted_helix_explain_what_no_rival_does(noise: float) -> None:
+    fit = helix_fit(number_line(100, (2, 5, 10, 100), noise=noise), np.arange(100), permutations=199)
+    assert fit.special() and "these periods are special" in fit.verdict()
+    assert all(r.r2_held_out < fit.r2_held_out and r.partial_r2 > 0 for r in fit.rivals)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tens", [0.0, 0.5, 1.0])
+def test_a_vector_per_digit_is_no_helix(tens: float, seed: int) -> None:
+    rng, numbers = np.random.default_rng(seed), np.arange(100)
+    unit, ten = rng.standard_normal((2, 10, 64))
+    acts = unit[numbers % 10] + tens * ten[numbers // 10] + 0.3 * rng.standard_normal((100, 64))
+    fit = helix_fit(acts, numbers, permutations=99)
+    assert fit.p_periods < 0.05 and fit.r2_held_out > 0.2  # by the old rule these periods were special
+    assert not fit.special()
+    best = fit.best_rival
+    assert best is not None and "digit" in best.name and best.r2_held_out > fit.r2_held_out
+    assert best.name in fit.verdict()
+
+
+def test_rivals_leave_out_classes_that_one_number_alone_has() -> None:
+    polynomial = np.ones((101, 2))
+    last = rival_bases(np.arange(101), polynomial)["last digit + number of digits"]
+    assert last.shape[1] == 1 + 10 + 2  # three digits has 100 alone
+    fit = helix_fit(number_line(101, (10,), noise=0.3), np.arange(101), permutations=19)
+    assert all(-1 < r.r2_held_out <= 1 for r in fit.rivals)
+
+
 def test_a_plain_line_needs_no_helix() -> None:
     fit = helix_fit(number_line(100, (), noise=0.3), np.arange(100), permutations=99)
     assert fit.r2_linear > fit.r2_held_out - 0.02
@@ -86,7 +154,7 @@ def test_the_leave_one_out_form_equals_refitting() -> None:
         rest = np.arange(20) != i
         weights, *_ = np.linalg.lstsq(basis[rest], y[rest], rcond=None)
         errors += ((y[i] - basis[i] @ weights) ** 2).sum()
-    assert errors == pytest.approx((_forms(basis)[1] * (y @ y.T)).sum(), rel=1e-9)
+    assert errors == pytest.approx(press(orthonormal(basis), y), rel=1e-9)
 
 
 def test_helix_refuses_too_few_numbers_and_dead_sites() -> None:

@@ -32,7 +32,7 @@ def test_a_circle_says_why(circle: ValueEvidence) -> None:
     verdict = verdict_value(circle)
     assert (verdict.word, verdict.used) == ("circular", "not tested")
     text = " ".join(verdict.reasons)
-    for part in ("family-wise p", "misses by", "months", "held-out", "control was not run", "turns"):
+    for part in ("family-wise p", "held-out error", "months", "held-out", "control was not run", "turns"):
         assert part in text
     assert verdict.word in WORDS and str(verdict) == "circular"
 

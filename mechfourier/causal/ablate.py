@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import can_branch
+from mechfourier.causal.branches import can_branch, start_layer
 from mechfourier.causal.controls import (
     Ablations,
     Controls,
@@ -34,6 +34,7 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.result import AblationResult, Performance
+from mechfourier.causal.suffix import starts_inside
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
@@ -225,7 +226,7 @@ def _controls(
     found = matched_controls(basis, around, dims=target.dims is not None, count=count, seed=target.seed)
     all_dims = found.n_dims == len(found.bases)
     every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
-    part, chosen = _control_prompts(model, task, count, samples, target.seed)
+    part, chosen = _control_prompts(model, task, count, samples, target)
     with progress("controls", total=len(every) * _sequences(part)) as bar:
         scores = _run(model, part, every, None if edited is None else edited[chosen], last_only, bar.advance)
     changes = margins(scores, part.label).double().mean(dim=1) - before.margin[chosen].double().mean()
@@ -255,7 +256,7 @@ def _run(
     from mechfourier.causal.rows import run_rows
 
     if edited is None or every.mode == "resample" or (last_only and can_branch(model, every.site)):
-        return run_ablations(model, task, every, last_only=last_only, advance=advance)
+        return run_ablations(model, task, every, last_only=last_only, relative=True, advance=advance)
     count = len(task.rows)
     which, prompt = torch.arange(len(every)).repeat_interleave(count), torch.arange(count).repeat(len(every))
     at = edited[prompt]
@@ -272,13 +273,16 @@ def _run(
 
 
 def _control_prompts(
-    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, seed: int
+    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, target: Ablations
 ) -> tuple[AnswerTask | SimilarityTask, Int[Tensor, " chosen"]]:
     """The part of the task that the controls run on, and its prompts' numbers in the task."""
     if isinstance(task, SimilarityTask):
         return task, torch.arange(len(task.rows))
-    wanted = affordable(model, task, controls) if samples is None else samples
-    chosen = balanced_sample(task.label, wanted, seed=seed)
+    wanted = samples
+    if wanted is None:
+        start = start_layer(target.site) if target.site.stack == "blocks" and starts_inside(model) else 0
+        wanted = affordable(model, task, controls, start=start)
+    chosen = balanced_sample(task.label, wanted, seed=target.seed)
     return (task if len(chosen) == len(task.rows) else task.subset(chosen)), chosen
 
 

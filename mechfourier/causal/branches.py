@@ -22,11 +22,13 @@ from mechfourier.hooks.run import (
     UNEMBED,
     HookFunction,
     device_of,
+    forward,
     hooked,
     logits_of,
     serving,
 )
 from mechfourier.hooks.site import Site
+from mechfourier.hooks.unembed import Unembedding, before_unembedding
 from mechfourier.probes.answers import AnswerPlan, Bucket
 
 # Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
@@ -79,13 +81,9 @@ def start_layer(site: Site) -> int:
     return (site.layer or 0) + (site.kind == "resid_post")
 
 
-def front_of(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d"]:
-    """The unedited residual stream in front of the block where edited passes begin."""
-    return model(tokens.to(device_of(model)), stop_at_layer=start_layer(site), return_type=None)
-
-
 def _front(model: Any, site: Site, tokens: Int[Tensor, "row pos"], cache: Any) -> Float[Tensor, "row pos d"]:
-    """The same for tokens that follow those whose keys and values are in ``cache``; theirs are added to it."""
+    """The unedited residual stream in front of the block where edited passes begin, for tokens that follow those whose keys and
+    values are in ``cache``; theirs are added to it."""
     tokens = tokens.to(device_of(model))
     # Said outright, as TransformerLens would look for padding by token id.
     return model(
@@ -182,6 +180,7 @@ class _Pass:
 
     model: Any
     site: Site
+    read: Unembedding | None = None  # logits of the answers only
 
     def __call__(
         self, stream: Tensor, edit: Edit | None, rows: Tensor, cache: Any, *, keep: int | None
@@ -194,11 +193,17 @@ class _Pass:
             stream = edit.apply(stream, rows)
         elif edit is not None:
             functions.append((self.site, lambda value: edit.apply(value, rows)))
-        if keep:
+        if keep and self.read is None:
             functions.append((UNEMBED, lambda value: value[:, -keep:]))
-        wanted = "logits" if keep else None
+
+        def run() -> Any:
+            wanted = "logits" if keep else None
+            return forward(self.model, stream, start_at_layer=start, past_kv_cache=cache, return_type=wanted)
+
         with serving(rows), hooked(self.model, functions):
-            output = self.model(stream, start_at_layer=start, past_kv_cache=cache, return_type=wanted)
+            if keep and self.read is not None:
+                return self.read(before_unembedding(self.model, run, keep))
+            output = run()
         return logits_of(self.model, output)[:, -keep:].float() if keep else None
 
 
@@ -212,22 +217,32 @@ def run_branches(
     last_only: bool,
     rows: int,
     advance: Callable[[int], None],
+    read: Unembedding | None = None,
 ) -> Float[Tensor, "edit prompt edge"]:
     """Log-probabilities of the plan's edges under ``count`` edits; ``edit_of(chosen, position)`` is an edit whose "prompts" are the
-    chosen ones in their order."""
+    chosen ones in their order. ``read``: the edges' logits instead, for plans whose every answer is one token."""
     table = torch.zeros(count, len(plan.encodings), len(plan.edges))
-    fit, run = rows_that_fit(model, plan, rows), _Pass(model, site)
+    fit, run = rows_that_fit(model, plan, rows), _Pass(model, site, read)
     for tree in trees(model, plan, site, last_only=last_only, rows=fit):
         prompts = len(tree.prompts)
         before = _unedited(run, tree) if last_only else None
         for chosen in torch.arange(count).split(max(1, fit // prompts)):
             edits = (edit_of(chosen, None), edit_of(chosen, 0) if last_only else None)
             for bucket, logits in _branches(run, tree, chosen, edits, before):
-                edges, values, _ = plan.read(bucket, logits)
+                edges, values = _edges(plan, bucket, logits, read)
                 values = values.float().cpu().unflatten(0, (len(chosen), prompts))
                 table[chosen[:, None, None], bucket.prompt[:, None], edges] = values
                 advance(len(chosen) * prompts)
     return table
+
+
+def _edges(
+    plan: AnswerPlan, bucket: Bucket, logits: Tensor, read: Unembedding | None
+) -> tuple[Int[Tensor, " edge"], Float[Tensor, "row edge"]]:
+    if read is not None:
+        return torch.arange(len(plan.edges)), logits[:, -1]
+    edges, values, _ = plan.read(bucket, logits)
+    return edges, values
 
 
 def _unedited(run: _Pass, tree: Tree) -> Any:

@@ -13,30 +13,31 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import can_branch, can_start_inside, front_of, run_branches, start_layer
+from mechfourier.causal.branches import can_branch, run_branches
+from mechfourier.causal.cost import block_weights, vocabulary_weights
+from mechfourier.causal.edited import choice_logits, edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.errors import HookNeverFired, UsageError
 from mechfourier.hooks.edit import Edit, Positions, Where, as_vectors
 from mechfourier.hooks.interventions import Part, edit_mean, edit_zero
 from mechfourier.hooks.run import (
-    UNEMBED,
     HookFunction,
     StopForward,
     device_of,
     forward,
     hooked,
     inference,
-    logits_of,
     serving,
 )
 from mechfourier.hooks.site import Site
-from mechfourier.probes.answers import AnswerScores, Bucket, batch_rows
+from mechfourier.hooks.unembed import Unembedding, unembedding_of
+from mechfourier.probes.answers import AnswerScores, batch_rows, stream_rows
 
 Mode = Literal["zero", "mean", "resample", "project-out"]
 
 EDIT_BUDGET = 2**24  # numbers in the bases of one batch
 SIMILARITY_ROWS = 512
-FLOP_BUDGET = 5e13  # for all controls together on a CPU: ten minutes or so on two cores
+FLOP_BUDGET = 1e13  # for all controls together on a CPU: two minutes or so on two cores
 FEWEST_PROMPTS = 8
 POOL = 20  # candidates drawn per control, of which the best matched are kept
 TILT = 2.0  # random directions have covariance Σ^tilt, tilt from -2 to 2: some match a small variance, some a large
@@ -256,27 +257,80 @@ def run_ablations(
     ablations: Ablations,
     *,
     last_only: bool = False,
+    relative: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "control prompt candidate"]:
-    """Scores of the task under every ablation; the same numbers as one ``intervene`` pass for each."""
+    """Scores of the task under every ablation; the same numbers as one ``intervene`` pass for each.
+
+    ``relative``: up to a constant per prompt, which is all that margins and choices need and spares the unembedding of the vocabulary.
+    """
     report = advance or (lambda done: None)
     with inference(model):
         if isinstance(task, SimilarityTask):
             return _run_similarity(model, task, ablations, last_only, report)
+        read = _answers_only(model, task) if relative else None
+        if ablations.mode != "resample" and can_branch(model, ablations.site):
+            return _run_branches(model, task, ablations, last_only, report, read)
+        if read is not None:
+            return _run_choices(model, task, ablations, read, last_only, report)
         return _run_answers(model, task, ablations, last_only, report)
+
+
+def _answers_only(model: Any, task: AnswerTask) -> Unembedding | None:
+    """The unembedding of the plan's answers (edge by edge), where they are all that margins need and it is known to be linear."""
+    if not task.plan.of_one_token:
+        return None
+    whole = unembedding_of(model, torch.tensor([task.plan.encodings[0].ids]))
+    return None if whole is None else whole.of([edge.token for edge in task.plan.edges])
+
+
+def _run_branches(
+    model: Any,
+    task: AnswerTask,
+    ablations: Ablations,
+    last_only: bool,
+    advance: Callable[[int], None],
+    read: Unembedding | None,
+) -> Float[Tensor, "control prompt candidate"]:
+    rows = max(1, min(batch_rows(model, task.plan), EDIT_BUDGET // ablations.width))
+    table = run_branches(
+        model, task.plan, ablations.site, ablations.chosen, len(ablations),
+        last_only=last_only, rows=rows, advance=advance, read=read,
+    )  # fmt: skip
+    return table @ task.plan.incidence
+
+
+def _run_choices(
+    model: Any,
+    task: AnswerTask,
+    ablations: Ablations,
+    read: Unembedding,
+    last_only: bool,
+    advance: Callable[[int], None],
+) -> Float[Tensor, "control prompt candidate"]:
+    """Logits of the answers, each a token, under every ablation."""
+    plan = task.plan
+    rows = max(1, min(stream_rows(model, plan), EDIT_BUDGET // ablations.width))
+    table = torch.zeros(len(ablations), len(plan.encodings), len(plan.edges))
+    # the same buckets as in whole passes: a resampled prompt takes from one of its bucket
+    for bucket in plan.buckets(batch_rows(model, plan)):
+        start, residual = resume(model, ablations.site, bucket.tokens)
+        count = len(bucket.tokens)
+        for chosen in torch.arange(len(ablations)).split(max(1, rows // count)):
+            edit = ablations.several(len(chosen), bucket.last if last_only else None)
+            rows_of = repeat(chosen, "c -> (c row)", row=count)
+            logits = choice_logits(model, bucket, edit, rows_of, start, residual, read)
+            table[chosen[:, None], bucket.prompt] = rearrange(
+                logits.cpu(), "(c row) choice -> c row choice", row=count
+            )
+            advance(len(rows_of))
+    return table @ plan.incidence
 
 
 def _run_answers(
     model: Any, task: AnswerTask, ablations: Ablations, last_only: bool, advance: Callable[[int], None]
 ) -> Float[Tensor, "control prompt candidate"]:
     plan, rows = task.plan, batch_rows(model, task.plan)
-    if ablations.mode != "resample" and can_branch(model, ablations.site):
-        rows = max(1, min(rows, EDIT_BUDGET // ablations.width))
-        table = run_branches(
-            model, plan, ablations.site, ablations.chosen, len(ablations),
-            last_only=last_only, rows=rows, advance=advance,
-        )  # fmt: skip
-        return table @ plan.incidence
     table = torch.zeros(len(ablations), len(plan.encodings), len(plan.edges))
     for bucket in plan.buckets(rows):
         start, residual = resume(model, ablations.site, bucket.tokens)
@@ -293,38 +347,6 @@ def _run_answers(
             table[chosen[:, None, None], bucket.prompt[:, None], edges] = values
             advance(len(rows_of))
     return table @ plan.incidence
-
-
-def edited_logits(
-    model: Any, bucket: Bucket, edit: Edit, rows_of: Tensor, start: int | None, residual: Tensor | None
-) -> Float[Tensor, "row keep vocab"]:
-    """Logits of a bucket's sequences under ``edit``, once per ablation (ablation-major); ``rows_of`` says which ablation a
-    row has. ``start`` and ``residual`` are what ``resume`` gave."""
-    copies = len(rows_of) // len(bucket.tokens)
-    functions: list[tuple[Site, HookFunction]] = []
-    if str(UNEMBED) in model.hook_dict:
-        functions.append((UNEMBED, lambda value: value[:, -bucket.keep :]))
-    if start is None or residual is None:
-        tokens = repeat(bucket.tokens, "row pos -> (c row) pos", c=copies)
-        functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
-        with hooked(model, functions):
-            output = logits_of(model, forward(model, tokens))
-    else:
-        stream = repeat(residual, "row pos d -> (c row) pos d", c=copies)
-        if edit.where.site == Site("resid_post", start - 1) if start else False:
-            stream = edit.apply(stream, rows_of)
-        else:
-            functions.append((edit.where.site, lambda value: edit.apply(value, rows_of)))
-        with hooked(model, functions):
-            output = logits_of(model, forward(model, stream, start_at_layer=start))
-    return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
-
-
-def resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
-    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
-    if not can_start_inside(model) or site.layer is None or site.stack != "blocks":
-        return None, None
-    return start_layer(site), front_of(model, site, tokens)
 
 
 def _run_similarity(
@@ -353,14 +375,15 @@ def _at(edit: Edit, rows_of: Tensor) -> HookFunction:
     return lambda value: edit.apply(value, rows_of)
 
 
-def affordable(model: Any, task: AnswerTask | SimilarityTask, controls: int) -> int:
-    """How many prompts the controls can run on within ``FLOP_BUDGET`` (on a GPU: all of them)."""
+def affordable(model: Any, task: AnswerTask | SimilarityTask, controls: int, *, start: int = 0) -> int:
+    """How many prompts the controls can run on within ``FLOP_BUDGET`` (on a GPU: all of them), where passes begin at block ``start``."""
     count = len(task.rows)
     if isinstance(task, SimilarityTask) or device_of(model).type != "cpu":
         return count
     tokens = sum(len(e.ids) for e in task.plan.encodings) / count * len(task.plan.paths)
-    weights = sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
-    return max(min(FEWEST_PROMPTS, count), min(count, int(FLOP_BUDGET / (2 * weights * tokens * controls))))
+    words = 0 if task.plan.of_one_token else vocabulary_weights(model) * len(task.plan.paths)
+    one = 2 * (max(1, block_weights(model, start)) * tokens + words)
+    return max(min(FEWEST_PROMPTS, count), min(count, int(FLOP_BUDGET / (one * controls))))
 
 
 def margins(

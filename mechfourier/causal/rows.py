@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable, edited_logits, resume
+from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable
+from mechfourier.causal.edited import edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.causal.tails import tail_logits, tail_of
 from mechfourier.errors import InterventionChangedNothing

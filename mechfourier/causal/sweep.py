@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import MODES
 from mechfourier.causal.controls import Ablations, Moments, affordable, margins, moments, run_ablations
+from mechfourier.causal.cost import whole_steps
 from mechfourier.causal.outcome import (
     AnswerTask,
     SimilarityTask,
@@ -189,7 +190,10 @@ def _sentences(sweep: "_Sweep", text: Sequence[str] | None) -> tuple[tuple[str, 
             (),
             f"no specific effect: {sweep.n_units} units on held-out text would take too long; give text, or fewer layers",
         )
-    return sentences[:: max(1, len(sentences) // max(count, 1))], reason
+    spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
+    if len(spread) < len(sentences):
+        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
+    return spread, reason
 
 
 def _check(mode: str, positions: str, flips: int) -> None:
@@ -302,13 +306,13 @@ def through_model(
 ) -> tuple[Float[Tensor, "unit prompt"], Float[Tensor, " unit"]]:
     """Drops of the margin and accuracies by running the model, many ablations per pass."""
     per_unit = base.scores.numel()
+    report = whole_steps(advance, task.plan.n_sequences if isinstance(task, AnswerTask) else len(task.rows))
     drops, right = [], []
     for part in _dims(ablations).split(max(1, TABLE // per_unit)):
         some = Ablations(ablations.site, ablations.mode, ablations.mean, dims=part, seed=ablations.seed)
-        scores = run_ablations(model, task, some, last_only=last_only)
+        scores = run_ablations(model, task, some, last_only=last_only, relative=True, advance=report)
         drops.append(base.margin - margins(scores, base.label))
         right.append((scores.argmax(dim=2) == base.label).double().mean(dim=1))
-        advance(len(part))
     return torch.cat(drops), torch.cat(right)
 
 

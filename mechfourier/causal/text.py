@@ -1,10 +1,10 @@
 """What an intervention does to running text: KL(base ‖ changed) and perplexity on sentences nobody trained on."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -13,14 +13,19 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.controls import FLOP_BUDGET, Ablations, edited_logits, resume
+from mechfourier.causal.controls import FLOP_BUDGET, Ablations
+from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
+from mechfourier.causal.edited import edited_pass, resume
 from mechfourier.causal.outcome import bootstrap_mean, standardised
 from mechfourier.errors import NotExpressible, OutOfRange
-from mechfourier.hooks.run import batches, device_of, forward, inference, logits_of, serving
+from mechfourier.hooks.run import Batch, batches, device_of, forward, inference, logits_of, serving
+from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
 from mechfourier.models.interface import encode
-from mechfourier.probes.answers import Bucket
+from mechfourier.probes.answers import STREAM_BUDGET, Bucket
+from mechfourier.progress import progress
 
-LOGITS = 2**26  # numbers in the logits of one batch, before and after each
+LOGITS = 2**26  # numbers in the logits of one batch, where they are not made in slices
+TEXT_FLOPS = 1e12  # for the sentences of a sweep on a CPU: half a minute or so on two cores
 FEWEST_SENTENCES = 8
 
 
@@ -96,27 +101,89 @@ def text_effect(
     long = [row for row, tokens in enumerate(ids) if len(tokens) > 1]
     if not long:
         raise OutOfRange("no held-out sentence has two tokens; give longer ones")
-    vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
-    size = max(1, min(64, LOGITS // (vocab * max(map(len, ids)))))
+    texts = [ids[row] for row in long]
     parts = []
-    with inference(model):
-        for part in batches(model, [ids[row] for row in long], batch_size=size):
+    with inference(model), progress("held-out text", total=len(texts)) as bar:
+        read = unembedding_of(model, torch.tensor([texts[0]]))
+        for part in batches(model, texts, batch_size=_sentences_per_batch(model, texts, read)):
             with serving(part.rows):
-                before = logits_of(model, forward(model, part.tokens))
-                with intervention():
-                    after = logits_of(model, forward(model, part.tokens))
-            rows = torch.tensor(long)[part.rows]
-            parts.append(_compare(before, after, part.tokens, rows))
+                before, after = _twice(model, part, intervention, read)
+            columns = _compare(before, after, part.tokens[:, 1:], read)
+            whose = torch.tensor(long)[part.rows][:, None].expand_as(part.tokens[:, 1:])
+            parts.append((*columns, whose.flatten()))
+            bar.advance(len(part.rows))
     return TextEffect(*(torch.cat([part[i] for part in parts]) for i in range(4)))
 
 
+def _sentences_per_batch(model: Any, texts: Sequence[Sequence[int]], read: Unembedding | None) -> int:
+    """64, or as many as have their logits inside ``LOGITS`` where those of all positions are made at once."""
+    vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
+    return 64 if read is not None else max(1, min(64, LOGITS // (vocab * max(map(len, texts)))))
+
+
+def _twice(
+    model: Any,
+    part: Batch,
+    intervention: Callable[[], AbstractContextManager[Any]],
+    read: Unembedding | None,
+) -> tuple[Float[Tensor, "row pos d"], Float[Tensor, "row pos d"]]:
+    """What goes into the unembedding (without ``read``: the logits) at all positions but the last, before and after."""
+
+    def run() -> Tensor:
+        if read is None:
+            return logits_of(model, forward(model, part.tokens))[:, :-1]
+        return before_unembedding(model, lambda: forward(model, part.tokens))[:, :-1]
+
+    before = run()
+    with intervention():
+        return before, run()
+
+
+def _compare(
+    before: Float[Tensor, "row pos d"],
+    after: Float[Tensor, "row pos d"],
+    following: Int[Tensor, "row pos"],
+    read: Unembedding | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Surprisal before, after, and KL of every predicted token; whole rows of logits are made a slice at a time."""
+    p, q, wanted = before.flatten(0, 1), after.flatten(0, 1), following.flatten().to(before.device)
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for some in _slices(p, read):
+        old, new = _logits(p[some], read), _logits(q[some], read)
+        right = wanted[some][:, None]
+        old = old.sub_(old.logsumexp(-1, keepdim=True))
+        new = new.sub_(new.logsumexp(-1, keepdim=True))
+        first, second = -old.gather(-1, right)[:, 0], -new.gather(-1, right)[:, 0]
+        kl = new.neg_().add_(old).mul_(old.exp_()).sum(-1)
+        found.append((first.cpu(), second.cpu(), kl.clamp(min=0.0).cpu()))
+    return (
+        torch.cat([f[0] for f in found]),
+        torch.cat([f[1] for f in found]),
+        torch.cat([f[2] for f in found]),
+    )
+
+
+def _slices(rows: Tensor, read: Unembedding | None) -> Iterator[slice]:
+    if read is not None:
+        return read.slices(len(rows))
+    size = max(1, SLICE // rows.shape[-1])
+    return (slice(start, start + size) for start in range(0, len(rows), size))
+
+
+def _logits(x: Float[Tensor, "row d"], read: Unembedding | None) -> Float[Tensor, "row vocab"]:
+    return read(x) if read is not None else x.to(torch.float32, copy=True)
+
+
 def affordable_sentences(model: Any, sentences: Sequence[str], ablations: int) -> int:
-    """How many of the sentences ``ablations`` passes can run on within a third of the controls' ``FLOP_BUDGET`` (on a GPU: all)."""
+    """How many of the sentences ``ablations`` passes run on: as many as take half a minute or so on two cores, at least
+    ``FEWEST_SENTENCES`` where those take no more than a third of the controls' ``FLOP_BUDGET``, else none (on a GPU: all)."""
     if not sentences or device_of(model).type != "cpu":
         return len(sentences)
     tokens = sum(len(encoding.ids) for encoding in encode(model, sentences)) / len(sentences)
-    weights = sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
-    return min(len(sentences), int(FLOP_BUDGET / 3 / (2 * weights * tokens * ablations)))
+    one = 2 * tokens * ablations * (block_weights(model) + vocabulary_weights(model))
+    if FEWEST_SENTENCES * one > FLOP_BUDGET / 3:
+        return 0
+    return min(len(sentences), max(FEWEST_SENTENCES, int(TEXT_FLOPS / one)))
 
 
 def text_effects(
@@ -124,46 +191,54 @@ def text_effects(
 ) -> Float[Tensor, " ablation"]:
     """``TextEffect.effect`` of every ablation: rise of the surprisal per sentence, in standard deviations between sentences.
 
-    Many ablations per pass, at all positions. Raises ``OutOfRange`` where no sentence has two tokens.
+    Many ablations per pass, at all positions; ``advance`` is told of every ablation that is done. Raises ``OutOfRange`` where no sentence
+    has two tokens.
     """
     ids = [encoding.ids for encoding in encode(model, sentences) if len(encoding.ids) > 1]
     if not ids:
         raise OutOfRange("no held-out sentence has two tokens; give longer ones")
-    vocab, longest = int(getattr(model.cfg, "d_vocab", 0) or 1), max(map(len, ids))
-    rows = max(1, min(512, LOGITS // (vocab * longest)))
     base, rise = torch.zeros(len(ids)), torch.zeros(len(ablations), len(ids))
+    report = whole_steps(advance or (lambda done: None), len(ids))
     with inference(model):
+        read = unembedding_of(model, torch.tensor([ids[0]]))
+        rows = _rows_on_text(model, ids, read)
         for part in batches(model, ids, batch_size=min(rows, 64)):
             bucket = Bucket(part.tokens, part.rows, (), part.tokens.shape[1])
             start, residual = resume(model, ablations.site, part.tokens)
-            before = _surprisal(logits_of(model, forward(model, part.tokens)), part.tokens)
-            base[part.rows] = before
+            base[part.rows] = _surprisal(
+                model, lambda part=part: forward(model, part.tokens), part.tokens, read
+            )
             for chosen in torch.arange(len(ablations)).split(max(1, rows // len(part.rows))):
                 whose = repeat(chosen, "c -> (c row)", row=len(part.rows))
-                edit = ablations.several(len(chosen))
+                edited = partial(
+                    edited_pass, model, bucket, ablations.several(len(chosen)), whose, start, residual
+                )
                 with serving(whose):
-                    logits = edited_logits(model, bucket, edit, whose, start, residual)
-                after = _surprisal(logits, part.tokens.repeat(len(chosen), 1)).unflatten(0, (len(chosen), -1))
-                rise[chosen[:, None], part.rows] = after - before
-                if advance is not None:
-                    advance(len(chosen))
+                    after = _surprisal(model, edited, part.tokens.repeat(len(chosen), 1), read)
+                rise[chosen[:, None], part.rows] = after.unflatten(0, (len(chosen), -1)) - base[part.rows]
+                report(len(whose))
     spread = float(base.double().std()) if len(base) > 1 else 0.0
     return rise.mean(dim=1) / max(spread, 1e-12)
 
 
+def _rows_on_text(model: Any, ids: Sequence[Sequence[int]], read: Unembedding | None) -> int:
+    """Rows per pass such that what is held of a batch stays small: the stream, or the logits of all positions."""
+    longest = max(map(len, ids))
+    wide = int(model.cfg.d_model) if read is not None else int(getattr(model.cfg, "d_vocab", 0) or 1)
+    most = STREAM_BUDGET if read is not None else LOGITS
+    return max(1, min(512, most // (wide * longest)))
+
+
 def _surprisal(
-    logits: Float[Tensor, "row pos vocab"], tokens: Int[Tensor, "row pos"]
+    model: Any, run: Callable[[], Any], tokens: Int[Tensor, "row pos"], read: Unembedding | None
 ) -> Float[Tensor, " row"]:
-    """Mean surprisal of the tokens of every row but the first, in nats."""
-    scores = logits[:, :-1].float()
-    right = scores.gather(-1, tokens[:, 1:, None].to(scores.device))[..., 0]
-    return (scores.logsumexp(-1) - right).mean(dim=1).cpu()
-
-
-def _compare(before: Tensor, after: Tensor, tokens: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-    p, q = before[:, :-1].float().log_softmax(-1), after[:, :-1].float().log_softmax(-1)
-    nexts = tokens[:, 1:, None].to(p.device)
-    kl = (p.exp() * (p - q)).sum(-1)
-    columns = (-p.gather(-1, nexts)[..., 0], -q.gather(-1, nexts)[..., 0], kl.clamp(min=0.0))
-    whose = rows[:, None].expand(tokens.shape[0], tokens.shape[1] - 1)
-    return (*(column.cpu().flatten() for column in columns), whose.flatten())
+    """Mean surprisal of the tokens of every row but the first, in nats, in the pass ``run``."""
+    whole = before_unembedding(model, run) if read is not None else logits_of(model, run())
+    flat = whole[:, :-1].flatten(0, 1)
+    following = tokens[:, 1:].flatten().to(flat.device)
+    found = []
+    for some in _slices(flat, read):
+        logits = _logits(flat[some], read)
+        right = logits.gather(-1, following[some][:, None])[:, 0]
+        found.append((logits.logsumexp(-1) - right).cpu())
+    return torch.cat(found).unflatten(0, (len(tokens), -1)).mean(dim=1)

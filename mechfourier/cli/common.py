@@ -13,6 +13,7 @@ import typer
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.models.folder import out_of_memory
+from mechfourier.provenance import weights_of_name
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
@@ -106,7 +107,9 @@ def domain_of(given: str | None, model: str, default: str = "months") -> "Domain
 
 
 def emit_json(value: dict[str, Any]) -> None:
-    """Exactly one JSON object on standard output."""
+    """Exactly one JSON object on standard output; one about a model says what its weights are."""
+    if "model" in value and "weights" not in value:
+        value = {**value, "weights": weights_of_name(value["model"])}
     typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
 
 

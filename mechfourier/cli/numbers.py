@@ -8,7 +8,7 @@ import typer
 
 from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json, note, quiet_libraries
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import slug
+from mechfourier.files import result_name
 
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
 Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
@@ -33,7 +33,7 @@ def helix(
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Number line in base 10: a helix of given periods plus a line, against shuffled numbers, random periods and a polynomial."""
+    """Number line in base 10: a helix of given periods plus a line, against random periods and rivals (digits, logarithm, polynomial)."""
     (low, high), wanted = _range(range_), _periods(periods)
     quiet_libraries()
     from mechfourier.models.registry import load
@@ -43,7 +43,7 @@ def helix(
         load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
         permutations=permutations, seed=seed,
     )  # fmt: skip
-    _show(result, result.to_dict(), json_=json_, out=out, name="helix")
+    _show(result, result.to_dict(), json_=json_, out=out, name=result_name("helix", result.model))
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -86,7 +86,13 @@ def analogies(
     result = analogies_of(
         load(model), domain, sites=sites, layers=layers, permutations=permutations, seed=seed
     )
-    _show(result, result.to_dict(), json_=json_, out=out, name=f"analogies-{result.domain}")
+    _show(
+        result,
+        result.to_dict(),
+        json_=json_,
+        out=out,
+        name=result_name("analogies", result.model, result.domain),
+    )
 
 
 def reducibility(
@@ -105,12 +111,18 @@ def reducibility(
     from mechfourier.probes.shapes import reducibility_of
 
     result = reducibility_of(load(model), domain, k=k, sites=sites, layers=layers, seed=seed)
-    _show(result, result.to_dict(), json_=json_, out=out, name=f"reducibility-{result.domain}")
+    _show(
+        result,
+        result.to_dict(),
+        json_=json_,
+        out=out,
+        name=result_name("reducibility", result.model, result.domain),
+    )
 
 
 def _show(result: Any, values: dict[str, Any], *, json_: bool, out: Path | None, name: str) -> None:
     if out is not None:
-        note(f"wrote {result.save(out / f'{slug(name)}.json')}")
+        note(f"wrote {result.save(out / f'{name}.json')}")
     if json_:
         return emit_json(values)
     from mechfourier.cli.tables import print_frame

@@ -136,6 +136,11 @@ class AnswerPlan:
         return max(len(path) for path in self.paths)
 
     @property
+    def of_one_token(self) -> bool:
+        """Whether every answer is one token that nothing continues; then margins need the logits of the answers only."""
+        return self.deepest == 0 and not any(self.continuing[answer] for answer in self.answers)
+
+    @property
     def n_sequences(self) -> int:
         """Sequences that one pass runs: 1 per prompt where every answer is one token."""
         return len(self.encodings) * len(self.paths)
@@ -293,6 +298,13 @@ def batch_rows(model: Any, plan: AnswerPlan) -> int:
     vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
     width = int(getattr(model.cfg, "d_model", 0) or 1)
     return max(1, min(MAX_ROWS, LOGIT_BUDGET // (vocab * kept), STREAM_BUDGET // (width * length)))
+
+
+def stream_rows(model: Any, plan: AnswerPlan) -> int:
+    """Rows per batch where no logits of the whole vocabulary are made."""
+    length = max(len(e.ids) for e in plan.encodings) + plan.deepest
+    width = int(getattr(model.cfg, "d_model", 0) or 1)
+    return max(1, min(MAX_ROWS, STREAM_BUDGET // (width * length)))
 
 
 def score_plan(

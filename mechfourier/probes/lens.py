@@ -21,6 +21,7 @@ from mechfourier.probes.intervals import wilson
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
+from mechfourier.probes.reads import TokensRead, tokens_asked
 from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
@@ -57,6 +58,7 @@ class LensResult(Result):
     right_then_lost: float
     right_then_lost_null: float
     notes: tuple[str, ...]
+    tokens: TokensRead | None = None
     task: str = NATIVE
 
     def __str__(self) -> str:
@@ -114,6 +116,7 @@ def lens(
         right_then_lost=_lost(hits),
         right_then_lost_null=_lost_null(first, asked, draws=min(permutations, 200), seed=seed),
         notes=asked.notes,
+        tokens=tokens_asked(model, asked),
         task=asked.task,
     )
 

@@ -35,18 +35,29 @@ class NumberLine(Result):
     def __str__(self) -> str:
         best = max(range(len(self.fits)), key=lambda i: self.fits[i].r2_held_out)
         fit = self.fits[best]
-        special = fit.p_periods * len(self.fits) < 0.05 and fit.r2_held_out > fit.r2_polynomial
-        word = "these periods are special" if special else "other periods, or a polynomial, do as well"
-        return f"{self.model}, numbers {self.low} to {self.high}, best at {self.read[best]} token of {fit}\n  {word} (over {len(self.fits)} fits)"
+        return (
+            f"{self.model}, numbers {self.low} to {self.high}, best of {len(self.fits)} fits at the {self.read[best]} token of {fit}\n"
+            f"  {fit.verdict(len(self.fits))}"
+        )
 
     def frame(self) -> pd.DataFrame:
         rows = [
             {"site": f.site, "read": r, "r2_held_out": f.r2_held_out, "r2": f.r2, "r2_linear": f.r2_linear,
              "r2_polynomial": f.r2_polynomial, "r2_random_periods": f.r2_random_periods,
-             "p_shuffled": f.p_shuffled, "p_periods": f.p_periods}
+             "p_shuffled": f.p_shuffled, "p_periods": f.p_periods, **_beside(f)}
             for f, r in zip(self.fits, self.read, strict=True)
         ]  # fmt: skip
         return pd.DataFrame(rows)
+
+
+def _beside(fit: HelixFit) -> dict[str, str | float | bool]:
+    """The best rival of a fit, for the table."""
+    best = fit.best_rival
+    return (
+        {}
+        if best is None
+        else {"best_rival": best.name, "r2_rival": best.r2_held_out, "special": fit.special()}
+    )
 
 
 def number_line(

@@ -30,6 +30,7 @@ from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
 from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.planes import SharedPlane, shared_plane
+from mechfourier.probes.reads import TokensRead, tokens_of
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 
@@ -69,6 +70,7 @@ class ScanResult(Result):
     planes: tuple[SharedPlane, ...]
     holm: tuple[float, ...]
     notes: tuple[str, ...]
+    tokens: TokensRead | None = None
 
     def __str__(self) -> str:
         found = [m for m in self.moduli if m.verdict == "circular"]
@@ -79,6 +81,11 @@ class ScanResult(Result):
             f"  a naive R² above 0.9 is found for {len(naive)} of them, {sum(m.naive_r2 > m.naive_bound for m in naive)} of those above "
             "the bound of white noise",
         ]
+        untested: dict[str, list[int]] = {}
+        for row in self.moduli:
+            if row.verdict == "not testable":
+                untested.setdefault(row.reason, []).append(row.n)
+        lines += [f"  not testable: {', '.join(map(str, ns))} ({reason})" for reason, ns in untested.items()]
         lines += [f"  {pair} (Holm {p:.3g})" for pair, p in zip(self.planes, self.holm, strict=True)]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
@@ -137,6 +144,19 @@ def scan(
         planes=planes,
         holm=holm([p.p_value for p in planes]),
         notes=tuple(notes),
+        tokens=_tokens(model, [row.n for row in rows if row.cycles]),
+    )
+
+
+def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
+    """What is read of every modulus: its first prompt, at the last token."""
+    if not moduli:
+        return None
+    designs = [find_domain(f"mod-{n}").operation_design(1) for n in moduli]
+    prompts = [design.prompts[0] for design in designs]
+    encodings = encode(model, prompts)
+    return tokens_of(
+        model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli]
     )
 
 

@@ -31,6 +31,11 @@ def value_activations(
     return wanted, rearrange(acts, "site (value template) d -> site value template d", value=design.n)
 
 
+def over_sites(p: float, sites: int) -> str:
+    """What the best of several sites' p-values is worth (Bonferroni), in words."""
+    return f" (p = {min(1.0, p * sites):.3g} over {sites} sites, Bonferroni)" if sites > 1 else ""
+
+
 @dataclass(frozen=True)
 class Analogies(Result):
     """Analogy tests of one domain, one per site. The p-values are per site."""
@@ -41,7 +46,8 @@ class Analogies(Result):
 
     def __str__(self) -> str:
         best = max(self.sites, key=lambda s: s.rotation.accuracy)
-        return f"{self.model}, {self.domain}; best of {len(self.sites)} sites by rotation:\n{best}"
+        over = over_sites(best.rotation.p_value, len(self.sites))
+        return f"{self.model}, {self.domain}; best of {len(self.sites)} sites by rotation{over}:\n{best}"
 
     def frame(self) -> pd.DataFrame:
         kept = ["site", "rule", "accuracy", "wrap", "no_wrap", "null_mean", "p_value", "circle", "line"]
@@ -83,7 +89,8 @@ class PlaneReducibility(Result):
             range(len(self.sites)),
             key=lambda i: (self.planes[i].p_separability, -self.planes[i].separability),
         )
-        return f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at {self.sites[best]}:\n  {self.planes[best]}"
+        over = over_sites(self.planes[best].p_separability, len(self.sites))
+        return f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at {self.sites[best]}{over}:\n  {self.planes[best]}"
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([vars(p) for p in self.planes]).assign(site=self.sites)
@@ -109,7 +116,10 @@ def reducibility_of(
         )
     fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
     judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()
-    planes = (reducibility(j @ harmonic_plane(f, k), seed=seed) for f, j in zip(fitted, judged, strict=True))
+    planes = (
+        reducibility(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
+        for f, j in zip(fitted, judged, strict=True)
+    )
     return PlaneReducibility(
         model_name(model), find_domain(domain).name, k, tuple(map(str, wanted)), tuple(planes)
     )

@@ -14,6 +14,7 @@ from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import Batch, batches, forward, inference, logits_of, serving
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 DENSE = 0.1  # a feature that fires on more than this share of activations
 LOGIT_NUMBERS = 2**25  # logits of one batch
+LOGIT_WIDTH = (
+    2**12
+)  # numbers per position where they are made in slices: the residual stream, and a block's neurons
 
 
 @dataclass(frozen=True)
@@ -201,11 +205,13 @@ def _loss(model: Any, rows: Sequence[Row], edit: Any) -> tuple[float, int]:
     """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change at these positions."""
     total, count = 0.0, 0
     with inference(model):
+        read = unembedding_of(model, torch.tensor([rows[0].ids]))
         for group in _same_positions(rows):
-            vocabulary = getattr(model.cfg, "d_vocab", None) or 2**15
-            size = max(1, LOGIT_NUMBERS // (len(group[0].ids) * max(int(vocabulary), 1)))
+            # a number of the vocabulary's size per position, unless logits are made a slice at a time
+            wide = LOGIT_WIDTH if read is not None else int(getattr(model.cfg, "d_vocab", None) or 2**15)
+            size = max(1, LOGIT_NUMBERS // (len(group[0].ids) * max(wide, 1)))
             for batch in batches(model, [row.ids for row in group], batch_size=min(size, 512)):
-                found, here = _batch_loss(model, [group[i] for i in batch.rows.tolist()], batch, edit)
+                found, here = _batch_loss(model, [group[i] for i in batch.rows.tolist()], batch, edit, read)
                 total, count = total + found, count + here
     return total / count, count
 
@@ -217,11 +223,24 @@ def _same_positions(rows: Sequence[Row]) -> Iterator[list[Row]]:
     yield from tracked(list(groups.values()), "loss")
 
 
-def _batch_loss(model: Any, rows: Sequence[Row], batch: Batch, edit: Any) -> tuple[float, int]:
+def _batch_loss(
+    model: Any, rows: Sequence[Row], batch: Batch, edit: Any, read: Unembedding | None
+) -> tuple[float, int]:
     edits = [] if edit is None else [edit(list(rows[0].keep))]
-    with serving(torch.arange(len(rows))), intervene(model, edits, must_change=False):
-        logits = logits_of(model, forward(model, batch.tokens, logits=True))
     targets = torch.tensor([row.targets for row in rows])
-    flat = rearrange(logits.float().cpu(), "row pos vocab -> (row pos) vocab")
-    loss = torch.nn.functional.cross_entropy(flat, targets.flatten(), ignore_index=IGNORED, reduction="sum")
-    return float(loss), int((targets != IGNORED).sum())
+
+    def run() -> Any:
+        return forward(model, batch.tokens, logits=True)
+
+    with serving(torch.arange(len(rows))), intervene(model, edits, must_change=False):
+        found = logits_of(model, run()) if read is None else before_unembedding(model, run)
+    wanted = targets != IGNORED
+    flat, right = found[wanted.to(found.device)], targets[wanted].to(found.device)
+    parts = [slice(None)] if read is None else read.slices(len(flat))
+    loss = sum(_cross_entropy(flat[some], right[some], read) for some in parts)
+    return float(loss), int(wanted.sum())
+
+
+def _cross_entropy(found: Tensor, right: Tensor, read: Unembedding | None) -> float:
+    logits = found.float() if read is None else read(found)
+    return float(torch.nn.functional.cross_entropy(logits, right, reduction="sum"))
