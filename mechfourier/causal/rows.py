@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable
+from mechfourier.causal.cost import block_weights
 from mechfourier.causal.edited import edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.causal.tails import tail_logits, tail_of
@@ -19,7 +20,6 @@ from mechfourier.hooks.site import model_name
 from mechfourier.probes.answers import Bucket, batch_rows
 
 ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
-
 PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 # The numbers of the wanted rows -> an edit whose "prompt" i is the i-th of them.
@@ -155,9 +155,7 @@ def prompts_within(model: Any, task: AnswerTask | SimilarityTask, interventions:
     if isinstance(task, SimilarityTask) or device_of(model).type != "cpu":
         return count
     tokens = sum(len(e.ids) for e in task.plan.encodings) / count * len(task.plan.paths)
-    weights = sum(
-        p.numel() for name, p in model.named_parameters() if "embed" not in name and "W_E" not in name
-    )
+    weights = block_weights(model)
     return min(count, max(task.design.n_answers, int(flops / (2 * weights * tokens * max(interventions, 1)))))
 
 
