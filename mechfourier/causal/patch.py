@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.causal.ablate import Dims, orthonormal
 from mechfourier.causal.controls import matched_controls, one_hot
+from mechfourier.causal.donors import Pairs, donor_rows, pairs_of
 from mechfourier.causal.outcome import (
     RESAMPLES,
     AnswerTask,
@@ -25,14 +26,12 @@ from mechfourier.causal.outcome import (
     task_name,
     task_of,
 )
-from mechfourier.causal.reading import Reading, harmonic_turn, read, vectors_of
+from mechfourier.causal.reading import Reading, harmonic_turn, read
 from mechfourier.causal.rows import bounded, run_rows
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.task_spec import NATIVE
@@ -226,56 +225,6 @@ def _heads(model: Any, place: Reading, heads: Dims) -> Coordinates:
     return Coordinates(one_hot(index, d), f"head {', '.join(map(str, listed))}", True)
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Every prompt of a task with a donor that differs in the first operand: its activation and its right answer."""
-
-    donors: Float[Tensor, "prompt d"]
-    answer: Int[Tensor, " prompt"]
-    before: AnswerScores
-    donor_scores: Float[Tensor, "prompt candidate"]
-
-    def difference(self, scores: Float[Tensor, "prompt candidate"]) -> Float[Tensor, " prompt"]:
-        """Score of the donor's answer minus that of the recipient's."""
-        own = scores.gather(1, self.before.label[:, None])[:, 0]
-        return scores.gather(1, self.answer[:, None])[:, 0] - own
-
-    def success(self, scores: Float[Tensor, "prompt candidate"]) -> Bool[Tensor, " prompt"]:
-        """Whether the donor's answer is the best candidate."""
-        return scores.argmax(dim=1) == self.answer
-
-
-def pairs_of(model: Any, task: AnswerTask | SimilarityTask, place: Reading, *, seed: int) -> Pairs:
-    """Draw a donor for every prompt and run the donors as they are."""
-    design = task.design
-    rows = donor_rows(design, task.rows, seed=seed)
-    donors = vectors_of(model, design, rows, place.site, place.position)
-    before = task.score(model)
-    return Pairs(donors, design.label[rows], before, _donor_scores(model, task, rows))
-
-
-def donor_rows(design: Design, rows: Int[Tensor, " prompt"], *, seed: int) -> Int[Tensor, " prompt"]:
-    """The design's cell with another value (uniform among the n − 1) and the same offset or template."""
-    n, columns = design.shape
-    step = torch.randint(1, n, (len(rows),), generator=torch.Generator().manual_seed(seed))
-    return (rows + step * columns) % (n * columns)
-
-
-def _donor_scores(
-    model: Any, task: AnswerTask | SimilarityTask, rows: Int[Tensor, " prompt"]
-) -> Float[Tensor, "prompt candidate"]:
-    """What the model answers to the donor prompts themselves."""
-    from mechfourier.hooks.run import batches
-    from mechfourier.models.interface import encode
-    from mechfourier.probes.answers import plan_answers, score_plan
-
-    texts = [task.design.prompts[i] for i in rows.tolist()]
-    if isinstance(task, AnswerTask):
-        return score_plan(model, plan_answers(model, texts, task.design.candidates))[0]
-    parts = tuple(batches(model, [e.ids for e in encode(model, texts)]))
-    return SimilarityTask(task.design, rows, parts, task.references).score(model).scores
-
-
 def patch_at(
     model: Any,
     task: AnswerTask | SimilarityTask,
@@ -284,10 +233,12 @@ def patch_at(
     *,
     controls: int = N_CONTROLS,
     control_samples: int | None = None,
+    pairs: Pairs | None = None,
     seed: int = 0,
 ) -> PatchResult:
-    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts."""
-    pairs = pairs_of(model, task, place, seed=seed)
+    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts (``pairs``: the donors, where
+    they have been drawn)."""
+    pairs = pairs_of(model, task, place, seed=seed) if pairs is None else pairs
     edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
     with intervene(model, [edit]):
         after = task.score(model).scores
@@ -414,3 +365,16 @@ def _notes(task: AnswerTask | SimilarityTask, pairs: Pairs, against: dict[str, A
             f"the random subspaces are no close match: their median variance is {ratio:.2g} times the patched one's"
         )
     return tuple(note for note in notes if note)
+
+
+__all__ = [
+    "Coordinates",
+    "PatchResult",
+    "Pairs",
+    "donor_rows",
+    "pairs_of",
+    "patch",
+    "patch_at",
+    "plane_of",
+    "ratio_interval",
+]

@@ -12,7 +12,7 @@ intervention on what it cannot do means nothing), or the domain asks nothing tha
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, arms_at
+from mechfourier.causal.donors import pairs_of
 from mechfourier.causal.outcome import (
     AnswerTask,
     SimilarityTask,
@@ -32,11 +33,17 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
-from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
+from mechfourier.causal.reading import POSITIONS, Turn, read
 from mechfourier.causal.result import AblationResult
-from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
+from mechfourier.causal.rotate import (
+    RotationResult,
+    chosen_turn,
+    rotate_at,
+)
 from mechfourier.causal.rows import bounded, prompts_within
+from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.tails import remembering
+from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name, select_sites
 from mechfourier.probes.domains import Domain
@@ -53,26 +60,9 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-LEVEL = 0.005
 N_CONTROLS = 200
-FEWEST_CONTROLS = 199  # p = 1/(199 + 1) is the least that reaches LEVEL
-MATCHED = 4.0
-FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 SCREEN = 48
-NEAR_BEST = 0.8
 CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, and the share of
-    a few prompts whose answer moves with a turn by a random δ (``moved``)."""
-
-    site: str
-    position: str
-    ks: tuple[int, ...]
-    power_share: float
-    moved: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +147,7 @@ def study(
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the operand's token and at the prompt's last
     (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
-    and the earliest place within a fifth of the best is taken (where nothing turns: the place with the most power).
+    and the earliest place within a fifth of the best is taken (where nothing turns: that of the strongest pull, or of the most power).
     The rotation is then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best one that the
     model answers above chance). ``controls`` (199 or more) per test, ``permutations`` of the probe;
     ``samples`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
@@ -183,7 +173,9 @@ def study(
         return _untested(model, probed, chance, accuracy, table)
     few, rest = _split(asked, seed)
     with remembering():
-        listed = list(_candidates(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed))
+        listed = list(
+            candidates_at(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed)
+        )
     if not listed:
         return _untested(model, probed, "no site has a usable harmonic plane", accuracy, table)
     best = choose(listed, wanted.n)
@@ -269,45 +261,6 @@ def _split(
     return few, task.subset(others.nonzero()[:, 0])
 
 
-def _candidates(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
-    few: Int[Tensor, " screened"],
-    sites: Sequence[Site],
-    positions: Sequence[str],
-    ks: Sequence[int] | None,
-    seed: int,
-) -> Iterator[Candidate]:
-    """Every site and position where the classes lie in a plane, in the order of a forward pass."""
-    generator = torch.Generator().manual_seed(seed)
-    delta = torch.randint(1, task.design.n, (len(few),), generator=generator)
-    start = task.score(model).scores.argmax(dim=1)
-    listed = [
-        (place.site, index, place)
-        for index, position in enumerate(positions)
-        for place in read_all(model, task, sites, position)
-    ]
-    for _, _, place in sorted(listed, key=lambda item: item[:2]):
-        try:
-            turn = chosen_turn(place, None, ks)
-        except OutOfRange:
-            if len(listed) == 1:
-                raise
-            continue
-        moved = turned(model, task, place, turn, few, delta, start) == delta
-        power = float(place.shares[[k - 1 for k in turn.ks]].sum())
-        yield Candidate(str(place.site), place.position, turn.ks, power, float(moved.double().mean()))
-
-
-def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
-    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place
-    with the most power."""
-    best = max(candidate.moved for candidate in candidates)
-    if best <= 2 / n:
-        return max(candidates, key=lambda candidate: candidate.power_share)
-    return next(candidate for candidate in candidates if candidate.moved >= NEAR_BEST * best)
-
-
 def _result(
     model: Any,
     task: AnswerTask | SimilarityTask,
@@ -324,9 +277,12 @@ def _result(
     place = read(model, task, best.site, best.position)
     part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
     few = prompts_within(model, task, controls, CONTROL_FLOPS)
-    patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
+    pairs = pairs_of(model, task, place, seed=seed)
+    patched = patch_at(
+        model, task, place, part, controls=controls, control_samples=few, pairs=pairs, seed=seed
+    )
     used, reasons = second_word(ablation, rotation)
-    reasons = [*probed.reasons, *reasons, _patch_reason(patched)]
+    reasons = [*probed.reasons, *reasons, patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
     return StudyResult(
         model=model_name(model),
@@ -346,7 +302,7 @@ def _result(
         ablation=ablation,
         rotation=rotation,
         patch=patched,
-        arms=arms_at(model, task, place, turn, seed=seed),
+        arms=arms_at(model, task, place, turn, pairs=pairs, seed=seed),
         seed=seed,
         task=task_name(task),
     )
@@ -381,49 +337,4 @@ def _untested(
         seed=0,
         task=None,
         tasks=table,
-    )
-
-
-def second_word(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
-    """``used`` or ``not used`` by the rule of this module, with a sentence for each test."""
-    turns, matters = _turns(rotation), _matters(ablation)
-    reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves the answer by "
-        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; on {rotation.n_control_pairs} of them the planes do so for "
-        f"{rotation.paired_share:.1%}, the same displacement in {rotation.n_controls} random planes for "
-        f"{rotation.random_share or 0.0:.1%} on average, {rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
-        f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
-        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = {ablation.p_controls:.2g} against "
-        f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
-    ]
-    if matters and not turns:
-        reasons.append(
-            "the planes matter, but the answer does not turn with them: used, though not shown to be used as a circle"
-        )
-    return ("used" if turns or matters else "not used"), reasons
-
-
-def _turns(rotation: RotationResult) -> bool:
-    if rotation.p_value is None or rotation.random_share is None:
-        return False
-    above, times = FAR_ABOVE
-    least = max(rotation.random_share + above, times * rotation.random_share)
-    return rotation.p_value <= LEVEL and rotation.exact_ci[0] >= least
-
-
-def _matters(ablation: AblationResult) -> bool:
-    ratio = ablation.control_variance_ratio
-    if ablation.p_controls is None or ratio is None:
-        return False
-    matched = 1 / MATCHED <= ratio <= MATCHED
-    return matched and ablation.p_controls <= LEVEL and ablation.logit_diff_ci[1] < 0
-
-
-def _patch_reason(patched: PatchResult) -> str:
-    against = f"p = {patched.p_value or 1.0:.2g}"
-    if patched.random_recovered is not None:
-        against = f"random subspaces {patched.random_recovered:.1%}, {against}"
-    return (
-        f"patched from a prompt with another value, they bring {patched.success:.1%} of the donor's answers; "
-        f"{patched.recovery()} ({against})"
     )

@@ -24,10 +24,9 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
     """Share of prompts by turn δ (down) and by how far the answer moved (across); a used circle fills the diagonal."""
     import plotly.graph_objects as go
 
-    steps = list(range(result.n))
     heat = go.Heatmap(
-        x=steps,
-        y=steps,
+        x=list(range(len(result.hits[0]))),
+        y=list(range(len(result.hits))),
         z=[list(row) for row in result.hits],
         zmin=0,
         zmax=1,

@@ -82,10 +82,12 @@ class AttentionResult(Result):
     modulus_excess: tuple[float, float, float] | None
     notes: tuple[str, ...]
     tokens: TokensRead | None = None
+    task: str = NATIVE
 
     def __str__(self) -> str:
         lines = [
-            f"{self.model}, {self.domain}: attention of the reading position over {self.prompts} prompts"
+            f"{self.model}, {self.domain}, task {self.task}: attention of the reading position over "
+            f"{self.prompts} prompts"
         ]
         if told := self.sink():
             lines.append(f"  {told}")
@@ -106,7 +108,9 @@ class AttentionResult(Result):
             return ""
         heads = [r for r in rows if r.attention > SINK_HEAD]
         top = max(rows, key=lambda r: r.attention)
-        shown = self.tokens.templates[0].tokens[0] if self.tokens is not None and self.tokens.templates else ""
+        shown = (
+            self.tokens.templates[0].tokens[0] if self.tokens is not None and self.tokens.templates else ""
+        )
         return (
             f"attention sink ({rows[0].role}{f' {shown!r}' if shown else ''}): {len(heads)} of {len(rows)} heads put more than "
             f"half of their attention there (median head {float(np.median([r.attention for r in rows])):.2f}; most at layer "
@@ -174,7 +178,8 @@ def attention(
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError`` for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError``
+    for a model without attention patterns at its hook points.
     """
     check_permutations(permutations)
     asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
@@ -200,6 +205,7 @@ def attention(
         modulus_excess=excess[1] if excess else None,
         notes=(*notes, *asked.notes),
         tokens=tokens_asked(model, asked),
+        task=asked.task,
     )
 
 

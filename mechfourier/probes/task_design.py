@@ -118,9 +118,9 @@ def shown_pairs(
         return []
     draw = random.Random(f"{seed}/{domain.name}/{spec.name}/{column.draw}")
     if spec.kind == "arithmetic":
-        offsets = [o for o in _offsets(domain, spec, 1) if o is not None]
-        order = [(v, draw.choice(offsets)) for v in draw.sample(range(domain.n), domain.n)]
-        return [(v, o) for v, o in order if v != value][: spec.examples]
+        offsets = _offsets(domain, spec, 1)
+        pairs = [(v, draw.choice(offsets)) for v in draw.sample(range(domain.n), domain.n)]
+        return [(v, o) for v, o in pairs if v != value][: spec.examples]
     everything = spec.examples >= domain.n - 1
     order = list(range(domain.n)) if everything else draw.sample(range(domain.n), domain.n)
     others = [v for v in order if v != value]

@@ -1,6 +1,6 @@
 """The ``[[task]]`` tables of a domain file: what they may hold, and what each complaint says."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechfourier.errors import nearest
 from mechfourier.probes.task_spec import (
@@ -148,7 +148,7 @@ class TaskChecker:
         if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
             every = "" if kind == "arithmetic" else ' or "all"'
             self.fail("examples", f"examples is {count!r}; it must be 1 to {most}{every}")
-        return example, count
+        return example, int(count)
 
     def separator(self) -> str:
         found: Any = self.table.get("separator", " ")
@@ -164,5 +164,5 @@ class TaskChecker:
             self.fail("draws", "there is nothing to draw: draws needs examples, fewer than all others")
         return found
 
-    def fail(self, key: str, message: str, item: str | None = None) -> Any:
+    def fail(self, key: str, message: str, item: str | None = None) -> NoReturn:
         self.checker.fail(key, message, self.section, item)

@@ -11,6 +11,7 @@ from mechfourier.files import write_text
 from mechfourier.hooks.site import Site
 from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import AttentionResult, attention
+from mechfourier.probes.design import max_cycles
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.intervals import wilson
