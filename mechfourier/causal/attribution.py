@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.norm import EXACT, frozen_norm, unembedding
+from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
 from mechfourier.causal.outcome import bootstrap_means, chance_note
+from mechfourier.causal.parts import add_up, block_ends, logit_cap, output_factor, part_sites, reach
 from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
-from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, model_name
+from mechfourier.hooks.site import Site, layer_ranges, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -35,7 +36,7 @@ TOP_NEURONS = 20
 @dataclass(frozen=True)
 class Contribution:
     """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, bias, rest (the five kinds add up to the margin), head, neuron."""
+    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to the margin), head, neuron."""
 
     name: str
     kind: str
@@ -144,7 +145,15 @@ def attribution(
     full = len(asked.rows) == len(asked.design)
     label = asked.design.label[asked.rows]
     choice_note = None if full else "harmonics need the whole grid; leave samples out"
-    notes = [*asked.notes, *notes, _rest_note(parts), _cap_note(model), choice_note, _chance(logits, asked)]
+    notes = [
+        *asked.notes,
+        *notes,
+        _whole_note(stream.whole),
+        _rest_note(parts),
+        _cap_note(model),
+        choice_note,
+        _chance(logits, asked),
+    ]
     return AttributionResult(
         model=model_name(model),
         domain=wanted.name,
@@ -191,33 +200,44 @@ class _Stream:
         self.model, self.asked = model, asked
         self._inner: Mapping[Site, Tensor] = {}
         self.at = torch.tensor([len(e.ids) - 1 for e in asked.encodings])
-        sites = part_sites(model)
-        final = Site("resid_post", int(model.cfg.n_layers) - 1)
-        found = capture(model, asked.encodings, [*sites.values(), final], self.at)
-        self.parts = {name: found[site].double() for name, site in sites.items()}
-        self.logits = candidate_logits(model, found[final][None], asked.choices)[0].double()
+        sites, ends = part_sites(model), block_ends(model)
+        final = ends[-1]
+        found = capture(model, asked.encodings, [*sites.values(), *ends], self.at)
+        self.parts, self.whole = add_up(
+            {name: found[site].double() for name, site in sites.items()}, found, ends
+        )
+        linear = candidate_logits(model, found[final][None], asked.choices)[0].double()
+        factor = output_factor(model, asked, linear)
+        self.logits = factor * linear
         right = self.logits.gather(1, asked.right[:, None])[:, 0]
         self.margin = right - (self.logits.sum(dim=1) - right) / (self.logits.shape[1] - 1)
-        self.weights, bias = unembedding(model, asked.choices)
-        gain, shift, self.scale, self.centred, self.norm_words = frozen_norm(model, found[final])
-        self.columns = gain[:, None] * self.weights
-        if self.centred:
+        weights, bias = unembedding(model, asked.choices)
+        self.weights, bias = factor * weights, factor * bias
+        norm = frozen_norm(model, found[final]) or no_norm(found[final])
+        self.scale, self.norm_words = norm.scale, norm.words
+        self.columns = norm.gain[:, None] * self.weights
+        if norm.centred:
             self.columns = self.columns - self.columns.mean(dim=0)
         others = len(asked.choices) - 1
         self.readers = (
             (self.columns - (self.columns.sum(dim=1, keepdim=True) - self.columns) / others)[:, asked.right]
             / self.scale
         ).T
-        constant = shift @ self.weights + bias
+        constant = norm.shift @ self.weights + bias
         self.bias = (constant - (constant.sum() - constant) / others)[asked.right]
 
     def capture(self, site: Site) -> Tensor:
         """Activations at a site of heads or neurons; the first call reads those of all layers in one pass."""
         if site not in self._inner:
-            self._inner = capture(
-                self.model, self.asked.encodings, [*inner_sites(self.model), site], self.at
-            ).values
+            try:
+                found = self._read([*inner_sites(self.model), site])
+            except HookNeverFired:  # a layer of another kind has hook points that do not run
+                found = self._read([site])
+            self._inner = {**self._inner, **found}
         return self._inner[site].double()
+
+    def _read(self, sites: list[Site]) -> Mapping[Site, Tensor]:
+        return capture(self.model, self.asked.encodings, sites, self.at).values
 
     def class_logits(self, label: Int[Tensor, " prompt"]) -> dict[str, Float[Tensor, "n choice"]]:
         """What every part adds to the logits, averaged over the prompts of each answer."""
@@ -236,17 +256,6 @@ def vectors_on(
 ) -> Float[Tensor, " prompt"]:
     """The product of every prompt's vector with its reader."""
     return (values * readers).sum(dim=1)
-
-
-def part_sites(model: Any) -> dict[str, Site]:
-    """The sites whose activations add up to the residual stream after the last layer, by name."""
-    named = {"embed": Site("resid_pre", 0)}
-    for layer in range(int(model.cfg.n_layers)):
-        for kind in ("attn", "mlp"):
-            site = Site(f"{kind}_out", layer)
-            if str(site) in model.hook_dict:
-                named[f"{kind} {layer}"] = site
-    return named
 
 
 def inner_sites(model: Any) -> list[Site]:
@@ -292,8 +301,14 @@ def _heads(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | N
     z, W_O = stream.capture(site), weights.detach().double().cpu()
     if z.shape[1:] != W_O.shape[:2]:
         return None
-    out = torch.einsum("phe,hed,pd->ph", z, W_O, stream.readers)
-    return out, _bias_on(block.attn, "b_O", stream)
+    bias = _bias(block.attn, "b_O", W_O.shape[2])
+    way = reach(
+        stream.model, block, torch.einsum("phe,hed->pd", z, W_O) + bias, stream.parts[f"attn {layer}"]
+    )
+    if way is None:
+        return None
+    readers, constant = way.pull_back(stream.readers), stream.readers @ way.shift
+    return torch.einsum("phe,hed,pd->ph", z, W_O, readers), readers @ bias + constant
 
 
 def _neurons(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | None:
@@ -302,17 +317,20 @@ def _neurons(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] |
     site = Site("mlp_post", layer)
     if not isinstance(weights, Tensor) or weights.ndim != 2 or str(site) not in stream.model.hook_dict:
         return None
-    post = stream.capture(site)
-    if post.shape[1] != len(weights):
+    post, W_out = stream.capture(site), weights.detach().double().cpu()
+    if post.shape[1] != len(W_out):
         return None
-    return post * (stream.readers @ weights.detach().double().cpu().T), _bias_on(block.mlp, "b_out", stream)
+    bias = _bias(block.mlp, "b_out", W_out.shape[1])
+    way = reach(stream.model, block, post @ W_out + bias, stream.parts[f"mlp {layer}"])
+    if way is None:
+        return None
+    readers, constant = way.pull_back(stream.readers), stream.readers @ way.shift
+    return post * (readers @ W_out.T), readers @ bias + constant
 
 
-def _bias_on(module: Any, name: str, stream: _Stream) -> Float[Tensor, " prompt"]:
+def _bias(module: Any, name: str, d: int) -> Float[Tensor, " d"]:
     bias = getattr(module, name, None)
-    if not isinstance(bias, Tensor):
-        return torch.zeros(len(stream.readers), dtype=torch.float64)
-    return stream.readers @ bias.detach().double().cpu()
+    return bias.detach().double().cpu() if isinstance(bias, Tensor) else torch.zeros(d, dtype=torch.float64)
 
 
 def _greatest(neurons: dict[int, Float[Tensor, "prompt neuron"]], count: int) -> dict[str, Tensor]:
@@ -352,6 +370,15 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
     return found
 
 
+def _whole_note(layers: list[int]) -> str | None:
+    if not layers:
+        return None
+    return (
+        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add up to what the block adds "
+        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for them)"
+    )
+
+
 def _rest_note(parts: dict[str, Tensor]) -> str | None:
     if "rest" not in parts:
         return None
@@ -361,7 +388,7 @@ def _rest_note(parts: dict[str, Tensor]) -> str | None:
 
 
 def _cap_note(model: Any) -> str | None:
-    cap = float(getattr(model.cfg, "output_logits_soft_cap", -1.0) or -1.0)
+    cap = logit_cap(model)
     return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None
 
 

@@ -1,6 +1,7 @@
 """The last steps of a model as a linear map: its unembedding, and its final norm with the scale frozen."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,41 +30,100 @@ def unembedding(
     return columns, bias.detach()[list(tokens)].double().cpu()
 
 
-def frozen_norm(
-    model: Any, residual: Float[Tensor, "prompt d"]
-) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"], Float[Tensor, " prompt"], bool, str]:
-    """Gain, shift, each prompt's scale, whether the mean is taken out, and all that in words.
+@dataclass(frozen=True)
+class FrozenNorm:
+    """A norm as a linear map: ``gain · x / scale + shift``, its scale frozen at each vector's own; ``centred``: the mean of x is
+    taken out first (a layer norm)."""
 
-    Checked against the model's own norm; raises ``UsageError`` where it is no such map.
+    gain: Float[Tensor, " d"]
+    shift: Float[Tensor, " d"]
+    scale: Float[Tensor, " prompt"]
+    centred: bool
+    words: str
+
+    def apply(self, x: Float[Tensor, "prompt d"]) -> Float[Tensor, "prompt d"]:
+        """The norm of the vectors at which it was frozen."""
+        y = x - x.mean(dim=1, keepdim=True) if self.centred else x
+        return self.gain * y / self.scale[:, None] + self.shift
+
+    def pull_back(self, readers: Float[Tensor, "prompt d"]) -> Float[Tensor, "prompt d"]:
+        """The directions before the norm whose products with x are those of ``readers`` with the norm of x, without its shift."""
+        before = readers * self.gain / self.scale[:, None]
+        return before - before.mean(dim=1, keepdim=True) if self.centred else before
+
+
+def frozen_norm(model: Any, residual: Float[Tensor, "prompt d"]) -> FrozenNorm | None:
+    """The model's final norm, frozen at these residual streams; None where it has none.
+
+    Raises ``UsageError`` where it is no such map.
     """
-    norm, x = getattr(model, "ln_final", None), residual.double()
-    d = x.shape[1]
-    nothing = torch.ones(d).double(), torch.zeros(d).double()
+    norm = getattr(model, "ln_final", None)
     if norm is None or isinstance(norm, torch.nn.Identity):
-        return *nothing, torch.ones(len(x)).double(), False, "none"
+        return None
+    found = freeze(model, norm, residual)
+    if found is None:
+        raise UsageError(
+            f"the final norm of {model_name(model)} ({type(norm).__name__}) is neither an RMS norm nor a layer norm, so the answer is "
+            "no sum of parts"
+        )
+    return found
+
+
+def freeze(model: Any, norm: Any, x: Float[Tensor, "prompt d"]) -> FrozenNorm | None:
+    """A norm module frozen at these vectors; None where it is no RMS norm or layer norm of them.
+
+    Gain and shift are read off what the norm does to a vector of plus and minus ones and to its negative, so a gain stored as
+    1 + w (Gemma), or a norm without weights, needs no case of its own.
+    """
+    x, d = x.double(), x.shape[1]
+    device, dtype = model.W_U.device, model.W_U.dtype
+    signs = torch.where(torch.arange(d) % 2 == 0, 1.0, -1.0).double()
+    probes = torch.cat((x, torch.stack((signs, -signs)))).to(device, dtype)
     with inference(model):
-        device, dtype = model.W_U.device, model.W_U.dtype
-        wanted = norm(residual[:, None].to(device, dtype))[:, 0].double().cpu()
-    gain, shift = (
-        _parameter(norm, names, default)
-        for names, default in zip((("w", "weight"), ("b", "bias")), nothing, strict=True)
-    )
-    eps = float(getattr(model.cfg, "eps", 1e-5) or 1e-5)
+        *outputs, up, down = norm(probes[:, None])[:, 0].double().cpu()
+    wanted, shift = torch.stack(outputs), (up + down) / 2
     near = max(EXACT, 8 * torch.finfo(dtype).eps)
-    for centred in (False, True):
-        y = x - x.mean(dim=1, keepdim=True) if centred else x
-        scale = (y.square().mean(dim=1) + eps).sqrt()
-        if torch.allclose(gain * y / scale[:, None] + shift, wanted, atol=near, rtol=near):
-            kind = "layer norm" if centred else "RMS norm"
-            return gain, shift, scale, centred, f"{kind}, its scale frozen at each prompt's value"
-    raise UsageError(
-        f"the final norm of {model_name(model)} ({type(norm).__name__}) is neither an RMS norm nor a layer norm, so the answer is "
-        "no sum of parts"
+    for eps in _epsilons(model, norm):
+        for centred in (False, True):
+            y, scale = _scaled(x, centred, eps)
+            unit, unit_scale = _scaled(signs[None], centred, eps)
+            gain = (up - down) / 2 * unit_scale / unit[0]
+            if torch.allclose(gain * y / scale[:, None] + shift, wanted, atol=near, rtol=near):
+                kind = "layer norm" if centred else "RMS norm"
+                return FrozenNorm(
+                    gain, shift, scale, centred, f"{kind}, its scale frozen at each prompt's value"
+                )
+    return None
+
+
+def no_norm(x: Float[Tensor, "prompt d"], gain: float = 1.0) -> FrozenNorm:
+    """No norm at all, or a multiple, in the same form."""
+    ones = torch.ones(x.shape[1], dtype=torch.float64)
+    return FrozenNorm(gain * ones, 0 * ones, torch.ones(len(x), dtype=torch.float64), False, "none")
+
+
+def _scaled(
+    x: Float[Tensor, "prompt d"], centred: bool, eps: float
+) -> tuple[Float[Tensor, "prompt d"], Float[Tensor, " prompt"]]:
+    """The vectors as a norm centres them, and what it divides them by."""
+    y = x - x.mean(dim=1, keepdim=True) if centred else x
+    return y, (y.square().mean(dim=1) + eps).sqrt()
+
+
+def _epsilons(model: Any, norm: Any) -> tuple[float, ...]:
+    """What the norm may add to the variance, by the names that norms keep it under."""
+    named = (
+        getattr(model.cfg, "eps", None),
+        *(getattr(norm, n, None) for n in ("eps", "variance_epsilon", "norm_eps")),
     )
+    return tuple(dict.fromkeys([*(float(e) for e in named if isinstance(e, (int, float))), 1e-5, 1e-6]))
 
 
-def _parameter(norm: Any, names: tuple[str, ...], default: Tensor) -> Float[Tensor, " d"]:
-    for name in names:
-        if isinstance(found := getattr(norm, name, None), Tensor):
-            return found.detach().double().cpu()
-    return default
+def output_scale(
+    linear: Float[Tensor, "prompt choice"], logits: Float[Tensor, "prompt choice"]
+) -> float | None:
+    """What the model multiplies the unembedding's logits by (Cohere, Granite: a number other than 1); None where its logits are
+    no multiple of them. Logits with a cap are to be given uncapped."""
+    scale = float((linear * logits).sum() / linear.square().sum().clamp(min=1e-300))
+    error = (scale * linear - logits).norm()
+    return scale if scale > 0 and float(error) <= EXACT * float(logits.norm()) else None
