@@ -1,31 +1,18 @@
-"""Activations of many prompts at many hook points, in one pass that keeps only what was asked for."""
+"""Activations of many prompts at many hook points, of which only what was asked for is kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.errors import MechFourierError, OutOfRange, UnknownSite, UsageError, nearest
-from mechfourier.hooks.prefix import SharedPrefix, can_share, run_prefix, shared_prefix
-from mechfourier.hooks.run import (
-    Batch,
-    StopForward,
-    batches,
-    forward,
-    has_hooks,
-    hooked,
-    inference,
-    last_logits,
-    never_fired,
-    serving,
-)
-from mechfourier.hooks.site import ATTENTION_KINDS, FUSED_KINDS, Site, select_sites
+from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
+from mechfourier.hooks.passes import run_request
+from mechfourier.hooks.run import has_hooks
+from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.progress import progress
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -82,8 +69,9 @@ def capture(
 ) -> Activations:
     """Read activations of ``prompts`` at ``sites`` (what ``select_sites`` takes) and ``positions``.
 
-    ``prompts``: strings, ``Encoding``s, or tokens ``[prompt, pos]``; they run in batches of equal length, without
-    padding, and the pass ends at the last wanted hook point unless ``logits`` are wanted too. ``positions``:
+    ``prompts``: strings, ``Encoding``s, or tokens ``[prompt, pos]``. The pass ends at the last wanted hook point unless
+    ``logits`` are wanted too. Causal models run only the tokens up to the last position that is read, and beginnings that
+    prompts share once (`mechfourier.hooks.passes`); others run batches of equal length. ``positions``:
     ``"last"`` (the last token that stands for text), ``"all"`` (prompts of equal length only), a number for every
     prompt, or ``[prompt]`` or ``[prompt, k]`` of them; negative ones count from the prompt's end. Nothing but the
     wanted sites and positions is kept. ``store`` is looked up first and filled after.
@@ -189,167 +177,5 @@ def _named_positions(
 
 
 def _run(model: Any, request: Request, batch_size: int | None) -> Activations:
-    work = batches(model, request.ids, batch_size=batch_size)
-    sharing = can_share(model) and _layers_needed(request) != 0
-    collector = _Collector(request)
-    logits: list[Tensor] = []
-    with (
-        inference(model),
-        hooked(model, collector.hooks()),
-        progress("capture", total=len(request.ids)) as bar,
-    ):
-        for batch in work:
-            shared = shared_prefix(batch.tokens, _first_read(request, batch)) if sharing else None
-            logits += _one_batch(model, request, batch, collector, shared)
-            collector.finish(model)
-            bar.advance(len(batch.rows))
-    held = None
-    if request.logits:
-        held = torch.empty_like(torch.cat(logits))
-        held[torch.cat([batch.rows for batch in work])] = torch.cat(logits)
-    return Activations(request.sites, collector.values, held)
-
-
-def _one_batch(
-    model: Any, request: Request, batch: Batch, collector: "_Collector", shared: SharedPrefix | None
-) -> list[Tensor]:
-    """Run one batch through the collector's hooks; its logits, where they are wanted."""
-    tokens, start, options = batch.tokens, 0, {}
-    if shared is not None:
-        options = run_prefix(model, shared, n_layers=_layers_needed(request))
-        start = shared.length
-        tokens = tokens[:, start:]
-        options["attention_mask"] = torch.ones_like(tokens)
-
-    def run() -> Any:
-        return forward(model, tokens, logits=request.logits, **options)
-
-    collector.start(batch, start)
-    with serving(batch.rows):
-        if request.logits:
-            slim = not any(site.path.startswith("unembed") for site in request.sites)
-            return [last_logits(model, run, request.last[batch.rows] - start, slim_unembed=slim)]
-        run()
-    return []
-
-
-def _layers_needed(request: Request) -> int | None:
-    """How many layers the wanted sites need: 0 for embeddings, None for all of them and what follows."""
-    after = any(site.layer is None and "embed" not in site.path.removeprefix("un") for site in request.sites)
-    if request.logits or after or any("unembed" in site.path for site in request.sites):
-        return None
-    return max((site.layer + 1 for site in request.sites if site.layer is not None), default=0)
-
-
-def _first_read(request: Request, batch: Batch) -> int:
-    """The first position that any prompt of the batch is read at."""
-    if request.positions is None:
-        return 0
-    first = int(request.positions[batch.rows].min())
-    return min(first, int(request.last[batch.rows].min())) if request.logits else first
-
-
-class _Collector:
-    """Slices every wanted activation as it passes and ends the pass once all have passed."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.values: dict[Site, Tensor] = {}
-        self.pending: set[Site] = set()
-        self.rows = torch.empty(0, dtype=torch.long)
-        self.length = self.offset = 0
-        self.active = False
-
-    def hooks(self) -> list[tuple[Site, Callable[[Tensor], None]]]:
-        def collect(site: Site) -> Callable[[Tensor], None]:
-            return lambda value: self.take(site, value)
-
-        return [(site, collect(site)) for site in self.request.sites]
-
-    def start(self, batch: Batch, offset: int) -> None:
-        """Collect from the next pass, whose tokens are the batch's from position ``offset`` on."""
-        self.rows, self.length, self.offset = batch.rows, batch.tokens.shape[1], offset
-        self.pending, self.active = set(self.request.sites), True
-
-    def take(self, site: Site, value: Tensor) -> None:
-        if not self.active:
-            return
-        # A hook point that runs again in the same pass (shared blocks) keeps its first value.
-        if site in self.pending:
-            self.pending.discard(site)
-            self.keep(site, self.read(site, value).to("cpu", torch.float32))
-        if not self.pending and not self.request.logits:
-            raise StopForward
-
-    def read(self, site: Site, value: Tensor) -> Tensor:
-        if site.kind in FUSED_KINDS and value.ndim == 2:
-            # TransformerLens norms queries and keys with all axes but the last laid out as one.
-            value = rearrange(
-                value,
-                "(prompt pos head) d -> prompt pos head d",
-                prompt=len(self.rows),
-                pos=self.length - self.offset,
-            )
-        value = _with_prompt_axis(site, value, len(self.rows))
-        if self.request.positions is None or value.ndim < 3:
-            return value.clone()
-        at = self.request.positions[self.rows].to(value.device)
-        if site.kind in ATTENTION_KINDS:
-            value = rearrange(value, "prompt head query key -> prompt query head key")
-        if value.shape[1] == self.length - self.offset:
-            at = at - self.offset
-        elif value.shape[1] != self.length:
-            at = _other_axis(site, at, self.request.last[self.rows, None], value.shape[1])
-        chosen = value[torch.arange(len(value), device=value.device)[:, None], at]
-        return chosen[:, 0] if self.request.squeeze else chosen
-
-    def keep(self, site: Site, value: Tensor) -> None:
-        if site not in self.values:
-            # Batches come longest first: later attention patterns have fewer keys, and none beyond them.
-            empty = -torch.inf if "scores" in site.kind else 0.0
-            self.values[site] = torch.full((len(self.request.ids), *value.shape[1:]), empty)
-        kept = self.values[site]
-        if value.shape[1:] == kept.shape[1:]:
-            kept[self.rows] = value
-        elif site.kind in ATTENTION_KINDS:
-            kept[..., : value.shape[-1]].index_copy_(0, self.rows, value)
-        else:
-            raise MechFourierError(
-                f"{site} has other shapes for prompts of other lengths; read one length at a time"
-            )
-
-    def finish(self, model: Any) -> None:
-        self.active = False
-        if self.pending:
-            raise never_fired(model, sorted(self.pending))
-        for site in self.request.sites:
-            _check_finite(site, self.values[site][self.rows])
-
-
-def _with_prompt_axis(site: Site, value: Tensor, count: int) -> Tensor:
-    """``value`` with one entry per prompt; positional embeddings may come once for all of them."""
-    if value.ndim and value.shape[0] == 1:
-        return value.expand(count, *value.shape[1:])
-    if not value.ndim or value.shape[0] != count:
-        raise MechFourierError(
-            f"{site} has shape {list(value.shape)}, whose first axis is not the {count} prompts; it cannot be captured"
-        )
-    return value
-
-
-def _other_axis(site: Site, at: Tensor, last: Tensor, size: int) -> Tensor:
-    """Positions on an axis that is not the prompt's (a decoder's): the last is its last, numbers must fit."""
-    if torch.equal(at.cpu(), last):
-        return torch.full_like(at, size - 1)
-    if bool((at >= size).any()):
-        raise OutOfRange(f"{site} has {size} positions; there is no position {int(at.max())} to read in it")
-    return at
-
-
-def _check_finite(site: Site, value: Tensor) -> None:
-    """Masked attention scores are −inf by design; anything else that is not finite is damage."""
-    damaged = value.isnan() if "scores" in site.kind else ~value.isfinite()
-    if bool(damaged.any()):
-        raise MechFourierError(
-            f"{site} holds NaN or infinite activations; try dtype=torch.float32, or check the checkpoint"
-        )
+    values, logits = run_request(model, request, batch_size)
+    return Activations(request.sites, values, logits)

@@ -71,11 +71,15 @@ def batches(model: Any, prompts: Sequence[Sequence[int]], *, batch_size: int | N
     return found
 
 
-def _batch_size(model: Any, length: int) -> int:
+def tokens_per_batch(model: Any) -> int:
+    """Tokens of one forward pass, so that its activations take about the same memory at any width."""
     width = getattr(model.cfg, "d_model", None) or 256
+    return min(max(TOKENS_PER_BATCH * 1024 // width, 512), 32 * 1024)
+
+
+def _batch_size(model: Any, length: int) -> int:
     heads = getattr(model.cfg, "n_heads", None) or 1
-    tokens = min(max(TOKENS_PER_BATCH * 1024 // width, 512), 32 * 1024)
-    return max(1, min(tokens // length, SCORES_PER_BATCH // (heads * length**2)))
+    return max(1, min(tokens_per_batch(model) // length, SCORES_PER_BATCH // (heads * length**2)))
 
 
 def _check_tokens(model: Any, prompts: Sequence[Sequence[int]]) -> None:

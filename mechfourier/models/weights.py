@@ -10,6 +10,8 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
+from mechfourier.models.draws import VERSION
+
 PLAIN = (bool, int, float, str, type(None))
 # Entries of a model's config that do not change what it computes.
 IGNORED_SETTINGS = frozenset({"device", "model_name", "tokenizer_name", "seed", "n_devices"})
@@ -19,8 +21,16 @@ def weights_hash(model: Any) -> str:
     """Content hash (hex, 32 characters) of a model: class, plain config values, and every parameter's and buffer's bytes.
 
     The same folder loaded twice by the same engine has the same hash. It is kept on the model and computed again only when
-    a tensor was replaced or written to.
+    a tensor was replaced or written to. Inside ``untrained`` it is another one, which depends on the seed.
     """
+    control = getattr(model, "_mechfourier_control", None)
+    value = _kept_hash(model)
+    if control is None:
+        return value
+    return hashlib.blake2b(f"{value} drawn {VERSION} {control}".encode(), digest_size=16).hexdigest()
+
+
+def _kept_hash(model: Any) -> str:
     tensors = dict(_tensors(model))
     state = tuple((name, t.data_ptr(), t._version) for name, t in tensors.items())
     kept = getattr(model, "_mechfourier_weights_hash", None)

@@ -195,9 +195,10 @@ def _control(
     seed: int,
     store: "ActivationStore | None",
 ) -> Float[Tensor, "site row column d"]:
-    from mechfourier.models.weights import reinitialised
+    from mechfourier.models.untrained import untrained
 
-    return _grid(reinitialised(model, seed), design, encodings, sites, store)
+    with untrained(model, seed) as blank:
+        return _grid(blank, design, encodings, sites, store)
 
 
 def _sees_digits(model: Any, encodings: Sequence[Encoding]) -> bool:
