@@ -98,8 +98,8 @@ def test_an_edit_of_nothing_is_an_error(clock: Any) -> None:
 
 
 def test_the_operand_is_found_where_it_stands(clock: Any) -> None:
-    design = domain("months").operation_design(1)
     calendar = load("calendar")
+    design = domain("months").operation_design(1, model=calendar)
     rows = torch.arange(len(design))
     encodings = encode(calendar, design.prompts)
     at = places(design, encodings, rows, "operand")

@@ -187,7 +187,7 @@ def test_a_models_own_answer_tokens_are_used() -> None:
     from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=11, d_model=8, n_heads=1, d_head=8, d_mlp=8))
-    design = domain("mod-11").operation_design(1)
+    design = domain("mod-11").operation_design(1, model=model)
     scores = score_candidates(model, design)
     logits = model(model.to_tokens(list(design.prompts)))
     assert logits is not None

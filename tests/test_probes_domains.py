@@ -15,10 +15,12 @@ from mechfourier.errors import DomainSchemaError, NotExpressible, OutOfRange, Un
 from mechfourier.models.interface import encode
 from mechfourier.probes.design import confounds, max_cycles, read_positions
 from mechfourier.probes.domains import NUMBER_TEMPLATES, domain, list_domains, modular, parse_domain
+from mechfourier.probes.task_design import task_design
 from mechfourier.probes.tokens import token_report
 
 PACKAGED = {
-    "alphabet": 26, "compass": 8, "days": 7, "hours-12": 12, "hours-24": 24, "months": 12, "notes": 12, "seasons": 4,
+    "alphabet": 26, "compass": 8, "days": 7, "hours-12": 12, "hours-24": 24, "months": 12, "notes": 12, "numbers": 10,
+    "seasons": 4,
 }  # fmt: skip
 
 GOOD = """\
@@ -58,8 +60,20 @@ def test_the_packaged_domains_are_the_promised_ones() -> None:
     assert {d.name: d.n for d in list_domains()} == PACKAGED
     for d in list_domains():
         assert len(d.templates) >= 8
-        assert d.operation is not None
-        assert len(d.operation.answers) == d.n
+        assert (d.operation is not None) == d.cyclic
+        assert d.operation is None or len(d.operation.answers) == d.n
+        assert len({task.name for task in d.tasks}) == len(d.tasks) > 1
+
+
+def test_no_packaged_question_begins_with_the_value() -> None:
+    """The first token is the attention sink of models without a beginning-of-sequence token."""
+    for d in (*list_domains(), modular(23)):
+        assert not any(t.startswith("{value}") for t in d.templates)
+        assert not any(t.startswith("{value}") for t in (d.operation.templates if d.operation else ()))
+        for task in d.tasks:
+            design = task_design(d, task) if task.name != "arithmetic" else d.operation_design(1)
+            assert design.operand is not None
+            assert min(start for start, _ in design.operand) > 0
 
 
 @settings(max_examples=12, deadline=None)
@@ -70,7 +84,7 @@ def test_modular_designs_state_true_sums(n: int, cycles: int) -> None:
     assert design.shape == (n, cycles * n)
     assert design.answers is not None
     for i in (0, len(design) // 2, len(design) - 1):
-        found = re.fullmatch(r"(\d+) \+ (\d+) mod (\d+) =", design.prompts[i])
+        found = re.fullmatch(r"Compute (\d+) \+ (\d+) mod (\d+) =", design.prompts[i])
         assert found
         a, o, m = map(int, found.groups())
         assert m == n
@@ -92,6 +106,8 @@ def test_grids_are_row_major_and_spans_cover_the_value(name: str) -> None:
             start, stop = values.spans[i]
             assert values.prompts[i][start:stop] == chosen.values[v]
             assert (int(values.value[i]), int(values.template[i])) == (v, t)
+    if chosen.operation is None:
+        return
     operation = chosen.operation_design(2)
     assert operation.cycles == 2
     assert torch.equal(operation.label.reshape(operation.shape)[:, 0], torch.arange(chosen.n))
@@ -208,8 +224,8 @@ def test_unknown_names_get_the_nearest() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(OutOfRange, match="cycles"):
         domain("days").operation_design(0)
-    with pytest.raises(OutOfRange, match="template 1"):
-        domain("days").operation_design(template=1)
+    with pytest.raises(OutOfRange, match="template 2"):
+        domain("days").operation_design(template=2)
     with pytest.raises(OutOfRange, match="position"):
         domain("days").value_design(position="middle")
 
@@ -287,6 +303,6 @@ def test_the_command_lists_and_shows(shared_data: Path) -> None:
     assert report["answers"][" 22"] == 3
     assert "split into digits" in shown.stderr
     assert "«June»" in run("domains", "show", "months", "-m", folder).stdout.replace(" June", "June")
-    assert "Monday + 0 days = Monday" in run("domains", "show", "days").stdout
+    assert "Compute Monday + 0 days = Monday" in run("domains", "show", "days").stdout
     prompts = json.loads(run("domains", "show", "days", "--json").stdout)
     assert len(prompts["operation_prompts"]["prompts"]) == 196

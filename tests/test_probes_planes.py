@@ -79,12 +79,12 @@ def test_a_harmonic_without_a_plane_is_refused(k: int) -> None:
 
 
 def test_roles_of_calendar_and_arithmetic_prompts() -> None:
-    design = domain("mod-12").operation_design(1)
+    design = domain("mod-12").operation_design(1, template=1)
     spans = role_spans(design)[design.prompts.index("5 + 9 mod 12 =")]
     assert {r: "5 + 9 mod 12 ="[a:b] for r, (a, b) in spans.items()} == {
         "first operand": "5", "operator": "+", "second operand": "9", "modulus": "12", "equals": "=",
     }  # fmt: skip
-    design = domain("days").operation_design(1)
+    design = domain("days").operation_design(1, template=1)
     prompt = "Monday + 3 days ="
     spans = role_spans(design)[design.prompts.index(prompt)]
     assert {r: prompt[a:b] for r, (a, b) in spans.items()} == {

@@ -1,6 +1,6 @@
 """Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import start_layer
+from mechfourier.causal.branches import can_branch, start_layer
 from mechfourier.causal.controls import (
     Ablations,
     Controls,
@@ -30,6 +30,7 @@ from mechfourier.causal.outcome import (
     chance_note,
     mcnemar,
     standardised,
+    task_name,
     task_of,
 )
 from mechfourier.causal.result import AblationResult, Performance
@@ -40,6 +41,7 @@ from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, find_site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.task_choice import Choice
 from mechfourier.progress import progress
 
 MODES: tuple[str, ...] = get_args(Mode)
@@ -57,6 +59,7 @@ def ablate(
     subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
     mode: str = "mean",
     positions: str = "all",
+    task: str | Choice | None = None,
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
@@ -68,29 +71,39 @@ def ablate(
     columns span it), and measure task and text.
 
     ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
-    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, or ``"last"`` for the prompt's last token only (held-out text is always
-    changed everywhere). The task is the full grid of ``cycles``, or ``samples`` of it, balanced over the answers; a model
-    without logits is judged by similarity. ``controls=0`` runs none; they run on ``control_samples`` of
+    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, ``"last"`` for the prompt's
+    last token only, or ``"operand"`` for that of the value asked about (its mean is then that of the class means there;
+    held-out text is always changed everywhere). ``task``: one of the domain's tasks by name (None: the best one that the model answers); all its prompts
+    (``cycles`` of offsets in arithmetic), or ``samples`` of them, balanced over the answers; a model without logits is judged by
+    similarity. ``controls=0`` runs none; they run on ``control_samples`` of
     the prompts, balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's effect on
     those. ``text=()`` measures no perplexity.
 
     Raises ``OutOfRange`` (dimension, samples), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
     """
-    last_only = _choice("positions", positions, ("all", "last")) == "last"
+    last_only = _choice("positions", positions, ("all", "last", "operand")) == "last"
     how = _choice("mode", mode, MODES)
+    if positions == "operand" and how == "resample":
+        raise UsageError(
+            "resample takes activations of the same position; use mode='mean' with positions='operand'"
+        )
     at = find_site(model, site)
-    task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
-    around = moments(model, task, at, last_only=last_only)
+    asked = task_of(model, domain, task=task, cycles=cycles, samples=samples, seed=seed)
+    where = _where(model, asked, at, positions)
+    around = moments(model, asked, at, last_only=last_only) if where is None else where.moments
+    edited = asked.last if last_only else None if where is None else where.at
     if head is not None:
         dims = _head_dims(model, at, head, dims, subspace)
     target = _target(at, dims, subspace, len(around.mean), Ablations(at, how, around.mean, seed=seed))
-    before = task.score(model)
-    with intervene(model, [target.single(task.last if last_only else None)]):
-        after = task.score(model)
+    before = asked.score(model)
+    with intervene(model, [target.single(edited)]):
+        after = asked.score(model)
     effect, reason = _text(model, target, text)
-    against = _controls(model, task, target, around, before, after, controls, control_samples, last_only)
-    notes = [*task.notes, chance_note(before, domain.n), reason, against.note]
+    against = _controls(
+        model, asked, target, around, before, after, controls, control_samples, last_only, edited
+    )
+    notes = [*asked.notes, chance_note(before, asked.design.n_answers), reason, against.note]
     return AblationResult(
         model=model_name(model),
         domain=domain.name,
@@ -100,11 +113,12 @@ def ablate(
         rank=target.width if target.dims is not None else target.width // len(around.mean),
         mode=how,
         positions=positions,
-        n_prompts=len(task.rows),
-        cycles=task.design.cycles,
+        n_prompts=len(asked.rows),
+        cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
         seed=seed,
-        **_task_part(task, before, after, effect, seed),
+        task=task_name(asked),
+        **_task_part(asked, before, after, effect, seed),
         **_text_part(effect, before, after, seed),
         **against.part(),
     )
@@ -201,6 +215,7 @@ def _controls(
     count: int,
     samples: int | None,
     last_only: bool,
+    edited: Int[Tensor, " prompt"] | None,
 ) -> _Against:
     """The same ablation of ``count`` matched subspaces of the same site."""
     if count < 0:
@@ -213,12 +228,48 @@ def _controls(
     every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
     part, chosen = _control_prompts(model, task, count, samples, target)
     with progress("controls", total=len(every) * _sequences(part)) as bar:
-        scores = run_ablations(model, part, every, last_only=last_only, relative=True, advance=bar.advance)
+        scores = _run(model, part, every, None if edited is None else edited[chosen], last_only, bar.advance)
     changes = margins(scores, part.label).double().mean(dim=1) - before.margin[chosen].double().mean()
     own = float((after.margin - before.margin)[chosen].double().mean())
     p = (1 + int((changes <= own).sum())) / (len(changes) + 1)
     note = _control_note(found, len(changes), len(chosen), len(task.rows))
     return _Against(p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, len(chosen), note)
+
+
+def _where(model: Any, task: AnswerTask | SimilarityTask, site: Site, positions: str) -> Any:
+    """The activations at the value asked about, where that is what is ablated."""
+    from mechfourier.causal.reading import read
+
+    return read(model, task, site, "operand") if positions == "operand" else None
+
+
+def _run(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    every: Ablations,
+    edited: Int[Tensor, " prompt"] | None,
+    last_only: bool,
+    advance: Callable[[int], None],
+) -> Float[Tensor, "control prompt candidate"]:
+    """Scores under every ablation. Where one token of each prompt is changed only those from there on run, except that a model
+    whose passes can begin at a block shares more at the last token."""
+    from mechfourier.causal.rows import run_rows
+
+    if edited is None or every.mode == "resample" or (last_only and can_branch(model, every.site)):
+        return run_ablations(model, task, every, last_only=last_only, relative=True, advance=advance)
+    count = len(task.rows)
+    which, prompt = torch.arange(len(every)).repeat_interleave(count), torch.arange(count).repeat(len(every))
+    at = edited[prompt]
+    scores = run_rows(
+        model,
+        task,
+        prompt,
+        lambda rows: every.chosen(which[rows], at[rows]),
+        width=every.width,
+        at=at,
+        advance=advance,
+    )
+    return scores.unflatten(0, (len(every), count))
 
 
 def _control_prompts(

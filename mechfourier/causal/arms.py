@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, bootstrap_mean, chance_note, task_of
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    bootstrap_mean,
+    chance_note,
+    task_name,
+    task_of,
+)
 from mechfourier.causal.patch import Pairs, pairs_of
 from mechfourier.causal.reading import Reading, Turn, read
 from mechfourier.causal.rotate import chosen_turn
@@ -20,6 +27,7 @@ from mechfourier.hooks.interventions import edit_mean, edit_patch, intervene
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ class ArmsResult(Result):
     arms: tuple[Arm, ...]
     notes: tuple[str, ...]
     seed: int
+    task: str = NATIVE
 
     def frame(self) -> "pd.DataFrame":
         """One row per arm."""
@@ -82,7 +91,7 @@ class ArmsResult(Result):
     def __str__(self) -> str:
         head = (
             f"arms of the circle k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, "
-            f"{self.domain} ({self.n_prompts} prompts)"
+            f"{self.domain}, task {self.task} ({self.n_prompts} prompts)"
         )
         return "\n".join(
             [head, self.frame().to_string(index=False, float_format=lambda v: f"{v:.3g}")]
@@ -98,6 +107,7 @@ def arms(
     k: int | None = None,
     ks: tuple[int, ...] | None = None,
     position: str = "operand",
+    task: str | None = None,
     samples: int | None = None,
     cycles: int = 1,
     seed: int = 0,
@@ -105,12 +115,12 @@ def arms(
     """Before; patch the circle, as many principal components, everything; average-ablate; zero the circle, and all but it.
 
     Donors differ in the first operand. The circle is the planes of ``k`` or ``ks`` (without: as in ``rotate``); the
-    principal components are those of the class means. Raises what ``rotate`` and ``patch`` raise.
+    principal components are those of the class means. ``task``: as in ``rotate``. Raises what ``rotate`` and ``patch`` raise.
     """
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    task = task_of(model, wanted, cycles=cycles, samples=samples, seed=seed)
-    place = read(model, task, site, position)
-    return arms_at(model, task, place, chosen_turn(place, k, ks), seed=seed)
+    asked = task_of(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
+    place = read(model, asked, site, position)
+    return arms_at(model, asked, place, chosen_turn(place, k, ks), seed=seed)
 
 
 def arms_at(
@@ -123,7 +133,7 @@ def arms_at(
         # an arm may have nothing to change (no variance outside the circle); that is a result here
         with intervene(model, [edit], must_change=False):
             measured.append(_arm(name, pairs, task.score(model).scores, seed))
-    notes = (*task.notes, chance_note(pairs.before, task.design.n))
+    notes = (*task.notes, chance_note(pairs.before, task.design.n_answers))
     return ArmsResult(
         model=model_name(model),
         domain=task.design.domain.name,
@@ -137,6 +147,7 @@ def arms_at(
         arms=tuple(measured),
         notes=tuple(note for note in notes if note),
         seed=seed,
+        task=task_name(task),
     )
 
 

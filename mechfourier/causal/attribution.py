@@ -15,8 +15,16 @@ from torch import Tensor
 
 from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
 from mechfourier.causal.outcome import bootstrap_means, chance_note
-from mechfourier.causal.parts import add_up, block_ends, logit_cap, output_factor, part_sites, reach
-from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
+from mechfourier.causal.parts import (
+    add_up,
+    block_ends,
+    inner_sites,
+    logit_cap,
+    output_factor,
+    part_sites,
+    reach,
+)
+from mechfourier.causal.written import GridShares, Harmonic, answer_harmonics, grid_shares, harmonics_of
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, layer_ranges, model_name
@@ -25,6 +33,7 @@ from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.lens import candidate_logits
 from mechfourier.probes.prepare import Questions, questions
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
@@ -53,7 +62,7 @@ class AttributionResult(Result):
     """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices; ``parts`` add up to
     it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts, ``neurons`` (the greatest) the MLP parts.
     ``harmonics``: which harmonics of the answer the choices' logits hold over the whole (a, offset) grid; ``grid`` says where
-    the rest of their variance lies (both empty where only some cells were asked)."""
+    the rest of their variance lies (both empty where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
 
     model: str
     domain: str
@@ -73,6 +82,7 @@ class AttributionResult(Result):
     sum_error: float
     notes: tuple[str, ...]
     seed: int
+    task: str = NATIVE
 
     def frame(self) -> "pd.DataFrame":
         """One row per part, head and neuron."""
@@ -98,13 +108,19 @@ class AttributionResult(Result):
         best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]
         named = ", ".join(f"{part.name} {part.mean:+.3g} ({part.share:.0%})" for part in best)
         lines = [
-            f"{self.model}, {self.domain}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
+            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
             f"on average ({self.n_prompts} prompts, accuracy {self.accuracy:.1%}); written by {named}"
         ]
         if self.grid is not None:
             top = sorted(self.harmonics, key=lambda h: -h.share)[:5]
             lines.append(
                 f"{self.grid.sum:.1%} of the logits' variance over the grid is a function of the answer: "
+                + ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
+            )
+        elif self.harmonics:
+            top = sorted(self.harmonics, key=lambda h: -h.share)[:5]
+            lines.append(
+                "harmonics of the answer in the logits' variance: "
                 + ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
             )
         lines.append(f"final norm: {self.norm}")
@@ -115,6 +131,7 @@ def attribution(
     model: Any,
     domain: Domain | str,
     *,
+    task: str | None = None,
     cycles: int = 1,
     samples: int | None = None,
     neurons: int = TOP_NEURONS,
@@ -124,7 +141,8 @@ def attribution(
 
     Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the ``neurons``
     greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which makes the sum exact and says nothing
-    of what a part does by changing that scale. ``samples`` cells of the grid at random (None: all, which the
+    of what a part does by changing that scale. ``task``: one of the domain's tasks by name (None: the best one that the model
+    answers). ``samples`` cells of the grid at random (None: all, which the
     harmonics need). Where a tokenizer splits answers, the first token that tells them apart is judged.
 
     Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map), ``OutOfRange``,
@@ -133,7 +151,7 @@ def attribution(
     if neurons < 0:
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    asked = questions(model, wanted, cycles=cycles, samples=samples, seed=seed)
+    asked = questions(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
     stream = _Stream(model, asked)
     logits, margin = stream.logits, stream.margin
     parts, error = _parts(stream)
@@ -168,14 +186,21 @@ def attribution(
         heads=tuple(c for c in table if c.kind == "head"),
         neurons=tuple(c for c in table if c.kind == "neuron"),
         n_neurons=n_neurons,
-        harmonics=harmonics_of(stream.class_logits(label), wanted.n, logits, asked.design.shape)
-        if full
-        else (),
-        grid=grid_shares(logits, asked.design.shape) if full else None,
+        harmonics=_harmonics(stream, label) if full else (),
+        grid=grid_shares(logits, asked.design.shape) if full and asked.design.kind == "operation" else None,
         sum_error=error,
         notes=tuple(note for note in notes if note),
         seed=seed,
+        task=asked.task,
     )
+
+
+def _harmonics(stream: "_Stream", label: Int[Tensor, " prompt"]) -> tuple[Harmonic, ...]:
+    """Harmonics of the answer; none where the answers are no cycle."""
+    design, parts = stream.asked.design, stream.class_logits(label)
+    if design.kind == "operation":
+        return harmonics_of(parts, design.n, stream.logits, design.shape)
+    return answer_harmonics(parts, design.n, stream.logits) if design.domain.cyclic else ()
 
 
 def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], float]:
@@ -241,7 +266,7 @@ class _Stream:
 
     def class_logits(self, label: Int[Tensor, " prompt"]) -> dict[str, Float[Tensor, "n choice"]]:
         """What every part adds to the logits, averaged over the prompts of each answer."""
-        n = self.asked.design.n
+        n = self.asked.design.n_answers
         count = torch.bincount(label, minlength=n)[:, None]
         means = {}
         for name, value in self.parts.items():
@@ -256,13 +281,6 @@ def vectors_on(
 ) -> Float[Tensor, " prompt"]:
     """The product of every prompt's vector with its reader."""
     return (values * readers).sum(dim=1)
-
-
-def inner_sites(model: Any) -> list[Site]:
-    """The sites of heads and neurons of all layers."""
-    layers = range(int(model.cfg.n_layers))
-    every = [Site(kind, layer) for layer in layers for kind in ("z", "mlp_post")]
-    return [site for site in every if str(site) in model.hook_dict]
 
 
 def _inner(

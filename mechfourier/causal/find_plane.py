@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.outcome import AnswerTask, bootstrap_mean, chance_note, task_of
+from mechfourier.causal.outcome import AnswerTask, bootstrap_mean, chance_note, task_name, task_of
 from mechfourier.causal.reading import Reading, harmonic_turn, key_harmonics, read, vectors_of
 from mechfourier.causal.rows import run_rows
 from mechfourier.errors import OutOfRange, UsageError
@@ -25,6 +25,7 @@ from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.planes import matched_planes, overlap, principal_angles
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 
@@ -81,6 +82,7 @@ class CausalPlane(Result):
     losses: tuple[float, ...]
     notes: tuple[str, ...]
     seed: int
+    task: str = NATIVE
 
     @property
     def plane(self) -> Float[np.ndarray, "d r"]:
@@ -111,7 +113,7 @@ class CausalPlane(Result):
         low, high = self.accuracy_ci
         angles = ", ".join(f"{angle:.0f}°" for angle in self.angles)
         lines = [
-            f"{self.model}, {self.domain}: exchanging {self.rank} dimensions found at {self.site} ({self.position} token) "
+            f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at {self.site} ({self.position} token) "
             f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % {low:.1%} to {high:.1%}); the "
             f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, random ones {self.random_accuracy:.1%}",
             f"angles to the probe's planes (k = {', '.join(map(str, self.ks))}): {angles}; overlap {self.overlap:.2f} (random "
@@ -127,6 +129,7 @@ def find_plane(
     *,
     rank: int = 2,
     position: str = "last",
+    task: str | None = None,
     steps: int = STEPS,
     batch: int = BATCH,
     cycles: int = 1,
@@ -137,7 +140,8 @@ def find_plane(
     ``position``: ``"last"`` (the prompt's last token) or ``"operand"`` (the first operand's). Each of ``steps`` steps of Adam
     draws ``batch`` pairs, puts the donor's coordinates in and raises the log-probability of the donor's answer among the candidates; the
     basis is made orthonormal by QR. Three fifths of the cells of every offset are fitted; donors and recipients of the test are
-    the others. The start is random, so that nothing draws the subspace towards the probe's.
+    the others. The start is random, so that nothing draws the subspace towards the probe's. ``task``: one of the domain's tasks
+    by name (None: the best one that the model answers).
 
     Raises ``OutOfRange`` (rank, steps, fewer than 4 values), ``UnknownSite``, ``UsageError`` (a model without logits),
     ``NotExpressible``, ``InterventionChangedNothing``.
@@ -149,15 +153,15 @@ def find_plane(
         raise OutOfRange(
             f"{wanted.name} has {wanted.n} values; a split into fitted and held-out needs 4 or more"
         )
-    task = task_of(model, wanted, cycles=cycles, seed=seed)
-    if not isinstance(task, AnswerTask):
+    asked = task_of(model, wanted, task=task, cycles=cycles, seed=seed)
+    if not isinstance(asked, AnswerTask):
         raise UsageError(f"{model_name(model)} gives no answers (it has no logits), so none can be moved")
-    place = read(model, task, site, position)
+    place = read(model, asked, site, position)
     if rank % 2 or not 2 <= rank <= len(place.centre) // 2:
         raise OutOfRange(
             f"rank is {rank}; {place.site} takes even ranks from 2 to {len(place.centre) // 2} (2 for one plane)"
         )
-    search = _Search(model, task, place, seed)
+    search = _Search(model, asked, place, seed)
     basis, losses = search.fit(rank, steps, batch)
     return _result(search, basis, losses, wanted)
 
@@ -200,7 +204,13 @@ class _Search:
             return _exchange(place.site, donors[rows], basis, at[rows])
 
         scores = run_rows(
-            self.model, part, torch.arange(len(recipient)), edit_of, width=basis.numel(), grad=True
+            self.model,
+            part,
+            torch.arange(len(recipient)),
+            edit_of,
+            width=basis.numel(),
+            grad=True,
+            at=at,
         )
         return F.cross_entropy(scores, self.task.label[donor])
 
@@ -213,7 +223,7 @@ class _Search:
             return edit_patch(self.place.site, self.vectors[donor[rows]], subspace=own, positions=at)
 
         width = 1 if basis is None else basis.shape[-1] * basis.shape[-2]
-        scores = run_rows(self.model, self.task, recipient, edit_of, width=width)
+        scores = run_rows(self.model, self.task, recipient, edit_of, width=width, at=self.place.at[recipient])
         return (scores.argmax(dim=1) == self.task.label[donor]).double()
 
 
@@ -289,6 +299,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain)
         losses=tuple(losses),
         notes=_notes(search, before, float(null.mean()), float(whole.mean())),
         seed=search.seed,
+        task=task_name(search.task),
     )
 
 
@@ -312,7 +323,7 @@ def _random_accuracies(search: _Search, random: Float[np.ndarray, "draw d r"]) -
 
 
 def _notes(search: _Search, before: Any, null_overlap: float, whole: float) -> tuple[str, ...]:
-    notes = [*search.task.notes, chance_note(before, search.task.design.n)]
+    notes = [*search.task.notes, chance_note(before, search.task.design.n_answers)]
     if whole < CARRIES:
         notes.append(
             f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the answer does not pass through "

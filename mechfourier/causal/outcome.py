@@ -12,12 +12,17 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import UsageError
 from mechfourier.hooks.run import Batch, batches, forward, inference, serving
+from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import encode
 from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
-from mechfourier.probes.design import Design, max_cycles
+from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.sampling import balanced_sample
+from mechfourier.probes.task_choice import Choice, choose_task
+from mechfourier.probes.task_spec import NATIVE
+from mechfourier.probes.tasks import design_of
 
 RESAMPLES = 2000
 
@@ -40,12 +45,13 @@ class Task(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AnswerTask:
-    """Operation prompts; the outcome is the log-probability of every candidate answer, over all its tokens."""
+    """Prompts of a task (``name``); the outcome is the log-probability of every candidate answer, over all its tokens."""
 
     design: Design
     rows: Int[Tensor, " prompt"]
     plan: AnswerPlan
     notes: tuple[str, ...] = ()
+    name: str = NATIVE
 
     @property
     def label(self) -> Int[Tensor, " prompt"]:
@@ -58,7 +64,7 @@ class AnswerTask:
 
     def subset(self, prompts: Int[Tensor, " chosen"]) -> "AnswerTask":
         """The same task on some of its prompts (numbers among them)."""
-        return AnswerTask(self.design, self.rows[prompts], self.plan.subset(prompts), self.notes)
+        return AnswerTask(self.design, self.rows[prompts], self.plan.subset(prompts), self.notes, self.name)
 
     def score(self, model: Any) -> AnswerScores:
         scores, greedy = score_plan(model, self.plan)
@@ -114,22 +120,53 @@ def task_of(
     model: Any,
     domain: Domain,
     *,
+    task: str | Choice | None = None,
     cycles: int = 1,
     samples: int | None = None,
-    template: int = 0,
     seed: int = 0,
 ) -> AnswerTask | SimilarityTask:
-    """The task that ``model`` can do in ``domain``: answering operation prompts, or, without logits, similarity.
+    """What ``model`` is asked in ``domain``: the task named ``task`` (None: the best one that it answers above chance, or the
+    first that it can be asked; see `choose_task`); or, without logits, similarity.
 
-    ``samples`` draws that many prompts, balanced over the right answers. Raises ``NotExpressible``, ``OutOfRange``.
+    ``samples`` draws that many prompts, balanced over the right answers. Raises ``NotExpressible``, ``OutOfRange`` and
+    ``UsageError`` (no such task).
     """
     if not has_logits(model):
+        if task is not None:
+            raise UsageError(f"{model_name(model)} has no logits, so it is asked no task; leave task out")
         return _similarity_task(model, domain, samples, seed)
-    found = max_cycles(domain, model, cycles)
-    design = domain.operation_design(found.cycles, template=template)
+    choice = task if isinstance(task, Choice) else choose_task(model, domain, task)
+    design, notes = design_of(model, domain, choice.spec, cycles=cycles, seed=seed)
     rows = balanced_sample(design.label, samples, seed=seed)
     plan = plan_answers(model, [design.prompts[i] for i in rows.tolist()], design.candidates)
-    return AnswerTask(design, rows, plan, (found.note,) if found.note else ())
+    said = (choice.reason, *notes, _first_token_note(model, design, plan, rows))
+    return AnswerTask(design, rows, plan, tuple(note for note in said if note), choice.spec.name)
+
+
+def task_name(task: "AnswerTask | SimilarityTask") -> str:
+    """The name of what is asked, for a result: that of the domain's task, or ``"similarity"``."""
+    return task.name if isinstance(task, AnswerTask) else "similarity"
+
+
+def _first_token_note(
+    model: Any, design: Design, plan: AnswerPlan, rows: Int[Tensor, " prompt"]
+) -> str | None:
+    """A warning where a language model without a beginning-of-sequence token is asked of its very first token."""
+    fallback = design.domain.operation.fallback if design.domain.operation else ()
+    if (
+        design.operand is None
+        or getattr(model, "tokenizer", None) is None
+        or set(design.wordings) <= set(fallback)
+    ):
+        return None
+    spans = [design.operand[row] for row in rows.tolist()]
+    first = sum(e.last_token_of(*span) == 0 for e, span in zip(plan.encodings, spans, strict=True))
+    if not first:
+        return None
+    return (
+        f"in {first} of {len(rows)} prompts the value is the first token, which models without a beginning-of-sequence "
+        "token use as their attention sink; put words before {value} in the template"
+    )
 
 
 def _similarity_task(model: Any, domain: Domain, samples: int | None, seed: int) -> SimilarityTask:
@@ -155,25 +192,6 @@ def embeddings(model: Any, parts: Sequence[Batch], count: int) -> Float[Tensor, 
             for row, vector in zip(part.rows.tolist(), output.float().cpu(), strict=True):
                 found[row] = vector
     return torch.stack([vector for vector in found if vector is not None])
-
-
-def balanced_sample(label: Int[Tensor, " prompt"], samples: int | None, *, seed: int) -> Int[Tensor, " row"]:
-    """``samples`` prompts, as many of each label as can be, in their order; all of them for None.
-
-    Raises ``OutOfRange`` for fewer than one or more than there are.
-    """
-    count = len(label)
-    if samples is None:
-        return torch.arange(count)
-    if not 1 <= samples <= count:
-        raise OutOfRange(f"samples is {samples}; this design has {count} prompts (1 to {count})")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    rank = torch.zeros(count, dtype=torch.long)  # how many of the same label came before, in a random order
-    for value in label.unique():
-        members = order[label[order] == value]
-        rank[members] = torch.arange(len(members))
-    turn = torch.argsort(rank[order], stable=True)
-    return order[turn][:samples].sort().values
 
 
 def mcnemar(before: Bool[Tensor, " prompt"], after: Bool[Tensor, " prompt"]) -> tuple[float, int, int]:

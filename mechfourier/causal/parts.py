@@ -104,3 +104,10 @@ def _uncapped(model: Any, logits: Float[Tensor, "prompt choice"]) -> Float[Tenso
     """Logits before the model's cap · tanh(logit / cap)."""
     cap = logit_cap(model)
     return logits if cap <= 0 else cap * torch.atanh((logits / cap).clamp(-1 + 1e-12, 1 - 1e-12))
+
+
+def inner_sites(model: Any) -> list[Site]:
+    """The sites of heads and neurons of all layers."""
+    layers = range(int(model.cfg.n_layers))
+    every = [Site(kind, layer) for layer in layers for kind in ("z", "mlp_post")]
+    return [site for site in every if str(site) in model.hook_dict]

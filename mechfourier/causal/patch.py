@@ -10,29 +10,31 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.causal.ablate import Dims, orthonormal
 from mechfourier.causal.controls import matched_controls, one_hot
+from mechfourier.causal.donors import Pairs, donor_rows, pairs_of
 from mechfourier.causal.outcome import (
     RESAMPLES,
     AnswerTask,
     SimilarityTask,
     balanced_sample,
+    bootstrap_mean,
     chance_note,
+    task_name,
     task_of,
 )
-from mechfourier.causal.reading import Reading, harmonic_turn, read, vectors_of
+from mechfourier.causal.reading import Reading, harmonic_turn, read
 from mechfourier.causal.rows import bounded, run_rows
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
 from mechfourier.result import Result
 
@@ -40,16 +42,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_CONTROLS = 200
+SMALL = 1e-9
 
 
 @dataclass(frozen=True)
 class PatchResult(Result):
     """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's (nats; cosine for a
     model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of its means, 1 where the patch does all
-    that the whole donor prompt would, with a 95 % bootstrap interval over prompts. ``success``: share of prompts whose best
+    that the whole donor prompt would, with a 95 % bootstrap interval over prompts; None where donor and recipient do not
+    differ beyond noise (the 95 % interval of the mean of donor − recipient holds 0), so that there is nothing to divide by. ``success``: share of prompts whose best
     candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean over ``n_controls``
     subspaces of the same rank and like variance, orthogonal to the patched one; ``p_value`` is the share of them that recover
-    at least as much (of the same prompts: ``paired_recovered``)."""
+    at least as much (of the same prompts: ``paired_recovered``), or raise the difference at least as much where ``recovered`` is
+    None. ``gap_ci``: the 95 % interval of the mean of donor − recipient."""
 
     model: str
     domain: str
@@ -65,8 +70,8 @@ class PatchResult(Result):
     difference: float
     difference_before: float
     difference_donor: float
-    recovered: float
-    recovered_ci: tuple[float, float]
+    recovered: float | None
+    recovered_ci: tuple[float, float] | None
     paired_recovered: float | None
     random_recovered: float | None
     random_max: float | None
@@ -77,6 +82,8 @@ class PatchResult(Result):
     control_variance_ratio: float | None
     notes: tuple[str, ...]
     seed: int
+    gap_ci: tuple[float, float] | None = None
+    task: str = NATIVE
 
     def frame(self) -> "pd.DataFrame":
         """One row per condition: the recipient, the patch, the donor, and the random subspaces."""
@@ -104,12 +111,21 @@ class PatchResult(Result):
 
         return patch_figure(self)
 
-    def __str__(self) -> str:
+    def recovery(self) -> str:
+        """The share recovered in words, with its interval; or why there is none."""
+        if self.recovered is None or self.recovered_ci is None:
+            gap = self.difference_donor - self.difference_before
+            unit = "nats" if self.outcome == "log-probability" else "of cosine"
+            within = "" if self.gap_ci is None else f" (95 % {self.gap_ci[0]:+.3g} to {self.gap_ci[1]:+.3g})"
+            return f"share recovered not defined: donor and recipient differ by {gap:+.3g} {unit}{within}"
         low, high = self.recovered_ci
+        return f"{self.recovered:.1%} of the donor's difference recovered (95 % {low:.1%} to {high:.1%})"
+
+    def __str__(self) -> str:
         lines = [
-            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}: {self.success:.1%} of "
-            f"{self.n_prompts} prompts take the donor's answer ({self.success_before:.1%} before); {self.recovered:.1%} of the "
-            f"donor's difference recovered (95 % {low:.1%} to {high:.1%})"
+            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}, task {self.task}: "
+            f"{self.success:.1%} of {self.n_prompts} prompts take the donor's answer ({self.success_before:.1%} before); "
+            f"{self.recovery()}"
         ]
         if self.random_recovered is not None:
             lines.append(
@@ -129,6 +145,7 @@ def patch(
     dims: Dims | None = None,
     heads: Dims | None = None,
     position: str = "operand",
+    task: str | None = None,
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
@@ -138,7 +155,8 @@ def patch(
 
     The coordinates: the planes of harmonics ``ks``, a ``subspace`` ([d] or [d, r]), ``dims``, whole ``heads`` (sites with
     heads), or, with none of these, the whole activation (no controls then). ``position``: ``"operand"`` (the operand's
-    last token) or ``"last"`` (the prompt's last token). ``samples``: as many prompts, balanced over the answers.
+    last token) or ``"last"`` (the prompt's last token). ``task``: one of the domain's tasks by name (None: the best one that
+    the model answers). ``samples``: as many prompts, balanced over the answers.
 
     Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``, ``InterventionChangedNothing``.
     """
@@ -147,10 +165,10 @@ def patch(
     if controls < 0:
         raise OutOfRange(f"controls is {controls}; give 0 for none, or {N_CONTROLS} and more")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    task = task_of(model, wanted, cycles=cycles, samples=samples, seed=seed)
-    place = read(model, task, site, position)
+    asked = task_of(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
+    place = read(model, asked, site, position)
     part = _part(model, place, ks, subspace, dims, heads)
-    return patch_at(model, task, place, part, controls=controls, seed=seed)
+    return patch_at(model, asked, place, part, controls=controls, seed=seed)
 
 
 class Coordinates(NamedTuple):
@@ -207,56 +225,6 @@ def _heads(model: Any, place: Reading, heads: Dims) -> Coordinates:
     return Coordinates(one_hot(index, d), f"head {', '.join(map(str, listed))}", True)
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Every prompt of a task with a donor that differs in the first operand: its activation and its right answer."""
-
-    donors: Float[Tensor, "prompt d"]
-    answer: Int[Tensor, " prompt"]
-    before: AnswerScores
-    donor_scores: Float[Tensor, "prompt candidate"]
-
-    def difference(self, scores: Float[Tensor, "prompt candidate"]) -> Float[Tensor, " prompt"]:
-        """Score of the donor's answer minus that of the recipient's."""
-        own = scores.gather(1, self.before.label[:, None])[:, 0]
-        return scores.gather(1, self.answer[:, None])[:, 0] - own
-
-    def success(self, scores: Float[Tensor, "prompt candidate"]) -> Bool[Tensor, " prompt"]:
-        """Whether the donor's answer is the best candidate."""
-        return scores.argmax(dim=1) == self.answer
-
-
-def pairs_of(model: Any, task: AnswerTask | SimilarityTask, place: Reading, *, seed: int) -> Pairs:
-    """Draw a donor for every prompt and run the donors as they are."""
-    design = task.design
-    rows = donor_rows(design, task.rows, seed=seed)
-    donors = vectors_of(model, design, rows, place.site, place.position)
-    before = task.score(model)
-    return Pairs(donors, design.label[rows], before, _donor_scores(model, task, rows))
-
-
-def donor_rows(design: Design, rows: Int[Tensor, " prompt"], *, seed: int) -> Int[Tensor, " prompt"]:
-    """The design's cell with another value (uniform among the n − 1) and the same offset or template."""
-    n, columns = design.shape
-    step = torch.randint(1, n, (len(rows),), generator=torch.Generator().manual_seed(seed))
-    return (rows + step * columns) % (n * columns)
-
-
-def _donor_scores(
-    model: Any, task: AnswerTask | SimilarityTask, rows: Int[Tensor, " prompt"]
-) -> Float[Tensor, "prompt candidate"]:
-    """What the model answers to the donor prompts themselves."""
-    from mechfourier.hooks.run import batches
-    from mechfourier.models.interface import encode
-    from mechfourier.probes.answers import plan_answers, score_plan
-
-    texts = [task.design.prompts[i] for i in rows.tolist()]
-    if isinstance(task, AnswerTask):
-        return score_plan(model, plan_answers(model, texts, task.design.candidates))[0]
-    parts = tuple(batches(model, [e.ids for e in encode(model, texts)]))
-    return SimilarityTask(task.design, rows, parts, task.references).score(model).scores
-
-
 def patch_at(
     model: Any,
     task: AnswerTask | SimilarityTask,
@@ -264,16 +232,29 @@ def patch_at(
     part: Coordinates,
     *,
     controls: int = N_CONTROLS,
+    control_samples: int | None = None,
     seed: int = 0,
 ) -> PatchResult:
-    """``patch`` with everything looked up."""
+    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts."""
     pairs = pairs_of(model, task, place, seed=seed)
     edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
     with intervene(model, [edit]):
         after = task.score(model).scores
     base, top = pairs.difference(pairs.before.scores), pairs.difference(pairs.donor_scores)
-    gain = pairs.difference(after) - base
-    against = _controls(model, task, place, part, pairs, gain, top - base, controls, seed)
+    gain, gap = pairs.difference(after) - base, bootstrap_mean(top - base, seed=seed)
+    defined = gap[0] > 0 or gap[1] < 0
+    against = _controls(
+        model,
+        task,
+        place,
+        part,
+        pairs,
+        gain,
+        top - base if defined else None,
+        controls,
+        control_samples,
+        seed,
+    )
     return PatchResult(
         model=model_name(model),
         domain=task.design.domain.name,
@@ -289,11 +270,13 @@ def patch_at(
         difference=float((base + gain).double().mean()),
         difference_before=float(base.double().mean()),
         difference_donor=float(top.double().mean()),
-        recovered=_ratio(gain, top - base),
-        recovered_ci=ratio_interval(gain, top - base, seed=seed),
+        recovered=_ratio(gain, top - base) if defined else None,
+        recovered_ci=ratio_interval(gain, top - base, seed=seed) if defined else None,
         **against,
         notes=_notes(task, pairs, against),
         seed=seed,
+        gap_ci=gap,
+        task=task_name(task),
     )
 
 
@@ -321,18 +304,20 @@ def _controls(
     part: Coordinates,
     pairs: Pairs,
     gain: Tensor,
-    span: Tensor,
+    span: Tensor | None,
     count: int,
+    most: int | None,
     seed: int,
 ) -> dict[str, Any]:
-    """The same patch of random subspaces (or other dimensions)."""
+    """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise without one."""
     if count == 0 or part.basis is None:
         return dict(
             paired_recovered=None, random_recovered=None, random_max=None, p_value=None, n_controls=0,
             n_control_prompts=0, control_recovered=(), control_variance_ratio=None,
         )  # fmt: skip
     found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=seed)
-    chosen = balanced_sample(task.label, bounded(model, task, count), seed=seed)
+    few = bounded(model, task, count)
+    chosen = balanced_sample(task.label, few if most is None else min(few, most), seed=seed)
     which = torch.arange(count).repeat_interleave(len(chosen))
     prompt = chosen.repeat(count)
 
@@ -343,31 +328,51 @@ def _controls(
         )
 
     with progress("random subspaces", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=part.basis.numel(), advance=bar.advance)
+        scores = run_rows(
+            model, task, prompt, edit_of, width=part.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
     label, answer = pairs.before.label[prompt], pairs.answer[prompt]
     after = scores.gather(1, answer[:, None])[:, 0] - scores.gather(1, label[:, None])[:, 0]
     base = pairs.difference(pairs.before.scores)[prompt]
-    whole = float(span[chosen].double().mean())
-    means = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
-    shares = means / whole if abs(whole) > 1e-9 else torch.zeros_like(means)
-    own = _ratio(gain[chosen], span[chosen])
+    rises = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
+    own, whole = (
+        float(gain[chosen].double().mean()),
+        1.0 if span is None else float(span[chosen].double().mean()),
+    )
+    if abs(whole) < SMALL:  # the few prompts of the controls may differ less than all do
+        span = None
+    shares = rises / whole if span is not None else rises
+    own = own / whole if span is not None else own
     return dict(
-        paired_recovered=own,
-        random_recovered=float(shares.mean()),
-        random_max=float(shares.max()),
+        paired_recovered=None if span is None else own,
+        random_recovered=None if span is None else float(shares.mean()),
+        random_max=None if span is None else float(shares.max()),
         p_value=(1 + int((shares >= own - 1e-9).sum())) / (count + 1),
         n_controls=count,
         n_control_prompts=len(chosen),
-        control_recovered=tuple(shares.tolist()),
+        control_recovered=() if span is None else tuple(shares.tolist()),
         control_variance_ratio=found.variance_ratio,
     )
 
 
 def _notes(task: AnswerTask | SimilarityTask, pairs: Pairs, against: dict[str, Any]) -> tuple[str, ...]:
     ratio = against["control_variance_ratio"]
-    notes = [*task.notes, chance_note(pairs.before, task.design.n)]
+    notes = [*task.notes, chance_note(pairs.before, task.design.n_answers)]
     if ratio is not None and not 0.5 <= ratio <= 2.0:
         notes.append(
             f"the random subspaces are no close match: their median variance is {ratio:.2g} times the patched one's"
         )
     return tuple(note for note in notes if note)
+
+
+__all__ = [
+    "Coordinates",
+    "PatchResult",
+    "Pairs",
+    "donor_rows",
+    "pairs_of",
+    "patch",
+    "patch_at",
+    "plane_of",
+    "ratio_interval",
+]

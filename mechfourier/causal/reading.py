@@ -20,7 +20,7 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Domain, Operation
+from mechfourier.probes.domains import Domain
 from mechfourier.probes.planes import harmonic_plane
 
 Position = Literal["operand", "last"]
@@ -79,7 +79,7 @@ def read_all(
     at = places(design, _encodings(model, task), task.rows, position)
     for site in sites:
         vectors = rearrange(found[site], "row ... -> row (...)")
-        means = class_means(vectors, classes[rows], design.n)
+        means = class_means(vectors, classes[rows], n_classes(design, position))
         moments = Moments(means.mean(0), torch.cov(vectors.T.double(), correction=0).float())
         yield Reading(site, position, at, classes[task.rows], means, moments)
 
@@ -110,14 +110,18 @@ def places(
 
 
 def operand_span(design: Design, row: int) -> tuple[int, int]:
-    """The characters of the value in a prompt (the first template of an operation)."""
+    """The characters of the value that a prompt asks about (in the question, not in the examples before it)."""
+    if design.operand is not None:
+        return design.operand[row]
     domain, value = design.domain, design.domain.values[int(design.value[row])]
-    if design.offset is None or not isinstance(domain.operation, Operation):
-        template = domain.templates[0 if design.template is None else int(design.template[row])]
-    else:
-        template = domain.operation.templates[0].replace("{offset}", str(int(design.offset[row])))
+    template = domain.templates[0 if design.template is None else int(design.template[row])]
     start = template.index("{value}")
     return start, start + len(value)
+
+
+def n_classes(design: Design, position: str) -> int:
+    """How many classes are turned: the values at the operand, the answers at the last token."""
+    return design.n if position == "operand" or design.answers is None else design.n_answers
 
 
 def class_means(vectors: Float[Tensor, "row d"], label: Int[Tensor, " row"], n: int) -> Float[Tensor, "n d"]:
@@ -199,10 +203,16 @@ def harmonic_turn(means: Float[Tensor, "n d"], ks: tuple[int, ...]) -> Turn:
 
 
 def harmonic_basis(
-    model: Any, domain: Domain, site: Site | str, ks: tuple[int, ...], *, position: str = "operand"
+    model: Any,
+    domain: Domain,
+    site: Site | str,
+    ks: tuple[int, ...],
+    *,
+    position: str = "operand",
+    task: str | None = None,
 ) -> Float[Tensor, "d r"]:
     """An orthonormal basis of the planes of these harmonics at a site, for ``ablate(subspace=…)``."""
-    place = read(model, task_of(model, domain), site, position)
+    place = read(model, task_of(model, domain, task=task), site, position)
     return harmonic_turn(place.means, ks).basis
 
 

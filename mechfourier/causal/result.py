@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class AblationResult(Result):
     n_control_prompts: int
     notes: tuple[str, ...]
     seed: int
+    task: str = NATIVE
 
     def frame(self) -> "pd.DataFrame":
         """One row per measure: before, after, and the change."""
@@ -107,8 +109,8 @@ class AblationResult(Result):
 
     def __str__(self) -> str:
         lines = [
-            f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain} "
-            f"({self.n_prompts} prompts, {self.outcome})",
+            f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain}, task "
+            f"{self.task} ({self.n_prompts} prompts, {self.outcome})",
             self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
             f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
             f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",

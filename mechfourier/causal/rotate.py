@@ -20,6 +20,7 @@ from mechfourier.causal.outcome import (
     balanced_sample,
     bootstrap_mean,
     chance_note,
+    task_name,
     task_of,
 )
 from mechfourier.causal.reading import Reading, Turn, given_turn, harmonic_turn, key_harmonics, read
@@ -30,6 +31,7 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
 from mechfourier.result import Result
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_CONTROLS = 200
+PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class RotationResult(Result):
     turn, is what the model answers anyway). ``exact_share``: share of prompts and δ = 1..n−1 that moved by exactly δ, with
     a 95 % bootstrap interval over prompts. ``random_share``: the mean of that share over ``n_controls`` random sets of planes of
     the same rank, orthogonal to these, in which every prompt is displaced by exactly as much; ``random_max`` the largest. They
-    take a random δ per prompt, and ``p_value`` compares them with the planes' share on the very same prompts and δ
-    (``paired_share``).
-    ``power_share``: share of the power between classes at these harmonics. A move counts from the model's own answer."""
+    are turned on ``n_control_pairs`` of the pairs of a prompt (of ``n_control_prompts``) and a δ, drawn at random, and
+    ``p_value`` compares them with the planes' share on the very same pairs (``paired_share``).
+    ``power_share``: share of the power between classes at these harmonics. A move counts from the model's own answer, and "by
+    δ" is by as much as the right answer moves when the value is another by δ steps: where the values are no cycle, back to
+    the first after the last."""
 
     model: str
     domain: str
@@ -72,6 +77,8 @@ class RotationResult(Result):
     control_shares: tuple[float, ...]
     notes: tuple[str, ...]
     seed: int
+    n_control_pairs: int = 0
+    task: str = NATIVE
 
     def frame(self) -> "pd.DataFrame":
         """One row per δ and observed shift."""
@@ -94,13 +101,14 @@ class RotationResult(Result):
         low, high = self.exact_ci
         lines = [
             f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, "
-            f"{self.domain}: {self.exact_share:.1%} of {self.n_prompts} prompts × {self.n - 1} turns move the answer by "
+            f"{self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {self.n - 1} turns move the answer by "
             f"exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / self.n:.1%})"
         ]
         if self.random_share is not None:
             lines.append(
-                f"the same displacement in {self.n_controls} random planes: {self.random_share:.1%} on average, "
-                f"{self.random_max:.1%} at most; p = {self.p_value:.2g}"
+                f"the same displacement in {self.n_controls} random planes, on {self.n_control_pairs} of these pairs of a prompt "
+                f"and δ: {self.random_share:.1%} on average, {self.random_max:.1%} at most; the planes there: "
+                f"{self.paired_share:.1%} (p = {self.p_value:.2g})"
             )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -114,6 +122,7 @@ def rotate(
     ks: Sequence[int] | None = None,
     plane: Float[Tensor, "d two"] | np.ndarray | None = None,
     position: str = "operand",
+    task: str | None = None,
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
@@ -125,17 +134,17 @@ def rotate(
     or the answers at the prompt's last token (``"last"``); what turns is the component relative to the mean of the class
     means. Without ``k`` and ``ks``: every harmonic with more power than chance gives (`fourier.key_freqs`).
     ``plane`` [d, 2] is a plane of one's own, turned as harmonic ``k`` (default 1).
-    ``samples``: as many prompts, balanced over the answers (None: all, or as many as a few minutes allow).
-    ``controls``: random planes (0 for none).
+    ``task``: one of the domain's tasks by name (None: the best one that the model answers). ``samples``: as many prompts,
+    balanced over the answers (None: all, or as many as a few minutes allow). ``controls``: random planes (0 for none).
 
     Raises ``OutOfRange`` (harmonic, samples, a plane of another width), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``InterventionChangedNothing``.
     """
     _check(k, ks, plane, controls)
-    task = task_of(model, _domain(domain), cycles=cycles, samples=samples, seed=seed)
-    place = read(model, task, site, position)
+    asked = task_of(model, _domain(domain), task=task, cycles=cycles, samples=samples, seed=seed)
+    place = read(model, asked, site, position)
     turn = chosen_turn(place, k, ks, plane)
-    return rotate_at(model, task, place, turn, samples=samples, controls=controls, seed=seed)
+    return rotate_at(model, asked, place, turn, samples=samples, controls=controls, seed=seed)
 
 
 def _domain(domain: Domain | str) -> Domain:
@@ -176,7 +185,7 @@ def rotate_at(
     seed: int = 0,
 ) -> RotationResult:
     """``rotate`` with everything looked up."""
-    n = task.design.n
+    n = len(place.means)
     count = bounded(model, task, n - 1) if samples is None else samples
     prompts = balanced_sample(task.label, min(count, len(task.rows)), seed=seed)
     before = task.score(model)
@@ -184,7 +193,7 @@ def rotate_at(
     delta = torch.arange(1, n).repeat_interleave(len(prompts))
     shifts = turned(model, task, place, turn, prompts.repeat(n - 1), delta, start).reshape(n - 1, -1)
     exact = shifts == torch.arange(1, n)[:, None]
-    hits = torch.nn.functional.one_hot(shifts, n).double().mean(dim=1)
+    hits = torch.nn.functional.one_hot(shifts, task.design.n_answers).double().mean(dim=1)
     against = _controls(model, task, place, turn, prompts, start, exact, controls, seed)
     return RotationResult(
         model=model_name(model),
@@ -198,12 +207,13 @@ def rotate_at(
         outcome=before.outcome,
         n_prompts=len(prompts),
         accuracy=before.accuracy,
-        hits=((1.0, *[0.0] * (n - 1)), *(tuple(row) for row in hits.tolist())),
+        hits=((1.0, *[0.0] * (hits.shape[1] - 1)), *(tuple(row) for row in hits.tolist())),
         exact_share=float(exact.double().mean()),
         exact_ci=bootstrap_mean(exact.double().mean(dim=0), seed=seed),
         **against,
-        notes=_notes(task, before, len(prompts), against, n),
+        notes=_notes(task, before, len(prompts), against),
         seed=seed,
+        task=task_name(task),
     )
 
 
@@ -216,15 +226,35 @@ def turned(
     delta: Int[Tensor, " row"],
     start: Int[Tensor, " prompt"],
 ) -> Int[Tensor, " row"]:
-    """By how much the answer of the task's prompt ``prompt[row]`` moves from ``start`` when the planes turn by ``delta[row]``."""
-    maps = turn.maps(task.design.n)
+    """By how much the answer of the task's prompt ``prompt[row]`` moves from ``start`` when the planes turn by ``delta[row]``:
+    ``delta[row]`` where it moves by exactly as much as the right answer would."""
+    maps = turn.maps(len(place.means))
 
     def edit_of(rows: Tensor) -> Edit:
         return _edit(place, turn.basis, maps[delta[rows]], place.at[prompt[rows]])
 
     with progress("turns", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=turn.basis.numel(), advance=bar.advance)
-    return (scores.argmax(dim=1) - start[prompt]) % task.design.n
+        scores = run_rows(
+            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
+    return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
+
+
+def moves(
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    prompt: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+    start: Int[Tensor, " row"],
+    answer: Int[Tensor, " row"],
+) -> Int[Tensor, " row"]:
+    """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by ``delta`` should do."""
+    design = task.design
+    if place.position == "operand":
+        expected = design.moved(task.rows[prompt], delta)
+    else:
+        expected = design.shift((start + delta) % len(place.means) - start)
+    return (delta + design.shift(answer - start) - expected) % design.n_answers
 
 
 def _edit(
@@ -256,37 +286,54 @@ def _controls(
     seed: int,
 ) -> dict[str, Any]:
     """The same turns of random planes, one δ per prompt; and the planes' own share on those prompts and δ."""
-    n = task.design.n
-    generator = torch.Generator().manual_seed(seed)
     few = min(len(prompts), bounded(model, task, max(count, 1)))
-    picked = torch.randperm(len(prompts), generator=generator)[:few].sort().values
-    delta = torch.randint(1, n, (few,), generator=generator)
+    picked, delta = control_pairs(len(prompts), len(place.means), few, seed)
     own = float(exact[delta - 1, picked].double().mean())
-    nothing = dict(random_share=None, random_max=None, p_value=None)
+    nothing = dict(random_share=None, random_max=None, p_value=None, n_control_pairs=0)
     if count == 0:
         return nothing | dict(paired_share=own, n_controls=0, n_control_prompts=0, control_shares=())
     found = matched_controls(turn.basis, place.moments, dims=False, count=count, seed=seed)
-    maps = turn.maps(n)[delta]
-    which = torch.arange(count).repeat_interleave(few)
-    pair = torch.arange(few).repeat(count)
+    maps = turn.maps(len(place.means))[delta]
+    which = torch.arange(count).repeat_interleave(len(picked))
+    pair = torch.arange(len(picked)).repeat(count)
     prompt = prompts[picked][pair]
 
     def edit_of(rows: Tensor) -> Edit:
         return _elsewhere(place, turn, found.bases[which[rows]], maps[pair[rows]], place.at[prompt[rows]])
 
     with progress("random planes", total=len(prompt)) as bar:
-        scores = run_rows(model, task, prompt, edit_of, width=turn.basis.numel(), advance=bar.advance)
-    moved = (scores.argmax(dim=1) - start[prompt]) % n
-    shares = (moved == delta[pair]).double().reshape(count, few).mean(dim=1)
+        scores = run_rows(
+            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        )
+    moved = moves(task, place, prompt, delta[pair], start[prompt], scores.argmax(dim=1))
+    shares = (moved == delta[pair]).double().reshape(count, -1).mean(dim=1)
     return dict(
         paired_share=own,
         random_share=float(shares.mean()),
         random_max=float(shares.max()),
         p_value=(1 + int((shares >= own - 1e-12).sum())) / (count + 1),
         n_controls=count,
-        n_control_prompts=few,
+        n_control_prompts=len(picked.unique()),
+        n_control_pairs=len(picked),
         control_shares=tuple(shares.tolist()),
     )
+
+
+def control_pairs(
+    prompts: int, n: int, few: int, seed: int
+) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of those prompts where
+    they are fewer than ``PAIRS``. No pair twice."""
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(prompts, generator=generator)[:few].sort().values
+    delta = torch.randint(1, n, (few,), generator=generator)
+    if few >= PAIRS or n < 3:
+        return picked, delta
+    free = torch.ones(few, n - 1, dtype=torch.bool)
+    free[torch.arange(few), delta - 1] = False
+    others = free.nonzero()
+    more = others[torch.randperm(len(others), generator=generator)[: PAIRS - few]]
+    return torch.cat([picked, picked[more[:, 0]]]), torch.cat([delta, more[:, 1] + 1])
 
 
 def _elsewhere(
@@ -311,10 +358,10 @@ def _elsewhere(
 
 
 def _notes(
-    task: AnswerTask | SimilarityTask, before: AnswerScores, used: int, against: dict[str, Any], n: int
+    task: AnswerTask | SimilarityTask, before: AnswerScores, used: int, against: dict[str, Any]
 ) -> tuple[str, ...]:
     count = against["n_controls"]
-    notes = [*task.notes, chance_note(before, n)]
+    notes = [*task.notes, chance_note(before, task.design.n_answers)]
     if used < len(task.rows):
         notes.append(f"{used} of the {len(task.rows)} prompts were used, balanced over the answers")
     if count < N_CONTROLS:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable, edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.causal.tails import tail_logits, tail_of
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
-from mechfourier.hooks.run import forward, hooked, inference, serving
+from mechfourier.hooks.run import device_of, forward, hooked, inference, serving
 from mechfourier.hooks.site import model_name
 from mechfourier.probes.answers import Bucket, batch_rows
 
@@ -30,10 +31,13 @@ def run_rows(
     *,
     width: int = 1,
     grad: bool = False,
+    at: Int[Tensor, " row"] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "row candidate"]:
-    """Scores of the task's prompt ``prompt[row]`` under the edit of that row; the same numbers as one pass for each.
+    """Scores of the task's prompt ``prompt[row]`` under the edit of that row; the same numbers as one pass for each, up to a
+    number per row where every answer is one token (the log-probability of all other words).
 
+    ``at``: the one position that each row's edit changes, where there is one: then only the tokens from there on run.
     ``width``: numbers in one row's edit, which bounds the batch; ``grad`` lets gradients reach what the edits
     are made of. Raises ``InterventionChangedNothing`` where no edit of
     any row changed an activation.
@@ -53,7 +57,7 @@ def run_rows(
 
     run = _similarity if isinstance(task, SimilarityTask) else _answers
     with inference(model), torch.set_grad_enabled(grad):
-        scores = run(model, task, prompt, watched, max(1, EDIT_BUDGET // width), report)
+        scores = run(model, task, prompt, watched, max(1, EDIT_BUDGET // width), report, at)
     if len(prompt) and not any(changed):
         edit = edit_of(torch.arange(1))
         raise InterventionChangedNothing(
@@ -64,7 +68,13 @@ def run_rows(
 
 
 def _answers(
-    model: Any, task: Any, prompt: Tensor, edit_of: EditOf, size: int, advance: Callable[[int], None]
+    model: Any,
+    task: Any,
+    prompt: Tensor,
+    edit_of: EditOf,
+    size: int,
+    advance: Callable[[int], None],
+    positions: Tensor | None,
 ) -> Float[Tensor, "row candidate"]:
     plan = task.plan
     table = torch.zeros(len(prompt), len(plan.edges))
@@ -74,22 +84,37 @@ def _answers(
         if not len(rows):
             continue
         site = edit_of(rows[:1]).where.site
-        start, residual = resume(model, site, bucket.tokens)
+        if positions is not None:  # the beginnings of no others are run
+            used, at = at.unique(return_inverse=True)
+            bucket = replace(bucket, tokens=bucket.tokens[used], prompt=bucket.prompt[used])
+        tail = tail_of(model, plan, site, bucket, None if positions is None else positions[rows])
+        start, residual = (None, None) if tail else resume(model, site, bucket.tokens)
         for chosen, place in _chunks(rows, at, min(most, size)):
             part = Bucket(bucket.tokens[place], chosen, bucket.path, bucket.keep)
             local = torch.arange(len(chosen))
             stream = None if residual is None else residual[place.to(residual.device)]
             with serving(local):
-                logits = edited_logits(model, part, edit_of(chosen), local, start, stream)
-            edges, values, _ = plan.read(part, logits)
+                if tail is not None:
+                    values = tail_logits(tail, plan, part, edit_of(chosen), place, local)
+                    edges = plan.edges_of(part)
+                else:
+                    logits = edited_logits(model, part, edit_of(chosen), local, start, stream)
+                    edges, values, _ = plan.read(part, logits)
             table[chosen[:, None], edges] = values.float().cpu()
             advance(len(chosen))
     return table @ plan.incidence
 
 
 def _similarity(
-    model: Any, task: Any, prompt: Tensor, edit_of: EditOf, size: int, advance: Callable[[int], None]
+    model: Any,
+    task: Any,
+    prompt: Tensor,
+    edit_of: EditOf,
+    size: int,
+    advance: Callable[[int], None],
+    positions: Tensor | None,
 ) -> Float[Tensor, "row candidate"]:
+    del positions  # sentence encoders look both ways: whole passes
     vectors: Tensor | None = None
     for batch in task.batches:
         rows, at = _members(batch.rows, prompt, len(task.rows))
@@ -119,6 +144,18 @@ def _members(bucket: Tensor, prompt: Tensor, count: int) -> tuple[Tensor, Tensor
 
 def _chunks(rows: Tensor, at: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(rows.split(size), at.split(size), strict=True) if len(rows) else iter(())
+
+
+def prompts_within(model: Any, task: AnswerTask | SimilarityTask, interventions: int, flops: float) -> int:
+    """How many prompts ``interventions`` whole passes of each take ``flops`` for, one for every answer at least; all on a GPU."""
+    count = len(task.rows)
+    if isinstance(task, SimilarityTask) or device_of(model).type != "cpu":
+        return count
+    tokens = sum(len(e.ids) for e in task.plan.encodings) / count * len(task.plan.paths)
+    weights = sum(
+        p.numel() for name, p in model.named_parameters() if "embed" not in name and "W_E" not in name
+    )
+    return min(count, max(task.design.n_answers, int(flops / (2 * weights * tokens * max(interventions, 1)))))
 
 
 def bounded(model: Any, task: AnswerTask | SimilarityTask, interventions: int) -> int:

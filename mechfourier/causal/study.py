@@ -7,8 +7,8 @@ given by this rule.
 199 random planes (p ≤ .005), and for at least a tenth of the prompts and twice as often as they do on average; or ablating
 them lowers the logit difference (its 95 % interval lies below 0) more than each of at least 199 controls does (p ≤ .005),
 where the controls have as much variance as the planes (within a factor of 4; a large plane is missed for its size alone,
-by a layer norm for one). ``not used``: neither. ``not tested``: the model answers at chance (an intervention on what it
-cannot do means nothing), or the domain asks nothing that it can read.
+by a layer norm for one). ``not used``: neither. ``not tested``: the model answers none of the domain's tasks above chance (an
+intervention on what it cannot do means nothing), or the domain asks nothing that it can read.
 """
 
 import contextlib
@@ -22,18 +22,31 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, arms_at
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, chance_note, task_of
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    balanced_sample,
+    chance_note,
+    has_logits,
+    task_name,
+    task_of,
+)
 from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
 from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
 from mechfourier.causal.result import AblationResult
 from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
-from mechfourier.causal.rows import bounded
+from mechfourier.causal.rows import bounded, prompts_within
+from mechfourier.causal.tails import remembering
+from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name, select_sites
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
+from mechfourier.probes.task_choice import Choice, choose_task
+from mechfourier.probes.task_spec import NATIVE
+from mechfourier.probes.tasks import TaskRow
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
@@ -41,13 +54,10 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-LEVEL = 0.005
 N_CONTROLS = 200
-FEWEST_CONTROLS = 199  # p = 1/(199 + 1) is the least that reaches LEVEL
-MATCHED = 4.0
-FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 SCREEN = 48
 NEAR_BEST = 0.8
+CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Candidate:
 @dataclass(frozen=True)
 class StudyResult(Result):
     """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``, ``position`` and ``ks``
-    say which planes were tested, ``candidates`` what else there was; a part that was not run is None."""
+    say which planes were tested, ``candidates`` what else there was; ``task`` is what was asked and ``tasks`` how the tasks looked at
+    were answered (empty where there was no choice); a part that was not run is None."""
 
     model: str
     domain: str
@@ -86,6 +97,8 @@ class StudyResult(Result):
     patch: PatchResult | None
     arms: ArmsResult | None
     seed: int
+    task: str | None = NATIVE
+    tasks: tuple[TaskRow, ...] = ()
 
     def frame(self) -> "pd.DataFrame":
         """One row per intervention: what the planes do, what the controls do, and p."""
@@ -112,7 +125,7 @@ class StudyResult(Result):
     def __str__(self) -> str:
         where = ""
         if self.site is not None:
-            where = f"; tested at {self.site}, {self.position} token, k = {', '.join(map(str, self.ks))}"
+            where = f"; task {self.task}, tested at {self.site}, {self.position} token, k = {', '.join(map(str, self.ks))}"
         head = f"{self.verdict}, {self.used}: {self.domain} in {self.model}{where}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -128,6 +141,7 @@ def study(
     site: Site | str | None = None,
     position: str | None = None,
     ks: Sequence[int] | None = None,
+    task: str | None = None,
     samples: int | None = None,
     cycles: int = 1,
     controls: int = N_CONTROLS,
@@ -141,7 +155,8 @@ def study(
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the operand's token and at the prompt's last
     (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
     and the earliest place within a fifth of the best is taken (where nothing turns: the place with the most power).
-    The rotation is then measured on the other prompts. ``controls`` (199 or more) per test, ``permutations`` of the probe;
+    The rotation is then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best one that the
+    model answers above chance). ``controls`` (199 or more) per test, ``permutations`` of the probe;
     ``samples`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
     """
     if controls < FEWEST_CONTROLS:
@@ -151,16 +166,23 @@ def study(
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     sites = _sites(model, site)
     probed = probe(model, wanted, permutations=permutations, seed=seed, store=store)
-    found = _task(model, wanted, samples, cycles, seed)
+    choice = _choice(model, wanted, task)
+    if isinstance(choice, str):
+        return _untested(model, probed, choice, None)
+    if choice is not None and not choice.answered:
+        return _untested(model, probed, choice.reason or "no task is answered", None, choice.table)
+    table = () if choice is None else choice.table
+    found = _task(model, wanted, choice, samples, cycles, seed)
     if isinstance(found, str):
-        return _untested(model, probed, found, None)
-    task, accuracy, chance = found
+        return _untested(model, probed, found, None, table)
+    asked, accuracy, chance = found
     if chance is not None:
-        return _untested(model, probed, chance, accuracy)
-    few, rest = _split(task, seed)
-    listed = list(_candidates(model, task, few, sites, (position,) if position else POSITIONS, ks, seed))
+        return _untested(model, probed, chance, accuracy, table)
+    few, rest = _split(asked, seed)
+    with remembering():
+        listed = list(_candidates(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed))
     if not listed:
-        return _untested(model, probed, "at none of the sites do the classes lie in a plane", accuracy)
+        return _untested(model, probed, "no site has a usable harmonic plane", accuracy, table)
     best = choose(listed, wanted.n)
     place = read(model, rest, best.site, best.position)
     turn = chosen_turn(place, None, best.ks)
@@ -170,16 +192,20 @@ def study(
         site=best.site,
         subspace=turn.basis,
         mode="mean",
-        positions="all" if best.position == "operand" else "last",
+        positions=_ablated(asked, best.position),
+        task=choice,
         samples=samples,
         cycles=cycles,
         controls=controls,
-        control_samples=bounded(model, task, controls),
+        control_samples=min(
+            bounded(model, asked, controls), prompts_within(model, asked, controls, CONTROL_FLOPS)
+        ),
         text=text,
         seed=seed,
     )
     rotation = rotate_at(model, rest, place, turn, controls=controls, seed=seed)
-    return _result(model, task, probed, accuracy, best, listed, turn, ablation, rotation, controls, seed)
+    result = _result(model, asked, probed, accuracy, best, listed, turn, ablation, rotation, controls, seed)
+    return replace(result, tasks=table)
 
 
 def _sites(model: Any, site: Site | str | None) -> tuple[Site, ...]:
@@ -191,20 +217,40 @@ def _sites(model: Any, site: Site | str | None) -> tuple[Site, ...]:
     return tuple(found)
 
 
-def _task(
-    model: Any, domain: Domain, samples: int | None, cycles: int, seed: int
-) -> tuple[AnswerTask | SimilarityTask, float, str | None] | str:
-    """The task with the model's accuracy and whether that is chance; or why there is none."""
+def _choice(model: Any, domain: Domain, task: str | None) -> Choice | str | None:
+    """What to ask; None for a model without logits; or, in words, why nothing can be asked."""
+    if not has_logits(model):
+        if task is not None:
+            raise UsageError(f"{model_name(model)} has no logits, so it is asked no task; leave task out")
+        return None
     try:
-        task = task_of(model, domain, cycles=cycles, samples=samples, seed=seed)
+        return choose_task(model, domain, task)
     except NotExpressible as error:
         return f"the model cannot be asked: {error}"
     except UsageError as error:
-        if domain.operation is not None:
+        if domain.tasks or domain.operation is not None:
             raise
         return str(error)
+
+
+def _task(
+    model: Any, domain: Domain, choice: Choice | None, samples: int | None, cycles: int, seed: int
+) -> tuple[AnswerTask | SimilarityTask, float, str | None] | str:
+    """The task with the model's accuracy and whether that is chance; or why there is none."""
+    try:
+        task = task_of(model, domain, task=choice, cycles=cycles, samples=samples, seed=seed)
+    except NotExpressible as error:
+        return f"the model cannot be asked: {error}"
     before = task.score(model)
-    return task, before.accuracy, chance_note(before, domain.n)
+    return task, before.accuracy, chance_note(before, task.design.n_answers)
+
+
+def _ablated(task: AnswerTask | SimilarityTask, position: str) -> str:
+    """Where the planes are ablated: with "a + b" at every token; where a question names other values too, only at the value that
+    it asks about, as the planes are fitted there."""
+    if position == "last":
+        return "last"
+    return "operand" if task.design.kind == "task" else "all"
 
 
 def _split(
@@ -274,9 +320,10 @@ def _result(
 ) -> StudyResult:
     place = read(model, task, best.site, best.position)
     part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
-    patched = patch_at(model, task, place, part, controls=controls, seed=seed)
+    few = prompts_within(model, task, controls, CONTROL_FLOPS)
+    patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
     used, reasons = second_word(ablation, rotation)
-    reasons = [*probed.reasons, *reasons, _patch_reason(patched)]
+    reasons = [*probed.reasons, *reasons, patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
     return StudyResult(
         model=model_name(model),
@@ -298,10 +345,17 @@ def _result(
         patch=patched,
         arms=arms_at(model, task, place, turn, seed=seed),
         seed=seed,
+        task=task_name(task),
     )
 
 
-def _untested(model: Any, probed: ProbeResult, reason: str, accuracy: float | None) -> StudyResult:
+def _untested(
+    model: Any,
+    probed: ProbeResult,
+    reason: str,
+    accuracy: float | None,
+    table: tuple[TaskRow, ...] = (),
+) -> StudyResult:
     return StudyResult(
         model=model_name(model),
         domain=probed.domain,
@@ -322,45 +376,6 @@ def _untested(model: Any, probed: ProbeResult, reason: str, accuracy: float | No
         patch=None,
         arms=None,
         seed=0,
-    )
-
-
-def second_word(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
-    """``used`` or ``not used`` by the rule of this module, with a sentence for each test."""
-    turns, matters = _turns(rotation), _matters(ablation)
-    reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves the answer by "
-        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; the same displacement in {rotation.n_controls} random planes "
-        f"gives {rotation.random_share or 0.0:.1%} on average, {rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
-        f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
-        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = {ablation.p_controls:.2g} against "
-        f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
-    ]
-    if matters and not turns:
-        reasons.append(
-            "the planes matter, but the answer does not turn with them: used, though not shown to be used as a circle"
-        )
-    return ("used" if turns or matters else "not used"), reasons
-
-
-def _turns(rotation: RotationResult) -> bool:
-    if rotation.p_value is None or rotation.random_share is None:
-        return False
-    above, times = FAR_ABOVE
-    least = max(rotation.random_share + above, times * rotation.random_share)
-    return rotation.p_value <= LEVEL and rotation.exact_ci[0] >= least
-
-
-def _matters(ablation: AblationResult) -> bool:
-    ratio = ablation.control_variance_ratio
-    if ablation.p_controls is None or ratio is None:
-        return False
-    matched = 1 / MATCHED <= ratio <= MATCHED
-    return matched and ablation.p_controls <= LEVEL and ablation.logit_diff_ci[1] < 0
-
-
-def _patch_reason(patched: PatchResult) -> str:
-    return (
-        f"patched from a prompt with another operand, they bring {patched.success:.1%} of the donor's answers and "
-        f"{patched.recovered:.1%} of its difference (random subspaces {patched.random_recovered or 0.0:.1%}, p = {patched.p_value or 1.0:.2g})"
+        task=None,
+        tasks=table,
     )

@@ -16,14 +16,22 @@ from torch import Tensor
 from mechfourier.causal.ablate import MODES
 from mechfourier.causal.controls import Ablations, Moments, affordable, margins, moments, run_ablations
 from mechfourier.causal.cost import whole_steps
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, chance_note, task_of
+from mechfourier.causal.outcome import (
+    AnswerTask,
+    SimilarityTask,
+    balanced_sample,
+    chance_note,
+    task_name,
+    task_of,
+)
 from mechfourier.causal.readout import readout, through_readout
-from mechfourier.causal.text import FEWEST_SENTENCES, affordable_sentences, text_effects, text_for
+from mechfourier.causal.text import sentences_for, text_effects
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UsageError, nearest
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name, select_sites
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
 from mechfourier.result import Result
 
@@ -70,6 +78,7 @@ class SweepResult(Result):
     flips: int
     notes: tuple[str, ...]
     seed: int
+    task: str = NATIVE
 
     @property
     def n_units(self) -> int:
@@ -108,7 +117,7 @@ class SweepResult(Result):
         best = frame.loc[frame["effect"].idxmax()]
         measure = "nats" if self.outcome == "log-probability" else "of cosine"
         lines = [
-            f"{self.mode} ablation of each of {self.n_units} {self.unit}s of {self.model}, {self.domain} ({self.n_prompts} "
+            f"{self.mode} ablation of each of {self.n_units} {self.unit}s of {self.model}, {self.domain}, task {self.task} ({self.n_prompts} "
             f"prompts, accuracy {self.accuracy:.1%}): {self.significant()} matter at family-wise p < 0.05; the greatest drop is "
             f"{best['effect']:.3g} {measure} of {self.logit_diff:.3g}, {self.unit} {best[self.unit]} of {best['site']} "
             f"(accuracy {best['accuracy']:.1%}, p = {best['p_value']:.2g})"
@@ -125,6 +134,7 @@ def sweep_ablate(
     unit: str | None = None,
     mode: str = "mean",
     positions: str = "all",
+    task: str | None = None,
     samples: int | None = None,
     cycles: int = 1,
     flips: int = FLIPS,
@@ -135,7 +145,7 @@ def sweep_ablate(
 
     ``unit``: ``"dim"``, ``"head"`` (all dimensions of one head of z, or of another site with heads) or ``"neuron"`` (a
     dimension of mlp_post); None takes what fits the site. ``sites`` and ``layers`` are what ``select_sites`` takes; ``mode``
-    and ``positions`` as in ``ablate``. ``samples``: as many prompts, balanced over the answers (None: all, or as
+    and ``positions`` as in ``ablate``, and ``task`` too. ``samples``: as many prompts, balanced over the answers (None: all, or as
     many as a few minutes allow on a CPU). ``text``: sentences for the specific effect (None: held-out ones that come with the package, as
     many as a few minutes allow; ``()``: none).
 
@@ -155,11 +165,13 @@ def sweep_ablate(
     if len(kinds) > 1:
         raise UsageError(f"sites of different units ({', '.join(sorted(kinds))}); sweep them one at a time")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    task = task_of(model, wanted, cycles=cycles, samples=samples, seed=seed)
-    sweep = _Sweep(model, task, chosen, kinds.pop(), mode, positions, samples, seed)
+    asked = task_of(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
+    sweep = _Sweep(model, asked, chosen, kinds.pop(), mode, positions, samples, seed)
     with progress("units", total=sweep.n_units) as bar:
         found = [sweep.effects(place, bar.advance) for place in sweep.places]
-    sentences, reason = _sentences(sweep, text)
+    sentences, reason = tuple(text or ()), None
+    if text is None and isinstance(asked, AnswerTask):
+        sentences, reason = sentences_for(model, sweep.n_units)
     rises = None
     if sentences:
         with progress("units on text", total=sweep.n_units) as bar:
@@ -167,23 +179,6 @@ def sweep_ablate(
                 text_effects(model, sentences, sweep.ablations(place), bar.advance) for place in sweep.places
             ]
     return _result(sweep, chosen, found, flips, rises, reason)
-
-
-def _sentences(sweep: "_Sweep", text: Sequence[str] | None) -> tuple[tuple[str, ...], str | None]:
-    """Held-out sentences for the specific effect: spread over those there are, as many as can be paid for."""
-    if text is not None or not isinstance(sweep.task, AnswerTask):
-        return tuple(text or ()), None
-    sentences, reason = text_for(sweep.model)
-    count = affordable_sentences(sweep.model, sentences, sweep.n_units)
-    if count < FEWEST_SENTENCES <= len(sentences):
-        return (
-            (),
-            f"no specific effect: {sweep.n_units} units on held-out text would take too long; give text, or fewer layers",
-        )
-    spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
-    if len(spread) < len(sentences):
-        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
-    return spread, reason
 
 
 def _check(mode: str, positions: str, flips: int) -> None:
@@ -369,6 +364,7 @@ def _result(
         flips=flips,
         notes=_notes(sweep, frozen, reason),
         seed=sweep.seed,
+        task=task_name(task),
     )
 
 
@@ -393,5 +389,5 @@ def _notes(sweep: _Sweep, frozen: int, reason: str | None) -> tuple[str, ...]:
     used, of = len(sweep.task.rows), sweep.n_all
     few = f"{used} of the {of} prompts were used, balanced over the answers (samples)" if used < of else None
     still = f"{frozen} {sweep.unit}s never vary on these prompts" if frozen else None
-    notes = [*sweep.task.notes, chance_note(sweep.base, sweep.task.design.n), few, still, reason]
+    notes = [*sweep.task.notes, chance_note(sweep.base, sweep.task.design.n_answers), few, still, reason]
     return tuple(note for note in notes if note)

@@ -186,6 +186,21 @@ def affordable_sentences(model: Any, sentences: Sequence[str], ablations: int) -
     return min(len(sentences), max(FEWEST_SENTENCES, int(TEXT_FLOPS / one)))
 
 
+def sentences_for(model: Any, units: int) -> tuple[tuple[str, ...], str | None]:
+    """Held-out sentences for the ablations of so many units, spread over those there are, as many as can be paid for; a note on that."""
+    sentences, reason = text_for(model)
+    count = affordable_sentences(model, sentences, units)
+    if count < FEWEST_SENTENCES <= len(sentences):
+        return (
+            (),
+            f"no specific effect: {units} units on held-out text would take too long; give text, or fewer layers",
+        )
+    spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
+    if len(spread) < len(sentences):
+        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
+    return spread, reason
+
+
 def text_effects(
     model: Any, sentences: Sequence[str], ablations: Ablations, advance: Callable[[int], None] | None = None
 ) -> Float[Tensor, " ablation"]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.fourier.bases import n_frequencies, row_frequencies
@@ -68,17 +68,37 @@ def harmonics_of(
     own = {name: fourier_coefficients(_relative(value)) for name, value in class_logits.items()}
     total = torch.stack(list(own.values())).sum(dim=0)
     at = row_frequencies(n)
-
-    def per_harmonic(rows: Float[Tensor, "n choice"]) -> Float[Tensor, " freq"]:
-        sums = torch.zeros(n_frequencies(n) + 1, dtype=torch.float64)
-        return sums.index_add_(0, at, rows.sum(dim=1))[1:]
-
-    norm = per_harmonic(total.square()).clamp(min=1e-300)
-    written = {name: (per_harmonic(value * total) / norm).tolist() for name, value in own.items()}
+    norm = _per_harmonic(total.square(), n, at).clamp(min=1e-300)
+    written = {name: (_per_harmonic(value * total, n, at) / norm).tolist() for name, value in own.items()}
     return tuple(
         Harmonic(k, float(power[k - 1]) / whole, {name: values[k - 1] for name, values in written.items()})
         for k in range(1, n_frequencies(n) + 1)
     )
+
+
+def answer_harmonics(
+    class_logits: dict[str, Float[Tensor, "n choice"]], n: int, logits: Float[Tensor, "prompt choice"]
+) -> tuple[Harmonic, ...]:
+    """``harmonics_of`` for questions without offsets, as many for every answer: power is that of the means over the prompts of
+    each answer, ``share`` that of the variance of the choices' logits over all prompts."""
+    relative = logits.double() - logits.double().mean(dim=1, keepdim=True)
+    whole = max(float((relative - relative.mean(dim=0)).square().sum()), 1e-300)
+    own = {name: fourier_coefficients(_relative(value)) for name, value in class_logits.items()}
+    total, at = torch.stack(list(own.values())).sum(dim=0), row_frequencies(n)
+    norm = _per_harmonic(total.square(), n, at)
+    shares = (norm * (len(logits) / n) / whole).tolist()
+    safe = norm.clamp(min=1e-300)
+    written = {name: (_per_harmonic(value * total, n, at) / safe).tolist() for name, value in own.items()}
+    return tuple(
+        Harmonic(k, shares[k - 1], {name: values[k - 1] for name, values in written.items()})
+        for k in range(1, n_frequencies(n) + 1)
+    )
+
+
+def _per_harmonic(rows: Float[Tensor, "n choice"], n: int, at: Int[Tensor, " n"]) -> Float[Tensor, " freq"]:
+    """Sums over the rows of every frequency, without the constant."""
+    sums = torch.zeros(n_frequencies(n) + 1, dtype=torch.float64)
+    return sums.index_add_(0, at, rows.sum(dim=1))[1:]
 
 
 def _relative(values: Float[Tensor, "n choice"]) -> Float[Tensor, "n choice"]:

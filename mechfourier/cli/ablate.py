@@ -10,6 +10,7 @@ from mechfourier.cli.common import (
     CYCLES,
     LAYER,
     SEED,
+    TASK,
     domain_of,
     emit_json,
     note,
@@ -50,6 +51,7 @@ def ablate_command(
             help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
     site: Annotated[
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
@@ -100,7 +102,7 @@ def ablate_command(
         from mechfourier.causal.reading import harmonic_basis
 
         at = "last" if position == "last" else "operand"
-        subspace = harmonic_basis(loaded, chosen, where, tuple(ks), position=at)
+        subspace = harmonic_basis(loaded, chosen, where, tuple(ks), position=at, task=task)
     result = ablate(
         loaded,
         chosen,
@@ -110,6 +112,7 @@ def ablate_command(
         subspace=subspace,
         mode=mode,
         positions=position,
+        task=task,
         samples=samples,
         cycles=cycles,
         controls=controls,

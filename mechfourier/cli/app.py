@@ -51,6 +51,7 @@ COMMANDS: tuple[str, ...] = (
     "sweep",
     "sweep_ablate",
     "sweep_accuracy",
+    "tasks",
     "train",
     "validate",
 )

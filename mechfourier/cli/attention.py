@@ -14,9 +14,13 @@ def attention(
     domain: Annotated[
         str | None,
         typer.Option(
-            help="Whose operation to ask (mechfourier domains) (default: the model's own task, else months)."
+            help="Whose task to ask (mechfourier domains; default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="An arithmetic task of the domain: what is read is a grid of value and offset."),
+    ] = "arithmetic",
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
     permutations: Annotated[int, typer.Option(help="Draws of the null.", **COUNT)] = 500,
@@ -30,7 +34,9 @@ def attention(
     from mechfourier.probes.attention import attention as run
 
     wanted = domain_of(domain, model)
-    result = run(load(model), wanted, layers=layers, cycles=cycles, permutations=permutations, seed=seed)
+    result = run(
+        load(model), wanted, layers=layers, task=task, cycles=cycles, permutations=permutations, seed=seed
+    )
     if out is not None:
         note(f"wrote {result.save(out / f'attention-{slug(wanted.name)}.json')}")
     if json_:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.causal.attribution import AttributionResult
@@ -24,6 +24,7 @@ def attribution_command(
             help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     samples: Annotated[
         int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).", **COUNT)
     ] = None,
@@ -42,7 +43,7 @@ def attribution_command(
     from mechfourier.models.registry import load
 
     result = attribution(
-        load(model, engine=engine, device=device), chosen, cycles=cycles, samples=samples, neurons=neurons, seed=seed
+        load(model, engine=engine, device=device), chosen, task=task, cycles=cycles, samples=samples, neurons=neurons, seed=seed
     )  # fmt: skip
     page = _write(result, out)
     if as_json:

@@ -44,6 +44,10 @@ CONTEXT: Limits = {"min": 2, "max": 1_000_000}
 TOKENS: Limits = {"min": 1, "max": 10**15}
 STEPS: Limits = {"min": 1, "max": 10**9}
 PROCESSES: Limits = {"min": 1, "max": 4096}
+# An option of its own, as many commands ask a model questions.
+TASK = typer.Option(
+    help="A task of the domain by name (mechfourier tasks lists them; default: the best one answered above chance)."
+)
 SHARE: Limits = {"min": 0, "max": 1, "callback": finite}
 
 

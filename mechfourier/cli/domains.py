@@ -60,6 +60,7 @@ def _row(domain: "Domain") -> dict[str, Any]:
         "values": list(domain.values),
         "templates": len(domain.templates),
         "operation": domain.operation.templates[0] if domain.operation else None,
+        "tasks": [task.name for task in domain.tasks],
     }
 
 
@@ -117,7 +118,15 @@ def _show_prompts(domain: "Domain", cycles: int, everything: bool, as_json: bool
     operation = domain.operation_design(cycles) if domain.operation else None
     if as_json:
         asked = operation and {"prompts": list(operation.prompts), "answers": list(operation.answers or ())}
-        emit_json({**_row(domain), "value_prompts": list(values.prompts), "operation_prompts": asked})
+        questions = {name: [prompt for prompt, _ in pairs] for name, pairs in _questions(domain).items()}
+        emit_json(
+            {
+                **_row(domain),
+                "value_prompts": list(values.prompts),
+                "operation_prompts": asked,
+                "task_prompts": questions,
+            }
+        )
         return
     typer.echo(f"{domain.name}: {domain.title}, n = {domain.n} ({domain.unit}), {len(values)} value prompts")
     for prompt in _some(values.prompts, everything, values.shape[1] + 1):
@@ -127,7 +136,26 @@ def _show_prompts(domain: "Domain", cycles: int, everything: bool, as_json: bool
         pairs = list(zip(operation.prompts, operation.answers, strict=True))
         for prompt, answer in _some(pairs, everything, operation.shape[1] + 1):
             typer.echo(f"  {prompt}{answer}")
+    for name, pairs in _questions(domain).items():
+        typer.echo(f"{len(pairs)} prompts of task {name}")
+        for prompt, answer in pairs if everything else pairs[:: len(pairs) // domain.n + 1][:2]:
+            typer.echo(f"  {prompt}{answer}")
     note("add --model MODEL to see the tokens")
+
+
+def _questions(domain: "Domain") -> dict[str, list[tuple[str, str]]]:
+    """Prompts and right answers of the tasks beside the operation (of chat tasks without the template round them)."""
+    from mechfourier.probes.task_design import task_design
+    from mechfourier.probes.task_spec import NATIVE
+
+    designs = {
+        task.name: task_design(domain, task)
+        for task in domain.tasks
+        if task.name != NATIVE or not domain.operation
+    }
+    return {
+        name: list(zip(design.prompts, design.answers or (), strict=True)) for name, design in designs.items()
+    }
 
 
 def _print_tokens(domain: "Domain", report: "TokenReport", everything: bool) -> None:

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, LAYER, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    COUNT,
+    CYCLES,
+    LAYER,
+    SEED,
+    TASK,
+    domain_of,
+    emit_json,
+    note,
+    quiet_libraries,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +31,7 @@ def find_plane_command(
             help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     site: Annotated[
         str, typer.Option(help="A hook point's full name (blocks.0.hook_resid_post), or a kind with --layer.")
     ] = "resid_post",
@@ -56,7 +67,7 @@ def find_plane_command(
 
     result = find_plane(
         load(model, engine=engine, device=device), chosen, where, rank=rank, position=position, steps=steps,
-        batch=batch, cycles=cycles, seed=seed,
+        batch=batch, task=task, cycles=cycles, seed=seed,
     )  # fmt: skip
     title = f"Causal plane: {result.domain} in {result.model}"
     page = write_result("find-plane", title, result.plot(), result, out)

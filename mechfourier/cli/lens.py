@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
 from mechfourier.files import slug
 
 
@@ -14,9 +14,10 @@ def lens(
     domain: Annotated[
         str | None,
         typer.Option(
-            help="Whose operation to ask (mechfourier domains) (default: the model's own task, else months)."
+            help="Whose task to ask (mechfourier domains; default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
     samples: Annotated[
         int | None, typer.Option(help="Ask this many cells, drawn at random (default: all).", **COUNT)
@@ -32,7 +33,9 @@ def lens(
     from mechfourier.probes.lens import lens as run
 
     wanted = domain_of(domain, model)
-    result = run(load(model), wanted, cycles=cycles, samples=samples, permutations=permutations, seed=seed)
+    result = run(
+        load(model), wanted, task=task, cycles=cycles, samples=samples, permutations=permutations, seed=seed
+    )
     if out is not None:
         note(f"wrote {result.save(out / f'lens-{slug(wanted.name)}.json')}")
     if json_:

@@ -10,6 +10,7 @@ from mechfourier.cli.common import (
     CYCLES,
     LAYER,
     SEED,
+    TASK,
     domain_of,
     emit_json,
     note,
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
 def patch_command(
     model: Annotated[str, MODEL],
     domain: Annotated[str | None, DOMAIN] = None,
+    task: Annotated[str | None, TASK] = None,
     site: Annotated[str, SITE] = "hook_embed",
     layer: Annotated[
         int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
@@ -66,7 +68,7 @@ def patch_command(
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
-    common = dict(site=where, position=position, samples=samples, cycles=cycles, seed=seed)
+    common = dict(site=where, position=position, task=task, samples=samples, cycles=cycles, seed=seed)
     if arms:
         result = run_arms(loaded, chosen, ks=None if ks is None else tuple(ks), **common)
         figure, name = arms_figure(result), "arms"

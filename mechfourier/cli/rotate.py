@@ -11,6 +11,7 @@ from mechfourier.cli.common import (
     CYCLES,
     LAYER,
     SEED,
+    TASK,
     domain_of,
     emit_json,
     note,
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
 def rotate_command(
     model: Annotated[str, MODEL],
     domain: Annotated[str | None, DOMAIN] = None,
+    task: Annotated[str | None, TASK] = None,
     site: Annotated[str, SITE] = "hook_embed",
     layer: Annotated[
         int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
@@ -78,7 +80,7 @@ def rotate_command(
     single = ks[0] if plane is not None and ks is not None and len(ks) == 1 else None
     result = rotate(
         loaded, chosen, site=where, k=single, ks=ks if single is None else None, plane=plane, position=position,
-        samples=samples, cycles=cycles, controls=controls, seed=seed,
+        samples=samples, task=task, cycles=cycles, controls=controls, seed=seed,
     )  # fmt: skip
     page = write_result(
         "rotate", f"Rotation: {result.domain} in {result.model}", rotation_figure(result), result, out

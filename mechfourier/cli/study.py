@@ -11,6 +11,7 @@ from mechfourier.cli.common import (
     CYCLES,
     LAYER,
     SEED,
+    TASK,
     domain_of,
     emit_json,
     note,
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
 def study_command(
     model: Annotated[str, MODEL],
     domain: Annotated[str | None, DOMAIN] = None,
+    task: Annotated[str | None, TASK] = None,
     site: Annotated[
         str | None,
         typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
@@ -71,7 +73,7 @@ def study_command(
 
     result = study(
         load(model, engine=engine, device=device), chosen, site=where, position=position, ks=ks, samples=samples,
-        cycles=cycles, controls=controls, permutations=permutations, seed=seed, store=ActivationStore() if cache else None,
+        task=task, cycles=cycles, controls=controls, permutations=permutations, seed=seed, store=ActivationStore() if cache else None,
     )  # fmt: skip
     page = write_study(result, out)
     saved = result.save(page.with_suffix(".json"))

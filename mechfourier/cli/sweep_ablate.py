@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def sweep_ablate_command(
             help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
         ),
     ] = None,
+    task: Annotated[str | None, TASK] = None,
     site: Annotated[
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …), or hook points' full names.")
     ] = "resid_post",
@@ -54,7 +55,7 @@ def sweep_ablate_command(
 
     result = sweep_ablate(
         load(model, engine=engine, device=device), chosen, sites=site, layers=layers, unit=unit, mode=mode,
-        positions=position, samples=samples, cycles=cycles, flips=flips, seed=seed,
+        positions=position, samples=samples, task=task, cycles=cycles, flips=flips, seed=seed,
     )  # fmt: skip
     page = write_result(
         "sweep-ablate", f"Sweep: {result.domain} in {result.model}", result.plot(), result, out

@@ -91,7 +91,16 @@ def control_figure(
 
 
 def patch_figure(result: "PatchResult") -> "go.Figure":
-    """The share of the donor's difference that the patch recovers, among random subspaces."""
+    """The share of the donor's difference that the patch recovers, among random subspaces; where that share is not defined,
+    the rise of the difference."""
+    if result.recovered is None:
+        return control_figure(
+            (),
+            result.difference - result.difference_before,
+            axis="rise of the donor's difference (the share is not defined: donor and recipient hardly differ)",
+            label=result.what,
+            controls="random subspaces",
+        )
     return control_figure(
         result.control_recovered,
         result.recovered,

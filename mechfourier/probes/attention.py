@@ -23,6 +23,7 @@ from mechfourier.probes.domains import Domain
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
 from mechfourier.probes.roles import ROLES, role_spans, role_tokens
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 BOOTSTRAPS = 1000
@@ -123,6 +124,7 @@ def attention(
     model: Any,
     domain: Domain,
     *,
+    task: str = NATIVE,
     layers: str | None = None,
     cycles: int = 1,
     permutations: int = 500,
@@ -130,10 +132,10 @@ def attention(
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    Raises ``UsageError`` for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError`` for a model without attention patterns at its hook points.
     """
     check_permutations(permutations)
-    asked = questions(model, domain, cycles=cycles, seed=seed)
+    asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
     patterns = select_sites(model, "pattern", layers)
     if not patterns:
         raise UsageError(f"{model_name(model)} has no attention pattern hook points; see: mechfourier hooks")

@@ -12,6 +12,7 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.domains import Domain, Operation
+from mechfourier.probes.task_spec import Span, TaskSpec, fill
 
 MIN_TESTABLE = 5
 """With fewer values a circle and a constant use up all degrees of freedom: the verdict is ``not testable``."""
@@ -24,12 +25,15 @@ class Design:
     ``kind="value"``: shape (n, T), value × template; ``template`` is set, ``offset`` is None, ``label`` is ``value``.
     ``kind="operation"``: shape (n, n_offsets), a × offset; ``value`` (also called ``a``) and ``offset`` are set, and
     ``label`` is (a + offset) mod n.
+    ``kind="task"``: shape (n, columns), value asked about × wording (template, drawn examples, and offset in arithmetic:
+    ``offset`` is None for successors); ``template`` is set; ``label`` is the number of the right candidate.
     ``spans[i]`` are the characters of prompt i to read (half open), or None for the prompt's last token.
-    ``answers[i]`` is the right continuation of prompt i (None for value designs); ``candidates`` are the n answers
-    in the order of the values.
+    ``answers[i]`` is the right continuation of prompt i (None for value designs); ``candidates`` are the answers
+    in the order of the values. ``operand[i]`` are the characters of the value that prompt i asks about, ``task`` what is
+    asked, ``wordings`` the templates.
     """
 
-    kind: Literal["value", "operation"]
+    kind: Literal["value", "operation", "task"]
     domain: Domain
     prompts: tuple[str, ...]
     shape: tuple[int, int]
@@ -40,11 +44,36 @@ class Design:
     template: Int[Tensor, " prompt"] | None
     offset: Int[Tensor, " prompt"] | None
     label: Int[Tensor, " prompt"]
+    operand: tuple[Span, ...] | None = None
+    task: TaskSpec | None = None
+    wordings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
         """Length of the cycle."""
         return self.domain.n
+
+    @property
+    def n_answers(self) -> int:
+        """Number of candidate answers: n, or more where results run past the values of a domain that is no cycle."""
+        return len(self.candidates)
+
+    @property
+    def wraps_at(self) -> int | None:
+        """The number after which answers start again: n on a cycle, None for a domain that is none."""
+        return self.domain.n if self.domain.cyclic else None
+
+    def moved(self, rows: Int[Tensor, " row"], delta: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        """By how much the right answer of these prompts moves when the value asked about is another by ``delta`` steps round
+        the values: ``delta`` on a cycle; less by n where a row of values starts again."""
+        columns = self.shape[1]
+        value, column = rows // columns, rows % columns
+        other = ((value + delta) % self.n) * columns + column
+        return self.shift(self.label[other] - self.label[rows])
+
+    def shift(self, steps: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        """A difference of two answers' numbers: modulo n on a cycle."""
+        return steps if self.wraps_at is None else steps % self.wraps_at
 
     @property
     def a(self) -> Int[Tensor, " prompt"]:
@@ -54,16 +83,17 @@ class Design:
     @property
     def cycles(self) -> int:
         """How often the offsets run round the cycle (operation designs)."""
-        return self.shape[1] // self.n if self.kind == "operation" else 0
+        if self.offset is None:
+            return 0
+        return int(self.offset.max()) // self.n + 1
 
     @property
     def wraps(self) -> Tensor:
-        """Bool [prompt]: a + offset reaches n, so that the answer needs the cycle (False in value designs)."""
-        return (
-            torch.zeros_like(self.value, dtype=torch.bool)
-            if self.offset is None
-            else self.value + self.offset >= self.n
-        )
+        """Bool [prompt]: the answer lies beyond the last value (or before the first), so that it needs the cycle. For a
+        domain that is no cycle: the result is none of the values. False in value designs."""
+        step = 0 if self.task is None else self.task.step
+        reached = self.value + (step if self.offset is None else self.offset)
+        return (reached >= self.n) | (reached < 0)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -103,17 +133,20 @@ def operation_design(domain: Domain, cycles: int = 4, *, template: int = 0) -> D
     operation = _operation(domain)
     if cycles < 1:
         raise OutOfRange(f"cycles is {cycles}; it must be 1 or more (4 tells a circle from a smooth sum)")
-    if not 0 <= template < (count := len(operation.templates)):
+    if not 0 <= template < (count := len(operation.wordings)):
         raise OutOfRange(f"operation template {template} of {domain.name}; it has 0 to {count - 1}")
     n_offsets = cycles * domain.n
     a, offset = _grid(domain.n, n_offsets)
     label = (a + offset) % domain.n
+    filled = [
+        fill(operation.wordings[template], domain.values, v, offset=o)
+        for v in range(domain.n)
+        for o in range(n_offsets)
+    ]
     return Design(
         kind="operation",
         domain=domain,
-        prompts=tuple(
-            _operation_prompt(domain, v, o, template) for v in range(domain.n) for o in range(n_offsets)
-        ),
+        prompts=tuple(text for text, _ in filled),
         shape=(domain.n, n_offsets),
         spans=None,
         answers=tuple(operation.answers[c] for c in label.tolist()),
@@ -122,6 +155,8 @@ def operation_design(domain: Domain, cycles: int = 4, *, template: int = 0) -> D
         template=None,
         offset=offset,
         label=label,
+        operand=tuple(span for _, span in filled),
+        wordings=(operation.wordings[template],),
     )
 
 
@@ -134,8 +169,7 @@ def _operation(domain: Domain) -> Operation:
 
 
 def _operation_prompt(domain: Domain, value: int, offset: int, template: int = 0) -> str:
-    text = _operation(domain).templates[template]
-    return text.replace("{offset}", str(offset)).replace("{value}", domain.values[value])
+    return fill(_operation(domain).wordings[template], domain.values, value, offset=offset)[0]
 
 
 def _candidates(domain: Domain) -> tuple[str, ...]:
@@ -160,11 +194,13 @@ def read_positions(design: Design, encodings: Sequence[Encoding]) -> Int[Tensor,
 
 @dataclass(frozen=True)
 class Cycles:
-    """``cycles`` of the ``wanted`` ones that a model can express; ``note`` is a sentence when they are fewer."""
+    """``cycles`` of the ``wanted`` ones that a model can express, with the first wording (``template``) that it has all words
+    of; ``note`` is a sentence when they are fewer."""
 
     cycles: int
     wanted: int
     note: str | None = None
+    template: int = 0
 
 
 def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
@@ -175,20 +211,31 @@ def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
     """
     if wanted < 1:
         raise OutOfRange(f"cycles is {wanted}; it must be 1 or more")
-    _operation(domain)
-    values = _can_express(model, [_operation_prompt(domain, v, 0) for v in range(domain.n)])
+    refused: NotExpressible | None = None
+    for template in range(len(_operation(domain).wordings)):
+        try:
+            return _cycles(domain, model, wanted, template)
+        except NotExpressible as error:
+            refused = error
+    raise refused or NotExpressible(f"{domain.name} has no operation template")
+
+
+def _cycles(domain: Domain, model: Any, wanted: int, template: int) -> Cycles:
+    """``max_cycles`` in one wording."""
+    values = _can_express(model, [_operation_prompt(domain, v, 0, template) for v in range(domain.n)])
     if values is not None:
         raise values
     whole, refused = 0, None
     for cycle in range(wanted):
         offsets = range(cycle * domain.n, (cycle + 1) * domain.n)
-        refused = _can_express(model, [_operation_prompt(domain, domain.n - 1, o) for o in offsets])
+        refused = _can_express(model, [_operation_prompt(domain, domain.n - 1, o, template) for o in offsets])
         if refused is not None:
             break
         whole += 1
     if whole == 0 and refused is not None:
         raise refused
-    return Cycles(whole, wanted, None if whole == wanted else _fewer(domain, whole, wanted, refused))
+    note = None if whole == wanted else _fewer(domain, whole, wanted, refused)
+    return Cycles(whole, wanted, note, template)
 
 
 def _can_express(model: Any, prompts: list[str]) -> NotExpressible | None:

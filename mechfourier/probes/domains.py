@@ -1,28 +1,26 @@
 """Domains: quantities that live on a cycle, with the sentences that make a model think of them.
 
-A domain is a small TOML file (``mechfourier/data/domains``; the format is in docs/domains.md) or ``mod-N``,
-which is generated. Reading is three stages: parse (tomllib), check (`_Checker`: every complaint names the
-line and the key), build (`Domain`).
+A domain is a small TOML file (``mechfourier/data/domains``; the format is in docs/domains.md, the reader in
+`mechfourier.probes.domain_file`) or ``mod-N``, which is generated.
 """
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
-from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, nearest
+from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
+from mechfourier.probes.domain_file import MIN_TEMPLATES, MIN_VALUES, parse_domain
+from mechfourier.probes.task_spec import Operation, TaskSpec, native_task
 
 if TYPE_CHECKING:
     from mechfourier.probes.design import Design
 
 Position = Literal["value", "last"]
 
-MIN_VALUES = 3
-MIN_TEMPLATES = 8
 MODULI = (2, 200)
 NUMBER_TEMPLATES = (
     "The number {value}",
@@ -41,16 +39,6 @@ _MODULUS = re.compile(r"mod[-_ ]?([0-9]{1,9})", re.IGNORECASE)
 _ADDITION = re.compile(
     r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@([0-9]{1,9}))?"
 )
-_PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """``templates`` hold ``{value}`` and ``{offset}``; ``answers[c]`` is the text (with its leading space) that
-    follows the prompt when the result is value number c."""
-
-    templates: tuple[str, ...]
-    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,8 @@ class Domain:
 
     ``unit`` is the plural name of one step ("days"). ``position`` is where value prompts are read: at the value's
     last token (``"value"``) or at the prompt's last token (``"last"``). ``source`` is ``"packaged"``,
-    ``"generated"`` or the path of a file.
+    ``"generated"`` or the path of a file. ``tasks`` are the questions that a model can be asked, the ``operation`` first;
+    ``cyclic`` is False for an open row of values (numbers), whose last one is followed by none of them.
     """
 
     name: str
@@ -70,11 +59,25 @@ class Domain:
     operation: Operation | None
     position: Position = "value"
     source: str = "packaged"
+    tasks: tuple[TaskSpec, ...] = ()
+    cyclic: bool = True
 
     @property
     def n(self) -> int:
         """Length of the cycle."""
         return len(self.values)
+
+    def task(self, name: str) -> TaskSpec:
+        """The task of that name; raises ``UsageError``."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        known = [task.name for task in self.tasks]
+        if not known:
+            raise UsageError(f"domain {self.name!r} has no tasks; add a [[task]] table to {self.source}")
+        raise UsageError(
+            f"domain {self.name!r} has no task {name!r}; closest: {nearest(name, known)} (it has {', '.join(known)})"
+        )
 
     def value_design(self, *, position: str | None = None) -> "Design":
         """Every value in every template: see `mechfourier.probes.design.value_design`."""
@@ -82,11 +85,20 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0) -> "Design":
-        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.probes.design.operation_design`."""
-        from mechfourier.probes.design import operation_design
+    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Any = None) -> "Design":
+        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.probes.design.operation_design`. With a ``model``: in the
+        first wording that it can express, and over as many cycles."""
+        from mechfourier.probes.design import max_cycles, operation_design
 
-        return operation_design(self, cycles, template=template)
+        if model is None:
+            return operation_design(self, cycles, template=template)
+        possible = max_cycles(self, model, cycles)
+        return operation_design(self, possible.cycles, template=possible.template)
+
+
+__all__ = [
+    "MIN_TEMPLATES", "MIN_VALUES", "Domain", "Operation", "TaskSpec", "domain", "list_domains", "modular", "parse_domain", "read_domain",
+]  # fmt: skip
 
 
 def domain(name_or_path: str | Path) -> Domain:
@@ -129,9 +141,17 @@ def modular(n: int) -> Domain:
             f"mod-{n} is out of range; N runs from {low} to {high} (closest: mod-{min(max(n, low), high)})"
         )
     values = tuple(str(v) for v in range(n))
-    operation = Operation((f"{{value}} + {{offset}} mod {n} =",), tuple(f" {v}" for v in values))
+    question = f"{{value}} + {{offset}} mod {n} ="
+    operation = Operation((f"Compute {question}",), tuple(f" {v}" for v in values), (question,))
     return Domain(
-        f"mod-{n}", f"numbers modulo {n}", "steps", values, NUMBER_TEMPLATES, operation, source="generated"
+        f"mod-{n}",
+        f"numbers modulo {n}",
+        "steps",
+        values,
+        NUMBER_TEMPLATES,
+        operation,
+        source="generated",
+        tasks=(native_task(operation),),
     )
 
 
@@ -149,17 +169,6 @@ def read_domain(path: str | Path) -> Domain:
     return parse_domain(text, name=path.stem, where=str(path), source=str(path))
 
 
-def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
-    """Parse, check, build. ``where`` is what errors call the file."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DomainSchemaError(f"{where} is not valid TOML: {error}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise DomainSchemaError(f"{where} holds more than a domain file may: {error}") from error
-    return _Checker(text, where).domain(table, name, source)
-
-
 @cache
 def _packaged() -> dict[str, Domain]:
     folder = files("mechfourier") / "data" / "domains"
@@ -174,121 +183,3 @@ def _packaged() -> dict[str, Domain]:
 
 def _names() -> str:
     return ", ".join([*_packaged(), "mod-N"])
-
-
-class _Checker:
-    """Checks one parsed file. tomllib keeps no positions, so the line of a complaint is looked up in the text."""
-
-    TOP = ("title", "unit", "n", "position", "values", "templates", "operation")
-    OPERATION = ("templates", "answers")
-
-    def __init__(self, text: str, where: str) -> None:
-        self.lines, self.where = text.splitlines(), where
-
-    def domain(self, table: dict[str, Any], name: str, source: str) -> Domain:
-        self.known_keys(table, self.TOP, "")
-        title, unit = self.string(table, "title"), self.string(table, "unit")
-        values = self.strings(table, "values", "", least=MIN_VALUES)
-        self.cycle(table, len(values))
-        for value in values:
-            if _PLACEHOLDER.search(value):
-                self.fail("values", f"value {value!r} holds a brace", item=value)
-        position = table.get("position", "value")
-        if position not in ("value", "last"):
-            self.fail("position", f"position is {position!r}; it must be 'value' or 'last'")
-        templates = self.templates(table, "", ("value",), least=MIN_TEMPLATES)
-        if position == "value":
-            self.distinct_prefixes(templates)
-        operation = self.operation(table, values)
-        return Domain(name, title, unit, values, templates, operation, position, source)
-
-    def operation(self, table: dict[str, Any], values: tuple[str, ...]) -> Operation | None:
-        if "operation" not in table:
-            return None
-        inner = table["operation"]
-        if not isinstance(inner, dict):
-            self.fail("operation", "operation must be a table: [operation] with templates = [...]")
-        self.known_keys(inner, self.OPERATION, "operation")
-        templates = self.templates(inner, "operation", ("value", "offset"), least=1)
-        answers = values
-        if "answers" in inner:
-            answers = self.strings(inner, "answers", "operation", least=1)
-            if len(answers) != len(values):
-                self.fail("answers", f"{len(answers)} answers for {len(values)} values", "operation")
-        return Operation(templates, tuple(f" {answer}" for answer in answers))
-
-    def known_keys(self, table: dict[str, Any], known: tuple[str, ...], section: str) -> None:
-        for key in table:
-            if key not in known:
-                self.fail(key, f"unknown key {key!r}; closest: {nearest(key, known)}", section)
-
-    def cycle(self, table: dict[str, Any], count: int) -> None:
-        n = table.get("n", count)
-        if not isinstance(n, int) or isinstance(n, bool) or n != count:
-            self.fail("n", f"n is {n!r}, and there are {count} values; n is the number of values")
-
-    def string(self, table: dict[str, Any], key: str) -> str:
-        value = table.get(key)
-        if not isinstance(value, str) or not value.strip():
-            self.fail(key, "must be a text that is not empty" if key in table else "is missing (a text)")
-        return value
-
-    def strings(self, table: dict[str, Any], key: str, section: str, *, least: int) -> tuple[str, ...]:
-        """A list of different texts without blanks at their ends."""
-        if key not in table:
-            self.fail(key, f"is missing (a list of at least {least} texts)", section)
-        items = table[key]
-        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-            self.fail(key, "must be a list of texts in quotes", section)
-        for item in items:
-            if not item or item != item.strip():
-                self.fail(key, f"{item!r} is empty or has blanks at its ends", section, item)
-            if items.count(item) > 1:
-                self.fail(key, f"{item!r} is there {items.count(item)} times", section, item)
-        if len(items) < least:
-            self.fail(key, f"{len(items)} given, at least {least} needed", section)
-        return tuple(items)
-
-    def templates(
-        self, table: dict[str, Any], section: str, holders: tuple[str, ...], *, least: int
-    ) -> tuple[str, ...]:
-        """Texts in which every placeholder of ``holders`` stands exactly once, and nothing else in braces."""
-        templates = self.strings(table, "templates", section, least=least)
-        wanted = sorted(f"{{{holder}}}" for holder in holders)
-        for template in templates:
-            if (found := sorted(_PLACEHOLDER.findall(template))) != wanted:
-                message = f"{template!r} must hold {' and '.join(wanted)} once each and no other brace"
-                self.fail("templates", f"{message}; it holds {', '.join(found) or 'none'}", section, template)
-        return templates
-
-    def distinct_prefixes(self, templates: tuple[str, ...]) -> None:
-        """A causal model sees only the text before the value: the same text twice is one template, not two."""
-        seen: dict[str, str] = {}
-        for template in templates:
-            prefix = template.partition("{value}")[0]
-            if prefix in seen:
-                message = f"{template!r} and {seen[prefix]!r} have the same text before {{value}}"
-                self.fail("templates", f"{message}: a causal model reads them as one", item=template)
-            seen[prefix] = template
-
-    def fail(self, key: str, message: str, section: str = "", item: str | None = None) -> NoReturn:
-        line = self.line_of(key, section, item)
-        full = f"{section}.{key}" if section else key
-        raise DomainSchemaError(f"{self.where}, line {line}, key {full}: {message}")
-
-    def line_of(self, key: str, section: str, item: str | None) -> int:
-        """Line of ``item`` within ``key``, else of the key, else of its section, else 1."""
-        start = self.find(rf"\[\s*{section}\s*\]", 0) if section else 0
-        if start is None:
-            start = 0
-        line = self.find(
-            rf"""(["']?{re.escape(key)}["']?\s*(=|\.)|\[\s*["']?{re.escape(key)}["']?\s*\])""", start
-        )
-        if line is None:
-            return start + 1
-        inside = None if item is None else self.find(f".*{re.escape(item)}", line)
-        return (line if inside is None else inside) + 1
-
-    def find(self, pattern: str, start: int) -> int | None:
-        compiled = re.compile(rf"\s*{pattern}")
-        return next((i for i in range(start, len(self.lines)) if compiled.match(self.lines[i])), None)

@@ -11,3 +11,13 @@ def wilson(count: int, trials: int) -> tuple[float, float]:
         raise OutOfRange(f"{trials} trials have no proportion; use at least 1")
     interval = binomtest(count, trials).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def clopper_pearson(count: int, trials: int) -> tuple[float, float]:
+    """95 % exact interval of a proportion (Clopper & Pearson 1934). Raises ``OutOfRange`` without a trial."""
+    from scipy.stats import binomtest
+
+    if trials < 1:
+        raise OutOfRange(f"{trials} trials have no proportion; use at least 1")
+    interval = binomtest(count, trials).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)

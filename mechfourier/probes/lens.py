@@ -21,6 +21,7 @@ from mechfourier.probes.intervals import wilson
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
+from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 CHUNK = 4096
@@ -56,12 +57,13 @@ class LensResult(Result):
     right_then_lost: float
     right_then_lost_null: float
     notes: tuple[str, ...]
+    task: str = NATIVE
 
     def __str__(self) -> str:
         best = max(self.layers, key=lambda layer: layer.accuracy)
         last = self.layers[-1]
         return (
-            f"{self.model}, {self.domain}: the right answer is first at the end for {last.accuracy:.1%} of {self.prompts} prompts "
+            f"{self.model}, {self.domain}, task {self.task}: the right answer is first at the end for {last.accuracy:.1%} of {self.prompts} prompts "
             f"(shuffled {last.null_accuracy:.1%}, chance {1 / self.choices:.1%}), best after {best.site} with {best.accuracy:.1%}; "
             f"{self.right_then_lost:.1%} are right inside and lost later (shuffled {self.right_then_lost_null:.1%})"
         )
@@ -80,17 +82,19 @@ def lens(
     model: Any,
     domain: Domain,
     *,
+    task: str | None = None,
     cycles: int = 1,
     samples: int | None = None,
     permutations: int = 1000,
     seed: int = 0,
 ) -> LensResult:
-    """Rank the right answer against the other candidates after every layer; see ``LensResult``.
+    """Rank the right answer against the other candidates after every layer; see ``LensResult``. ``task``: one of the domain's
+    tasks by name (None: the best one that the model answers).
 
     Raises ``UsageError`` for a model without an unembedding (sentence encoders).
     """
     check_permutations(permutations)
-    asked = questions(model, domain, cycles=cycles, samples=samples, seed=seed)
+    asked = questions(model, domain, task=task, cycles=cycles, samples=samples, seed=seed)
     sites = _residual_sites(model)
     residuals = capture(
         model, asked.encodings, sites, torch.tensor([len(e.ids) - 1 for e in asked.encodings])
@@ -110,6 +114,7 @@ def lens(
         right_then_lost=_lost(hits),
         right_then_lost_null=_lost_null(first, asked, draws=min(permutations, 200), seed=seed),
         notes=asked.notes,
+        task=asked.task,
     )
 
 

@@ -12,13 +12,16 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.answers import answer_tokens
-from mechfourier.probes.design import Design, max_cycles
+from mechfourier.probes.design import Design
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.task_choice import Choice, choose_task
+from mechfourier.probes.task_spec import NATIVE
+from mechfourier.probes.tasks import design_of
 
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Prompts of an operation, each followed by the tokens that all answers share (a space, say), so that the next token
+    """Prompts of a task, each followed by the tokens that all answers share (a space, say), so that the next token
     decides. ``choices`` are the different next tokens; ``choice_of[c]`` is the one that candidate c begins with (digits make
     candidates share one). ``right`` is the right choice of every prompt, ``rows`` the cells of the design asked."""
 
@@ -29,17 +32,25 @@ class Questions:
     choice_of: tuple[int, ...]
     right: Int[Tensor, " prompt"]
     notes: tuple[str, ...]
+    task: str = NATIVE
 
 
 def questions(
-    model: Any, domain: Domain, *, cycles: int = 1, samples: int | None = None, seed: int = 0
+    model: Any,
+    domain: Domain,
+    *,
+    task: str | Choice | None = None,
+    cycles: int = 1,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> Questions:
-    """Ask ``domain``'s operation: every cell of ``cycles`` cycles of offsets, or ``samples`` of them drawn at random.
+    """Ask a task of ``domain`` (``task``: its name, or None for the best one that is answered above chance): every prompt
+    (``cycles`` cycles of offsets of an arithmetic task), or ``samples`` of them drawn at random.
 
     Raises ``NotExpressible`` where the answers begin alike to the end, ``OutOfRange`` for fewer than 2 samples.
     """
-    possible = max_cycles(domain, model, cycles)
-    design = domain.operation_design(possible.cycles)
+    choice = task if isinstance(task, Choice) else choose_task(model, domain, task)
+    design, said = design_of(model, domain, choice.spec, cycles=cycles, seed=seed)
     rows = _sample(len(design), samples, seed)
     prompts = [design.prompts[i] for i in rows.tolist()]
     encodings = [_before_specials(e) for e in encode(model, prompts)]
@@ -57,7 +68,8 @@ def questions(
         choices=choices,
         choice_of=choice_of,
         right=torch.tensor(choice_of)[design.label[rows]],
-        notes=tuple(filter(None, (possible.note, _digits_note(domain, choices, design.candidates)))),
+        task=choice.spec.name,
+        notes=tuple(filter(None, (choice.reason, *said, _digits_note(domain, choices, design.candidates)))),
     )
 
 

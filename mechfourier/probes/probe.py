@@ -154,7 +154,7 @@ def _value_plan(model: Any, domain: Domain, position: str | None) -> tuple[Desig
 
 def _operation_plan(model: Any, domain: Domain, cycles: int) -> tuple[Design, list[Encoding], list[str]]:
     possible = max_cycles(domain, model, cycles)
-    design = domain.operation_design(possible.cycles)
+    design = domain.operation_design(possible.cycles, template=possible.template)
     notes = [possible.note] if possible.note else []
     if cycles == 1:
         notes.append(

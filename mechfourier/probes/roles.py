@@ -22,7 +22,7 @@ def role_spans(design: Design) -> tuple[dict[str, Span], ...]:
     """
     if design.offset is None or design.domain.operation is None:
         raise UsageError("roles are those of an operation design; use domain.operation_design()")
-    template = design.domain.operation.templates[0]
+    template = design.wordings[0] if design.wordings else design.domain.operation.templates[0]
     return tuple(
         _spans(template, {"value": design.domain.values[a], "offset": str(o)})
         for a, o in zip(design.value.tolist(), design.offset.tolist(), strict=True)

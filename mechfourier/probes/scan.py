@@ -150,7 +150,7 @@ def operation_grid(
 ) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
     """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
     possible = max_cycles(domain, model, cycles)
-    design = domain.operation_design(possible.cycles)
+    design = domain.operation_design(possible.cycles, template=possible.template)
     encodings = encode(model, design.prompts)
     acts = capture(model, encodings, sites).stack()
     grid = rearrange(acts, "site (a o) d -> site a o d", a=design.shape[0])

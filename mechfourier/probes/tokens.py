@@ -82,7 +82,7 @@ def _operation_side(
         return none
     try:
         found = max_cycles(domain, model, cycles)
-        design = domain.operation_design(found.cycles)
+        design = domain.operation_design(found.cycles, template=found.template)
         encodings = encode(model, design.prompts)
         tokens = answer_tokens(model, design.prompts[:1], design.candidates)
     except NotExpressible as error:

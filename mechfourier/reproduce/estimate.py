@@ -10,6 +10,7 @@ import torch
 from mechfourier.causal.controls import affordable
 from mechfourier.causal.outcome import task_of
 from mechfourier.hooks.capture import capture
+from mechfourier.probes.design import max_cycles
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import analyse_operation
 from mechfourier.reproduce.catalogue import LANGUAGE, Experiment
@@ -75,7 +76,8 @@ def estimate(session: Session, experiments: Sequence[Experiment]) -> Estimate:
 def _timings(session: Session) -> tuple[float, float]:
     """Seconds per prompt of a pass over all layers, and per cell and layer of the statistics."""
     domain = find_domain(f"mod-{TIMED_N}")
-    prompts = domain.operation_design(1).prompts[:TIMED_PROMPTS]
+    possible = max_cycles(domain, session.model, 1)
+    prompts = domain.operation_design(1, template=possible.template).prompts[:TIMED_PROMPTS]
     capture(session.model, prompts[:2], session.sites)  # what is set up once is not the price of a prompt
     per_prompt, acts = _timed(lambda: capture(session.model, prompts, session.sites).stack())
     offsets = session.settings.cycles * TIMED_N

@@ -11,6 +11,7 @@ from mechfourier.files import write_text
 from mechfourier.hooks.site import Site
 from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import AttentionResult, attention
+from mechfourier.probes.design import max_cycles
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.intervals import wilson
@@ -241,7 +242,7 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
     domain = find_domain(MODULUS)
     key = f"sae-{session.weights[:12]}-{settings.sae_width}-{settings.sae_tokens}-{settings.seed}"
     folder = session.out / key
-    prompts = write_text(session.out / f"{key}.txt", "\n".join(f"{p} {a}" for p, a in _solved(domain)))
+    prompts = write_text(session.out / f"{key}.txt", "\n".join(f"{p} {a}" for p, a in _solved(session.model, domain)))
     if not (folder / "mechfourier.json").is_file():
         train(
             session.model, [Dictionary(str(Site("resid_post", layer)), "topk", settings.sae_width)], folder,
@@ -259,9 +260,9 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-def _solved(domain: Domain) -> list[tuple[str, str]]:
+def _solved(model: Any, domain: Domain) -> list[tuple[str, str]]:
     """Questions of one cycle with their answers: the text of the dictionary."""
-    design = domain.operation_design(1)
+    design = domain.operation_design(1, template=max_cycles(domain, model, 1).template)
     return list(zip(design.prompts, design.answers or (), strict=True))
 
 

@@ -88,7 +88,7 @@ def _notes(held_out: bool, loaded: LoadedDictionary, what: str) -> tuple[str, ..
 def _answers(model: Any, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
     """Questions by their answer: the ones held out by their tokens, as many for every answer."""
     cycles = max_cycles(domain, model, 4)
-    design = domain.operation_design(cycles.cycles)
+    design = domain.operation_design(cycles.cycles, template=cycles.template)
     encodings = encode(model, design.prompts)
     rows = [_row(encoding, encoding.last) for encoding in encodings]
     unseen = HeldOut(model, loaded.reading)

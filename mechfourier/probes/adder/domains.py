@@ -50,9 +50,9 @@ class AdderDomain(Domain):
             offset=None, label=flat,
         )  # fmt: skip
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0) -> Design:
+    def operation_design(self, cycles: int = 4, *, template: int = 0, model: object = None) -> Design:
         """The grid of both digits, with the digit to write as the answer. Raises ``UsageError`` for a quantity without one."""
-        del template
+        del template, model
         if not self.grid:
             raise UsageError(f"{self.name} is no operation; digit-sum-mod-10 is")
         if cycles != 1:
