@@ -18,16 +18,18 @@ from mechfourier.causal.outcome import bootstrap_means, chance_note
 from mechfourier.causal.parts import (
     add_up,
     block_ends,
+    cap_note,
     inner_sites,
-    logit_cap,
     output_factor,
     part_sites,
     reach,
+    rest_note,
+    whole_note,
 )
 from mechfourier.causal.written import GridShares, Harmonic, answer_harmonics, grid_shares, harmonics_of
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, layer_ranges, model_name
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -166,9 +168,9 @@ def attribution(
     notes = [
         *asked.notes,
         *notes,
-        _whole_note(stream.whole),
-        _rest_note(parts),
-        _cap_note(model),
+        whole_note(stream.whole),
+        rest_note(parts),
+        cap_note(model),
         choice_note,
         _chance(logits, asked),
     ]
@@ -386,28 +388,6 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
             )
         )
     return found
-
-
-def _whole_note(layers: list[int]) -> str | None:
-    if not layers:
-        return None
-    return (
-        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add up to what the block adds "
-        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for them)"
-    )
-
-
-def _rest_note(parts: dict[str, Tensor]) -> str | None:
-    if "rest" not in parts:
-        return None
-    return (
-        "the known parts do not add up to the residual stream of this model; what is missing is called rest"
-    )
-
-
-def _cap_note(model: Any) -> str | None:
-    cap = logit_cap(model)
-    return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None
 
 
 def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:
