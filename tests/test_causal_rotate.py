@@ -229,7 +229,7 @@ def test_a_plane_on_the_command_line_is_the_harmonics() -> None:
 def test_a_layer_that_the_site_is_not_at_is_refused() -> None:
     from mechfourier.cli.rotate import site_of
 
-    with pytest.raises(UsageError, match="hook_embed is not at layer 9; .* --site resid_post --layer 9"):
+    with pytest.raises(UsageError, match=r"hook_embed is not at layer 9; .* --site resid_post --layer 9"):
         site_of("hook_embed", 9)
     with pytest.raises(UsageError, match="not at layer 9"):
         site_of("blocks.3.hook_resid_post", 9)
