@@ -52,7 +52,7 @@ class Progress:
     def _say(self) -> None:
         """A line every ``LINE_SECONDS``: how much is done, and how long the rest takes at this pace."""
         now = time.monotonic()
-        if _hidden or now - self._said < LINE_SECONDS or not self.done:
+        if _hidden or now - self._said < LINE_SECONDS or self.done in (0, self.total):
             return
         self._said = now
         if self.total is None:

@@ -224,3 +224,13 @@ def test_a_plane_on_the_command_line_is_the_harmonics() -> None:
     assert value["rank"] == 2 and value["dims"] is None and value["logit_diff_change"] < -5
     both = CliRunner().invoke(app, [*arguments, "--plane", "k=1", "--dim", "3"])
     assert isinstance(both.exception, UsageError)
+
+
+def test_a_layer_that_the_site_is_not_at_is_refused() -> None:
+    from mechfourier.cli.rotate import site_of
+
+    with pytest.raises(UsageError, match=r"hook_embed is not at layer 9; .* --site resid_post --layer 9"):
+        site_of("hook_embed", 9)
+    with pytest.raises(UsageError, match="not at layer 9"):
+        site_of("blocks.3.hook_resid_post", 9)
+    assert str(site_of("blocks.3.hook_resid_post", 3)) == str(site_of("resid_post", 3))

@@ -23,6 +23,17 @@ def test_a_log_gets_a_line_now_and_then(
     ]
 
 
+def test_nothing_is_said_of_the_last_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with progress("steps", total=2) as bar:
+        now[0] += 30.0
+        bar.advance(2)
+    assert capsys.readouterr().err == ""
+
+
 def test_short_work_and_hidden_work_say_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,11 +15,21 @@ from torch import Tensor
 
 from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
 from mechfourier.causal.outcome import bootstrap_means, chance_note
-from mechfourier.causal.parts import add_up, block_ends, logit_cap, output_factor, part_sites, reach
+from mechfourier.causal.parts import (
+    add_up,
+    block_ends,
+    cap_note,
+    inner_sites,
+    output_factor,
+    part_sites,
+    reach,
+    rest_note,
+    whole_note,
+)
 from mechfourier.causal.written import GridShares, Harmonic, answer_harmonics, grid_shares, harmonics_of
-from mechfourier.errors import MechFourierError, OutOfRange
+from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, layer_ranges, model_name
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.answers import AnswerScores
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -159,9 +169,9 @@ def attribution(
     notes = [
         *asked.notes,
         *notes,
-        _whole_note(stream.whole),
-        _rest_note(parts),
-        _cap_note(model),
+        whole_note(stream.whole),
+        rest_note(parts),
+        cap_note(model),
         choice_note,
         _chance(logits, asked),
     ]
@@ -247,10 +257,15 @@ class _Stream:
     def capture(self, site: Site) -> Tensor:
         """Activations at a site of heads or neurons; the first call reads those of all layers in one pass."""
         if site not in self._inner:
-            self._inner = capture(
-                self.model, self.asked.encodings, [*inner_sites(self.model), site], self.at
-            ).values
+            try:
+                found = self._read([*inner_sites(self.model), site])
+            except HookNeverFired:  # a layer of another kind has hook points that do not run
+                found = self._read([site])
+            self._inner = {**self._inner, **found}
         return self._inner[site].double()
+
+    def _read(self, sites: list[Site]) -> Mapping[Site, Tensor]:
+        return capture(self.model, self.asked.encodings, sites, self.at).values
 
     def class_logits(self, label: Int[Tensor, " prompt"]) -> dict[str, Float[Tensor, "n choice"]]:
         """What every part adds to the logits, averaged over the prompts of each answer."""
@@ -269,13 +284,6 @@ def vectors_on(
 ) -> Float[Tensor, " prompt"]:
     """The product of every prompt's vector with its reader."""
     return (values * readers).sum(dim=1)
-
-
-def inner_sites(model: Any) -> list[Site]:
-    """The sites of heads and neurons of all layers."""
-    layers = range(int(model.cfg.n_layers))
-    every = [Site(kind, layer) for layer in layers for kind in ("z", "mlp_post")]
-    return [site for site in every if str(site) in model.hook_dict]
 
 
 def _inner(
@@ -381,30 +389,6 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
             )
         )
     return found
-
-
-def _whole_note(layers: list[int]) -> str | None:
-    if not layers:
-        return None
-    return (
-        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add "
-        f"up to what the block adds "
-        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points "
-        "for them)"
-    )
-
-
-def _rest_note(parts: dict[str, Tensor]) -> str | None:
-    if "rest" not in parts:
-        return None
-    return (
-        "the known parts do not add up to the residual stream of this model; what is missing is called rest"
-    )
-
-
-def _cap_note(model: Any) -> str | None:
-    cap = logit_cap(model)
-    return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None
 
 
 def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:

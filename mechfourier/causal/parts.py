@@ -11,7 +11,7 @@ from torch import Tensor
 from mechfourier.causal.norm import EXACT, FrozenNorm, freeze, no_norm, output_scale
 from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import Activations, capture
-from mechfourier.hooks.site import Site, model_name
+from mechfourier.hooks.site import Site, layer_ranges, model_name
 from mechfourier.models.interface import Encoding
 from mechfourier.probes.prepare import Questions
 
@@ -112,3 +112,35 @@ def _uncapped(model: Any, logits: Float[Tensor, "prompt choice"]) -> Float[Tenso
     """Logits before the model's cap · tanh(logit / cap)."""
     cap = logit_cap(model)
     return logits if cap <= 0 else cap * torch.atanh((logits / cap).clamp(-1 + 1e-12, 1 - 1e-12))
+
+
+def inner_sites(model: Any) -> list[Site]:
+    """The sites of heads and neurons of all layers."""
+    layers = range(int(model.cfg.n_layers))
+    every = [Site(kind, layer) for layer in layers for kind in ("z", "mlp_post")]
+    return [site for site in every if str(site) in model.hook_dict]
+
+
+def whole_note(layers: list[int]) -> str | None:
+    """Which blocks are one part each, and why."""
+    if not layers:
+        return None
+    return (
+        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add up to what the block adds "
+        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for them)"
+    )
+
+
+def rest_note(parts: dict[str, Tensor]) -> str | None:
+    """Where the parts do not add up."""
+    if "rest" not in parts:
+        return None
+    return (
+        "the known parts do not add up to the residual stream of this model; what is missing is called rest"
+    )
+
+
+def cap_note(model: Any) -> str | None:
+    """Where the model caps its logits."""
+    cap = logit_cap(model)
+    return f"logits are taken before the model's cap of {cap:g}" if cap > 0 else None

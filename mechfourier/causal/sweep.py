@@ -25,7 +25,7 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.readout import readout, through_readout
-from mechfourier.causal.text import FEWEST_SENTENCES, affordable_sentences, text_effects, text_for
+from mechfourier.causal.text import sentences_for, text_effects
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UsageError, nearest
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name, select_sites
 from mechfourier.probes.answers import AnswerScores
@@ -169,7 +169,9 @@ def sweep_ablate(
     sweep = _Sweep(model, asked, chosen, kinds.pop(), mode, positions, samples, seed)
     with progress("units", total=sweep.n_units) as bar:
         found = [sweep.effects(place, bar.advance) for place in sweep.places]
-    sentences, reason = _sentences(sweep, text)
+    sentences, reason = tuple(text or ()), None
+    if text is None and isinstance(asked, AnswerTask):
+        sentences, reason = sentences_for(model, sweep.n_units)
     rises = None
     if sentences:
         with progress("units on text", total=sweep.n_units) as bar:
@@ -177,23 +179,6 @@ def sweep_ablate(
                 text_effects(model, sentences, sweep.ablations(place), bar.advance) for place in sweep.places
             ]
     return _result(sweep, chosen, found, flips, rises, reason)
-
-
-def _sentences(sweep: "_Sweep", text: Sequence[str] | None) -> tuple[tuple[str, ...], str | None]:
-    """Held-out sentences for the specific effect: spread over those there are, as many as can be paid for."""
-    if text is not None or not isinstance(sweep.task, AnswerTask):
-        return tuple(text or ()), None
-    sentences, reason = text_for(sweep.model)
-    count = affordable_sentences(sweep.model, sentences, sweep.n_units)
-    if count < FEWEST_SENTENCES <= len(sentences):
-        return (
-            (),
-            f"no specific effect: {sweep.n_units} units on held-out text would take too long; give text, or fewer layers",
-        )
-    spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
-    if len(spread) < len(sentences):
-        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
-    return spread, reason
 
 
 def _check(mode: str, positions: str, flips: int) -> None:

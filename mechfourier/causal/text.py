@@ -13,7 +13,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.controls import FLOP_BUDGET, Ablations
+from mechfourier.causal.controls import Ablations
 from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
 from mechfourier.causal.edited import edited_pass, resume
 from mechfourier.causal.outcome import bootstrap_mean, standardised
@@ -25,7 +25,8 @@ from mechfourier.probes.answers import STREAM_BUDGET, Bucket
 from mechfourier.progress import progress
 
 LOGITS = 2**26  # numbers in the logits of one batch, where they are not made in slices
-TEXT_FLOPS = 1e12  # for the sentences of a sweep on a CPU: half a minute or so on two cores
+TEXT_FLOPS = 1e12  # for the sentences of a sweep on a CPU: some ten seconds on two cores
+TEXT_LIMIT = 1.7e13  # for the fewest sentences: some minutes
 FEWEST_SENTENCES = 8
 
 
@@ -175,15 +176,30 @@ def _logits(x: Float[Tensor, "row d"], read: Unembedding | None) -> Float[Tensor
 
 
 def affordable_sentences(model: Any, sentences: Sequence[str], ablations: int) -> int:
-    """How many of the sentences ``ablations`` passes run on: as many as take half a minute or so on two cores, at least
-    ``FEWEST_SENTENCES`` where those take no more than a third of the controls' ``FLOP_BUDGET``, else none (on a GPU: all)."""
+    """How many of the sentences ``ablations`` passes run on: ``TEXT_FLOPS`` allow, at least
+    ``FEWEST_SENTENCES`` where those cost no more than ``TEXT_LIMIT``, else none (on a GPU: all)."""
     if not sentences or device_of(model).type != "cpu":
         return len(sentences)
     tokens = sum(len(encoding.ids) for encoding in encode(model, sentences)) / len(sentences)
     one = 2 * tokens * ablations * (block_weights(model) + vocabulary_weights(model))
-    if FEWEST_SENTENCES * one > FLOP_BUDGET / 3:
+    if FEWEST_SENTENCES * one > TEXT_LIMIT:
         return 0
     return min(len(sentences), max(FEWEST_SENTENCES, int(TEXT_FLOPS / one)))
+
+
+def sentences_for(model: Any, units: int) -> tuple[tuple[str, ...], str | None]:
+    """Held-out sentences for the ablations of so many units, spread over those there are, as many as can be paid for; a note on that."""
+    sentences, reason = text_for(model)
+    count = affordable_sentences(model, sentences, units)
+    if count < FEWEST_SENTENCES <= len(sentences):
+        return (
+            (),
+            f"no specific effect: {units} units on held-out text would take too long; give text, or fewer layers",
+        )
+    spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
+    if len(spread) < len(sentences):
+        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
+    return spread, reason
 
 
 def text_effects(

@@ -10,6 +10,8 @@ from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json,
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import result_name
 
+# what the terminal shows of a number line; the JSON holds the rest
+HELIX_COLUMNS = ("site", "read", "r2_held_out", "p_periods", "best_rival", "r2_rival", "special")
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
 Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
 Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
@@ -43,7 +45,8 @@ def helix(
         load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
         permutations=permutations, seed=seed,
     )  # fmt: skip
-    _show(result, result.to_dict(), json_=json_, out=out, name=result_name("helix", result.model))
+    name = result_name("helix", result.model)
+    _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -120,7 +123,15 @@ def reducibility(
     )
 
 
-def _show(result: Any, values: dict[str, Any], *, json_: bool, out: Path | None, name: str) -> None:
+def _show(
+    result: Any,
+    values: dict[str, Any],
+    *,
+    json_: bool,
+    out: Path | None,
+    name: str,
+    columns: tuple[str, ...] | None = None,
+) -> None:
     if out is not None:
         note(f"wrote {result.save(out / f'{name}.json')}")
     if json_:
@@ -128,7 +139,8 @@ def _show(result: Any, values: dict[str, Any], *, json_: bool, out: Path | None,
     from mechfourier.cli.tables import print_frame
 
     typer.echo(str(result))
-    print_frame(result.frame())
+    frame = result.frame()
+    print_frame(frame if columns is None else frame.loc[:, list(columns)])
     return None
 
 

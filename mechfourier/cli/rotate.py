@@ -116,7 +116,12 @@ def site_of(name: str, layer: int | None) -> Any:
     from mechfourier.hooks.site import Site
 
     if "." in name or name.startswith("hook_"):
-        return Site.parse(name)
+        site = Site.parse(name)
+        if layer is not None and site.layer != layer:
+            raise UsageError(
+                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post --layer {layer}"
+            )
+        return site
     if layer is None and name not in ("embed", "pos_embed"):
         raise UsageError(f"name the layer of {name}, for example: --layer 0")
     return Site(name, layer)

@@ -44,19 +44,19 @@ class NumberLine(Result):
         rows = [
             {"site": f.site, "read": r, "r2_held_out": f.r2_held_out, "r2": f.r2, "r2_linear": f.r2_linear,
              "r2_polynomial": f.r2_polynomial, "r2_random_periods": f.r2_random_periods,
-             "p_shuffled": f.p_shuffled, "p_periods": f.p_periods, **_beside(f)}
+             "p_shuffled": f.p_shuffled, "p_periods": f.p_periods, **_beside(f, len(self.fits))}
             for f, r in zip(self.fits, self.read, strict=True)
         ]  # fmt: skip
         return pd.DataFrame(rows)
 
 
-def _beside(fit: HelixFit) -> dict[str, str | float | bool]:
-    """The best rival of a fit, for the table."""
+def _beside(fit: HelixFit, fits: int) -> dict[str, str | float | bool]:
+    """The best rival of one of several fits, for the table."""
     best = fit.best_rival
     return (
         {}
         if best is None
-        else {"best_rival": best.name, "r2_rival": best.r2_held_out, "special": fit.special()}
+        else {"best_rival": best.name, "r2_rival": best.r2_held_out, "special": fit.special(fits)}
     )
 
 

@@ -93,7 +93,16 @@ class PlaneReducibility(Result):
         return f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at {self.sites[best]}{over}:\n  {self.planes[best]}"
 
     def frame(self) -> pd.DataFrame:
-        return pd.DataFrame([vars(p) for p in self.planes]).assign(site=self.sites)
+        rows = [
+            {
+                "site": site, "bits": p.separability, "paired_anew": p.separability_null, "p_value": p.p_separability,
+                "circle_bits": p.separability_circle, "mixture": p.mixture, "two_lines": p.mixture_lines,
+                "gaussian": p.mixture_gaussian, "circle": p.mixture_circle,
+                "irreducible": "yes" if p.irreducible else "no" if p.decidable else "undecided",
+            }
+            for site, p in zip(self.sites, self.planes, strict=True)
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
 
 
 def reducibility_of(
