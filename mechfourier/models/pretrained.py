@@ -362,7 +362,7 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
 
     try:
         model = TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
+            str(folder), hf_model=hf_model, tokenizer=_stand_in(), device=device, dtype=dtype
         )
     except Exception as error:  # each architecture's adapter raises its own kinds
         if out_of_memory(error):
@@ -376,9 +376,24 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
     mend_rotary_pairs(model, type(hf_model).__name__)
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad_(False)  # it adds a bias of its own to the unembedding
+    if tokenizer is not None:
+        ids = tokenizer("a")["input_ids"]
+        model.cfg.tokenizer_appends_eos = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
     # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual stream
     model.mechfourier_read_only = frozenset({"resid_mid"})
     return model
+
+
+def _stand_in() -> Any:
+    """A tokenizer of one word to boot a bridge with: it would read the real one a second time, to put a beginning-of-sequence
+    token before every prompt, and ``_with_tokenizer`` takes that back."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))  # type: ignore[call-arg]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="<unk>", pad_token="<unk>"
+    )
 
 
 def _with_tokenizer(model: Any, tokenizer: Any | None) -> Any:
