@@ -98,25 +98,9 @@ def test_linear_scaling_and_optional_biases_are_not_lost(tmp_path: Path) -> None
     rotary = {"rope_type": "linear", "factor": 4.0, "rope_theta": 20000.0}
     model = random_model("llama", rope_parameters=rotary, attention_bias=True)
     extra = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
-    try:
-        path = write_gguf(tmp_path / "a.gguf", model, "llama", extra=extra)
-    except AssertionError:
-        pytest.skip("this gguf has no name for the biases of llama")
-    config = json.loads(
-        (
-            resolve(write_gguf(tmp_path / "b.gguf", random_model("llama"), "llama", extra=extra))
-            / "config.json"
-        ).read_text()
-    )
-    assert config["rope_parameters"]["rope_type"] == "linear" and config["rope_parameters"]["factor"] == 4.0
-    try:
-        found = load(path)
-    except (
-        BadCheckpoint
-    ) as error:  # a bias of q in the order of llama.cpp, which the reader does not turn back
-        assert "bias" in str(error)
-        return
-    assert (logits(found) - logits(model)).norm() < 1e-5 * logits(model).norm()
+    found = load(write_gguf(tmp_path / "a.gguf", model, "llama", extra=extra))
+    wanted = logits(model)
+    assert (logits(found) - wanted).norm() < 1e-5 * wanted.norm()
 
 
 @pytest.mark.parametrize(
@@ -340,8 +324,9 @@ def test_without_the_package_gguf(tiny: Path) -> None:
     code = f"""
 import sys
 sys.modules["gguf"] = None
+sys.argv = ["mechfourier", "probe", {str(tiny)!r}, "--domain", "months"]
 from mechfourier.cli import main
-main(["probe", {str(tiny)!r}, "--domain", "months"])
+sys.exit(main())
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False

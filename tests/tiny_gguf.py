@@ -8,9 +8,10 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGMLQuantizationType as Type
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 LAYERS, HEADS, GROUPS = 2, 4, 2
-BYTES = list(transformers.convert_slow_tokenizer.bytes_to_unicode().values())
+BYTES = list(bytes_to_unicode().values())
 BYTE_LEVEL = [*BYTES, "Ġ" + "M", "ay", "ĠMay", "<|end|>", "<|start|>"]
 PIECES = [
     "<pad>",
@@ -93,7 +94,7 @@ def _write(writer: Any, target: str, parameter: Any, family: str, kind: Any) -> 
     heads = {"attn_q.": HEADS, "attn_k.": GROUPS}
     count = next((n for part, n in heads.items() if part in target), 0) if family == "llama" else 0
     if count:  # llama.cpp turns pairs of neighbours, Hugging Face the two halves of a head
-        values = values.reshape(count, 2, -1, values.shape[-1]).swapaxes(1, 2).reshape(values.shape)
+        values = values.reshape(count, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
     if values.ndim < 2 or kind is Type.F32:
         shift = 1 if family == "gemma3" and target.endswith("norm.weight") else 0
         writer.add_tensor(target, values + np.float32(shift))

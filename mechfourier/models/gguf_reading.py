@@ -49,7 +49,7 @@ def quick_class(plain: Any, *, vocabulary: bool) -> Any:
     from gguf import GGUFValueType
 
     class QuickReader(plain):
-        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        def _get_field_parts(self, orig_offs: Any, raw_type: Any) -> Any:  # numpy's integers, or Python's
             if int(raw_type) != GGUFValueType.ARRAY:
                 return super()._get_field_parts(orig_offs, raw_type)
             data = self.data.view(np.ndarray)  # slices of a memmap take ten times as long
