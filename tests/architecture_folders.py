@@ -92,7 +92,11 @@ def hugging_face(folder: Path, tokens: torch.Tensor) -> tuple[Any, list[torch.Te
         for layer, block in enumerate(stack):
             block.register_forward_hook(functools.partial(keep, f"{s}.{layer}"))
     with torch.no_grad():
-        return model(tokens), list(blocks.values())
+        output = model(tokens)
+    # norms per head may be a list of the same length inside a block; the blocks are the outermost list that runs
+    layers = range(text.num_hidden_layers)
+    ran = [s for s in range(len(stacks)) if all(f"{s}.{layer}" in blocks for layer in layers)]
+    return output, [blocks[f"{ran[0]}.{layer}"] for layer in layers] if ran else []
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
