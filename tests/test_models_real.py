@@ -48,7 +48,7 @@ def test_a_real_model_is_the_hugging_face_forward_pass(name: str, engine: str) -
     folder = folder_of(name)
     model: Any = load_pretrained(folder, engine=engine)
     window = 512 if name.startswith("gemma") else 0
-    prompt = "The month after September is October. " * (75 if window else 5)
+    prompt = "The month after September is October. " * (85 if window else 8)
     tokens = model.to_tokens(prompt)
     assert tokens.shape[1] > max(window + len(KEPT), 40)
     states, logits = hugging_face(folder, tokens)
