@@ -58,7 +58,7 @@ CASES = [
     ("blocks.0.hook_resid_pre", "operand", "list"),
     ("blocks.0.hook_resid_post", "operand", "next"),
     ("blocks.1.hook_resid_post", "last", "list"),
-    ("blocks.2.hook_resid_post", "last", "list"),
+    ("blocks.2.hook_resid_pre", "last", "list"),
     ("blocks.1.hook_mlp_out", "operand", "list"),
 ]
 
