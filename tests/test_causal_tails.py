@@ -11,7 +11,8 @@ from mechfourier.causal.outcome import AnswerTask, task_of
 from mechfourier.causal.reading import read
 from mechfourier.causal.rotate import chosen_turn, rotate
 from mechfourier.causal.rows import run_rows
-from mechfourier.hooks.interventions import edit_mean, zero
+from mechfourier.hooks.interventions import edit_patch, intervene
+from mechfourier.hooks.run import hooked
 from mechfourier.hooks.site import Site
 from mechfourier.probes.domains import domain
 from mechfourier.probes.task_choice import choose_task
@@ -31,46 +32,55 @@ def asked(model: Any, task: str) -> AnswerTask:
     return found
 
 
-def scores(model: Any, task: AnswerTask, site: str, position: str, at: bool) -> torch.Tensor:
+def edits(model: Any, task: AnswerTask, site: str, position: str) -> tuple[Any, torch.Tensor]:
+    """An edit of its own for every prompt: coordinates in a random plane put where they are nowhere near."""
     place = read(model, task, site, position)
-    prompt = torch.arange(14).repeat(2)
-    basis = torch.linalg.qr(
-        torch.randn(28, place.centre.numel(), 2, generator=torch.Generator().manual_seed(0))
-    ).Q
+    width, generator = place.centre.numel(), torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(14, width, 2, generator=generator)).Q
+    donors = 30 * float(place.centre.norm()) * torch.randn(14, width, generator=generator) / width**0.5
 
     def edit_of(rows: torch.Tensor) -> Any:
-        return edit_mean(place.site, place.centre, subspace=basis[rows], positions=place.at[prompt[rows]])
+        return edit_patch(place.site, donors[rows], subspace=basis[rows], positions=place.at[rows])
 
-    return run_rows(model, task, prompt, edit_of, at=place.at[prompt] if at else None)
+    return edit_of, place.at
 
 
-@pytest.mark.parametrize(
-    "site",
-    [
-        "blocks.0.hook_resid_pre",
-        "blocks.1.hook_resid_post",
-        "blocks.2.hook_resid_post",
-        "blocks.1.hook_mlp_out",
-    ],
-)
-@pytest.mark.parametrize("position", ["operand", "last"])
-@pytest.mark.parametrize("task", ["list", "next"])
-def test_tails_are_whole_passes(model: Any, site: str, position: str, task: str) -> None:
-    found = asked(model, task)
-    whole, tail = (scores(model, found, site, position, at) for at in (False, True))
+def scores(model: Any, task: AnswerTask, site: str, position: str, *, tail: bool = True) -> torch.Tensor:
+    edit_of, at = edits(model, task, site, position)
+    return run_rows(model, task, torch.arange(14), edit_of, at=at if tail else None)
+
+
+def centred(values: torch.Tensor) -> torch.Tensor:
+    return values - values.mean(dim=1, keepdim=True)
+
+
+CASES = [
+    ("blocks.0.hook_resid_pre", "operand", "list"),
+    ("blocks.0.hook_resid_post", "operand", "next"),
+    ("blocks.1.hook_resid_post", "last", "list"),
+    ("blocks.2.hook_resid_pre", "last", "list"),
+    ("blocks.1.hook_mlp_out", "operand", "list"),
+]
+
+
+@pytest.mark.parametrize(("site", "position", "name"), CASES)
+def test_tails_and_begun_passes_are_whole_passes(model: Any, site: str, position: str, name: str) -> None:
+    task = asked(model, name)
+    edit_of, _ = edits(model, task, site, position)
+    with intervene(model, [edit_of(torch.arange(14))]):
+        whole = centred(task.score(model).scores)
+    tail, begun = (centred(scores(model, task, site, position, tail=tail)) for tail in (True, False))
     assert any(vars(model)[tails.KEPT].values())
-    centred = [each - each.mean(dim=1, keepdim=True) for each in (whole, tail)]
-    torch.testing.assert_close(centred[0], centred[1], atol=2e-3, rtol=1e-3)
-    assert not torch.allclose(
-        centred[0][:14], centred[0][14:], atol=1e-2
-    )  # the edits do something, each its own
+    torch.testing.assert_close(tail, whole, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(begun, whole, atol=2e-3, rtol=1e-3)
+    assert not torch.allclose(whole, centred(task.score(model).scores), atol=2e-2)
 
 
 def test_beginnings_are_remembered_only_where_asked(model: Any) -> None:
     found = asked(model, "list")
     with tails.remembering():
-        first = scores(model, found, "blocks.0.hook_resid_post", "operand", True)
-        again = scores(model, found, "blocks.0.hook_resid_post", "operand", True)
+        first = scores(model, found, "blocks.0.hook_resid_post", "operand")
+        again = scores(model, found, "blocks.0.hook_resid_post", "operand")
     torch.testing.assert_close(first, again)
     assert tails._REMEMBERED.get() is None
 
@@ -80,7 +90,7 @@ def test_other_hooks_on_the_model_make_passes_whole(model: Any) -> None:
     bucket = next(iter(found.plan.buckets()))
     at = torch.full((len(bucket.tokens),), 5)
     assert tails.tail_of(model, found.plan, Site("resid_post", 1), bucket, at) is not None
-    with zero(model, Site("resid_post", 0), dims=0):
+    with hooked(model, [(Site("resid_post", 0), lambda value: value)]):
         assert tails.tail_of(model, found.plan, Site("resid_post", 1), bucket, at) is None
     assert tails.tail_of(model, found.plan, Site("pattern", 1), bucket, at) is None
     assert tails.tail_of(model, found.plan, Site("resid_post", 1), bucket, torch.zeros_like(at)) is None

@@ -9,7 +9,7 @@ from torch import Tensor
 from mechfourier.causal.branches import start_layer
 from mechfourier.causal.suffix import forward_from_block, residual_before, starts_inside
 from mechfourier.hooks.edit import Edit
-from mechfourier.hooks.run import UNEMBED, HookFunction, forward, hooked, logits_of, serving
+from mechfourier.hooks.run import UNEMBED, HookFunction, forward, hooked, is_bridge, logits_of, serving
 from mechfourier.hooks.site import Site
 from mechfourier.hooks.unembed import Unembedding, before_unembedding
 from mechfourier.probes.answers import Bucket
@@ -51,6 +51,9 @@ def resume(model: Any, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int 
     if site.layer is None or site.stack != "blocks" or not starts_inside(model):
         return None, None
     start = start_layer(site)
+    if start == 0 and is_bridge(model):
+        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit there
+        return None, None
     return start, residual_before(model, tokens, start)
 
 
