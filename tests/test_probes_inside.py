@@ -1,11 +1,11 @@
 """Logit lens and attention by role on the closed-form one-layer model, where the answers are known."""
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from test_probes_reads import reader
 from test_probes_sinks import sinking
 
 from mechfourier.errors import MechFourierError, UsageError
@@ -151,9 +151,7 @@ def test_whether_the_first_operand_is_the_sink_is_decided_by_its_norm(norm: floa
 
 def test_a_model_that_reads_text_is_asked_behind_a_word() -> None:
     model = sinking(400.0)
-    model.tokenizer = SimpleNamespace(
-        convert_ids_to_tokens=str
-    )  # what says that it reads text; encode reads it
+    model.tokenizer = reader().tokenizer  # what says that it reads text; its own encode reads it
     result = attention(model, letters_of_days("{value} + {offset} ="), permutations=20)
     assert "asked as 'Take {value} + {offset} ='" in result.notes[0]
     assert {row.role for row in result.roles} >= {"first token", "first operand"}
