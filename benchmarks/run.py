@@ -23,6 +23,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "harvest_speed": (),
     "probe_speed": TOKENIZER,
     "ablate_speed": TOKENIZER,
+    "real_speed": (),
     "adder_lengths": ("mechfourier/data/adder",),
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),

@@ -27,12 +27,12 @@ PROBES = (
 HEAD = """# Worked examples: what the verdicts mean
 
 This page is written by `python examples/worked_probes.py --out docs/worked-examples.md`: seed 0, 1000 permutations, all layers'
-`resid_post`, re-initialised weights as control. `minilm` is all-MiniLM-L6-v2 (real pretrained weights, 6 layers); `calendar` is the small
+`resid_post`, the untrained model (weights re-initialised) as control. `minilm` is all-MiniLM-L6-v2 (real pretrained weights, 6 layers); `calendar` is the small
 Qwen3-architecture model of the package. *value* designs read the value's own token in many templates; *operation* designs read the last token
 of "January + 5 months =" over four cycles of offsets.
 
-- **circular**: harmonics beat every relabelling of the values, the curve closes (the last value is next to the first), and re-initialised weights
-  do not show it. It is represented on a circle; whether it is *used* takes an intervention (`mechfourier ablate`).
+- **circular**: harmonics beat every relabelling of the values, the curve closes (the last value is next to the first), and the untrained model
+  does not show it. It is represented on a circle; whether it is *used* takes an intervention (`mechfourier ablate`).
 - **open arc**: the values are ordered, and a cosine fits them well, but the two ends stay apart: 12 o'clock is not next to 1.
 - **modular**: a function of the residue class, with its power spread over harmonics: no circle.
 - **noise**: the templates do not agree on anything that varies with the value beyond what relabelling gives.

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SHOWN = ("torch", "transformer-lens", "sae-lens", "transformers")
 PURPOSES: dict[str, str] = {
     "minilm": "the model minilm (real pretrained weights)",
+    "gguf": "GGUF files (quantised weights)",
+    "gemma": "Gemma 3 270M (quantised weights, 253 MB)",
+    "real": "both real models that the tests run on (745 MB)",
     "ray": "Ray for work on several machines",
     "video": "animate --mp4 and --gif",
     "png": "pictures of figures: gallery, --png",
@@ -308,14 +311,16 @@ def found_models(known: Iterable[ModelInfo] = KNOWN) -> tuple[FoundModel, ...]:
 
 
 def _model(info: ModelInfo) -> FoundModel:
-    folder = info.folder()
-    if folder is not None:
-        return FoundModel(info.name, str(folder.resolve()), info.source, None)
+    found = info.found()
+    if isinstance(found, Path):
+        return FoundModel(info.name, str(found.resolve()), info.source, None)
+    if found is not None:
+        return FoundModel(info.name, f"installed packages ({found.file})", info.source, None)
     return FoundModel(info.name, None, info.source, _how_to_get(info))
 
 
 def _how_to_get(info: ModelInfo) -> str:
-    if info.repo is None:
+    if info.repo is None or info.packaged is not None:
         return f"run: {info.source}" if info.extra else "run: pip install --force-reinstall mechfourier"
     by_hand = f"put its folder in ${FOLDERS_VARIABLE}/{info.name}"
     if offline():

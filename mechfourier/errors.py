@@ -57,6 +57,10 @@ class BadCheckpoint(MechFourierError):
     """A checkpoint that is truncated, or whose tensors do not fit the model."""
 
 
+class EngineDiffers(MechFourierError):
+    """A hooked model whose residual stream or logits are not Hugging Face's; it is not loaded."""
+
+
 class DiskFull(MechFourierError):
     """No space is left where something was to be written: what asked for it can be done again as it is."""
 

@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import contextvars
 import errno
 import hashlib
 import json
@@ -8,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,17 @@ SAFETENSORS_PART = (
 LONGEST_NAME = (
     70  # bytes: three names, the words between them and a temporary file's own fit into a file system's 255
 )
+LONGEST_STEM = 200  # bytes of a whole name: an ending and a temporary file's own must still fit
 # safetensors writes Rust's words for an error of the system, PyTorch only that its archive came out too short
 _RUST_ERROR = re.compile(r"(?:\(os error |IoError\(Os \{ code: )(\d+)")  # from 0.6 on; in safetensors 0.5
 _TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
+
+
+def default_folder() -> Path:
+    """The cache: ``$MECHFOURIER_CACHE``, or ``mechfourier`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    own = os.environ.get("MECHFOURIER_CACHE")
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return Path(own).expanduser() if own else Path(shared or Path.home() / ".cache") / "mechfourier"
 
 
 @contextlib.contextmanager
@@ -124,6 +133,57 @@ def slug(name: Any) -> str:
         kept
         if len(kept.encode()) <= LONGEST_NAME
         else f"{beginning(kept, LONGEST_NAME - 9)}-{name_hash(text)}"
+    )
+
+
+_OPTIONS: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.ContextVar("options", default=None)
+
+
+@contextlib.contextmanager
+def named_with(options: Mapping[str, Any]) -> Iterator[None]:
+    """Results that are written inside also carry ``options`` in their names: those of a command that differ from its defaults."""
+    token = _OPTIONS.set(dict(options))
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+def result_name(kind: str, *subjects: Any, without: tuple[str, ...] = ()) -> str:
+    """The name, without its ending, of a result's file: its kind, its subjects (model, domain) and the options of ``named_with``.
+
+    Other options give another name, the same ones the same. A model or domain given by its path carries four digits of that path's
+    hash, since the last part of a path names many folders. ``without``: options that a subject already says.
+    """
+    parts = [kind, *(_subject(subject) for subject in subjects)]
+    parts += [_option(key, value) for key, value in (_OPTIONS.get() or {}).items() if key not in without]
+    name = "-".join(parts)
+    if len(name.encode()) <= LONGEST_STEM:
+        return name
+    return f"{beginning(name, LONGEST_STEM - 9)}-{name_hash(name)}"
+
+
+def _subject(subject: Any) -> str:
+    text = str(subject)
+    return (
+        f"{slug(text)}-{name_hash(text)[:4]}"
+        if "/" in text.strip("/") or text.startswith("/")
+        else slug(text)
+    )
+
+
+def _option(key: str, value: Any) -> str:
+    """``layers-0-3+7``, ``no-controls``: commas become ``+``, so that 0,3 and 0-3 differ."""
+    name = key.strip("_").replace("_", "-")
+    if isinstance(value, bool):
+        return name if value else f"no-{name}"
+    text = str(value)
+    kept = "".join(
+        c if c.isalnum() or c in "-._+" else "-" for c in text.rsplit("/", 1)[-1].replace(",", "+")
+    )
+    lost = "/" in text or kept.replace("+", ",") != text
+    return f"{name}-{beginning(kept, 40)}" + (
+        f"-{name_hash(text)[:4]}" if lost or len(kept.encode()) > 40 else ""
     )
 
 

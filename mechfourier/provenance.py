@@ -15,11 +15,27 @@ from mechfourier._version import __version__
 PACKAGES = ("torch", "transformer-lens", "numpy", "scipy")
 _START = time.monotonic()
 _COMMAND: list[str] = []
+_WEIGHTS: dict[str, str | None] = {}
 
 
 def remember_command(arguments: Sequence[str]) -> None:
     """Note the arguments of the command line that is being run (the entry point does)."""
     _COMMAND[:] = ["mechfourier", *arguments]
+
+
+def remember_weights(model: str, weights: str | None) -> None:
+    """Note what the weights of a model that was loaded are ("Q4_K_M, dequantised to float32"; None: as published)."""
+    _WEIGHTS[model] = weights
+
+
+def weights_of_name(model: object) -> str | None:
+    """What was noted of the model of that name: every result that names the model says it."""
+    return _WEIGHTS.get(model) if isinstance(model, str) else None
+
+
+def weights_loaded() -> dict[str, str]:
+    """The models of this process whose weights are not as published, and what theirs are."""
+    return {model: weights for model, weights in _WEIGHTS.items() if weights}
 
 
 def provenance() -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """The shape that every result shares: frozen, printable, and the same after a trip through JSON."""
 
 import dataclasses
+import functools
 import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mechfourier.errors import BadCheckpoint
 from mechfourier.files import write_json
-from mechfourier.provenance import provenance
+from mechfourier.provenance import provenance, weights_of_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +60,12 @@ def rebuild(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         names = {f.name for f in dataclasses.fields(kind) if f.init}
-        return kind(**{key: rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
+        made = kind(**{key: rebuild(hints[key], item) for key, item in value.items() if key in names})  # type: ignore[operator]
+        if isinstance(
+            made, Result
+        ):  # what was said when it was measured, not what a model of that name is now
+            object.__setattr__(made, "weights", value.get("weights"))
+        return made
     return _scalar(kind, value)
 
 
@@ -73,12 +80,43 @@ def _scalar(kind: Any, value: Any) -> Any:
     return float(value) if kind is float else value
 
 
+def _with_weights(text: Callable[[Any], str]) -> Callable[[Any], str]:
+    """``__str__`` of a result with a line that says what its model's weights are, once, under the first line."""
+
+    @functools.wraps(text)
+    def said(result: "Result") -> str:
+        shown = text(result)
+        line = f"weights: {result.weights}"
+        if result.weights is None or line in shown or "weights" in type(result).__annotations__:
+            return shown
+        first, end, rest = shown.partition("\n")
+        return f"{first}\n{line}{end}{rest}"
+
+    return said
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Base of every result. Fields hold plain values and tuples, so that ``from_json(to_json())`` is the same."""
+    """Base of every result. Fields hold plain values and tuples, so that ``from_json(to_json())`` is the same.
+
+    ``weights``: what the weights of the model went through before it was loaded ("Q4_K_M, dequantised to float32"), filled in for every
+    result that names its ``model``; None where they are as published. ``str`` says it under the first line.
+    """
+
+    weights: str | None = dataclasses.field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__str__" in cls.__dict__:
+            setattr(cls, "__str__", _with_weights(cls.__dict__["__str__"]))  # noqa: B010
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            object.__setattr__(self, "weights", weights_of_name(getattr(self, "model", None)))
 
     def to_dict(self) -> dict[str, Any]:
-        return plain(self)
+        values = plain(self)
+        return {**values, "weights": values.pop("weights")}  # after the measurements
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """``mechfourier probe`` as people run it: verdict first, one JSON object, one sentence for what is wrong."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_the_verdict_comes_first_and_the_figure_last(
     lines = out.strip().splitlines()
     assert code == 0
     assert lines[0].startswith("circular (not tested for use): months in calendar at blocks.")
-    assert "hook point" in out and "error (months)" in out
+    assert "hook point" in out and "held-out error" in out and "label-permuted control, in months" in out
     figure = Path(lines[-1].removeprefix("figure: "))
     assert figure.is_file() and figure.with_suffix(".json").is_file()
 
@@ -59,6 +60,55 @@ def test_json_is_one_object_on_standard_output(
     assert "wrote" in err
 
 
+def test_tokens_are_shown_on_request_and_what_is_read_always(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call = ["calendar", "--domain", "days", "--out", str(tmp_path), *FAST]
+    _, plain, _ = run(monkeypatch, capsys, *call)
+    code, out, _ = run(monkeypatch, capsys, *call, "--show-tokens")
+    assert code == 0 and "It|is|«Monday»" in out and "«Monday»" not in plain
+    assert (
+        "read: the value's last token in 84 prompts of 12 templates; prompts begin with their first word"
+        in plain
+    )
+    assert len(list(tmp_path.glob("*.json"))) == 1  # how it is shown does not name another result
+
+
+def test_eighty_columns_are_enough(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for design in ("value", "operation"):
+        _, out, _ = run(
+            monkeypatch,
+            capsys,
+            "calendar",
+            "--domain",
+            "days",
+            "--design",
+            design,
+            "--out",
+            str(tmp_path),
+            *FAST,
+        )
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in out.splitlines()]
+        wide = [
+            line for line in lines if len(line) > 80 and "mechfourier " not in line and "figure:" not in line
+        ]
+        assert wide == []
+        assert any(line.split()[:2] == ["site", "k"] for line in lines)
+
+
+def test_a_domain_that_cannot_be_tested_names_no_site_and_no_p(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, out, _ = run(monkeypatch, capsys, "calendar", "--domain", "seasons", "--out", str(tmp_path), *FAST)
+    assert out.splitlines()[0] == "not testable (not tested for use): seasons in calendar"
+    assert "evidence at every hook point" not in out
+
+
 def test_an_operation_is_probed_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -66,7 +116,7 @@ def test_an_operation_is_probed_on_request(
         monkeypatch, capsys, "calendar", "--domain", "days", "--design", "operation", "--cycles", "2",
         "--out", str(tmp_path), *FAST,
     )  # fmt: skip
-    assert code == 0 and "specificity" in out and "mechfourier lens calendar --domain days" in out
+    assert code == 0 and "period specificity" in out and "mechfourier lens calendar --domain days" in out
 
 
 @pytest.mark.parametrize(

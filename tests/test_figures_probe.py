@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import plotly.io as pio
 import pytest
 from test_examples import example
 
 from mechfourier.errors import MechFourierError
 from mechfourier.figures.html import Section, page, table
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
+from mechfourier.figures.sections import part_of
 from mechfourier.figures.template import PALETTE, plain_text, template
+from mechfourier.figures.tokens import tokens_markup, tokens_section
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 
@@ -42,10 +45,32 @@ def test_the_page_stands_alone(found: ProbeResult, tmp_path: Path) -> None:
     assert "plotly.js v" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "http" not in shown
-    assert (
-        shown.index("circular") < shown.index("Evidence") < shown.index("What it would take to believe more")
-    )
+    assert shown.index("circular") < shown.index("Evidence") < shown.index("Next steps")
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_page_marks_the_token_that_is_read(found: ProbeResult, tmp_path: Path) -> None:
+    assert found.tokens is not None
+    text = write_probe(found, tmp_path).read_text(encoding="utf-8")
+    assert "What is read where" in text and text.count('<mark title="read">') == len(found.tokens.templates)
+    row = dataclasses.replace(found.tokens.templates[0], tokens=("<b>", " x\n"), read=1, value_tokens=(1, 3))
+    markup = tokens_markup(dataclasses.replace(found.tokens, templates=(row,)))
+    assert "<span>&lt;b&gt;</span>" in markup and '<mark title="read">␣x⏎</mark>' in markup
+    assert "values of 1 to 3 tokens" in markup
+    assert tokens_section(None) == []
+
+
+def test_the_page_of_one_vector_per_value_has_no_intervals_and_no_nan(tmp_path: Path) -> None:
+    single = probe(example("own_model").Clock(), "mod-12", sites="embed", permutations=99, controls=False)
+    text = write_probe(single, tmp_path).read_text(encoding="utf-8")
+    assert "agreement between templates is not evidence" in text
+    shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
+    assert "nan" not in re.findall(r"\w+", shown)
+    assert part_of(single).sections and all(
+        "NaN" not in pio.to_json(s.body)
+        for s in part_of(single).sections
+        if hasattr(s.body, "to_plotly_json")
+    )
 
 
 def test_no_text_becomes_markup(found: ProbeResult, tmp_path: Path) -> None:

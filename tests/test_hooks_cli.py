@@ -24,7 +24,7 @@ def run(*arguments: str) -> str:
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Toy:
     """The command's own way through, with a small model in the place of one on disk."""
-    monkeypatch.setattr("mechfourier.models.registry.load", lambda name, **_: toy())
+    monkeypatch.setattr("mechfourier.models.outline.outline", lambda name, **_: toy())
     return toy()
 
 
@@ -69,3 +69,29 @@ def test_a_cache_of_gigabytes_is_readable(tmp_path: Path) -> None:
     store = ActivationStore(tmp_path)
     store.put("00" * 32, torch.zeros(2), model="m", site="s")
     assert store.ls()[0].model == "m"
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("calendar", "auto"),
+        ("calendar", "bridge"),
+        ("adder", "auto"),
+        ("one-layer", "auto"),
+        ("miras", "auto"),
+        ("minilm", "auto"),
+    ],
+)
+def test_hook_points_are_the_loaded_models_without_its_weights(name: str, engine: str) -> None:
+    from mechfourier.models import load
+    from mechfourier.models.catalogue import find
+    from mechfourier.models.outline import outline
+
+    info = find(name)
+    assert info is not None
+    if info.folder() is None:
+        pytest.skip(f"the weights of {name} are not here")
+    light = outline(name, engine=engine)
+    assert [str(site) for site in sites(light)] == [str(site) for site in sites(load(name, engine=engine))]
+    if name in ("calendar", "minilm"):  # the others are loaded: they have a megabyte
+        assert all(parameter.device.type == "meta" for parameter in torch.nn.Module.parameters(light))

@@ -145,3 +145,13 @@ def test_bootstrap_draws_hold_two_templates_at_least() -> None:
     draws = template_draws(3, 500, seed=1)
     assert bool(((draws > 0).sum(1) >= 2).all()) and bool((draws.sum(1) == 3).all())
     assert torch.equal(draws, template_draws(3, 500, seed=1))
+
+
+def test_q2_of_a_table_of_curves_is_one_at_most() -> None:
+    raw, told = [], []
+    for seed in range(20):
+        gram = shared_gram(cross_gram(planted("white", 12, seed=seed, templates=2)))[0]
+        designs = [columns for _, _, columns in curve_designs(12, 1)]
+        raw += [float(curve_q2(gram, columns)) for columns in designs]
+        told += [model.q2 for model in curve_models(gram, gram, 1)]
+    assert max(raw) > 1.0 >= max(told)

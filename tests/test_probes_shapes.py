@@ -73,7 +73,9 @@ def test_a_circle_of_many_values_is_irreducible_and_one_of_few_cannot_be_told() 
 
 def test_references_of_the_mixture_are_apart_where_there_are_points_enough() -> None:
     rng = np.random.default_rng(5)
-    found = reducibility(classes_of_points(0.02 * rng.standard_normal((72, 2)) + circle(72), rng), classes=72, draws=39)
+    found = reducibility(
+        classes_of_points(0.02 * rng.standard_normal((72, 2)) + circle(72), rng), classes=72, draws=39
+    )
     assert found.mixture_gaussian_range[1] < found.mixture_circle < found.mixture_lines_range[0]
     assert found.mixture_circle_range[0] <= found.mixture_circle <= found.mixture_circle_range[1]
 

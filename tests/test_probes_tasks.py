@@ -89,7 +89,7 @@ def replaced(old: str, new: str) -> str:
         ("draws = 3", 'separator = ", "', 23, "key task[1].separator"),
         ("planets =\"]", "planets =\"]\nfallback = [\"{value}\"]", 11, "key operation.fallback"),
         ('unit = "planets"', 'unit = "planets"\ncyclic = 1', 3, "key cyclic: cyclic is 1"),
-        ('unit = "planets"', 'unit = "planets"\ncyclic = false', 11, "key operation: operation runs round a cycle"),
+        ('unit = "planets"', 'unit = "planets"\ncyclic = false', 10, "key operation: operation runs round a cycle"),
     ],
 )  # fmt: skip
 def test_schema_errors_name_the_line_and_the_key(old: str, new: str, line: int, says: str) -> None:
@@ -277,9 +277,10 @@ def test_the_choice_is_the_best_answered_and_falls_back_with_the_table(tiny: Any
 def test_a_first_token_value_is_warned_of(tiny: Any) -> None:
     from mechfourier.causal.outcome import task_of
 
-    own = parse(replaced("Take {value}", "{value}"))
+    letters = replaced('"Mercury", "Venus", "Earth", "Mars", "Jupiter"', '"A", "B", "C", "D", "E"')
+    own = parse(letters.replace("Take {value}", "{value}"))
     assert any("attention sink" in note for note in task_of(tiny, own, task="arithmetic").notes)
-    assert not any("attention sink" in note for note in task_of(tiny, parse(), task="arithmetic").notes)
+    assert not any("attention sink" in note for note in task_of(tiny, parse(letters), task="arithmetic").notes)
 
 
 def run(*arguments: str) -> Any:
@@ -293,3 +294,34 @@ def test_the_command_prints_a_table_or_json() -> None:
     assert "best: arithmetic" in shown.stdout
     value = json.loads(run("tasks", "calendar", "--domain", "days", "--samples", "7", "--json").stdout)
     assert value["rows"][0]["task"] == "arithmetic" and value["rows"][0]["accuracy"]["prompts"] == 7
+
+
+COMMANDS = {
+    "ablate": ["--layer", "0", "--dim", "3", "--controls", "0"],
+    "rotate": ["--site", "blocks.0.hook_resid_post", "--k", "1", "--controls", "0"],
+    "patch": ["--site", "blocks.0.hook_resid_post", "--k", "1", "--controls", "0"],
+    "sweep-ablate": ["--site", "z", "--layers", "0", "--flips", "9"],
+    "attribution": ["--neurons", "1"],
+    "find-plane": ["--site", "blocks.0.hook_resid_post", "--steps", "2"],
+    "lens": ["--permutations", "99"],
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_causal_command_takes_a_task_and_says_which(command: str, tmp_path: Any) -> None:
+    out = [] if command == "ablate" else ["--out", str(tmp_path)]
+    arguments = [command, "calendar", "--domain", "days", "--task", "next", *COMMANDS[command], *out]
+    value = json.loads(run(*arguments, "--json").stdout)
+    assert value["task"] == "next"
+    with pytest.raises(UsageError, match="closest: next"):
+        run(*[each if each != "next" else "nxt" for each in arguments])
+
+
+def test_a_study_without_an_answered_task_shows_the_accuracies(tiny: Any) -> None:
+    from mechfourier.causal.study import study
+
+    found = study(tiny, "days", permutations=99)
+    assert found.used == "not tested" and found.task is None
+    assert "no task is answered above chance" in found.reasons[-1]
+    assert {"arithmetic", "list", "next"} <= {row.task for row in found.tasks}
+    assert "list" in found.reasons[-1] and "%" in found.reasons[-1]

@@ -147,7 +147,7 @@ def test_a_control_that_draws_the_circle_too_takes_the_verdict_away() -> None:
     without = analysed(acts, control=planted("identity", seed=2))
     assert without.control is not None and without.control.lower
     assert verdict_value(without).word == "circular"
-    assert "re-initialised weights reach" in " ".join(verdict_value(without).reasons)
+    assert "untrained model: " in " ".join(verdict_value(without).reasons)
 
 
 def test_no_control_is_no_evidence() -> None:

@@ -32,7 +32,7 @@ def test_a_circle_says_why(circle: ValueEvidence) -> None:
     verdict = verdict_value(circle)
     assert (verdict.word, verdict.used) == ("circular", "not tested")
     text = " ".join(verdict.reasons)
-    for part in ("family-wise p", "misses by", "months", "held-out", "control was not run", "turns"):
+    for part in ("family-wise p", "held-out error", "months", "held-out", "control was not run", "turns"):
         assert part in text
     assert verdict.word in WORDS and str(verdict) == "circular"
 
@@ -79,7 +79,7 @@ def test_a_plane_that_reads_random_labels_as_well_takes_it_back(circle: ValueEvi
     assert site.probe is not None
     lucky = dataclasses.replace(site, probe=dataclasses.replace(site.probe, p_value=0.3))
     verdict = changed(circle, sites=(lucky,))
-    assert verdict.word == "token identity" and "random labels" in " ".join(verdict.reasons)
+    assert verdict.word == "token identity" and "permuted labels predicts" in " ".join(verdict.reasons)
 
 
 def test_a_control_as_good_as_the_model_takes_it_back(circle: ValueEvidence) -> None:

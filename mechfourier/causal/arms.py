@@ -22,8 +22,9 @@ from mechfourier.causal.outcome import (
 from mechfourier.causal.patch import Pairs, pairs_of
 from mechfourier.causal.reading import Reading, Turn, read
 from mechfourier.causal.rotate import chosen_turn
-from mechfourier.hooks.edit import Edit
-from mechfourier.hooks.interventions import edit_mean, edit_patch, intervene
+from mechfourier.causal.rows import EditOf, run_rows
+from mechfourier.errors import InterventionChangedNothing
+from mechfourier.hooks.interventions import edit_mean, edit_patch
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
@@ -124,15 +125,19 @@ def arms(
 
 
 def arms_at(
-    model: Any, task: AnswerTask | SimilarityTask, place: Reading, turn: Turn, *, seed: int = 0
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    turn: Turn,
+    *,
+    pairs: Pairs | None = None,
+    seed: int = 0,
 ) -> ArmsResult:
-    """``arms`` with everything looked up."""
-    pairs = pairs_of(model, task, place, seed=seed)
+    """``arms`` with everything looked up (``pairs``: the donors, where they have been drawn)."""
+    pairs = pairs_of(model, task, place, seed=seed) if pairs is None else pairs
     measured = [_arm("before", pairs, pairs.before.scores, seed)]
-    for name, edit in _edits(place, turn, pairs).items():
-        # an arm may have nothing to change (no variance outside the circle); that is a result here
-        with intervene(model, [edit], must_change=False):
-            measured.append(_arm(name, pairs, task.score(model).scores, seed))
+    for name, edit_of in _edits(place, turn, pairs).items():
+        measured.append(_arm(name, pairs, _scores(model, task, place, pairs, edit_of), seed))
     notes = (*task.notes, chance_note(pairs.before, task.design.n_answers))
     return ArmsResult(
         model=model_name(model),
@@ -151,17 +156,27 @@ def arms_at(
     )
 
 
-def _edits(place: Reading, turn: Turn, pairs: Pairs) -> dict[str, Edit]:
-    at, site, mean = place.at, place.site, place.centre
+def _scores(
+    model: Any, task: AnswerTask | SimilarityTask, place: Reading, pairs: Pairs, edit_of: EditOf
+) -> Float[Tensor, "prompt candidate"]:
+    prompts = torch.arange(len(task.rows))
+    try:
+        return run_rows(model, task, prompts, edit_of, width=len(place.centre) ** 2, at=place.at)
+    except InterventionChangedNothing:
+        # an arm may have nothing to change (no variance outside the circle); that is a result here
+        return pairs.before.scores
+
+
+def _edits(place: Reading, turn: Turn, pairs: Pairs) -> dict[str, EditOf]:
+    site, mean, at, donors = place.site, place.centre, place.at, pairs.donors
+    components, others = principal(place, turn.basis.shape[1]), complement(turn.basis)
     return {
-        "patch circle": edit_patch(site, pairs.donors, subspace=turn.basis, positions=at),
-        "patch PCA": edit_patch(
-            site, pairs.donors, subspace=principal(place, turn.basis.shape[1]), positions=at
-        ),
-        "patch all": edit_patch(site, pairs.donors, positions=at),
-        "average-ablate": edit_mean(site, mean, positions=at),
-        "zero circle": edit_mean(site, mean, subspace=turn.basis, positions=at),
-        "zero all but circle": edit_mean(site, mean, subspace=complement(turn.basis), positions=at),
+        "patch circle": lambda r: edit_patch(site, donors[r], subspace=turn.basis, positions=at[r]),
+        "patch PCA": lambda r: edit_patch(site, donors[r], subspace=components, positions=at[r]),
+        "patch all": lambda r: edit_patch(site, donors[r], positions=at[r]),
+        "average-ablate": lambda r: edit_mean(site, mean, positions=at[r]),
+        "zero circle": lambda r: edit_mean(site, mean, subspace=turn.basis, positions=at[r]),
+        "zero all but circle": lambda r: edit_mean(site, mean, subspace=others, positions=at[r]),
     }
 
 

@@ -47,7 +47,8 @@ TOP_NEURONS = 20
 @dataclass(frozen=True)
 class Contribution:
     """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to the margin), head, neuron."""
+    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to
+    the margin), head, neuron."""
 
     name: str
     kind: str

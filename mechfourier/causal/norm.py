@@ -32,7 +32,8 @@ def unembedding(
 
 @dataclass(frozen=True)
 class FrozenNorm:
-    """A norm as a linear map: ``gain · x / scale + shift``, its scale frozen at each vector's own; ``centred``: the mean of x is
+    """A norm as a linear map: ``gain · x / scale + shift``, its scale frozen at each vector's own;
+    ``centred``: the mean of x is
     taken out first (a layer norm)."""
 
     gain: Float[Tensor, " d"]
@@ -47,7 +48,8 @@ class FrozenNorm:
         return self.gain * y / self.scale[:, None] + self.shift
 
     def pull_back(self, readers: Float[Tensor, "prompt d"]) -> Float[Tensor, "prompt d"]:
-        """The directions before the norm whose products with x are those of ``readers`` with the norm of x, without its shift."""
+        """The directions before the norm whose products with x are those of ``readers`` with the norm of x,
+        without its shift."""
         before = readers * self.gain / self.scale[:, None]
         return before - before.mean(dim=1, keepdim=True) if self.centred else before
 
@@ -63,7 +65,8 @@ def frozen_norm(model: Any, residual: Float[Tensor, "prompt d"]) -> FrozenNorm |
     found = freeze(model, norm, residual)
     if found is None:
         raise UsageError(
-            f"the final norm of {model_name(model)} ({type(norm).__name__}) is neither an RMS norm nor a layer norm, so the answer is "
+            f"the final norm of {model_name(model)} ({type(norm).__name__}) is neither an RMS norm nor a "
+            f"layer norm, so the answer is "
             "no sum of parts"
         )
     return found
@@ -72,7 +75,8 @@ def frozen_norm(model: Any, residual: Float[Tensor, "prompt d"]) -> FrozenNorm |
 def freeze(model: Any, norm: Any, x: Float[Tensor, "prompt d"]) -> FrozenNorm | None:
     """A norm module frozen at these vectors; None where it is no RMS norm or layer norm of them.
 
-    Gain and shift are read off what the norm does to a vector of plus and minus ones and to its negative, so a gain stored as
+    Gain and shift are read off what the norm does to a vector of plus and minus ones and to its negative, so
+    a gain stored as
     1 + w (Gemma), or a norm without weights, needs no case of its own.
     """
     x, d = x.double(), x.shape[1]
@@ -122,7 +126,8 @@ def _epsilons(model: Any, norm: Any) -> tuple[float, ...]:
 def output_scale(
     linear: Float[Tensor, "prompt choice"], logits: Float[Tensor, "prompt choice"]
 ) -> float | None:
-    """What the model multiplies the unembedding's logits by (Cohere, Granite: a number other than 1); None where its logits are
+    """What the model multiplies the unembedding's logits by (Cohere, Granite: a number other than 1); None
+    where its logits are
     no multiple of them. Logits with a cap are to be given uncapped."""
     scale = float((linear * logits).sum() / linear.square().sum().clamp(min=1e-300))
     error = (scale * linear - logits).norm()

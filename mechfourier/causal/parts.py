@@ -1,4 +1,5 @@
-"""The residual stream of any block kind as a sum of parts, and the way from what a head or a neuron writes to that sum."""
+"""The residual stream of any block kind as a sum of parts, and the way from what a head or a neuron writes
+to that sum."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,8 @@ from mechfourier.models.interface import Encoding
 from mechfourier.probes.prepare import Questions
 
 CHECKED_PROMPTS = 16
-# norms that may stand between what heads or neurons write and the residual stream (Gemma 2 and 3, GLM 4; OLMo 2, EXAONE 4)
+# norms that may stand between what heads or neurons write and the residual stream (Gemma 2 and 3, GLM 4;
+# OLMo 2, EXAONE 4)
 OUTER_NORMS = ("ln1_post", "ln2_post", "ln1", "ln2")
 
 
@@ -38,7 +40,8 @@ def block_ends(model: Any) -> list[Site]:
 def add_up(
     parts: dict[str, Float[Tensor, "prompt d"]], found: Activations, ends: Sequence[Site]
 ) -> tuple[dict[str, Float[Tensor, "prompt d"]], list[int]]:
-    """The parts, with ``block L`` in place of the attention and MLP of every block whose sum is not what the block adds; and
+    """The parts, with ``block L`` in place of the attention and MLP of every block whose sum is not what the
+    block adds; and
     which blocks those are."""
     kept, whole, before = {"embed": parts["embed"]}, [], parts["embed"]
     for layer, end in enumerate(ends):
@@ -55,7 +58,8 @@ def add_up(
 def reach(
     model: Any, block: Any, written: Float[Tensor, "prompt d"], part: Float[Tensor, "prompt d"]
 ) -> FrozenNorm | None:
-    """The linear way from what heads or neurons write together to the part of the stream they make: the identity, a multiple
+    """The linear way from what heads or neurons write together to the part of the stream they make: the
+    identity, a multiple
     (Granite), or one of the block's norms with its scale frozen; None where it is none of them."""
     scale = float((written * part).sum() / written.square().sum().clamp(min=1e-300))
     same = no_norm(written, gain=scale)
@@ -74,11 +78,14 @@ def _close(ours: Float[Tensor, "prompt d"], part: Float[Tensor, "prompt d"]) -> 
 
 
 def output_factor(model: Any, asked: Questions, linear: Float[Tensor, "prompt choice"]) -> float:
-    """What the model multiplies its logits by after the unembedding, held against its own logits of some prompts.
+    """What the model multiplies its logits by after the unembedding, held against its own logits of some
+    prompts.
 
-    Raises ``UsageError`` where its logits are no such multiple: then the parts would add up to something that it does not answer with.
+    Raises ``UsageError`` where its logits are no such multiple: then the parts would add up to something
+    that it does not answer with.
     """
-    # what the choices share follows the prompt without text of its own, and the logits after it are the ones to judge
+    # what the choices share follows the prompt without text of its own, and the logits after it are the ones
+    # to judge
     few = [Encoding(e.ids, ((0, 1),) * len(e.ids)) for e in asked.encodings[:CHECKED_PROMPTS]]
     last = torch.tensor([len(e.ids) - 1 for e in few])
     final = Site("resid_post", int(model.cfg.n_layers) - 1)
@@ -89,7 +96,8 @@ def output_factor(model: Any, asked: Questions, linear: Float[Tensor, "prompt ch
     factor = output_scale(linear[: len(few)], own)
     if factor is None:
         raise UsageError(
-            f"the logits of {model_name(model)} are not its final norm times its unembedding (it has a projection or another step "
+            f"the logits of {model_name(model)} are not its final norm times its unembedding (it has a "
+            f"projection or another step "
             "between them), so the answer is no sum of parts; ablate and patch work on it"
         )
     return 1.0 if abs(factor - 1) < EXACT else factor

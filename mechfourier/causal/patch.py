@@ -233,10 +233,12 @@ def patch_at(
     *,
     controls: int = N_CONTROLS,
     control_samples: int | None = None,
+    pairs: Pairs | None = None,
     seed: int = 0,
 ) -> PatchResult:
-    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts."""
-    pairs = pairs_of(model, task, place, seed=seed)
+    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts (``pairs``: the donors, where
+    they have been drawn)."""
+    pairs = pairs_of(model, task, place, seed=seed) if pairs is None else pairs
     edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
     with intervene(model, [edit]):
         after = task.score(model).scores

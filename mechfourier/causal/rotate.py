@@ -24,7 +24,7 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.reading import Reading, Turn, given_turn, harmonic_turn, key_harmonics, read
-from mechfourier.causal.rows import bounded, run_rows
+from mechfourier.causal.rows import bounded, control_pairs, run_rows
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site, model_name
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_CONTROLS = 200
-PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ class RotationResult(Result):
         low, high = self.exact_ci
         lines = [
             f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, "
-            f"{self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {self.n - 1} turns move the answer by "
-            f"exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / self.n:.1%})"
+            f"{self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {len(self.hits) - 1} turns move the answer by "
+            f"exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / len(self.hits[0]):.1%})"
         ]
         if self.random_share is not None:
             lines.append(
@@ -228,16 +227,34 @@ def turned(
 ) -> Int[Tensor, " row"]:
     """By how much the answer of the task's prompt ``prompt[row]`` moves from ``start`` when the planes turn by ``delta[row]``:
     ``delta[row]`` where it moves by exactly as much as the right answer would."""
+    scores = turned_scores(model, task, place, turn, prompt, delta)
+    return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
+
+
+def turned_scores(
+    model: Any,
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    turn: Turn,
+    prompt: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+) -> Float[Tensor, "row candidate"]:
+    """Scores of the prompts ``prompt[row]`` when the planes turn by ``delta[row]``, each row's up to a number of its own."""
     maps = turn.maps(len(place.means))
 
     def edit_of(rows: Tensor) -> Edit:
         return _edit(place, turn.basis, maps[delta[rows]], place.at[prompt[rows]])
 
     with progress("turns", total=len(prompt)) as bar:
-        scores = run_rows(
-            model, task, prompt, edit_of, width=turn.basis.numel(), at=place.at[prompt], advance=bar.advance
+        return run_rows(
+            model,
+            task,
+            prompt,
+            edit_of,
+            width=turn.basis.numel(),
+            at=place.at[prompt],
+            advance=bar.advance,
         )
-    return moves(task, place, prompt, delta, start[prompt], scores.argmax(dim=1))
 
 
 def moves(
@@ -249,12 +266,22 @@ def moves(
     answer: Int[Tensor, " row"],
 ) -> Int[Tensor, " row"]:
     """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by ``delta`` should do."""
+    expected = expected_move(task, place, prompt, delta, start)
+    return (delta + task.design.shift(answer - start) - expected) % task.design.n_answers
+
+
+def expected_move(
+    task: AnswerTask | SimilarityTask,
+    place: Reading,
+    prompt: Int[Tensor, " row"],
+    delta: Int[Tensor, " row"],
+    start: Int[Tensor, " row"],
+) -> Int[Tensor, " row"]:
+    """The steps from the answers ``start`` to those that turns by ``delta`` should give."""
     design = task.design
     if place.position == "operand":
-        expected = design.moved(task.rows[prompt], delta)
-    else:
-        expected = design.shift((start + delta) % len(place.means) - start)
-    return (delta + design.shift(answer - start) - expected) % design.n_answers
+        return design.moved(task.rows[prompt], delta)
+    return design.shift((start + delta) % len(place.means) - start)
 
 
 def _edit(
@@ -317,23 +344,6 @@ def _controls(
         n_control_pairs=len(picked),
         control_shares=tuple(shares.tolist()),
     )
-
-
-def control_pairs(
-    prompts: int, n: int, few: int, seed: int
-) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of those prompts where
-    they are fewer than ``PAIRS``. No pair twice."""
-    generator = torch.Generator().manual_seed(seed)
-    picked = torch.randperm(prompts, generator=generator)[:few].sort().values
-    delta = torch.randint(1, n, (few,), generator=generator)
-    if few >= PAIRS or n < 3:
-        return picked, delta
-    free = torch.ones(few, n - 1, dtype=torch.bool)
-    free[torch.arange(few), delta - 1] = False
-    others = free.nonzero()
-    more = others[torch.randperm(len(others), generator=generator)[: PAIRS - few]]
-    return torch.cat([picked, picked[more[:, 0]]]), torch.cat([delta, more[:, 1] + 1])
 
 
 def _elsewhere(

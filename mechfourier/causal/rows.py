@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable, edited_logits, resume
+from mechfourier.causal.controls import EDIT_BUDGET, SIMILARITY_ROWS, affordable
+from mechfourier.causal.cost import block_weights
+from mechfourier.causal.edited import edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.causal.tails import tail_logits, tail_of
 from mechfourier.errors import InterventionChangedNothing
@@ -18,6 +20,7 @@ from mechfourier.hooks.site import model_name
 from mechfourier.probes.answers import Bucket, batch_rows
 
 ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
+PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many
 
 # The numbers of the wanted rows -> an edit whose "prompt" i is the i-th of them.
 EditOf = Callable[[Int[Tensor, " row"]], Edit]
@@ -152,9 +155,7 @@ def prompts_within(model: Any, task: AnswerTask | SimilarityTask, interventions:
     if isinstance(task, SimilarityTask) or device_of(model).type != "cpu":
         return count
     tokens = sum(len(e.ids) for e in task.plan.encodings) / count * len(task.plan.paths)
-    weights = sum(
-        p.numel() for name, p in model.named_parameters() if "embed" not in name and "W_E" not in name
-    )
+    weights = block_weights(model)
     return min(count, max(task.design.n_answers, int(flops / (2 * weights * tokens * max(interventions, 1)))))
 
 
@@ -162,3 +163,20 @@ def bounded(model: Any, task: AnswerTask | SimilarityTask, interventions: int) -
     """How many prompts ``interventions`` runs of each can afford: ``ROWS`` rows, and what ``affordable`` says."""
     count = len(task.rows)
     return min(count, max(8, ROWS // max(1, interventions)), affordable(model, task, interventions))
+
+
+def control_pairs(
+    prompts: int, n: int, few: int, seed: int
+) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of those prompts where
+    they are fewer than ``PAIRS``. No pair twice."""
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(prompts, generator=generator)[:few].sort().values
+    delta = torch.randint(1, n, (few,), generator=generator)
+    if few >= PAIRS or n < 3:
+        return picked, delta
+    free = torch.ones(few, n - 1, dtype=torch.bool)
+    free[torch.arange(few), delta - 1] = False
+    others = free.nonzero()
+    more = others[torch.randperm(len(others), generator=generator)[: PAIRS - few]]
+    return torch.cat([picked, picked[more[:, 0]]]), torch.cat([delta, more[:, 1] + 1])

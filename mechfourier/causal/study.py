@@ -12,7 +12,7 @@ intervention on what it cannot do means nothing), or the domain asks nothing tha
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, arms_at
+from mechfourier.causal.donors import pairs_of
 from mechfourier.causal.outcome import (
     AnswerTask,
     SimilarityTask,
@@ -32,10 +33,15 @@ from mechfourier.causal.outcome import (
     task_of,
 )
 from mechfourier.causal.patch import Coordinates, PatchResult, patch_at
-from mechfourier.causal.reading import POSITIONS, Turn, read, read_all
+from mechfourier.causal.reading import POSITIONS, Turn, read
 from mechfourier.causal.result import AblationResult
-from mechfourier.causal.rotate import RotationResult, chosen_turn, rotate_at, turned
+from mechfourier.causal.rotate import (
+    RotationResult,
+    chosen_turn,
+    rotate_at,
+)
 from mechfourier.causal.rows import bounded, prompts_within
+from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.tails import remembering
 from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
@@ -56,20 +62,7 @@ if TYPE_CHECKING:
 
 N_CONTROLS = 200
 SCREEN = 48
-NEAR_BEST = 0.8
 CONTROL_FLOPS = 1e13  # for the controls of ablation and patch if they ran whole prompts on a CPU: two minutes or so on two cores
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, and the share of
-    a few prompts whose answer moves with a turn by a random δ (``moved``)."""
-
-    site: str
-    position: str
-    ks: tuple[int, ...]
-    power_share: float
-    moved: float
 
 
 @dataclass(frozen=True)
@@ -154,7 +147,7 @@ def study(
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the operand's token and at the prompt's last
     (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
-    and the earliest place within a fifth of the best is taken (where nothing turns: the place with the most power).
+    and the earliest place within a fifth of the best is taken (where nothing turns: that of the strongest pull, or of the most power).
     The rotation is then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best one that the
     model answers above chance). ``controls`` (199 or more) per test, ``permutations`` of the probe;
     ``samples`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
@@ -180,7 +173,9 @@ def study(
         return _untested(model, probed, chance, accuracy, table)
     few, rest = _split(asked, seed)
     with remembering():
-        listed = list(_candidates(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed))
+        listed = list(
+            candidates_at(model, asked, few, sites, (position,) if position else POSITIONS, ks, seed)
+        )
     if not listed:
         return _untested(model, probed, "no site has a usable harmonic plane", accuracy, table)
     best = choose(listed, wanted.n)
@@ -266,45 +261,6 @@ def _split(
     return few, task.subset(others.nonzero()[:, 0])
 
 
-def _candidates(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
-    few: Int[Tensor, " screened"],
-    sites: Sequence[Site],
-    positions: Sequence[str],
-    ks: Sequence[int] | None,
-    seed: int,
-) -> Iterator[Candidate]:
-    """Every site and position where the classes lie in a plane, in the order of a forward pass."""
-    generator = torch.Generator().manual_seed(seed)
-    delta = torch.randint(1, task.design.n, (len(few),), generator=generator)
-    start = task.score(model).scores.argmax(dim=1)
-    listed = [
-        (place.site, index, place)
-        for index, position in enumerate(positions)
-        for place in read_all(model, task, sites, position)
-    ]
-    for _, _, place in sorted(listed, key=lambda item: item[:2]):
-        try:
-            turn = chosen_turn(place, None, ks)
-        except OutOfRange:
-            if len(listed) == 1:
-                raise
-            continue
-        moved = turned(model, task, place, turn, few, delta, start) == delta
-        power = float(place.shares[[k - 1 for k in turn.ks]].sum())
-        yield Candidate(str(place.site), place.position, turn.ks, power, float(moved.double().mean()))
-
-
-def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
-    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place
-    with the most power."""
-    best = max(candidate.moved for candidate in candidates)
-    if best <= 2 / n:
-        return max(candidates, key=lambda candidate: candidate.power_share)
-    return next(candidate for candidate in candidates if candidate.moved >= NEAR_BEST * best)
-
-
 def _result(
     model: Any,
     task: AnswerTask | SimilarityTask,
@@ -321,7 +277,10 @@ def _result(
     place = read(model, task, best.site, best.position)
     part = Coordinates(turn.basis, f"the circle k = {', '.join(map(str, turn.ks))}")
     few = prompts_within(model, task, controls, CONTROL_FLOPS)
-    patched = patch_at(model, task, place, part, controls=controls, control_samples=few, seed=seed)
+    pairs = pairs_of(model, task, place, seed=seed)
+    patched = patch_at(
+        model, task, place, part, controls=controls, control_samples=few, pairs=pairs, seed=seed
+    )
     used, reasons = second_word(ablation, rotation)
     reasons = [*probed.reasons, *reasons, patch_reason(patched)]
     notes = [*probed.notes, *ablation.notes, *rotation.notes, *patched.notes]
@@ -343,7 +302,7 @@ def _result(
         ablation=ablation,
         rotation=rotation,
         patch=patched,
-        arms=arms_at(model, task, place, turn, seed=seed),
+        arms=arms_at(model, task, place, turn, pairs=pairs, seed=seed),
         seed=seed,
         task=task_name(task),
     )

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from mechfourier._version import __version__
-from mechfourier.cli.common import report_error
+from mechfourier.cli.common import add_no_check, report_error
+from mechfourier.cli.naming import name_results
 from mechfourier.cli.refusals import Commands
 from mechfourier.provenance import remember_command
 
@@ -88,3 +89,5 @@ def main() -> None:
 
 for _name in COMMANDS:
     importlib.import_module(f"mechfourier.cli.{_name}").register(app)
+name_results(app)
+add_no_check(app)

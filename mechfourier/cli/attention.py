@@ -1,12 +1,20 @@
 """``mechfourier attention``: where the reading position looks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
-from mechfourier.files import slug
+from mechfourier.files import result_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from mechfourier.probes.attention import AttentionResult
+    from mechfourier.probes.head_content import HeadFourier
 
 
 def attention(
@@ -25,6 +33,10 @@ def attention(
     cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
     permutations: Annotated[int, typer.Option(help="Draws of the null.", **COUNT)] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
+    show_tokens: Annotated[
+        bool,
+        typer.Option("--show-tokens", help="Print the tokens of one prompt, the reading position marked."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:
@@ -38,19 +50,64 @@ def attention(
         load(model), wanted, layers=layers, task=task, cycles=cycles, permutations=permutations, seed=seed
     )
     if out is not None:
-        note(f"wrote {result.save(out / f'attention-{slug(wanted.name)}.json')}")
+        path = out / f"{result_name('attention', result.model, wanted.name)}.json"
+        note(f"wrote {result.save(path)}")
     if json_:
         return emit_json(result.to_dict())
-    from mechfourier.cli.tables import print_frame
-
-    typer.echo(str(result))
-    for text in result.notes:
-        typer.echo(f"note: {text}")
-    strongest = result.frame().sort_values("attention", ascending=False).head(15)
-    print_frame(strongest, title="strongest 15 of all heads and roles")
-    content = result.fourier_frame().sort_values("sum_line", ascending=False).head(10)
-    print_frame(content, title="heads that carry most of (a + offset) mod n, shares of their variance")
+    show(result, tokens=show_tokens)
     return None
+
+
+def show(result: "AttentionResult", *, tokens: bool = False) -> None:
+    """The roles in words, then the heads that look at words, then those that carry the answer."""
+    from mechfourier.cli.tables import print_frame, say
+    from mechfourier.probes.roles import SINKS
+
+    for line in str(result).splitlines():
+        say(line)
+    if tokens and result.tokens is not None:
+        for row in result.tokens.templates:
+            say(f"  tokens: {row}")
+    for text in result.notes:
+        say(f"note: {text}")
+    frame = result.frame()
+    words = frame.loc[~frame["role"].isin(list(SINKS))].nlargest(15, "attention")
+    words = words.rename(columns={"null_mean": "shuffled", "p_value": "p"})
+    print_frame(words, title="strongest 15 of all heads and words (the attention sink aside)")
+    if carriers := result.carriers():
+        content = pd_frame(carriers[:10])
+        print_frame(
+            content, title=f"heads that carry (a + offset) mod {result.n}: shares of their output's variance"
+        )
+
+
+def pd_frame(rows: "Sequence[HeadFourier]") -> "pd.DataFrame":
+    """Heads with the share on the sum, what permuted offsets and an even spread give, and the best harmonic."""
+    import pandas as pd
+
+    columns = (
+        "layer",
+        "head",
+        "sum_line",
+        "chance",
+        "even",
+        "p_value",
+        "a_only",
+        "offset_only",
+        "best_k",
+        "best_share",
+    )
+    frame = pd.DataFrame([{name: getattr(row, name) for name in columns} for row in rows])
+    return frame.rename(
+        columns={
+            "sum_line": "sum",
+            "p_value": "p",
+            "a_only": "a",
+            "offset_only": "offset",
+            "best_k": "k",
+            "best_share": "at k",
+        }
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -64,7 +64,7 @@ def _write(result: "AttributionResult", out: Path) -> Path:
     from mechfourier._version import __version__
     from mechfourier.figures.html import Section, write_page
     from mechfourier.figures.sweep import attribution_figure, written_figure
-    from mechfourier.files import slug
+    from mechfourier.files import result_name
 
     sections = [Section("Parts", attribution_figure(result))]
     if result.harmonics:
@@ -73,6 +73,6 @@ def _write(result: "AttributionResult", out: Path) -> Path:
     if result.notes:
         sections.append(Section("Notes", result.notes))
     title = f"Attribution: {result.domain} in {result.model}"
-    path = out / f"attribution-{slug(result.model)}-{slug(result.domain)}.html"
+    path = out / f"{result_name('attribution', result.model, result.domain)}.html"
     lead = str(result).splitlines()[0]
     return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")

@@ -1,18 +1,23 @@
 """What the commands share: error sentences, JSON output, option types."""
 
+import contextlib
 import errno
+import functools
+import inspect
 import json
 import math
 import os
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.models.folder import out_of_memory
+from mechfourier.provenance import weights_of_name
 
 if TYPE_CHECKING:
     from mechfourier.probes.domains import Domain
@@ -106,7 +111,9 @@ def domain_of(given: str | None, model: str, default: str = "months") -> "Domain
 
 
 def emit_json(value: dict[str, Any]) -> None:
-    """Exactly one JSON object on standard output."""
+    """Exactly one JSON object on standard output; one about a model says what its weights are."""
+    if "model" in value and "weights" not in value:
+        value = {**value, "weights": weights_of_name(value["model"])}
     typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
 
 
@@ -118,6 +125,46 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+NO_CHECK = Annotated[
+    bool,
+    typer.Option(
+        "--no-check", help="Do not hold the model against Hugging Face's forward pass; every result says so."
+    ),
+]
+# parameters of commands that name a model to load
+MODEL_PARAMETERS = ("model", "network")
+
+
+def add_no_check(app: typer.Typer) -> None:
+    """Give every command that loads a model the option ``--no-check``; called once, when all commands are
+    there."""
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = _with_no_check(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_no_check(group.typer_instance)
+
+
+def _with_no_check(callback: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(callback)
+    if not set(MODEL_PARAMETERS) & set(signature.parameters):
+        return callback
+
+    @functools.wraps(callback)
+    def command(*args: Any, no_check: bool = False, **options: Any) -> Any:
+        from mechfourier.models.registry import unchecked
+
+        with unchecked() if no_check else contextlib.nullcontext():
+            return callback(*args, **options)
+
+    added = inspect.Parameter("no_check", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=NO_CHECK)
+    known = [*signature.parameters.values(), added]
+    command.__signature__ = signature.replace(parameters=known)  # type: ignore[attr-defined]
+    command.__annotations__ = {**callback.__annotations__, "no_check": NO_CHECK}
+    return command
 
 
 def note(text: str) -> None:

@@ -7,6 +7,8 @@ import typer
 from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mechfourier.probes.domains import Domain
     from mechfourier.probes.tokens import PromptTokens, TokenReport
 
@@ -80,37 +82,46 @@ def show_command(
     chosen = domain(name)
     quiet_libraries()
     if model is None:
-        _show_prompts(chosen, cycles, everything, as_json)
-        return
+        return _show_prompts(chosen, cycles, everything, as_json)
     from mechfourier.probes.tokens import token_report
 
     report = token_report(chosen, _reader(model), cycles=cycles)
-    for warning in report.warnings:
-        note(f"warning: {warning}")
     if as_json:
-        emit_json(report.to_dict())
-    else:
-        _print_tokens(chosen, report, everything)
+        for warning in report.warnings:
+            note(f"warning: {warning}")
+        return emit_json(report.to_dict())
+    _print_tokens(chosen, report, everything)
+    return None
 
 
 def _reader(name: str) -> Any:
-    """Something that turns text into tokens: a folder's tokenizer alone where there is one, else the model."""
-    import os
-    from pathlib import Path
+    """Something that turns text into tokens: the tokenizer of a model's folder alone where it has one, else the model."""
     from types import SimpleNamespace
 
-    places = [Path(name).expanduser()]
-    if root := os.environ.get("MECHFOURIER_MODELS"):
-        places.append(Path(root) / name)
-    for folder in places:
-        if any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
-            from transformers import AutoTokenizer
+    from mechfourier.models.pretrained import load_tokenizer
+    from mechfourier.models.registry import load, resolve
 
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            return SimpleNamespace(tokenizer=tokenizer, mechfourier_name=name)
-    from mechfourier.models.registry import load
-
+    folder = _tokenizer_folder(name) or resolve(name)
+    if _has_tokenizer(folder) and (tokenizer := load_tokenizer(folder)) is not None:
+        return SimpleNamespace(tokenizer=tokenizer, mechfourier_name=name)
     return load(name)
+
+
+def _tokenizer_folder(name: str) -> "Path | None":
+    """A folder of that name with a tokenizer, be there weights in it or not."""
+    import os
+    from pathlib import Path
+
+    from mechfourier.models.catalogue import FOLDERS_VARIABLE
+
+    places = [Path(name).expanduser()]
+    if root := os.environ.get(FOLDERS_VARIABLE):
+        places.append(Path(root) / name)
+    return next((place for place in places if _has_tokenizer(place)), None)
+
+
+def _has_tokenizer(folder: "Path") -> bool:
+    return any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _show_prompts(domain: "Domain", cycles: int, everything: bool, as_json: bool) -> None:
@@ -159,21 +170,28 @@ def _questions(domain: "Domain") -> dict[str, list[tuple[str, str]]]:
 
 
 def _print_tokens(domain: "Domain", report: "TokenReport", everything: bool) -> None:
-    typer.echo(f"{domain.name} for {report.model}: n = {domain.n}; «…» is the token that is read")
+    from mechfourier.cli.tables import say
+
+    say(
+        f"{domain.name} for {report.model}: n = {domain.n}; {report.beginning}; «…» is the token that is read"
+    )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
     if report.values:
-        typer.echo(f"{len(report.values)} value prompts")
+        say(f"{len(report.values)} value prompts")
         for row in _some(report.values, everything, len(domain.templates) + 1):
-            typer.echo(f"  {_marked(row)}")
+            say(f"  {_marked(row)}")
     if report.operation:
-        typer.echo(f"{len(report.operation)} operation prompts ({report.cycles} cycles of offsets)")
+        say(f"{len(report.operation)} operation prompts ({report.cycles} cycles of offsets)")
         for row in _some(report.operation, everything, report.cycles * domain.n + 1):
             count = report.answers[row.answer or ""]
-            typer.echo(f"  {_marked(row)} → {row.answer!r} ({count} token{'s' * (count > 1)})")
+            say(f"  {_marked(row)} → {row.answer!r} ({count} token{'s' * (count > 1)})")
 
 
 def _marked(row: "PromptTokens") -> str:
+    """The tokens between bars, the one read in «…»; line breaks as they are written."""
     shown = [f"«{t}»" if i == row.read else t or "·" for i, t in enumerate(row.tokens)]
-    return "|".join(shown)
+    return "|".join(shown).replace("\n", "\\n")
 
 
 def _some(rows: Any, everything: bool, stride: int, most: int = 8) -> Any:

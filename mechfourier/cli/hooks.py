@@ -15,13 +15,12 @@ def hooks(
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """List a model's hook points in the order of a forward pass: the kind is what --sites takes, {} is the layer."""
+    """List a model's hook points in the order of a forward pass: the kind is what --sites takes, {} is the layer. No weights are loaded."""
     quiet_libraries()
     from mechfourier.hooks.site import sites
-    from mechfourier.models.registry import load
+    from mechfourier.models.outline import outline
 
-    loaded = load(model, engine=engine)
-    found = sites(loaded)
+    found = sites(outline(model, engine=engine))
     if json_:
         return emit_json({"model": model, "n": len(found), "sites": [_plain(site) for site in found]})
     rows = [("kind", "layers", "hook point"), *_grouped(found)]

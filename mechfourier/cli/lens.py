@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
-from mechfourier.files import slug
+from mechfourier.files import result_name
 
 
 def lens(
@@ -37,7 +37,8 @@ def lens(
         load(model), wanted, task=task, cycles=cycles, samples=samples, permutations=permutations, seed=seed
     )
     if out is not None:
-        note(f"wrote {result.save(out / f'lens-{slug(wanted.name)}.json')}")
+        path = out / f"{result_name('lens', result.model, wanted.name)}.json"
+        note(f"wrote {result.save(path)}")
     if json_:
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame

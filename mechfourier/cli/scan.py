@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, emit_json, note, quiet_libraries
+from mechfourier.files import result_name
 
 
 def scan(
@@ -43,7 +44,8 @@ def scan(
         layers=layers, cycles=cycles, control=not no_controls, permutations=permutations, seed=seed,
     )  # fmt: skip
     if out is not None:
-        note(f"wrote {result.save(out / 'scan.json')}")
+        path = out / f"{result_name('scan', result.model)}.json"
+        note(f"wrote {result.save(path)}")
     if json_:
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame

@@ -8,7 +8,7 @@ from mechfourier._version import __version__
 from mechfourier.figures.html import Section, verdict_card, write_page
 from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
 from mechfourier.figures.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
-from mechfourier.files import slug
+from mechfourier.files import result_name
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,10 +24,9 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
     """Share of prompts by turn δ (down) and by how far the answer moved (across); a used circle fills the diagonal."""
     import plotly.graph_objects as go
 
-    steps = list(range(result.n))
     heat = go.Heatmap(
-        x=steps,
-        y=steps,
+        x=list(range(len(result.hits[0]))),
+        y=list(range(len(result.hits))),
         z=[list(row) for row in result.hits],
         zmin=0,
         zmax=1,
@@ -149,7 +148,7 @@ def write_result(name: str, title: str, figure: "go.Figure", result: Any, folder
         sections.append(Section("Numbers", frame))
     if result.notes:
         sections.append(Section("Notes", result.notes))
-    path = Path(folder) / f"{name}-{slug(result.model)}-{slug(result.domain)}.html"
+    path = Path(folder) / f"{result_name(name, result.model, result.domain)}.html"
     return write_page(
         path, title, sections, lead=str(result).splitlines()[0], footer=f"mechfourier {__version__}."
     )
@@ -157,7 +156,7 @@ def write_result(name: str, title: str, figure: "go.Figure", result: Any, folder
 
 def write_study(result: "StudyResult", folder: str | Path) -> Path:
     """Write the page of a study into ``folder`` and return its path."""
-    path = Path(folder) / f"study-{slug(result.model)}-{slug(result.domain)}.html"
+    path = Path(folder) / f"{result_name('study', result.model, result.domain)}.html"
     card = verdict_card(
         f"{result.verdict}, {result.used}",
         "what it is, and whether the model uses it",

@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.files import write_text
+from mechfourier.provenance import weights_loaded
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 
+class Markup(str):
+    """HTML made by this package, every text in it escaped: the body of a section as it stands."""
+
+
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, or (a mapping) facts.
+    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, ``Markup``, or (a mapping) facts.
     ``command`` is what makes it again."""
 
     heading: str
@@ -87,7 +92,13 @@ def report_page(
     first = parts[0].card if lone else ""
     shown = [replace(parts[0], card="")] if lone else parts
     bodies = "".join(_part(part, index, figures) for index, part in enumerate(shown))
-    under = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    shown_text = f"{escape(title)}{escape(lead)}{first}{bodies}"
+    said = [
+        f"Weights of {model}: {weights}."
+        for model, weights in weights_loaded().items()
+        if escape(model) in shown_text
+    ]
+    under = "".join(f'<p class="lead">{escape(text)}</p>' for text in (lead, *said) if text)
     foot = f"<footer>{escape(footer)}</footer>" if footer else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -185,6 +196,8 @@ def _section(section: Section, anchor: str, figures: _Figures) -> str:
 
 def _body(section: Section, figures: _Figures) -> str:
     body: Any = section.body
+    if isinstance(body, Markup):
+        return body
     if hasattr(body, "to_plotly_json"):
         return figures.add(body, section.heading)
     if hasattr(body, "itertuples"):

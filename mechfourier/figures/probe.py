@@ -19,7 +19,8 @@ from mechfourier.figures.template import (
     plain_text,
     styled,
 )  # fmt: skip
-from mechfourier.files import slug
+from mechfourier.figures.tokens import tokens_section
+from mechfourier.files import result_name
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -159,7 +160,8 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
 
 def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
     """Write the page of a probe into ``folder`` and return its path."""
-    path = Path(folder) / f"probe-{slug(result.model)}-{slug(result.domain)}-{slug(result.design)}.html"
+    name = result_name("probe", result.model, result.domain, result.design, without=("design",))
+    path = Path(folder) / f"{name}.html"
     return write_page(
         path,
         f"{result.domain} in {result.model}",
@@ -177,22 +179,26 @@ def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
 
 def probe_lead(result: "ProbeResult") -> str:
     grid = f"{result.prompts} prompts, {result.design} design, read at the "
-    return grid + ("value's last token" if result.position == "value" else "last token")
+    read = grid + ("value's last token" if result.position == "value" else "last token")
+    return read if result.tokens is None else f"{read}; {result.tokens.beginning()}"
 
 
 def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
-        lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value and the first."
+        lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value to the first."
         sections.append(
             Section(f"The plane of k = {result.circle.k}", circle_figure(result), lead, wide=False)
         )
     if result.value is not None and result.value.null:
-        lead = "The best of every site and harmonic, with the labels permuted and with the true labels."
-        sections.append(Section("What chance gives", null_figure(result), lead, wide=False))
+        lead = (
+            "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
+        )
+        sections.append(Section("Label permutation null", null_figure(result), lead, wide=False))
     if result.sites:
         sections.append(Section("Harmonic spectrum", spectrum_figure(result), "Template noise removed."))
         sections.append(Section("Evidence", result.frame()))
+    sections += tokens_section(result.tokens)
     if result.value is not None and result.value.models:
         import pandas as pd
 
@@ -200,7 +206,7 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
         lead = "Q² is on left-out values and templates; AIC and BIC compare models of the same data, lower is better."
         sections.append(Section("Open and closed curves", pd.DataFrame(rows), lead))
     if steps := result.next_steps():
-        sections.append(Section("What it would take to believe more", steps))
+        sections.append(Section("Next steps", steps))
     if result.notes:
         sections.append(Section("Notes", result.notes))
     return sections

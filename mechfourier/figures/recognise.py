@@ -25,6 +25,7 @@ KINDS: tuple[str, ...] = (
     "mechfourier.probes.one_layer.result:OneLayerAnalysis",
     "mechfourier.probes.one_layer.curves:ProgressCurves",
     "mechfourier.probes.lens:LensResult",
+    "mechfourier.probes.tasks:TasksResult",
     "mechfourier.probes.attention:AttentionResult",
     "mechfourier.probes.scan:ScanResult",
     "mechfourier.probes.numbers:NumberLine",

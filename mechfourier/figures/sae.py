@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mechfourier._version import __version__
 from mechfourier.figures.html import Section, verdict_card, write_page
 from mechfourier.figures.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
-from mechfourier.files import slug
+from mechfourier.files import result_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ def write_score(result: "SAEScore", pages: "Sequence[FeaturePage]", folder: str 
     for page in pages:
         sections += feature_sections(page)
     card = verdict_card(*_answer(result), accent=GREEN if result.cleaner else ORANGE)
-    path = Path(folder) / f"sae-{slug(result.domain)}-{slug(result.name)}.html"
+    path = Path(folder) / f"{result_name('sae', result.domain, result.name, without=('folder',))}.html"
     return write_page(path, f"{result.domain} in the dictionary {Path(result.name).name}", sections, card=card,
                       lead=f"{result.live} live features of {result.features} at {result.site} of {result.model}, {result.prompts}",
                       footer=f"mechfourier {__version__}")  # fmt: skip
@@ -124,6 +124,9 @@ def write_features(pages: "Sequence[FeaturePage]", folder: str | Path) -> Path:
     """Feature pages alone."""
     first = pages[0]
     numbers = "-".join(str(page.feature) for page in pages[:6])
-    path = Path(folder) / f"features-{slug(first.name)}-{numbers}.html"
+    path = (
+        Path(folder)
+        / f"{result_name('features', first.name, numbers, without=('folder', 'feature', 'features'))}.html"
+    )
     sections = [section for page in pages for section in feature_sections(page)]
     return write_page(path, f"Features of {Path(first.name).name}", sections, lead=f"{first.site} of {first.model}", footer=f"mechfourier {__version__}")  # fmt: skip

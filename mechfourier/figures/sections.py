@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.figures.html import Part, Section, verdict_card
 from mechfourier.figures.probe import ACCENT
 from mechfourier.figures.template import BLUE, GREEN, ORANGE, SKY
+from mechfourier.figures.tokens import tokens_section
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.study import StudyResult
     from mechfourier.probes.adder.accuracy import AdderAccuracy
@@ -99,6 +102,7 @@ def lens_part(result: "LensResult") -> Part:
     sections = [
         Section("Logit lens", lens_figure(result), lead),
         Section("Layers", result.frame()),
+        *tokens_section(result.tokens),
         *_notes(result),
     ]
     return Part(f"Logit lens: {result.domain} in {result.model}", sections, str(result))
@@ -111,10 +115,20 @@ def attention_part(result: "AttentionResult") -> Part:
     sections = [
         Section("Attention to roles", roles_figure(result), "Mean over the prompts, from the position that answers.", wide=False),
         Section("Heads and roles", result.frame(), wide=False),
-        Section("Fourier content of the heads", result.fourier_frame().head(MAX_ROWS)),
+        Section("Fourier content of the heads", _content_table(result), result.carries()),
+        *tokens_section(result.tokens),
         *_notes(result),
     ]  # fmt: skip
-    return Part(f"Attention: {result.domain} in {result.model}", sections, result.route())
+    return Part(f"Attention: {result.domain} in {result.model}", sections, result.sink() or result.route())
+
+
+def _content_table(result: "AttentionResult") -> "pd.DataFrame":
+    """Fourier content, the heads' outputs first and the largest shares of the sum on top."""
+    frame = result.fourier_frame()
+    if not len(frame):
+        return frame
+    frame = frame.assign(first=frame["what"] == "z").sort_values(["first", "sum_line"], ascending=False)
+    return frame.drop(columns="first").head(MAX_ROWS)
 
 
 def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None) -> Part:
@@ -304,6 +318,7 @@ def _plain_part(result: Result) -> Part:
         elif heading == "Numbers" and len(made):
             cut = f"The first {MAX_ROWS} of {len(made)} rows." if len(made) > MAX_ROWS else ""
             sections.append(Section(heading, made.head(MAX_ROWS), cut))
+    sections += tokens_section(getattr(result, "tokens", None))
     lines = str(result).splitlines()
     card = verdict_card(kind, lines[0] if lines else "", lines[1:], accent=BLUE)
     return Part(f"{kind}: {where}" if where else kind, [*sections, *_notes(result)], card=card)

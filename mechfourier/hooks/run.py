@@ -160,6 +160,7 @@ def _as_hook(function: HookFunction) -> Callable[..., Any]:
 @contextlib.contextmanager
 def _switched_on(model: Any, sites: Sequence[Site]) -> Iterator[None]:
     """Let the hook points that are off by default run."""
+    _refuse_grouped(model, sites)
     flags = {_SWITCHES[site.kind] for site in sites if site.kind in _SWITCHES}
     before = {flag: getattr(model.cfg, flag) for flag in flags if getattr(model.cfg, flag, None) is False}
     try:
@@ -169,6 +170,17 @@ def _switched_on(model: Any, sites: Sequence[Site]) -> Iterator[None]:
     finally:
         for flag, value in before.items():
             setattr(model.cfg, flag, value)
+
+
+def _refuse_grouped(model: Any, sites: Sequence[Site]) -> None:
+    """HookedTransformer makes a copy of ``attn_in`` per query head, and has no way from those to fewer heads of keys."""
+    groups, heads = getattr(model.cfg, "n_key_value_heads", None), getattr(model.cfg, "n_heads", None)
+    if groups in (None, heads) or is_bridge(model) or all(site.kind != "attn_in" for site in sites):
+        return
+    raise UsageError(
+        f"{model_name(model)} has {groups} heads of keys for {heads} of queries, so it has no attn_in per head; "
+        "take q_input, k_input, v_input or resid_pre, or engine='bridge'"
+    )
 
 
 @contextlib.contextmanager

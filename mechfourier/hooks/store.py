@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import SAFETENSORS_PART, atomic_path
+from mechfourier.files import SAFETENSORS_PART, atomic_path, default_folder
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.weights import weights_hash
 
@@ -37,13 +37,6 @@ DEFAULT_MAX_BYTES = 8 * 2**30
 LOGITS = "logits"
 SUFFIX = ".safetensors"
 ABANDONED_SECONDS = 3600  # a temporary file this old belongs to a process that died
-
-
-def default_folder() -> Path:
-    """``$MECHFOURIER_CACHE``, or ``mechfourier`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
-    own = os.environ.get("MECHFOURIER_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return Path(own).expanduser() if own else Path(shared or Path.home() / ".cache") / "mechfourier"
 
 
 @dataclass(frozen=True)

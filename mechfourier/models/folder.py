@@ -11,6 +11,7 @@ from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, WeightsNotFound
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 # Formats that are, or may hold, Python pickles: reading one can run any code its author chose.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 CONVERT = (
@@ -108,6 +109,11 @@ def has_weights(folder: str | Path) -> bool:
         return (Path(folder) / CONFIG).is_file() and bool(weight_files(folder))
     except (BadCheckpoint, UnsafeCheckpoint, WeightsNotFound, OSError):
         return False
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether ``folder`` holds a PEFT adapter and no model of its own (its base lies elsewhere)."""
+    return (Path(folder) / ADAPTER_CONFIG).is_file() and not (Path(folder) / CONFIG).is_file()
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

@@ -27,6 +27,11 @@ class Model(Protocol):
     def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
 
+def weights_of(model: Any) -> str | None:
+    """What the model's weights went through before they were loaded (``"Q4_K_M, dequantised to float32"``); None: as published."""
+    return getattr(model, "mechfourier_weights", None)
+
+
 @dataclass(frozen=True)
 class Encoding:
     """One prompt as tokens. ``spans[i]`` is the half-open range of characters that token i stands for
@@ -60,8 +65,10 @@ def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
         return own(list(prompts))
     tokenizer = getattr(model, "tokenizer", None)
     if tokenizer is None:
+        name = getattr(model, "mechfourier_name", type(model).__name__)
         raise NotExpressible(
-            f"{type(model).__name__} has neither a tokenizer nor an encode method; pass tokens instead"
+            f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of the same "
+            "model beside its weights, or pass tokens"
         )
     return encode_with(tokenizer, prompts)
 

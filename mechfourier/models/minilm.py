@@ -1,25 +1,33 @@
 """Sentence encoders of the BERT family (all-MiniLM-L6-v2) as a HookedEncoder, loaded without a network.
 
-Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: the mean of the
-last layer's vectors over the tokens, scaled to length 1 (Reimers & Gurevych 2019, arXiv 1908.10084). There are no
-logits, so probes of activations work, and what scores answers (``ablate``, logit lens) does not.
+Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: what
+the folder's own
+pooling makes of the last layer's vectors (``pooling.py``), by default their mean over the tokens, scaled to
+length 1 (Reimers &
+Gurevych 2019, arXiv 1908.10084). There are no logits, so probes of activations work, and what scores answers
+(``ablate``, logit lens) does not.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import BertForPreTraining
+from transformers import BertConfig, BertForPreTraining
 
 from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.models.adapters import adapter_in
+from mechfourier.models.check_memory import check_key, remember, remembered
 from mechfourier.models.folder import brief, read_config, read_header, weight_files
-from mechfourier.models.pretrained import HAS_HOOKED, load_tokenizer, quiet
+from mechfourier.models.pooling import Pooling, read_pooling
+from mechfourier.models.pretrained import HAS_HOOKED, load_tokenizer, quiet, read_weights
+from mechfourier.models.selfcheck import STEPS, TOLERANCE, SelfCheck, check_tokens, difference
+from mechfourier.models.weight_names import refuse_quantised, refuse_wrong_names, strip_prefixes
 
 if not HAS_HOOKED:
     raise UsageError(
@@ -44,10 +52,13 @@ class SentenceEncoder(HookedEncoder):
     """A HookedEncoder without vocabulary head. ``blocks.L.hook_normalized_resid_post`` is Hugging Face's hidden state
     L + 1; ``blocks.L.hook_resid_post`` is the same vector before its layer norm (BERT normalises after each block)."""
 
-    def __init__(self, cfg: HookedTransformerConfig, tokenizer: Any | None = None) -> None:
+    def __init__(
+        self, cfg: HookedTransformerConfig, tokenizer: Any | None = None, pooling: Pooling | None = None
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # HookedEncoder leaves in TransformerLens 4
             super().__init__(cfg, tokenizer, move_to_device=False)
+        self.pooling = pooling or Pooling()
         for head in HEADS:
             delattr(self, head)
         self.setup()
@@ -74,7 +85,8 @@ class SentenceEncoder(HookedEncoder):
         attention_mask: Int[Tensor, "batch pos"] | None = None,
         stop_at_layer: int | None = None,
     ) -> Float[Tensor, "batch *rest"] | None:
-        """``return_type``: ``"embedding"`` ``[batch, d_model]`` of length 1, ``"resid"`` ``[batch, pos, d_model]``, or None.
+        """``return_type``: ``"embedding"`` ``[batch, d_model]``, ``"resid"`` ``[batch, pos, d_model]``, or
+        None.
 
         With ``stop_at_layer`` the residual stream before that layer is returned, as in HookedTransformer.
         Raises ``UsageError`` for ``"logits"``: there is no vocabulary head.
@@ -92,7 +104,7 @@ class SentenceEncoder(HookedEncoder):
             resid = block(resid, additive)
         if return_type is None and stop_at_layer is None:
             return None
-        return resid if return_type != "embedding" or stop_at_layer is not None else pool(resid, mask)
+        return resid if return_type != "embedding" or stop_at_layer is not None else self.pooling(resid, mask)
 
     def _as_tokens(self, prompts: Any, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         if isinstance(prompts, Tensor):
@@ -105,50 +117,94 @@ class SentenceEncoder(HookedEncoder):
         return super().run_with_cache(*args, return_cache_object=return_cache_object, **kwargs)
 
 
-def pool(
-    resid: Float[Tensor, "batch pos d"], mask: Int[Tensor, "batch pos"] | None = None
-) -> Float[Tensor, "batch d"]:
-    """Mean over the tokens that ``mask`` keeps, scaled to Euclidean length 1 (sentence-transformers' mean pooling)."""
-    weight = torch.ones(resid.shape[:2], device=resid.device) if mask is None else mask
-    weight = rearrange(weight.to(resid.dtype), "batch pos -> batch pos 1")
-    return F.normalize((resid * weight).sum(dim=1) / weight.sum(dim=1), dim=-1)
-
-
 def load_folder(
-    folder: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None
+    folder: str | Path, *, device: str = "cpu", dtype: torch.dtype | None = None, check: bool = True
 ) -> SentenceEncoder:
-    """A Hugging Face ``BertModel`` folder as a ``SentenceEncoder``; only its safetensors file is read."""
+    """A Hugging Face ``BertModel`` folder as a ``SentenceEncoder``; only its safetensors file is read.
+
+    Unless ``check`` is off, it is held against transformers' own forward pass the first time
+    (``mechfourier_check``).
+    """
     folder = Path(folder)
-    cfg = encoder_config(read_config(folder), device=device, dtype=dtype or torch.float32)
-    for path in weight_files(folder):
+    config = read_config(folder)
+    refuse_quantised(folder, config)
+    cfg = encoder_config(config, device=device, dtype=dtype or torch.float32)
+    pooling = read_pooling(folder)
+    if adapter_in(folder) is not None:
+        raise UsageError(
+            f"{folder} holds an adapter beside a sentence encoder, which is not merged here; merge it and "
+            f"save the model"
+        )
+    files = weight_files(folder)
+    for path in files:
         read_header(path)
+    key = (
+        check_key(files, json.dumps(config, sort_keys=True), dtype=cfg.dtype, device=device) if check else ""
+    )
     with quiet():
-        model = SentenceEncoder(cfg, load_tokenizer(folder))
-        weights = _converted(folder, cfg)
+        model = SentenceEncoder(cfg, load_tokenizer(folder), pooling)
+        bert = _bert(folder, cfg)
+        weights = _converted(bert, cfg)
     model.load_state_dict(weights, strict=False, assign=True)
     if absent := sorted({name for name, _ in model.named_parameters()} - set(weights)):
         raise BadCheckpoint(f"{folder} gives no weights for {absent[0]}; download it again")
-    return model.to(device, print_details=False).eval().requires_grad_(False)
+    model = model.to(device, print_details=False).eval().requires_grad_(False)
+    model.mechfourier_check = _checked(model, bert, key)
+    return model
 
 
-def _converted(folder: Path, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
-    """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use, are left out."""
+def _checked(model: SentenceEncoder, bert: Any, key: str) -> SelfCheck:
+    """Hidden states of both on the same tokens; raises ``EngineDiffers`` with the first layer that
+    differs."""
+    if (known := remembered(key) if key else None) or not key:
+        return known or SelfCheck("hooked")
+    tokens = check_tokens(bert.config, model.tokenizer).to(model.cfg.device)
+    with torch.no_grad():
+        theirs = bert.to(model.cfg.device).eval().bert(tokens, output_hidden_states=True).hidden_states[1:]
+        _, cache = model.run_with_cache(tokens, return_type=None)
+    limit = max(TOLERANCE, STEPS * torch.finfo(model.cfg.dtype).eps)
+    errors = [
+        difference(
+            cache[f"blocks.{layer}.hook_normalized_resid_post"][0],
+            state[0],
+            limit,
+            f"its hidden state after block {layer}",
+        )
+        for layer, state in enumerate(theirs)
+    ]
+    found = SelfCheck("hooked", tokens.shape[1], max(errors), 0.0, tuple(range(len(errors))))
+    remember(key, found)
+    return found
+
+
+def _bert(folder: Path, cfg: HookedTransformerConfig) -> Any:
+    """Transformers' own model, its names held against the file's: the encoder must be whole, heads may be
+    there or not."""
+    tensors = strip_prefixes(read_weights(weight_files(folder), cfg.dtype))
     try:
         loaded: Any = BertForPreTraining.from_pretrained(
-            str(folder),
+            None,
+            config=BertConfig.from_pretrained(str(folder), local_files_only=True),
+            state_dict=dict(tensors),
             dtype=cfg.dtype,
-            use_safetensors=True,
-            local_files_only=True,
+            attn_implementation="eager",
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise BadCheckpoint(f"{folder} cannot be loaded ({brief(error)}); download it again") from error
     bert, report = loaded
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith(("cls.", "bert.pooler.")))
-    if missing:
-        raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} weights of a BERT ({missing[0]}); download it again"
-        )
+    heads = ("cls.", "bert.pooler.", "pooler.")
+    wrong = {
+        kind: [n for n in report[kind] if not n.startswith(heads)]
+        for kind in ("missing_keys", "unexpected_keys")
+    }
+    refuse_wrong_names(folder, "a BERT encoder", wrong, tensors)
+    return bert
+
+
+def _converted(bert: Any, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
+    """The encoder's tensors under TransformerLens's names; the pooler and the heads, which it does not use,
+    are left out."""
     renamed = convert_bert_weights(bert, cfg)
     return {name: value.detach() for name, value in renamed.items() if not name.startswith(HEADS)}
 
@@ -163,11 +219,21 @@ def encoder_config(config: dict[str, Any], *, device: str, dtype: torch.dtype) -
         )
     try:
         return HookedTransformerConfig(
-            n_layers=config["num_hidden_layers"], d_model=config["hidden_size"], n_heads=config["num_attention_heads"],
-            d_head=config["hidden_size"] // config["num_attention_heads"], d_mlp=config["intermediate_size"],
-            n_ctx=config["max_position_embeddings"], d_vocab=config["vocab_size"], eps=config["layer_norm_eps"],
-            act_fn=ACTIVATIONS[act], attention_dir="bidirectional", normalization_type="LN", init_weights=False,
-            original_architecture="BertModel", device=device, dtype=dtype,
-        )  # fmt: skip
+            n_layers=config["num_hidden_layers"],
+            d_model=config["hidden_size"],
+            n_heads=config["num_attention_heads"],
+            d_head=config["hidden_size"] // config["num_attention_heads"],
+            d_mlp=config["intermediate_size"],
+            n_ctx=config["max_position_embeddings"],
+            d_vocab=config["vocab_size"],
+            eps=config["layer_norm_eps"],
+            act_fn=ACTIVATIONS[act],
+            attention_dir="bidirectional",
+            normalization_type="LN",
+            init_weights=False,
+            original_architecture="BertModel",
+            device=device,
+            dtype=dtype,
+        )
     except KeyError as error:
         raise BadCheckpoint(f"config.json of this BERT lacks {error}; fetch it again") from error

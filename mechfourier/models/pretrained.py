@@ -10,7 +10,6 @@ Memory: the engine's parameters are views of the tensors that Hugging Face loade
 
 import contextlib
 import importlib.metadata
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -21,9 +20,21 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
+from mechfourier.errors import BadCheckpoint, EngineDiffers, MechFourierError, UnsafeCheckpoint, UsageError
+from mechfourier.models.adapters import Adapter, adapter_in, base_of, merge
+from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs
+from mechfourier.models.check_memory import check_key, remember, remembered
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
+from mechfourier.models.selfcheck import Reference, SelfCheck, compare, reference_of
+from mechfourier.models.text_part import is_text_part, text_config, text_tensors
+from mechfourier.models.weight_names import (
+    hidden_biases,
+    refuse_quantised,
+    refuse_untied,
+    refuse_wrong_names,
+    strip_prefixes,
+)
 
 # Architectures that HookedTransformer runs, and the TransformerLens function that renames their weights.
 CONVERTERS = {
@@ -34,45 +45,93 @@ CONVERTERS = {
     "GPT2LMHeadModel": "convert_gpt2_weights",
     "GPTNeoXForCausalLM": "convert_neox_weights",
 }
-# Held against the Hugging Face forward pass by the tests; the others are compared on a few tokens each time they load.
 TESTED = ("Qwen3ForCausalLM",)
+# How transformers' classes with a vocabulary head end.
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-SELF_TEST_TOKENS = 6
 # HookedTransformer and HookedEncoder left TransformerLens in 4.0: there the bridge runs everything
 HAS_HOOKED = int(importlib.metadata.version("transformer-lens").split(".")[0]) < 4
 
 
 def load_pretrained(
-    folder: str | Path, *, engine: str = "auto", device: str = "cpu", dtype: torch.dtype | None = None
+    folder: str | Path,
+    *,
+    engine: str = "auto",
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    check: bool = True,
 ) -> Any:
     """A Hugging Face model folder (config.json, safetensors, tokenizer) as a model with TransformerLens's hooks.
 
     ``engine="auto"`` is ``hooked`` where HookedTransformer runs the architecture, else ``bridge``. ``dtype=None`` is
     float32 on the CPU and the checkpoint's own dtype on a GPU. Parameters are frozen (activations still carry gradients).
+    A folder with a PEFT adapter gives its base with the adapter merged. ``model.mechfourier_check`` says how
+    the model was held
+    against Hugging Face's forward pass (``check=False`` leaves that out).
 
-    Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks, and ``UsageError``
-    when ``engine="hooked"`` cannot run the architecture.
+    Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks,
+    ``UsageError`` for an
+    architecture that an engine cannot run, and ``EngineDiffers`` where none of them gives Hugging Face's
+    numbers.
     """
     folder = Path(folder)
-    config = read_config(folder)
-    weight_files(folder)
+    adapter = adapter_in(folder)
+    base = folder if adapter is None else base_of(adapter)
+    config = read_config(base)
+    refuse_quantised(base, config)
+    files = [*weight_files(base), *([adapter.weights] if adapter else [])]
     dtype = dtype or _default_dtype(config, device)
-    try:
-        reason = _why_not_hooked(config)
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
-        raise BadCheckpoint(f"{folder / CONFIG} holds values of the wrong type ({brief(error)})") from error
+    with quiet():
+        hf_model = _load_hugging_face(base, dtype, adapter=adapter, allow_unused=not check)
+        hf_model = hf_model.to(device).requires_grad_(False)
+        tokenizer = load_tokenizer(folder) or load_tokenizer(base)
+        how = {"adapter": adapter and adapter.settings, "engine": engine, "dtype": dtype, "device": device}
+        key = check_key(files, hf_model.config.to_json_string(), **how) if check else ""
+        model, result = _engine(hf_model, base, engine, dtype, device, tokenizer, key)
+    model.mechfourier_check = result
+    return _with_tokenizer(model, tokenizer)
+
+
+def _engine(
+    hf_model: Any, folder: Path, engine: str, dtype: torch.dtype, device: str, tokenizer: Any | None, key: str
+) -> tuple[Any, SelfCheck]:
+    """The first engine that gives Hugging Face's numbers, HookedTransformer before the bridge, and its
+    check."""
+    known = remembered(key) if key else None
+    reason = _why_not_hooked(hf_model.config.to_dict(), folder)
     if engine == "hooked" and reason:
         raise _no_hooked(folder, reason)
-    with quiet():
-        hf_model = _load_hugging_face(folder, dtype).to(device).requires_grad_(False)
-        tokenizer = load_tokenizer(folder)
-        if engine != "bridge" and not reason:
+    try:
+        # before the bridge is made: it puts its own modules into the Hugging Face model
+        reference = reference_of(hf_model, tokenizer) if key and known is None else None
+        mend_absent_biases(hf_model)
+        if engine != "bridge" and not reason and (known is None or known.engine == "hooked"):
             try:
-                return _with_tokenizer(_hooked(hf_model, folder, dtype, device), tokenizer)
-            except _NotHooked as error:
+                model = _hooked(hf_model, folder, dtype, device)
+                return model, known or _held(model, reference, "hooked", key)
+            except (_NotHooked, EngineDiffers) as error:
                 if engine == "hooked":
                     raise _no_hooked(folder, str(error)) from error
-        return _with_tokenizer(_bridge(hf_model, folder, dtype, device, tokenizer), tokenizer)
+                reason = str(error)
+                known = None
+                if key and reference is None:
+                    reference = reference_of(hf_model, tokenizer)
+        model = _bridge(hf_model, folder, dtype, device, tokenizer)
+        why = f"HookedTransformer was not taken: {reason}" if reason and engine == "auto" else ""
+        return model, known or _held(model, reference, "bridge", key, why)
+    except EngineDiffers as error:
+        raise EngineDiffers(
+            f"{folder} ({type(hf_model).__name__}) is not loaded, for its numbers would be wrong: {error}; "
+            "check=False (--no-check) loads it all the same and marks every result"
+        ) from error
+
+
+def _held(model: Any, reference: Reference | None, engine: str, key: str, why: str = "") -> SelfCheck:
+    if reference is None:
+        return SelfCheck(engine, why=why)
+    found = compare(model, reference, engine, why=why)
+    remember(key, found)
+    return found
 
 
 def _default_dtype(config: dict[str, Any], device: str) -> torch.dtype:
@@ -84,10 +143,18 @@ def _no_hooked(folder: Path, reason: str) -> UsageError:
     return UsageError(f"HookedTransformer does not run {folder}: {reason}; use engine='bridge' or 'auto'")
 
 
-def _why_not_hooked(config: dict[str, Any]) -> str | None:
-    """What HookedTransformer would get wrong about this config; None where it runs it."""
+def _why_not_hooked(config: dict[str, Any], folder: Path) -> str | None:
+    """What HookedTransformer would get wrong about this config (as transformers completes it); None where it
+    runs it."""
     if not HAS_HOOKED:
         return "it left TransformerLens in 4.0"
+    try:
+        return _wrong_in_hooked(config)
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        raise BadCheckpoint(f"{folder / CONFIG} holds values of the wrong type ({brief(error)})") from error
+
+
+def _wrong_in_hooked(config: dict[str, Any]) -> str | None:
     architecture = (config.get("architectures") or ["unknown"])[0]
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = str(rope.get("rope_type") or rope.get("type") or "default")
@@ -112,6 +179,12 @@ def load_tokenizer(folder: str | Path) -> Any | None:
 
     folder = Path(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        if (folder / "tekken.json").is_file():
+            raise UsageError(
+                f"{folder} has its tokenizer only as tekken.json (Mistral's own format), which is not read "
+                f"here; put the tokenizer.json of the "
+                "same model beside it (the transformers version of the repository has one)"
+            )
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -144,14 +217,21 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
-    """The Hugging Face model in evaluation mode. Its own loader only warns of absent weights; here they are an error."""
-    from transformers import AutoConfig
-
+def _load_hugging_face(
+    folder: Path, dtype: torch.dtype, *, adapter: Adapter | None = None, allow_unused: bool = False
+) -> Any:
+    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights;
+    here they are an error."""
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        model, report = _model_class(folder, config).from_pretrained(
-            None, config=config, state_dict=_read_weights(folder, dtype), dtype=dtype, attn_implementation="eager",
+        config = _config_of(folder)
+        tensors = strip_prefixes(read_weights(weight_files(folder), dtype))
+        if adapter is not None:
+            tensors = merge(adapter, tensors, read_weights([adapter.weights], dtype))
+        if is_text_part(folder, config):
+            tensors = text_tensors(tensors)
+        model_class = _language_model(folder, config)
+        model, report = model_class.from_pretrained(
+            None, config=config, state_dict=dict(tensors), dtype=dtype, attn_implementation="eager",
             output_loading_info=True,
         )  # fmt: skip
     except MechFourierError:
@@ -164,11 +244,37 @@ def _load_hugging_face(folder: Path, dtype: torch.dtype) -> Any:
         raise BadCheckpoint(
             f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
         ) from error
-    if missing := sorted(report["missing_keys"]):
-        raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} weights of its architecture ({missing[0]}); download it again"
-        )
+    report["unexpected_keys"] = {*report["unexpected_keys"], *hidden_biases(tensors, model.state_dict())}
+    refuse_wrong_names(folder, model_class.__name__, report, tensors, allow_unused=allow_unused)
+    refuse_untied(folder, model)
     return model.eval()
+
+
+def _config_of(folder: Path) -> Any:
+    """The config as transformers completes it; that of its language model where it reads images too."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return text_config(config) or config
+
+
+def _language_model(folder: Path, config: Any) -> Any:
+    """The class that config.json names, which must be a language model with one stack of blocks and an
+    output matrix."""
+    found = _model_class(folder, config)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(
+            f"{folder} is an encoder-decoder ({found.__name__}), which has two residual streams and answers "
+            f"only what a decoder was given; "
+            "take a decoder-only language model"
+        )
+    if not found.__name__.endswith(LANGUAGE_MODELS):
+        raise UsageError(
+            f"{folder} is a {found.__name__}, which is no language model with a vocabulary head; read are "
+            f"those "
+            f"({', '.join('…' + end for end in LANGUAGE_MODELS)}) and sentence encoders of the kind BertModel"
+        )
+    return found
 
 
 def _model_class(folder: Path, config: Any) -> Any:
@@ -193,14 +299,14 @@ def _needs_code(folder: Path) -> UnsafeCheckpoint:
     )
 
 
-def _read_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Every tensor of the folder, floats as ``dtype``; memory-mapped where the file has that dtype already.
+def read_weights(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor of the files, floats as ``dtype``; memory-mapped where the file has that dtype already.
 
     The file is opened anew for each tensor: a mapping lives as long as its handle, and a converted model should not
     share its memory with the whole file it came from.
     """
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(folder):
+    for path in files:
         for name in read_header(path):
             with safe_open(path, framework="pt", device="cpu") as file:
                 tensor = file.get_tensor(name)
@@ -218,49 +324,37 @@ def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any
     from transformer_lens.pretrained import weight_conversions
 
     try:
-        cfg = _hooked_config(folder, hf_model.config, dtype)
+        cfg = _hooked_config(hf_model.config, dtype, folder.name)
         model = HookedTransformer(cfg, move_to_device=False)
         convert = getattr(weight_conversions, CONVERTERS[cfg.original_architecture or ""])
         state: dict[str, Tensor] = {name: value.detach() for name, value in convert(hf_model, cfg).items()}
         model.load_state_dict(state, strict=False, assign=True)
         model = model.to(device, print_details=False).eval().requires_grad_(False)
         model.cfg.device = device
-        same = cfg.original_architecture in TESTED or _agree(model, hf_model, device)
     except (ValueError, RuntimeError, NotImplementedError, AttributeError, KeyError, AssertionError) as error:
         raise _NotHooked(f"TransformerLens cannot read it ({brief(error)})") from error
     # a bias that the architecture lacks starts as zeros; any other parameter would be uninitialised memory
     absent = {name for name, _ in model.named_parameters() if ".b_" not in name} - set(state)
     if absent:
         raise _NotHooked(f"TransformerLens finds no weights for {min(absent)}")
-    if not same:
-        raise _NotHooked("its logits would differ from the Hugging Face model's")
     return model
 
 
-def _hooked_config(folder: Path, hf_config: Any, dtype: torch.dtype) -> Any:
-    """TransformerLens's reading of config.json, from a copy in a neutral place.
+def _hooked_config(hf_config: Any, dtype: torch.dtype, name: str) -> Any:
+    """TransformerLens's reading of the config as transformers completed it, from a copy in a neutral place.
 
     TransformerLens guesses the architecture from words in the *path* ("llama", "gemma"), so it must not see the user's.
     """
     from transformer_lens import loading_from_pretrained as loading
 
     with tempfile.TemporaryDirectory(prefix="mechfourier-") as neutral:
-        shutil.copy(folder / CONFIG, Path(neutral) / CONFIG)
+        (Path(neutral) / CONFIG).write_text(hf_config.to_json_string(use_diff=False), encoding="utf-8")
         cfg = loading.get_pretrained_model_config(neutral, fold_ln=False, device="cpu", dtype=dtype)
-    cfg.tokenizer_name, cfg.model_name = None, folder.name
+    cfg.tokenizer_name, cfg.model_name = None, name
     longest = getattr(hf_config, "max_position_embeddings", None)
     if longest is not None and cfg.positional_embedding_type == "rotary":
         cfg.n_ctx = min(cfg.n_ctx, longest)
     return cfg
-
-
-@torch.no_grad()
-def _agree(model: Any, hf_model: Any, device: str) -> bool:
-    """Whether both give the same logits on a few tokens, within the dtype's own error (a few of its steps per layer)."""
-    tokens = torch.arange(SELF_TEST_TOKENS, device=device)[None] % model.cfg.d_vocab
-    ours, theirs = model(tokens).double(), hf_model(tokens).logits.double()
-    step = torch.finfo(model.cfg.dtype).eps
-    return bool((ours - theirs).norm() <= max(1e-4, 20 * step) * theirs.norm())
 
 
 def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokenizer: Any | None) -> Any:
@@ -268,18 +362,38 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
 
     try:
         model = TransformerBridge.boot_transformers(
-            str(folder), hf_model=hf_model, tokenizer=tokenizer, device=device, dtype=dtype
+            str(folder), hf_model=hf_model, tokenizer=_stand_in(), device=device, dtype=dtype
         )
-    except (ValueError, NotImplementedError, KeyError, AttributeError) as error:
+    except Exception as error:  # each architecture's adapter raises its own kinds
+        if out_of_memory(error):
+            raise
         architecture = type(hf_model).__name__
         raise UsageError(
-            f"TransformerLens has no bridge for {architecture} ({brief(error)}); see its list of supported architectures"
+            f"TransformerLens has no bridge for this {architecture} ({brief(error)}); take another model, "
+            f"or see its list of supported "
+            "architectures"
         ) from error
+    mend_rotary_pairs(model, type(hf_model).__name__)
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad_(False)  # it adds a bias of its own to the unembedding
+    if tokenizer is not None:
+        ids = tokenizer("a")["input_ids"]
+        model.cfg.tokenizer_appends_eos = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
     # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual stream
     model.mechfourier_read_only = frozenset({"resid_mid"})
     return model
+
+
+def _stand_in() -> Any:
+    """A tokenizer of one word to boot a bridge with: it would read the real one a second time, to put a beginning-of-sequence
+    token before every prompt, and ``_with_tokenizer`` takes that back."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))  # type: ignore[call-arg]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", eos_token="<unk>", pad_token="<unk>"
+    )
 
 
 def _with_tokenizer(model: Any, tokenizer: Any | None) -> Any:

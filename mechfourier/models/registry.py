@@ -1,8 +1,11 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
+import contextlib
+import contextvars
 import importlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +26,25 @@ from mechfourier.models.catalogue import (
     ModelInfo,
     cached_folders,
     find,
+    gguf_files,
     named_folders,
+    weights_at,
 )
 from mechfourier.models.folder import (
     CONFIG,
     brief,
+    count_parameters,
     has_weights,
+    is_adapter,
     out_of_memory,
     read_config,
     refuse_pickles,
     weight_files,
 )
+from mechfourier.models.gguf import folder_of, weights_of_folder
+from mechfourier.models.gguf_header import is_gguf
+from mechfourier.models.memory import WORKING_ROOM, need_memory
+from mechfourier.provenance import remember_weights
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +56,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
 ENCODERS = {"BertModel": "mechfourier.models.minilm:load_folder"}
 PRETRAINED = "mechfourier.models.pretrained:load_pretrained"
+CHECKED = (PRETRAINED, ENCODERS["BertModel"])
 
 
 def known_models() -> tuple[ModelInfo, ...]:
@@ -58,17 +70,23 @@ def load(
     engine: str = "auto",
     device: "str | torch.device" = "auto",
     dtype: "torch.dtype | str | None" = None,
+    check: bool = True,
 ) -> "Model":
-    """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``) or by folder.
+    """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or by GGUF file.
 
-    Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>``, in the Hugging Face
-    cache and on the hub, in this order; embedded models (``calendar``, ``minilm`` …) come with pip. Code from a
+    Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>`` (a folder, or a GGUF file of
+    that name), in the installed packages that carry them, in the Hugging Face cache and on the hub, in this order; embedded models (``calendar``, ``minilm`` …) come with pip. Code from a
     repository is never run, and pickles are never read.
 
     ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``. ``device="auto"``: CUDA, else
     the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
 
+    A model of transformers is held against its own forward pass the first time it is loaded
+    (``model.mechfourier_check``);
+    ``check=False`` leaves that out, and the model's name, and with it every result, says so.
+
     Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
+    ``EngineDiffers``,
     ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
     """
     if engine not in ENGINES:
@@ -79,18 +97,60 @@ def load(
     folder = resolve(name_or_path)
     loader = _loader(folder)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if loader in CHECKED:
+        options["check"] = check and _CHECK.get()
     if loader == PRETRAINED:
         options["engine"] = engine
     elif engine != "auto":
         raise UsageError(f"{name_or_path} has an engine of its own; leave out engine={engine!r}")
+    _check_memory(folder, device, dtype)
     model = _read(loader, folder, options)
     info = find(str(name_or_path))
-    model.mechfourier_name = info.name if info else str(name_or_path)
+    model.mechfourier_name = (info.name if info else str(name_or_path)) + _mark(model)
+    model.mechfourier_weights = weights_of_folder(folder)
+    remember_weights(model.mechfourier_name, model.mechfourier_weights)
     return model
+
+
+def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> None:
+    """Say before anything is read that the weights will not fit into the memory that there is (a GPU says so itself)."""
+    if device != "cpu":
+        return
+    try:
+        count = count_parameters(folder)
+    except MechFourierError:
+        return  # the loader says what is wrong with the files
+    name, size = ("float32", 4) if dtype is None else (str(dtype).removeprefix("torch."), dtype.itemsize)
+    need_memory(
+        f"{folder} ({count:,} parameters in {name})",
+        count * size + WORKING_ROOM,
+        "take a smaller model, close other programs, or load it on another device",
+    )
+
+
+_CHECK: contextvars.ContextVar[bool] = contextvars.ContextVar("check", default=True)
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``)."""
+    token = _CHECK.set(False)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def _mark(model: Any) -> str:
+    """What a model that was not checked has after its name, in every result."""
+    found = getattr(model, "mechfourier_check", None)
+    return "" if found is None or found.checked else " (not checked against Hugging Face)"
 
 
 def _loader(folder: Path) -> str:
     """The dotted path of the function that reads this folder, by its config."""
+    if is_adapter(folder):
+        return PRETRAINED
     config = read_config(folder)
     own = config.get("architecture")
     if own is not None:
@@ -136,13 +196,20 @@ def resolve(name_or_path: str | Path) -> Path:
     name = str(name_or_path)
     info = find(name) if isinstance(name_or_path, str) else None
     if info is not None:
-        return info.folder() or _fetch(info)
+        source = info.found()
+        if source is None:
+            return _fetch(info)
+        return source if isinstance(source, Path) and source.is_dir() else folder_of(source, name=info.name)
     path = Path(name_or_path).expanduser()
     # not Path's own: they raise where a name is longer than any file's
     if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)
     if os.path.exists(path):  # noqa: PTH110
-        raise UnknownModel(f"{path} is a file; give the folder that holds {CONFIG} and model.safetensors")
+        if is_gguf(path):
+            return folder_of(path)
+        raise UnknownModel(
+            f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a GGUF file"
+        )
     if (
         isinstance(name_or_path, Path)
         or path.is_absolute()
@@ -161,11 +228,18 @@ def resolve(name_or_path: str | Path) -> Path:
             "List them with: mechfourier models (a Hugging Face name looks like org/name)"
         )
     places = (*named_folders(name.split("/")[1], name), *cached_folders(name))
-    return next((p for p in places if has_weights(p)), None) or _download(name, name)
+    source = next(filter(None, map(weights_at, places)), None)
+    if source is None:
+        return _download(name, name)
+    return source if source.is_dir() else folder_of(source)
 
 
 def _checked(folder: Path) -> Path:
-    """A folder given by the user must be a model folder; says what it lacks."""
+    """A folder given by the user must be a model folder, or hold one GGUF file; says what it lacks."""
+    if is_adapter(folder):
+        return folder
+    if not has_weights(folder) and (files := gguf_files(folder)):
+        return folder_of(_only(folder, files))
     if not (folder / CONFIG).is_file():
         refuse_pickles(folder)
     read_config(folder)
@@ -173,12 +247,23 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
+def _only(folder: Path, files: list[Path]) -> Path:
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:6]) + (" …" if len(files) > 6 else "")
+        raise UsageError(
+            f"{folder} holds {len(files)} GGUF files ({names}); name the one to take, for example {files[0]}"
+        )
+    return files[0]
+
+
 def _fetch(info: ModelInfo) -> Path:
     """What to do when a known model is nowhere on this machine."""
     if info.repo is not None:
         for place in (Path(info.name), *named_folders(info.name, info.repo)):
-            if (place / CONFIG).is_file():
-                _checked(place)  # a folder that was meant and is incomplete: say so instead of downloading
+            if place.is_dir() and ((place / CONFIG).is_file() or gguf_files(place)):
+                return _checked(
+                    place
+                )  # a folder that was meant and is incomplete: say so instead of downloading
         return _download(info.name, info.repo)
     if info.extra is not None:
         raise MissingExtra(
@@ -210,9 +295,11 @@ def _download(name: str, repo: str) -> Path:
 
 
 def _nowhere(name: str, repo: str, error: Exception) -> WeightsNotFound:
+    info = find(name)
+    packaged = f", not installed ({info.packaged.requirement} does that)" if info and info.packaged else ""
     embedded = ", ".join(info.name for info in KNOWN if info.embedded)
     return WeightsNotFound(
-        f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}, not in the "
+        f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}{packaged}, not in the "
         f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error).removeprefix('Got: ')}); give a folder with its "
         f"safetensors, or use a model that comes with mechfourier: {embedded}"
     )

@@ -65,7 +65,9 @@ class _Draws:
     def __init__(self, root: nn.Module, seed: int) -> None:
         self.seed = seed
         self.named = {
-            f"{prefix}.{name}": p for prefix, module in root.named_modules() for name, p in _own(module)
+            f"{prefix}.{name}".removeprefix("."): p
+            for prefix, module in root.named_modules()
+            for name, p in _own(module)
         }
         self.region = {parameter: _region(parameter) for parameter in self.named.values()}
         self.name_of: dict[Region, str] = {}

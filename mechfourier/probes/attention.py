@@ -1,9 +1,16 @@
 """Where the reading position looks: attention to each named role of a prompt, and the Fourier content of every head.
 
-The null asks whether roles matter at all: within every prompt the roles change places at random. A head that looks at one *position* looks at
-one role too, since prompts of one template are built alike; the interval and the Fourier content, not the p-value, carry the reading.
+Attention that has nothing to look for goes to the beginning-of-sequence token, or to the first token where there is none (Xiao et al.
+2024): the attention sink. It has a role of its own, so that it is not taken for the word that stands there, and in models without such a
+token prompts never begin with their operand.
+
+The null of the words asks whether roles matter at all: within every prompt the roles change places at random. A head that looks at one
+*position* looks at one role too, since prompts of one template are built alike; the interval and the Fourier content, not the p-value,
+carry the reading. The null of the Fourier content permutes the offsets: what is a function of one operand stays, what belongs
+to (a + offset) mod n is spread over all functions of both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,24 +22,39 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
-from mechfourier.errors import UsageError
-from mechfourier.fourier.dft import line_power
+from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.probes.caveats import first_ratio
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.head_content import HeadFourier, head_content
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.roles import ROLES, role_spans, role_tokens
+from mechfourier.probes.reads import TokensRead, templates_of, tokens_asked
+from mechfourier.probes.roles import (
+    ROLES,
+    SINKS,
+    WORDS,
+    behind_a_word,
+    operand_is_first,
+    role_spans,
+    role_tokens,
+    with_sink,
+)
+from mechfourier.probes.sinks import SINK
 from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
 BOOTSTRAPS = 1000
+LEVEL = 0.05
+SINK_HEAD = 0.5
+"""Mean attention to the sink from which a head counts as a sink head: more than to all other tokens together."""
 
 
 @dataclass(frozen=True)
 class RoleAttention:
     """Mean attention of one head to all tokens of a role, with a 95 % bootstrap interval over prompts. ``null_mean``: roles
-    shuffled within prompts; ``p_value``: family-wise over heads and roles."""
+    shuffled within prompts; ``p_value``: family-wise over heads and roles. Words are shuffled among words; the sink among all roles."""
 
     layer: int
     head: int
@@ -45,28 +67,10 @@ class RoleAttention:
 
 
 @dataclass(frozen=True)
-class HeadFourier:
-    """Fourier content of one head over the (a, offset) grid, as shares of its variance over the cells, in [0, 1].
-
-    ``what``: ``"z"`` (the head's output, summed over its dimensions) or the attention to a role. ``sum_line``: functions
-    of (a + offset) mod n, of which ``best_k`` holds ``best_share``; ``a_only`` and ``offset_only``: functions of one operand's
-    residue; ``rest``: everything else."""
-
-    layer: int
-    head: int
-    what: str
-    sum_line: float
-    a_only: float
-    offset_only: float
-    rest: float
-    best_k: int
-    best_share: float
-
-
-@dataclass(frozen=True)
 class AttentionResult(Result):
     """Attention from the reading position of a domain's operation. ``modulus_excess``: attention to the modulus token less the
-    mean of the other roles, at the head where it is largest, with its interval (None where the prompt names no modulus)."""
+    mean of the other words, at the head where it is largest, with its interval (None where the prompt names no modulus).
+    ``sink_heads``: of ``heads`` heads, those that put most of their attention on the sink. ``tokens``: what is read."""
 
     model: str
     domain: str
@@ -77,21 +81,41 @@ class AttentionResult(Result):
     modulus_head: tuple[int, int] | None
     modulus_excess: tuple[float, float, float] | None
     notes: tuple[str, ...]
+    tokens: TokensRead | None = None
+    task: str = NATIVE
 
     def __str__(self) -> str:
         lines = [
-            f"{self.model}, {self.domain}: attention of the reading position over {self.prompts} prompts"
+            f"{self.model}, {self.domain}, task {self.task}: attention of the reading position over "
+            f"{self.prompts} prompts"
         ]
-        for role in ROLES:
+        if told := self.sink():
+            lines.append(f"  {told}")
+        for role in WORDS:
             rows = [r for r in self.roles if r.role == role]
             if rows:
                 top = max(rows, key=lambda r: r.attention)
                 lines.append(
                     f"  {role}: most at layer {top.layer} head {top.head}, {top.attention:.2f} "
-                    f"[{top.low:.2f}, {top.high:.2f}] (roles shuffled {top.null_mean:.2f}, p = {top.p_value:.3g})"
+                    f"[{top.low:.2f}, {top.high:.2f}] (roles shuffled {top.null_mean:.2f}, p = {top.p_value:.2g})"
                 )
-        lines.append(f"  {self.route()}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  {self.route()}", f"  {self.carries()}"])
+
+    def sink(self) -> str:
+        """One sentence on the attention sink; empty where the first position is a word with a role of its own."""
+        rows = [r for r in self.roles if r.role in SINKS]
+        if not rows:
+            return ""
+        heads = [r for r in rows if r.attention > SINK_HEAD]
+        top = max(rows, key=lambda r: r.attention)
+        shown = (
+            self.tokens.templates[0].tokens[0] if self.tokens is not None and self.tokens.templates else ""
+        )
+        return (
+            f"attention sink ({rows[0].role}{f' {shown!r}' if shown else ''}): {len(heads)} of {len(rows)} heads put more than "
+            f"half of their attention there (median head {float(np.median([r.attention for r in rows])):.2f}; most at layer "
+            f"{top.layer} head {top.head}, {top.attention:.2f} [{top.low:.2f}, {top.high:.2f}])"
+        )
 
     def route(self) -> str:
         """One sentence: does attention route by modulus?"""
@@ -99,12 +123,34 @@ class AttentionResult(Result):
             return "the prompts name no modulus, so attention cannot route by it"
         excess, low, high = self.modulus_excess
         word = (
-            "looks at the modulus more than at the other roles"
+            "looks at the modulus more than at the other words"
             if low > 0
             else "does not single out the modulus"
         )
         layer, head = self.modulus_head
         return f"attention {word}: at most {excess:+.2f} [{low:+.2f}, {high:+.2f}] above them (layer {layer} head {head})"
+
+    def carriers(self) -> tuple[HeadFourier, ...]:
+        """Heads whose output holds more of (a + offset) mod n than an even spread and than its null, the largest share first."""
+        rows = [r for r in self.fourier if r.what == "z" and r.sum_line > r.even and r.p_value < LEVEL]
+        return tuple(sorted(rows, key=lambda r: -r.sum_line))
+
+    def carries(self) -> str:
+        """One sentence: do heads carry the answer?"""
+        rows = [r for r in self.fourier if r.what == "z"]
+        if not rows:
+            return "no head was measured"
+        found, top = self.carriers(), max(rows, key=lambda r: r.sum_line)
+        even = f"an even spread gives {top.even:.1%}"
+        if not found:
+            return (
+                f"no head's output carries (a + offset) mod {self.n} above chance: at most {top.sum_line:.1%} of its variance (layer "
+                f"{top.layer} head {top.head}; offsets permuted {top.chance:.1%}, family-wise p = {top.p_value:.2g}; {even})"
+            )
+        return (
+            f"{len(found)} of {len(rows)} heads carry (a + offset) mod {self.n} in their output above chance ({even}, family-wise "
+            f"p < {LEVEL:g}): most at layer {found[0].layer} head {found[0].head}, {found[0].sum_line:.1%}"
+        )
 
     def plot(self) -> Any:
         """Mean attention of every head to every role."""
@@ -132,10 +178,14 @@ def attention(
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError`` for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError``
+    for a model without attention patterns at its hook points.
     """
     check_permutations(permutations)
     asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
+    asked, notes = _off_the_sink(
+        model, domain, asked, lambda other: questions(model, other, task=task, cycles=cycles, seed=seed)
+    )
     patterns = select_sites(model, "pattern", layers)
     if not patterns:
         raise UsageError(f"{model_name(model)} has no attention pattern hook points; see: mechfourier hooks")
@@ -150,19 +200,69 @@ def attention(
         n=domain.n,
         prompts=len(asked.encodings),
         roles=tuple(rows),
-        fourier=tuple(_fourier_rows(asked, acts, patterns, outputs, names, values)),
+        fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, permutations, seed),
         modulus_head=excess[0] if excess else None,
         modulus_excess=excess[1] if excess else None,
-        notes=asked.notes,
+        notes=(*notes, *asked.notes),
+        tokens=tokens_asked(model, asked),
+        task=asked.task,
     )
+
+
+def _off_the_sink(
+    model: Any, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
+) -> tuple[Questions, tuple[str, ...]]:
+    """The questions behind a word where their operand would be the attention sink, and a note where it is the first token.
+
+    Whether it is the sink is decided by its norm: a model that was trained on such prompts may read its first token as any other.
+    """
+    if not operand_is_first(_tokens(asked)):
+        return asked, ()
+    ratio = first_ratio(model, asked.encodings)
+    if ratio < SINK:
+        return asked, (
+            f"the first operand is the first token; its norm is at most {ratio:.1f} times the median of other tokens, so it is no "
+            f"attention sink ({SINK:.0f} or more)",
+        )
+    template = templates_of(asked.design)[0]
+    moved = _asked_behind(model, domain, template, ask)
+    if moved is None:
+        return asked, (
+            "the first operand is the first token: attention to it cannot be told from an attention sink",
+        )
+    return moved, (
+        f"{template!r} begins with its operand, and the first token is the attention sink of this model (its norm is {ratio:.0f} times "
+        f"the median of other tokens): asked as {templates_of(moved.design)[0]!r}",
+    )
+
+
+def _asked_behind(
+    model: Any, domain: Domain, template: str, ask: Callable[[Domain], Questions]
+) -> Questions | None:
+    """The questions with a word before them; None where the model cannot read that."""
+    if getattr(model, "tokenizer", None) is None:
+        return None  # a model of tokens has nothing to put before them
+    try:
+        moved = ask(behind_a_word(domain, template))
+    except NotExpressible:
+        return None
+    return None if operand_is_first(_tokens(moved)) else moved
+
+
+def _tokens(asked: Questions) -> list[dict[str, tuple[int, ...]]]:
+    """The tokens of every role in every prompt, the sink's among them."""
+    spans = role_spans(asked.design)
+    return [
+        with_sink(role_tokens(spans[i], e), e)
+        for i, e in zip(asked.rows.tolist(), asked.encodings, strict=True)
+    ]
 
 
 def _role_values(
     asked: Questions, acts: Activations, patterns: tuple[Site, ...]
 ) -> tuple[list[str], Float[Tensor, "site prompt head role"]]:
     """Attention summed over the tokens of every role."""
-    spans = role_spans(asked.design)
-    tokens = [role_tokens(spans[i], e) for i, e in zip(asked.rows.tolist(), asked.encodings, strict=True)]
+    tokens = _tokens(asked)
     names = [role for role in ROLES if all(t.get(role) for t in tokens)]  # a token model has no token for "+"
     stacked = torch.stack([acts[site] for site in patterns])
     mask = torch.zeros(len(tokens), len(names), stacked.shape[-1])
@@ -183,24 +283,50 @@ def _role_rows(
     flat = rearrange(values.numpy().astype(np.float64), "s p h r -> p (s h) r")
     rng = np.random.default_rng(seed)
     low, high = _bootstrap(flat, rng)
-    p = _role_p(flat, permutations=permutations, rng=rng)
+    p, null_mean = _role_nulls(flat, names, permutations=permutations, rng=rng)
     heads = values.shape[2]
     rows = [
         RoleAttention(
-            layer=int(patterns[unit // heads].layer or 0), head=unit % heads, role=role,
-            attention=float(flat[:, unit, r].mean()), low=float(low[unit, r]), high=float(high[unit, r]),
-            null_mean=float(flat[:, unit].mean()), p_value=float(p[unit, r]),
+            layer=int(patterns[unit // heads].layer or 0),
+            head=unit % heads,
+            role=role,
+            attention=float(flat[:, unit, r].mean()),
+            low=float(low[unit, r]),
+            high=float(high[unit, r]),
+            null_mean=float(null_mean[unit, r]),
+            p_value=float(p[unit, r]),
         )
-        for unit in range(flat.shape[1]) for r, role in enumerate(names)
-    ]  # fmt: skip
-    if "modulus" not in names:
+        for unit in range(flat.shape[1])
+        for r, role in enumerate(names)
+    ]
+    words = [r for r, name in enumerate(names) if name not in SINKS]
+    if "modulus" not in names or len(words) < 2:
         return rows, None
     m = names.index("modulus")
-    excess = flat[:, :, m] - np.delete(flat, m, axis=2).mean(2)
+    excess = flat[:, :, m] - flat[:, :, [r for r in words if r != m]].mean(2)
     unit = int(excess.mean(0).argmax())
     e_low, e_high = _bootstrap(excess[:, unit : unit + 1, None], rng)
     head = (int(patterns[unit // heads].layer or 0), unit % heads)
     return rows, (head, (float(excess[:, unit].mean()), float(e_low[0, 0]), float(e_high[0, 0])))
+
+
+def _role_nulls(
+    values: Float[ndarray, "prompt unit role"],
+    names: list[str],
+    *,
+    permutations: int,
+    rng: np.random.Generator,
+) -> tuple[Float[ndarray, "unit role"], Float[ndarray, "unit role"]]:
+    """p and null mean of every role: words shuffled among the words (the sink would drown them), the sink among all roles."""
+    words = [r for r, name in enumerate(names) if name not in SINKS]
+    sinks = [r for r, name in enumerate(names) if name in SINKS]
+    p, mean = np.ones(values.shape[1:]), np.zeros(values.shape[1:])
+    p[:, words] = _role_p(values[:, :, words], permutations=permutations, rng=rng)
+    mean[:, words] = values[:, :, words].mean((0, 2))[:, None]
+    if sinks:
+        p[:, sinks] = _role_p(values, permutations=permutations, rng=rng)[:, sinks]
+        mean[:, sinks] = values.mean((0, 2))[:, None]
+    return p, mean
 
 
 def _bootstrap(
@@ -239,32 +365,15 @@ def _fourier_rows(
     outputs: list[Site],
     names: list[str],
     values: Float[Tensor, "site prompt head role"],
-) -> list[HeadFourier]:
-    shape = asked.design.shape
-    rows = []
-    for s, site in enumerate(patterns):
-        signals = {f"attention to {name}": values[s, :, :, r : r + 1] for r, name in enumerate(names)}
-        signals["z"] = acts[outputs[s]]
-        for what, signal in signals.items():
-            grid = rearrange(signal.double(), "(a o) head d -> a o head d", a=shape[0])
-            rows += _content(grid, int(site.layer or 0), what)
-    return rows
-
-
-def _content(grid: Float[Tensor, "a o head d"], layer: int, what: str) -> list[HeadFourier]:
-    """Power on the lines of the 2-D spectrum, summed over a head's dimensions, as shares of the variance over cells."""
-    power = line_power(grid)
-    line, a, o = (p.sum(-1) for p in (power.sum, power.a_only, power.b_only))
-    total = ((grid - grid.mean((0, 1))) ** 2).sum((0, 1, 3))
-    varies = total > 1e-12 * (grid**2).sum((0, 1, 3)).clamp_min(1e-30)
-    share = torch.where(varies, 1.0 / total.clamp_min(1e-30), 0.0)
-    line, a, o = line * share, a.sum(0) * share, o.sum(0) * share
-    return [
-        HeadFourier(
-            layer=layer, head=h, what=what,
-            sum_line=float(line[:, h].sum()), a_only=float(a[h]), offset_only=float(o[h]),
-            rest=float((1 - line[:, h].sum() - a[h] - o[h]).clamp_min(0)) if varies[h] else 0.0,
-            best_k=1 + int(line[:, h].argmax()), best_share=float(line[:, h].max()),
-        )
-        for h in range(grid.shape[2])
-    ]  # fmt: skip
+    permutations: int,
+    seed: int,
+) -> tuple[HeadFourier, ...]:
+    """Content of every head's output, and of its attention to every role; each kind is a family of its own."""
+    rows, layers = asked.design.shape[0], [int(site.layer or 0) for site in patterns]
+    signals = {f"attention to {name}": values[..., r : r + 1] for r, name in enumerate(names)}
+    signals["z"] = torch.stack([acts[site] for site in outputs])
+    found: list[HeadFourier] = []
+    for what, signal in signals.items():
+        grid = rearrange(signal, "site (a o) head d -> site a o head d", a=rows)
+        found += head_content(grid, layers, what, permutations=permutations, seed=seed)
+    return tuple(found)

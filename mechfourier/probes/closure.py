@@ -233,7 +233,9 @@ def curve_models(
         rss = max(total - float(einsum(q, mean_gram, q, "v i, v w, w i ->")), 1e-12 * total)
         p = columns.shape[1]
         fit = n * math.log(rss / n)
-        q2, aic, bic = float(curve_q2(gram, columns)), fit + 2 * (p + 1), fit + (p + 1) * math.log(n)
+        # an error that is free of template noise may fall below 0 by chance, and Q² then exceeds 1
+        q2 = min(float(curve_q2(gram, columns)), 1.0)
+        aic, bic = fit + 2 * (p + 1), fit + (p + 1) * math.log(n)
         rows.append(CurveModel(name, closed, p, q2, 1 - rss / total, aic, bic))
     return tuple(rows)
 
@@ -335,11 +337,16 @@ def _between(interval: Interval) -> str:
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
+def _q2(value: float) -> str:
+    """Q² as text, 1 at most: beyond, the error estimate lies below 0 by chance."""
+    return f"{min(value, 1.0):.2f}"
+
+
 def _seam(found: Closure) -> str:
     """Likeness across the wrap as a multiple of that of other neighbours."""
     unit = max(abs(found.neighbours), 1e-12)
     parts = ((found.neighbours + x) / unit for x in (found.seam.value, found.seam.low, found.seam.high))
-    return f"{_between(Interval(*parts))} times"
+    return f"{_between(Interval(*parts))}×"
 
 
 def _against(found: Closure, n: int) -> Iterator[str]:
@@ -348,33 +355,32 @@ def _against(found: Closure, n: int) -> Iterator[str]:
     low, high = found.k - below, found.k + above
     if not low <= found.turns.value <= high:
         yield (
-            f"the values spread over {_between(found.turns)} turns; a closed circle has {found.k} "
-            f"(from {low:.2f} to {high:.2f} counts)"
+            f"the values span {_between(found.turns)} turns; a closed circle spans {found.k} (accepted: {low:.2f} to {high:.2f})"
         )
     if not found.contest.value > 0 or found.wins < WINS:
         often = (
-            "" if math.isnan(found.wins) else f", above 0 in {found.wins:.0%} of resamples ({WINS:.0%} asked)"
+            "" if math.isnan(found.wins) else f", above 0 in {found.wins:.0%} of resamples (needed: {WINS:.0%})"
         )
         yield (
-            "likeness falls off along a line rather than round a cycle: R² of the best closed shape less that of the "
-            f"best open one is {_between(found.contest)}{often}"
+            "similarity decays with linear, not circular, distance: R² of the best closed shape minus that of the best open one "
+            f"is {_between(found.contest)}{often}"
         )
     near = 6 * found.k <= n  # farther apart, neighbours on a circle are no longer alike
     if near and found.neighbours + found.seam.value < LEAST_SEAM * found.neighbours:
         yield (
-            f"the last value is not next to the first: their likeness is {_seam(found)} that of other neighbours"
+            f"the last value is not next to the first: wrap-around similarity is {_seam(found)} that of adjacent values"
         )
     worse = found.curves.value if math.isnan(found.curves.high) else found.curves.high
     if worse < 0:
         yield (
-            f"an open curve ({found.open_model}) predicts left-out values better: Q² {found.open_q2:.2f} "
-            f"against {found.closed_q2:.2f}"
+            f"an open curve ({found.open_model}) predicts left-out values better: Q² {_q2(found.open_q2)}, "
+            f"closed {_q2(found.closed_q2)}"
         )
 
 
 def _for(found: Closure) -> str:
     return (
-        f"it closes: {_between(found.turns)} turns, closed shapes ahead of open ones by R² {_between(found.contest)}, "
-        f"likeness of last and first {_seam(found)} that of other neighbours, "
-        f"left-out Q² {found.closed_q2:.2f} against {found.open_q2:.2f} for the best open curve ({found.open_model})"
+        f"it closes: {_between(found.turns)} turns; R² of closed minus open shapes {_between(found.contest)}; wrap-around "
+        f"similarity {_seam(found)} that of adjacent values; left-out Q² {_q2(found.closed_q2)}, best open curve "
+        f"({found.open_model}) {_q2(found.open_q2)}"
     )

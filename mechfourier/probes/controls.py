@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.probes.copies import distinct, distinct_gram, template_groups
 from mechfourier.probes.null import Orders, circle_null, circle_scores
-from mechfourier.probes.spectrum import constant_sites, cross_gram, shared_gram
+from mechfourier.probes.spectrum import constant_sites, cross_gram
 
 CLEARLY = 0.5
 
@@ -37,7 +38,8 @@ def control_evidence(
         return None
     flat = constant_sites(control)
     control = torch.where(flat[:, None, None, None], torch.zeros_like(control), control)
-    gram = shared_gram(cross_gram(control))
+    cross = cross_gram(control)
+    gram = distinct_gram(cross, [distinct(template_groups(each)) for each in cross])
     best = circle_scores(gram).max()
     null = circle_null(gram, orders)[0].amax(1)
     over = float(best - null.mean())

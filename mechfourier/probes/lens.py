@@ -21,6 +21,7 @@ from mechfourier.probes.intervals import wilson
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.null import check_permutations
 from mechfourier.probes.prepare import Questions, questions
+from mechfourier.probes.reads import TokensRead, tokens_asked
 from mechfourier.probes.task_spec import NATIVE
 from mechfourier.result import Result
 
@@ -57,6 +58,7 @@ class LensResult(Result):
     right_then_lost: float
     right_then_lost_null: float
     notes: tuple[str, ...]
+    tokens: TokensRead | None = None
     task: str = NATIVE
 
     def __str__(self) -> str:
@@ -114,6 +116,7 @@ def lens(
         right_then_lost=_lost(hits),
         right_then_lost_null=_lost_null(first, asked, draws=min(permutations, 200), seed=seed),
         notes=asked.notes,
+        tokens=tokens_asked(model, asked),
         task=asked.task,
     )
 
@@ -136,6 +139,11 @@ def candidate_logits(
     bias = getattr(unembed, "b_U", None)
     norm = getattr(model, "ln_final", None) or torch.nn.Identity()
     flat = residuals.flatten(0, 1)
+    if flat.shape[1] != weights.shape[0]:
+        raise UsageError(
+            f"{model_name(model)} projects its residual stream ({flat.shape[1]} dimensions) before the unembedding "
+            f"({weights.shape[0]}), so its logits cannot be read off the stream"
+        )
     with inference(model):
         parts = [
             (norm(rows[:, None].to(weights.device, weights.dtype))[:, 0] @ weights).float().cpu()

@@ -14,6 +14,7 @@ LEAST_CLASS_RATIO = 2.0
 CONCENTRATED = 0.02
 STRAIGHT = 0.5
 CLEARLY = 0.5
+LEAST_P = 1e-6
 
 
 def verdict_operation(evidence: OperationEvidence) -> Verdict:
@@ -52,7 +53,7 @@ def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tup
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
     """The word for every hook point. Where several are special at n, one of them is concentrated by chance sooner: a circle
-    then needs a p that stands their number, or concentration over all of them together."""
+    then needs a p-value corrected for their number, or concentration over all of them together."""
     special = sum(is_specific(site) for site in ranked)
     together = evidence.p_concentration <= CONCENTRATED
     return [
@@ -102,15 +103,19 @@ def word_of(site: OperationSite, sites: int = 1) -> str:
 
 
 def control_lower(evidence: OperationEvidence, site: OperationSite) -> tuple[bool, str]:
-    """Is the re-initialised model clearly lower at the same hook point, or is its plane no finding at all?"""
+    """Is the untrained model clearly lower at the same hook point, or is its plane no finding at all?"""
     control = next((c for c in evidence.control if c.site == site.site), None)
     if control is None:
-        told = "the control does not vary" if evidence.controlled else "no re-initialised control was run"
+        told = (
+            "untrained model: its activations do not vary"
+            if evidence.controlled
+            else "the untrained control was not run"
+        )
         return True, told
     lower = not is_specific(control) or control.plane_share < CLEARLY * site.plane_share
     return lower, (
-        f"the re-initialised control holds {control.plane_share:.1%} of its variation in such a plane "
-        f"(p = {control.p:.3g}, ratio {control.ratio:.2f}): {'clearly lower' if lower else 'not lower, so the tokens alone do it'}"
+        f"untrained model: {control.plane_share:.1%} of its variance in such a plane (p = {control.p:.3g}, ratio "
+        f"{control.ratio:.2f}): {'clearly lower' if lower else 'not lower, so training did not make it'}"
     )
 
 
@@ -118,8 +123,8 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     """A sentence per question that was asked of the hook point, up to the one that decided."""
     n, k = evidence.n, site.k
     plane = (
-        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} of what the confounds leave "
-        f"(family-wise p = {site.p:.3g})"
+        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} of the variance that the "
+        f"confounds leave (family-wise p = {site.p:.3g})"
     )
     if site.p >= ALPHA:
         return (plane, _instead(site))
@@ -153,13 +158,18 @@ def _instead(site: OperationSite) -> str:
             if math.isnan(site.class_ratio)
             else ""
         )
-        return f"a function of the raw sum is there (p = {site.profile_p:.3g}), of no single period of n{few}"
+        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no single period of n{few}"
     if site.main_p < SPECIFIC:
         return (
-            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance (p = {site.main_p:.3g}), "
+            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance ({_p(site.main_p)}), "
             f"{site.magnitude:.0%} of it along straight lines"
         )
-    return "neither the operands nor their sum leave a trace"
+    return "neither the operands nor their sum explain more variance than chance"
+
+
+def _p(value: float) -> str:
+    """A p-value from a normal approximation, whose far tail is worth nothing."""
+    return f"p = {value:.3g}" if value >= LEAST_P else f"p < {LEAST_P:g}"
 
 
 def _limits(evidence: OperationEvidence) -> tuple[str, ...]:

@@ -15,11 +15,13 @@ from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Encoding, encode
+from mechfourier.probes.caveats import caveats
 from mechfourier.probes.design import Design, confounds, max_cycles, read_positions
 from mechfourier.probes.domains import Domain
 from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import OperationEvidence, analyse_operation
 from mechfourier.probes.operation_verdict import verdict_operation
+from mechfourier.probes.reads import tokens_read
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.probes.spectrum import cross_gram
 from mechfourier.probes.subspace import circle_positions
@@ -73,6 +75,12 @@ def probe(
     acts = _grid(model, plan, encodings, chosen, store)
     control = _control(model, plan, encodings, chosen, seed, store) if controls else None
     names = [str(site) for site in chosen]
+    tokens = tokens_read(model, plan, encodings)
+    modulus = wanted.n if plan.kind == "operation" else None
+    against = caveats(
+        model, encodings, read_positions(plan, encodings), chosen, acts, modulus=modulus, store=store
+    )
+    notes += [*tokens.notes(), *against.notes()]
     common = dict(
         model=str(getattr(model, "mechfourier_name", type(model).__name__)),
         domain=wanted.name,
@@ -81,6 +89,9 @@ def probe(
         design=plan.kind,
         position="value" if plan.spans is not None else "last",
         prompts=len(plan),
+        tokens=tokens,
+        caveats=against,
+        notes=tuple(notes),
     )
     if plan.kind == "value":
         evidence = analyse_value(
@@ -91,7 +102,7 @@ def probe(
             sites=names,
             unit=wanted.unit,
         )
-        return _value_result(evidence, verdict_value(evidence), acts, plan, common, notes)
+        return _value_result(evidence, verdict_value(evidence), acts, plan, common)
     features = confounds(plan, encodings).values
     measured = analyse_operation(
         acts,
@@ -104,7 +115,7 @@ def probe(
         seed=seed,
         digits=_sees_digits(model, encodings),
     )
-    return _operation_result(measured, verdict_operation(measured), acts, plan, names, common, notes)
+    return _operation_result(measured, verdict_operation(measured), acts, plan, names, common)
 
 
 def _plan(
@@ -215,7 +226,6 @@ def _value_result(
     acts: Tensor,
     design: Design,
     common: dict[str, Any],
-    notes: list[str],
 ) -> ProbeResult:
     rows = tuple(SiteRow(s.site, s.p_value, s.k, s.r2, s.spectrum) for s in evidence.sites)
     best = evidence.best_site
@@ -227,8 +237,7 @@ def _value_result(
         **common,
         verdict=verdict.word,
         used=verdict.used,
-        reasons=verdict.reasons,
-        notes=tuple(notes),
+        reasons=(*verdict.reasons, *_sink_reason(common, best.site if best is not None else None)),
         p_value=evidence.p_value,
         best=None if best is None else Best(best.site, best.k, best.r2),
         sites=rows,
@@ -245,7 +254,6 @@ def _operation_result(
     design: Design,
     names: list[str],
     common: dict[str, Any],
-    notes: list[str],
 ) -> ProbeResult:
     best = evidence.best()
     rows = tuple(SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares) for s in evidence.sites)
@@ -257,8 +265,10 @@ def _operation_result(
         **common,
         verdict=verdict.word,
         used=verdict.used,
-        reasons=tuple(_named(reason, names) for reason in verdict.reasons),
-        notes=tuple(notes),
+        reasons=(
+            *(_named(reason, names) for reason in verdict.reasons),
+            *_sink_reason(common, names[best.site] if best is not None else None),
+        ),
         p_value=math.nan if best is None else best.p,
         best=None if best is None else Best(names[best.site], best.k, best.partial_r2),
         sites=rows,
@@ -266,6 +276,12 @@ def _operation_result(
         value=None,
         operation=evidence,
     )
+
+
+def _sink_reason(common: dict[str, Any], site: str | None) -> tuple[str, ...]:
+    """What a verdict must say where every prompt was read at an attention sink."""
+    told = None if site is None else common["caveats"].reason(site) or common["tokens"].reason()
+    return () if told is None else (told,)
 
 
 def _named(reason: str, names: Sequence[str]) -> str:

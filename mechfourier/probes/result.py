@@ -1,15 +1,22 @@
 """``ProbeResult``: a verdict, its reasons, the evidence of every hook point, and what to do next."""
 
 import math
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.probes.caveats import Caveats
 from mechfourier.probes.operation import OperationEvidence
+from mechfourier.probes.reads import TokensRead
 from mechfourier.probes.value import ValueEvidence
+from mechfourier.probes.verdict import WORDS
 from mechfourier.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+WITH_PLANE = ("circular", "modular", "open arc")
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Circle:
 class ProbeResult(Result):
     """What ``probe`` found. ``verdict`` is one of ``mechfourier.probes.verdict.WORDS``, ``used`` whether an intervention
     showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
+    ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive dimensions.
     """
 
     model: str
@@ -67,11 +75,16 @@ class ProbeResult(Result):
     circle: Circle | None
     value: ValueEvidence | None
     operation: OperationEvidence | None
+    tokens: TokensRead | None = None
+    caveats: Caveats | None = None
 
     def __str__(self) -> str:
-        where = "" if self.best is None else f" at {self.best.site}, k = {self.best.k}"
+        # an operation's word may rest on another site than the strongest plane, which its reasons name
+        told = WITH_PLANE if self.design == "operation" else WORDS[:-1]
+        tested = self.best is not None and self.verdict in told
+        where = f" at {self.best.site}, k = {self.best.k}" if self.best is not None and tested else ""
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
-        if math.isfinite(self.p_value):
+        if tested and math.isfinite(self.p_value):
             head += f", family-wise p = {self.p_value:.2g}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -103,7 +116,7 @@ def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
         if site.probe is not None:
             row |= {
                 f"error ({evidence.unit})": site.probe.error,
-                "error by chance": site.probe.null_error,
+                "control error": site.probe.null_error,
                 "held-out R²": site.probe.r2,
             }
         if site.closure is not None:
@@ -141,30 +154,16 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
 def _next_steps(result: ProbeResult) -> list[str]:
     if result.verdict == "not testable":
         return []
+    model, domain = shlex.quote(result.model), shlex.quote(result.domain)
     steps = []
-    layer, dim = _place(result)
-    if result.verdict in ("circular", "modular") and layer is not None and dim is not None:
+    if result.verdict in ("circular", "modular") and (best := result.best) is not None:
         steps.append(
-            f"not tested for use: mechfourier ablate {result.model} --layer {layer} --dim {dim} --domain {result.domain}"
+            f"whether the model uses this plane: mechfourier ablate {model} --site {best.site} --plane k={best.k} --domain {domain}"
         )
     if result.design == "value":
         steps.append(
-            f"whether it is computed with: mechfourier probe {result.model} --domain {result.domain} --design operation"
+            f"whether it computes with it: mechfourier probe {model} --domain {domain} --design operation"
         )
     else:
-        steps.append(f"where the answer arises: mechfourier lens {result.model} --domain {result.domain}")
+        steps.append(f"where the answer arises: mechfourier lens {model} --domain {domain}")
     return steps
-
-
-def _place(result: ProbeResult) -> tuple[int | None, int | None]:
-    """Layer of the best site and its best basis dimension."""
-    from mechfourier.hooks.site import Site
-
-    if result.best is None:
-        return None, None
-    layer = Site.parse(result.best.site).layer
-    if result.value is not None and (site := result.value.best_site) is not None and site.dimensions:
-        return layer, site.dimensions[0].dim
-    if result.operation is not None and (site := result.operation.best()) is not None:
-        return layer, site.dim
-    return layer, None

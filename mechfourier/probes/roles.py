@@ -1,13 +1,20 @@
-"""Which words of an operation prompt play which part: first operand, operator, second operand, modulus, unit, "="."""
+"""Which tokens of an operation prompt play which part: beginning of sequence, first token, operands, operator, modulus, unit, "="."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
 from mechfourier.errors import UsageError
 from mechfourier.models.interface import Encoding
 from mechfourier.probes.design import Design
+from mechfourier.probes.domains import Domain
 
-ROLES = ("first operand", "operator", "second operand", "modulus", "unit", "equals")
+SINKS = ("beginning of sequence", "first token")
+"""Where attention goes that has nothing to look for: the special token that prompts begin with, or else their first token."""
+WORDS = ("first operand", "operator", "second operand", "modulus", "unit", "equals")
+ROLES = (*SINKS, *WORDS)
+LEAD = "Take "
+"""Put before a template that begins with its operand, where the first token would be operand and sink at once."""
 _PLACEHOLDER = re.compile(r"\{(value|offset)\}")
 _MODULUS = re.compile(r"\b(?:mod|modulo)\s+(\d+)")
 
@@ -50,7 +57,7 @@ def _spans(template: str, words: dict[str, str]) -> dict[str, Span]:
         spans["modulus"] = modulus.span(1)
     else:
         spans |= _literal("unit", text, after, stop, r"\w+")
-    return {role: spans[role] for role in ROLES if role in spans}
+    return {role: spans[role] for role in WORDS if role in spans}
 
 
 def _literal(role: str, text: str, start: int, stop: int, pattern: str) -> dict[str, Span]:
@@ -64,6 +71,30 @@ def role_tokens(spans: dict[str, Span], encoding: Encoding) -> dict[str, tuple[i
         role: tuple(i for i, (a, b) in enumerate(encoding.spans) if a < stop and b > start and b > a)
         for role, (start, stop) in spans.items()
     }
+
+
+def with_sink(tokens: dict[str, tuple[int, ...]], encoding: Encoding) -> dict[str, tuple[int, ...]]:
+    """The roles of a prompt with that of its first position: ``beginning of sequence`` where it stands for no text, ``first token``
+    where it is a word of no other role."""
+    if not encoding.ids or any(0 in taken for taken in tokens.values()):
+        return tokens
+    start, stop = encoding.spans[0]
+    return {SINKS[0] if start == stop else SINKS[1]: (0,), **tokens}
+
+
+def operand_is_first(tokens: Sequence[dict[str, tuple[int, ...]]]) -> bool:
+    """Whether the first operand is the first token of every prompt."""
+    return all(0 in by_role.get("first operand", ()) for by_role in tokens)
+
+
+def behind_a_word(domain: Domain, template: str) -> Domain:
+    """The domain with ``LEAD`` before the operation ``template``, so that the operand is not the first token."""
+    operation = domain.operation
+    if operation is None:
+        raise UsageError(f"domain {domain.name!r} has no operation")
+    return dataclasses.replace(
+        domain, operation=dataclasses.replace(operation, templates=(LEAD + template,))
+    )
 
 
 def all_role_tokens(design: Design, encodings: Sequence[Encoding]) -> list[dict[str, tuple[int, ...]]]:

@@ -30,6 +30,7 @@ from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
 from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.planes import SharedPlane, shared_plane
+from mechfourier.probes.reads import TokensRead, tokens_of
 from mechfourier.progress import tracked
 from mechfourier.result import Result
 
@@ -69,6 +70,7 @@ class ScanResult(Result):
     planes: tuple[SharedPlane, ...]
     holm: tuple[float, ...]
     notes: tuple[str, ...]
+    tokens: TokensRead | None = None
 
     def __str__(self) -> str:
         found = [m for m in self.moduli if m.verdict == "circular"]
@@ -142,6 +144,19 @@ def scan(
         planes=planes,
         holm=holm([p.p_value for p in planes]),
         notes=tuple(notes),
+        tokens=_tokens(model, [row.n for row in rows if row.cycles]),
+    )
+
+
+def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
+    """What is read of every modulus: its first prompt, at the last token."""
+    if not moduli:
+        return None
+    designs = [find_domain(f"mod-{n}").operation_design(1) for n in moduli]
+    prompts = [design.prompts[0] for design in designs]
+    encodings = encode(model, prompts)
+    return tokens_of(
+        model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli]
     )
 
 

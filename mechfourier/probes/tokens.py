@@ -8,6 +8,7 @@ from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.answers import answer_tokens
 from mechfourier.probes.design import MIN_TESTABLE, Cycles, Design, max_cycles, read_positions, value_design
 from mechfourier.probes.domains import Domain
+from mechfourier.probes.reads import TokensRead, some, token_texts, tokens_read
 from mechfourier.result import Result
 
 
@@ -34,6 +35,12 @@ class TokenReport(Result):
     answers: dict[str, int]
     cycles: int
     warnings: tuple[str, ...]
+    reads: TokensRead | None = None
+
+    @property
+    def beginning(self) -> str:
+        """What every prompt begins with."""
+        return "" if self.reads is None else self.reads.beginning()
 
 
 def token_report(domain: Domain, model: Any, *, cycles: int = 4) -> TokenReport:
@@ -43,41 +50,34 @@ def token_report(domain: Domain, model: Any, *, cycles: int = 4) -> TokenReport:
         warnings.append(
             f"{domain.name} has {domain.n} values: fewer than {MIN_TESTABLE} fit any circle (not testable)"
         )
-    values = _value_side(domain, model, warnings)
-    operation, answers, found = _operation_side(domain, model, cycles, warnings)
+    values, reads = _value_side(domain, model, warnings)
+    operation, answers, found, asked = _operation_side(domain, model, cycles, warnings)
     if not values and not operation:
         raise NotExpressible(f"the model cannot express {domain.name}: {warnings[-1]}")
     name = str(getattr(model, "mechfourier_name", type(model).__name__))
-    return TokenReport(domain.name, name, domain.n, values, operation, answers, found.cycles, tuple(warnings))
+    return TokenReport(
+        domain.name, name, domain.n, values, operation, answers, found.cycles, tuple(warnings), reads or asked
+    )
 
 
-def _value_side(domain: Domain, model: Any, warnings: list[str]) -> tuple[PromptTokens, ...]:
+def _value_side(
+    domain: Domain, model: Any, warnings: list[str]
+) -> tuple[tuple[PromptTokens, ...], TokensRead | None]:
     design = value_design(domain)
     try:
         encodings = encode(model, design.prompts)
     except NotExpressible as error:
         warnings.append(f"no value prompts: {error}")
-        return ()
-    spans = value_design(domain, position="value").spans or ()
-    counts = [
-        sum(a < stop and b > start for a, b in encoding.spans)
-        for encoding, (start, stop) in zip(encodings, spans, strict=True)
-    ]
-    split = list(
-        dict.fromkeys(domain.values[v] for v, c in zip(design.value.tolist(), counts, strict=True) if c > 1)
-    )
-    if split:
-        digits = ", which is a number's last digit" if all(v.isdecimal() for v in split) else ""
-        warnings.append(
-            f"{len(split)} of {domain.n} values are more than one token ({_some(split)}): the last one is read{digits}"
-        )
-    return _rows(design, encodings)
+        return (), None
+    reads = tokens_read(model, design, encodings)
+    warnings += reads.notes()
+    return _rows(model, design, encodings), reads
 
 
 def _operation_side(
     domain: Domain, model: Any, cycles: int, warnings: list[str]
-) -> tuple[tuple[PromptTokens, ...], dict[str, int], Cycles]:
-    none = (), {}, Cycles(0, cycles)
+) -> tuple[tuple[PromptTokens, ...], dict[str, int], Cycles, TokensRead | None]:
+    none = (), {}, Cycles(0, cycles), None
     if domain.operation is None:
         return none
     try:
@@ -95,24 +95,21 @@ def _operation_side(
         digits = all(text[-1].isdecimal() for text in split)
         warnings.append(
             f"{len(split)} of {domain.n} answers are split into {'digits' if digits else 'pieces'} "
-            f"({_some(split)}): they are scored over all their tokens"
+            f"({some(split)}): they are scored over all their tokens"
         )
     lengths = {len(encoding.ids) for encoding in encodings}
     if len(lengths) > 1:
         warnings.append(
             f"operation prompts have {min(lengths)} to {max(lengths)} tokens: token length is a confound (taken out by the probe)"
         )
-    return _rows(design, encodings), answers, found
+    reads = tokens_read(model, design, encodings)
+    return _rows(model, design, encodings), answers, found, reads
 
 
-def _rows(design: Design, encodings: list[Encoding]) -> tuple[PromptTokens, ...]:
+def _rows(model: Any, design: Design, encodings: list[Encoding]) -> tuple[PromptTokens, ...]:
     read = read_positions(design, encodings).tolist()
     answers = design.answers or (None,) * len(design)
     return tuple(
-        PromptTokens(p, tuple(p[a:b] for a, b in e.spans), r, answer)
+        PromptTokens(p, token_texts(model, p, e), r, answer)
         for p, e, r, answer in zip(design.prompts, encodings, read, answers, strict=True)
     )
-
-
-def _some(items: list[str], most: int = 4) -> str:
-    return ", ".join(items[:most]) + (", …" if len(items) > most else "")

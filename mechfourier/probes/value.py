@@ -6,12 +6,20 @@ from dataclasses import dataclass, field
 
 import torch
 from einops import einsum
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.probes.closure import Closure, CurveModel, closure, curve_models, template_draws
 from mechfourier.probes.controls import ControlEvidence, control_evidence
+from mechfourier.probes.copies import (
+    distinct,
+    distinct_cross,
+    distinct_gram,
+    effective_templates,
+    template_spread,
+    template_groups,
+)
 from mechfourier.probes.null import (
     Orders,
     circle_null,
@@ -56,7 +64,9 @@ class SiteEvidence:
     """One hook point. ``p_value`` is family-wise over all sites and harmonics; ``score`` is 1 for a circle and nothing else;
     ``spectrum[k − 1]`` is the share of the between-value power at k, template noise removed; ``share`` that at ``k``;
     ``aspect`` the short over the long axis of its ellipse; ``r2`` the held-out R² of the subspace probe;
-    ``agreement`` the share of templates that, alone, agree with the others."""
+    ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how many templates read different vectors
+    here (copies count once in every statistic), ``effective`` how many they are worth, ``spread`` by how much distinct ones differ (the
+    median over pairs, as a share of their norm)."""
 
     site: str
     p_value: float
@@ -71,6 +81,14 @@ class SiteEvidence:
     probe: SubspaceProbe | None
     closure: Closure | None
     dimensions: tuple[Dimension, ...]
+    distinct: int = 0
+    effective: float = math.nan
+    spread: float = math.nan
+
+    @property
+    def copies(self) -> bool:
+        """Every template reads the same vectors: nothing over templates can be tested."""
+        return self.distinct == 1
 
 
 @dataclass(frozen=True)
@@ -141,38 +159,32 @@ def analyse_value(
     reason = _untestable(acts, control, names)
     if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
         return _nothing(n, templates, d, unit, permutations, seed, reason)
+    deep = not reason
     flat = constant_sites(acts)
     acts = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
     cross = cross_gram(acts)
-    gram = shared_gram(cross)
+    groups = [template_groups(each) for each in cross]
+    kept = [distinct(each) for each in groups]
+    gram = distinct_gram(cross, kept)
     orders = label_orders(n, permutations=permutations, seed=seed)
-    scores = circle_scores(gram)
+    top, k = circle_scores(gram).max(1)
+    k = k + 1
     null, null_k = circle_null(gram, orders)
     order, ordered_null = order_null(gram, orders)
-    top, k = scores.max(1)
-    k = k + 1
     best = int(top.argmax())
-    deep = not reason
-    harmonic, signal = (
-        _reliability(cross, k) if deep and templates >= SIGN_FLIP_TEMPLATES else (math.nan,) * 2
-    )
-    probe_orders = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
-    probe_orders = probe_orders[:PROBE_PERMUTATIONS]
-    draws = template_draws(templates, bootstrap, seed=seed) if deep and templates > 2 and bootstrap else None
-    found, dimension_p = _dimensions(acts, orders) if dimensions else ([()] * count, math.nan)
+    harmonic, signal = _reliability(cross, k, kept) if deep else (math.nan,) * 2
+    found, dimension_p = _dimensions(_means(acts, kept), orders) if dimensions else ([()] * count, math.nan)
     order_p = orders.p_value(order, ordered_null.amax(1))
     p = orders.p_value(top, null.amax(1))
     share, axes = harmonic_share(gram), quadratures(gram)
+    drawn = _probe_orders(orders, seed)
     rows = []
     for i, name in enumerate(names):
-        at = int(k[i])
-        usable = deep and not bool(flat[i])
-        probe = (
-            subspace_probe(cross[i], at, orders.index[probe_orders], order_k=null_k[probe_orders, i])
-            if usable
-            else None
-        )
-        resampled = shared_gram(cross[i : i + 1], draws)[:, 0] if usable and draws is not None else None
+        at, own = int(k[i]), distinct_cross(cross[i], kept[i])
+        probe, closed = None, None
+        if deep and not bool(flat[i]):
+            probe = subspace_probe(own, at, orders.index[drawn], order_k=null_k[drawn, i])
+            closed = closure(gram[i], at, draws=_resampled(own, len(kept[i]), bootstrap, seed))
         rows.append(
             SiteEvidence(
                 site=name,
@@ -184,12 +196,16 @@ def analyse_value(
                 share=float(share[i, at - 1]),
                 aspect=_aspect(axes[i, at - 1]),
                 order_p=float(order_p[i]),
-                agreement=_agreement(cross[i], at),
+                agreement=_agreement(own, at) if len(kept[i]) > 1 else math.nan,
                 probe=probe,
-                closure=closure(gram[i], at, draws=resampled) if usable else None,
+                closure=closed,
                 dimensions=found[i],
+                distinct=len(kept[i]),
+                effective=effective_templates(groups[i]),
+                spread=template_spread(cross[i], kept[i]),
             )
         )
+    own = distinct_cross(cross[best], kept[best])
     return ValueEvidence(
         n=n,
         templates=templates,
@@ -208,10 +224,16 @@ def analyse_value(
         dimension_p=dimension_p,
         best=best,
         sites=tuple(rows),
-        models=curve_models(gram[best], cross[best].mean((0, 1)), int(k[best])) if deep else (),
+        models=curve_models(gram[best], own.mean((0, 1)), int(k[best])) if deep else (),
         control=control_evidence(control, orders, float(top[best] - null.amax(1).mean())) if deep else None,
         null=tuple(null.amax(1).sort().values[:: max(1, len(orders) // 500)].tolist()),
     )
+
+
+def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+    """The label permutations that the subspace probe is run on again."""
+    drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
+    return drawn[:PROBE_PERMUTATIONS]
 
 
 def _names(acts: Tensor, control: Tensor | None, sites: Sequence[str] | None) -> list[str]:
@@ -253,8 +275,33 @@ def _nothing(n: int, templates: int, d: int, unit: str, b: int, seed: int, reaso
     )  # fmt: skip
 
 
-def _reliability(cross: Tensor, k: Tensor) -> tuple[float, float]:
-    """p that templates agree on the harmonic selected at every site, and on the values at all."""
+def _resampled(own: Float[Tensor, "t u n n2"], count: int, bootstrap: int, seed: int) -> Tensor | None:
+    """Shared Gram matrices of resampled templates; None where ``count`` distinct ones are too few to resample."""
+    if count < 3 or not bootstrap:
+        return None
+    return shared_gram(own[None], template_draws(count, bootstrap, seed=seed))[:, 0]
+
+
+def _means(
+    acts: Float[Tensor, "site value template d"], kept: Sequence[Sequence[int]]
+) -> Float[Tensor, "site value d"]:
+    """The mean over distinct templates, in float64."""
+    return torch.stack([site[:, list(chosen)].double().mean(1) for site, chosen in zip(acts, kept, strict=True)])
+
+
+def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """p that templates agree on the harmonic selected at every site, and on the values at all.
+
+    Of copies one counts; sites with fewer than six distinct templates have no say, and without any the p-values are NaN.
+    """
+    sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
+    if not sites:
+        return math.nan, math.nan
+    # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
+    used = sorted({t for i in sites for t in kept[i]})
+    mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
+    cross, k = cross[sites][:, used][:, :, used], k[sites]
+    cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
     planes = harmonic_planes(cross.shape[-1])[k - 1]
     at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
     return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
@@ -279,9 +326,10 @@ def _flatness(gram: Float[Tensor, "n n2"]) -> float:
     return short / long if long > 0 else 0.0
 
 
-def _dimensions(acts: Tensor, orders: Orders) -> tuple[list[tuple[Dimension, ...]], float]:
+def _dimensions(
+    mean: Float[Tensor, "site value d"], orders: Orders
+) -> tuple[list[tuple[Dimension, ...]], float]:
     """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
-    mean = acts.double().mean(2)
     r2 = dimension_r2(mean)
     null = dimension_null(mean, orders).amax(1).double()
     best = r2.max(1)

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mechfourier.probes.value import LEVEL, SiteEvidence, ValueEvidence
+from mechfourier.probes.copies import NEAR
+from mechfourier.probes.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
 
 Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
 Used = Literal["not tested", "used", "not used"]
@@ -17,7 +18,7 @@ Used = Literal["not tested", "used", "not used"]
 WORDS: tuple[Word, ...] = (
     "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
 )  # fmt: skip
-MANY_SITES = 8  # hook points from which on the best one is the luckiest of many
+MANY_SITES = 8  # from as many sites on, selecting the best inflates it
 LINE = 0.1  # second over first axis of the trend, below which the values lie on a line; a half circle has .19
 
 
@@ -59,27 +60,27 @@ def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
         return Verdict(_open_word(evidence), reasons=(*reasons, *against))
     if beside := _open_neighbours(evidence):
         told = (
-            f"it closes at {best.site} alone: {' and '.join(beside)} hold the same order and stay open, and the best of "
-            f"{len(evidence.sites)} hook points closes by chance more often than one"
+            f"it closes at {best.site} alone: {' and '.join(beside)} hold the same order and stay open, and selecting the best of "
+            f"{len(evidence.sites)} sites inflates it"
         )
         return Verdict(_open_word(evidence), reasons=(*reasons, told))
     if best.probe is not None and best.probe.p_value >= LEVEL:
         reasons.append(
-            "but a plane fitted to random labels reads held-out values as well: the order may be luck"
+            "but a plane fitted to permuted labels predicts held-out values as well: the order may be chance"
         )
         return Verdict("token identity", reasons=(*reasons, *found.reasons))
     control = evidence.control
     if control is not None and not control.lower:
         reasons.append(
-            f"but the same architecture with re-initialised weights reaches {control.ratio:.0%} of it (p = "
-            f"{control.p_value:.3g}): tokens and positions alone draw this circle, not what was learned"
+            f"but untrained model: {control.ratio:.0%} of this signal (p = {control.p_value:.3g}): it shows the same circle, "
+            "so training did not make it"
         )
         return Verdict("token identity", reasons=(*reasons, *found.reasons))
     if control is None:
-        reasons.append("the re-initialised control was not run")
+        reasons.append("the untrained control was not run")
     else:
         reasons.append(
-            f"re-initialised weights reach {max(control.ratio, 0.0):.0%} of it (p = {control.p_value:.3g})"
+            f"untrained model: {max(control.ratio, 0.0):.0%} of this signal (p = {control.p_value:.3g})"
         )
     return Verdict("circular", reasons=(*reasons, *found.reasons))
 
@@ -106,7 +107,7 @@ def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
         f"; {evidence.smallest_p:.2g} is the least that {evidence.n} values allow" if evidence.exact else ""
     )
     return (
-        f"{best.site} holds {best.share:.0%} of the between-value power at k = {best.k} on an ellipse of aspect "
+        f"{best.site}: {best.share:.0%} of the between-value power is at k = {best.k}, an ellipse of aspect "
         f"{best.aspect:.2f} (family-wise p = {evidence.p_value:.2g}, {kind}{floor})"
     )
 
@@ -115,19 +116,36 @@ def _probe(evidence: ValueEvidence, best: SiteEvidence) -> list[str]:
     probe = best.probe
     if probe is None:
         return []
-    told = [
-        f"on held-out values and templates a plane misses by {probe.error:.2f} {evidence.unit}; fitted to random labels "
-        f"it misses by {probe.null_error:.2f} (selectivity {probe.selectivity:.2f}, p = {probe.p_value:.2g})"
-    ]
-    if math.isnan(evidence.harmonic_p):
-        told.append(
-            f"{evidence.templates} templates are too few to tell a shared circle from noise drawn per template (6 are needed)"
+    held_out = "held-out values" if best.copies else "held-out values and templates"
+    told = (
+        f"held-out error {probe.error:.2f} {evidence.unit} (label-permuted control: {probe.null_error:.2f}; {held_out}, "
+        f"p = {probe.p_value:.2g})"
+    )
+    return [told, _agreement(evidence, best)]
+
+
+def _agreement(evidence: ValueEvidence, best: SiteEvidence) -> str:
+    """Do the templates agree, and is that evidence?"""
+    if best.copies:
+        return (
+            f"{best.site} holds the same vectors in every template: agreement between templates is not evidence, and there "
+            "are no intervals over templates"
         )
-    else:
-        told.append(
-            f"{best.agreement:.0%} of the templates agree with the others on it (sign-flip p = {evidence.harmonic_p:.2g})"
+    copies = f" ({evidence.templates} templates, the others are copies)" if best.distinct < evidence.templates else ""
+    if math.isnan(evidence.harmonic_p) or best.distinct < SIGN_FLIP_TEMPLATES:
+        return (
+            f"{best.distinct} distinct templates{copies} are too few to tell a shared circle from noise drawn per template "
+            f"({SIGN_FLIP_TEMPLATES} are needed)"
         )
-    return told
+    near = (
+        f"; but they differ by {best.spread:.0%} of their norm only, so they could hardly disagree"
+        if best.spread < NEAR
+        else ""
+    )
+    return (
+        f"{best.agreement:.0%} of the {best.distinct} distinct templates{copies} agree with the others on its direction "
+        f"(sign-flip p = {evidence.harmonic_p:.2g}){near}"
+    )
 
 
 def _open_word(evidence: ValueEvidence) -> Word:
@@ -151,5 +169,8 @@ def _without_circle(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
     told = "" if math.isnan(evidence.signal_p) else f" (sign-flip p = {evidence.signal_p:.2g})"
     return Verdict(
         "token identity",
-        reasons=(first, f"the values are told apart{told}, in no order (trend p = {evidence.order_p:.2g})"),
+        reasons=(
+            first,
+            f"the values are distinguishable{told} but unordered (trend p = {evidence.order_p:.2g})",
+        ),
     )

@@ -242,7 +242,9 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
     domain = find_domain(MODULUS)
     key = f"sae-{session.weights[:12]}-{settings.sae_width}-{settings.sae_tokens}-{settings.seed}"
     folder = session.out / key
-    prompts = write_text(session.out / f"{key}.txt", "\n".join(f"{p} {a}" for p, a in _solved(session.model, domain)))
+    prompts = write_text(
+        session.out / f"{key}.txt", "\n".join(f"{p} {a}" for p, a in _solved(session.model, domain))
+    )
     if not (folder / "mechfourier.json").is_file():
         train(
             session.model, [Dictionary(str(Site("resid_post", layer)), "topk", settings.sae_width)], folder,

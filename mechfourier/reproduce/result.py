@@ -1,6 +1,6 @@
 """What a reproduction is: published claims, each with the measured figure, what chance gives, a word and a sentence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mechfourier.result import Result
@@ -61,7 +61,7 @@ class Reproduction(Result):
     experiment: str
     title: str
     model: str
-    weights: str
+    weights: str = field(kw_only=True)  # type: ignore[assignment]  # its own meaning, and always given
     settings: dict[str, str]
     claims: tuple[Claim, ...]
     command: str

@@ -1,0 +1,217 @@
+"""What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of docs/real-models.md.
+
+Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--no-study]   (an hour on two cores for both models)
+     python -m benchmarks.real_models --page                                         (only writes the page from the results)
+
+Every model is loaded once and its results are kept one by one, so that an interrupted run goes on. The page's tables stand
+between ``<!-- table … -->`` marks; a test compares them with the results.
+"""
+
+import argparse
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT, PAGE = ROOT / "benchmarks" / "results" / "real_models.json", ROOT / "docs" / "real-models.md"
+MODELS = ("gemma3-270m", "qwen2.5-0.5b")
+STUDIED = ("months", "days")  # domains with a task that both models answer, studied by default
+Data = dict[str, Any]
+
+
+def read() -> Data:
+    """The results so far."""
+    return json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+
+
+def keep(data: Data) -> None:
+    """Write the results with where they come from."""
+    from mechfourier.files import write_json
+    from mechfourier.provenance import provenance
+
+    write_json(RESULT, {**data, "provenance": provenance()})
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, Data]:
+    """What ``work`` gives, and its seconds: by the clock and of the processor."""
+    clock, cpu = time.monotonic(), time.process_time()
+    value = work()
+    return value, {"wall_s": round(time.monotonic() - clock, 1), "cpu_s": round(time.process_time() - cpu, 1)}
+
+
+def probed(model: Any, name: str) -> Data:
+    """The probe's verdict with the numbers that a table has room for."""
+    import mechfourier as mf
+
+    result, seconds = timed(lambda: mf.probe(model, name))
+    best = result.best
+    return {
+        "n": result.n, "verdict": result.verdict, "p": result.p_value, "site": best and best.site, "k": best and best.k,
+        "share": best and best.r2, "reasons": list(result.reasons), "notes": list(result.notes), **seconds,
+    }  # fmt: skip
+
+
+def asked(model: Any, name: str) -> Data:
+    """The accuracy of every task of the domain."""
+    import mechfourier as mf
+
+    result, seconds = timed(lambda: mf.tasks(model, name))
+    rows = [
+        {
+            "task": row.task, "kind": row.kind, "right": row.accuracy.right, "prompts": row.accuracy.prompts,
+            "low": row.accuracy.low, "high": row.accuracy.high, "greedy": row.greedy.share, "p": row.p_holm,
+            "answered": row.answered,
+        }
+        for row in result.tasks
+    ]  # fmt: skip
+    return {"rows": rows, "unasked": list(result.unasked), **seconds}
+
+
+def studied(model: Any, name: str) -> Data:
+    """Whether the model uses what the probe sees."""
+    import mechfourier as mf
+
+    result, seconds = timed(lambda: mf.study(model, name))
+    turn, ablation = result.rotation, result.ablation
+    return {
+        "verdict": result.verdict, "used": result.used, "task": result.task, "accuracy": result.accuracy, "site": result.site,
+        "position": result.position, "ks": list(result.ks), "reasons": list(result.reasons), "notes": list(result.notes),
+        "exact": turn and turn.exact_share, "exact_ci": turn and list(turn.exact_ci), "random": turn and turn.random_share,
+        "rotation_p": turn and turn.p_value,
+        "logit_diff_change": ablation and ablation.logit_diff_change, "ablation_p": ablation and ablation.p_controls, **seconds,
+    }  # fmt: skip
+
+
+def run(models: list[str], domains: list[str], study: bool) -> None:
+    """Measure what is not there yet."""
+    import mechfourier as mf
+
+    data = read()
+    data.pop("provenance", None)
+    for name in models:
+        found = data.setdefault(name, {})
+        model, seconds = timed(lambda name=name: mf.load(name))
+        found["load"] = seconds
+        for domain in domains:
+            part = found.setdefault("domains", {}).setdefault(domain, {})
+            steps: dict[str, Callable[[Any, str], Data]] = {"probe": probed, "tasks": asked}
+            if study and domain in STUDIED:
+                steps["study"] = studied
+            for step, work in steps.items():
+                if step not in part:
+                    print(f"{name}: {step} {domain}", file=sys.stderr, flush=True)
+                    part[step] = work(model, domain)
+                    found["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+                    keep(data)
+        del model
+
+
+# the page
+
+
+def tables(data: Data) -> dict[str, str]:
+    """The tables of the page by name."""
+    return {
+        f"{what} {model}": make(data[model])
+        for model in MODELS
+        if model in data
+        for what, make in TABLES.items()
+    }
+
+
+def _probe_table(found: Data) -> str:
+    rows = [
+        "| domain | n | verdict | family-wise p | best hook point | k | R² |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in found["domains"].items():
+        p = part["probe"]
+        r2 = "–" if p["share"] is None else f"{p['share']:.2f}"
+        rows.append(
+            f"| {name} | {p['n']} | {p['verdict']} | {_p(p['p'])} | {p['site'] or '–'} | {p['k'] or '–'} | {r2} |"
+        )
+    return "\n".join(rows)
+
+
+def _task_table(found: Data) -> str:
+    rows = [
+        "| domain | task | kind | right among the candidates | 95 % interval | greedy | above chance |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, part in found["domains"].items():
+        for row in part["tasks"]["rows"]:
+            answered = f"yes (p = {_p(row['p'])})" if row["answered"] else "no"
+            rows.append(
+                f"| {name} | {row['task']} | {row['kind']} | {row['right']} of {row['prompts']} "
+                f"| {row['low']:.0%} to {row['high']:.0%} | {row['greedy']:.0%} | {answered} |"
+            )
+    return "\n".join(rows)
+
+
+def _study_table(found: Data) -> str:
+    rows = [
+        "| domain | task | verdict | turned at | answers that move by exactly δ | in random planes | p | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, part in found["domains"].items():
+        if (s := part.get("study")) is None:
+            continue
+        where = (
+            "–"
+            if s["site"] is None
+            else f"{s['site']}, {s['position']} token, k = {', '.join(map(str, s['ks']))}"
+        )
+        exact = "–"
+        if s["exact"] is not None:
+            exact = f"{s['exact']:.1%} [{100 * s['exact_ci'][0]:.1f}, {100 * s['exact_ci'][1]:.1f}]"
+        random = "–" if s["random"] is None else f"{s['random']:.1%}"
+        rows.append(
+            f"| {name} | {s['task'] or '–'} | {s['verdict']}, **{s['used']}** | {where} | {exact} | {random} "
+            f"| {_p(s['rotation_p'])} | {s['wall_s']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
+
+
+TABLES: dict[str, Callable[[Data], str]] = {
+    "probe": _probe_table,
+    "tasks": _task_table,
+    "study": _study_table,
+}
+
+
+def with_tables(text: str, data: Data) -> str:
+    """``text`` with every table between its marks replaced by that of ``data``."""
+    for name, table in tables(data).items():
+        mark = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = mark.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    return text
+
+
+def main() -> int:
+    """Measure, then write the page; ``--page`` only writes it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=list(MODELS))
+    parser.add_argument("--domains", help="names with commas (default: all packaged ones)")
+    parser.add_argument("--no-study", action="store_true")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    chosen = parser.parse_args()
+    if not chosen.page:
+        from mechfourier.probes.domains import list_domains
+
+        names = chosen.domains.split(",") if chosen.domains else [domain.name for domain in list_domains()]
+        run(chosen.models, names, not chosen.no_study)
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What TransformerLens's bridges get wrong, mended in place; the self-check at load refuses what is not
+mended."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Rotate pairs (2i, 2i + 1); the bridge took (i, i + d/2).
+NEIGHBOUR_PAIRS = ("CohereForCausalLM", "Cohere2ForCausalLM")
+
+
+def mend_rotary_pairs(model: Any, architecture: str) -> None:
+    """Let the bridge rotate the pairs of dimensions that Cohere's models rotate.
+
+    Its own way for such pairs (GLM, ERNIE) reads angles as [a0 a1 … a0 a1 …]; Cohere's rotary module gives
+    [a0 a0 a1 a1 …].
+    """
+    if architecture not in NEIGHBOUR_PAIRS:
+        return
+    for block in model.blocks:
+        block.attn.config.rotary_adjacent_pairs = True  # every block has a copy of the config
+    model.rotary_emb.original_component.register_forward_hook(_halves)
+
+
+def _halves(module: Any, args: Any, output: Any) -> tuple[Tensor, ...]:
+    del module, args
+    return tuple(values[..., ::2].repeat(*([1] * (values.ndim - 1)), 2) for values in output)
+
+
+def mend_absent_biases(hf_model: Any) -> None:
+    """Zeros where GPT-NeoX's attention has no biases: both engines' readers ask for them, and nothing changes."""
+    if type(hf_model).__name__ != "GPTNeoXForCausalLM" or getattr(hf_model.config, "attention_bias", True):
+        return
+    for layer in hf_model.gpt_neox.layers:
+        for linear in (layer.attention.query_key_value, layer.attention.dense):
+            if linear.bias is None:
+                zeros = torch.zeros(
+                    linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device
+                )
+                linear.bias = nn.Parameter(zeros, requires_grad=False)

@@ -1,0 +1,80 @@
+"""Checks of loaded models that passed, remembered by what was loaded: small JSON files in the cache
+folder."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from mechfourier.files import write_json
+from mechfourier.models.selfcheck import SelfCheck
+
+FORMAT = 1  # raised when the check itself changes
+CHUNK = 2**23
+PACKAGES = ("torch", "transformers", "transformer-lens")
+
+
+def check_key(files: Iterable[Path], config: str, **how: Any) -> str:
+    """What a check depends on: the bytes of the weights, the configuration, how it was loaded, and the
+    versions of the engines."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    parts = {"format": FORMAT, "versions": versions, "config": config, **{k: str(v) for k, v in how.items()}}
+    parts["weights"] = [file_digest(path) for path in files]  # type: ignore[assignment]
+    return xxhash.xxh3_128(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """XXH3 of a file's bytes. Kept by the file's size and times, for a gigabyte takes a noticeable while."""
+    stat = path.stat()
+    known = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino])
+    place = _folder() / f"file-{xxhash.xxh3_128(known.encode()).hexdigest()}.json"
+    kept = _read(place).get("digest")
+    if isinstance(kept, str):
+        return kept
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:  # by reading, not by mapping: mapped pages count as this process's memory
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    _write(place, {"digest": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def remembered(key: str) -> SelfCheck | None:
+    """The check of that key that passed before; None where there was none."""
+    value = _read(_folder() / f"{key}.json")
+    if "whole_blocks" not in value:
+        return None
+    with contextlib.suppress(TypeError, ValueError):
+        return SelfCheck(**{**value, "whole_blocks": tuple(map(int, value["whole_blocks"]))})
+    return None
+
+
+def remember(key: str, check: SelfCheck) -> None:
+    """Keep a check that passed. A folder that cannot be written to only means that it is made again."""
+    _write(_folder() / f"{key}.json", dataclasses.asdict(check))
+
+
+def _folder() -> Path:
+    from mechfourier.hooks.store import default_folder
+
+    return default_folder() / "checks"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    from mechfourier.errors import MechFourierError
+
+    with contextlib.suppress(OSError, MechFourierError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)

@@ -1,0 +1,68 @@
+"""A model without its weights: the same hook points, built from config.json on torch's meta device, where tensors have shapes and no memory."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mechfourier.errors import UsageError
+from mechfourier.models import pretrained, registry
+from mechfourier.models.adapters import adapter_in, base_of
+from mechfourier.models.folder import read_config, weight_files
+
+
+def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
+    """The model that ``load`` gives, with nothing in it: for what can be told from its structure (names of hook points, layers, heads).
+
+    A network of this project is loaded whole (the largest has a megabyte), and so is whatever cannot be built without weights. Raises
+    what ``load`` raises.
+    """
+    folder = registry.resolve(name_or_path)
+    loader = registry._loader(folder)
+    adapter = adapter_in(folder)
+    folder = folder if adapter is None else base_of(adapter)
+    weight_files(folder)
+    build = {registry.PRETRAINED: _language_model, registry.ENCODERS["BertModel"]: _encoder}.get(loader)
+    if build is None or engine not in registry.ENGINES or (build is _encoder and engine != "auto"):
+        return registry.load(name_or_path, engine=engine)
+    try:
+        model = build(folder, engine)
+    except UsageError:
+        raise
+    except Exception:  # an architecture that asks for numbers while it is built: its own loader knows it, or says what is wrong
+        return registry.load(name_or_path, engine=engine)
+    model.mechfourier_name = str(name_or_path)
+    return model
+
+
+def _language_model(folder: Path, engine: str) -> Any:
+    """HookedTransformer where ``load`` would take it, else the bridge."""
+    config = pretrained._config_of(folder)
+    reason = pretrained._why_not_hooked(config.to_dict(), folder)
+    if engine == "hooked" and reason:
+        raise pretrained._no_hooked(folder, reason)
+    with pretrained.quiet(), torch.device("meta"):
+        return _bridge(folder, config) if engine == "bridge" or reason else _hooked(folder, config)
+
+
+def _hooked(folder: Path, config: Any) -> Any:
+    from transformer_lens import HookedTransformer
+
+    cfg = pretrained._hooked_config(config, torch.float32, folder.name)
+    cfg.init_weights = False
+    cfg.device = "meta"
+    return HookedTransformer(cfg, move_to_device=False)
+
+
+def _bridge(folder: Path, config: Any) -> Any:
+    config._attn_implementation = "eager"
+    model = pretrained._language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
+    return pretrained._bridge(model, folder, torch.float32, "meta", None)
+
+
+def _encoder(folder: Path, engine: str) -> Any:
+    from mechfourier.models.minilm import SentenceEncoder, encoder_config
+
+    del engine  # it has one of its own
+    with pretrained.quiet(), torch.device("meta"):
+        return SentenceEncoder(encoder_config(read_config(folder), device="meta", dtype=torch.float32))

@@ -1,0 +1,57 @@
+"""What two real language models answer, and that a study of them ends in a word."""
+
+from typing import Any
+
+import pytest
+from real_models import real_folder
+
+from mechfourier.causal.study import study
+from mechfourier.models.registry import load
+from mechfourier.probes.domains import domain
+from mechfourier.probes.task_choice import choose_task
+from mechfourier.probes.tasks import tasks
+
+pytestmark = pytest.mark.real
+NAMES = ("gemma3-270m", "qwen2.5-0.5b")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: pytest.FixtureRequest) -> Any:
+    return load(str(real_folder(request.param)))
+
+
+@pytest.mark.parametrize("name", ["months", "days"])
+def test_lists_are_gone_on_with(model: Any, name: str) -> None:
+    found = tasks(model, name, task="list")
+    (row,) = found.tasks
+    assert row.accuracy.share >= 0.95 and row.answered
+    assert row.wrap is not None and row.no_wrap is not None and row.no_wrap.share >= 0.95
+    assert len([each for each in found.rows if each.template]) == 3
+
+
+def test_month_arithmetic_is_not_answered_and_the_choice_says_so(model: Any) -> None:
+    found = choose_task(model, domain("months"))
+    assert found.answered and found.spec.kind == "successor"
+    assert "beside it arithmetic" in str(found.reason)
+
+
+def test_sums_of_one_digit_are_answered(model: Any) -> None:
+    (row,) = tasks(model, "numbers", task="sum", samples=40).tasks
+    assert row.answered and row.accuracy.low > 0.25
+
+
+def test_only_the_chat_model_is_asked_in_chat(model: Any) -> None:
+    found = tasks(model, "days", task="chat")
+    if model.tokenizer.chat_template:
+        assert found.tasks[0].accuracy.share >= 0.8
+    else:
+        assert not found.rows and "no chat template" in found.unasked[0]
+
+
+@pytest.mark.parametrize("name", ["months", "days"])
+def test_a_study_ends_in_used_or_not_used(model: Any, name: str) -> None:
+    found = study(model, name, permutations=99, text=())
+    assert found.used in ("used", "not used")
+    assert found.task == "list" and found.accuracy is not None and found.accuracy >= 0.95
+    assert found.rotation is not None and found.rotation.n_controls == 200
+    assert f"task {found.task}" in str(found)
