@@ -123,7 +123,7 @@ def test_the_specific_effect_is_that_of_single_ablations(small: Any) -> None:
 def test_text_that_would_take_hours_is_left_out_and_said(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from mechfourier.causal import text
 
-    monkeypatch.setattr(text, "FLOP_BUDGET", 1e6)
+    monkeypatch.setattr(text, "TEXT_LIMIT", 1e6)
     swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50)
     assert swept.specific is None
     assert any("no specific effect" in note for note in swept.notes)
