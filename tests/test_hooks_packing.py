@@ -171,6 +171,9 @@ def test_who_is_not_packed() -> None:
     assert can_pack(gpt()) and can_pack(transformer())
     with add(gpt(), Site("resid_pre", 1), torch.ones(16), positions=0):
         assert not can_pack(gpt()), "edits count positions from the beginning of a whole prompt"
+        capture(
+            gpt(), [Encoding((1, 2, 3), ((0, 1), (1, 2), (2, 3)))], "resid_post"
+        )  # an edit that never ran is an error
 
 
 def test_a_model_that_packing_does_not_fit_is_run_whole() -> None:
