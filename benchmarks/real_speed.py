@@ -62,8 +62,8 @@ def commands(folder: Path, scratch: Path) -> dict[str, list[str]]:
     }
 
 
-def processes(folder: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Every way in turns, after one round that only fills the file cache."""
+def processes(folder: Path, rounds: int, unmeasured: int) -> dict[str, list[dict[str, float]]]:
+    """Every way in turns, after ``unmeasured`` rounds that only fill the file cache."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="real-speed-") as temporary:
         scratch = Path(temporary)
@@ -71,7 +71,7 @@ def processes(folder: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
             [sys.executable, __file__, "--prompts"], check=True, capture_output=True, text=True
         ).stdout
         (scratch / "prompts.json").write_text(prompts, encoding="utf-8")
-        for number in range(-1, rounds):
+        for number in range(-unmeasured, rounds):
             for way, arguments in commands(folder, scratch).items():
                 used = process(arguments, scratch / "cache")
                 print(f"{folder.name} {way}: {used['seconds']:.1f} s, {used['peak_mib']:.0f} MiB", flush=True)
@@ -141,8 +141,8 @@ def summary(
     }
 
 
-def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    runs = processes(folder, rounds)
+def measure(folder: Path, rounds: int, unmeasured: int) -> dict[str, Any]:
+    runs = processes(folder, rounds, unmeasured)
     done = subprocess.run(
         [sys.executable, __file__, "--capture", str(folder), "--rounds", str(rounds + 2)],
         check=True, capture_output=True, text=True,
@@ -171,6 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--model", action="append", help="NAME or NAME=FOLDER (default: both known models)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--unmeasured", type=int, default=1, help="rounds before, which fill the file cache")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--capture", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--prompts", action="store_true", help=argparse.SUPPRESS)
@@ -187,7 +188,8 @@ def main() -> None:
     from mechfourier.provenance import machine, versions
 
     load = round(os.getloadavg()[0], 1)
-    found = {name: measure(folder, options.rounds) for name, folder in folders(options.model).items()}
+    chosen = folders(options.model).items()
+    found = {name: measure(folder, options.rounds, options.unmeasured) for name, folder in chosen}
     threads = next(iter(found.values()))["capture"]["threads"]
     told = {
         "models": found,

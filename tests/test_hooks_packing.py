@@ -100,8 +100,9 @@ def places(prompts: list[Encoding]) -> Tensor:
     return torch.tensor([len(p.ids) - 1 - 3 * (p.ids[-3:] == (5, 6, 7) and len(p.ids) > 4) for p in prompts])
 
 
-def alone(model: Any, prompts: list[Encoding], wanted: Any, at: Tensor, logits: bool) -> list[Any]:
-    return [capture(model, [p], wanted, at[i : i + 1], logits=logits) for i, p in enumerate(prompts)]
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Within float error, which grows with the largest number in the sum."""
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
 @pytest.fixture(
@@ -135,13 +136,16 @@ def test_a_packed_pass_gives_the_numbers_of_prompts_run_alone(loaded: Any, kinds
     object.__setattr__(loaded, passes._CHECKED, {})
     acts = capture(loaded, prompts, kinds, at, logits=logits)
     assert getattr(loaded, passes._CHECKED).get(True) is True, "the beginnings were not shared"
-    for row, expected in enumerate(alone(loaded, prompts, kinds, at, logits)):
+    for row in range(
+        0, len(prompts), 7
+    ):  # 7 and 8 have no common divisor: every template, with and without its tail
+        expected = capture(loaded, [prompts[row]], kinds, at[row : row + 1], logits=logits)
         for site in acts.sites:
             width = expected[site].shape[-1]
-            torch.testing.assert_close(acts[site][row][..., :width], expected[site][0], rtol=1e-4, atol=1e-5)
+            assert_close(acts[site][row][..., :width], expected[site][0])
             assert not acts[site][row][..., width:].any(), "attention beyond the prompt"
         if logits:
-            torch.testing.assert_close(acts.logits[row], expected.logits[0], rtol=1e-4, atol=1e-5)
+            assert_close(acts.logits[row], expected.logits[0])
 
 
 @pytest.mark.parametrize("build", [transformer, gpt])
@@ -149,17 +153,17 @@ def test_several_positions_of_a_prompt(build: Any) -> None:
     prompts = encodings(VOCAB)
     at = torch.stack([places(prompts) - 1, places(prompts)], 1).clamp_min(0)
     acts = capture(build(), prompts, "resid_post,z", at)
-    for row, prompt in enumerate(prompts):
+    for row, prompt in enumerate(prompts[:40]):
         expected = capture(build(), [prompt], "resid_post,z", at[row : row + 1])
         for site in acts.sites:
-            torch.testing.assert_close(acts[site][row], expected[site][0], rtol=1e-4, atol=1e-5)
+            assert_close(acts[site][row], expected[site][0])
 
 
 def test_many_small_batches_give_the_same(loaded: Any) -> None:
     prompts = encodings(len(VOCABULARY))
     one = capture(loaded, prompts, "resid_post", places(prompts)).stack()
     many = capture(loaded, prompts, "resid_post", places(prompts), batch_size=7).stack()
-    torch.testing.assert_close(many, one, rtol=1e-4, atol=1e-5)
+    assert_close(many, one)
 
 
 def test_who_is_not_packed() -> None:
@@ -167,6 +171,9 @@ def test_who_is_not_packed() -> None:
     assert can_pack(gpt()) and can_pack(transformer())
     with add(gpt(), Site("resid_pre", 1), torch.ones(16), positions=0):
         assert not can_pack(gpt()), "edits count positions from the beginning of a whole prompt"
+        capture(
+            gpt(), [Encoding((1, 2, 3), ((0, 1), (1, 2), (2, 3)))], "resid_post"
+        )  # an edit that never ran is an error
 
 
 def test_a_model_that_packing_does_not_fit_is_run_whole() -> None:
@@ -192,7 +199,7 @@ def test_a_model_that_packing_does_not_fit_is_run_whole() -> None:
     assert getattr(model, passes._CHECKED) == {True: False, False: False}
     for row, prompt in enumerate(prompts):
         expected = capture(model, [prompt], Site("resid_post", 2), at[row : row + 1])
-        torch.testing.assert_close(acts.stack()[0, row], expected.stack()[0, 0], rtol=1e-4, atol=1e-5)
+        assert_close(acts.stack()[0, row], expected.stack()[0, 0])
 
 
 def test_windows_shorter_than_the_prompts_share_nothing(tmp_path: Path) -> None:
@@ -204,5 +211,6 @@ def test_windows_shorter_than_the_prompts_share_nothing(tmp_path: Path) -> None:
     at = places(prompts)
     acts = capture(model, prompts, "resid_post", at)
     assert True not in getattr(model, passes._CHECKED)
-    for row, expected in enumerate(alone(model, prompts, "resid_post", at, False)):
-        torch.testing.assert_close(acts.stack()[:, row], expected.stack()[:, 0], rtol=1e-4, atol=1e-5)
+    for row in range(0, len(prompts), 7):
+        expected = capture(model, [prompts[row]], "resid_post", at[row : row + 1])
+        assert_close(acts.stack()[:, row], expected.stack()[:, 0])

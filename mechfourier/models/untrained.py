@@ -121,10 +121,12 @@ class _Draws:
         ]
 
     def _put(self, weights: Weights) -> list[nn.Parameter]:
-        for parameter, new in weights.items():
+        # a parameter that another module has drawn already (tied weights) is that module's to give back
+        fresh = {parameter: new for parameter, new in weights.items() if parameter not in self.held}
+        for parameter, new in fresh.items():
             self.held[parameter] = parameter.data
             parameter.data = new
-        return list(weights)
+        return list(fresh)
 
     def _restore(self, parameters: list[nn.Parameter]) -> None:
         for parameter in parameters:
@@ -152,7 +154,7 @@ class _Draws:
             return self._each(parameters)
         found: Weights = {}
         rows = ids.unique().cpu()
-        for parameter in parameters:
+        for parameter in (p for p in parameters if p not in self.held):
             exact = torch.empty(len(rows), parameter.shape[1])
             numbers = self._stream(parameter)
             for place, row in enumerate(rows.tolist()):
