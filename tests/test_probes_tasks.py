@@ -280,7 +280,9 @@ def test_a_first_token_value_is_warned_of(tiny: Any) -> None:
     letters = replaced('"Mercury", "Venus", "Earth", "Mars", "Jupiter"', '"A", "B", "C", "D", "E"')
     own = parse(letters.replace("Take {value}", "{value}"))
     assert any("attention sink" in note for note in task_of(tiny, own, task="arithmetic").notes)
-    assert not any("attention sink" in note for note in task_of(tiny, parse(letters), task="arithmetic").notes)
+    assert not any(
+        "attention sink" in note for note in task_of(tiny, parse(letters), task="arithmetic").notes
+    )
 
 
 def run(*arguments: str) -> Any:
