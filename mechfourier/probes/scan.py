@@ -152,7 +152,7 @@ def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
     """What is read of every modulus: its first prompt, at the last token."""
     if not moduli:
         return None
-    designs = [find_domain(f"mod-{n}").operation_design(1) for n in moduli]
+    designs = [find_domain(f"mod-{n}").operation_design(1, model=model) for n in moduli]
     prompts = [design.prompts[0] for design in designs]
     encodings = encode(model, prompts)
     return tokens_of(
