@@ -68,8 +68,9 @@ def circle_figure(result: "ProbeResult") -> "go.Figure":
     if circle is None:
         return styled(figure, height=460)
     figure.add_traces(circle_traces(circle))
-    figure.update_xaxes(scaleanchor="y", title=f"cos 2π·{circle.k}v/{result.n}, predicted")
-    figure.update_yaxes(title=f"sin 2π·{circle.k}v/{result.n}, predicted")
+    turns = "" if circle.k == 1 else f"·{circle.k}"
+    figure.update_xaxes(scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, predicted for held-out {result.unit}")
+    figure.update_yaxes(title=f"sin 2π{turns}v/{result.n}, predicted")
     return styled(figure, height=460)
 
 
@@ -93,10 +94,17 @@ def circle_traces(circle: "Circle") -> list[Any]:
         go.Scatter(x=x, y=y, mode="lines", line=dict(color=GRID, width=2), **quiet),
         go.Scatter(x=[x[-1], x[0]], y=[y[-1], y[0]], mode="lines", line=dict(color=VERMILION, width=2, dash="dash"), **quiet),
         go.Scatter(
-            x=x, y=y, mode="markers+text", text=labels, textposition="top center", showlegend=False,
+            x=x, y=y, mode="markers+text", text=labels, textposition=[outward(*p) for p in circle.points], showlegend=False,
             marker=dict(color=BLUE, size=9), hovertemplate="%{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
         ),
     ]  # fmt: skip
+
+
+def outward(x: float, y: float) -> str:
+    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay clear of it."""
+    across = "right" if x > abs(y) / 2 else "left" if -x > abs(y) / 2 else "center"
+    up = "top" if y > abs(x) / 2 else "bottom" if -y > abs(x) / 2 else "middle"
+    return f"{up} {across}"
 
 
 def ellipse(
