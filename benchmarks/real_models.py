@@ -1,6 +1,6 @@
 """What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of docs/real-models.md.
 
-Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--no-study]   (an hour on two cores for both models)
+Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study]   (an hour on two cores for both models)
      python -m benchmarks.real_models --page                                         (only writes the page from the results)
 
 Every model is loaded once and its results are kept one by one, so that an interrupted run goes on. The page's tables stand
@@ -87,7 +87,10 @@ def studied(model: Any, name: str) -> Data:
     }  # fmt: skip
 
 
-def run(models: list[str], domains: list[str], study: bool) -> None:
+STEPS: dict[str, Callable[[Any, str], Data]] = {"probe": probed, "tasks": asked, "study": studied}
+
+
+def run(models: list[str], domains: list[str], steps: list[str]) -> None:
     """Measure what is not there yet."""
     import mechfourier as mf
 
@@ -99,13 +102,10 @@ def run(models: list[str], domains: list[str], study: bool) -> None:
         found["load"] = seconds
         for domain in domains:
             part = found.setdefault("domains", {}).setdefault(domain, {})
-            steps: dict[str, Callable[[Any, str], Data]] = {"probe": probed, "tasks": asked}
-            if study and domain in STUDIED:
-                steps["study"] = studied
-            for step, work in steps.items():
-                if step not in part:
+            for step in steps:
+                if step not in part and (step != "study" or domain in STUDIED):
                     print(f"{name}: {step} {domain}", file=sys.stderr, flush=True)
-                    part[step] = work(model, domain)
+                    part[step] = STEPS[step](model, domain)
                     found["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
                     keep(data)
         del model
@@ -201,14 +201,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(MODELS))
     parser.add_argument("--domains", help="names with commas (default: all packaged ones)")
-    parser.add_argument("--no-study", action="store_true")
+    parser.add_argument("--steps", default=",".join(STEPS), help="some of: %(default)s")
     parser.add_argument("--page", action="store_true", help="only write the page")
     chosen = parser.parse_args()
     if not chosen.page:
         from mechfourier.probes.domains import list_domains
 
         names = chosen.domains.split(",") if chosen.domains else [domain.name for domain in list_domains()]
-        run(chosen.models, names, not chosen.no_study)
+        run(chosen.models, names, chosen.steps.split(","))
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
     return 0
 
