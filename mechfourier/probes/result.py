@@ -156,14 +156,9 @@ def _next_steps(result: ProbeResult) -> list[str]:
         return []
     model, domain = shlex.quote(result.model), shlex.quote(result.domain)
     steps = []
-    if result.verdict in ("circular", "modular") and (best := result.best) is not None:
-        steps.append(
-            f"whether the model uses this plane: mechfourier ablate {model} --site {best.site} --plane k={best.k} --domain {domain}"
-        )
-    if result.design == "value":
-        steps.append(
-            f"whether it computes with it: mechfourier probe {model} --domain {domain} --design operation"
-        )
-    else:
+    if result.verdict in ("circular", "modular") and result.best is not None:
+        steps.append(f"which questions the model answers: mechfourier tasks {model} --domain {domain}")
+        steps.append(f"whether it uses this plane: mechfourier study {model} --domain {domain}")
+    if result.design != "value":
         steps.append(f"where the answer arises: mechfourier lens {model} --domain {domain}")
     return steps
