@@ -81,7 +81,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from mechfourier import causal, figures, fourier, harvest, hooks, models, probes, sae, tasks, training
+    from mechfourier import causal, figures, fourier, harvest, hooks, models, probes, sae, training
     from mechfourier.causal.ablate import AblationResult, ablate
     from mechfourier.causal.arms import arms
     from mechfourier.causal.attribution import attribution
@@ -102,3 +102,4 @@ if TYPE_CHECKING:
     from mechfourier.probes.one_layer import OneLayerAnalysis, analyze
     from mechfourier.probes.probe import probe
     from mechfourier.probes.result import ProbeResult
+    from mechfourier.probes.tasks import tasks

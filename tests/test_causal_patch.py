@@ -42,6 +42,7 @@ def test_the_circles_carry_all_of_the_operand(clock: Any) -> None:
 
 def test_one_circle_carries_part_of_it(clock: Any) -> None:
     result = patch(clock, "mod-13", site="hook_embed", ks=2, controls=0)
+    assert result.recovered is not None and result.recovered_ci is not None
     assert 0.1 < result.recovered < 0.9
     assert result.recovered_ci[0] <= result.recovered <= result.recovered_ci[1]
 
@@ -53,6 +54,7 @@ def test_heads_of_the_first_operand_carry_it(clock: Any) -> None:
     second = patch(
         clock, "mod-13", site=z, heads=(2, 3), position="last", controls=0
     )  # donors share the offset
+    assert second.recovered is not None
     assert second.success == 0.0 and abs(second.recovered) < 1e-3
     assert not has_hooks(clock)
 

@@ -151,7 +151,7 @@ def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch:
 @pytest.mark.real
 @torch.no_grad()
 def test_gemma_3_270m_from_its_middle() -> None:
-    model = mf.load(real_folder("gemma3-270m"))
+    model: Any = mf.load(real_folder("gemma3-270m"))
     tokens = model.to_tokens(["January, February, March", "Monday and Tuesday, then"])[:, :5]
     whole = model(tokens)[:, -1:]
     for layer in (1, 9, 18):

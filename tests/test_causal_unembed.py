@@ -77,7 +77,7 @@ def test_slices_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("last_only", [False, True])
 def test_relative_scores_have_the_margins_of_whole_ones(engine: str, mode: Any, last_only: bool) -> None:
     model = mf.load("calendar", engine=engine)
-    task = task_of(model, domain("days"), samples=21)
+    task: Any = task_of(model, domain("days"), samples=21)
     width = int(model.cfg.d_model)
     assert task.plan.of_one_token
     ablations = Ablations(
@@ -117,7 +117,7 @@ def test_text_in_slices_is_text_in_whole_logits(engine: str, monkeypatch: pytest
 
 
 def test_what_a_pass_costs_is_counted_from_where_it_begins() -> None:
-    model = mf.load("calendar")
+    model: Any = mf.load("calendar")
     layers = int(model.cfg.n_layers)
     parts = [block_weights(model, start) for start in range(layers + 1)]
     assert parts[-1] == 0 and parts[0] == sum(p.numel() for p in model.blocks.parameters())

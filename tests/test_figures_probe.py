@@ -67,7 +67,7 @@ def test_the_page_of_one_vector_per_value_has_no_intervals_and_no_nan(tmp_path: 
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "nan" not in re.findall(r"\w+", shown)
     assert part_of(single).sections and all(
-        "NaN" not in pio.to_json(s.body)
+        "NaN" not in str(pio.to_json(s.body))
         for s in part_of(single).sections
         if hasattr(s.body, "to_plotly_json")
     )

@@ -145,6 +145,7 @@ def test_a_packed_pass_gives_the_numbers_of_prompts_run_alone(loaded: Any, kinds
             assert_close(acts[site][row][..., :width], expected[site][0])
             assert not acts[site][row][..., width:].any(), "attention beyond the prompt"
         if logits:
+            assert acts.logits is not None and expected.logits is not None
             assert_close(acts.logits[row], expected.logits[0])
 
 
@@ -190,7 +191,7 @@ def test_a_model_that_packing_does_not_fit_is_run_whole() -> None:
 
     import copy
 
-    model = copy.deepcopy(gpt())
+    model: Any = copy.deepcopy(gpt())
     object.__setattr__(model, passes._CHECKED, {})
     model.blocks[0] = Ahead(model.blocks[0])
     prompts = encodings(VOCAB)

@@ -116,7 +116,9 @@ def test_grids_are_row_major_and_spans_cover_the_value(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*sorted(set(PACKAGED) - {"compass", "notes", "numbers"}), "mod-12", "mod-23"])
+@pytest.mark.parametrize(
+    "name", [*sorted(set(PACKAGED) - {"compass", "notes", "numbers"}), "mod-12", "mod-23"]
+)
 def test_the_calendar_model_can_say_every_sentence(name: str, calendar: SimpleNamespace) -> None:
     report = token_report(domain(name), calendar)
     assert report.values

@@ -242,7 +242,9 @@ def test_the_training_pairs_are_those_of_the_runs_split(tmp_path: Path) -> None:
 def _curves(**columns: list[float]) -> ProgressCurves:
     count = len(next(iter(columns.values())))
     values: dict[str, object] = {
-        f.name: tuple(columns.get(f.name, [0.0] * count)) for f in dataclasses.fields(ProgressCurves) if f.name != "weights"
+        f.name: tuple(columns.get(f.name, [0.0] * count))
+        for f in dataclasses.fields(ProgressCurves)
+        if f.name != "weights"
     }
     values |= {
         "name": "run",

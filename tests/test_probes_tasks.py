@@ -249,7 +249,8 @@ def test_the_package_of_tasks_can_be_called() -> None:
 
     assert modular.__name__ == "mechfourier.tasks.modular"
     found = mechfourier.tasks(load("one-layer"), "mod-113", samples=30)
-    assert found.best("mod-113").accuracy.share == 1.0
+    best = found.best("mod-113")
+    assert best is not None and best.accuracy.share == 1.0
 
 
 def test_a_model_without_text_says_which_it_has_none_of() -> None:

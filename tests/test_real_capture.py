@@ -31,6 +31,7 @@ def test_months_are_read_as_in_prompts_run_alone(model: Any) -> None:
     assert getattr(model, passes._CHECKED)[True], "beginnings were not shared"
     for row in (0, 5, 10, 47, 131):
         alone = capture(model, [encodings[row]], acts.sites, at[row : row + 1], logits=True)
+        assert acts.logits is not None and alone.logits is not None
         pairs = [(acts[s][row][..., : alone[s].shape[-1]], alone[s][0]) for s in acts.sites]
         for found, expected in [*pairs, (acts.logits[row], alone.logits[0])]:
             assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()

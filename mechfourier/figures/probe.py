@@ -69,7 +69,9 @@ def circle_figure(result: "ProbeResult") -> "go.Figure":
         return styled(figure, height=460)
     figure.add_traces(circle_traces(circle))
     turns = "" if circle.k == 1 else f"·{circle.k}"
-    figure.update_xaxes(scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, predicted for held-out {result.unit}")
+    figure.update_xaxes(
+        scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, predicted for held-out {result.unit}"
+    )
     figure.update_yaxes(title=f"sin 2π{turns}v/{result.n}, predicted")
     return styled(figure, height=460)
 

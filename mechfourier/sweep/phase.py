@@ -96,7 +96,7 @@ def _cell(x: float, y: float, group: "pd.DataFrame", gap: float) -> Cell:
     phases = [phase_of(a, b, gap) for a, b in zip(train, test, strict=True)]
     runs = len(phases)
     low, high = wilson(sum(p in ("comprehended", "grokked") for p in phases), runs)
-    shares = {phase: phases.count(phase) / runs for phase in PHASES}
+    shares: dict[str, Any] = {phase: phases.count(phase) / runs for phase in PHASES}
     return Cell(
         x=x, y=y, runs=runs, **shares, generalised_low=low, generalised_high=high,
         memorised_at=_median(train), generalised_at=_median(test),

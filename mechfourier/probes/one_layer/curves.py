@@ -93,7 +93,8 @@ def progress_curves(source: Any, *, key_freqs: Sequence[int] | None = None) -> P
     rows = []
     for step, path in tracked(run.checkpoints, "progress measures", len(run.checkpoints)):
         rows.append({"step": step, **measure(read_safetensors(path), run.config, ks, train)})
-    return ProgressCurves(run.name, ks, **{name: tuple(row[name] for row in rows) for name in rows[0]})
+    measures: dict[str, Any] = {name: tuple(row[name] for row in rows) for name in rows[0]}
+    return ProgressCurves(run.name, ks, **measures)
 
 
 def measure(
