@@ -13,6 +13,7 @@ from typing import Any
 from mechfourier._version import __version__
 
 PACKAGES = ("torch", "transformer-lens", "numpy", "scipy")
+NOT_CHECKED = "not checked against Hugging Face"
 _START = time.monotonic()
 _COMMAND: list[str] = []
 _WEIGHTS: dict[str, str | None] = {}

@@ -44,7 +44,7 @@ from mechfourier.models.folder import (
 from mechfourier.models.gguf import folder_of, weights_of_folder
 from mechfourier.models.gguf_header import is_gguf
 from mechfourier.models.memory import WORKING_ROOM, need_memory
-from mechfourier.provenance import remember_weights
+from mechfourier.provenance import NOT_CHECKED, remember_weights
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def load(
 
     A model of transformers is held against its own forward pass the first time it is loaded
     (``model.mechfourier_check``);
-    ``check=False`` leaves that out, and the model's name, and with it every result, says so.
+    ``check=False`` leaves that out, and every result says so beside its weights.
 
     Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
     ``EngineDiffers``,
@@ -106,8 +106,8 @@ def load(
     _check_memory(folder, device, dtype)
     model = _read(loader, folder, options)
     info = find(str(name_or_path))
-    model.mechfourier_name = (info.name if info else str(name_or_path)) + _mark(model)
-    model.mechfourier_weights = weights_of_folder(folder)
+    model.mechfourier_name = info.name if info else str(name_or_path)
+    model.mechfourier_weights = "; ".join(filter(None, (weights_of_folder(folder), _mark(model)))) or None
     remember_weights(model.mechfourier_name, model.mechfourier_weights)
     return model
 
@@ -141,10 +141,10 @@ def unchecked() -> Iterator[None]:
         _CHECK.reset(token)
 
 
-def _mark(model: Any) -> str:
-    """What a model that was not checked has after its name, in every result."""
+def _mark(model: Any) -> str | None:
+    """What every result says of the weights of a model that was not checked."""
     found = getattr(model, "mechfourier_check", None)
-    return "" if found is None or found.checked else " (not checked against Hugging Face)"
+    return None if found is None or found.checked else NOT_CHECKED
 
 
 def _loader(folder: Path) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mechfourier.errors import EngineDiffers
 from mechfourier.models.folder import brief, out_of_memory
+from mechfourier.provenance import NOT_CHECKED
 
 SHORTEST, LONGEST = 64, 1024  # tokens of the check
 PAST_WINDOW = 16  # tokens after the end of a sliding window
@@ -28,7 +29,6 @@ KEPT, KEPT_LOGITS = 96, 8  # positions that are compared, half of them the last 
 TOLERANCE = 1e-4  # in float32; elsewhere STEPS of the dtype's own
 STEPS = 20
 ONE_POSITION = 10  # at a single position the difference may be so many times larger
-NOT_CHECKED = "not checked against Hugging Face"
 
 
 @dataclass(frozen=True)
