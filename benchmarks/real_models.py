@@ -33,8 +33,9 @@ def keep(data: Data) -> None:
     """Write the results with where they come from."""
     from mechfourier.files import write_json
     from mechfourier.provenance import provenance
+    from mechfourier.result import plain
 
-    write_json(RESULT, {**data, "provenance": provenance()})
+    write_json(RESULT, plain({**data, "provenance": provenance()}))
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, Data]:
