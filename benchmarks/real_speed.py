@@ -147,10 +147,11 @@ def summary(
 
 def measure(folder: Path, rounds: int, unmeasured: int) -> dict[str, Any]:
     runs = processes(folder, rounds, unmeasured)
-    done = subprocess.run(
-        [sys.executable, __file__, "--capture", str(folder), "--rounds", str(rounds + 2)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="real-speed-") as cache:
+        done = subprocess.run(
+            [sys.executable, __file__, "--capture", str(folder), "--rounds", str(rounds + 2)],
+            env={**os.environ, "MECHFOURIER_CACHE": cache}, check=True, capture_output=True, text=True,
+        )  # fmt: skip
     captured = json.loads(done.stdout.splitlines()[-1])
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return {

@@ -41,11 +41,11 @@ def skip_unread_norms(model: Any) -> None:
             module._hf_autograd_forward_with_hooks = functools.partial(_norm, module, whole)
 
 
-def _norm(module: Any, whole: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+def _norm(module: Any, whole: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     points = [getattr(module, name, None) for name in ("hook_scale", "hook_normalized")]
     if any(p is None or p.fwd_hooks or p.bwd_hooks or p._forward_hooks for p in points):
-        return whole(values)
-    return module.original_component(values).to(values.dtype)
+        return whole(x)
+    return module.original_component(x).to(x.dtype)
 
 
 def mend_absent_biases(hf_model: Any) -> None:
