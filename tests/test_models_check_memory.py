@@ -60,9 +60,15 @@ def test_files_are_read_again_only_where_they_changed(
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     first = file_digest(path)
-    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("read again"))
-    assert file_digest(path) == first
-    monkeypatch.undo()
+    opened = Path.open
+
+    def watched(self: Path, *arguments: Any, **options: Any) -> Any:
+        assert self != path, "read again"
+        return opened(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", watched)
+        assert file_digest(path) == first
     path.write_bytes(b"two")
     os.utime(path, ns=(1, 1))
     assert file_digest(path) != first

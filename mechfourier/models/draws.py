@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 VERSION = 2  # part of the activation store's key: raised when the same seed gives other weights
-CHUNK = 2**16  # numbers made at a time: they stay in the processor's cache until they are scaled
+CHUNK = 2**18  # numbers made at a time: they stay in the processor's cache until they are scaled
 PER_RAW = 4  # 16-bit numbers in one raw number of the generator
 STEPS_STD = 2**16 / math.sqrt(12)  # standard deviation of a uniform 16-bit number
 SAMPLED_ROWS = 512  # of an embedding, whose own mean and standard deviation would take longer than the pass
