@@ -27,6 +27,7 @@ from mechfourier.hooks.run import (
     tokens_per_batch,
 )
 from mechfourier.hooks.site import Site
+from mechfourier.models.check_memory import CHECK_KEY, packing_remembered, remember_packing
 from mechfourier.models.folder import out_of_memory
 from mechfourier.progress import progress
 
@@ -203,10 +204,21 @@ def _fits(model: Any, batch_size: int | None) -> Callable[[int, int, int], bool]
 
 def _known(model: Any, share: bool) -> bool | None:
     """Whether packed passes were seen to give this model's numbers; None where nobody looked yet."""
-    return getattr(model, _CHECKED, {}).get(share)
+    kept = getattr(model, _CHECKED, {})
+    if share not in kept and packing_remembered(getattr(model, CHECK_KEY, ""), share):
+        _keep_known(model, share, True)
+        return True
+    return kept.get(share)
 
 
 def _remember(model: Any, share: bool, right: bool) -> None:
+    """For this session; that it is right for every session with these weights, while the weights are those of the file."""
+    _keep_known(model, share, right)
+    if right:
+        remember_packing(getattr(model, CHECK_KEY, ""), share)
+
+
+def _keep_known(model: Any, share: bool, right: bool) -> None:
     object.__setattr__(model, _CHECKED, {**getattr(model, _CHECKED, {}), share: right})
 
 

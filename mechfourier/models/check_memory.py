@@ -15,7 +15,9 @@ from mechfourier.files import write_json
 from mechfourier.models.selfcheck import SelfCheck
 
 FORMAT = 1  # raised when the check itself changes
+PACKING = 1  # raised when the way that prompts are packed changes
 CHUNK = 2**23
+CHECK_KEY = "_mechfourier_check_key"  # where a loaded model keeps the key of its check
 PACKAGES = ("torch", "transformers", "transformer-lens")
 
 
@@ -50,13 +52,30 @@ def remembered(key: str) -> SelfCheck | None:
     if "whole_blocks" not in value:
         return None
     with contextlib.suppress(TypeError, ValueError):
-        return SelfCheck(**{**value, "whole_blocks": tuple(map(int, value["whole_blocks"]))})
+        fields = {f.name: value[f.name] for f in dataclasses.fields(SelfCheck) if f.name in value}
+        return SelfCheck(**{**fields, "whole_blocks": tuple(map(int, value["whole_blocks"]))})
     return None
 
 
 def remember(key: str, check: SelfCheck) -> None:
     """Keep a check that passed. A folder that cannot be written to only means that it is made again."""
     _write(_folder() / f"{key}.json", dataclasses.asdict(check))
+
+
+def packing_remembered(key: str, share: bool) -> bool:
+    """Whether packed passes (``hooks.passes``) gave the numbers of prompts run alone in the model of that key."""
+    return bool(key) and _read(_folder() / f"{key}.json").get(_packing(share)) is True
+
+
+def remember_packing(key: str, share: bool) -> None:
+    """Keep that they did, beside the check of the model itself; without one nothing is kept."""
+    known = _read(_folder() / f"{key}.json") if key else {}
+    if known:
+        _write(_folder() / f"{key}.json", {**known, _packing(share): True})
+
+
+def _packing(share: bool) -> str:
+    return f"packing {PACKING}, {'shared' if share else 'apart'}"
 
 
 def _folder() -> Path:

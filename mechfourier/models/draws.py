@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-VERSION = 1  # part of the activation store's key: raised when the same seed gives other weights
+VERSION = 2  # part of the activation store's key: raised when the same seed gives other weights
 CHUNK = 2**18  # numbers made at a time: they stay in the processor's cache until they are scaled
 PER_RAW = 4  # 16-bit numbers in one raw number of the generator
 STEPS_STD = 2**16 / math.sqrt(12)  # standard deviation of a uniform 16-bit number
@@ -37,10 +37,15 @@ class Stream:
         bits = np.random.PCG64(np.random.SeedSequence([self.seed, _number(self.name)]))
         bits.advance(first // PER_RAW)
         scale = self.std / STEPS_STD
-        for chunk in out.split(CHUNK):
-            raw = torch.from_numpy(bits.random_raw(-(-len(chunk) // PER_RAW)).view(np.int16))
-            torch.mul(raw[: len(chunk)], scale, out=chunk)
-            chunk.add_(self.mean + scale / 2)  # whole numbers from −2¹⁵ to 2¹⁵ − 1 have the mean −½
+        shift = self.mean + scale / 2  # whole numbers from −2¹⁵ to 2¹⁵ − 1 have the mean −½
+        values = out.numpy()
+        # numpy, as thousands of short parallel loops of torch would each wait for a thread that a busy machine has put to sleep
+        for start in range(0, len(values), CHUNK):
+            chunk = values[start : start + CHUNK]
+            raw = bits.random_raw(-(-len(chunk) // PER_RAW)).view(np.int16)
+            chunk[:] = raw[: len(chunk)]
+            chunk *= np.float32(scale)
+            chunk += np.float32(shift)
 
     def fill_row(self, out: Float[Tensor, " width"], row: int) -> None:
         """One row, as ``fill_all`` would have it."""

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, EngineDiffers, MechFourierError, UnsafeCheckpoint, UsageError
 from mechfourier.models.adapters import Adapter, adapter_in, base_of, merge
-from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs
-from mechfourier.models.check_memory import check_key, remember, remembered
+from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs, skip_unread_norms
+from mechfourier.models.check_memory import CHECK_KEY, check_key, remember, remembered
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
 from mechfourier.models.selfcheck import Reference, SelfCheck, compare, reference_of
@@ -89,6 +89,7 @@ def load_pretrained(
         key = check_key(files, hf_model.config.to_json_string(), **how) if check else ""
         model, result = _engine(hf_model, base, engine, dtype, device, tokenizer, key)
     model.mechfourier_check = result
+    object.__setattr__(model, CHECK_KEY, key)
     return _with_tokenizer(model, tokenizer)
 
 
@@ -374,6 +375,7 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
             "architectures"
         ) from error
     mend_rotary_pairs(model, type(hf_model).__name__)
+    skip_unread_norms(model)
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad_(False)  # it adds a bias of its own to the unembedding
     if tokenizer is not None:
