@@ -16,7 +16,10 @@ def empty_cache(model: Any, count: int) -> Any:
 
 
 def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
-    """A cache of its own with the rows ``index`` of ``cache`` (None: all). Its tensors are replaced when it grows, never changed."""
+    """A cache of its own with the rows ``index`` of ``cache`` (None: all).
+
+    Its tensors are replaced when it grows, never changed.
+    """
     fresh = empty_cache(model, 0)
     for new, old in zip(fresh.entries, cache.entries, strict=True):
         held = index is not None and old.past_keys.shape[1] > 0

@@ -1,7 +1,7 @@
-"""Candidate answers of several tokens after prompts that run once: what each continuation shares with the others is kept as
-keys and values. "7" counts only where no digit follows, so numbers of two digits need ten continuations of every prompt; run
-whole, they would read the prompt ten times.
+"""Candidate answers of several tokens after prompts that run once.
 
+What each continuation shares with the others is kept as keys and values. "7" counts only where no digit follows, so
+numbers of two digits need ten continuations of every prompt; run whole, they would read the prompt ten times.
 The first use on a model compares these numbers with those of whole passes; where they differ everything runs whole.
 """
 
@@ -29,14 +29,14 @@ def shared_start(paths: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def can_continue(model: Any) -> bool:
-    """Whether the model is causal, keeps keys and values, shows its unembedding, and nobody's hooks are on it."""
+    """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
     return (can_pack(model) if is_bridge(model) else can_share(model)) and str(UNEMBED) in model.hook_dict
 
 
 def continued(
     model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]
 ) -> Iterator[Float[Tensor, "row after vocab"]]:
-    """For each of the paths in turn: the logits after the prompt's last token and after every token of the path."""
+    """For each path in turn: the logits after the prompt's last token and after every token of the path."""
     common = shared_start(paths)
     whole = torch.cat([tokens, torch.tensor(common, dtype=tokens.dtype).expand(len(tokens), -1)], dim=1)
     cache = _no_cache(model, len(tokens))
@@ -58,8 +58,10 @@ def _no_cache(model: Any, rows: int) -> Any:
     return DynamicCache(config=model.original_model.config)
 
 
-def _run(model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int) -> Float[Tensor, "row keep vocab"]:
-    """Logits at the last ``keep`` of these tokens, which follow those in ``cache``; theirs are added to it."""
+def _run(
+    model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
+) -> Float[Tensor, "row keep vocab"]:
+    """Logits at the last ``keep`` of these tokens, which follow those in ``cache`` and are added to it."""
     if is_bridge(model):
         options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
     else:
@@ -71,7 +73,7 @@ def _run(model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int) -> F
 
 
 def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
-    """Whether the model's continuations give the logits of whole passes: tried once, on a few of these prompts."""
+    """Whether continuations give the logits of whole passes: tried once per model, on a few prompts."""
     known: bool | None = vars(model).get(KEPT)
     if known is None:
         known = _agrees(model, tokens[:COMPARED], paths)
