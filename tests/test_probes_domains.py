@@ -122,7 +122,9 @@ def test_grids_are_row_major_and_spans_cover_the_value(name: str) -> None:
 def test_the_calendar_model_can_say_every_sentence(name: str, calendar: SimpleNamespace) -> None:
     report = token_report(domain(name), calendar)
     assert report.values
-    if name != "seasons":  # four values: no operation sentences of them are taught
+    if domain(name).operation is None:  # a row: sums run past its values, so there are no cycles to ask
+        assert name == "numbers" and report.cycles == 0
+    elif name != "seasons":  # four values: no operation sentences of them are taught
         assert report.cycles == 4
         assert report.operation
         assert set(report.answers.values()) == {1}

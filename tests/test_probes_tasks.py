@@ -198,9 +198,12 @@ def test_a_chat_template_goes_round_the_question(tiny: Any) -> None:
     )
     wrap = chat_wrap(SimpleNamespace(tokenizer=tokenizer))
     design = task_design(domain("days"), spec, wrap=wrap)
-    assert design.prompts[0] == "user: Which day comes after Monday? >"
+    assert design.prompts[0] == "user: Which day comes after Monday? Answer with one word. >"
     assert design.operand is not None
-    assert [design.prompts[i][a:b] for i, (a, b) in enumerate(design.operand)] == list(domain("days").values)
+    days = domain("days").values
+    assert [design.prompts[i][a:b] for i, (a, b) in enumerate(design.operand)] == [
+        day for day in days for _ in range(2)
+    ]
     assert design.candidates[0] == "Monday"
 
 

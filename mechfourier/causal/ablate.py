@@ -35,6 +35,7 @@ from mechfourier.causal.outcome import (
 )
 from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.suffix import starts_inside
+from mechfourier.causal.tails import whole_pass_notes
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
@@ -104,6 +105,7 @@ def ablate(
         model, asked, target, around, before, after, controls, control_samples, last_only, edited
     )
     notes = [*asked.notes, chance_note(before, asked.design.n_answers), reason, against.note]
+    notes += whole_pass_notes(model)
     return AblationResult(
         model=model_name(model),
         domain=domain.name,

@@ -16,6 +16,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.prefix import can_share, shared_prefix
 from mechfourier.hooks.run import (
@@ -146,24 +147,6 @@ def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
     )
     return low[:size]
-
-
-def empty_cache(model: Any, count: int) -> Any:
-    """No keys and values yet, for ``count`` rows."""
-    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-
-    return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), count)
-
-
-def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
-    """A cache of its own with the rows ``index`` of ``cache`` (None: all). Its tensors are replaced when it grows, never changed."""
-    fresh = empty_cache(model, 0)
-    for new, old in zip(fresh.entries, cache.entries, strict=True):
-        held = index is not None and old.past_keys.shape[1] > 0
-        new.past_keys = old.past_keys[index] if held else old.past_keys
-        new.past_values = old.past_values[index] if held else old.past_values
-    fresh.previous_attention_mask = cache.previous_attention_mask
-    return fresh
 
 
 def rows_that_fit(model: Any, plan: AnswerPlan, rows: int) -> int:

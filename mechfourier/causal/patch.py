@@ -28,6 +28,7 @@ from mechfourier.causal.outcome import (
 )
 from mechfourier.causal.reading import Reading, harmonic_turn, read
 from mechfourier.causal.rows import bounded, run_rows
+from mechfourier.causal.tails import whole_pass_notes
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import edit_patch, intervene
@@ -275,7 +276,7 @@ def patch_at(
         recovered=_ratio(gain, top - base) if defined else None,
         recovered_ci=ratio_interval(gain, top - base, seed=seed) if defined else None,
         **against,
-        notes=_notes(task, pairs, against),
+        notes=(*_notes(task, pairs, against), *whole_pass_notes(model)),
         seed=seed,
         gap_ci=gap,
         task=task_name(task),

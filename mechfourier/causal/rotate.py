@@ -25,6 +25,7 @@ from mechfourier.causal.outcome import (
 )
 from mechfourier.causal.reading import Reading, Turn, given_turn, harmonic_turn, key_harmonics, read
 from mechfourier.causal.rows import bounded, control_pairs, run_rows
+from mechfourier.causal.tails import whole_pass_notes
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site, model_name
@@ -210,7 +211,7 @@ def rotate_at(
         exact_share=float(exact.double().mean()),
         exact_ci=bootstrap_mean(exact.double().mean(dim=0), seed=seed),
         **against,
-        notes=_notes(task, before, len(prompts), against),
+        notes=(*_notes(task, before, len(prompts), against), *whole_pass_notes(model)),
         seed=seed,
         task=task_name(task),
     )

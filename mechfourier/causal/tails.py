@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import PER_TOKEN, empty_cache, fork, start_layer
+from mechfourier.causal.branches import PER_TOKEN, start_layer
+from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
 from mechfourier.errors import MechFourierError
+from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.prefix import can_share
 from mechfourier.hooks.run import (
@@ -33,7 +35,7 @@ from mechfourier.hooks.run import (
     is_bridge,
     logits_of,
 )
-from mechfourier.hooks.site import Site
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.probes.answers import AnswerPlan, Bucket
 
 COMPARED = 2  # sequences of the comparison with whole passes
@@ -107,6 +109,18 @@ def tail_of(
     if key not in known:
         known[key] = _agrees(model, plan, tail, bucket)
     return tail if known[key] else None
+
+
+def whole_pass_notes(model: Any) -> tuple[str, ...]:
+    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one, and so was not used."""
+    suffix = vars(model).get(KEPT_SUFFIX)
+    notes = [suffix.note] if suffix is not None and suffix.note else []
+    known: dict[tuple[str, bool], bool] = vars(model).get(KEPT, {})
+    if kinds := sorted({kind for (kind, _), same in known.items() if not same}):
+        notes.append(
+            f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only differ from them"
+        )
+    return tuple(notes)
 
 
 def _can(model: Any, site: Site) -> bool:

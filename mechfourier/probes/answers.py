@@ -18,6 +18,7 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
 from mechfourier.models.interface import Encoding, encode
+from mechfourier.probes.continuations import can_continue, continued, continues_exactly
 from mechfourier.probes.design import Design
 
 Outcome = Literal["log-probability", "similarity"]
@@ -311,9 +312,28 @@ def score_plan(
     model: Any, plan: AnswerPlan
 ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:
     """Run the plan's sequences through the model, as it is hooked now: (log-probabilities, greedy flags)."""
-    buckets = plan.buckets(batch_rows(model, plan))
-    parts = [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in buckets]
+    rows = batch_rows(model, plan)
+    if len(plan.paths) > 1 and can_continue(model):
+        return plan.collect(list(_continued(model, plan, rows)))
+    parts = [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows)]
     return plan.collect(parts)
+
+
+def _continued(
+    model: Any, plan: AnswerPlan, rows: int
+) -> Iterator[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]:
+    """What ``plan.read`` gives for every bucket, with each prompt run once; by whole passes where that is not the same."""
+    for first in plan.buckets(rows):
+        if first.path != plan.paths[0]:
+            return  # all prompts of all lengths have been seen, each with all its paths
+        buckets = [plan.bucket(path, first.prompt) for path in plan.paths]
+        tokens = first.tokens[:, : first.last + 1]
+        with inference(model), serving(first.prompt):
+            if continues_exactly(model, tokens, plan.paths):
+                for bucket, logits in zip(buckets, continued(model, tokens, plan.paths), strict=True):
+                    yield bucket, plan.read(bucket, logits[:, -bucket.keep :])
+                continue
+        yield from ((bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in buckets)
 
 
 def score_answers(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import model_name
-from mechfourier.probes.answers import AnswerScores, score_answers
+from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
 from mechfourier.probes.design import Design, max_cycles
 from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.probes.domains import domain as find_domain
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 MOST_PROMPTS = 240
 """Prompts of a task that are asked unless told otherwise, balanced over the answers."""
+MOST_SEQUENCES = 480
+"""Sequences that a task runs unless told otherwise: answers of several tokens take several for each prompt."""
+ASIDE = 0.5
+"""Share of the prompts in chat that may be answered with something else than a candidate before a note says so."""
 
 
 @dataclass(frozen=True)
@@ -226,18 +230,47 @@ def score_task(
     """
     _check_logits(model)
     design, notes = design_of(model, domain, spec, cycles=cycles, seed=seed)
-    count = min(len(design), MOST_PROMPTS if samples is None else samples)
-    chosen = balanced_sample(design.label, count, seed=seed)
-    if count < len(design):
-        notes = (*notes, f"{domain.name}, {spec.name}: {count} of {len(design)} prompts were asked")
-    scores = score_answers(
-        model, [design.prompts[i] for i in chosen.tolist()], design.candidates, design.label[chosen]
-    )
+    chosen, plan = _asked(model, design, samples, seed)
+    if len(chosen) < len(design):
+        notes = (*notes, f"{domain.name}, {spec.name}: {len(chosen)} of {len(design)} prompts were asked")
+    scores = AnswerScores(*score_plan(model, plan), design.label[chosen])
+    if spec.chat:
+        notes = (*notes, *_aside(design, spec, chosen, scores))
     rows = [_row(design, spec, chosen, scores, None)]
     if design.template is not None and len(design.wordings) > 1:
         templates = design.template[chosen]
         rows += [_row(design, spec, chosen, scores, t) for t in templates.unique().tolist()]
     return rows, notes
+
+
+def _asked(
+    model: Any, design: Design, samples: int | None, seed: int
+) -> tuple[Int[Tensor, " prompt"], AnswerPlan]:
+    """The prompts that are asked, balanced over the answers, and what is run for them."""
+    most = MOST_PROMPTS if samples is None else samples
+    chosen = balanced_sample(design.label, min(len(design), most), seed=seed)
+    plan = plan_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates)
+    fewer = max(design.n_answers, MOST_SEQUENCES // len(plan.paths))
+    if samples is not None or len(chosen) <= fewer:
+        return chosen, plan
+    chosen = balanced_sample(design.label, fewer, seed=seed)
+    return chosen, plan_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates)
+
+
+def _aside(
+    design: Design, spec: TaskSpec, chosen: Int[Tensor, " prompt"], scores: AnswerScores
+) -> tuple[str, ...]:
+    """A note where a chat model answers with a sentence, so that the candidates do not say what it answers: the likeliest text is
+    none of them, or the value asked about, with which such a sentence begins."""
+    best = scores.scores.argmax(dim=1)
+    plainly = scores.greedy.any(dim=1) & (best != design.value[chosen])
+    aside = int((~plainly).sum())
+    if aside <= ASIDE * len(chosen):
+        return ()
+    return (
+        f"{design.domain.name}, {spec.name}: on {aside} of {len(chosen)} prompts the likeliest answer is none of the candidates, or repeats "
+        "the value asked about: the model may answer in a sentence, which the accuracy does not see; ask for one word only",
+    )
 
 
 def _check_logits(model: Any) -> None:

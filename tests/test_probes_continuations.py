@@ -1,0 +1,48 @@
+"""Continuations of prompts that run once have the numbers of whole passes, on both engines."""
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_folders import write_model
+
+from mechfourier.models.interface import Encoding
+from mechfourier.models.pretrained import load_pretrained
+from mechfourier.probes import continuations
+from mechfourier.probes.answers import AnswerPlan, score_plan
+
+PROMPTS = [
+    Encoding((3, 5, 7, 9), ((0, 1),) * 4),
+    Encoding((4, 6, 8), ((0, 1),) * 3),
+    Encoding((9, 5, 2, 9), ((0, 1),) * 4),
+]
+ANSWERS = [(1, 2), (1, 3), (1, 2, 4), (1, 4, 5), (1, 6)]
+
+
+@pytest.fixture(scope="module", params=["hooked", "bridge"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = write_model(tmp_path_factory.mktemp("m"), "Qwen3")
+    return load_pretrained(folder, engine=request.param)
+
+
+def test_scores_are_those_of_whole_passes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = AnswerPlan(PROMPTS, ANSWERS, digits=[2, 3, 4, 5, 6])
+    assert len(plan.paths) > 2 and continuations.can_continue(model)
+    ours, greedy = score_plan(model, plan)
+    assert vars(model)[continuations.KEPT] is True
+    monkeypatch.setattr("mechfourier.probes.answers.can_continue", lambda model: False)
+    whole, wholly = score_plan(model, plan)
+    assert torch.allclose(ours, whole, atol=2e-4) and bool((greedy == wholly).all())
+    assert float(whole.std()) > 0.01
+
+
+def test_a_model_whose_continuations_differ_runs_whole(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = AnswerPlan(PROMPTS, ANSWERS)
+    right = score_plan(model, plan)[0]
+    vars(model).pop(continuations.KEPT, None)
+    run = continuations._run
+    monkeypatch.setattr(
+        continuations, "_run", lambda *args: run(*args) + torch.arange(args[3])[:, None] * 0.1 + 1
+    )
+    assert torch.allclose(score_plan(model, plan)[0], right, atol=1e-5)
+    assert vars(model).pop(continuations.KEPT) is False
