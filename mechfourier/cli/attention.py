@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attention(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     domain: Annotated[
         str | None,
         typer.Option(

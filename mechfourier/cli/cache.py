@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 JSON = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
-cache = typer.Typer(no_args_is_help=True, help="The activations kept on disk ($MECHFOURIER_CACHE).")
+cache = typer.Typer(
+    no_args_is_help=True,
+    help="What is kept on disk ($MECHFOURIER_CACHE): activations, and models converted from GGUF files.",
+)
 
 
 @cache.command("ls")
@@ -34,12 +37,15 @@ def list_shards(json_: JSON = False) -> None:
             f"{readable(shard.bytes):>9}  {days:6.1f} d  {shard.model or '?'}  {shard.site or '?'}  {shape}"
         )
     typer.echo(f"{len(shards)} arrays, {readable(total)} of {readable(store.max_bytes)}, in {store.folder}")
+    for folder, size in _models():
+        typer.echo(f"{readable(size):>9}  model converted from GGUF: {folder}")
     return None
 
 
 @cache.command()
 def clear(json_: JSON = False) -> None:
-    """Remove everything that is kept; it is computed again when it is next asked for."""
+    """Remove the activations that are kept; they are computed again when they are next asked for. Models converted from GGUF
+    files stay (``mechfourier cache ls`` names their folders, which can be deleted by hand)."""
     from mechfourier.hooks.store import ActivationStore
 
     store = ActivationStore()
@@ -48,6 +54,14 @@ def clear(json_: JSON = False) -> None:
         return emit_json({"folder": str(store.folder), "freed_bytes": freed})
     typer.echo(f"{readable(freed)} freed in {store.folder}")
     return None
+
+
+def _models() -> list[tuple[str, int]]:
+    """Folders of models that were converted from GGUF files, with their bytes."""
+    from mechfourier.models.gguf import CARD, models_folder
+
+    folders = [card.parent for card in sorted(models_folder().glob(f"*/{CARD}"))]
+    return [(str(folder), sum(file.stat().st_size for file in folder.iterdir())) for folder in folders]
 
 
 def _plain(shard: "Shard") -> dict[str, Any]:

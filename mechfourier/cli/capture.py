@@ -9,7 +9,7 @@ from mechfourier.cli.common import CONTEXT, FROM_NONE, PROCESSES, SEED, emit_jso
 
 
 def capture(
-    model: Annotated[str | None, typer.Argument(help="A name (mechfourier models) or a folder.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")] = None,
     dataset: Annotated[str, typer.Option(help="own (the model's task), a file, a folder saved by datasets, or name:split:column.")] = "own",
     sites: Annotated[str, typer.Option(help="Kinds of hook point or full names, joined by commas (mechfourier hooks).")] = "resid_post",
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,

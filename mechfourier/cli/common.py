@@ -130,7 +130,7 @@ def quiet_libraries() -> None:
 NO_CHECK = Annotated[
     bool,
     typer.Option(
-        "--no-check", help="Do not hold the model against Hugging Face's forward pass; every result says so."
+        "--no-check", help="Skip the comparison with Hugging Face's forward pass (noted in every result)."
     ),
 ]
 # parameters of commands that name a model to load

@@ -91,6 +91,7 @@ def show_command(
             note(f"warning: {warning}")
         return emit_json(report.to_dict())
     _print_tokens(chosen, report, everything)
+    _print_questions(chosen, everything)
     return None
 
 
@@ -146,12 +147,18 @@ def _show_prompts(domain: "Domain", cycles: int, everything: bool, as_json: bool
         typer.echo(f"{len(operation)} operation prompts ({cycles} cycles)")
         pairs = list(zip(operation.prompts, operation.answers, strict=True))
         for prompt, answer in _some(pairs, everything, operation.shape[1] + 1):
-            typer.echo(f"  {prompt}{answer}")
+            typer.echo(f"  {prompt} → {answer!r}")
+    _print_questions(domain, everything)
+    note("add --model MODEL to see the tokens")
+
+
+def _print_questions(domain: "Domain", everything: bool) -> None:
+    """Two prompts of every task, or all, with the answer that is right."""
     for name, pairs in _questions(domain).items():
         typer.echo(f"{len(pairs)} prompts of task {name}")
         for prompt, answer in pairs if everything else pairs[:: len(pairs) // domain.n + 1][:2]:
-            typer.echo(f"  {prompt}{answer}")
-    note("add --model MODEL to see the tokens")
+            shown = prompt.replace("\n", "\\n")
+            typer.echo(f"  {shown} → {answer!r}")
 
 
 def _questions(domain: "Domain") -> dict[str, list[tuple[str, str]]]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def hooks(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:

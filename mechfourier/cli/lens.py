@@ -10,7 +10,7 @@ from mechfourier.files import result_name
 
 
 def lens(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     domain: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ from mechfourier.files import result_name
 
 # what the terminal shows of a number line; the JSON holds the rest
 HELIX_COLUMNS = ("site", "read", "r2_held_out", "p_periods", "best_rival", "r2_rival", "special")
-Model = Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")]
+Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
 Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
 Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
 Permutations = Annotated[int, typer.Option(help="Draws of every null.", **COUNT)]

@@ -23,7 +23,7 @@ from mechfourier.cli.sae import SAE, feature_subspace
 if TYPE_CHECKING:
     from mechfourier.causal.rotate import RotationResult
 
-MODEL = typer.Argument(help="A name (mechfourier models) or a folder.")
+MODEL = typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")
 DOMAIN = typer.Option(
     help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
 )

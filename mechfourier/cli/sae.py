@@ -23,7 +23,7 @@ from mechfourier.cli.common import (
 if TYPE_CHECKING:
     from mechfourier.sae.text import Source
 
-MODEL = typer.Argument(help="A name (mechfourier models) or a folder.")
+MODEL = typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")
 FOLDER = typer.Argument(help="A folder with a dictionary, or a release of SAELens (release:sae_id).")
 OF_MODEL = typer.Option("--model", help="The model it belongs to (default: the one it was trained on).")
 TEXT = typer.Option(

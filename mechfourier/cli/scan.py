@@ -10,7 +10,7 @@ from mechfourier.files import result_name
 
 
 def scan(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     moduli: Annotated[str, typer.Option(help="Moduli, like 2-31 or 5,7,12-14.")] = "2-31",
     primes: Annotated[bool, typer.Option("--primes", help="Only the primes among them.")] = False,
     compare: Annotated[

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep_ablate_command(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     domain: Annotated[
         str | None,
         typer.Option(

@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tasks_command(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models) or a folder.")],
+    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
     domain: Annotated[
         str | None,
         typer.Option(help="A domain, a .toml file, or all (default: the model's own task, else months)."),

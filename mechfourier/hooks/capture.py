@@ -104,6 +104,8 @@ def _request(
     positions: Positions,
     logits: bool,
 ) -> Request:
+    if not len(prompts):
+        raise UsageError("capture was given no prompts; give at least one")
     ids, last = _tokens(model, prompts)
     chosen = select_sites(model, sites) if sites else ()
     if not chosen and not logits:

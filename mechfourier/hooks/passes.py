@@ -51,6 +51,7 @@ WORTHWHILE = 0.9  # share of the cost of whole prompts, above which packing is n
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 2e-4}
 COARSE_TOLERANCE = 0.05
 _CHECKED = "_mechfourier_packing"
+_LONGEST = "_mechfourier_packing_longest"  # tokens of the longest prompt that was compared
 
 
 class _Refused(Exception):
@@ -62,7 +63,7 @@ def run_request(model: Any, request: "Request", batch_size: int | None) -> Found
     with inference(model), progress("capture", total=len(request.ids)) as bar:
         for share, plan in _plans(model, request, batch_size):
             try:
-                return _run_packed(model, request, plan, share, bar.advance)
+                return _run_packed(model, request, plan, bar.advance)
             except _Refused:
                 _remember(model, share, False)
                 bar.advance(-bar.done)
@@ -82,9 +83,8 @@ def _run_whole(model: Any, request: "Request", batch_size: int | None, advance: 
     return collector.values, logits.values
 
 
-def _run_packed(model: Any, request: "Request", plan: list[Pack], share: bool, advance: Advance) -> Found:
+def _run_packed(model: Any, request: "Request", plan: list[Pack], advance: Advance) -> Found:
     collector, logits = Collector(request), _Logits(len(request.ids))
-    checked = _known(model, share)
     for pack in plan:
         try:
             _run_pack(model, request, pack, collector, logits)
@@ -92,10 +92,11 @@ def _run_packed(model: Any, request: "Request", plan: list[Pack], share: bool, a
             if out_of_memory(error):
                 raise
             raise _Refused from error
-        if not checked:
+        # a pack without beginnings says nothing of those with them, nor short prompts of long ones (scaled rotary positions)
+        kind, length = pack.beginnings is not None, max(len(request.ids[row]) for row in pack.rows.tolist())
+        if not _trusted(model, kind, length):
             _check(model, request, pack, (collector.values, logits.values))
-            _remember(model, share, True)
-            checked = True
+            _remember(model, kind, True, length)
         advance(len(pack.rows))
     return collector.values, logits.values
 
@@ -205,21 +206,27 @@ def _fits(model: Any, batch_size: int | None) -> Callable[[int, int, int], bool]
 def _known(model: Any, share: bool) -> bool | None:
     """Whether packed passes were seen to give this model's numbers; None where nobody looked yet."""
     kept = getattr(model, _CHECKED, {})
-    if share not in kept and packing_remembered(getattr(model, CHECK_KEY, ""), share):
-        _keep_known(model, share, True)
+    if share not in kept and (length := packing_remembered(getattr(model, CHECK_KEY, ""), share)):
+        _keep_known(model, share, True, length)
         return True
     return kept.get(share)
 
 
-def _remember(model: Any, share: bool, right: bool) -> None:
+def _trusted(model: Any, share: bool, length: int) -> bool:
+    """Whether packed passes were seen to give this model's numbers for prompts of this length."""
+    return bool(_known(model, share)) and length <= getattr(model, _LONGEST, {}).get(share, 0)
+
+
+def _remember(model: Any, share: bool, right: bool, length: int = 0) -> None:
     """For this session; that it is right for every session with these weights, while the weights are those of the file."""
-    _keep_known(model, share, right)
+    _keep_known(model, share, right, length)
     if right:
-        remember_packing(getattr(model, CHECK_KEY, ""), share)
+        remember_packing(getattr(model, CHECK_KEY, ""), share, length)
 
 
-def _keep_known(model: Any, share: bool, right: bool) -> None:
+def _keep_known(model: Any, share: bool, right: bool, length: int) -> None:
     object.__setattr__(model, _CHECKED, {**getattr(model, _CHECKED, {}), share: right})
+    object.__setattr__(model, _LONGEST, {**getattr(model, _LONGEST, {}), share: length})
 
 
 def _check(model: Any, request: "Request", pack: Pack, found: Found) -> None:

@@ -33,7 +33,10 @@ _UNKNOWN = (
     "trainable_token_indices",
     "layer_replication",
     "arrow_config",
+    "lora_bias",
 )
+# ways to begin training that change the base too: an adapter saved from them is no plain LoRA of the published base
+_OTHER_BASES = ("pissa", "olora", "corda", "loftq")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def adapter_in(folder: Path) -> Adapter | None:
     settings = read_json_object(folder / ADAPTER_CONFIG)
     kind = str(settings.get("peft_type") or "of no kind")
     odd = next((name for name in _UNKNOWN if settings.get(name)), None)
+    begun = str(settings.get("init_lora_weights"))
+    if odd is None and begun.startswith(_OTHER_BASES):
+        odd = f"init_lora_weights {begun}"
     if kind != "LORA" or odd is not None:
         what = f"of kind {kind}" if kind != "LORA" else f"with {odd}"
         raise UsageError(
@@ -106,15 +112,23 @@ def base_of(adapter: Adapter) -> Path:
     return resolve(place) if place is not None else resolve(name)
 
 
-def merge(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+def merge(
+    adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor], *, inputs_first: bool = False
+) -> dict[str, Tensor]:
     """The base's tensors with the adapter's (``found``) merged in; raises ``BadCheckpoint`` for what fits
-    nowhere."""
+    nowhere. ``inputs_first``: the base keeps its matrices as [in, out] (GPT-2's Conv1D), whatever ``fan_in_fan_out`` says."""
     sides: dict[str, dict[str, Tensor]] = {}
     merged, unused = dict(tensors), []
+    _refuse_tied(adapter, tensors, found)
     for full, tensor in found.items():
         name = full.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if match := _LORA.match(name):
-            sides.setdefault(match["module"], {})[match["side"].removeprefix("embedding_")] = tensor
+            pair = sides.setdefault(match["module"], {})
+            if (side := match["side"].removeprefix("embedding_")) in pair:
+                raise UsageError(
+                    f"{adapter.weights} holds several adapters ({listed([full])}); save the one you want alone"
+                )
+            pair[side] = tensor
             continue
         target = _target(_SAVED.sub("", name), tensors)
         if target is None or merged[target].shape != tensor.shape:
@@ -126,7 +140,8 @@ def merge(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]
         if target is None or set(pair) != {"A", "B"}:
             unused.append(module)
         else:
-            merged[target] = _merged(adapter, module, merged[target], pair["A"], pair["B"])
+            turned = inputs_first and "embed" not in module and not module.endswith(("wte", "wpe", "lm_head"))
+            merged[target] = _merged(adapter, module, merged[target], pair["A"], pair["B"], turned)
     if unused or not found:
         raise BadCheckpoint(
             f"the adapter in {adapter.folder} does not fit its base "
@@ -134,6 +149,17 @@ def merge(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]
             "or is of a kind that is not merged here: merge it with peft (merge_and_unload())"
         )
     return merged
+
+
+def _refuse_tied(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """An embedding that is the unembedding too: the adapter changes one of them, and here both would change."""
+    tied = not any(name.endswith(("lm_head.weight", "embed_out.weight", "output.weight")) for name in tensors)
+    words = ("embed_tokens", "wte", "embed_in", "word_embeddings", "lora_embedding")
+    if tied and (touched := [name for name in found if any(word in name for word in words)]):
+        raise UsageError(
+            f"the adapter in {adapter.folder} changes the embedding ({listed(touched)}) of a base whose unembedding is the same "
+            "tensor; merge it with peft (merge_and_unload()) and save the model"
+        )
 
 
 def _target(name: str, tensors: dict[str, Tensor]) -> str | None:
@@ -145,10 +171,14 @@ def _target(name: str, tensors: dict[str, Tensor]) -> str | None:
     return inner if inner in tensors else None
 
 
-def _merged(adapter: Adapter, module: str, weight: Tensor, A: Tensor, B: Tensor) -> Tensor:
+def _merged(adapter: Adapter, module: str, weight: Tensor, A: Tensor, B: Tensor, turned: bool) -> Tensor:
     settings, rank = adapter.settings, A.shape[0] if A.shape[0] == B.shape[-1] else A.shape[-1]
-    alpha = _pattern(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
-    stated = _pattern(settings.get("rank_pattern"), module, settings.get("r", rank))
+    alpha = _pattern(settings.get("alpha_pattern"), module, settings.get("lora_alpha", 8))  # peft's default
+    stated = _pattern(settings.get("rank_pattern"), module, settings.get("r", 8))
+    if stated != rank:
+        raise BadCheckpoint(
+            f"{adapter.folder / ADAPTER_CONFIG} says rank {stated} where A and B of {module} have {rank}; fetch it again"
+        )
     scale = float(alpha) / (math.sqrt(stated) if settings.get("use_rslora") else stated)
     try:
         change = B.double() @ A.double() * scale
@@ -156,9 +186,7 @@ def _merged(adapter: Adapter, module: str, weight: Tensor, A: Tensor, B: Tensor)
         raise BadCheckpoint(
             f"the adapter's A and B for {module} do not fit each other; fetch it again"
         ) from error
-    # GPT-2 keeps its matrices as [in, out] (fan_in_fan_out), and an embedding's A and B are the other way
-    # round
-    if change.shape != weight.shape or settings.get("fan_in_fan_out"):
+    if turned or change.shape != weight.shape:  # an embedding's A and B are the other way round
         change = change.T
     if change.shape != weight.shape:
         raise BadCheckpoint(

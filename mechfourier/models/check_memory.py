@@ -62,16 +62,17 @@ def remember(key: str, check: SelfCheck) -> None:
     _write(_folder() / f"{key}.json", dataclasses.asdict(check))
 
 
-def packing_remembered(key: str, share: bool) -> bool:
-    """Whether packed passes (``hooks.passes``) gave the numbers of prompts run alone in the model of that key."""
-    return bool(key) and _read(_folder() / f"{key}.json").get(_packing(share)) is True
+def packing_remembered(key: str, share: bool) -> int:
+    """Up to how many tokens packed passes (``hooks.passes``) gave the numbers of prompts run alone in the model of that key."""
+    length = _read(_folder() / f"{key}.json").get(_packing(share)) if key else None
+    return length if isinstance(length, int) and not isinstance(length, bool) else 0
 
 
-def remember_packing(key: str, share: bool) -> None:
+def remember_packing(key: str, share: bool, length: int) -> None:
     """Keep that they did, beside the check of the model itself; without one nothing is kept."""
     known = _read(_folder() / f"{key}.json") if key else {}
     if known:
-        _write(_folder() / f"{key}.json", {**known, _packing(share): True})
+        _write(_folder() / f"{key}.json", {**known, _packing(share): length})
 
 
 def _packing(share: bool) -> str:

@@ -125,6 +125,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
             if length > min(MAX_HEADER_BYTES, path.stat().st_size):
                 raise ValueError("header longer than the file")
             header = json.loads(file.read(length))
+        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
+            raise ValueError("a shape that is no list of sizes")
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         if 8 + length + max(ends, default=0) != path.stat().st_size:
             raise ValueError("the file is not as long as its header says")

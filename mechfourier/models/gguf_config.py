@@ -14,7 +14,11 @@ from mechfourier.errors import BadCheckpoint
 from mechfourier.models.gguf_header import Header
 
 # Factors in the forward pass that the architectures read here do not have; a file that sets one is of a relative that does.
-FACTORS = ("attention.scale", "logit_scale", "residual_scale", "embedding_scale")
+FACTORS = ("attention.scale", "logit_scale", "residual_scale", "embedding_scale", "attention.clamp_kqv")
+# Settings with a value that changes nothing: only another one is left out to somebody's harm.
+NEUTRAL = {"rope.scaling.attn_factor": 1.0, "attention.clamp_kqv": 0.0}
+# The layers that see a window only, which transformers' reader takes from the class of the configuration.
+PATTERN = "attention.sliding_window_pattern"
 # Largest members whose query scale is hidden size / heads in place of the size of a head (llama.cpp tells them by their layers).
 LARGEST = {"gemma2": 46, "gemma3": 62}
 # llama 3's frequencies are stored as a tensor of factors; these are the settings of every published checkpoint but for the factor.
@@ -46,13 +50,18 @@ def complete(config: Any, header: Header, frequencies: "np.ndarray | None" = Non
 
 
 def _refuse_factors(header: Header) -> None:
-    for name in FACTORS:
+    for name in dict.fromkeys((*FACTORS, *NEUTRAL)):
         value = header.value(name)
-        if value is not None and header.architecture not in ("gemma4",):
+        if value is not None and value != NEUTRAL.get(name) and header.architecture not in ("gemma4",):
             raise BadCheckpoint(
                 f"{header.path} sets {header.architecture}.{name} = {value:g}, which transformers' reader of that architecture leaves out; "
                 "convert it from its Hugging Face folder instead"
             )
+    if header.architecture in LARGEST and header.value(PATTERN) is not None:
+        raise BadCheckpoint(
+            f"{header.path} sets {header.architecture}.{PATTERN}, which transformers' reader leaves out; "
+            "convert it from its Hugging Face folder instead"
+        )
     if header.value("attention.causal") is False:
         raise BadCheckpoint(
             f"{header.path} holds an encoder (attention.causal is false), not a language model"

@@ -46,6 +46,7 @@ CONVERTERS = {
     "GPTNeoXForCausalLM": "convert_neox_weights",
 }
 TESTED = ("Qwen3ForCausalLM",)
+INPUTS_FIRST = ("gpt2", "openai-gpt", "ctrl", "imagegpt")  # model types that keep their matrices as [in, out]
 # How transformers' classes with a vocabulary head end.
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -227,7 +228,12 @@ def _load_hugging_face(
         config = _config_of(folder)
         tensors = strip_prefixes(read_weights(weight_files(folder), dtype))
         if adapter is not None:
-            tensors = merge(adapter, tensors, read_weights([adapter.weights], dtype))
+            tensors = merge(
+                adapter,
+                tensors,
+                read_weights([adapter.weights], dtype),
+                inputs_first=config.model_type in INPUTS_FIRST,
+            )
         if is_text_part(folder, config):
             tensors = text_tensors(tensors)
         model_class = _language_model(folder, config)
@@ -285,6 +291,12 @@ def _model_class(folder: Path, config: Any) -> Any:
     name = str((config.architectures or [None])[0])
     found = getattr(transformers, name, None)
     if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        kind = getattr(found, "config_class", None)
+        if isinstance(kind, type) and not isinstance(config, kind):
+            raise BadCheckpoint(
+                f"{folder / CONFIG} names the architecture {name} and the model_type {config.model_type!r}, which is another "
+                "architecture's; one of the two is wrong: fetch the file again"
+            )
         return found
     if getattr(config, "auto_map", None):
         raise _needs_code(folder)

