@@ -130,7 +130,8 @@ def hooked(model: Any, functions: Sequence[tuple[Site, HookFunction]]) -> Iterat
 
     A function sees the activation and may return another in its place. Raises ``UnknownSite``.
     """
-    points = [(model.hook_dict[str(find_site(model, site))], function) for site, function in functions]
+    known = model.hook_dict  # once: a bridge puts it together anew each time it is asked
+    points = [(known[str(find_site(model, site, known))], function) for site, function in functions]
     placed: list[tuple[Any, Any]] = []
     try:
         with _switched_on(model, [site for site, _ in functions]):

@@ -7,7 +7,7 @@ fits no pattern keeps its own path as its kind, so that every name of every mode
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,10 +178,13 @@ def sites(model: Any) -> tuple[Site, ...]:
     return tuple(sorted((Site.parse(name) for name in model.hook_dict), key=lambda site: site._key))
 
 
-def find_site(model: Any, site: "Site | str") -> Site:
-    """``site`` (or the site of that hook name) when ``model`` has it; else ``UnknownSite`` or ``OutOfRange``."""
+def find_site(model: Any, site: "Site | str", points: Mapping[str, Any] | None = None) -> Site:
+    """``site`` (or the site of that hook name) when ``model`` has it; else ``UnknownSite`` or ``OutOfRange``.
+
+    ``points``: the model's ``hook_dict``, where the caller has it already.
+    """
     wanted = Site.parse(site) if isinstance(site, str) else site
-    if str(wanted) in model.hook_dict:
+    if str(wanted) in (model.hook_dict if points is None else points):
         return wanted
     layers = {s.layer for s in sites(model) if (s.kind, s.stack) == (wanted.kind, wanted.stack)} - {None}
     if wanted.layer is not None and layers:
