@@ -12,6 +12,7 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import model_name
 from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.probes.continuations import continuation_notes
 from mechfourier.probes.design import Design, max_cycles
 from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.probes.domains import domain as find_domain
@@ -175,6 +176,7 @@ def tasks(
             continue
         rows += found
         notes += said
+    notes += continuation_notes(model)
     return TasksResult(model_name(model), corrected(rows), tuple(unasked), tuple(dict.fromkeys(notes)), seed)
 
 
