@@ -31,7 +31,7 @@ def shared_start(paths: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 def can_continue(model: Any) -> bool:
     """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
-    return (can_pack(model) if is_bridge(model) else can_share(model)) and str(UNEMBED) in model.hook_dict
+    return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(model)
 
 
 def continued(

@@ -157,7 +157,7 @@ def tasks(
     """How ``model`` answers the tasks of ``domain`` (``"all"``: every packaged domain; or several).
 
     ``task``: this one only. ``samples``: as many prompts per task, balanced over the answers (None: all, or ``MOST_PROMPTS``
-    of them); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
+    of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
     tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values
     speak of these prompts.
 
