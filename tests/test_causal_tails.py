@@ -11,9 +11,13 @@ from mechfourier.causal.outcome import AnswerTask, task_of
 from mechfourier.causal.reading import read
 from mechfourier.causal.rotate import chosen_turn, rotate
 from mechfourier.causal.rows import run_rows
+from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
+from mechfourier.causal.suffix import Suffix
+from mechfourier.causal.tails import KEPT, whole_pass_notes
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.run import hooked
 from mechfourier.hooks.site import Site
+from mechfourier.models.registry import load
 from mechfourier.probes.domains import domain
 from mechfourier.probes.task_choice import choose_task
 
@@ -117,3 +121,15 @@ def test_numbers_turn_back_to_the_first_after_the_last(model: Any) -> None:
     assert len(place.means) == 10 and turn.maps(10).shape[0] == 10
     last = read(model, task, "blocks.1.hook_resid_post", "last")
     assert len(last.means) == 19
+
+
+def test_a_result_says_that_whole_passes_were_run() -> None:
+    model = load("calendar")
+    assert whole_pass_notes(model) == ()
+    vars(model)[KEPT] = {("resid_post", True): False, ("z", True): True}
+    object.__setattr__(model, KEPT_SUFFIX, Suffix(False, "passes of calendar run whole: a reason"))
+    notes = whole_pass_notes(model)
+    assert len(notes) == 2 and notes[0].endswith("a reason")
+    assert "resid_post" in notes[1] and "z" not in notes[1].split("of")[0]
+    found = rotate(model, "days", site="blocks.0.hook_resid_post", k=1, samples=7, controls=0)
+    assert set(notes) <= set(found.notes)

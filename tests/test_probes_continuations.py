@@ -45,4 +45,5 @@ def test_a_model_whose_continuations_differ_runs_whole(model: Any, monkeypatch: 
         continuations, "_run", lambda *args: run(*args) + torch.arange(args[3])[:, None] * 0.1 + 1
     )
     assert torch.allclose(score_plan(model, plan)[0], right, atol=1e-5)
+    assert "whole passes" in continuations.continuation_notes(model)[0]
     assert vars(model).pop(continuations.KEPT) is False

@@ -1,5 +1,6 @@
 """What two real language models answer, and that a study of them ends in a word."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,12 @@ from real_models import real_folder
 
 from mechfourier.causal.study import study
 from mechfourier.models.registry import load
+from mechfourier.probes.answers import plan_answers, score_plan
+from mechfourier.probes.continuations import KEPT
 from mechfourier.probes.domains import domain
 from mechfourier.probes.task_choice import choose_task
-from mechfourier.probes.tasks import tasks
+from mechfourier.probes.task_design import expressible
+from mechfourier.probes.tasks import score_task, tasks
 
 pytestmark = pytest.mark.real
 NAMES = ("gemma3-270m", "qwen2.5-0.5b")
@@ -40,12 +44,35 @@ def test_sums_of_one_digit_are_answered(model: Any) -> None:
     assert row.answered and row.accuracy.low > 0.25
 
 
-def test_only_the_chat_model_is_asked_in_chat(model: Any) -> None:
-    found = tasks(model, "days", task="chat")
+@pytest.mark.parametrize("name", ["days", "months"])
+def test_only_the_chat_model_is_asked_in_chat(model: Any, name: str) -> None:
+    found = tasks(model, name, task="chat")
     if model.tokenizer.chat_template:
-        assert found.tasks[0].accuracy.share >= 0.8
+        (row,) = found.tasks
+        assert row.accuracy.share >= 0.8 and row.greedy.share >= 0.8
+        assert not any("sentence" in note for note in found.notes)
     else:
         assert not found.rows and "no chat template" in found.unasked[0]
+
+
+def test_an_answer_in_a_sentence_is_said(model: Any) -> None:
+    if not model.tokenizer.chat_template:
+        pytest.skip("this model has no chat template")
+    asked = domain("months")
+    plain = replace(asked.task("chat"), templates=("Which month comes after {value}?",))
+    rows, notes = score_task(model, asked, plain)
+    assert not rows[0].answered and any("in a sentence" in note for note in notes)
+
+
+def test_answers_of_several_tokens_run_each_prompt_once(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = domain("numbers")
+    design, _ = expressible(model, asked, asked.task("sum"))
+    plan = plan_answers(model, design.prompts[::9], design.candidates)
+    ours, greedy = score_plan(model, plan)
+    assert len(plan.paths) > 5 and vars(model)[KEPT] is True
+    monkeypatch.setattr("mechfourier.probes.answers.can_continue", lambda model: False)
+    whole, wholly = score_plan(model, plan)
+    assert float((ours - whole).abs().max()) < 1e-3 and bool((greedy == wholly).all())
 
 
 @pytest.mark.parametrize("name", ["months", "days"])

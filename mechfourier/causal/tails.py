@@ -23,6 +23,7 @@ from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
 from mechfourier.errors import MechFourierError
 from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.passes import packing_notes
 from mechfourier.hooks.prefix import can_share
 from mechfourier.hooks.run import (
     UNEMBED,
@@ -120,7 +121,7 @@ def whole_pass_notes(model: Any) -> tuple[str, ...]:
         notes.append(
             f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only differ from them"
         )
-    return tuple(notes)
+    return (*notes, *packing_notes(model))
 
 
 def _can(model: Any, site: Site) -> bool:

@@ -22,7 +22,8 @@ def tasks_command(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="As many prompts per task, balanced over the answers (default: at most 240).", **COUNT
+            help="As many prompts per task, balanced over the answers (default: at most 240, fewer where answers have several tokens).",
+            **COUNT,
         ),
     ] = None,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets of arithmetic tasks.", **CYCLES)] = 1,

@@ -26,7 +26,7 @@ from mechfourier.hooks.run import (
     serving,
     tokens_per_batch,
 )
-from mechfourier.hooks.site import Site
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.check_memory import CHECK_KEY, packing_remembered, remember_packing
 from mechfourier.models.folder import out_of_memory
 from mechfourier.progress import progress
@@ -227,6 +227,16 @@ def _remember(model: Any, share: bool, right: bool, length: int = 0) -> None:
 def _keep_known(model: Any, share: bool, right: bool, length: int) -> None:
     object.__setattr__(model, _CHECKED, {**getattr(model, _CHECKED, {}), share: right})
     object.__setattr__(model, _LONGEST, {**getattr(model, _LONGEST, {}), share: length})
+
+
+def packing_notes(model: Any) -> tuple[str, ...]:
+    """What a result must say where packed passes were tried on ``model`` and did not give its numbers."""
+    known: dict[bool, bool] = getattr(model, _CHECKED, {})
+    ways = {True: "with shared beginnings", False: "of padded prompts"}
+    refused = " and ".join(ways[share] for share in sorted(known) if not known[share])
+    if not refused:
+        return ()
+    return (f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",)
 
 
 def _check(model: Any, request: "Request", pack: Pack, found: Found) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.prefix import can_pack, can_share
 from mechfourier.hooks.run import UNEMBED, device_of, forward, hooked, is_bridge, logits_of
+from mechfourier.hooks.site import model_name
 
 KEPT = "_mechfourier_continuations"
 SAME = 1e-4  # largest difference of logits, relative to their size
@@ -30,7 +31,7 @@ def shared_start(paths: list[tuple[int, ...]]) -> tuple[int, ...]:
 
 def can_continue(model: Any) -> bool:
     """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
-    return (can_pack(model) if is_bridge(model) else can_share(model)) and str(UNEMBED) in model.hook_dict
+    return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(model)
 
 
 def continued(
@@ -79,6 +80,13 @@ def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tu
         known = _agrees(model, tokens[:COMPARED], paths)
         object.__setattr__(model, KEPT, known)
     return known
+
+
+def continuation_notes(model: Any) -> tuple[str, ...]:
+    """What a result must say where continuations were tried on ``model`` and were not those of whole passes."""
+    if vars(model).get(KEPT) is not False:
+        return ()
+    return (f"answers of several tokens ran whole passes: continuations of {model_name(model)} differ from them",)
 
 
 def _agrees(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:

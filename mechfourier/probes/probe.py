@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
+from mechfourier.hooks.passes import packing_notes
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Encoding, encode
@@ -80,7 +81,7 @@ def probe(
     against = caveats(
         model, encodings, read_positions(plan, encodings), chosen, acts, modulus=modulus, store=store
     )
-    notes += [*tokens.notes(), *against.notes()]
+    notes += [*tokens.notes(), *against.notes(), *packing_notes(model)]
     common = dict(
         model=str(getattr(model, "mechfourier_name", type(model).__name__)),
         domain=wanted.name,

@@ -12,6 +12,7 @@ from torch import Tensor
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import model_name
 from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.probes.continuations import continuation_notes
 from mechfourier.probes.design import Design, max_cycles
 from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.probes.domains import domain as find_domain
@@ -156,7 +157,7 @@ def tasks(
     """How ``model`` answers the tasks of ``domain`` (``"all"``: every packaged domain; or several).
 
     ``task``: this one only. ``samples``: as many prompts per task, balanced over the answers (None: all, or ``MOST_PROMPTS``
-    of them); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
+    of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
     tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values
     speak of these prompts.
 
@@ -175,6 +176,7 @@ def tasks(
             continue
         rows += found
         notes += said
+    notes += continuation_notes(model)
     return TasksResult(model_name(model), corrected(rows), tuple(unasked), tuple(dict.fromkeys(notes)), seed)
 
 
