@@ -131,7 +131,8 @@ def _probe_table(found: Data) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in found["domains"].items():
-        p = part["probe"]
+        if (p := part.get("probe")) is None:
+            continue
         r2 = "–" if p["share"] is None else f"{p['share']:.2f}"
         rows.append(
             f"| {name} | {p['n']} | {p['verdict']} | {_p(p['p'])} | {p['site'] or '–'} | {p['k'] or '–'} | {r2} |"
@@ -145,7 +146,7 @@ def _task_table(found: Data) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in found["domains"].items():
-        for row in part["tasks"]["rows"]:
+        for row in part.get("tasks", {"rows": []})["rows"]:
             answered = f"yes (p = {_p(row['p'])})" if row["answered"] else "no"
             rows.append(
                 f"| {name} | {row['task']} | {row['kind']} | {row['right']} of {row['prompts']} "

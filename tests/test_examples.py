@@ -23,7 +23,7 @@ def test_probe_months_finds_the_circle(capsys: pytest.CaptureFixture[str]) -> No
     result = example("probe_months").main()
     assert result.verdict == "circular" and result.domain == "months"
     printed = capsys.readouterr().out
-    assert printed.startswith("circular (not tested for use)") and "mechfourier ablate calendar" in printed
+    assert printed.startswith("circular (not tested for use)") and "mechfourier study calendar" in printed
 
 
 def test_own_domain_is_probed_on_real_weights(capsys: pytest.CaptureFixture[str]) -> None:

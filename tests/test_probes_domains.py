@@ -307,6 +307,6 @@ def test_the_command_lists_and_shows(shared_data: Path) -> None:
     assert report["answers"][" 22"] == 3
     assert "split into digits" in shown.stderr
     assert "«June»" in run("domains", "show", "months", "-m", folder).stdout.replace(" June", "June")
-    assert "Compute Monday + 0 days = Monday" in run("domains", "show", "days").stdout
+    assert "Compute Monday + 0 days = → ' Monday'" in run("domains", "show", "days").stdout
     prompts = json.loads(run("domains", "show", "days", "--json").stdout)
     assert len(prompts["operation_prompts"]["prompts"]) == 196

@@ -69,10 +69,12 @@ def circle_figure(result: "ProbeResult") -> "go.Figure":
         return styled(figure, height=460)
     figure.add_traces(circle_traces(circle))
     turns = "" if circle.k == 1 else f"·{circle.k}"
+    reach = 1.5 * max(abs(x) for x, _ in circle.points)  # room for the labels, which stand outside the circle
+    include = dict(include=[-reach, reach])
     figure.update_xaxes(
-        scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, predicted for held-out {result.unit}"
+        scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, held out", autorangeoptions=include
     )
-    figure.update_yaxes(title=f"sin 2π{turns}v/{result.n}, predicted")
+    figure.update_yaxes(title=f"sin 2π{turns}v/{result.n}, held out")
     return styled(figure, height=460)
 
 
