@@ -124,7 +124,7 @@ def test_a_wrong_engine_is_refused_with_the_first_layer_that_differs(folders: An
 
 def test_what_is_not_checked_is_marked(folders: Any) -> None:
     model: Any = load(folders("gpt2-unscaled"), check=False)
-    assert "not checked against Hugging Face" in weights_of(model)
+    assert "not checked against Hugging Face" in str(weights_of(model))
     assert not model.mechfourier_check.checked
     with unchecked():
         assert "not checked" in (weights_of(load(folders("gpt2"))) or "")
