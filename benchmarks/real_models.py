@@ -127,7 +127,7 @@ def tables(data: Data) -> dict[str, str]:
 
 def _probe_table(found: Data) -> str:
     rows = [
-        "| domain | n | verdict | family-wise p | best hook point | k | R² |",
+        "| domain | n | verdict | family-wise p | best hook point | k | held-out R² |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in found["domains"].items():
