@@ -42,11 +42,11 @@ def measure(folder: Path, part: int, layer: int) -> dict[str, Any]:
 
     from mechfourier.causal.controls import Ablations, moments, run_ablations
     from mechfourier.causal.outcome import AnswerTask, task_of
+    from mechfourier.domains.definition import domain
     from mechfourier.hooks.interventions import intervene
     from mechfourier.hooks.run import batches, inference, last_logits
     from mechfourier.hooks.site import Site
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import domain
 
     model: Any = load(str(folder))
     site = Site("resid_post", layer)

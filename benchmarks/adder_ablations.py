@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from mechfourier.files import write_json
-from mechfourier.probes.adder.accuracy import exact, share
-from mechfourier.probes.adder.source import open_adder
-from mechfourier.result import plain
-from mechfourier.tasks.addition_draw import category, unseen_batch
-from mechfourier.training.adder import train_adder
+from mechfourier.results.base import plain
+from mechfourier.toys.adder.accuracy import exact, share
+from mechfourier.toys.adder.draw import category, unseen_batch
+from mechfourier.toys.adder.source import open_adder
+from mechfourier.toys.adder.train import train_adder
 
 RESULTS = Path(__file__).parent / "results" / "adder_ablations.json"
 VARIANTS = ("generalising", "no-padding", "no-sharpening", "no-chains", "coupled", "decoder-only")

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from mechfourier.files import write_json
-from mechfourier.models.adder_decode import decode_all
-from mechfourier.probes.adder.accuracy import exact, share
-from mechfourier.probes.adder.source import open_adder, trained_digits
-from mechfourier.result import plain
-from mechfourier.tasks.addition import join
-from mechfourier.tasks.addition_draw import category, draw, unseen_batch
+from mechfourier.results.base import plain
+from mechfourier.toys.adder.accuracy import exact, share
+from mechfourier.toys.adder.decode import decode_all
+from mechfourier.toys.adder.draw import category, draw, unseen_batch
+from mechfourier.toys.adder.source import open_adder, trained_digits
+from mechfourier.toys.adder.task import join
 
 RESULTS = Path(__file__).parent / "results" / "adder_lengths.json"
 LENGTHS = (6, 8, 10, 15, 20, 30, 50, 100)

@@ -20,8 +20,8 @@ import torch
 from mechfourier.files import write_json
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.checkpoint import save_checkpoint
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
-from mechfourier.probes.one_layer import analyze, progress_curves
+from mechfourier.toys.one_layer import analyze, progress_curves
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.run_folder import RunFolder
 
 RESULTS = Path(__file__).parent / "results" / "analysis_speed.json"

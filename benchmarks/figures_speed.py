@@ -23,8 +23,8 @@ from mechfourier.figures.report import write_report
 from mechfourier.figures.scene import scene
 from mechfourier.figures.video import write_video
 from mechfourier.files import write_json
-from mechfourier.probes.one_layer import evolution
-from mechfourier.provenance import machine
+from mechfourier.results.provenance import machine
+from mechfourier.toys.one_layer import evolution
 
 RESULTS = Path(__file__).parent / "results" / "figures_speed.json"
 FIRST_SCREEN = """Array.from(document.querySelectorAll('.figure')).filter(f => f.getBoundingClientRect().top < innerHeight)

@@ -33,7 +33,7 @@ from mechfourier.harvest.jobs import jobs  # noqa: E402
 from mechfourier.harvest.write import make_shard  # noqa: E402
 from mechfourier.hooks.site import select_sites  # noqa: E402
 from mechfourier.models.registry import load  # noqa: E402
-from mechfourier.provenance import machine, versions  # noqa: E402
+from mechfourier.results.provenance import machine, versions  # noqa: E402
 from mechfourier.sae.rows import Row  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "harvest_speed.json"
@@ -132,7 +132,7 @@ def disk(folder: Path, tokens: int) -> dict[str, float]:
 
 def peaks(folder: Path, tokens: int) -> dict[str, Any]:
     """Peak memory of captures of 1× and 8× the tokens, in MiB."""
-    from mechfourier.tasks.calendar_text import training_text
+    from mechfourier.toys.calendar.text import training_text
 
     text = folder / "text.txt"
     lines = list(training_text())

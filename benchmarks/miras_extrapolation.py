@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from mechfourier.files import write_json
-from mechfourier.models.miras import ExtrapolatingTransformer
-from mechfourier.models.miras_forward import scores, with_negatives
-from mechfourier.probes.miras import open_miras
-from mechfourier.provenance import machine, versions
-from mechfourier.tasks.universal import HELD_OUT, answers, boundary, grid, random_questions
+from mechfourier.results.provenance import machine, versions
+from mechfourier.toys.universal import open_miras
+from mechfourier.toys.universal.forward_pass import scores, with_negatives
+from mechfourier.toys.universal.model import ExtrapolatingTransformer
+from mechfourier.toys.universal.task import HELD_OUT, answers, boundary, grid, random_questions
 
 RESULTS = Path(__file__).parent / "results"
 NEAR, BEYOND, FAR = range(121, 200), (251, 499, 997), (1999, 4999)

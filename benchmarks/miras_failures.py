@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 
 from mechfourier.files import write_json
-from mechfourier.models.miras import ExtrapolatingTransformer, load_folder
-from mechfourier.models.miras_config import ExtrapolatingConfig
-from mechfourier.models.miras_forward import scores, with_negatives
-from mechfourier.probes.miras.source import right
-from mechfourier.tasks.universal import boundary, grid, random_questions
-from mechfourier.training.miras import train_miras
-from mechfourier.training.miras_recipes import plan
+from mechfourier.toys.universal.config import ExtrapolatingConfig
+from mechfourier.toys.universal.forward_pass import scores, with_negatives
+from mechfourier.toys.universal.model import ExtrapolatingTransformer, load_folder
+from mechfourier.toys.universal.recipes import plan
+from mechfourier.toys.universal.source import right
+from mechfourier.toys.universal.task import boundary, grid, random_questions
+from mechfourier.toys.universal.train import train_miras
 
 RESULTS = Path(__file__).parent / "results" / "miras_failures.json"
 LARGEST, ASKED = 20, 120

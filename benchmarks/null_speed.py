@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from mechfourier.files import write_json
-from mechfourier.probes.null import circle_null, dimension_null, label_orders
-from mechfourier.probes.spectrum import cross_gram, shared_gram
-from mechfourier.probes.value import analyse_value
-from mechfourier.probes.verdict import verdict_value
+from mechfourier.stats.null import circle_null, dimension_null, label_orders
+from mechfourier.stats.spectrum import cross_gram, shared_gram
+from mechfourier.stats.value import analyse_value
+from mechfourier.stats.verdict import verdict_value
 
 RESULTS = Path(__file__).parent / "results" / "null_speed.json"
 

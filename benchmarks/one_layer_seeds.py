@@ -21,10 +21,10 @@ from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.fourier.neurons import CLUSTER_SHARE, grid_of, neuron_spectrum
 from mechfourier.fourier.progress import trig_share
 from mechfourier.models.checkpoint import load_checkpoint
-from mechfourier.models.one_layer_weights import OneLayerConfig
-from mechfourier.tasks.modular import all_pairs
-from mechfourier.training.fast_step import FastLogits
-from mechfourier.training.one_layer import embed_freqs, train_one_layer
+from mechfourier.toys.one_layer.fast_step import FastLogits
+from mechfourier.toys.one_layer.task import all_pairs
+from mechfourier.toys.one_layer.train import embed_freqs, train_one_layer
+from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 RESULTS = Path(__file__).parent / "results" / "one_layer_seeds.json"
 HELD_TO = [(113, seed) for seed in range(100, 110)] + [

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from baselines import one_layer as straightforward
 
 from mechfourier.files import write_json
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
-from mechfourier.tasks.modular import split, tokens_of
-from mechfourier.training.fast_step import FastLogits, cross_entropy
+from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy
+from mechfourier.toys.one_layer.task import split, tokens_of
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 
 RESULTS = Path(__file__).parent / "results" / "one_layer_speed.json"
 Loss = Callable[[dict[str, Tensor]], Tensor]

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from mechfourier.files import write_json
-from mechfourier.probes.operation import analyse_operation
-from mechfourier.probes.operation_verdict import verdict_operation
+from mechfourier.stats.operation import analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
 
 RESULTS = Path(__file__).parent / "results" / "operation_speed.json"
 

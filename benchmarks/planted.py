@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from mechfourier.files import write_json, write_text
-from mechfourier.probes.planted import OPERATIONS
-from mechfourier.probes.planted_values import VALUES
-from mechfourier.probes.validate import Cell, CellResult, Validation, full_cells, run_cell, summary
 from mechfourier.progress import tracked
+from mechfourier.stats.planted import OPERATIONS
+from mechfourier.stats.planted_values import VALUES
+from mechfourier.stats.validate import Cell, CellResult, Validation, full_cells, run_cell, summary
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "planted.json"

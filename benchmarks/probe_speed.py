@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 def months_prompts() -> list[str]:
     """The 144 prompts "January + 0 months =" … of the classical grid."""
-    from mechfourier.probes.domains import domain
+    from mechfourier.domains.definition import domain
 
     return list(domain("months").operation_design(cycles=1).prompts)
 

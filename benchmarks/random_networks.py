@@ -14,8 +14,8 @@ import torch
 
 import mechfourier as mf
 from mechfourier.files import write_json
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.models.weights import reinitialised
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 RESULTS = Path(__file__).parent / "results" / "random_networks.json"
 MODULI, CALENDAR = (11, 13, 23), ("days", "months")

@@ -32,8 +32,8 @@ def read() -> Data:
 def keep(data: Data) -> None:
     """Write the results with where they come from."""
     from mechfourier.files import write_json
-    from mechfourier.provenance import provenance
-    from mechfourier.result import plain
+    from mechfourier.results.base import plain
+    from mechfourier.results.provenance import provenance
 
     write_json(RESULT, plain({**data, "provenance": provenance()}))
 
@@ -207,7 +207,7 @@ def main() -> int:
     parser.add_argument("--page", action="store_true", help="only write the page")
     chosen = parser.parse_args()
     if not chosen.page:
-        from mechfourier.probes.domains import list_domains
+        from mechfourier.domains.definition import list_domains
 
         names = chosen.domains.split(",") if chosen.domains else [domain.name for domain in list_domains()]
         run(chosen.models, names, chosen.steps.split(","))

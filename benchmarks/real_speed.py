@@ -87,10 +87,10 @@ def capture_against_forward(folder: Path, rounds: int) -> dict[str, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     import mechfourier
+    from mechfourier.domains.definition import domain
+    from mechfourier.domains.design import read_positions
     from mechfourier.hooks import capture
     from mechfourier.models.interface import encode
-    from mechfourier.probes.design import read_positions
-    from mechfourier.probes.domains import domain
 
     design = domain("months").value_design()
     ours = mechfourier.load(folder)
@@ -185,12 +185,12 @@ def main() -> None:
         print(json.dumps(capture_against_forward(options.capture, options.rounds)))
         return
     if options.prompts:
-        from mechfourier.probes.domains import domain
+        from mechfourier.domains.definition import domain
 
         print(json.dumps(list(domain("months").value_design().prompts)))
         return
     from mechfourier.files import write_json
-    from mechfourier.provenance import machine, versions
+    from mechfourier.results.provenance import machine, versions
 
     load = round(os.getloadavg()[0], 1)
     chosen = folders(options.model).items()

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mechfourier.files import write_json
-from mechfourier.provenance import machine, versions
-from mechfourier.tasks.modular import split
-from mechfourier.training.fast_step import FastLogits, Rows, _Mix, cross_entropy
-from mechfourier.training.one_layer import OneLayerConfig, OneLayerTrainee
+from mechfourier.results.provenance import machine, versions
+from mechfourier.toys.one_layer.fast_step import FastLogits, Rows, _Mix, cross_entropy
+from mechfourier.toys.one_layer.task import split
+from mechfourier.toys.one_layer.train import OneLayerConfig, OneLayerTrainee
 from mechfourier.training.recipes import default_train_fraction, recipe
 
 RESULTS = Path(__file__).parent / "results" / "stacked_speed.json"
@@ -98,7 +98,7 @@ def _single(run: OneLayerTrainee) -> tuple[Tensor, ...]:
 
 def measure(p: int, count: int, steps: int, rounds: int) -> dict[str, Any]:
     """Milliseconds of processor time per run and step, both ways in turn; the ratio is the median of the rounds'."""
-    from mechfourier.training import fast_step
+    from mechfourier.toys.one_layer import fast_step
 
     runs = [_run(p, seed) for seed in range(count)]
     plain = [_single(run) for run in runs]

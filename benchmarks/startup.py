@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from mechfourier.files import write_json
-from mechfourier.provenance import machine, versions
+from mechfourier.results.provenance import machine, versions
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 COMMANDS = {

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 import mechfourier as mf
-from mechfourier.probes.adder import AdderAccuracy, sweep_accuracy
+from mechfourier.toys.adder import AdderAccuracy, sweep_accuracy
 
 
 def main(arguments: Sequence[str] | None = None) -> AdderAccuracy:

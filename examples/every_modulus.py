@@ -8,7 +8,7 @@ where it fails first. Expected output: no error to 199, where never wrapping is 
 import argparse
 from collections.abc import Sequence
 
-from mechfourier.probes.miras import AccuracySweep, sweep_accuracy
+from mechfourier.toys.universal import AccuracySweep, sweep_accuracy
 
 
 def main(arguments: Sequence[str] | None = None) -> AccuracySweep:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import mechfourier as mf
-from mechfourier.training.one_layer import train_one_layer
+from mechfourier.toys.one_layer.train import train_one_layer
 
 
 def main(arguments: Sequence[str] | None = None) -> mf.OneLayerAnalysis:

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from mechfourier.probes.one_layer import Phases, find_phases, progress_curves
-from mechfourier.training.one_layer import train_one_layer
+from mechfourier.toys.one_layer import Phases, find_phases, progress_curves
+from mechfourier.toys.one_layer.train import train_one_layer
 
 
 def main(arguments: Sequence[str] | None = None) -> Phases:

@@ -4,13 +4,13 @@ The public names below are loaded on first use (PEP 562), so that ``import mechf
 no torch, no transformer_lens.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mechfourier._lazy import lazy
 from mechfourier._version import __version__
 
 # public name -> module that defines it; "" marks a submodule.
-_PUBLIC: dict[str, str] = {
+_PUBLIC = {
     # models
     "load": "mechfourier.models.registry",
     "models": "",
@@ -24,12 +24,13 @@ _PUBLIC: dict[str, str] = {
     "capture_dataset": "mechfourier.harvest.run",
     "open_harvest": "mechfourier.harvest.read",
     # domains and probes
-    "Domain": "mechfourier.probes.domains",
-    "domain": "mechfourier.probes.domains",
+    "Domain": "mechfourier.domains.definition",
+    "domain": "mechfourier.domains.definition",
     "probe": "mechfourier.probes.probe",
     "ProbeResult": "mechfourier.probes.result",
-    "analyze": "mechfourier.probes.one_layer",
-    "OneLayerAnalysis": "mechfourier.probes.one_layer",
+    "tasks": "mechfourier.domains.tasks",
+    "analyze": "mechfourier.toys.one_layer",
+    "OneLayerAnalysis": "mechfourier.toys.one_layer",
     # causes
     "ablate": "mechfourier.causal.ablate",
     "sweep_ablate": "mechfourier.causal.sweep",
@@ -50,35 +51,16 @@ _PUBLIC: dict[str, str] = {
     "causal": "",
     "sae": "",
     "harvest": "",
-    "tasks": "",
+    "domains": "",
+    "stats": "",
+    "toys": "",
+    "results": "",
     "training": "",
     "figures": "",
 }
 
-__all__ = [
-    "__version__",
-    *_PUBLIC,
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        from mechfourier.errors import nearest
-
-        raise AttributeError(f"mechfourier has no name {name!r}; closest: {nearest(name, _PUBLIC)}")
-    module = _PUBLIC[name]
-    value = (
-        getattr(importlib.import_module(module), name)
-        if module
-        else importlib.import_module(f"mechfourier.{name}")
-    )
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__all__ = ["__version__", *_PUBLIC]
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)
 
 if TYPE_CHECKING:
     from mechfourier import causal, figures, fourier, harvest, hooks, models, probes, sae, training
@@ -90,6 +72,8 @@ if TYPE_CHECKING:
     from mechfourier.causal.rotate import rotate
     from mechfourier.causal.study import study
     from mechfourier.causal.sweep import sweep_ablate
+    from mechfourier.domains.definition import Domain, domain
+    from mechfourier.domains.tasks import tasks
     from mechfourier.errors import MechFourierError, UsageError
     from mechfourier.harvest.read import open_harvest
     from mechfourier.harvest.run import capture_dataset
@@ -98,8 +82,6 @@ if TYPE_CHECKING:
     from mechfourier.hooks.site import Site, sites
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import Domain, domain
-    from mechfourier.probes.one_layer import OneLayerAnalysis, analyze
     from mechfourier.probes.probe import probe
     from mechfourier.probes.result import ProbeResult
-    from mechfourier.probes.tasks import tasks
+    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 
 from mechfourier._version import __version__
 from mechfourier.models.catalogue import FOLDERS_VARIABLE, KNOWN, ModelInfo
-from mechfourier.provenance import machine
-from mechfourier.result import Result
+from mechfourier.results.base import Result
+from mechfourier.results.provenance import machine
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ import torch
 from sae_lens import StandardSAE, StandardSAEConfig
 from torch import Tensor
 
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.sae.load import LoadedDictionary
 from mechfourier.sae.shards import Shards
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 MLP = "blocks.0.mlp.hook_post"
 

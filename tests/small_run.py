@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.checkpoint import save_checkpoint
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.run_folder import RunFolder
 
 P = 13

@@ -13,9 +13,9 @@ from test_examples import example
 from mechfourier.figures.animation import write_player
 from mechfourier.figures.png import HELP, find_chromium
 from mechfourier.figures.report import write_report
-from mechfourier.models.miras_config import FaithfulConfig
-from mechfourier.probes.one_layer import evolution
 from mechfourier.probes.probe import probe
+from mechfourier.toys.one_layer import evolution
+from mechfourier.toys.universal.config import FaithfulConfig
 
 if importlib.util.find_spec("playwright") is None:
     pytest.skip("Playwright is not installed: pip install 'mechfourier[png]'", allow_module_level=True)
@@ -61,15 +61,16 @@ def networks_page(folder: Path) -> Path:
     import pandas as pd
     import torch
 
-    from mechfourier.figures import adder_analysis, miras_analysis
-    from mechfourier.figures.html import Section, write_page
-    from mechfourier.probes.adder.weights import embedding_spectrum
-    from mechfourier.probes.miras import Algorithm, analyze
-    from mechfourier.probes.miras.algorithm import Effect, Threshold
+    from mechfourier.drawing.html import Section, write_page
     from mechfourier.sweep import phase_diagram
-    from mechfourier.tasks.universal import moduli
-    from mechfourier.training.miras import train_miras
-    from mechfourier.training.miras_recipes import MirasRecipe
+    from mechfourier.toys.adder import analysis_figures as adder_analysis
+    from mechfourier.toys.adder.weights import embedding_spectrum
+    from mechfourier.toys.universal import Algorithm, analyze
+    from mechfourier.toys.universal import analysis_figures as miras_analysis
+    from mechfourier.toys.universal.algorithm import Effect, Threshold
+    from mechfourier.toys.universal.recipes import MirasRecipe
+    from mechfourier.toys.universal.task import moduli
+    from mechfourier.toys.universal.train import train_miras
 
     small = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=16, d_mem=8, trained_to=18)
     recipe = MirasRecipe(steps=2, batch=8, lr=1e-3, evaluate_every=1)

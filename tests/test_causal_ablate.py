@@ -26,12 +26,12 @@ from mechfourier.causal.controls import (
 )
 from mechfourier.causal.outcome import balanced_sample, bootstrap_mean, chance_note, mcnemar, task_of
 from mechfourier.causal.text import packaged_text, text_effect, text_for
+from mechfourier.domains.answers import AnswerScores
+from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.interventions import intervene, zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.domains import domain
 
 DAYS, NOISE = 7, 60
 USED, UNREAD = (0, 1), (2, 3)
@@ -39,7 +39,7 @@ RESID = "blocks.0.hook_resid_post"
 
 
 def calendar_tokenizer() -> Any:
-    from mechfourier.tasks.calendar_tokens import build_tokenizer
+    from mechfourier.toys.calendar.tokens import build_tokenizer
 
     return build_tokenizer()
 
@@ -359,7 +359,7 @@ def test_results_make_the_round_trip_and_draw(small: Any) -> None:
 
 
 def test_a_model_without_text_says_why() -> None:
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=11, d_model=16, n_heads=2, d_head=8, d_mlp=16))
     found = ablate(model, domain("mod-11"), site=RESID, dims=3, cycles=4)
@@ -456,10 +456,10 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
 
 def test_the_calendar_model_uses_its_circle_of_months() -> None:
     """The k = 1 plane of the mean token activations: without it the months are gone, and no control does that."""
+    from mechfourier.domains.design import read_positions
     from mechfourier.hooks.capture import capture
     from mechfourier.models.interface import encode
     from mechfourier.models.registry import load
-    from mechfourier.probes.design import read_positions
 
     model, months = load("calendar"), domain("months")
     design = months.value_design()

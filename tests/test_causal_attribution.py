@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from mechfourier.causal.attribution import AttributionResult, attribution
 from mechfourier.causal.outcome import bootstrap_mean, bootstrap_means, task_of
 from mechfourier.causal.written import grid_shares, harmonics_of
+from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.run import has_hooks
-from mechfourier.probes.domains import domain
 
 P = 11
 
@@ -27,7 +27,7 @@ def small(request: pytest.FixtureRequest) -> Any:
         warnings.simplefilter("ignore")
         from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-        from mechfourier.tasks.calendar_tokens import build_tokenizer
+        from mechfourier.toys.calendar.tokens import build_tokenizer
 
         tokenizer = build_tokenizer()
         config = HookedTransformerConfig(
@@ -73,7 +73,7 @@ def test_parts_add_up_to_the_margin_of_the_model(small: Any) -> None:
 
 
 def test_only_what_writes_is_credited() -> None:
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24, biases=True), seed=4)
     weights: Any = model.blocks[0]

@@ -10,10 +10,10 @@ import torch
 from mechfourier.causal.branches import can_branch, rows_that_fit, trees
 from mechfourier.causal.controls import Ablations, matched_controls, moments, one_hot, run_ablations
 from mechfourier.causal.outcome import AnswerTask, task_of
+from mechfourier.domains.definition import domain
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain
 
 
 def build(tokenizer: Any, positions: str) -> Any:

@@ -10,9 +10,9 @@ from test_causal_ablate import RESID, USED, planted  # noqa: F401
 from typer.testing import CliRunner
 
 from mechfourier.causal.find_plane import CausalPlane, find_plane, split_cells
+from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.run import has_hooks
-from mechfourier.probes.domains import domain
 
 
 def test_what_moves_the_answer_is_found(planted: Any) -> None:  # noqa: F811

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from mechfourier.causal.arms import ArmsResult, arms, complement
 from mechfourier.causal.patch import PatchResult, donor_rows, patch, ratio_interval
+from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
-from mechfourier.probes.domains import domain
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS = 13, (2, 3)
 SIZES: dict[str, Any] = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)

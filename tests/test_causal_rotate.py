@@ -20,15 +20,15 @@ from mechfourier.causal.reading import (
 )
 from mechfourier.causal.rotate import RotationResult, rotate
 from mechfourier.causal.rows import run_rows
+from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.interventions import edit_rotate, edit_zero, intervene
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import encode
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.models.registry import load
-from mechfourier.probes.domains import domain
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS = 13, (2, 3)
 

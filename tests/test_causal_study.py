@@ -12,8 +12,8 @@ from mechfourier.causal.study import Candidate, StudyResult, choose, second_word
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.models.registry import load
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS, PLANTED = 13, (2, 3), 5
 SIZES: dict[str, Any] = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)

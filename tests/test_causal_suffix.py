@@ -21,11 +21,11 @@ from mechfourier.causal.suffix import (
     suffix_logits,
     suffix_of,
 )
+from mechfourier.domains.definition import domain
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import hooked, inference
 from mechfourier.hooks.site import Site
 from mechfourier.models.pretrained import load_pretrained
-from mechfourier.probes.domains import domain
 
 FAMILIES = ("GPT2", "Llama", "Gemma3", "Qwen3")
 

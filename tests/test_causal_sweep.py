@@ -14,11 +14,11 @@ from mechfourier.causal.outcome import AnswerTask, task_of
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.sweep import SweepResult, flip_p_values, sweep_ablate, through_model
 from mechfourier.causal.text import text_effect, text_for
+from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain
 
 P = 11
 
@@ -26,7 +26,7 @@ P = 11
 @pytest.fixture(scope="module")
 def toy() -> Any:
     """A one-layer transformer with random weights and biases."""
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     config = OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24, biases=True)
     return OneLayerTransformer(config, seed=3)
@@ -35,7 +35,7 @@ def toy() -> Any:
 @pytest.fixture(scope="module")
 def lone() -> Any:
     """The same with one live neuron, number 5."""
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24), seed=4)
     with torch.no_grad():
@@ -51,7 +51,7 @@ def small() -> Any:
         warnings.simplefilter("ignore")
         from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-        from mechfourier.tasks.calendar_tokens import build_tokenizer
+        from mechfourier.toys.calendar.tokens import build_tokenizer
 
         tokenizer = build_tokenizer()
         config = HookedTransformerConfig(

@@ -14,12 +14,12 @@ from mechfourier.causal.rows import run_rows
 from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
 from mechfourier.causal.suffix import Suffix
 from mechfourier.causal.tails import KEPT, whole_pass_notes
+from mechfourier.domains.definition import domain
+from mechfourier.domains.task_choice import choose_task
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.run import hooked
 from mechfourier.hooks.site import Site
 from mechfourier.models.registry import load
-from mechfourier.probes.domains import domain
-from mechfourier.probes.task_choice import choose_task
 
 ENGINES = {"hooked": ("Qwen2", "hooked"), "bridge": ("Gemma", "bridge"), "gpt2": ("GPT2", "bridge")}
 

@@ -13,12 +13,12 @@ from mechfourier.causal.controls import Ablations, margins, run_ablations
 from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
 from mechfourier.causal.outcome import task_of
 from mechfourier.causal.text import text_effect, text_effects, text_for
+from mechfourier.domains.definition import domain
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import forward, inference
 from mechfourier.hooks.site import Site
 from mechfourier.hooks.unembed import before_unembedding, unembedding_of
 from mechfourier.models.pretrained import load_pretrained
-from mechfourier.probes.domains import domain
 
 TOKENS = torch.randint(2, 40, (3, 6), generator=torch.Generator().manual_seed(5))
 ENGINES = ("hooked", "bridge")

@@ -11,8 +11,8 @@ from mechfourier.cli.app import app
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.progress import sums
-from mechfourier.models.foreign import predictions
-from mechfourier.models.one_layer_weights import OneLayerConfig
+from mechfourier.toys.one_layer.foreign import predictions
+from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 KEYS = [
     "accuracy", "loss", "key_freqs", "embed_power", "unembed_power", "neuron_share_85", "logit_share",

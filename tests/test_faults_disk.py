@@ -16,12 +16,12 @@ from test_faults_fuzz import call, run_tiny
 from test_faults_runs import mounted
 
 from mechfourier.errors import DiskFull, MechFourierError
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.sae import shards, training
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sweep import kinds
 from mechfourier.sweep.grid import axis
 from mechfourier.sweep.run import sweep
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 
 def grow(folder: Path, size: str) -> None:

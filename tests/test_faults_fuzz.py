@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mechfourier.cli import app as _app  # noqa: F401  (the commands are imported once)
+from mechfourier.domains.definition import domain, list_domains, parse_domain
 from mechfourier.errors import BadCheckpoint, MechFourierError, OutOfRange
 from mechfourier.figures.recognise import open_result
 from mechfourier.models.checkpoint import save_checkpoint
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
 from mechfourier.models.registry import load
-from mechfourier.probes.analogies import analogies
-from mechfourier.probes.domains import domain, list_domains, parse_domain
-from mechfourier.probes.helix import helix_fit
-from mechfourier.probes.null import label_orders
 from mechfourier.probes.result import ProbeResult
+from mechfourier.stats.analogies import analogies
+from mechfourier.stats.helix import helix_fit
+from mechfourier.stats.null import label_orders
 from mechfourier.sweep.grid import axis, points, slug
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 
 main = sys.modules["mechfourier.cli.app"].main
 DOMAINS = Path(sys.modules["mechfourier"].__file__ or "").parent / "data" / "domains"

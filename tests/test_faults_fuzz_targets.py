@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UnknownModel, UsageError
 from mechfourier.figures.recognise import KINDS, open_result
-from mechfourier.models.adder_config import AdderConfig
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
-from mechfourier.models.one_layer_weights import OneLayerConfig
 from mechfourier.models.registry import load
 from mechfourier.models.sizes import MOST_LAYERS
 from mechfourier.probes.result import ProbeResult
 from mechfourier.sweep.run import Sweep
+from mechfourier.toys.adder.config import AdderConfig
+from mechfourier.toys.one_layer.weights import OneLayerConfig
+from mechfourier.toys.universal.config import ExtrapolatingConfig, FaithfulConfig
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 TARGETS = ("domain", "axis", "result", "config", "weights", "harvest-index")
@@ -157,7 +157,7 @@ def test_a_value_of_another_type_in_a_configuration(shape: Any) -> None:
 
 
 def test_configurations_of_every_modulus_survive_json() -> None:
-    from mechfourier.models.miras_config import config_from
+    from mechfourier.toys.universal.config import config_from
 
     for each in (FaithfulConfig(), ExtrapolatingConfig()):
         assert config_from(json.loads(json.dumps(each.to_dict()))) == each

@@ -12,7 +12,7 @@ from mechfourier.errors import MissingExtra, OutOfRange, UsageError
 from mechfourier.figures.animation import player, write_player
 from mechfourier.figures.scene import WHAT, Circle, Curves, by_phase, scene
 from mechfourier.figures.video import frames_per_second, pictures, write_video
-from mechfourier.probes.one_layer import Evolution, evolution
+from mechfourier.toys.one_layer import Evolution, evolution
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from mechfourier.figures.miras import extrapolation_figure
 from mechfourier.figures.sections import part_of
 from mechfourier.probes.attention import AttentionResult, RoleAttention
 from mechfourier.probes.lens import LensLayer, LensResult
-from mechfourier.probes.miras.accuracy import AccuracySweep, ModulusAccuracy
+from mechfourier.toys.universal.accuracy import AccuracySweep, ModulusAccuracy
+from mechfourier.toys.universal.figures import extrapolation_figure
 
 SITES = ("blocks.0.hook_resid_pre", "blocks.0.hook_resid_post")
 

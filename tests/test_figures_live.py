@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mechfourier.figures.live import Braille, LiveView, bars, curve
-from mechfourier.training.one_layer import train_one_layer
+from mechfourier.toys.one_layer.train import train_one_layer
 
 
 def test_dots_are_where_they_were_put() -> None:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from small_run import P, write_run
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
-from mechfourier.figures import one_layer as draw
 from mechfourier.figures.emergence import circle_stills, sine_stills, stills
 from mechfourier.figures.training import curves_figure, overlay_figure, power_figure, progress_figure, thinned
 from mechfourier.fourier.circle import circularity_by_chance, project_circle
-from mechfourier.probes.one_layer import Evolution, OneLayerAnalysis, Portrait, analyze, evolution, portrait
+from mechfourier.toys.one_layer import Evolution, OneLayerAnalysis, Portrait, analyze, evolution, portrait
+from mechfourier.toys.one_layer import figures as draw
 from mechfourier.training.run_folder import RunFolder
 
 

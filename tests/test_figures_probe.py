@@ -9,11 +9,11 @@ import plotly.io as pio
 import pytest
 from test_examples import example
 
+from mechfourier.drawing.html import Section, page, table
+from mechfourier.drawing.template import PALETTE, plain_text, template
 from mechfourier.errors import MechFourierError
-from mechfourier.figures.html import Section, page, table
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
 from mechfourier.figures.sections import part_of
-from mechfourier.figures.template import PALETTE, plain_text, template
 from mechfourier.figures.tokens import tokens_markup, tokens_section
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult

@@ -13,7 +13,7 @@ import pytest
 import mechfourier as mf
 from mechfourier.errors import BadCheckpoint, MechFourierError, MissingExtra, nearest, need
 from mechfourier.files import atomic_path, write_json, write_text
-from mechfourier.result import Result, plain
+from mechfourier.results.base import Result, plain
 
 
 @dataclasses.dataclass(frozen=True)

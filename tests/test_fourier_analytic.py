@@ -8,8 +8,8 @@ from mechfourier.fourier.analytic import analytic_weights, choose_frequencies, m
 from mechfourier.fourier.clock_pizza import distance_irrelevance, right_logits
 from mechfourier.fourier.neurons import neuron_spectrum
 from mechfourier.fourier.progress import sums, trig_share
-from mechfourier.models.one_layer_weights import OneLayerConfig
-from mechfourier.probes.one_layer.forward import last_position, logits_grid, neurons
+from mechfourier.toys.one_layer.forward import last_position, logits_grid, neurons
+from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 
 @settings(max_examples=8)

@@ -7,12 +7,12 @@ import torch
 from test_causal_branches import build, digit_tokenizer
 
 from mechfourier.causal.outcome import AnswerTask, task_of
+from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange
 from mechfourier.hooks import generate, intervene
 from mechfourier.hooks.interventions import edit_add, edit_zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain
 
 SITE = Site("resid_post", 1)
 

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mechfourier.errors import MechFourierError, UsageError
+from mechfourier.files import default_folder
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.run import hooked
 from mechfourier.hooks.site import Site
-from mechfourier.hooks.store import ActivationStore, default_folder
+from mechfourier.hooks.store import ActivationStore
 
 RESID = Site("resid_post", 1)
 

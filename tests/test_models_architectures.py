@@ -286,7 +286,7 @@ def test_attribution_adds_up_in_every_kind_of_block(name: str, folders: Any) -> 
     """The margin that the parts add up to is that of the model's own logits."""
     from mechfourier.causal.attribution import attribution
     from mechfourier.causal.outcome import task_of
-    from mechfourier.probes.domains import domain
+    from mechfourier.domains.definition import domain
 
     model = load(folders(name))
     found = attribution(model, "mod-7", neurons=0)

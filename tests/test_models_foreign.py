@@ -15,9 +15,16 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.checkpoint import load_checkpoint
-from mechfourier.models.foreign import LAYOUTS, convert, detect, import_checkpoint, predictions, state_dict_of
-from mechfourier.models.one_layer import OneLayerTransformer
-from mechfourier.models.one_layer_weights import OneLayerConfig, parameter_shapes
+from mechfourier.toys.one_layer.foreign import (
+    LAYOUTS,
+    convert,
+    detect,
+    import_checkpoint,
+    predictions,
+    state_dict_of,
+)
+from mechfourier.toys.one_layer.model import OneLayerTransformer
+from mechfourier.toys.one_layer.weights import OneLayerConfig, parameter_shapes
 
 P, A, M = 13, "blocks.0.attn.", "blocks.0.mlp."
 SIZES: dict[str, Any] = {"d_model": 48, "n_heads": 4, "d_head": 10, "d_mlp": 64}

@@ -8,11 +8,11 @@ from test_models_miras import Original
 from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint
-from mechfourier.models.foreign_miras import convert_miras, import_miras, looks_like_miras
-from mechfourier.models.miras import UniversalModulusTransformer
-from mechfourier.models.miras_config import FaithfulConfig
 from mechfourier.models.registry import load
-from mechfourier.tasks.universal import grid
+from mechfourier.toys.universal.config import FaithfulConfig
+from mechfourier.toys.universal.foreign import convert_miras, import_miras, looks_like_miras
+from mechfourier.toys.universal.model import UniversalModulusTransformer
+from mechfourier.toys.universal.task import grid
 
 D, HEADS, MLP, MEM, MAX_P = 16, 2, 24, 12, 30
 

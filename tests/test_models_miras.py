@@ -14,10 +14,15 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.interventions import zero
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
-from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig, config_from, initial_weights
-from mechfourier.models.miras_forward import scores, with_negatives
-from mechfourier.tasks.universal import grid
+from mechfourier.toys.universal.config import (
+    ExtrapolatingConfig,
+    FaithfulConfig,
+    config_from,
+    initial_weights,
+)
+from mechfourier.toys.universal.forward_pass import scores, with_negatives
+from mechfourier.toys.universal.model import ExtrapolatingTransformer, UniversalModulusTransformer
+from mechfourier.toys.universal.task import grid
 
 BY_VALUE = ExtrapolatingConfig(width=8, gates=8, draws=3, n_values=60)
 FAITHFUL = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=24, d_mem=12)

@@ -8,9 +8,9 @@ import torch
 import mechfourier
 from mechfourier.errors import BadCheckpoint, NotExpressible, OutOfRange, UsageError
 from mechfourier.models.interface import Encoding, Model
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
-from mechfourier.models.one_layer_weights import initial_weights
-from mechfourier.tasks.modular import all_pairs, tokens_of
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
+from mechfourier.toys.one_layer.task import all_pairs, tokens_of
+from mechfourier.toys.one_layer.weights import initial_weights
 
 SMALL = OneLayerConfig(p=7, d_model=16, n_heads=2, d_mlp=24)
 
@@ -139,7 +139,7 @@ def test_config_round_trips_through_json() -> None:
 
 
 def test_the_packaged_model_answers_every_question() -> None:
-    from mechfourier.models.one_layer import load_folder
+    from mechfourier.toys.one_layer.model import load_folder
 
     model = load_folder(Path(mechfourier.__file__).parent / "data" / "one-layer")
     pairs = all_pairs(model.cfg.p)

@@ -9,13 +9,14 @@ import torch
 from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
+from mechfourier.domains.answers import score_candidates
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import read_positions
 from mechfourier.errors import OutOfRange, UnknownDomain, UsageError
 from mechfourier.fourier.key_freqs import matrix_share
-from mechfourier.models.adder import AdderBase, AdderConfig, AdderTransformer
-from mechfourier.models.adder_config import initial_weights
 from mechfourier.models.checkpoint import save_checkpoint
 from mechfourier.models.interface import encode
-from mechfourier.probes.adder import (
+from mechfourier.toys.adder import (
     QUANTITIES,
     AdderAccuracy,
     AdderAnalysis,
@@ -25,17 +26,16 @@ from mechfourier.probes.adder import (
     open_adder,
     sweep_accuracy,
 )
-from mechfourier.probes.adder.accuracy import correct_characters, share
-from mechfourier.probes.adder.alignment import alignment
-from mechfourier.probes.adder.carry import carry_patching
-from mechfourier.probes.adder.neurons import measure_neurons
-from mechfourier.probes.adder.quantities import decode_values
-from mechfourier.probes.adder.weights import embedding_spectrum, held_out_points, shares_of
-from mechfourier.probes.answers import score_candidates
-from mechfourier.probes.design import read_positions
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.tasks.addition import Format
-from mechfourier.tasks.addition_draw import category, draw
+from mechfourier.toys.adder.accuracy import correct_characters, share
+from mechfourier.toys.adder.alignment import alignment
+from mechfourier.toys.adder.carry import carry_patching
+from mechfourier.toys.adder.config import initial_weights
+from mechfourier.toys.adder.draw import category, draw
+from mechfourier.toys.adder.model import AdderBase, AdderConfig, AdderTransformer
+from mechfourier.toys.adder.neurons import measure_neurons
+from mechfourier.toys.adder.quantities import decode_values
+from mechfourier.toys.adder.task import Format
+from mechfourier.toys.adder.weights import embedding_spectrum, held_out_points, shares_of
 
 
 @pytest.fixture(scope="module")

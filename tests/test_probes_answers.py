@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mechfourier.errors import NotExpressible, UsageError
-from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.answers import (
+from mechfourier.domains.answers import (
     AnswerPlan,
     AnswerScores,
     Bucket,
@@ -23,8 +21,10 @@ from mechfourier.probes.answers import (
     score_answers,
     score_candidates,
 )
-from mechfourier.probes.design import Design
-from mechfourier.probes.domains import domain, parse_domain
+from mechfourier.domains.definition import domain, parse_domain
+from mechfourier.domains.design import Design
+from mechfourier.errors import NotExpressible, UsageError
+from mechfourier.models.interface import Encoding, encode
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_what_cannot_be_scored_is_refused(small: Any) -> None:
 
 
 def test_a_models_own_answer_tokens_are_used() -> None:
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=11, d_model=8, n_heads=1, d_head=8, d_mlp=8))
     design = domain("mod-11").operation_design(1, model=model)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from value_arrays import CIRCLES, planted, wave
 
-from mechfourier.probes.closure import (
+from mechfourier.stats.closure import (
     closure,
     curve_designs,
     curve_models,
@@ -20,7 +20,7 @@ from mechfourier.probes.closure import (
     template_draws,
     turn_tolerance,
 )
-from mechfourier.probes.spectrum import cross_gram, shared_gram
+from mechfourier.stats.spectrum import cross_gram, shared_gram
 
 
 def gram_of(points: torch.Tensor) -> torch.Tensor:

@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny_folders import write_model
 
+from mechfourier.domains import continuations
+from mechfourier.domains.answers import AnswerPlan, score_plan
 from mechfourier.models.interface import Encoding
 from mechfourier.models.pretrained import load_pretrained
-from mechfourier.probes import continuations
-from mechfourier.probes.answers import AnswerPlan, score_plan
 
 PROMPTS = [
     Encoding((3, 5, 7, 9), ((0, 1),) * 4),
@@ -30,7 +30,7 @@ def test_scores_are_those_of_whole_passes(model: Any, monkeypatch: pytest.Monkey
     assert len(plan.paths) > 2 and continuations.can_continue(model)
     ours, greedy = score_plan(model, plan)
     assert vars(model)[continuations.KEPT] is True
-    monkeypatch.setattr("mechfourier.probes.answers.can_continue", lambda model: False)
+    monkeypatch.setattr("mechfourier.domains.answers.can_continue", lambda model: False)
     whole, wholly = score_plan(model, plan)
     assert torch.allclose(ours, whole, atol=2e-4) and bool((greedy == wholly).all())
     assert float(whole.std()) > 0.01

@@ -7,11 +7,11 @@ import torch
 from test_examples import example
 from value_arrays import planted
 
-from mechfourier.probes.copies import distinct, distinct_gram, effective_templates, template_groups
 from mechfourier.probes.probe import probe
-from mechfourier.probes.spectrum import cross_gram, shared_gram
-from mechfourier.probes.value import ValueEvidence, analyse_value
-from mechfourier.probes.verdict import verdict_value
+from mechfourier.stats.copies import distinct, distinct_gram, effective_templates, template_groups
+from mechfourier.stats.spectrum import cross_gram, shared_gram
+from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.verdict import verdict_value
 
 
 def analysed(acts: torch.Tensor) -> ValueEvidence:

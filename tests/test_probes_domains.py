@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from mechfourier.domains.definition import NUMBER_TEMPLATES, domain, list_domains, modular, parse_domain
+from mechfourier.domains.design import confounds, max_cycles, read_positions
+from mechfourier.domains.task_design import task_design
+from mechfourier.domains.tokens import token_report
 from mechfourier.errors import DomainSchemaError, NotExpressible, OutOfRange, UnknownDomain, UsageError
 from mechfourier.models.interface import encode
-from mechfourier.probes.design import confounds, max_cycles, read_positions
-from mechfourier.probes.domains import NUMBER_TEMPLATES, domain, list_domains, modular, parse_domain
-from mechfourier.probes.task_design import task_design
-from mechfourier.probes.tokens import token_report
 
 PACKAGED = {
     "alphabet": 26, "compass": 8, "days": 7, "hours-12": 12, "hours-24": 24, "months": 12, "notes": 12, "numbers": 10,
@@ -51,7 +51,7 @@ def qwen(request: pytest.FixtureRequest):
 
 @pytest.fixture(scope="module")
 def calendar():
-    from mechfourier.tasks.calendar_tokens import build_tokenizer
+    from mechfourier.toys.calendar.tokens import build_tokenizer
 
     return SimpleNamespace(tokenizer=build_tokenizer())
 
@@ -133,7 +133,7 @@ def test_the_calendar_model_can_say_every_sentence(name: str, calendar: SimpleNa
 
 
 def test_the_calendar_corpus_says_these_sentences() -> None:
-    from mechfourier.tasks.calendar_text import DOMAIN_TEXT
+    from mechfourier.toys.calendar.text import DOMAIN_TEXT
 
     spoken = {d.name: set(d.templates) for d in DOMAIN_TEXT}
     for name in sorted(set(PACKAGED) - {"compass", "notes"}):
@@ -152,7 +152,7 @@ def test_the_vocabulary_limits_the_cycles(calendar: SimpleNamespace) -> None:
 
 
 def test_a_model_mod_p_has_one_cycle() -> None:
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=11, d_model=8, n_heads=1, d_head=8, d_mlp=8))
     found = max_cycles(domain("mod-11"), model)

@@ -8,18 +8,18 @@ import torch
 from test_probes_reads import reader
 from test_probes_sinks import sinking
 
+from mechfourier.domains.definition import domain
+from mechfourier.domains.prepare import questions
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.dft import line_power
 from mechfourier.models.interface import Encoding
-from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
 from mechfourier.probes.attention import AttentionResult, attention
-from mechfourier.probes.domains import domain
 from mechfourier.probes.head_content import head_content
-from mechfourier.probes.intervals import wilson
 from mechfourier.probes.lens import LensResult, lens
-from mechfourier.probes.prepare import questions
 from mechfourier.probes.roles import behind_a_word, operand_is_first, with_sink
+from mechfourier.stats.intervals import wilson
+from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P = 23
 

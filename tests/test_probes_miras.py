@@ -13,9 +13,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier import r2_bound
 from mechfourier.hooks.interventions import patch
 from mechfourier.hooks.site import Site
-from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
-from mechfourier.probes.miras import (
+from mechfourier.toys.universal import (
     AccuracySweep,
     Algorithm,
     MirasAnalysis,
@@ -27,10 +25,12 @@ from mechfourier.probes.miras import (
     study_algorithm,
     sweep_accuracy,
 )
-from mechfourier.probes.miras.algorithm import MOVES
-from mechfourier.probes.miras.neurons import class_harmonics
-from mechfourier.probes.miras.source import right
-from mechfourier.tasks.universal import boundary, random_questions
+from mechfourier.toys.universal.algorithm import MOVES
+from mechfourier.toys.universal.config import ExtrapolatingConfig, FaithfulConfig
+from mechfourier.toys.universal.model import ExtrapolatingTransformer, UniversalModulusTransformer
+from mechfourier.toys.universal.neurons import class_harmonics
+from mechfourier.toys.universal.source import right
+from mechfourier.toys.universal.task import boundary, random_questions
 
 SMALL = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=24, d_mem=12)
 
@@ -152,9 +152,9 @@ def test_the_packaged_model_far_beyond_its_training() -> None:
 
 
 def test_analysis_of_a_run_and_its_files(tmp_path: Path) -> None:
-    from mechfourier.tasks.universal import moduli
-    from mechfourier.training.miras import train_miras
-    from mechfourier.training.miras_recipes import MirasRecipe
+    from mechfourier.toys.universal.recipes import MirasRecipe
+    from mechfourier.toys.universal.task import moduli
+    from mechfourier.toys.universal.train import train_miras
 
     recipe = MirasRecipe(steps=2, batch=8, lr=1e-3, evaluate_every=1)
     train_miras(tmp_path / "run", SMALL, moduli("all", largest=18), recipe)
@@ -172,7 +172,7 @@ def test_analysis_of_a_run_and_its_files(tmp_path: Path) -> None:
 
 
 def test_frequencies_of_neurons_are_those_of_their_draws() -> None:
-    from mechfourier.probes.miras.neurons import Adaptation, follows_draw
+    from mechfourier.toys.universal.neurons import Adaptation, follows_draw
 
     config = ExtrapolatingConfig(width=8, gates=8, draws=6, n_values=60)
     model = ExtrapolatingTransformer(config)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, kstest
 from value_arrays import planted, wave
 
 from mechfourier.errors import OutOfRange
-from mechfourier.probes.null import (
+from mechfourier.stats.null import (
     circle_null,
     circle_scores,
     dimension_null,
@@ -20,7 +20,7 @@ from mechfourier.probes.null import (
     sign_flips,
     smallest_p,
 )
-from mechfourier.probes.spectrum import cross_gram, shared_gram
+from mechfourier.stats.spectrum import cross_gram, shared_gram
 
 
 def gram_of(points: torch.Tensor) -> torch.Tensor:

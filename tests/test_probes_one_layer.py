@@ -12,10 +12,7 @@ from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.clock_pizza import gradient_cosines, published_triples
 from mechfourier.models.checkpoint import save_checkpoint
-from mechfourier.models.foreign import import_checkpoint
-from mechfourier.models.one_layer import OneLayerTransformer
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
-from mechfourier.probes.one_layer import (
+from mechfourier.toys.one_layer import (
     OneLayerAnalysis,
     ProgressCurves,
     Source,
@@ -25,14 +22,17 @@ from mechfourier.probes.one_layer import (
     progress_curves,
     view,
 )
-from mechfourier.probes.one_layer.forward import (
+from mechfourier.toys.one_layer.foreign import import_checkpoint
+from mechfourier.toys.one_layer.forward import (
     last_position,
     logits_grid,
     neurons,
     operand_gradients,
 )
-from mechfourier.probes.one_layer.source import train_mask
-from mechfourier.tasks.modular import split, task
+from mechfourier.toys.one_layer.model import OneLayerTransformer
+from mechfourier.toys.one_layer.source import train_mask
+from mechfourier.toys.one_layer.task import split, task
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.run_folder import RunFolder
 
 SMALL = {"d_model": 48, "n_heads": 4, "d_mlp": 64}

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.probes.confounds import Grid, confound_columns, orthonormal
-from mechfourier.probes.operation import OperationEvidence, analyse_operation
-from mechfourier.probes.operation_verdict import verdict_operation
-from mechfourier.probes.planted import find, planted_operation
-from mechfourier.probes.residue import (
+from mechfourier.stats.confounds import Grid, confound_columns, orthonormal
+from mechfourier.stats.operation import OperationEvidence, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.planted import find, planted_operation
+from mechfourier.stats.residue import (
     class_effects,
     concentration,
     curve_contest,
     harmonic_power,
     wrap_transfer,
 )
-from mechfourier.probes.rotation_null import coordinates, family_wise_p, random_frames, rotation_null
-from mechfourier.probes.shares import moment_p, variance_shares
-from mechfourier.probes.specificity import Periods
+from mechfourier.stats.rotation_null import coordinates, family_wise_p, random_frames, rotation_null
+from mechfourier.stats.shares import moment_p, variance_shares
+from mechfourier.stats.specificity import Periods
 
 QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 

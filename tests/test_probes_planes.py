@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.interface import Encoding
-from mechfourier.probes.domains import domain
-from mechfourier.probes.planes import SharedPlane, harmonic_plane, overlap, principal_angles, shared_plane
 from mechfourier.probes.roles import role_spans, role_tokens
+from mechfourier.stats.planes import SharedPlane, harmonic_plane, overlap, principal_angles, shared_plane
 
 
 def planted(n: int, plane: np.ndarray, *, seed: int, noise: float = 0.15) -> np.ndarray:

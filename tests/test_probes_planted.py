@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mechfourier.errors import UsageError
-from mechfourier.probes.naive import best_r2, class_means, naive_circular
-from mechfourier.probes.planted import OPERATIONS, find, planted_operation, smooth
-from mechfourier.probes.planted_values import VALUES, planted_value
+from mechfourier.stats.naive import best_r2, class_means, naive_circular
+from mechfourier.stats.planted import OPERATIONS, find, planted_operation, smooth
+from mechfourier.stats.planted_values import VALUES, planted_value
 
 
 @pytest.mark.parametrize("name", [g.name for g in OPERATIONS if g.signal is not None])

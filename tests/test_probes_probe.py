@@ -10,9 +10,9 @@ import torch
 from extras import needs_minilm
 from test_examples import example
 
+from mechfourier.domains.definition import Domain, domain
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownDomain, UnknownSite, UsageError
 from mechfourier.hooks.store import ActivationStore
-from mechfourier.probes.domains import Domain, domain
 from mechfourier.probes.probe import class_positions, probe
 from mechfourier.probes.result import ProbeResult
 

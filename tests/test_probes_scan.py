@@ -11,7 +11,8 @@ from mechfourier.cli import app
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.models.registry import load
-from mechfourier.probes.scan import ScanResult, _class_means, holm, noise_bound, parse_moduli, scan
+from mechfourier.probes.scan import ScanResult, _class_means, noise_bound, parse_moduli, scan
+from mechfourier.stats.permutation import holm
 
 
 def test_moduli_are_read_from_ranges_and_lists() -> None:

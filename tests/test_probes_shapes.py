@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from mechfourier.errors import OutOfRange
-from mechfourier.probes.analogies import AnalogyResult, analogies
-from mechfourier.probes.helix import HelixFit, helix_basis, helix_fit
-from mechfourier.probes.reducibility import Reducibility, mixture_index, reducibility
-from mechfourier.probes.rivals import orthonormal, press, rival_bases
+from mechfourier.stats.analogies import AnalogyResult, analogies
+from mechfourier.stats.helix import HelixFit, helix_basis, helix_fit
+from mechfourier.stats.reducibility import Reducibility, mixture_index, reducibility
+from mechfourier.stats.rivals import orthonormal, press, rival_bases
 
 
 def circle(n: int, *, k: int = 1) -> np.ndarray:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from mechfourier.domains.definition import Domain, domain
 from mechfourier.models.interface import Encoding
 from mechfourier.models.pretrained import HAS_HOOKED
 from mechfourier.probes.caveats import Caveats, sample_rows, where
-from mechfourier.probes.domains import Domain, domain
 from mechfourier.probes.probe import probe
-from mechfourier.probes.sinks import by_class, dimension_shares, massive_dimensions, sink_site
+from mechfourier.stats.sinks import by_class, dimension_shares, massive_dimensions, sink_site
 
 NAMES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mechfourier.probes.confounds import Grid
-from mechfourier.probes.specificity import (
+from mechfourier.stats.confounds import Grid
+from mechfourier.stats.specificity import (
     Background,
     Periods,
     class_ratio,
@@ -20,7 +20,7 @@ from mechfourier.probes.specificity import (
     smaller_singular_energy,
     specificity_ratio,
 )
-from mechfourier.probes.surrogates import SurrogateBasis, off_rows, surrogate_ratios
+from mechfourier.stats.surrogates import SurrogateBasis, off_rows, surrogate_ratios
 
 GRIDS = {(n, cycles): Periods(Grid(n, cycles * n)) for n, cycles in ((7, 4), (12, 4), (23, 3))}
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from value_arrays import plane, planted, wave
 
 from mechfourier.fourier.harmonics import harmonic_r2
-from mechfourier.probes.spectrum import (
+from mechfourier.stats.spectrum import (
     constant_sites,
     cross_gram,
     dimension_power,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from value_arrays import planted
 
-from mechfourier.probes.null import label_orders
-from mechfourier.probes.spectrum import cross_gram
-from mechfourier.probes.subspace import (
+from mechfourier.stats.null import label_orders
+from mechfourier.stats.spectrum import cross_gram
+from mechfourier.stats.subspace import (
     PENALTIES,
     SubspaceProbe,
     circle_positions,

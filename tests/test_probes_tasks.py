@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import mechfourier
+from mechfourier.domains.definition import domain, list_domains, parse_domain
+from mechfourier.domains.task_choice import choose_task
+from mechfourier.domains.task_design import _Column, chat_wrap, expressible, shown_pairs, task_design
+from mechfourier.domains.task_spec import fill
+from mechfourier.domains.tasks import TasksResult, tasks
 from mechfourier.errors import DomainSchemaError, NotExpressible, UsageError
 from mechfourier.models.registry import load
-from mechfourier.probes.domains import domain, list_domains, parse_domain
-from mechfourier.probes.task_choice import choose_task
-from mechfourier.probes.task_design import _Column, chat_wrap, expressible, shown_pairs, task_design
-from mechfourier.probes.task_spec import fill
-from mechfourier.probes.tasks import TasksResult, tasks
 
 GOOD = """\
 title = "planets"
@@ -248,9 +248,9 @@ def test_the_table_fits_a_terminal_and_json_comes_back(of_calendar: TasksResult)
 
 
 def test_the_package_of_tasks_can_be_called() -> None:
-    from mechfourier.tasks import modular
+    from mechfourier.toys.one_layer import task as modular
 
-    assert modular.__name__ == "mechfourier.tasks.modular"
+    assert modular.__name__ == "mechfourier.toys.one_layer.task"
     found = mechfourier.tasks(load("one-layer"), "mod-113", samples=30)
     best = found.best("mod-113")
     assert best is not None and best.accuracy.share == 1.0

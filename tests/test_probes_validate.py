@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
 from mechfourier.errors import OutOfRange
-from mechfourier.probes.planted import OPERATIONS
-from mechfourier.probes.planted_values import VALUES
-from mechfourier.probes.validate import (
+from mechfourier.stats.planted import OPERATIONS
+from mechfourier.stats.planted_values import VALUES
+from mechfourier.stats.validate import (
     Cell,
     Validation,
     full_cells,
@@ -86,7 +86,7 @@ def test_results_round_trip_and_have_a_frame() -> None:
 
 def test_the_command_prints_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
     few = [Cell("operation", "circle", 12), Cell("operation", "helix-10", 12), Cell("value", "white", 7, 1)]
-    monkeypatch.setattr("mechfourier.probes.validate.quick_cells", lambda: few)
+    monkeypatch.setattr("mechfourier.stats.validate.quick_cells", lambda: few)
     answer = CliRunner().invoke(app, ["validate", "--trials", "2", "--json"])
     assert answer.exit_code == 0
     told = json.loads(answer.stdout)

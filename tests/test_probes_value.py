@@ -9,11 +9,11 @@ import torch
 from value_arrays import CIRCLES, plane, planted
 
 from mechfourier.errors import UsageError
-from mechfourier.probes.controls import control_evidence
-from mechfourier.probes.null import label_orders
-from mechfourier.probes.value import ValueEvidence, analyse_value
-from mechfourier.probes.verdict import verdict_value
-from mechfourier.result import plain
+from mechfourier.results.base import plain
+from mechfourier.stats.controls import control_evidence
+from mechfourier.stats.null import label_orders
+from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.verdict import verdict_value
 
 
 def analysed(acts: torch.Tensor, **options: object) -> ValueEvidence:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from value_arrays import planted
 
-from mechfourier.probes.controls import ControlEvidence
-from mechfourier.probes.value import ValueEvidence, analyse_value
-from mechfourier.probes.verdict import WORDS, Verdict, verdict_value
+from mechfourier.stats.controls import ControlEvidence
+from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.verdict import WORDS, Verdict, verdict_value
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import torch
 
 real_models = pytest.importorskip("real_models")
 
+from mechfourier.domains.definition import domain  # noqa: E402
+from mechfourier.domains.design import read_positions  # noqa: E402
 from mechfourier.hooks import capture, passes  # noqa: E402
 from mechfourier.models.interface import encode  # noqa: E402
 from mechfourier.models.registry import load  # noqa: E402
 from mechfourier.models.untrained import untrained  # noqa: E402
 from mechfourier.models.weights import weights_hash  # noqa: E402
-from mechfourier.probes.design import read_positions  # noqa: E402
-from mechfourier.probes.domains import domain  # noqa: E402
 
 pytestmark = pytest.mark.real
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from real_models import real_folder
 
+from mechfourier.domains.definition import domain
 from mechfourier.models.registry import load
 from mechfourier.probes.attention import attention
-from mechfourier.probes.domains import domain
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 

@@ -7,13 +7,13 @@ import pytest
 from real_models import real_folder
 
 from mechfourier.causal.study import study
+from mechfourier.domains.answers import plan_answers, score_plan
+from mechfourier.domains.continuations import KEPT
+from mechfourier.domains.definition import domain
+from mechfourier.domains.task_choice import choose_task
+from mechfourier.domains.task_design import expressible
+from mechfourier.domains.tasks import score_task, tasks
 from mechfourier.models.registry import load
-from mechfourier.probes.answers import plan_answers, score_plan
-from mechfourier.probes.continuations import KEPT
-from mechfourier.probes.domains import domain
-from mechfourier.probes.task_choice import choose_task
-from mechfourier.probes.task_design import expressible
-from mechfourier.probes.tasks import score_task, tasks
 
 pytestmark = pytest.mark.real
 NAMES = ("gemma3-270m", "qwen2.5-0.5b")
@@ -70,7 +70,7 @@ def test_answers_of_several_tokens_run_each_prompt_once(model: Any, monkeypatch:
     plan = plan_answers(model, design.prompts[::9], design.candidates)
     ours, greedy = score_plan(model, plan)
     assert len(plan.paths) > 5 and vars(model)[KEPT] is True
-    monkeypatch.setattr("mechfourier.probes.answers.can_continue", lambda model: False)
+    monkeypatch.setattr("mechfourier.domains.answers.can_continue", lambda model: False)
     whole, wholly = score_plan(model, plan)
     assert float((ours - whole).abs().max()) < 1e-3 and bool((greedy == wholly).all())
 

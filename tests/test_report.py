@@ -11,13 +11,13 @@ from test_examples import example
 from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
+from mechfourier.drawing.html import Part, Section, report_page, table
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.figures.html import Part, Section, report_page, table
 from mechfourier.figures.recognise import KINDS, kind_of, open_result
 from mechfourier.figures.report import report, run_command, write_report
-from mechfourier.probes.one_layer import analyze
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
+from mechfourier.toys.one_layer import analyze
 
 EVIL = "<script>alert(1)</script>"
 

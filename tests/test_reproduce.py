@@ -29,9 +29,9 @@ from mechfourier.reproduce.inside import judge_routing
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import judge
 from mechfourier.reproduce.toys import at_least, compare
+from mechfourier.toys.one_layer.train import train_one_layer
+from mechfourier.toys.universal.recipes import plan
 from mechfourier.training.loop import TrainingInterrupted
-from mechfourier.training.miras_recipes import plan
-from mechfourier.training.one_layer import train_one_layer
 
 SMALL = dataclasses.replace(
     QUICK, permutations=99, most=1, samples=46, controls=20, sae_tokens=5_000, sae_rows=250, problems=50
@@ -247,7 +247,7 @@ def test_train_trains_what_is_missing_and_only_once(
         "small-primes --train"
     )
     assert load(folder).cfg.p == P  # type: ignore[attr-defined]
-    monkeypatch.setattr("mechfourier.training.one_layer.run_training", None)
+    monkeypatch.setattr("mechfourier.toys.one_layer.train.run_training", None)
     (again,) = reproduce(["small-primes"], settings=QUICK, out=tmp_path)
     assert vars(again.claims[0]) == claim  # what was trained is found again without --train
 
@@ -263,14 +263,14 @@ def test_an_interrupted_training_stops_the_run_and_goes_on(
     def interrupted(folder: Path, **options: object) -> None:
         real(folder, on_evaluate=lambda *_: os.kill(os.getpid(), signal.SIGINT), **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("mechfourier.training.one_layer.train_one_layer", interrupted)
+    monkeypatch.setattr("mechfourier.toys.one_layer.train.train_one_layer", interrupted)
     with pytest.raises(TrainingInterrupted, match=r"small-primes: .*start the same command again"):
         list(reproduce(["small-primes", "adder"], settings=SMALL, out=tmp_path, train=True))
     assert not (tmp_path / "adder.json").exists() and not (folder / "model.safetensors").exists()
     if not saved:
         for state in folder.glob("state*.pt"):
             state.unlink()
-    monkeypatch.setattr("mechfourier.training.one_layer.train_one_layer", real)
+    monkeypatch.setattr("mechfourier.toys.one_layer.train.train_one_layer", real)
     (result,) = reproduce(["small-primes"], settings=SMALL, out=tmp_path, train=True)
     assert result.claims[0].measured is not None and (folder / "model.safetensors").exists()
 
@@ -278,7 +278,7 @@ def test_an_interrupted_training_stops_the_run_and_goes_on(
 def test_train_trains_a_model_of_every_modulus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a plan of two small steps: not much is learned, and the claims say so."""
     short = functools.partial(plan, steps=2, batch=16)
-    monkeypatch.setattr("mechfourier.training.miras_recipes.plan", short)
+    monkeypatch.setattr("mechfourier.toys.universal.recipes.plan", short)
     (result,) = reproduce(["miras-primes"], settings=SMALL, out=tmp_path, train=True)
     assert words(result) == ["does not stand"] * 2, result
     assert read_config(tmp_path / "trained" / "miras-primes-ce-seed0")["training"]["moduli"] == "primes"

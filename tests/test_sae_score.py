@@ -8,16 +8,16 @@ import torch
 from sae_models import MLP, circle, dictionary_of, orthonormal, stored
 from torch import Tensor
 
+from mechfourier.domains.definition import domain
 from mechfourier.errors import UsageError
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain
-from mechfourier.probes.null import label_orders
 from mechfourier.sae.clusters import circle_clusters, direction_clusters, planar_bound
 from mechfourier.sae.prompts import ScoredPrompts
 from mechfourier.sae.scoring import SAEScore, feature_scores, live_features, score_arrays
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.shards import Stream
 from mechfourier.sae.trainee import DictionariesTrainee
+from mechfourier.stats.null import label_orders
 
 D, N, T = 32, 12, 6
 
@@ -97,7 +97,7 @@ def test_groups_are_components_of_the_graph_of_cosines() -> None:
 
 
 def test_the_bound_is_reached_by_the_right_order_and_no_order_changes_it() -> None:
-    from mechfourier.probes.null import circle_scores
+    from mechfourier.stats.null import circle_scores
 
     points = circle(N, orthonormal(D, 2)).double()
     gram = (points @ points.T)[None]

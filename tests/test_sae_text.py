@@ -9,11 +9,11 @@ from sae_models import tiny_model
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.interface import Encoding
-from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
 from mechfourier.sae.own import own_rows
 from mechfourier.sae.rows import IGNORED, Reading, Row
 from mechfourier.sae.text import HeldOut, Source, held_out_rows, mixed_rows, rows, training_rows
+from mechfourier.toys.universal.config import ExtrapolatingConfig, FaithfulConfig
+from mechfourier.toys.universal.model import ExtrapolatingTransformer, UniversalModulusTransformer
 
 
 class Letters:
@@ -146,8 +146,8 @@ def test_text_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_every_second_template_of_a_domain_is_kept_out_of_training() -> None:
+    from mechfourier.domains.definition import domain
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import domain
     from mechfourier.sae.text import value_prompts
 
     model = load("calendar")

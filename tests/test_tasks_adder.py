@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.tasks.addition import (
+from mechfourier.toys.adder.draw import (
+    CATEGORIES,
+    category,
+    draw,
+    every_pair,
+    mixed_carries,
+    train_batch,
+    unseen_batch,
+)
+from mechfourier.toys.adder.task import (
     END,
     EQUALS,
     PAD,
@@ -19,15 +28,6 @@ from mechfourier.tasks.addition import (
     pair_hash,
     problems,
     significance,
-)
-from mechfourier.tasks.addition_draw import (
-    CATEGORIES,
-    category,
-    draw,
-    every_pair,
-    mixed_carries,
-    train_batch,
-    unseen_batch,
 )
 
 PAIRS = st.lists(st.tuples(st.integers(0, 10**25), st.integers(0, 10**25)), min_size=1, max_size=8)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mechfourier.domains.definition import domain
 from mechfourier.errors import NotExpressible
 from mechfourier.models.interface import encode_with
-from mechfourier.probes.domains import domain
-from mechfourier.tasks.calendar import DAYS, HELD_OUT_SHARE, MODULI, Operation, operations
-from mechfourier.tasks.calendar_text import held_out_text, training_text
-from mechfourier.tasks.calendar_tokens import END, PATTERN, UNKNOWN, build_tokenizer
+from mechfourier.toys.calendar.task import DAYS, HELD_OUT_SHARE, MODULI, Operation, operations
+from mechfourier.toys.calendar.text import held_out_text, training_text
+from mechfourier.toys.calendar.tokens import END, PATTERN, UNKNOWN, build_tokenizer
 
 OPERATIONS = {operation.name: operation for operation in operations()}
 DOMAINS = ("days", "months", "hours-12", "hours-24", "alphabet", *(f"mod-{n}" for n in MODULI))

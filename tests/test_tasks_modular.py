@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.tasks.modular import S5, TASKS, all_pairs, split, task, tokens_of
+from mechfourier.toys.one_layer.task import S5, TASKS, all_pairs, split, task, tokens_of
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
-from mechfourier.models.adder import load_folder
-from mechfourier.models.adder_config import decays
-from mechfourier.tasks.addition import held_out
-from mechfourier.training.adder import AdderTrainee, train_adder, verdict
-from mechfourier.training.adder_recipes import RECIPES, AdderRecipe, recipe
+from mechfourier.toys.adder.config import decays
+from mechfourier.toys.adder.model import load_folder
+from mechfourier.toys.adder.recipes import RECIPES, AdderRecipe, recipe
+from mechfourier.toys.adder.task import held_out
+from mechfourier.toys.adder.train import AdderTrainee, train_adder, verdict
 
 
 def small(name: str, **changes: object):

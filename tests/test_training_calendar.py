@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 import mechfourier
 from mechfourier.cli.app import app
 from mechfourier.errors import UsageError
-from mechfourier.tasks.calendar import DAYS, MONTHS, operations
-from mechfourier.tasks.calendar_text import held_out_text
-from mechfourier.training.calendar import (
+from mechfourier.toys.calendar.task import DAYS, MONTHS, operations
+from mechfourier.toys.calendar.text import held_out_text
+from mechfourier.toys.calendar.train import (
     IGNORED,
     CalendarRecipe,
     CalendarTrainee,

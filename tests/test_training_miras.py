@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.models.miras_config import ExtrapolatingConfig, FaithfulConfig
-from mechfourier.tasks.universal import (
+from mechfourier.toys.universal.config import ExtrapolatingConfig, FaithfulConfig
+from mechfourier.toys.universal.recipes import REINFORCE, SHARED, MirasRecipe, plan
+from mechfourier.toys.universal.sizes import drawn_sizes, shift_reach
+from mechfourier.toys.universal.task import (
     HELD_OUT,
     SPARSE,
     answers,
@@ -23,10 +25,8 @@ from mechfourier.tasks.universal import (
     sample,
     wraps,
 )
+from mechfourier.toys.universal.train import ExtrapolatingTrainee, FaithfulTrainee, train_miras
 from mechfourier.training.loop import TrainingInterrupted
-from mechfourier.training.miras import ExtrapolatingTrainee, FaithfulTrainee, train_miras
-from mechfourier.training.miras_recipes import REINFORCE, SHARED, MirasRecipe, plan
-from mechfourier.training.miras_sizes import drawn_sizes, shift_reach
 
 TINY = ExtrapolatingConfig(width=8, gates=8, draws=2, n_values=80)
 SMALL = FaithfulConfig(n_values=20, d_model=16, n_heads=2, d_mlp=24, d_mem=12)

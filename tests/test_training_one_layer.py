@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mechfourier.errors import DeviceUnavailable, OutOfRange, UsageError
-from mechfourier.models.one_layer_weights import OneLayerConfig, initial_weights
-from mechfourier.tasks.modular import split, tokens_of
-from mechfourier.training import fast_step
-from mechfourier.training.fast_step import FastLogits, cross_entropy, mix, stablemax_cross_entropy
+from mechfourier.toys.one_layer import fast_step
+from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy, mix, stablemax_cross_entropy
+from mechfourier.toys.one_layer.task import split, tokens_of
+from mechfourier.toys.one_layer.train import OneLayerTrainee, train_one_layer, verdict
+from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.loop import TrainingDiverged
-from mechfourier.training.one_layer import OneLayerTrainee, train_one_layer, verdict
 from mechfourier.training.optimizers import Optimizer, orthogonal
 from mechfourier.training.recipes import RECIPES, Recipe, recipe
 
@@ -32,7 +32,7 @@ def leaves(config: OneLayerConfig, dtype: torch.dtype, scale: float = 1.0) -> di
 
 def straightforward_loss(config: OneLayerConfig, weights: dict[str, Tensor], data) -> Tensor:
     """The hookable model at all positions, log-softmax in float64."""
-    from mechfourier.models.one_layer import OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerTransformer
 
     model = OneLayerTransformer(config, weights={name: w.detach() for name, w in weights.items()})
     tokens = tokens_of(data.train_pairs, config.p)
@@ -181,7 +181,7 @@ def test_every_recipe_lowers_the_train_loss_and_resumes_to_the_same_bits(name: s
 
 
 def test_a_run_is_reproducible_and_its_folder_loads_as_the_model(tmp_path: Path) -> None:
-    from mechfourier.models.one_layer import load_folder
+    from mechfourier.toys.one_layer.model import load_folder
 
     result, again = run(tmp_path / "a"), run(tmp_path / "b")
     assert result.test_loss == again.test_loss

@@ -20,6 +20,8 @@ MODULES = (
     "mechfourier",
     "mechfourier.hooks",
     "mechfourier.fourier",
+    "mechfourier.domains",
+    "mechfourier.stats",
     "mechfourier.probes",
     "mechfourier.causal",
     "mechfourier.sae",

@@ -43,7 +43,7 @@ def allowed(call: Callable[[], Any]) -> Any:
 
 def domain(data: bytes, _: Path) -> object:
     """A file of a domain. What is read has its prompts."""
-    from mechfourier.probes.domains import parse_domain
+    from mechfourier.domains.definition import parse_domain
 
     text = data.decode("utf-8", "replace")
     found = allowed(lambda: parse_domain(text, name="x", where="x.toml", source="x"))
@@ -68,7 +68,7 @@ def axis(data: bytes, _: Path) -> object:
 def result(data: bytes, folder: Path) -> object:
     """A saved result. What is read is the same after a trip through JSON."""
     from mechfourier.figures.recognise import open_result
-    from mechfourier.result import Result
+    from mechfourier.results.base import Result
 
     (folder / "result.json").write_bytes(data)
     found = allowed(lambda: open_result(folder / "result.json"))
@@ -129,9 +129,9 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {
-    "domain": Target(domain, inputs.domain_seeds, ("tomllib", "mechfourier.probes.domains", "mechfourier.probes.design")),
+    "domain": Target(domain, inputs.domain_seeds, ("tomllib", "mechfourier.domains.definition", "mechfourier.domains.design")),
     "axis": Target(axis, inputs.axis_seeds, ("mechfourier.sweep.grid", "mechfourier.files")),
-    "result": Target(result, inputs.result_seeds, ("mechfourier.figures.recognise", "mechfourier.result", "mechfourier.probes", "mechfourier.causal")),
+    "result": Target(result, inputs.result_seeds, ("mechfourier.figures.recognise", "mechfourier.results.base", "mechfourier.probes", "mechfourier.causal")),
     "config": Target(config, inputs.config_seeds, ("mechfourier.models",)),
     "weights": Target(weights, inputs.weights_seeds, ("mechfourier.models.checkpoint", "mechfourier.models.folder")),
     "harvest-index": Target(harvest_index, inputs.harvest_index_seeds, ("mechfourier.harvest.index", "mechfourier.harvest.read")),

@@ -83,8 +83,10 @@ def harvest_index_seeds() -> list[bytes]:
 @cache
 def tiny_models() -> dict[str, tuple[bytes, bytes]]:
     """Name of an architecture -> ``config.json`` and ``model.safetensors`` of a model of it that is as small as can be."""
-    from mechfourier.models import adder_config, miras_config, one_layer_weights
     from mechfourier.models.checkpoint import save_checkpoint
+    from mechfourier.toys.adder import config as adder_config
+    from mechfourier.toys.one_layer import weights as one_layer_weights
+    from mechfourier.toys.universal import config as miras_config
 
     adder_shape = adder_config.AdderConfig(d_model=8, n_heads=2, d_mlp=8)
     faithful = miras_config.FaithfulConfig(d_model=8, n_heads=2, n_values=12)

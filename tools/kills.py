@@ -42,14 +42,14 @@ Subject = Callable[[Path], object]
 
 
 def one_layer(folder: Path) -> object:
-    from mechfourier.training.one_layer import train_one_layer
+    from mechfourier.toys.one_layer.train import train_one_layer
 
     return train_one_layer(folder, p=23, settings="classic", epochs=400, resume=True)
 
 
 def adder(folder: Path) -> object:
-    from mechfourier.training.adder import train_adder
-    from mechfourier.training.adder_recipes import FAITHFUL, PLAIN
+    from mechfourier.toys.adder.recipes import FAITHFUL, PLAIN
+    from mechfourier.toys.adder.train import train_adder
 
     recipe = dataclasses.replace(
         FAITHFUL, steps=60, batch=32, pairs=200, noise=0.5, warmup=5, evaluate_every=20, checkpoint_every=15, test_lengths=(1, 2),
@@ -59,8 +59,8 @@ def adder(folder: Path) -> object:
 
 
 def miras(folder: Path) -> object:
-    from mechfourier.training.miras import train_miras
-    from mechfourier.training.miras_recipes import plan
+    from mechfourier.toys.universal.recipes import plan
+    from mechfourier.toys.universal.train import train_miras
 
     wanted = plan("faithful", moduli="primes", largest=23, loss="reinforce", steps=60, batch=32)
     recipe = dataclasses.replace(wanted.recipe, evaluate_every=20, warmup=5)
@@ -68,7 +68,7 @@ def miras(folder: Path) -> object:
 
 
 def calendar(folder: Path) -> object:
-    from mechfourier.training.calendar import CalendarRecipe, train_calendar
+    from mechfourier.toys.calendar.train import CalendarRecipe, train_calendar
 
     recipe = CalendarRecipe(
         steps=12, batch=32, warmup=3, d_model=32, n_layers=1, n_heads=2, n_kv_heads=1, d_mlp=64
@@ -77,10 +77,10 @@ def calendar(folder: Path) -> object:
 
 
 def sae(folder: Path) -> object:
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
     from mechfourier.sae import shards, trainee
     from mechfourier.sae.settings import Dictionary, Schedule
     from mechfourier.sae.training import train
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     shards.LEAST_ROWS, shards.SHARD_BYTES, trainee.MOST_STEPS = 100, 1, 10
     model = OneLayerTransformer(OneLayerConfig(p=23, d_model=16, n_heads=2, d_head=8, d_mlp=24), seed=5)
@@ -100,7 +100,7 @@ def sweep(folder: Path) -> object:
 
 def capture(folder: Path) -> object:
     from mechfourier.harvest import capture_dataset
-    from mechfourier.models.one_layer import OneLayerConfig, OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
     model = OneLayerTransformer(OneLayerConfig(p=23, d_model=16, n_heads=2, d_head=8, d_mlp=24), seed=5)
     return capture_dataset(model, folder, sites="resid_post,mlp_post", tokens=500, shard_tokens=16)
@@ -108,7 +108,7 @@ def capture(folder: Path) -> object:
 
 # imported here, so that the processes forked from this one need not
 IMPORTS = ("pandas", "pyarrow.parquet", "transformers", "transformer_lens", "sae_lens", "sae_lens.evals", "sae_lens.synthetic.evals",
-           "mechfourier.training.calendar", "mechfourier.training.adder", "mechfourier.training.miras", "mechfourier.sae.training", "mechfourier.harvest", "joblib")  # fmt: skip
+           "mechfourier.toys.calendar.train", "mechfourier.toys.adder.train", "mechfourier.toys.universal.train", "mechfourier.sae.training", "mechfourier.harvest", "joblib")  # fmt: skip
 SUBJECTS: dict[str, Subject] = {
     each.__name__.replace("_", "-"): each for each in (one_layer, adder, miras, calendar, sae, sweep, capture)
 }
@@ -135,7 +135,7 @@ def torment(name: str, scratch: Path, *, kills: int, seed: int) -> Outcome:
     for module in IMPORTS:
         importlib.import_module(module)
     if subject is calendar:
-        importlib.import_module("mechfourier.training.calendar").load_corpus()
+        importlib.import_module("mechfourier.toys.calendar.train").load_corpus()
     peace, started = scratch / name / "whole", time.monotonic()
     _reap(_start(subject, peace))
     lasted = time.monotonic() - started

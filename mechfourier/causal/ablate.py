@@ -37,12 +37,12 @@ from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.suffix import starts_inside
 from mechfourier.causal.tails import whole_pass_notes
 from mechfourier.causal.text import TextEffect, text_effect, text_for
+from mechfourier.domains.answers import AnswerScores
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.task_choice import Choice
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, find_site, model_name
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.task_choice import Choice
 from mechfourier.progress import progress
 
 MODES: tuple[str, ...] = get_args(Mode)

@@ -23,13 +23,13 @@ from mechfourier.causal.patch import Pairs, pairs_of
 from mechfourier.causal.reading import Reading, Turn, read
 from mechfourier.causal.rotate import chosen_turn
 from mechfourier.causal.rows import EditOf, run_rows
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.interventions import edit_mean, edit_patch
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,12 +82,6 @@ class ArmsResult(Result):
                 for arm in self.arms
             ]
         )
-
-    def plot(self) -> Any:
-        """Shares of the donor's and the own answer, arm by arm."""
-        from mechfourier.figures.causal import arms_figure
-
-        return arms_figure(self)
 
     def __str__(self) -> str:
         head = (

@@ -27,16 +27,16 @@ from mechfourier.causal.parts import (
     whole_note,
 )
 from mechfourier.causal.written import GridShares, Harmonic, answer_harmonics, grid_shares, harmonics_of
+from mechfourier.domains.answers import AnswerScores
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.lens import candidate_logits
-from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,12 +100,6 @@ class AttributionResult(Result):
         rows = [{"k": h.k, "share": h.share, **h.written_by} for h in self.harmonics]
         frame = pd.DataFrame(rows, columns=None if rows else ["k", "share"])
         return frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
-
-    def plot(self) -> Any:
-        """Contributions of parts and heads, with intervals."""
-        from mechfourier.figures.sweep import attribution_figure
-
-        return attribution_figure(self)
 
     def __str__(self) -> str:
         best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]

@@ -16,6 +16,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.domains.answers import AnswerPlan, Bucket
 from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.prefix import can_share, shared_prefix
@@ -30,7 +31,6 @@ from mechfourier.hooks.run import (
 )
 from mechfourier.hooks.site import Site
 from mechfourier.hooks.unembed import Unembedding, before_unembedding
-from mechfourier.probes.answers import AnswerPlan, Bucket
 
 # Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
 PER_TOKEN = frozenset(

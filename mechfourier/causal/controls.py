@@ -17,6 +17,7 @@ from mechfourier.causal.branches import can_branch, run_branches
 from mechfourier.causal.cost import block_weights, vocabulary_weights
 from mechfourier.causal.edited import choice_logits, edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.domains.answers import AnswerScores, batch_rows, stream_rows
 from mechfourier.errors import HookNeverFired, UsageError
 from mechfourier.hooks.edit import Edit, Positions, Where, as_vectors
 from mechfourier.hooks.interventions import Part, edit_mean, edit_zero
@@ -31,7 +32,6 @@ from mechfourier.hooks.run import (
 )
 from mechfourier.hooks.site import Site
 from mechfourier.hooks.unembed import Unembedding, unembedding_of
-from mechfourier.probes.answers import AnswerScores, batch_rows, stream_rows
 
 Mode = Literal["zero", "mean", "resample", "project-out"]
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.causal.reading import Reading, vectors_of
+from mechfourier.domains.answers import AnswerScores, plan_answers, score_plan
+from mechfourier.domains.design import Design
 from mechfourier.hooks.run import batches
 from mechfourier.models.interface import encode
-from mechfourier.probes.answers import AnswerScores, plan_answers, score_plan
-from mechfourier.probes.design import Design
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from mechfourier.causal.branches import start_layer
 from mechfourier.causal.suffix import forward_from_block, residual_before, starts_inside
+from mechfourier.domains.answers import Bucket
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.run import UNEMBED, HookFunction, forward, hooked, is_bridge, logits_of, serving
 from mechfourier.hooks.site import Site
 from mechfourier.hooks.unembed import Unembedding, before_unembedding
-from mechfourier.probes.answers import Bucket
 
 
 def edited_logits(

@@ -17,17 +17,17 @@ from torch import Tensor
 from mechfourier.causal.outcome import AnswerTask, bootstrap_mean, chance_note, task_name, task_of
 from mechfourier.causal.reading import Reading, harmonic_turn, key_harmonics, read, vectors_of
 from mechfourier.causal.rows import run_rows
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import Design
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.planes import matched_planes, overlap, principal_angles
-from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import tracked
-from mechfourier.result import Result
+from mechfourier.results.base import Result
+from mechfourier.stats.planes import matched_planes, overlap, principal_angles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,12 +102,6 @@ class CausalPlane(Result):
             ("whole activation", self.whole_accuracy, 1.0),
         ]
         return pd.DataFrame(rows, columns=["subspace", "interchange_accuracy", "variance"])
-
-    def plot(self) -> Any:
-        """Interchange accuracies side by side."""
-        from mechfourier.figures.sweep import plane_figure
-
-        return plane_figure(self)
 
     def __str__(self) -> str:
         low, high = self.accuracy_ci

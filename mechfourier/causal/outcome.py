@@ -12,17 +12,17 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
+from mechfourier.domains.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.design import Design
+from mechfourier.domains.sampling import balanced_sample
+from mechfourier.domains.task_choice import Choice, choose_task
+from mechfourier.domains.task_spec import NATIVE
+from mechfourier.domains.tasks import design_of
 from mechfourier.errors import UsageError
 from mechfourier.hooks.run import Batch, batches, forward, inference, serving
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import encode
-from mechfourier.probes.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
-from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.sampling import balanced_sample
-from mechfourier.probes.task_choice import Choice, choose_task
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.probes.tasks import design_of
 
 RESAMPLES = 2000
 

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.causal.norm import EXACT, FrozenNorm, freeze, no_norm, output_scale
+from mechfourier.domains.prepare import Questions
 from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, layer_ranges, model_name
 from mechfourier.models.interface import Encoding
-from mechfourier.probes.prepare import Questions
 
 CHECKED_PROMPTS = 16
 # norms that may stand between what heads or neurons write and the residual stream (Gemma 2 and 3, GLM 4;

@@ -29,15 +29,15 @@ from mechfourier.causal.outcome import (
 from mechfourier.causal.reading import Reading, harmonic_turn, read
 from mechfourier.causal.rows import bounded, run_rows
 from mechfourier.causal.tails import whole_pass_notes
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,12 +105,6 @@ class PatchResult(Result):
                 }
             )
         return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The share recovered among those of random subspaces."""
-        from mechfourier.figures.causal import patch_figure
-
-        return patch_figure(self)
 
     def recovery(self) -> str:
         """The share recovered in words, with its interval; or why there is none."""

@@ -14,14 +14,14 @@ from torch import Tensor
 from mechfourier.causal.ablate import orthonormal
 from mechfourier.causal.controls import Moments
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask, balanced_sample, task_of
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.design import Design
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.fourier.key_freqs import gaussian_null, matrix_share, null_threshold, significant
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.planes import harmonic_plane
+from mechfourier.stats.planes import harmonic_plane
 
 Position = Literal["operand", "last"]
 POSITIONS: tuple[str, ...] = get_args(Position)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mechfourier.causal.controls import Ablations
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.domains.answers import AnswerScores
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.probes.answers import AnswerScores
 
 CHUNK = 2**22  # logits changed at a time
 SAFE = 1.001  # a change within rounding of the lead is computed
@@ -29,7 +29,7 @@ def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[
     Known for the one-layer transformer (no norm), after its neurons, with answers of one token. Foreign hooks may change
     what follows, so a hooked model has none.
     """
-    from mechfourier.models.one_layer import OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerTransformer
 
     if not isinstance(model, OneLayerTransformer) or not isinstance(task, AnswerTask) or has_hooks(model):
         return None

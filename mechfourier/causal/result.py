@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.result import Result
+from mechfourier.domains.task_spec import NATIVE
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,15 +26,15 @@ from mechfourier.causal.outcome import (
 from mechfourier.causal.reading import Reading, Turn, given_turn, harmonic_turn, key_harmonics, read
 from mechfourier.causal.rows import bounded, control_pairs, run_rows
 from mechfourier.causal.tails import whole_pass_notes
+from mechfourier.domains.answers import AnswerScores
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,12 +90,6 @@ class RotationResult(Result):
             for shift, share in enumerate(row)
         ]
         return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The hit matrix as a heat map."""
-        from mechfourier.figures.causal import rotation_figure
-
-        return rotation_figure(self)
 
     def __str__(self) -> str:
         low, high = self.exact_ci

@@ -13,11 +13,11 @@ from mechfourier.causal.cost import block_weights
 from mechfourier.causal.edited import edited_logits, resume
 from mechfourier.causal.outcome import AnswerTask, SimilarityTask
 from mechfourier.causal.tails import tail_logits, tail_of
+from mechfourier.domains.answers import Bucket, batch_rows
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.run import device_of, forward, hooked, inference, serving
 from mechfourier.hooks.site import model_name
-from mechfourier.probes.answers import Bucket, batch_rows
 
 ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
 PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there are as many

@@ -44,16 +44,16 @@ from mechfourier.causal.rows import bounded, prompts_within
 from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.tails import remembering
 from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, second_word
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_choice import Choice, choose_task
+from mechfourier.domains.task_spec import NATIVE
+from mechfourier.domains.tasks import TaskRow
 from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name, select_sites
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
-from mechfourier.probes.task_choice import Choice, choose_task
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.probes.tasks import TaskRow
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,12 +108,6 @@ class StudyResult(Result):
         if (p := self.patch) is not None:
             rows.append(("patch", "share recovered", p.recovered, p.random_recovered, p.p_value))
         return pd.DataFrame(rows, columns=["intervention", "measure", "planes", "controls", "p"])
-
-    def plot(self) -> Any:
-        """The hit matrix of the rotation (an empty figure where nothing was turned)."""
-        from mechfourier.figures.causal import study_figure
-
-        return study_figure(self)
 
     def __str__(self) -> str:
         where = ""

@@ -26,14 +26,14 @@ from mechfourier.causal.outcome import (
 )
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.text import sentences_for, text_effects
+from mechfourier.domains.answers import AnswerScores
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UsageError, nearest
 from mechfourier.hooks.site import HEAD_KINDS, Site, model_name, select_sites
-from mechfourier.probes.answers import AnswerScores
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.task_spec import NATIVE
 from mechfourier.progress import progress
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,12 +105,6 @@ class SweepResult(Result):
         frame = pd.DataFrame(rows)
         by = "effect" if self.specific is None else "specific"
         return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
-
-    def plot(self) -> Any:
-        """A heat map, site × unit."""
-        from mechfourier.figures.sweep import sweep_figure
-
-        return sweep_figure(self)
 
     def __str__(self) -> str:
         frame = self.frame()

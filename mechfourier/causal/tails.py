@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mechfourier.causal.branches import PER_TOKEN, start_layer
 from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
+from mechfourier.domains.answers import AnswerPlan, Bucket
 from mechfourier.errors import MechFourierError
 from mechfourier.hooks.cache import empty_cache, fork
 from mechfourier.hooks.edit import Edit
@@ -37,7 +38,6 @@ from mechfourier.hooks.run import (
     logits_of,
 )
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.answers import AnswerPlan, Bucket
 
 COMPARED = 2  # sequences of the comparison with whole passes
 SAME = 1e-4  # largest difference, relative to the spread of the candidates' logits

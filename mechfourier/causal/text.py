@@ -17,11 +17,11 @@ from mechfourier.causal.controls import Ablations
 from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
 from mechfourier.causal.edited import edited_pass, resume
 from mechfourier.causal.outcome import bootstrap_mean, standardised
+from mechfourier.domains.answers import STREAM_BUDGET, Bucket
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.run import Batch, batches, device_of, forward, inference, logits_of, serving
 from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
 from mechfourier.models.interface import encode
-from mechfourier.probes.answers import STREAM_BUDGET, Bucket
 from mechfourier.progress import progress
 
 LOGITS = 2**26  # numbers in the logits of one batch, where they are not made in slices
@@ -81,7 +81,7 @@ def text_for(model: Any) -> tuple[tuple[str, ...], str | None]:
         return packaged_text(), None
     except NotExpressible:
         pass
-    from mechfourier.tasks.calendar_text import held_out_text
+    from mechfourier.toys.calendar.text import held_out_text
 
     sentences = held_out_text()
     try:

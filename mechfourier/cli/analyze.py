@@ -11,9 +11,9 @@ from mechfourier.cli.dispatch import handle
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
 # ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
 ANALYSES = {
-    "adder": "mechfourier.probes.adder:analyze",
-    "miras": "mechfourier.probes.miras:analyze",
-    "one-layer": "mechfourier.probes.one_layer:analyze",
+    "adder": "mechfourier.toys.adder:analyze",
+    "miras": "mechfourier.toys.universal:analyze",
+    "one-layer": "mechfourier.toys.one_layer:analyze",
 }
 
 

@@ -52,7 +52,7 @@ def animate(
         )
     pixels = _size(size)
     quiet_libraries()
-    from mechfourier.probes.one_layer import evolution
+    from mechfourier.toys.one_layer import evolution
 
     found = evolution(run, what, max_frames=frames)
     if suffix == ".html":

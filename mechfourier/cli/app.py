@@ -10,7 +10,7 @@ from mechfourier._version import __version__
 from mechfourier.cli.common import add_no_check, report_error
 from mechfourier.cli.naming import name_results
 from mechfourier.cli.refusals import Commands
-from mechfourier.provenance import remember_command
+from mechfourier.results.provenance import remember_command
 
 app = typer.Typer(
     name="mechfourier",

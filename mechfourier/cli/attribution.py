@@ -62,7 +62,7 @@ def attribution_command(
 
 def _write(result: "AttributionResult", out: Path) -> Path:
     from mechfourier._version import __version__
-    from mechfourier.figures.html import Section, write_page
+    from mechfourier.drawing.html import Section, write_page
     from mechfourier.figures.sweep import attribution_figure, written_figure
     from mechfourier.files import result_name
 

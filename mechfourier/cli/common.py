@@ -17,10 +17,10 @@ import typer
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.models.folder import out_of_memory
-from mechfourier.provenance import weights_of_name
+from mechfourier.results.provenance import weights_of_name
 
 if TYPE_CHECKING:
-    from mechfourier.probes.domains import Domain
+    from mechfourier.domains.definition import Domain
 
 LONGEST_RANGE = 1_000_000
 
@@ -104,8 +104,8 @@ def _say(sentence: str, code: int) -> int:
 
 def domain_of(given: str | None, model: str, default: str = "months") -> "Domain":
     """The domain asked for; where none was, the task that the model was trained on, or ``default``. No model is loaded for that."""
+    from mechfourier.domains.definition import domain
     from mechfourier.models.catalogue import own_task
-    from mechfourier.probes.domains import domain
 
     return domain(given or own_task(model) or default)
 

@@ -9,8 +9,8 @@ from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mechfourier.probes.domains import Domain
-    from mechfourier.probes.tokens import PromptTokens, TokenReport
+    from mechfourier.domains.definition import Domain
+    from mechfourier.domains.tokens import PromptTokens, TokenReport
 
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -31,7 +31,7 @@ def list_command(context: typer.Context, as_json: JSON = False) -> None:
     """List the packaged domains; mod-N is generated for any N from 2 to 200."""
     if context.invoked_subcommand is not None:
         return
-    from mechfourier.probes.domains import MODULI, NUMBER_TEMPLATES, list_domains
+    from mechfourier.domains.definition import MODULI, NUMBER_TEMPLATES, list_domains
 
     rows = [_row(d) for d in list_domains()]
     if as_json:
@@ -77,13 +77,13 @@ def show_command(
     as_json: JSON = False,
 ) -> None:
     """Print the prompts of a domain; with --model also their tokens, and warnings about how they are cut."""
-    from mechfourier.probes.domains import domain
+    from mechfourier.domains.definition import domain
 
     chosen = domain(name)
     quiet_libraries()
     if model is None:
         return _show_prompts(chosen, cycles, everything, as_json)
-    from mechfourier.probes.tokens import token_report
+    from mechfourier.domains.tokens import token_report
 
     report = token_report(chosen, _reader(model), cycles=cycles)
     if as_json:
@@ -163,8 +163,8 @@ def _print_questions(domain: "Domain", everything: bool) -> None:
 
 def _questions(domain: "Domain") -> dict[str, list[tuple[str, str]]]:
     """Prompts and right answers of the tasks beside the operation (of chat tasks without the template round them)."""
-    from mechfourier.probes.task_design import task_design
-    from mechfourier.probes.task_spec import NATIVE
+    from mechfourier.domains.task_design import task_design
+    from mechfourier.domains.task_spec import NATIVE
 
     designs = {
         task.name: task_design(domain, task)

@@ -48,8 +48,8 @@ def import_(
     """
     quiet_libraries()
     from mechfourier.models.checkpoint import load_foreign_tensors
-    from mechfourier.models.foreign import import_checkpoint
-    from mechfourier.models.foreign_miras import looks_like_miras
+    from mechfourier.toys.one_layer.foreign import import_checkpoint
+    from mechfourier.toys.universal.foreign import looks_like_miras
 
     if layout in ("auto", "grokking-fourier") and looks_like_miras(load_foreign_tensors(file)):
         _miras(file, out, entry, force, as_json)
@@ -77,7 +77,7 @@ def import_(
 
 
 def _miras(file: Path, out: Path, entry: str | None, force: bool, as_json: bool) -> None:
-    from mechfourier.models.foreign_miras import LAYOUT, import_miras
+    from mechfourier.toys.universal.foreign import LAYOUT, import_miras
 
     found = import_miras(file, out, entry=entry, force=force)
     config = found.config

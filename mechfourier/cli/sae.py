@@ -142,7 +142,7 @@ def score_command(
     out: Annotated[Path, OUT] = Path("mechfourier-out"),
 ) -> None:
     """Does the dictionary hold cleaner circles than the basis, on prompts it was not trained on?"""
-    from mechfourier.probes.domains import domain as find_domain
+    from mechfourier.domains.definition import domain as find_domain
 
     wanted = find_domain(domain)
     quiet_libraries()
@@ -182,7 +182,7 @@ def feature_command(
     out: Annotated[Path, OUT] = Path("mechfourier-out"),
 ) -> None:
     """What features stand for: where they fire, on which values, beside which others, and what they write."""
-    from mechfourier.probes.domains import domain as find_domain
+    from mechfourier.domains.definition import domain as find_domain
 
     numbers, wanted = feature_numbers(features), None if domain is None else find_domain(domain)
     quiet_libraries()

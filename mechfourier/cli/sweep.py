@@ -75,7 +75,7 @@ def sweep(
 
 
 def _show(result: "Sweep") -> None:
-    from mechfourier.figures.html import Section, write_page
+    from mechfourier.drawing.html import Section, write_page
 
     typer.echo(str(result))
     page = Path(result.folder) / "sweep.html"

@@ -11,8 +11,8 @@ from mechfourier.cli.dispatch import handle
 # architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
 # ``write(folder) -> list of the files written``. Options that only some architectures have default to None.
 SWEEPS: dict[str, str] = {
-    "adder": "mechfourier.probes.adder:sweep_accuracy",
-    "miras": "mechfourier.probes.miras:sweep_accuracy",
+    "adder": "mechfourier.toys.adder:sweep_accuracy",
+    "miras": "mechfourier.toys.universal:sweep_accuracy",
 }
 
 
@@ -62,5 +62,9 @@ def sweep_accuracy(
     else:
         typer.echo(str(result))
     if out is not None:
-        for path in result.write(out):
+        from mechfourier.drawing.html import write_page
+        from mechfourier.figures.sections import part_of
+
+        part = part_of(result)
+        for path in (*result.write(out), write_page(out / "accuracy.html", part.title, part.sections)):
             note(f"wrote {path}")

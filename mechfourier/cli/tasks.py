@@ -35,8 +35,8 @@ def tasks_command(
     """Accuracy of a model by task and template, with exact intervals, beside chance."""
     chosen = "all" if domain == "all" else domain_of(domain, model)
     quiet_libraries()
+    from mechfourier.domains.tasks import tasks
     from mechfourier.models.registry import load
-    from mechfourier.probes.tasks import tasks
 
     loaded = load(model, engine=engine, device=device)
     result = tasks(loaded, chosen, task=task, samples=samples, cycles=cycles, seed=seed)

@@ -39,7 +39,7 @@ def adder(
     Exact match by greedy decoding is printed at every evaluation. Then: mechfourier sweep-accuracy OUT, mechfourier analyze OUT
     """
     quiet_libraries()
-    from mechfourier.training.adder import train_adder
+    from mechfourier.toys.adder.train import train_adder
 
     def report(step: int, metrics: dict[str, float]) -> None:
         shares = " ".join(f"{k.removeprefix('accuracy_')}:{v:.0%}" for k, v in metrics.items())

@@ -26,7 +26,7 @@ def calendar(
     Weights, tokenizer and metrics lie in --out afterwards; study them with: mechfourier probe OUT --domain months
     """
     quiet_libraries()
-    from mechfourier.training.calendar import CalendarRecipe, train_calendar
+    from mechfourier.toys.calendar.train import CalendarRecipe, train_calendar
 
     if resume and not (out / "config.json").exists():
         note(f"{out} holds no run to go on with; starting one")

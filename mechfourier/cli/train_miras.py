@@ -70,8 +70,8 @@ def miras(
     quiet_libraries()
     if form not in FORMS:
         raise UsageError(f"no form {form!r}; closest: {nearest(form, FORMS)}; known: {', '.join(FORMS)}")
-    from mechfourier.training.miras import train_miras
-    from mechfourier.training.miras_recipes import plan
+    from mechfourier.toys.universal.recipes import plan
+    from mechfourier.toys.universal.train import train_miras
 
     chosen = plan(
         form, moduli=moduli, largest=largest, loss=loss, memory=memory, steps=steps, batch=batch,

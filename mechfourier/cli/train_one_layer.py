@@ -52,7 +52,7 @@ def one_layer(
     The run ends once the test accuracy has held while the learning rate fell. Study it with: mechfourier analyze OUT
     """
     quiet_libraries()
-    from mechfourier.training.one_layer import train_one_layer
+    from mechfourier.toys.one_layer.train import train_one_layer
 
     modulus = p if p is not None else 120 if task == "s5" else 113
     folder = out or Path(f"runs/one-layer-{task}-{modulus}-{recipe}-{seed}")

@@ -8,7 +8,7 @@ import typer
 from mechfourier.cli.common import COUNT, SEED, emit_json, note
 
 if TYPE_CHECKING:
-    from mechfourier.probes.validate import CellResult, Validation
+    from mechfourier.stats.validate import CellResult, Validation
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def validate(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the JSON to this file.")] = None,
 ) -> None:
     """Plant circles and their look-alikes, and count how often each is called a circle."""
-    from mechfourier.probes import validate as benchmark
+    from mechfourier.stats import validate as benchmark
 
     result = benchmark.validate(seed=seed, trials=trials)
     if out is not None:

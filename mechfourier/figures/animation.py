@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mechfourier._version import __version__
-from mechfourier.figures.html import Part, Section, report_page
-from mechfourier.figures.scene import Bars, Circle, Curves, Heat, Panel, Scene, Wave, scene
-from mechfourier.figures.template import (
+from mechfourier.drawing.html import Part, Section, report_page
+from mechfourier.drawing.template import (
     BLUE,
     GREEN,
     GRID,
@@ -21,12 +20,13 @@ from mechfourier.figures.template import (
     plain_text,
     styled,
 )
+from mechfourier.figures.scene import Bars, Circle, Curves, Heat, Panel, Scene, Wave, scene
 from mechfourier.files import write_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from mechfourier.probes.one_layer import Evolution
+    from mechfourier.toys.one_layer import Evolution
 
 FRAME_MS = 60
 SERIES = (VERMILION, GREEN, BLUE, ORANGE)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier._version import __version__
-from mechfourier.figures.html import Section, verdict_card, write_page
+from mechfourier.drawing.html import Section, verdict_card, write_page
+from mechfourier.drawing.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
 from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
-from mechfourier.figures.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
 from mechfourier.files import result_name
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mechfourier.drawing.template import BLUE, GRID, VERMILION, panels, styled
 from mechfourier.figures.scene import by_phase
-from mechfourier.figures.template import BLUE, GRID, VERMILION, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from mechfourier.probes.one_layer import Evolution
+    from mechfourier.toys.one_layer import Evolution
 
 
 def stills(evolution: "Evolution", count: int = 4) -> list[int]:

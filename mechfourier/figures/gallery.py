@@ -44,11 +44,12 @@ def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = Non
 
 def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
     """The figures of a training run."""
-    from mechfourier.figures import emergence, one_layer, training
+    from mechfourier.figures import emergence, training
     from mechfourier.figures.animation import player
     from mechfourier.figures.report import analysis_of
     from mechfourier.figures.scene import scene
-    from mechfourier.probes.one_layer import evolution, portrait
+    from mechfourier.toys.one_layer import evolution, portrait
+    from mechfourier.toys.one_layer import figures as one_layer
     from mechfourier.training.run_folder import RunFolder
 
     result, faces = analysis_of(Path(run)), portrait(run)
@@ -92,11 +93,11 @@ def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
 def calendar_pictures() -> Mapping[str, Picture]:
     """The figures of probes and interventions, on the packaged calendar model."""
     from mechfourier.causal.study import study
+    from mechfourier.domains.definition import domain
     from mechfourier.figures import causal, inside
     from mechfourier.figures import probe as draw
     from mechfourier.models.registry import load
     from mechfourier.probes.attention import attention
-    from mechfourier.probes.domains import domain
     from mechfourier.probes.lens import lens
     from mechfourier.probes.probe import probe
 
@@ -133,9 +134,12 @@ def calendar_pictures() -> Mapping[str, Picture]:
 
 def arithmetic_pictures() -> Mapping[str, Picture]:
     """The figures of the packaged adder and of the packaged model of every modulus."""
-    from mechfourier.figures import adder, adder_analysis, miras, miras_analysis
-    from mechfourier.probes import adder as adders
-    from mechfourier.probes import miras as universal
+    from mechfourier.toys import adder as adders
+    from mechfourier.toys import universal
+    from mechfourier.toys.adder import analysis_figures as adder_analysis
+    from mechfourier.toys.adder import figures as adder
+    from mechfourier.toys.universal import analysis_figures as miras_analysis
+    from mechfourier.toys.universal import figures as miras
 
     lengths = adders.sweep_accuracy("adder", samples=10, max_digits=30, category_samples=50)
     sums, moduli = adders.analyze("adder"), universal.analyze("miras")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mechfourier.figures.template import (
+from mechfourier.drawing.template import (
     BLUE,
     GREEN,
     ORANGE,

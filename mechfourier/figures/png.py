@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.drawing.html import Section, page
 from mechfourier.errors import MissingExtra, need
-from mechfourier.figures.html import Section, page
 from mechfourier.files import write_with
 
 if TYPE_CHECKING:

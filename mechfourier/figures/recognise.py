@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 # "module:Class" of every result that a command saves; a new one is one line
 KINDS: tuple[str, ...] = (
@@ -22,22 +22,22 @@ KINDS: tuple[str, ...] = (
     "mechfourier.causal.sweep:SweepResult",
     "mechfourier.causal.attribution:AttributionResult",
     "mechfourier.causal.find_plane:CausalPlane",
-    "mechfourier.probes.one_layer.result:OneLayerAnalysis",
-    "mechfourier.probes.one_layer.curves:ProgressCurves",
+    "mechfourier.toys.one_layer.result:OneLayerAnalysis",
+    "mechfourier.toys.one_layer.curves:ProgressCurves",
     "mechfourier.probes.lens:LensResult",
-    "mechfourier.probes.tasks:TasksResult",
+    "mechfourier.domains.tasks:TasksResult",
     "mechfourier.probes.attention:AttentionResult",
     "mechfourier.probes.scan:ScanResult",
     "mechfourier.probes.numbers:NumberLine",
-    "mechfourier.probes.helix:HelixFit",
-    "mechfourier.probes.analogies:AnalogyResult",
-    "mechfourier.probes.reducibility:Reducibility",
-    "mechfourier.probes.planes:SharedPlane",
-    "mechfourier.probes.validate:Validation",
-    "mechfourier.probes.adder.accuracy:AdderAccuracy",
-    "mechfourier.probes.adder.analysis:AdderAnalysis",
-    "mechfourier.probes.miras.accuracy:AccuracySweep",
-    "mechfourier.probes.miras.analysis:MirasAnalysis",
+    "mechfourier.stats.helix:HelixFit",
+    "mechfourier.stats.analogies:AnalogyResult",
+    "mechfourier.stats.reducibility:Reducibility",
+    "mechfourier.stats.planes:SharedPlane",
+    "mechfourier.stats.validate:Validation",
+    "mechfourier.toys.adder.accuracy:AdderAccuracy",
+    "mechfourier.toys.adder.analysis:AdderAnalysis",
+    "mechfourier.toys.universal.accuracy:AccuracySweep",
+    "mechfourier.toys.universal.analysis:MirasAnalysis",
     "mechfourier.sae.scoring:SAEScore",
     "mechfourier.sae.evaluation:SAEEvaluation",
     "mechfourier.sae.training:SAERun",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier._version import __version__
+from mechfourier.drawing.html import Part, Section, report_page, verdict_card
+from mechfourier.drawing.template import BLUE, ORANGE
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
-from mechfourier.figures.html import Part, Section, report_page, verdict_card
 from mechfourier.figures.recognise import Opened, open_result
 from mechfourier.figures.sections import analysis_part, facts, part_of, summary_part
-from mechfourier.figures.template import BLUE, ORANGE
 from mechfourier.figures.training import curves_figure
 from mechfourier.files import write_text
 from mechfourier.models.folder import brief
@@ -89,7 +89,7 @@ def saved_results(folder: Path) -> list[Path]:
 
 def _named(name: str) -> Part:
     """A registered one-layer model, or one checkpoint of a run."""
-    from mechfourier.probes.one_layer import open_source
+    from mechfourier.toys.one_layer import open_source
 
     try:
         opened = open_source(name)
@@ -197,7 +197,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
-    from mechfourier.probes.one_layer import portrait
+    from mechfourier.toys.one_layer import portrait
 
     result = analysis_of(source)
     part = analysis_part(result, portrait(source))
@@ -213,7 +213,7 @@ def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
 
 def analysis_of(source: Any) -> Any:
     """The analysis saved in a run folder where it is newer than the weights, else a new one."""
-    from mechfourier.probes.one_layer import OneLayerAnalysis, analyze
+    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze
 
     if isinstance(source, Path):
         saved, weights = source / ANALYSIS, source / WEIGHTS

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mechfourier._version import __version__
-from mechfourier.figures.html import Section, verdict_card, write_page
-from mechfourier.figures.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
+from mechfourier.drawing.html import Section, verdict_card, write_page
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
 from mechfourier.files import result_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mechfourier.probes.one_layer import Evolution
+    from mechfourier.toys.one_layer import Evolution
 
 Box = tuple[float, float, float, float]  # left, right, bottom, top, as shares of the drawing
 

@@ -4,26 +4,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.figures.html import Part, Section, verdict_card
+from mechfourier.drawing.html import Part, Section, verdict_card
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY
 from mechfourier.figures.probe import ACCENT
-from mechfourier.figures.template import BLUE, GREEN, ORANGE, SKY
 from mechfourier.figures.tokens import tokens_section
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.study import StudyResult
-    from mechfourier.probes.adder.accuracy import AdderAccuracy
-    from mechfourier.probes.adder.analysis import AdderAnalysis
     from mechfourier.probes.attention import AttentionResult
     from mechfourier.probes.lens import LensResult
-    from mechfourier.probes.miras.accuracy import AccuracySweep
-    from mechfourier.probes.miras.analysis import MirasAnalysis
-    from mechfourier.probes.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
     from mechfourier.probes.result import ProbeResult
     from mechfourier.reproduce.result import Reproduction
+    from mechfourier.toys.adder.accuracy import AdderAccuracy
+    from mechfourier.toys.adder.analysis import AdderAnalysis
+    from mechfourier.toys.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
+    from mechfourier.toys.universal.accuracy import AccuracySweep
+    from mechfourier.toys.universal.analysis import MirasAnalysis
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
@@ -133,8 +133,8 @@ def _content_table(result: "AttentionResult") -> "pd.DataFrame":
 
 def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None) -> Part:
     """Everything of one checkpoint; with a ``Portrait`` also the pictures that need the weights."""
-    from mechfourier.figures import one_layer as draw
     from mechfourier.figures.training import power_figure
+    from mechfourier.toys.one_layer import figures as draw
 
     sections: list[Section] = []
     if (curves := result.curves) is not None:
@@ -181,7 +181,7 @@ def _curve_sections(curves: "ProgressCurves", result: Any) -> list[Section]:
 
 def portrait_sections(portrait: "Portrait") -> list[Section]:
     """The pictures that need the weights."""
-    from mechfourier.figures import one_layer as draw
+    from mechfourier.toys.one_layer import figures as draw
 
     circles = (
         "The rows of W_E projected on the cosine and sine direction of each key frequency (PCA would mix them). Neighbours on the line "
@@ -229,8 +229,8 @@ def summary_part(name: str, values: dict[str, Any]) -> Part:
 
 def adder_part(result: "AdderAccuracy") -> Part:
     """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
-    from mechfourier.figures.adder import lengths_figure, shares_figure
-    from mechfourier.probes.adder.accuracy import GROUPS
+    from mechfourier.toys.adder.accuracy import GROUPS
+    from mechfourier.toys.adder.figures import lengths_figure, shares_figure
 
     sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), wide=False)]
     sections += [
@@ -248,7 +248,7 @@ def moduli_part(result: "AccuracySweep") -> Part:
     """Accuracy by modulus, what wraps apart from what does not."""
     import pandas as pd
 
-    from mechfourier.figures.miras import extrapolation_figure
+    from mechfourier.toys.universal.figures import extrapolation_figure
 
     lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
     sections = [
@@ -283,7 +283,7 @@ def reproduction_part(result: "Reproduction") -> Part:
 
 def adder_analysis_part(result: "AdderAnalysis") -> Part:
     """An adder taken apart."""
-    from mechfourier.figures.adder_analysis import analysis_lead, analysis_sections
+    from mechfourier.toys.adder.analysis_figures import analysis_lead, analysis_sections
 
     lines = str(result).splitlines()
     card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
@@ -294,7 +294,7 @@ def adder_analysis_part(result: "AdderAnalysis") -> Part:
 
 def miras_analysis_part(result: "MirasAnalysis") -> Part:
     """A model of every modulus taken apart."""
-    from mechfourier.figures.miras_analysis import analysis_sections
+    from mechfourier.toys.universal.analysis_figures import analysis_sections
 
     lines = str(result.accuracy).splitlines()
     card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)

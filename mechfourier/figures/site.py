@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from mechfourier.drawing.html import Part, Section, escape, plotly_script, report_page
 from mechfourier.errors import MechFourierError, UsageError, need
-from mechfourier.figures.html import Part, Section, escape, plotly_script, report_page
 from mechfourier.figures.report import config_of, is_run, report, saved_results
 from mechfourier.figures.training import overlay_figure
 from mechfourier.training.run_folder import METRICS, RunFolder

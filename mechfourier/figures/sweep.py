@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.figures.template import BLUE, SKY, TEXT, styled
+from mechfourier.drawing.template import BLUE, SKY, TEXT, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.figures.template import SCALE, TEXT, panels, styled
+from mechfourier.drawing.template import SCALE, TEXT, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from mechfourier.figures.template import styled
+from mechfourier.drawing.template import styled
 
 if TYPE_CHECKING:
-    from mechfourier.probes.tasks import TasksResult
+    from mechfourier.domains.tasks import TasksResult
 
 
 def tasks_figure(result: "TasksResult") -> go.Figure:

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.figures.html import Markup, Section, escape
+from mechfourier.drawing.html import Markup, Section, escape
 
 if TYPE_CHECKING:
-    from mechfourier.probes.reads import TemplateTokens, TokensRead
+    from mechfourier.domains.reads import TemplateTokens, TokensRead
 
 
 def tokens_section(reads: Any) -> list[Section]:
     """The section of a result that keeps what it read; none of one that does not (others count tokens under that name)."""
-    from mechfourier.probes.reads import TokensRead
+    from mechfourier.domains.reads import TokensRead
 
     if not isinstance(reads, TokensRead) or not reads.templates:
         return []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechfourier.figures.template import (
+from mechfourier.drawing.template import (
     BLUE,
     GREEN,
     ORANGE,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from mechfourier.probes.one_layer import Phases, ProgressCurves
+    from mechfourier.toys.one_layer import Phases, ProgressCurves
 
 PHASE_COLOURS = {"memorisation": SKY, "circuit formation": ORANGE, "clean-up": GREEN}
 MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY, VERMILION
 from mechfourier.errors import MechFourierError, MissingExtra, OutOfRange, UsageError, need
 from mechfourier.figures.scene import Bars, Circle, Curves, Heat, Panel, Scene, Wave
-from mechfourier.figures.template import BLUE, GREEN, ORANGE, SKY, VERMILION
 from mechfourier.files import write_with
 from mechfourier.progress import tracked
 

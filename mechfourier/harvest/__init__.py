@@ -4,45 +4,23 @@
 are loaded on first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC: dict[str, str] = {
-    "capture_dataset": "run",
-    "CaptureResult": "run",
-    "open_harvest": "read",
-    "Harvest": "read",
-    "verify": "check",
-    "VerifyResult": "check",
-    "plan": "planning",
-    "Plan": "planning",
+from mechfourier._lazy import lazy
+
+_PUBLIC = {
+    "capture_dataset": ".run",
+    "CaptureResult": ".run",
+    "open_harvest": ".read",
+    "Harvest": ".read",
+    "verify": ".check",
+    "VerifyResult": ".check",
+    "plan": ".planning",
+    "Plan": ".planning",
 }
 
-__all__ = [
-    "capture_dataset",
-    "CaptureResult",
-    "open_harvest",
-    "Harvest",
-    "verify",
-    "VerifyResult",
-    "plan",
-    "Plan",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        from mechfourier.errors import nearest
-
-        raise AttributeError(f"mechfourier.harvest has no name {name!r}; closest: {nearest(name, _PUBLIC)}")
-    value = getattr(importlib.import_module(f"mechfourier.harvest.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__all__ = [*_PUBLIC]
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)
 
 if TYPE_CHECKING:
     from mechfourier.harvest.check import VerifyResult, verify

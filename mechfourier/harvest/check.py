@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.errors import UsageError
 from mechfourier.harvest.index import INDEX, Index, fault, read_index
 from mechfourier.progress import tracked
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd

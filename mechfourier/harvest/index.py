@@ -12,7 +12,7 @@ import xxhash
 from mechfourier._version import __version__
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import write_json
-from mechfourier.result import plain, rebuild
+from mechfourier.results.base import plain, rebuild
 
 INDEX = "index.json"
 FORMAT = 1

@@ -13,7 +13,7 @@ from mechfourier.harvest.index import TEXT_BYTES
 from mechfourier.harvest.jobs import jobs, parse_tokens
 from mechfourier.harvest.run import Wish, check_call, size_text, wish_for
 from mechfourier.harvest.write import make_shard
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading
 from mechfourier.sae.text import OWN, Source
 

@@ -22,7 +22,7 @@ from mechfourier.hooks.site import model_name, select_sites
 from mechfourier.models.registry import load
 from mechfourier.models.weights import weights_hash
 from mechfourier.progress import Progress, progress
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.shards import capture_rows, check_site
 from mechfourier.sae.text import OWN, Source, rows

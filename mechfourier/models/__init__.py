@@ -1,35 +1,25 @@
 """What can be studied: names and folders -> models with TransformerLens's hooks."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mechfourier._lazy import lazy
 
 _PUBLIC = {
-    "load": "registry",
-    "known_models": "registry",
-    "ModelInfo": "catalogue",
-    "Model": "interface",
-    "Encoding": "interface",
-    "encode": "interface",
-    "save_checkpoint": "checkpoint",
-    "load_checkpoint": "checkpoint",
-    "load_foreign_tensors": "checkpoint",
-    "weights_hash": "weights",
-    "reinitialised": "weights",
+    "load": ".registry",
+    "known_models": ".registry",
+    "ModelInfo": ".catalogue",
+    "Model": ".interface",
+    "Encoding": ".interface",
+    "encode": ".interface",
+    "save_checkpoint": ".checkpoint",
+    "load_checkpoint": ".checkpoint",
+    "load_foreign_tensors": ".checkpoint",
+    "weights_hash": ".weights",
+    "reinitialised": ".weights",
 }
 
-__all__ = [
-    "load", "known_models", "ModelInfo",
-    "Model", "Encoding", "encode",
-    "save_checkpoint", "load_checkpoint", "load_foreign_tensors",
-    "weights_hash", "reinitialised",
-]  # fmt: skip
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'mechfourier.models' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mechfourier.models.{_PUBLIC[name]}"), name)
-
+__all__ = [*_PUBLIC]
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)
 
 if TYPE_CHECKING:
     from mechfourier.models.catalogue import ModelInfo

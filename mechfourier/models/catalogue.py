@@ -169,7 +169,9 @@ QWEN = PackagedWeights(
 
 
 def _toy(name: str, title: str, module: str) -> ModelInfo:
-    return ModelInfo(name=name, title=title, licence="MIT", loader=f"mechfourier.models.{module}:load_folder")
+    return ModelInfo(
+        name=name, title=title, licence="MIT", loader=f"mechfourier.toys.{module}.model:load_folder"
+    )
 
 
 KNOWN: tuple[ModelInfo, ...] = (
@@ -177,7 +179,7 @@ KNOWN: tuple[ModelInfo, ...] = (
         name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
     ),
     _toy("adder", "multi-digit addition (character-level encoder-decoder)", "adder"),
-    _toy("miras", "addition in every modulus (numbers by value)", "miras"),
+    _toy("miras", "addition in every modulus (numbers by value)", "universal"),
     _toy("one-layer", "addition mod 113", "one_layer"),
     ModelInfo(
         name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",

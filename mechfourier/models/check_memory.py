@@ -80,7 +80,7 @@ def _packing(share: bool) -> str:
 
 
 def _folder() -> Path:
-    from mechfourier.hooks.store import default_folder
+    from mechfourier.files import default_folder
 
     return default_folder() / "checks"
 

@@ -44,7 +44,7 @@ from mechfourier.models.folder import (
 from mechfourier.models.gguf import folder_of, weights_of_folder
 from mechfourier.models.gguf_header import is_gguf
 from mechfourier.models.memory import WORKING_ROOM, need_memory
-from mechfourier.provenance import NOT_CHECKED, remember_weights
+from mechfourier.results.provenance import NOT_CHECKED, remember_weights
 
 if TYPE_CHECKING:
     import torch

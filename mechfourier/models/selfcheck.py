@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mechfourier.errors import EngineDiffers
 from mechfourier.models.folder import brief, out_of_memory
-from mechfourier.provenance import NOT_CHECKED
+from mechfourier.results.provenance import NOT_CHECKED
 
 SHORTEST, LONGEST = 64, 1024  # tokens of the check
 PAST_WINDOW = 16  # tokens after the end of a sliding window

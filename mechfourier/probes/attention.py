@@ -26,11 +26,11 @@ from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.probes.caveats import first_ratio
-from mechfourier.probes.domains import Domain
+from mechfourier.domains.definition import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
-from mechfourier.probes.null import check_permutations
-from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.reads import TokensRead, templates_of, tokens_asked
+from mechfourier.stats.null import check_permutations
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, templates_of, tokens_asked
 from mechfourier.probes.roles import (
     ROLES,
     SINKS,
@@ -41,9 +41,9 @@ from mechfourier.probes.roles import (
     role_tokens,
     with_sink,
 )
-from mechfourier.probes.sinks import SINK
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.result import Result
+from mechfourier.stats.sinks import SINK
+from mechfourier.domains.task_spec import NATIVE
+from mechfourier.results.base import Result
 
 BOOTSTRAPS = 1000
 LEVEL = 0.05
@@ -151,12 +151,6 @@ class AttentionResult(Result):
             f"{len(found)} of {len(rows)} heads carry (a + offset) mod {self.n} in their output above chance ({even}, family-wise "
             f"p < {LEVEL:g}): most at layer {found[0].layer} head {found[0].head}, {found[0].sum_line:.1%}"
         )
-
-    def plot(self) -> Any:
-        """Mean attention of every head to every role."""
-        from mechfourier.figures.inside import roles_figure
-
-        return roles_figure(self)
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([vars(row) for row in self.roles])

@@ -12,7 +12,7 @@ from torch import Tensor
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, layer_ranges, select_sites
 from mechfourier.models.interface import Encoding
-from mechfourier.probes.sinks import (
+from mechfourier.stats.sinks import (
     LARGE,
     MOST_VARIANCE,
     SINK,

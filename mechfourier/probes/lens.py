@@ -17,13 +17,13 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.intervals import wilson
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.null import check_permutations
-from mechfourier.probes.prepare import Questions, questions
-from mechfourier.probes.reads import TokensRead, tokens_asked
-from mechfourier.probes.task_spec import NATIVE
-from mechfourier.result import Result
+from mechfourier.stats.intervals import wilson
+from mechfourier.domains.definition import Domain
+from mechfourier.stats.null import check_permutations
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, tokens_asked
+from mechfourier.domains.task_spec import NATIVE
+from mechfourier.results.base import Result
 
 CHUNK = 4096
 
@@ -69,12 +69,6 @@ class LensResult(Result):
             f"(shuffled {last.null_accuracy:.1%}, chance {1 / self.choices:.1%}), best after {best.site} with {best.accuracy:.1%}; "
             f"{self.right_then_lost:.1%} are right inside and lost later (shuffled {self.right_then_lost_null:.1%})"
         )
-
-    def plot(self) -> Any:
-        """Accuracy after every layer, beside shuffled answers and chance."""
-        from mechfourier.figures.inside import lens_figure
-
-        return lens_figure(self)
 
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame([vars(layer) for layer in self.layers]).assign(chance=1 / self.choices)

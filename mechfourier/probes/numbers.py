@@ -14,9 +14,9 @@ from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.domains import NUMBER_TEMPLATES
-from mechfourier.probes.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
-from mechfourier.result import Result
+from mechfourier.domains.definition import NUMBER_TEMPLATES
+from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
+from mechfourier.results.base import Result
 
 
 @dataclass(frozen=True)

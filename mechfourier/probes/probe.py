@@ -17,17 +17,17 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.caveats import caveats
-from mechfourier.probes.design import Design, confounds, max_cycles, read_positions
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.operation import OperationEvidence, analyse_operation
-from mechfourier.probes.operation_verdict import verdict_operation
-from mechfourier.probes.reads import tokens_read
+from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.stats.operation import OperationEvidence, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.domains.reads import tokens_read
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
-from mechfourier.probes.spectrum import cross_gram
-from mechfourier.probes.subspace import circle_positions
-from mechfourier.probes.value import ValueEvidence, analyse_value
-from mechfourier.probes.verdict import Verdict, verdict_value
+from mechfourier.stats.spectrum import cross_gram
+from mechfourier.stats.subspace import circle_positions
+from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.verdict import Verdict, verdict_value
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.probes.caveats import Caveats
-from mechfourier.probes.operation import OperationEvidence
-from mechfourier.probes.reads import TokensRead
-from mechfourier.probes.value import ValueEvidence
-from mechfourier.probes.verdict import WORDS
-from mechfourier.result import Result
+from mechfourier.stats.operation import OperationEvidence
+from mechfourier.domains.reads import TokensRead
+from mechfourier.stats.value import ValueEvidence
+from mechfourier.stats.verdict import WORDS
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +53,7 @@ class Circle:
 
 @dataclass(frozen=True)
 class ProbeResult(Result):
-    """What ``probe`` found. ``verdict`` is one of ``mechfourier.probes.verdict.WORDS``, ``used`` whether an intervention
+    """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an intervention
     showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
     ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive dimensions.
     """
@@ -97,12 +97,6 @@ class ProbeResult(Result):
         if self.operation is not None:
             return pd.DataFrame(_operation_rows(self.operation, self.sites))
         return pd.DataFrame(columns=["site", "p"])
-
-    def plot(self) -> Any:
-        """A Plotly figure: spectrum by layer, the circle, the null, and the verdict."""
-        from mechfourier.figures.probe import probe_figure
-
-        return probe_figure(self)
 
     def next_steps(self) -> tuple[str, ...]:
         """What it would take to believe more, as commands."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mechfourier.errors import UsageError
 from mechfourier.models.interface import Encoding
-from mechfourier.probes.design import Design
-from mechfourier.probes.domains import Domain
+from mechfourier.domains.design import Design
+from mechfourier.domains.definition import Domain
 
 SINKS = ("beginning of sequence", "first token")
 """Where attention goes that has nothing to look for: the special token that prompts begin with, or else their first token."""

@@ -24,15 +24,16 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import encode
 from mechfourier.models.weights import reinitialised
-from mechfourier.probes.design import confounds, max_cycles
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
-from mechfourier.probes.operation_verdict import verdict_operation
-from mechfourier.probes.planes import SharedPlane, shared_plane
-from mechfourier.probes.reads import TokensRead, tokens_of
+from mechfourier.domains.design import confounds, max_cycles
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.stats.permutation import holm
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.planes import SharedPlane, shared_plane
+from mechfourier.domains.reads import TokensRead, tokens_of
 from mechfourier.progress import tracked
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
@@ -290,13 +291,3 @@ def _plane_shares(means: Float[Tensor, "site label d"]) -> Float[Tensor, "site k
     spectrum = torch.fft.fft(means - means.mean(1, keepdim=True), dim=1)[:, 1 : (means.shape[1] + 1) // 2]
     power = reduce(spectrum.abs() ** 2, "site k d -> site k", "sum")
     return power / power.sum(1, keepdim=True).clamp_min(1e-30)
-
-
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's step-down adjusted p-values (Holm 1979), in the order given."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    adjusted = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]).clip(max=1.0)
-    out = np.empty_like(adjusted)
-    out[order] = adjusted
-    return tuple(out.tolist())

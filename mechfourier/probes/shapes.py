@@ -12,12 +12,12 @@ from mechfourier.errors import OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import encode
-from mechfourier.probes.analogies import AnalogyResult, analogies
-from mechfourier.probes.design import read_positions
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.planes import harmonic_plane
-from mechfourier.probes.reducibility import Reducibility, reducibility
-from mechfourier.result import Result
+from mechfourier.stats.analogies import AnalogyResult, analogies
+from mechfourier.domains.design import read_positions
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.stats.planes import harmonic_plane
+from mechfourier.stats.reducibility import Reducibility, reducibility
+from mechfourier.results.base import Result
 
 
 def value_activations(

@@ -9,14 +9,14 @@ import torch
 
 from mechfourier.causal.controls import affordable
 from mechfourier.causal.outcome import task_of
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import max_cycles
 from mechfourier.hooks.capture import capture
-from mechfourier.probes.design import max_cycles
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.operation import analyse_operation
 from mechfourier.reproduce.catalogue import LANGUAGE, Experiment
 from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
+from mechfourier.stats.operation import analyse_operation
 
 TIMED_PROMPTS, TIMED_N = 32, 7
 LIBRARIES = 700 * 2**20  # bytes of Python with all that is imported

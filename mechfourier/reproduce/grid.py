@@ -15,17 +15,17 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import BadCheckpoint
 from mechfourier.files import slug
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.naive import class_means
-from mechfourier.probes.operation import OperationEvidence, OperationSite, analyse_operation
-from mechfourier.probes.operation_verdict import verdict_operation
 from mechfourier.probes.scan import noise_bound, operation_grid
 from mechfourier.reproduce.session import Session
-from mechfourier.result import Result
+from mechfourier.results.base import Result
+from mechfourier.stats.naive import class_means
+from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
 
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.result import AblationResult
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import max_cycles
 from mechfourier.errors import MechFourierError
 from mechfourier.files import write_text
 from mechfourier.hooks.site import Site
 from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import AttentionResult, attention
-from mechfourier.probes.design import max_cycles
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.intervals import wilson
 from mechfourier.probes.lens import LensResult, lens
 from mechfourier.reproduce.grid import measured
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import BLANK, EMERGENT, R2
+from mechfourier.stats.intervals import wilson
 
 if TYPE_CHECKING:
     from mechfourier.sae.scoring import SAEScore

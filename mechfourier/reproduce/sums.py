@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from numpy import ndarray
 
+from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import NotExpressible
 from mechfourier.hooks.site import Site
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.naive import class_means
-from mechfourier.probes.planes import SharedPlane, shared_plane
-from mechfourier.probes.scan import holm, operation_grid
+from mechfourier.probes.scan import operation_grid
 from mechfourier.reproduce.grid import Measured, measured
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
+from mechfourier.stats.naive import class_means
+from mechfourier.stats.permutation import holm
+from mechfourier.stats.planes import SharedPlane, shared_plane
 
 QWEN3 = "grokking-fourier, qwen3_analysis/README.md"
 EMERGENT = "grokking-fourier, emergent_structures/README.md"

@@ -6,9 +6,9 @@ from typing import Any
 
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.models.folder import CONFIG, WEIGHTS, read_config
-from mechfourier.probes.intervals import wilson
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
+from mechfourier.stats.intervals import wilson
 
 README = "grokking-fourier, README.md"
 RIGHT = "share right"
@@ -46,7 +46,7 @@ def at_least(interval: tuple[float, float], published: float) -> Word:
 
 def modular_addition(session: Session) -> tuple[Claim, ...]:
     """Accuracy on the pairs that training did not see, and how few frequencies carry it."""
-    from mechfourier.probes.one_layer import analyze, open_source
+    from mechfourier.toys.one_layer import analyze, open_source
 
     source = session.source("one-layer", "one-layer")
     _present(source)
@@ -91,7 +91,7 @@ def _small_prime(session: Session, p: int, published: float) -> Claim:
     folder = _one_layer_run(session, p)
     if folder is None:
         return claim(text, "not measured", _missing(command), source=README, unit=RIGHT, published=published)
-    from mechfourier.probes.one_layer import analyze, open_source
+    from mechfourier.toys.one_layer import analyze, open_source
 
     opened = open_source(folder)
     found = analyze(opened, over_run=False, seed=session.settings.seed)
@@ -119,7 +119,7 @@ def _one_layer_run(session: Session, p: int, recipe: str = "fast") -> Path | Non
         return Path(session.run)
     folder = session.trained(f"one-layer-{p}-{recipe}")
     if session.train and not _finished(folder):
-        from mechfourier.training.one_layer import train_one_layer
+        from mechfourier.toys.one_layer.train import train_one_layer
 
         train_one_layer(
             folder,
@@ -143,7 +143,7 @@ def _missing(command: str) -> str:
 
 def phase_transitions(session: Session) -> tuple[Claim, ...]:
     """Memorisation, circuit formation and clean-up, from the checkpoints of a run."""
-    from mechfourier.probes.one_layer import find_phases, progress_curves
+    from mechfourier.toys.one_layer import find_phases, progress_curves
 
     text = "training shows three phases: memorisation, circuit formation, clean-up"
     source = "grokking-fourier, figures; Nanda et al. 2023: 1,400 and 9,400 epochs"
@@ -173,7 +173,7 @@ def _phase_run(session: Session) -> Path | None:
 
 def adder(session: Session) -> tuple[Claim, ...]:
     """Exact match on the lengths of the training and one digit beyond."""
-    from mechfourier.probes.adder import sweep_accuracy
+    from mechfourier.toys.adder import sweep_accuracy
 
     source = session.source("adder", "adder")
     _present(source)
@@ -266,8 +266,8 @@ def _training(source: str | Path) -> dict[str, str]:
 
 
 def _train_miras(session: Session, wanted: dict[str, str]) -> Path:
-    from mechfourier.training.miras import train_miras
-    from mechfourier.training.miras_recipes import plan
+    from mechfourier.toys.universal.recipes import plan
+    from mechfourier.toys.universal.train import train_miras
 
     chosen = plan("faithful", **wanted)  # type: ignore[arg-type]
     folder = session.trained(f"miras-{wanted['moduli']}-{wanted['loss']}")
@@ -287,7 +287,7 @@ def _moduli(
     session: Session, source: str | Path | None, moduli: Mapping[int, float | None], *, ceiling: bool = False
 ) -> tuple[Claim, ...]:
     """A claim per modulus; beyond the trained range (``ceiling``) the claim is a failure, refuted by doing better."""
-    from mechfourier.probes.miras import sweep_accuracy
+    from mechfourier.toys.universal import sweep_accuracy
 
     _present(source)
     claims = []

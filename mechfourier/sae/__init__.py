@@ -5,59 +5,30 @@ whether they hold cleaner circles than the basis, ``feature_pages`` shows what f
 directions to ``ablate``, ``patch`` and ``rotate``. Names are loaded on first use: SAELens takes seconds to import.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_PUBLIC: dict[str, str] = {
-    "Dictionary": "settings",
-    "Schedule": "settings",
-    "Reading": "text",
-    "Source": "text",
-    "train": "training",
-    "SAERun": "training",
-    "load_sae": "load",
-    "LoadedDictionary": "load",
-    "feature_basis": "load",
-    "evaluate": "evaluation",
-    "SAEEvaluation": "evaluation",
-    "score": "scoring",
-    "SAEScore": "scoring",
-    "feature_pages": "features",
-    "FeaturePage": "features",
+from mechfourier._lazy import lazy
+
+_PUBLIC = {
+    "Dictionary": ".settings",
+    "Schedule": ".settings",
+    "Reading": ".text",
+    "Source": ".text",
+    "train": ".training",
+    "SAERun": ".training",
+    "load_sae": ".load",
+    "LoadedDictionary": ".load",
+    "feature_basis": ".load",
+    "evaluate": ".evaluation",
+    "SAEEvaluation": ".evaluation",
+    "score": ".scoring",
+    "SAEScore": ".scoring",
+    "feature_pages": ".features",
+    "FeaturePage": ".features",
 }
 
-__all__ = [
-    "Dictionary",
-    "Schedule",
-    "Reading",
-    "Source",
-    "train",
-    "SAERun",
-    "load_sae",
-    "LoadedDictionary",
-    "feature_basis",
-    "evaluate",
-    "SAEEvaluation",
-    "score",
-    "SAEScore",
-    "feature_pages",
-    "FeaturePage",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        from mechfourier.errors import nearest
-
-        raise AttributeError(f"mechfourier.sae has no name {name!r}; closest: {nearest(name, _PUBLIC)}")
-    value = getattr(importlib.import_module(f"mechfourier.sae.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
+__all__ = [*_PUBLIC]
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)
 
 if TYPE_CHECKING:
     from mechfourier.sae.evaluation import SAEEvaluation, evaluate

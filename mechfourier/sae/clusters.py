@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
-from mechfourier.probes.null import Orders, circle_null, circle_scores, gram_norm
-from mechfourier.probes.spectrum import cross_gram, dimension_power, harmonic_share, quadratures
-from mechfourier.probes.subspace import subspace_probe
+from mechfourier.stats.null import Orders, circle_null, circle_scores, gram_norm
+from mechfourier.stats.spectrum import cross_gram, dimension_power, harmonic_share, quadratures
+from mechfourier.stats.subspace import subspace_probe
 
 LARGEST = 64  # features in a cluster
 TESTED = 32  # clusters that the plane test is run on

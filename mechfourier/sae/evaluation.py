@@ -16,7 +16,7 @@ from mechfourier.hooks.run import Batch, batches, forward, inference, logits_of,
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
 from mechfourier.progress import tracked
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.rows import IGNORED, Reading, Row
 from mechfourier.sae.shards import capture_rows

@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.interventions import edit_add, intervene
 from mechfourier.hooks.run import batches, forward, inference, last_logits, serving
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.null import dimension_r2
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import scored_prompts
 from mechfourier.sae.rows import Row
@@ -23,6 +22,7 @@ from mechfourier.sae.scoring import encoded
 from mechfourier.sae.shards import capture_rows
 from mechfourier.sae.text import Source, held_out_rows
 from mechfourier.sae.training import first_positions
+from mechfourier.stats.null import dimension_r2
 
 if TYPE_CHECKING:
     import pandas as pd

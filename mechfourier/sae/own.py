@@ -17,7 +17,7 @@ AT_ONCE = 4096
 
 
 def _own_grid(model: Any) -> bool:
-    from mechfourier.models.one_layer import OneLayerTransformer
+    from mechfourier.toys.one_layer.model import OneLayerTransformer
 
     return isinstance(model, OneLayerTransformer)
 
@@ -30,13 +30,13 @@ def _own_calendar(model: Any) -> bool:
 
 @functools.cache
 def _calendar_vocabulary() -> set[str]:
-    from mechfourier.tasks.calendar_tokens import vocabulary
+    from mechfourier.toys.calendar.tokens import vocabulary
 
     return set(vocabulary())
 
 
 def _own_moduli(model: Any) -> bool:
-    from mechfourier.models.miras import ExtrapolatingTransformer, UniversalModulusTransformer
+    from mechfourier.toys.universal.model import ExtrapolatingTransformer, UniversalModulusTransformer
 
     return isinstance(model, ExtrapolatingTransformer | UniversalModulusTransformer)
 
@@ -60,7 +60,7 @@ def own_rows(model: Any, reading: Reading) -> Iterator[Row]:
 
 def _grid_rows(model: Any, reading: Reading) -> list[Row]:
     """Every question of a modular task; its answer is read, and only then trained, at the last position."""
-    from mechfourier.tasks.modular import all_pairs, task, tokens_of
+    from mechfourier.toys.one_layer.task import all_pairs, task, tokens_of
 
     p = model.cfg.p
     tokens = tokens_of(all_pairs(p), p)[:, : model.cfg.n_ctx]
@@ -82,7 +82,7 @@ def _answered(
 
 def _moduli_rows(model: Any, reading: Reading) -> Iterator[Row]:
     """Every question of every modulus 2..``MOST_MODULI``, made as it is asked for; read and answered at ``=``."""
-    from mechfourier.tasks.universal import SMALLEST, answers
+    from mechfourier.toys.universal.task import SMALLEST, answers
 
     squares = torch.arange(SMALLEST, min(MOST_MODULI, model.cfg.largest_modulus) + 1).square()
     ends = squares.cumsum(0)
@@ -99,8 +99,8 @@ def _moduli_rows(model: Any, reading: Reading) -> Iterator[Row]:
 
 def _calendar_rows(model: Any, reading: Reading) -> list[Row]:
     """The calendar corpus: operations (a loss on the answer only, as in its training) and running text."""
-    from mechfourier.tasks.calendar import operations
-    from mechfourier.tasks.calendar_text import held_out_text, training_text
+    from mechfourier.toys.calendar.task import operations
+    from mechfourier.toys.calendar.text import held_out_text, training_text
 
     sentences = [s for operation in operations() for s in operation.sentences]
     prompts = encode(model, [s.prompt for s in sentences])

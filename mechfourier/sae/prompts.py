@@ -9,11 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain, list_domains
+from mechfourier.domains.design import max_cycles
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.design import max_cycles
-from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.sae.load import LoadedDictionary
 from mechfourier.sae.rows import IGNORED, Row
 from mechfourier.sae.shards import capture_rows

@@ -15,15 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.weights import reinitialised
-from mechfourier.probes.domains import Domain
-from mechfourier.probes.domains import domain as find_domain
-from mechfourier.probes.null import Orders, circle_scores, dimension_null, dimension_r2, label_orders
-from mechfourier.probes.spectrum import cross_gram, dimension_share, shared_gram
-from mechfourier.probes.subspace import subspace_probe
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.clusters import (
     Cluster,
     carriers,
@@ -35,6 +32,9 @@ from mechfourier.sae.clusters import (
 )
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
+from mechfourier.stats.null import Orders, circle_scores, dimension_null, dimension_r2, label_orders
+from mechfourier.stats.spectrum import cross_gram, dimension_share, shared_gram
+from mechfourier.stats.subspace import subspace_probe
 
 if TYPE_CHECKING:
     import pandas as pd

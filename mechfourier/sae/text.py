@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mechfourier.domains.definition import Domain, list_domains
+from mechfourier.domains.design import read_positions
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.design import read_positions
-from mechfourier.probes.domains import Domain, list_domains
 from mechfourier.sae.own import own_rows
 from mechfourier.sae.rows import Reading, Row, context_of, windows
 

@@ -16,7 +16,7 @@ from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
 from mechfourier.models.weights import reinitialised, weights_hash
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.shards import DISK_BYTES, MANIFEST, Shards, Stream, capture_rows, check_site

@@ -16,7 +16,7 @@ from typing import Any
 from mechfourier.cluster import connect
 from mechfourier.errors import DiskFull, FolderInUse, MechFourierError, UsageError
 from mechfourier.files import remove_leftovers, write_json, write_text
-from mechfourier.result import plain
+from mechfourier.results.base import plain
 from mechfourier.sweep.grid import Value
 from mechfourier.sweep.kinds import Row, kind
 

@@ -38,7 +38,7 @@ def one_layer(
 
     ``memorised_at`` and ``grokked_at``: the first evaluated epochs at 99 % of the train and of the test set.
     """
-    from mechfourier.training.one_layer import MEMORISED, first_epoch, train_one_layer
+    from mechfourier.toys.one_layer.train import MEMORISED, first_epoch, train_one_layer
     from mechfourier.training.recipes import recipe as find_recipe
 
     given = {"lr": lr, "weight_decay": weight_decay, "embed_std": embed_std}
@@ -99,9 +99,9 @@ def ablate(
 ) -> Row:
     """Ablate one dimension with its matched controls."""
     from mechfourier.causal.ablate import ablate as run
+    from mechfourier.domains.definition import domain as find_domain
     from mechfourier.hooks.site import Site
     from mechfourier.models.registry import load
-    from mechfourier.probes.domains import domain as find_domain
 
     result = run(
         load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, samples=samples,

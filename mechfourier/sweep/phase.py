@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import UsageError
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +50,6 @@ class PhaseDiagram(Result):
 
         return pd.DataFrame([c.to_dict() for c in self.cells]).rename(columns={"x": self.x, "y": self.y})
 
-    def plot(self) -> Any:
-        """The share of runs that generalise, and the median epochs it took."""
-        from mechfourier.figures.sweeps import phase_figure
-
-        return phase_figure(self)
-
     def __str__(self) -> str:
         runs = sum(cell.runs for cell in self.cells)
         shares = [
@@ -90,7 +84,7 @@ def phase_diagram(frame: "pd.DataFrame", *, x: str, y: str, gap: float = GAP) ->
 
 
 def _cell(x: float, y: float, group: "pd.DataFrame", gap: float) -> Cell:
-    from mechfourier.probes.intervals import wilson
+    from mechfourier.stats.intervals import wilson
 
     train, test = (_optional(group[name].tolist()) for name in ("memorised_at", "grokked_at"))
     phases = [phase_of(a, b, gap) for a, b in zip(train, test, strict=True)]

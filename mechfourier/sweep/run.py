@@ -13,8 +13,8 @@ from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
 from mechfourier.files import keep_inside, locked, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief
 from mechfourier.progress import progress
-from mechfourier.provenance import provenance
-from mechfourier.result import Result
+from mechfourier.results.base import Result
+from mechfourier.results.provenance import provenance
 from mechfourier.sweep.engines import Task, engine
 from mechfourier.sweep.grid import Axis, Value, points, slug
 from mechfourier.sweep.kinds import Row, checked
@@ -69,12 +69,6 @@ class Sweep(Result):
         raise BadCheckpoint(
             f"{path} is of a sweep in {self.folder[:200]!r}, which is neither here nor beside it; move the file into the sweep's folder"
         )
-
-    def plot(self) -> Any:
-        """The grokking phase diagram where weight decay and train fraction were swept; else the first number over the axes."""
-        from mechfourier.figures.sweeps import sweep_figure
-
-        return sweep_figure(self)
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.progress import Progress, progress
-from mechfourier.result import Result
+from mechfourier.results.base import Result
 from mechfourier.training.run_folder import STATE, RunFolder
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.files import atomic_path, keep_inside, locked, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief, read_json_object
-from mechfourier.provenance import provenance_of_start
-from mechfourier.result import plain
+from mechfourier.results.base import plain
+from mechfourier.results.provenance import provenance_of_start
 
 if TYPE_CHECKING:
     import pandas as pd

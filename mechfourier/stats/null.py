@@ -1,0 +1,193 @@
+"""Family-wise permutation nulls: what the best of everything that was searched is worth.
+
+The labels of the values are permuted, the same way at every site, dimension and template; all selection (site, harmonic,
+dimension) is run again, and the maximum kept. p = (1 + #{T_b ≥ T}) / (B + 1) for B random permutations; up to
+n = 7 all n! orders are enumerated, the true one among them, and p = #{T_b ≥ T} / n!.
+
+The smallest p is not 1/n!: a circle at some k stays one when the labels are shifted, reversed or multiplied by a unit
+of Z_n, so n·φ(n) orders score the same (:func:`smallest_p`). With 5 values that is 20 of 120, p ≥ .17: five values
+cannot show a circle at a k that was searched for.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange
+from mechfourier.stats.spectrum import harmonic_planes, plane_axes
+
+EXACT_UP_TO = 7
+MOST_PERMUTATIONS = 10_000_000
+CHUNK_BYTES = 256 * 2**20
+TIE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """Label permutations [b, value]. ``exact``: every order, the identity among them."""
+
+    index: Int[Tensor, "b value"]
+    exact: bool
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def p_value(self, observed: Tensor, null: Float[Tensor, " b"]) -> Tensor:
+        """p of every ``observed`` statistic against the null maxima; ties count against it."""
+        reached = observed - TIE * observed.abs().clamp_min(1e-12)
+        count = (null >= reached[..., None]).sum(-1).to(torch.float64)
+        return count / len(null) if self.exact else (1 + count) / (len(null) + 1)
+
+
+def smallest_p(n: int) -> float:
+    """The least p a search over all k can give on n values: n·φ(n)/n! (Burnside orbit of the affine group of Z_n)."""
+    units = sum(math.gcd(u, n) == 1 for u in range(1, n + 1))
+    return n * units / math.factorial(n)
+
+
+def check_permutations(permutations: int) -> None:
+    """Raise ``OutOfRange`` for a number of permutations that is none, or that no machine gets through."""
+    if not 1 <= permutations <= MOST_PERMUTATIONS:
+        raise OutOfRange(
+            f"permutations is {permutations}; it must be 1 to {MOST_PERMUTATIONS:,} (1000 gives p down to .001)"
+        )
+
+
+def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> Orders:
+    """All n! orders up to n = 7, else ``permutations`` random ones from ``seed``."""
+    check_permutations(permutations)
+    if n <= EXACT_UP_TO:
+        return Orders(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
+    generator = torch.Generator().manual_seed(seed)
+    return Orders(torch.rand(permutations, n, generator=generator).argsort(1), exact=False)
+
+
+def circle_statistic(axes: Float[Tensor, "*lead two"], scale: Tensor) -> Tensor:
+    """√(λ₁λ₂)·√2/‖G‖: geometric mean of the power along the two axes of a harmonic's ellipse, against the norm of the Gram matrix.
+
+    1 for a circle and nothing else; 0 for anything along one direction, whatever its R²; negative where the weaker
+    axis has no power above the template noise.
+    """
+    product = axes[..., 0] * axes[..., 1]
+    return torch.where(axes[..., 1] > 0, 1.0, -1.0) * product.abs().sqrt() * math.sqrt(2) / scale
+
+
+def gram_norm(gram: Float[Tensor, "*lead value value2"]) -> Float[Tensor, "*lead"]:
+    """Frobenius norm, never 0: the one scale that no permutation of labels changes."""
+    return torch.linalg.matrix_norm(gram).clamp_min(torch.finfo(gram.dtype).tiny)
+
+
+def circle_scores(gram: Float[Tensor, "site value value2"]) -> Float[Tensor, "site k"]:
+    """:func:`circle_statistic` of every site and every harmonic with two quadratures."""
+    return circle_statistic(plane_axes(harmonic_planes(gram.shape[-1]), gram), gram_norm(gram)[..., None])
+
+
+def circle_null(
+    gram: Float[Tensor, "site value value2"], orders: Orders
+) -> tuple[Float[Tensor, "b site"], Int[Tensor, "b site"]]:
+    """Maximum over k of :func:`circle_scores` for every order and site, and the k that reached it.
+
+    The family-wise null is the maximum over sites of the first.
+    """
+    planes = harmonic_planes(gram.shape[-1])
+    scale = gram_norm(gram)[..., None, None]
+    bytes_per_order = planes.numel() * len(gram) * 8
+    best = [
+        circle_statistic(plane_axes(_permuted(planes, index), gram), scale).max(-1)
+        for index in orders.index.split(max(1, CHUNK_BYTES // (4 * bytes_per_order)))
+    ]
+    score, k = torch.cat([b.values for b in best], 1), torch.cat([b.indices for b in best], 1) + 1
+    return rearrange(score, "site b -> b site"), rearrange(k, "site b -> b site")
+
+
+def _permuted(planes: Float[Tensor, "k pair value"], index: Int[Tensor, "b value"]) -> Tensor:
+    return rearrange(planes[:, :, index], "k pair b value -> b k pair value")
+
+
+def order_basis(n: int) -> Float[Tensor, "degree value"]:
+    """Orthonormal linear and quadratic trends over 0..n−1."""
+    v = torch.arange(n, dtype=torch.float64)
+    q, _ = torch.linalg.qr(torch.stack([torch.ones(n, dtype=torch.float64), v, v**2], 1))
+    return q[:, 1:].T
+
+
+def order_null(
+    gram: Float[Tensor, "site value value2"], orders: Orders
+) -> tuple[Float[Tensor, " site"], Float[Tensor, "b site"]]:
+    """How far the values are *ordered*: power along the linear and quadratic trends over ‖G‖, and its null."""
+    rows = order_basis(gram.shape[-1])
+    observed = einsum(rows, gram, rows, "i v, site v w, i w -> site") / gram_norm(gram)
+    shuffled = rearrange(rows[:, orders.index], "i b v -> (b i) v")
+    power = einsum(shuffled @ gram, shuffled, "site r v, r v -> site r") / gram_norm(gram)[:, None]
+    return observed, rearrange(power, "site (b i) -> b site i", i=2).sum(-1)
+
+
+def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d"]:
+    """R² of the harmonic k = 1..⌈n/2⌉−1 fit to every dimension of the template mean: the number usually published."""
+    y = _unit_columns(acts)
+    rows = einsum(harmonic_planes(acts.shape[1]), y, "k pair value, site value d -> site k pair d")
+    return (rows**2).sum(2)
+
+
+def dimension_null(acts: Float[Tensor, "site value d"], orders: Orders) -> Float[Tensor, "b site"]:
+    """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix products by chunks."""
+    n, d = acts.shape[1:]
+    planes = harmonic_planes(n).float()
+    columns = rearrange(_unit_columns(acts).float(), "site value d -> value (site d)")
+    size = max(1, CHUNK_BYTES // (2 * planes.shape[0] * 4 * min(columns.shape[1], 8192)))
+    step = max(1, 8192 // d) * d
+    out = []
+    for index in orders.index.split(size):
+        rows = rearrange(planes[:, :, index], "k pair b value -> (pair b k) value")
+        best = [_best_r2(rows, part, d, len(index)) for part in columns.split(step, 1)]
+        out.append(torch.cat(best, 1))
+    return torch.cat(out)
+
+
+def _best_r2(rows: Tensor, columns: Tensor, d: int, orders: int) -> Float[Tensor, "b site"]:
+    fitted = (rows @ columns).square_()
+    half = len(fitted) // 2
+    power = fitted[:half].add_(fitted[half:])
+    return power.reshape(orders, -1, columns.shape[1] // d, d).amax((1, 3))
+
+
+def _unit_columns(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site value d"]:
+    """Centred over values and scaled to length 1; a constant dimension becomes 0 and never wins."""
+    y = acts.double()
+    centred = y - y.mean(1, keepdim=True)
+    length = torch.linalg.norm(centred, dim=1, keepdim=True)
+    floor = 1e-6 * y.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    return torch.where(length > floor, centred / length.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+
+
+def sign_flips(templates: int, *, limit: int = 4096, seed: int = 0) -> Float[Tensor, "b template"]:
+    """Sign patterns of the templates, the first held at +1: all 2^(T−1) where they are few, else ``limit`` random ones."""
+    if 2 ** (templates - 1) <= limit:
+        patterns = list(itertools.product([1.0, -1.0], repeat=templates - 1))
+        signs = torch.tensor(patterns, dtype=torch.float64).reshape(len(patterns), templates - 1)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        signs = torch.randint(0, 2, (limit, templates - 1), generator=generator).double() * 2 - 1
+        signs[0] = 1.0
+    return torch.cat([torch.ones(len(signs), 1, dtype=torch.float64), signs], 1)
+
+
+def reliability_p(pairs: Float[Tensor, "*lead t u"], *, seed: int = 0) -> float:
+    """Do different templates agree? p of the largest shared power under sign flips of whole templates.
+
+    ``pairs[..., t, u]`` is a power computed between templates t and u. Without a shared signal the sign of every template
+    is arbitrary, however the noise is correlated over values or dimensions, so this is exact for noise that is
+    drawn per template (a random walk drawn per sentence, say), where permuting the values is not.
+    """
+    count = pairs.shape[-1]
+    off = pairs * (1 - torch.eye(count, dtype=pairs.dtype))
+    off = off / torch.linalg.matrix_norm(off)[..., None, None].clamp_min(torch.finfo(pairs.dtype).tiny)
+    signs = sign_flips(count, seed=seed)
+    scores = einsum(signs, off, signs, "b t, ... t u, b u -> b ...").reshape(len(signs), -1).amax(1)
+    reached = scores[0] - TIE * scores[0].abs()
+    return float((scores >= reached).double().mean())

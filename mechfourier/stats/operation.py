@@ -1,0 +1,306 @@
+"""Operation domains: is (a + o) mod n represented on a circle? Arrays in, a frozen evidence out.
+
+Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation`` decides.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.results.base import Result
+from mechfourier.stats.confounds import Grid
+from mechfourier.stats.operation_view import ALPHA, View, spread_of, standardised, view_of, worst_surrogates
+from mechfourier.stats.residue import (
+    concentration,
+    curve_contest,
+    harmonic_power,
+    wrap_transfer,
+)
+from mechfourier.stats.rotation_null import RotationNull, family_wise_p, rotation_null
+from mechfourier.stats.shares import Shares, variance_shares
+from mechfourier.stats.specificity import (
+    Periods,
+    class_ratio,
+    field_ratio,
+    localisation,
+    specificity_ratio,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_VALUES = 5
+
+
+@dataclass(frozen=True)
+class OperationSite:
+    """What one hook point shows. Shares are of the variance over the grid, dimensions standardised.
+
+    ``sum_line``, ``a_only``, ``offset_only``, ``rest``: 2-D DFT shares (over whole cycles of the offsets).
+    ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
+    ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
+    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 = only a circle);
+    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by itself.
+    ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
+    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other functions of the sum.
+    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along a and another along the offsets.
+    ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
+    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
+    ``concentration``, ``p_concentration``, ``classes``: power share of the harmonic among the n/gcd(k, n) classes.
+    ``closed``, ``open``: energy taken up by the closed and by the best open curve through the classes.
+    ``wrap_transfer``: R² past the wrap of the best dimension's cosine fitted before it.
+    """
+
+    site: int
+    sum_line: float
+    a_only: float
+    offset_only: float
+    rest: float
+    magnitude: float
+    profile_p: float
+    main_p: float
+    k: int
+    key_harmonics: tuple[int, ...]
+    plane_share: float
+    plane_z: float
+    p: float
+    ratio: float
+    p_specific: float
+    class_ratio: float
+    p_class: float
+    field_ratio: float
+    exactness: float
+    peak_shift: float
+    dim: int
+    dim_k: int
+    partial_r2: float
+    p_dim: float
+    concentration: float
+    p_concentration: float
+    classes: int
+    closed: float
+    open: float
+    wrap_transfer: float
+    harmonic_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class OperationEvidence(Result):
+    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is empty.
+
+    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this
+    grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook points of the control.
+    ``p_concentration``: of the harmonic among the classes over all hook points where n is special, taken together.
+    """
+
+    n: int
+    n_offsets: int
+    cycles: float
+    d_model: int
+    permutations: int
+    seed: int
+    testable: tuple[int, ...]
+    untestable: tuple[int, ...]
+    threshold: float
+    reason: str
+    sites: tuple[OperationSite, ...]
+    control: tuple[OperationSite, ...]
+    controlled: bool = False
+    p_concentration: float = 1.0
+
+    def best(self) -> OperationSite | None:
+        """The hook point with the strongest plane; None where nothing was testable."""
+        return max(self.sites, key=lambda site: site.plane_z, default=None)
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per hook point."""
+        import pandas as pd
+
+        from mechfourier.results.base import plain
+
+        return pd.DataFrame([plain(site) for site in self.sites])
+
+
+def analyse_operation(
+    acts: Float[Tensor, "site a offset d"],
+    *,
+    n: int,
+    confounds: Float[Tensor, "a offset feature"] | None = None,
+    control: Float[Tensor, "_site _a _offset _d"] | None = None,
+    permutations: int = 1000,
+    surrogates: int = 400,
+    first_offset: int = 0,
+    digits: bool = True,
+    seed: int = 0,
+) -> OperationEvidence:
+    """Measure activations on a full grid of n values times consecutive offsets.
+
+    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features of the cells,
+    beside token identity, powers of the raw sum, token lengths and (``digits``) the units digit of the raw sum.
+    ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that do not fit;
+    a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
+    """
+    _check(acts, n, control, permutations, surrogates)
+    offsets, width = acts.shape[2:]
+    if confounds is None:
+        periods = _plain_periods(n, offsets, first_offset, digits)
+    else:
+        periods = Periods(
+            Grid(n, offsets, first_offset, digits, rearrange(confounds, "a o f -> (a o) f").double())
+        )
+    grid = periods.grid
+    reason = _untestable(acts, n) or _confounded(grid)
+    if not reason and not periods.harmonics:
+        reason = _no_harmonic(grid)
+    if reason:
+        untestable = tuple(range(1, (n + 1) // 2))
+        return OperationEvidence(
+            n, offsets, offsets / n, width, permutations, seed, (), untestable, math.nan, reason, (), ()
+        )
+    measured = _measure(grid, periods, acts, permutations, surrogates, seed)
+    compared = ()
+    if control is not None and not _untestable(control, n):
+        compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
+    return OperationEvidence(
+        n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable,
+        measured.threshold,
+        "", measured.sites, compared, control is not None, measured.p_concentration,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4)
+def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Periods:
+    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are costly."""
+    return Periods(Grid(n, offsets, first_offset, digits))
+
+
+def _check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
+    if acts.shape[1] != n:
+        raise UsageError(
+            f"the grid has {acts.shape[1]} values but n is {n}; give activations [site, a, offset, d] with n values a"
+        )
+    if control is not None and control.shape != acts.shape:
+        raise UsageError(
+            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; they must be equal"
+        )
+    if min(permutations, surrogates) < 99:
+        raise OutOfRange(f"{min(permutations, surrogates)} draws cannot give a p below .01; use at least 99")
+
+
+def _untestable(acts: Tensor, n: int) -> str:
+    if n < MIN_VALUES:
+        return f"{n} values: fewer than {MIN_VALUES} points always lie near some circle"
+    if acts.shape[2] < n:
+        return f"{acts.shape[2]} offsets do not fill one cycle of {n}; use at least --cycles 1, better 4"
+    holes = ~torch.isfinite(acts).all(-1)
+    if bool(holes.any()):
+        return f"{int(holes.any(0).sum())} of {holes[0].numel()} cells have no finite activation: the grid has holes"
+    if not bool((spread_of(acts.flatten(1, 2)) > 0).any()):
+        return "the activations do not vary over the grid"
+    return ""
+
+
+def _confounded(grid: Grid) -> str:
+    if grid.sum_basis.shape[1] < 4 or grid.residual_dof < 2 * (grid.n // 2) + 2:
+        return (
+            f"the confounds leave {grid.sum_basis.shape[1]} functions of the sum on a grid of {grid.n} x {grid.n_offsets}; "
+            "use more offsets"
+        )
+    return ""
+
+
+def _no_harmonic(grid: Grid) -> str:
+    if grid.digits and 10 % grid.n == 0:
+        return f"every period of {grid.n} is a period of base-10 digits; only a model that never sees digits can be tested (digits=False)"
+    return f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more offsets (--cycles 4)"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook points."""
+
+    sites: tuple[OperationSite, ...]
+    threshold: float
+    p_concentration: float
+
+
+def _measure(
+    grid: Grid, periods: Periods, acts: Tensor, permutations: int, surrogates: int, seed: int
+) -> "Measured":
+    scored, scale, residual = standardised(grid, acts)
+    cell_planes = periods.harmonic_planes @ grid.sum_basis.T
+    null = rotation_null(
+        grid,
+        cell_planes,
+        rearrange(residual, "site cell d -> cell site d"),
+        permutations=permutations,
+        seed=seed,
+    )
+    views = [view_of(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
+    worst = worst_surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
+    sites = tuple(_site(grid, periods, view, null, worst, seed) for view in views)
+    return Measured(sites, float(worst[:, 0].quantile(0.99)), _pooled(grid, views, sites, seed))
+
+
+def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
+    """p of the concentration over all hook points where n is special, taken as one wide activation.
+
+    One test instead of one per hook point: a flat spectrum in every layer is concentrated in some layer by chance.
+    """
+    kept = [(v, s.k) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
+    if not kept:
+        return 1.0
+    wide = torch.cat([view.effects / view.effects.norm().clamp_min(1e-300) for view, _ in kept], 1)
+    return concentration(wide, math.gcd(grid.n, *(k for _, k in kept)), permutations=1999, seed=seed).p
+
+
+def _site(
+    grid: Grid, periods: Periods, view: View, null: RotationNull, worst: Tensor, seed: int
+) -> OperationSite:
+    best = int(view.z.argmax())
+    k = periods.harmonics[best]
+    energy = float((view.residual**2).sum())
+    ratio = float(specificity_ratio(view.background, view.profile, view.floor))
+    classes = float(class_ratio(view.background, view.profile, view.floor))
+    exactness, shift = localisation(periods, view.profile, view.floor, k)
+    r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
+    dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
+    dim_k, partial_r2 = periods.harmonics[dim_index], float(r2.max())
+    concentrated = concentration(view.effects, k, permutations=1999, seed=seed)
+    curve = curve_contest(grid, view.scored * view.scale * view.weight, view.residual * view.weight, k)
+    power = harmonic_power(view.effects)
+    return OperationSite(
+        site=view.index, **_share_fields(variance_shares(grid, view.scored)),
+        profile_p=view.profile_p,
+        k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
+        plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
+        p=view.p,
+        ratio=ratio, p_specific=_surrogate_p(worst[:, 0], ratio),
+        class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
+        field_ratio=field_ratio(grid, view.residual, view.floor, k),
+        exactness=exactness, peak_shift=shift,
+        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
+        concentration=concentrated.share, p_concentration=concentrated.p, classes=concentrated.classes,
+        closed=curve.closed, open=curve.open,
+        wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
+        harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
+    )  # fmt: skip
+
+
+def _surrogate_p(drawn: Float[Tensor, " draw"], observed: float) -> float:
+    """Share of surrogates that reach ``observed``; 1 where none were drawn."""
+    return (1 + int((~(drawn < observed)).sum())) / (1 + len(drawn))
+
+
+def _share_fields(shares: Shares) -> dict[str, float]:
+    return dict(
+        sum_line=shares.sum_line, a_only=shares.a_only, offset_only=shares.offset_only, rest=shares.rest,
+        magnitude=shares.magnitude, main_p=shares.main_p,
+    )  # fmt: skip

@@ -1,0 +1,182 @@
+"""The verdict on an operation domain: one word, and a sentence for every number that led to it."""
+
+import math
+
+from mechfourier.stats.operation import OperationEvidence, OperationSite
+from mechfourier.stats.verdict import Verdict
+
+ALPHA = 0.05
+SPECIFIC = 0.01
+"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
+LEAST_RATIO = 1.3
+LEAST_EXACTNESS = 0.75
+LEAST_CLASS_RATIO = 2.0
+CONCENTRATED = 0.02
+STRAIGHT = 0.5
+CLEARLY = 0.5
+LEAST_P = 1e-6
+
+
+def verdict_operation(evidence: OperationEvidence) -> Verdict:
+    """Decide from what was measured; the order of the questions is that of docs/statistics.md.
+
+    Hook points are taken in the order of their plane statistic; the first that is circular decides. Otherwise the
+    strongest hook point tells what there is instead.
+    """
+    if evidence.reason:
+        return Verdict("not testable", "not tested", (evidence.reason,))
+    ranked = sorted(evidence.sites, key=lambda site: -site.plane_z)
+    words = _words(evidence, ranked)
+    if "circular" in words:
+        site = ranked[words.index("circular")]
+        lower, told = control_lower(evidence, site)
+        reasons = (*reasons_of(evidence, site), told)
+        return Verdict(
+            "circular" if lower else "token identity", "not tested", (*reasons, *_limits(evidence))
+        )
+    special = [word for word in words if word in ("open arc", "modular")]
+    word = special[0] if special else next(w for w in ("magnitude", "token identity", "noise") if w in words)
+    site = ranked[words.index(word)]
+    return Verdict(
+        word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
+    )
+
+
+def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tuple[str, ...]:
+    if word != "modular" or not is_specific(site) or site.p_concentration > CONCENTRATED:
+        return ()
+    return (
+        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their classes are not "
+        f"concentrated on one harmonic (p = {evidence.p_concentration:.3g})",
+    )
+
+
+def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
+    """The word for every hook point. Where several are special at n, one of them is concentrated by chance sooner: a circle
+    then needs a p-value corrected for their number, or concentration over all of them together."""
+    special = sum(is_specific(site) for site in ranked)
+    together = evidence.p_concentration <= CONCENTRATED
+    return [
+        "modular"
+        if word in ("circular", "open arc") and not together and site.p_concentration * special > CONCENTRATED
+        else word
+        for site, word in ((site, word_of(site, len(ranked))) for site in ranked)
+    ]
+
+
+def is_specific(site: OperationSite) -> bool:
+    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any function of the sum."""
+    return (
+        site.p < ALPHA
+        and site.ratio > LEAST_RATIO
+        and site.p_specific <= SPECIFIC
+        and site.exactness > least_exactness(site.ratio)
+        and site.field_ratio > LEAST_RATIO
+        and not site.class_ratio < LEAST_CLASS_RATIO  # NaN over fewer than three cycles
+    )
+
+
+def least_exactness(ratio: float) -> float:
+    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its inverse only."""
+    return max(LEAST_EXACTNESS, 1 - 0.5 / max(ratio, 1.0))
+
+
+def is_modular(site: OperationSite) -> bool:
+    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label on a line)."""
+    return site.profile_p < SPECIFIC and site.p_class <= SPECIFIC and site.class_ratio > LEAST_CLASS_RATIO
+
+
+def word_of(site: OperationSite, sites: int = 1) -> str:
+    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are corrected
+    by their number (Bonferroni)."""
+    if is_specific(site):
+        if site.p_concentration > CONCENTRATED:
+            return "modular"
+        return "circular" if site.closed > site.open else "open arc"
+    if is_modular(site):
+        return "modular"
+    if site.profile_p < SPECIFIC / sites:
+        return "magnitude"
+    if site.main_p < SPECIFIC / sites:
+        return "magnitude" if site.magnitude > STRAIGHT else "token identity"
+    return "noise"
+
+
+def control_lower(evidence: OperationEvidence, site: OperationSite) -> tuple[bool, str]:
+    """Is the untrained model clearly lower at the same hook point, or is its plane no finding at all?"""
+    control = next((c for c in evidence.control if c.site == site.site), None)
+    if control is None:
+        told = (
+            "untrained model: its activations do not vary"
+            if evidence.controlled
+            else "the untrained control was not run"
+        )
+        return True, told
+    lower = not is_specific(control) or control.plane_share < CLEARLY * site.plane_share
+    return lower, (
+        f"untrained model: {control.plane_share:.1%} of its variance in such a plane (p = {control.p:.3g}, ratio "
+        f"{control.ratio:.2f}): {'clearly lower' if lower else 'not lower, so training did not make it'}"
+    )
+
+
+def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, ...]:
+    """A sentence per question that was asked of the hook point, up to the one that decided."""
+    n, k = evidence.n, site.k
+    plane = (
+        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} of the variance that the "
+        f"confounds leave (family-wise p = {site.p:.3g})"
+    )
+    if site.p >= ALPHA:
+        return (plane, _instead(site))
+    field = f"; against other frequencies along the offsets {site.field_ratio:.2f}"
+    exact = (
+        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
+        f"{evidence.threshold:.2f} (p = {site.p_specific:.3g}){field}; {site.exactness:.0%} of the nearest peak"
+    )
+    if not is_specific(site):
+        return (plane, exact + ": no circle of period n", _instead(site))
+    shares = (
+        f"{site.concentration:.0%} of the power between {site.classes} residue classes is on one harmonic "
+        f"(permuted classes: p = {site.p_concentration:.3g})"
+    )
+    if site.p_concentration > CONCENTRATED:
+        few = "; fewer than 6 classes cannot show a circle" if site.classes < 6 else ""
+        return (plane, exact, shares + few)
+    curve = f"a closed curve takes up {site.closed / max(site.open, 1e-300):.2f} times the energy of the best open one"
+    return (plane, exact, shares, curve)
+
+
+def _instead(site: OperationSite) -> str:
+    if is_modular(site):
+        return (
+            f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other functions of the sum "
+            f"(surrogates: p = {site.p_class:.3g}), but turn in no plane"
+        )
+    if site.profile_p < SPECIFIC:
+        few = (
+            "; fewer than three cycles of offsets cannot tell it from a function of the residue class that turns in no single plane"
+            if math.isnan(site.class_ratio)
+            else ""
+        )
+        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no single period of n{few}"
+    if site.main_p < SPECIFIC:
+        return (
+            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance ({_p(site.main_p)}), "
+            f"{site.magnitude:.0%} of it along straight lines"
+        )
+    return "neither the operands nor their sum explain more variance than chance"
+
+
+def _p(value: float) -> str:
+    """A p-value from a normal approximation, whose far tail is worth nothing."""
+    return f"p = {value:.3g}" if value >= LEAST_P else f"p < {LEAST_P:g}"
+
+
+def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
+    """What this grid could not have shown."""
+    if not evidence.untestable:
+        return ()
+    ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
+    return (
+        f"k = {ks} could not be told from a smooth function of the sum or from base 10 on {evidence.cycles:.3g} cycles of offsets",
+    )

@@ -1,0 +1,348 @@
+"""Value domains: everything that is measured on ``acts[site, value, template, d]`` before a verdict is given."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from einops import einsum
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.errors import UsageError
+from mechfourier.results.base import Result
+from mechfourier.stats.closure import Closure, CurveModel, closure, curve_models, template_draws
+from mechfourier.stats.controls import ControlEvidence, control_evidence
+from mechfourier.stats.copies import (
+    distinct,
+    distinct_cross,
+    distinct_gram,
+    effective_templates,
+    template_groups,
+    template_spread,
+)
+from mechfourier.stats.null import (
+    Orders,
+    circle_null,
+    circle_scores,
+    dimension_null,
+    dimension_r2,
+    label_orders,
+    order_null,
+    reliability_p,
+    smallest_p,
+)
+from mechfourier.stats.spectrum import (
+    constant_sites,
+    cross_gram,
+    harmonic_planes,
+    harmonic_share,
+    plane_axes,
+    quadratures,
+    shared_gram,
+)
+from mechfourier.stats.subspace import SubspaceProbe, subspace_probe
+
+LEVEL = 0.05
+SIGN_FLIP_TEMPLATES = 6  # 2^(T−1) sign patterns reach p < .05 from six templates on
+DRAWS = 400
+PROBE_PERMUTATIONS = 200
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One basis dimension: the harmonic that fits its template mean best, the R² usually published, and its worth."""
+
+    dim: int
+    k: int
+    r2: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SiteEvidence:
+    """One hook point. ``p_value`` is family-wise over all sites and harmonics; ``score`` is 1 for a circle and nothing else;
+    ``spectrum[k − 1]`` is the share of the between-value power at k, template noise removed; ``share`` that at ``k``;
+    ``aspect`` the short over the long axis of its ellipse; ``r2`` the held-out R² of the subspace probe;
+    ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how many templates read different vectors
+    here (copies count once in every statistic), ``effective`` how many they are worth, ``spread`` by how much distinct ones differ (the
+    median over pairs, as a share of their norm)."""
+
+    site: str
+    p_value: float
+    k: int
+    r2: float
+    spectrum: tuple[float, ...]
+    score: float
+    share: float
+    aspect: float
+    order_p: float
+    agreement: float
+    probe: SubspaceProbe | None
+    closure: Closure | None
+    dimensions: tuple[Dimension, ...]
+    distinct: int = 0
+    effective: float = math.nan
+    spread: float = math.nan
+
+    @property
+    def copies(self) -> bool:
+        """Every template reads the same vectors: nothing over templates can be tested."""
+        return self.distinct == 1
+
+
+@dataclass(frozen=True)
+class ValueEvidence(Result):
+    """Everything measured on a value domain; ``verdict_value`` turns it into a word.
+
+    ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they agree on the selected harmonics
+    (both by sign flips of whole templates, NaN below six templates); ``order_p``: family-wise p of a linear or
+    quadratic trend; ``flatness``: second over first axis of that trend (0 = a line). ``models`` are of the best site.
+    ``smallest_p`` is the least p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
+    """
+
+    n: int
+    templates: int
+    d_model: int
+    unit: str
+    permutations: int
+    exact: bool
+    seed: int
+    untestable: str
+    p_value: float
+    smallest_p: float
+    signal_p: float
+    harmonic_p: float
+    order_p: float
+    flatness: float
+    dimension_p: float
+    best: int
+    sites: tuple[SiteEvidence, ...]
+    models: tuple[CurveModel, ...] = ()
+    control: ControlEvidence | None = None
+    null: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def best_site(self) -> SiteEvidence | None:
+        """The site with the highest score, or None where nothing was testable."""
+        return self.sites[self.best] if self.sites else None
+
+
+def analyse_value(
+    acts: Float[Tensor, "site value template d"],
+    *,
+    permutations: int = 1000,
+    seed: int = 0,
+    control: Float[Tensor, "_ _ _ _"] | None = None,
+    sites: Sequence[str] | None = None,
+    unit: str = "steps",
+    dimensions: bool = True,
+    bootstrap: int = DRAWS,
+) -> ValueEvidence:
+    """Every value statistic of docs/statistics: spectrum, family-wise p, closure, subspace probe, models, controls.
+
+    Args:
+        acts: activations of n values in T templates at every site; any float dtype.
+        permutations: label permutations of the family-wise null (n ≤ 7: all n! orders instead).
+        seed: of the permutations and the bootstrap.
+        control: the same prompts in the same model with re-initialised weights.
+        sites: names of the sites, for the tables.
+        unit: what one step of the domain is called.
+        dimensions: also search the basis dimensions (the slowest part).
+        bootstrap: resamplings of the templates for the intervals.
+
+    Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing that varies.
+    Raises ``UsageError`` where shapes or names do not fit together.
+    """
+    names = _names(acts, control, sites)
+    count, n, templates, d = acts.shape
+    reason = _untestable(acts, control, names)
+    if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
+        return _nothing(n, templates, d, unit, permutations, seed, reason)
+    deep = not reason
+    flat = constant_sites(acts)
+    acts = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
+    cross = cross_gram(acts)
+    groups = [template_groups(each) for each in cross]
+    kept = [distinct(each) for each in groups]
+    gram = distinct_gram(cross, kept)
+    orders = label_orders(n, permutations=permutations, seed=seed)
+    top, k = circle_scores(gram).max(1)
+    k = k + 1
+    null, null_k = circle_null(gram, orders)
+    order, ordered_null = order_null(gram, orders)
+    best = int(top.argmax())
+    harmonic, signal = _reliability(cross, k, kept) if deep else (math.nan,) * 2
+    found, dimension_p = _dimensions(_means(acts, kept), orders) if dimensions else ([()] * count, math.nan)
+    order_p = orders.p_value(order, ordered_null.amax(1))
+    p = orders.p_value(top, null.amax(1))
+    share, axes = harmonic_share(gram), quadratures(gram)
+    drawn = _probe_orders(orders, seed)
+    rows = []
+    for i, name in enumerate(names):
+        at, own = int(k[i]), distinct_cross(cross[i], kept[i])
+        probe, closed = None, None
+        if deep and not bool(flat[i]):
+            probe = subspace_probe(own, at, orders.index[drawn], order_k=null_k[drawn, i])
+            closed = closure(gram[i], at, draws=_resampled(own, len(kept[i]), bootstrap, seed))
+        rows.append(
+            SiteEvidence(
+                site=name,
+                p_value=float(p[i]),
+                k=at,
+                r2=probe.r2 if probe else math.nan,
+                spectrum=tuple(share[i].tolist()),
+                score=float(top[i]),
+                share=float(share[i, at - 1]),
+                aspect=_aspect(axes[i, at - 1]),
+                order_p=float(order_p[i]),
+                agreement=_agreement(own, at) if len(kept[i]) > 1 else math.nan,
+                probe=probe,
+                closure=closed,
+                dimensions=found[i],
+                distinct=len(kept[i]),
+                effective=effective_templates(groups[i]),
+                spread=template_spread(cross[i], kept[i]),
+            )
+        )
+    own = distinct_cross(cross[best], kept[best])
+    return ValueEvidence(
+        n=n,
+        templates=templates,
+        d_model=d,
+        unit=unit,
+        permutations=len(orders),
+        exact=orders.exact,
+        seed=seed,
+        untestable=reason,
+        p_value=float(p[best]),
+        smallest_p=smallest_p(n) if orders.exact else 1 / (len(orders) + 1),
+        signal_p=signal,
+        harmonic_p=harmonic,
+        order_p=float(order_p.min()),
+        flatness=_flatness(gram[int(order_p.argmin())]),
+        dimension_p=dimension_p,
+        best=best,
+        sites=tuple(rows),
+        models=curve_models(gram[best], own.mean((0, 1)), int(k[best])) if deep else (),
+        control=control_evidence(control, orders, float(top[best] - null.amax(1).mean())) if deep else None,
+        null=tuple(null.amax(1).sort().values[:: max(1, len(orders) // 500)].tolist()),
+    )
+
+
+def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+    """The label permutations that the subspace probe is run on again."""
+    drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
+    return drawn[:PROBE_PERMUTATIONS]
+
+
+def _names(acts: Tensor, control: Tensor | None, sites: Sequence[str] | None) -> list[str]:
+    names = [str(s) for s in sites] if sites is not None else [f"site {i}" for i in range(len(acts))]
+    if len(names) != len(acts) or not len(acts):
+        raise UsageError(f"{len(names)} site names for activations of {len(acts)} sites; give one per site")
+    if control is not None and control.shape != acts.shape:
+        raise UsageError(
+            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; run it on the same prompts"
+        )
+    return names
+
+
+def _untestable(acts: Tensor, control: Tensor | None, names: list[str]) -> str:
+    n, templates = acts.shape[1:3]
+    for what, values in (("activations", acts), ("control activations", control)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            bad = ~torch.isfinite(values).flatten(1).all(1)
+            return f"the {what} hold NaN or infinity at {names[int(bad.nonzero()[0])]}"
+    if templates < 2:
+        return "one template cannot tell the value from its noise; give at least two, better eight"
+    if n < 5:
+        return f"{n} values are too few: a circle and a constant use up their degrees of freedom (at least 6 are needed)"
+    if smallest_p(n) >= LEVEL:
+        return (
+            f"{n} values cannot show a circle: the smallest family-wise p they allow is {smallest_p(n):.2f}"
+        )
+    if bool(constant_sites(acts).all()):
+        return "the activations are constant over the values at every site (is the value before the position read?)"
+    return ""
+
+
+def _nothing(n: int, templates: int, d: int, unit: str, b: int, seed: int, reason: str) -> ValueEvidence:
+    nan = math.nan
+    return ValueEvidence(
+        n=n, templates=templates, d_model=d, unit=unit, permutations=b, exact=False, seed=seed, untestable=reason,
+        p_value=nan, smallest_p=smallest_p(n), signal_p=nan, harmonic_p=nan, order_p=nan, flatness=nan,
+        dimension_p=nan, best=0, sites=(),
+    )  # fmt: skip
+
+
+def _resampled(own: Float[Tensor, "t u n n2"], count: int, bootstrap: int, seed: int) -> Tensor | None:
+    """Shared Gram matrices of resampled templates; None where ``count`` distinct ones are too few to resample."""
+    if count < 3 or not bootstrap:
+        return None
+    return shared_gram(own[None], template_draws(count, bootstrap, seed=seed))[:, 0]
+
+
+def _means(
+    acts: Float[Tensor, "site value template d"], kept: Sequence[Sequence[int]]
+) -> Float[Tensor, "site value d"]:
+    """The mean over distinct templates, in float64."""
+    return torch.stack(
+        [site[:, list(chosen)].double().mean(1) for site, chosen in zip(acts, kept, strict=True)]
+    )
+
+
+def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """p that templates agree on the harmonic selected at every site, and on the values at all.
+
+    Of copies one counts; sites with fewer than six distinct templates have no say, and without any the p-values are NaN.
+    """
+    sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
+    if not sites:
+        return math.nan, math.nan
+    # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
+    used = sorted({t for i in sites for t in kept[i]})
+    mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
+    cross, k = cross[sites][:, used][:, :, used], k[sites]
+    cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
+    planes = harmonic_planes(cross.shape[-1])[k - 1]
+    at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
+    return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
+
+
+def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:
+    """Share of templates whose harmonic ``k`` points the same way as that of the other templates' mean."""
+    plane = harmonic_planes(cross.shape[-1])[k - 1]
+    pairs = einsum(plane, cross, plane, "i v, t u v w, i w -> t u")
+    return float(((pairs.sum(1) - pairs.diagonal()) > 0).double().mean())
+
+
+def _aspect(axes: Float[Tensor, " two"]) -> float:
+    long, short = axes.clamp_min(0).tolist()
+    return math.sqrt(short / long) if long > 0 else 0.0
+
+
+def _flatness(gram: Float[Tensor, "n n2"]) -> float:
+    from mechfourier.stats.null import order_basis
+
+    long, short = plane_axes(order_basis(len(gram)), gram).clamp_min(0).tolist()
+    return short / long if long > 0 else 0.0
+
+
+def _dimensions(
+    mean: Float[Tensor, "site value d"], orders: Orders
+) -> tuple[list[tuple[Dimension, ...]], float]:
+    """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
+    r2 = dimension_r2(mean)
+    null = dimension_null(mean, orders).amax(1).double()
+    best = r2.max(1)
+    top = best.values.topk(min(3, r2.shape[-1]), dim=1)
+    # float32 in the null: ties with the observed order must count against it
+    p = orders.p_value(top.values - 1e-5, null)
+    rows = [
+        tuple(
+            Dimension(int(dim), int(best.indices[i, dim]) + 1, float(value), float(worth))
+            for dim, value, worth in zip(top.indices[i], top.values[i], p[i], strict=True)
+        )
+        for i in range(len(r2))
+    ]
+    return rows, float(p.min())

@@ -1,0 +1,253 @@
+"""Train an adder: fresh or fixed pairs, curriculum, noise, and accuracy by greedy decoding at every length on the way."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mechfourier.models.device import resolve_device
+from mechfourier.results.base import Result
+from mechfourier.toys.adder.config import AdderConfig, decays, initial_weights
+from mechfourier.toys.adder.decode import decode_all
+from mechfourier.toys.adder.draw import candidates, train_batch, unseen_batch
+from mechfourier.toys.adder.model import build, loss_of
+from mechfourier.toys.adder.recipes import AdderRecipe, recipe
+from mechfourier.toys.adder.task import Problems, decoder_input, held_out, join
+from mechfourier.training.loop import TrainingResult, run_training
+from mechfourier.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEST_SEED = 5_000_011  # the problems of the evaluations during training; no training seed comes near it
+TEST_PROBLEMS = 100
+GENERALISED = 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class AdderRun(Result):
+    """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out problems answered exactly,
+    by greedy decoding of ``problems`` problems each; ``mechfourier sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 %
+    at every length measured, those beyond the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.
+    """
+
+    accuracy: dict[str, float]
+    problems: int
+    train_loss: float
+    steps: int
+    seconds: float
+    checkpoint: str
+    outcome: str
+    why: str
+
+    def frame(self) -> "pd.DataFrame":
+        """The metrics of the run, one row per step."""
+        return RunFolder(self.checkpoint).read_metrics()
+
+    def plot(self) -> Any:
+        """Accuracy at every length, and the loss, over the steps."""
+        import plotly.graph_objects as go
+
+        frame = self.frame()
+        figure = go.Figure()
+        for name in [c for c in frame.columns if c.startswith("accuracy_")]:
+            column = frame[["step", name]].dropna()
+            figure.add_scatter(
+                x=column["step"], y=column[name], name=f"{name.removeprefix('accuracy_')} digits", yaxis="y2"
+            )
+        figure.add_scatter(x=frame["step"], y=frame["train_loss"], name="train loss", line={"color": "grey"})
+        return figure.update_layout(
+            xaxis_title="step", yaxis={"title": "loss (nats per character)", "type": "log"},
+            yaxis2={"title": "exact match", "overlaying": "y", "side": "right", "range": [0, 1.02]}, template="plotly_white",
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        lengths = ", ".join(f"{digits}: {share:.0%}" for digits, share in self.accuracy.items())
+        return (
+            f"{self.outcome}: {self.why}\nexact match by number of digits: {lengths} ({self.problems} held-out problems each)\n"
+            f"train loss {self.train_loss:.2g}; {self.steps} steps in {self.seconds:.0f} s\n{self.checkpoint}"
+        )
+
+
+class AdderTrainee:
+    """An adder as the training loop wants it."""
+
+    def __init__(self, config: AdderConfig, settings: AdderRecipe, *, seed: int, device: str = "cpu") -> None:
+        self.recipe, self.seed, self.device = settings, seed, torch.device(device)
+        start = initial_weights(
+            config, seed=seed, embed_std=settings.embed_std, write_scale=settings.write_scale
+        )
+        self.model = build(config, weights=start).to(self.device)
+        self.generator = torch.Generator().manual_seed(seed)
+        noise_generator = torch.Generator(self.device).manual_seed(seed + 1)
+        self.model.noise.generator = noise_generator
+        named = dict(self.model.named_parameters())
+        groups = [
+            {"params": [w for n, w in named.items() if decays(n)], "weight_decay": settings.weight_decay},
+            {"params": [w for n, w in named.items() if not decays(n)], "weight_decay": 0.0},
+        ]
+        fused = self.device.type in ("cpu", "cuda", "mps")
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+        self.fixed = _fixed_pairs(settings, seed) if settings.pairs else None
+        self.tests = {n: _test_source(config, settings, n) for n in settings.test_lengths}
+
+    def config(self) -> dict[str, Any]:
+        training = {"seed": self.seed, "recipe": dataclasses.asdict(self.recipe)}
+        return {**self.model.cfg.to_dict(), "training": training}
+
+    def step(self, index: int) -> dict[str, float]:
+        r = self.recipe
+        self.model.train()
+        self.model.noise.sigma = r.noise * max(0.0, 1 - index / max(1.0, r.noise_until * r.steps))
+        batch, form = self._batch(index), self.model.cfg.format
+        source, target = form.source(batch).to(self.device), form.target(batch).to(self.device)
+        loss = loss_of(self.model.logits(source, decoder_input(target)), target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = r.lr * self.schedule(index)
+        self.optimizer.step()
+        self.model.eval()
+        return {"train_loss": float(loss.detach())}
+
+    def _batch(self, index: int) -> Problems:
+        r = self.recipe
+        digits = r.digits_at(index)
+        if self.fixed is None:
+            return train_batch(r.batch, self.generator, digits=digits, chains=r.chains)
+        pool = self.fixed[
+            : int((self.fixed.longest <= digits[-1]).sum())
+        ]  # they lie in the order of their length
+        return pool[torch.randint(len(pool), (r.batch,), generator=self.generator)]
+
+    def schedule(self, index: int) -> float:
+        """The rate relative to the recipe's."""
+        r = self.recipe
+        if index < r.warmup:
+            return (index + 1) / r.warmup
+        done = (index - r.warmup) / max(1, r.steps - r.warmup)
+        return r.final_lr + (1 - r.final_lr) * (1 + math.cos(math.pi * done)) / 2
+
+    @torch.no_grad()
+    def evaluate(self, index: int) -> dict[str, float]:
+        del index
+        return {f"accuracy_{n}": self._accuracy(*test) for n, test in self.tests.items()}
+
+    def _accuracy(self, source: Tensor, target: Tensor) -> float:
+        written = decode_all(self.model, source.to(self.device)).cpu()
+        width = max(written.shape[1], target.shape[1])
+        pad = [torch.nn.functional.pad(x, (0, width - x.shape[1]), value=-1) for x in (written, target)]
+        return float((pad[0] == pad[1]).all(1).double().mean())
+
+    def describe(self, metrics: dict[str, float]) -> str:
+        """What the progress bar shows."""
+        return "exact match " + " ".join(
+            f"{name.removeprefix('accuracy_')}:{value:.0%}" for name, value in metrics.items()
+        )
+
+    def state(self) -> dict[str, Any]:
+        noise = self.model.noise.generator
+        return {
+            "weights": self.weights(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "noise": noise.get_state() if noise is not None else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                weight.copy_(state["weights"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        if self.model.noise.generator is not None:
+            self.model.noise.generator.set_state(state["noise"])
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in self.model.named_parameters()}
+
+
+def _fixed_pairs(settings: AdderRecipe, seed: int) -> Problems:
+    """The training set of a recipe with a fixed number of pairs, shortest first; none of them is held out."""
+    generator = torch.Generator().manual_seed(seed + 2)
+    digits = tuple(range(1, settings.longest + 1))
+    parts: list[Problems] = []
+    while sum(map(len, parts)) < settings.pairs:
+        found = candidates(settings.pairs, generator, digits, settings.chains)
+        parts.append(found[~held_out(found)])
+    pairs = join(parts)[slice(0, settings.pairs)]
+    return pairs[pairs.longest.argsort(stable=True)]
+
+
+def _test_source(config: AdderConfig, settings: AdderRecipe, n: int) -> tuple[Tensor, Tensor]:
+    """Held-out problems of two n-digit operands, as tokens, and their answers. Every hash class of two one-digit operands
+    holds about ten pairs, so those repeat."""
+    generator = torch.Generator().manual_seed(TEST_SEED + n)
+    found = unseen_batch(TEST_PROBLEMS, generator, len_a=n, len_b=n, unseen=n <= settings.longest)
+    return config.format.source(found), config.format.target(found)
+
+
+def train_adder(
+    folder: str | Path,
+    *,
+    settings: str | tuple[AdderConfig, AdderRecipe] = "generalising",
+    seed: int = 0,
+    steps: int | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
+    stop: Callable[[dict[str, float]], bool] | None = None,
+) -> AdderRun:
+    """Train in ``folder`` by a recipe (a name, or a model and settings of one's own); the same arguments give the same bits
+    on a CPU with the same number of threads.
+
+    ``steps`` replaces the recipe's number (the schedule follows). Raises ``UsageError`` for an unknown recipe and what
+    ``run_training`` raises.
+    """
+    config, chosen = recipe(settings) if isinstance(settings, str) else settings
+    if steps is not None:
+        chosen = dataclasses.replace(chosen, steps=steps, warmup=min(chosen.warmup, max(1, steps // 10)))
+    trainee = AdderTrainee(config, chosen, seed=seed, device=str(resolve_device(device)))
+    result = run_training(
+        trainee, folder, steps=chosen.steps, evaluate_at=chosen.evaluate_every, checkpoint_at=chosen.checkpoint_every,
+        resume=resume, stop=stop, label=f"adder {chosen.name} seed {seed}", on_evaluate=on_evaluate,
+    )  # fmt: skip
+    return _finished(result, chosen, Path(folder))
+
+
+def _finished(result: TrainingResult, settings: AdderRecipe, folder: Path) -> AdderRun:
+    accuracy = {str(n): result.metrics[f"accuracy_{n}"] for n in settings.test_lengths}
+    outcome, why = verdict(accuracy, settings)
+    return AdderRun(
+        accuracy=accuracy, problems=TEST_PROBLEMS, train_loss=result.metrics["train_loss"], steps=result.steps,
+        seconds=result.seconds, checkpoint=str(folder), outcome=outcome, why=why,
+    )  # fmt: skip
+
+
+def verdict(accuracy: dict[str, float], settings: AdderRecipe) -> tuple[str, str]:
+    """The outcome of a run and a sentence that says why."""
+    inside = {n: share for n, share in accuracy.items() if int(n) <= settings.longest}
+    beyond = {n: share for n, share in accuracy.items() if int(n) > settings.longest}
+    worst = min(inside, key=lambda n: inside[n], default=None)
+    if worst is not None and inside[worst] < GENERALISED:
+        return "undertrained", (
+            f"{inside[worst]:.1%} at {worst} digits, which it was trained on; give more steps, or the generalising recipe"
+        )
+    if not beyond:
+        return (
+            "learned",
+            f"at least {GENERALISED:.0%} at every length up to {settings.longest} digits; no longer one was tried",
+        )
+    worst = min(beyond, key=lambda n: beyond[n])
+    if beyond[worst] < GENERALISED:
+        return "learned", (
+            f"at least {GENERALISED:.0%} up to {settings.longest} digits, and {beyond[worst]:.1%} at {worst}, which it never saw"
+        )
+    return "generalised", (
+        f"at least {GENERALISED:.0%} at every length, {max(map(int, beyond))} digits included; it was trained on up to {settings.longest}"
+    )

@@ -1,0 +1,241 @@
+"""What the analysis of a one-layer transformer says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.files import write_with
+from mechfourier.results.base import Result, plain
+from mechfourier.toys.one_layer.curves import ProgressCurves
+from mechfourier.toys.one_layer.phases import Phases
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# the keys of ``mechfourier analyze --json``, in order
+SUMMARY = (
+    "accuracy", "loss", "key_freqs", "embed_power", "unembed_power", "neuron_share_85", "logit_share",
+    "restricted_loss", "excluded_loss", "gini_W_E", "gini_W_L", "gradient_symmetricity", "distance_irrelevance",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The neurons that frequency ``frequency`` explains to 85 % or more (0: neurons of no cluster).
+
+    ``right_logit``: what they add to the right logit above the mean over answers, averaged over all questions.
+    ``loss_without``: the loss when each of them is held at its mean over all questions (nats).
+    """
+
+    frequency: int
+    size: int
+    right_logit: float
+    loss_without: float
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The same numbers for an untrained model of the same shape: what each of them is worth."""
+
+    neuron_share_85: float
+    logit_share: float
+    gini_W_E: float
+    gini_W_L: float
+    gradient_symmetricity: float
+    distance_irrelevance: float
+
+
+@dataclass(frozen=True)
+class HeadSpectrum:
+    """One head. ``ov_power``: power shares of W_E W_V W_O at k = 1..⌊n/2⌋. The rest describes its attention from the
+    last position to the first operand: mean, standard deviation over the questions, and where that variance lies."""
+
+    head: int
+    ov_power: tuple[float, ...]
+    pattern_mean: float
+    pattern_std: float
+    a_only: tuple[float, ...]
+    b_only: tuple[float, ...]
+    sum: tuple[float, ...]
+    difference: tuple[float, ...]
+    rest: float
+
+
+@dataclass(frozen=True)
+class OneLayerAnalysis(Result):
+    """Everything that is known of one checkpoint. Losses are in nats; lists over frequencies start at k = 1.
+
+    ``embed_power``, ``unembed_power``, ``w_l_power``: shares of the power of W_E, W_U and W_L = W_out W_U above
+    frequency 0. ``key_freqs``: significant in W_E *and* W_L (``embed_threshold``, ``w_l_threshold``: the largest share
+    that 95 % of untrained models stay under), or, with ``key_rule`` = logits, where the model uses all frequencies alike and none
+    stands out in the weights, those whose cos(2πk(a+b−c)/n) is significant in the logits. ``neuron_share_85`` (90, 95): part of the live neurons whose best frequency
+    explains that much. ``logit_share``: share of the logit variance in cos(2πk(a+b−c)/n) over the key frequencies.
+    ``w_l_rank``: singular values that hold 99 % of W_L's power (its mean over answers taken off); ``w_l_residual``:
+    Frobenius norm of W_L outside the key frequencies, relative. ``excluded_loss`` is over the training pairs where they
+    are known, over all pairs otherwise; ``restricted_loss`` and ``trig_loss`` are over all pairs. ``*_train``, ``*_test``
+    are NaN (null in JSON) where the split is unknown. ``gradient_symmetricity`` has the standard error
+    ``symmetricity_error``; ``algorithm`` is clock, pizza, boundary or not learned.
+    """
+
+    name: str
+    task: str
+    p: int
+    n: int
+    accuracy: float
+    loss: float
+    accuracy_train: float
+    accuracy_test: float
+    loss_train: float
+    loss_test: float
+    key_freqs: tuple[int, ...]
+    key_rule: str
+    embed_threshold: float
+    w_l_threshold: float
+    embed_power: tuple[float, ...]
+    unembed_power: tuple[float, ...]
+    w_l_power: tuple[float, ...]
+    heads: tuple[HeadSpectrum, ...]
+    n_neurons: int
+    n_live: int
+    neuron_share_85: float
+    neuron_share_90: float
+    neuron_share_95: float
+    neuron_frequency: tuple[int, ...]
+    neuron_best_share: tuple[float, ...]
+    clusters: tuple[Cluster, ...]
+    direct_right_logit: float
+    logit_share: float
+    logit_share_by_freq: tuple[float, ...]
+    trig_amplitude: tuple[float, ...]
+    logit_sum_line: tuple[float, ...]
+    logit_difference_line: tuple[float, ...]
+    logit_a_only: float
+    logit_b_only: float
+    logit_rest: float
+    neuron_lines: dict[str, float]
+    w_l_singular_values: tuple[float, ...]
+    w_l_rank: int
+    w_l_residual: float
+    restricted_loss: float
+    restricted_loss_train: float
+    restricted_loss_test: float
+    excluded_loss: float
+    excluded_loss_train: float
+    excluded_loss_test: float
+    trig_loss: float
+    trig_loss_train: float
+    trig_loss_test: float
+    gini_W_E: float
+    gini_W_L: float
+    sum_of_squares: float
+    gradient_symmetricity: float
+    symmetricity_error: float
+    distance_irrelevance: float
+    algorithm: str
+    untrained: Baseline
+    curves: ProgressCurves | None
+    phases: Phases | None
+
+    def summary(self) -> dict[str, Any]:
+        """The keys that ``mechfourier analyze --json`` promises, with what puts them in proportion."""
+        whole = plain(self)
+        extra = (
+            "algorithm",
+            "symmetricity_error",
+            "excluded_loss_train",
+            "excluded_loss_test",
+            "untrained",
+            "phases",
+        )
+        return {key: whole[key] for key in (*SUMMARY, *extra)}
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Everything as ``analysis.json``, and the run's progress measures as ``progress.csv`` where there are any."""
+        written = [self.save(Path(folder) / "analysis.json")]
+        if self.curves is not None:
+            frame = self.curves.frame()
+            written.append(
+                write_with(Path(folder) / "progress.csv", lambda path: frame.to_csv(path, index=False))
+            )
+        return written
+
+    def frame(self) -> "pd.DataFrame":
+        """One row per frequency: powers, logit share and amplitude, neurons in its cluster, whether it is key."""
+        import pandas as pd
+
+        size = {cluster.frequency: cluster.size for cluster in self.clusters}
+        frequency = range(1, len(self.embed_power) + 1)
+        return pd.DataFrame(
+            {
+                "frequency": frequency,
+                "key": [k in self.key_freqs for k in frequency],
+                "embed_power": self.embed_power,
+                "unembed_power": self.unembed_power,
+                "w_l_power": self.w_l_power,
+                "logit_share": self.logit_share_by_freq,
+                "trig_amplitude": self.trig_amplitude,
+                "neurons": [size.get(k, 0) for k in frequency],
+            }
+        )
+
+    def plot(self) -> Any:
+        """Bars of the three spectra over the frequencies."""
+        import plotly.graph_objects as go
+
+        frame = self.frame()
+        figure = go.Figure()
+        for column, title in (("embed_power", "W_E"), ("unembed_power", "W_U"), ("w_l_power", "W_L")):
+            figure.add_bar(x=frame["frequency"], y=frame[column], name=title)
+        return figure.update_layout(
+            xaxis_title=f"frequency (cycles per {self.n} values)",
+            yaxis_title="share of power",
+            template="plotly_white",
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(_sentences(self))
+
+
+def _sentences(r: OneLayerAnalysis) -> list[str]:
+    base = r.untrained
+    keys = ", ".join(map(str, r.key_freqs)) or "none"
+    rows = [
+        f"{r.name}: {r.task} mod {r.p}, accuracy {r.accuracy:.2%}, loss {r.loss:.3g} (all {r.p**2} questions)",
+        f"key frequencies   {keys}   ({_rule(r)})",
+        f"power at them     W_E {_at(r.embed_power, r):.1%}, W_U {_at(r.unembed_power, r):.1%}, W_L {_at(r.w_l_power, r):.1%};"
+        f" W_L rank {r.w_l_rank} (99 %), residual {r.w_l_residual:.2%}",
+        f"neurons           {r.n_live} of {r.n_neurons} live; one frequency explains 85 % of {r.neuron_share_85:.1%}, "
+        f"90 % of {r.neuron_share_90:.1%}, 95 % of {r.neuron_share_95:.1%}   (untrained: 85 % of {base.neuron_share_85:.1%})",
+        f"logits            {r.logit_share:.1%} of their variance is cos(w_k(a+b−c))   (untrained {base.logit_share:.2%})",
+        f"losses            restricted {r.restricted_loss:.3g}, excluded {r.excluded_loss:.3g}, trig {r.trig_loss:.3g}",
+        f"sparsity (Gini)   W_E {r.gini_W_E:.3f}, W_L {r.gini_W_L:.3f}   (untrained {base.gini_W_E:.3f}, {base.gini_W_L:.3f})",
+        f"algorithm         {r.algorithm}: gradient symmetricity {r.gradient_symmetricity:.4f} ± {r.symmetricity_error:.4f} "
+        f"(untrained {base.gradient_symmetricity:.4f}), distance irrelevance {r.distance_irrelevance:.2f} "
+        f"(untrained {base.distance_irrelevance:.2f})",
+    ]
+    rows += [_cluster_line(cluster) for cluster in r.clusters]
+    rows.append(f"direct path       right logit {r.direct_right_logit:+.2f}")
+    return rows + ([str(r.phases)] if r.phases is not None else [])
+
+
+def _rule(r: OneLayerAnalysis) -> str:
+    if r.key_rule == "given":
+        return "as given"
+    if r.key_rule == "logits":
+        return "all frequencies are used alike; these are significant in the logits against untrained models"
+    return (
+        f"share of power above {r.embed_threshold:.2%} in W_E and {r.w_l_threshold:.2%} in W_L; "
+        "95 % of untrained models stay under"
+    )
+
+
+def _at(power: tuple[float, ...], r: OneLayerAnalysis) -> float:
+    return sum(power[k - 1] for k in r.key_freqs)
+
+
+def _cluster_line(cluster: Cluster) -> str:
+    name = f"cluster k = {cluster.frequency}" if cluster.frequency else "no cluster"
+    return (
+        f"{name:<18}{cluster.size} neurons, right logit {cluster.right_logit:+.2f}, "
+        f"loss without them {cluster.loss_without:.3g}"
+    )

@@ -1,0 +1,152 @@
+"""MIRAS checkpoints of grokking-fourier as ours: the universal model, and the sparse one with the log encoding.
+
+The sparse model adds the position embedding of m to its encoding, the other one leaves it out; ours has none at m, so it
+goes into the encoding's bias.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.models.checkpoint import load_foreign_tensors, save_checkpoint
+from mechfourier.toys.one_layer.foreign import state_dict_of
+from mechfourier.toys.universal.config import FaithfulConfig, parameter_shapes
+from mechfourier.toys.universal.task import answers, sample
+
+MARK = "p_embedder.proj.weight"
+LAYOUT = "grokking-fourier-miras"
+ROOT = {
+    "embed.W_E": ("token_embed.weight", "a b -> a b"),
+    "pos_embed.W_pos": ("pos_embed.weight", "a b -> a b"),
+    "modulus.W": (MARK, "d one -> one d"),
+    "modulus.b": ("p_embedder.proj.bias", "d -> d"),
+    "memory.W_mem": ("memory_block.W_mem", "a b -> a b"),
+    "memory.b_mem": ("memory_block.b_mem", "a -> a"),
+    "memory.W_surprise": ("memory_block.surprise_net.weight", "d m -> m d"),
+    "memory.b_surprise": ("memory_block.surprise_net.bias", "d -> d"),
+    "memory.W_out": ("mem_to_hidden.weight", "d m -> m d"),
+    "memory.b_out": ("mem_to_hidden.bias", "d -> d"),
+    "unembed.W_U": ("unembed.weight", "answer d -> d answer"),
+    "unembed.b_U": ("unembed.bias", "answer -> answer"),
+}
+LAYER = {
+    **{f"attn.W_{x}": (f"W_{x}", "head a b -> head a b") for x in "QKVO"},
+    "mlp.W_in": ("mlp.0.weight", "m d -> d m"),
+    "mlp.b_in": ("mlp.0.bias", "m -> m"),
+    "mlp.W_out": ("mlp.2.weight", "d m -> m d"),
+    "mlp.b_out": ("mlp.2.bias", "d -> d"),
+    **{f"{ln}.w": (f"{ln}.weight", "d -> d") for ln in ("ln1", "ln2")},
+    **{f"{ln}.b": (f"{ln}.bias", "d -> d") for ln in ("ln1", "ln2")},
+}
+
+
+@dataclass(frozen=True)
+class ForeignMiras:
+    """A converted checkpoint; ``accuracy`` is on random questions of the moduli 2..79."""
+
+    weights: dict[str, Tensor]
+    config: FaithfulConfig
+    accuracy: float
+
+
+def looks_like_miras(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a (possibly nested) state dict is a MIRAS model's: it has a modulus encoder."""
+    return any(key == MARK or key.endswith(f".{MARK}") for key in tensors)
+
+
+def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) -> ForeignMiras:
+    """A MIRAS state dict as our weights and configuration; sizes from the shapes.
+
+    Raises ``BadCheckpoint`` naming the first tensor that is missing, left over or misshapen.
+    """
+    inside, _ = state_dict_of(tensors, entry)
+    table = _table(inside)
+    _refuse_others(inside, table)
+    weights = {ours: _turned(inside[theirs], theirs, axes) for ours, (theirs, axes) in table.items()}
+    config = _config(weights)
+    if config.encoding == "log":
+        weights["modulus.b"] = weights["modulus.b"] + weights["pos_embed.W_pos"][0]
+    for name, shape in parameter_shapes(config).items():
+        if tuple(weights[name].shape) != shape:
+            raise BadCheckpoint(
+                f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it {shape}"
+            )
+    return ForeignMiras(weights, config, _accuracy(config, weights))
+
+
+def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
+    layers = sum(f"layer{i}.W_Q" in tensors for i in range(1, 100))
+    table = dict(ROOT)
+    for i in range(layers):
+        table |= {
+            f"blocks.{i}.{name}": (f"layer{i + 1}.{theirs}", axes) for name, (theirs, axes) in LAYER.items()
+        }
+    return table
+
+
+def _refuse_others(tensors: Mapping[str, Tensor], table: Mapping[str, tuple[str, str]]) -> None:
+    known = {theirs for theirs, _ in table.values()}
+    for name in sorted(known - set(tensors)):
+        raise BadCheckpoint(
+            f"{name!r} is missing, which a MIRAS checkpoint has (closest: {nearest(name, tensors)})"
+        )
+    for name in tensors:
+        if name not in known:
+            raise BadCheckpoint(f"{name!r} has no place in a MIRAS model (closest: {nearest(name, known)})")
+
+
+def _turned(tensor: Tensor, name: str, axes: str) -> Tensor:
+    if tensor.ndim != len(axes.split(" -> ")[0].split()):
+        raise BadCheckpoint(
+            f"{name!r} has shape {tuple(tensor.shape)}, but a MIRAS checkpoint has ({axes}) there"
+        )
+    return rearrange(tensor.detach().float(), axes).contiguous()
+
+
+def _config(weights: Mapping[str, Tensor]) -> FaithfulConfig:
+    heads, d_model, _ = weights["blocks.0.attn.W_Q"].shape
+    inputs = len(weights["modulus.W"])
+    if inputs not in (1, 2):
+        raise BadCheckpoint(f"{MARK!r} reads {inputs} numbers; a MIRAS encoder reads m, or m and log m")
+    return FaithfulConfig(
+        n_values=len(weights["embed.W_E"]) - 2, d_model=d_model, n_heads=heads, modulus_scale=1.0,
+        d_mlp=weights["blocks.0.mlp.W_in"].shape[1], d_mem=weights["memory.W_mem"].shape[1],
+        n_layers=sum(name.endswith("attn.W_Q") for name in weights), encoding="sinpe" if inputs == 1 else "log",
+        model_name=LAYOUT,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _accuracy(config: FaithfulConfig, weights: dict[str, Tensor]) -> float:
+    from mechfourier.toys.universal.model import UniversalModulusTransformer
+
+    model = UniversalModulusTransformer(config, weights=weights)
+    chosen = range(2, min(79, config.largest_modulus) + 1)
+    questions = sample(chosen, 2000, torch.Generator().manual_seed(0))
+    return float((model.answer_logits(questions).argmax(1) == answers(questions)).double().mean())
+
+
+def import_miras(
+    path: str | Path, out: str | Path, *, entry: str | None = None, force: bool = False
+) -> ForeignMiras:
+    """Read (``weights_only=True``), convert, verify and write; ``out`` is then a folder like any other.
+
+    Refused (``BadCheckpoint``) below 15 % on random questions mod 2..79, where guessing reaches 5 %, unless ``force``.
+    """
+    out = Path(out)
+    if (out / "config.json").exists():
+        raise UsageError(f"{out} already holds a checkpoint; choose another --out")
+    found = convert_miras(load_foreign_tensors(path), entry=entry)
+    if found.accuracy < 0.15 and not force:
+        raise BadCheckpoint(
+            f"read as {LAYOUT}, {path} answers {found.accuracy:.1%} of 2000 questions mod 2 to 79 (guessing: 5 %): it may be "
+            "untrained; --force takes it all the same"
+        )
+    config = found.config.to_dict() | {"imported_from": Path(path).name}
+    save_checkpoint(out, found.weights, config, {"accuracy": found.accuracy, "layout": LAYOUT})
+    return found

@@ -1,0 +1,96 @@
+"""Where a universal model comes from, and its answers to many questions."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mechfourier.errors import UsageError
+from mechfourier.models.catalogue import DATA
+from mechfourier.models.folder import CONFIG
+from mechfourier.progress import progress
+from mechfourier.toys.universal.task import ModuliSplit, answers, moduli
+
+QUESTIONS_AT_ONCE = 2**20  # activations of one draw per batch
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model, the moduli it was trained on, and what to call it."""
+
+    model: Any
+    split: ModuliSplit
+    name: str
+
+    def role(self, m: int) -> str:
+        """``trained``, ``held out`` (inside the trained range) or ``beyond``."""
+        if m in self.split.train:
+            return "trained"
+        return "beyond" if m > self.split.largest else "held out"
+
+
+def open_miras(run: str | Path | Any) -> Opened:
+    """A run folder, a checkpoint of one, a packaged name, or a model at hand (then trained on 2..120 is assumed).
+
+    Raises ``UsageError`` for a model of another architecture.
+    """
+    if not isinstance(run, str | Path):
+        return Opened(_ours(run), moduli("all"), run.mechfourier_name)
+    path = Path(run)
+    if path.suffix == ".safetensors":
+        return _checkpoint(path)
+    from mechfourier.models.registry import load
+
+    folder = path if (path / CONFIG).is_file() else DATA / str(run)
+    return Opened(_ours(load(str(run))), _split_of(folder), str(run))
+
+
+def _checkpoint(path: Path) -> Opened:
+    from mechfourier.models.checkpoint import read_safetensors
+    from mechfourier.toys.universal.config import config_from
+    from mechfourier.toys.universal.model import build
+
+    folder = next((f for f in (path.parent, path.parent.parent) if (f / CONFIG).is_file()), None)
+    if folder is None:
+        raise UsageError(f"no {CONFIG} beside {path} or above it; give a checkpoint inside its run folder")
+    config = config_from(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    return Opened(build(config, read_safetensors(path)).eval(), _split_of(folder), str(path))
+
+
+def _split_of(folder: Path) -> ModuliSplit:
+    path = folder / CONFIG
+    training = json.loads(path.read_text(encoding="utf-8")).get("training", {}) if path.is_file() else {}
+    return moduli(training.get("moduli", "all"), largest=training.get("largest", 120))
+
+
+def _ours(model: Any) -> Any:
+    if not hasattr(model, "answer_logits"):
+        raise UsageError(
+            f"{getattr(model, 'mechfourier_name', type(model).__name__)} is no model of every modulus; give miras or a run "
+            "of mechfourier train miras"
+        )
+    return model
+
+
+@torch.no_grad()
+def predictions(
+    model: Any, questions: Int[Tensor, "question 3"], *, negatives: bool = True
+) -> Int[Tensor, " question"]:
+    """The best of all numbers the model can name, none masked and, by value, those below 0 too; hooks passed by."""
+    model.check(questions)
+    size = max(64, QUESTIONS_AT_ONCE // (16 * int(model.cfg.d_model)))
+    found = []
+    with progress("answer", total=len(questions)) as bar:
+        for part in questions.split(size):
+            found.append(model.best(part, negatives=negatives))
+            bar.advance(len(part))
+    return torch.cat(found)
+
+
+def right(model: Any, questions: Int[Tensor, "question 3"], *, negatives: bool = True) -> Tensor:
+    """Bool [question]: answered rightly."""
+    return predictions(model, questions, negatives=negatives) == answers(questions)
