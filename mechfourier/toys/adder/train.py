@@ -11,10 +11,11 @@ from torch import Tensor
 
 from mechfourier.models.device import resolve_device
 from mechfourier.results.base import Result
+from mechfourier.toys.adder.base import loss_of
 from mechfourier.toys.adder.config import AdderConfig, decays, initial_weights
 from mechfourier.toys.adder.decode import decode_all
 from mechfourier.toys.adder.draw import candidates, train_batch, unseen_batch
-from mechfourier.toys.adder.model import build, loss_of
+from mechfourier.toys.adder.model import build
 from mechfourier.toys.adder.recipes import AdderRecipe, recipe
 from mechfourier.toys.adder.task import Problems, decoder_input, held_out, join
 from mechfourier.training.loop import TrainingResult, run_training
