@@ -13,9 +13,9 @@ from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.checkpoint import save_checkpoint
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import reinitialised, weights_hash
+from mechfourier.toys.adder.base import AdderBase
 from mechfourier.toys.adder.config import initial_weights
 from mechfourier.toys.adder.draw import train_batch
-from mechfourier.toys.adder.base import AdderBase
 from mechfourier.toys.adder.model import AdderConfig, AdderTransformer, build, load_folder
 from mechfourier.toys.adder.task import END, decoder_input, problems
 

@@ -37,6 +37,7 @@ class ModelInfo:
     published_parameters: int | None = None
     download_bytes: int | None = None
     packaged: PackagedWeights | None = None
+    record: Architecture | None = None
 
     @property
     def embedded(self) -> bool:
@@ -175,7 +176,7 @@ def _info(record: Architecture) -> ModelInfo:
     """The model that comes with an architecture, under its name."""
     return ModelInfo(
         name=record.name, title=record.title, licence=record.licence, module=record.package,
-        loader=record.load or ModelInfo.loader,
+        loader=record.load or ModelInfo.loader, record=record,
     )  # fmt: skip
 
 
@@ -227,7 +228,7 @@ def find(name: str) -> ModelInfo | None:
 def own_task(name: str) -> str | None:
     """The domain of the questions that a network with an architecture of its own was trained on (``mod-113``); None for other models."""
     info = find(name)
-    folder = info.folder() if info is not None and info.embedded else Path(name)
+    folder = info.folder() if info is not None and info.record is not None else Path(name)
     if folder is None or not (folder / "config.json").is_file():
         return None
     record = of_folder(folder)

@@ -3,8 +3,9 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, verdict_card
 from mechfourier.drawing.template import BLUE, DIVERGING, SCALE, TEXT, panels, styled
+from mechfourier.toys.result import notes_section
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -355,7 +356,10 @@ def analysis_lead(result: "AdderAnalysis") -> str:
     )
 
 
-def analysis_page(result: "AdderAnalysis") -> str:
-    """Everything in one HTML file."""
-    sections = [*analysis_sections(result), Section("In words", str(result).splitlines())]
-    return page(f"The adder {result.model} taken apart", sections, lead=analysis_lead(result))
+def analysis_part(result: "AdderAnalysis") -> Part:
+    """An adder taken apart."""
+    lines = str(result).splitlines()
+    card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
+    return Part(
+        f"Adder: {result.model}", [*analysis_sections(result), *notes_section(result)], analysis_lead(result), card
+    )
