@@ -81,6 +81,9 @@ def say(result: Any, *, as_json: bool, out: Path | None) -> None:
 
         part = part_of(result)
         stem = out / type(result).__name__.lower()
-        files = [result.save(stem.with_suffix(".json")), write_page(stem.with_suffix(".html"), part.title, part.sections)]
+        files = [
+            result.save(stem.with_suffix(".json")),
+            write_page(stem.with_suffix(".html"), part.title, part.sections),
+        ]
     for path in files:
         note(f"wrote {path}")

@@ -21,7 +21,8 @@ def import_(
     layout: Annotated[
         str | None,
         typer.Option(
-            "--format", help="auto (the default), grokking-fourier, hooked-transformer, nanda or clock-and-pizza."
+            "--format",
+            help="auto (the default), grokking-fourier, hooked-transformer, nanda or clock-and-pizza.",
         ),
     ] = None,
     entry: Annotated[
@@ -42,7 +43,9 @@ def import_(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."),
+        typer.Option(
+            "--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Take it though it answers at chance.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -62,7 +65,9 @@ def import_(
         "layout": layout, "entry": entry, "act": act, "attn_coeff": attn_coeff, "task_name": task, "force": force or None,
     }  # fmt: skip
     function = record.part("import_checkpoint")
-    found = function(file, out, **fitting(function, options, record.name, {"layout": "format", "task_name": "task"}))
+    found = function(
+        file, out, **fitting(function, options, record.name, {"layout": "format", "task_name": "task"})
+    )
     if as_json:
         emit_json({**found.summary(), "checkpoint": str(out)})
         return

@@ -22,18 +22,33 @@ if TYPE_CHECKING:
 # keywords that mean the same for every network; a function may annotate others with typer.Option itself
 SHARED: dict[str, Any] = {
     "seed": Annotated[int, typer.Option("--seed", help="Seed of the weights and of the data.", **SEED)],
-    "steps": Annotated[int | None, typer.Option("--steps", help="Optimiser steps (the recipe's number by default).", **STEPS)],
-    "split_seed": Annotated[int | None, typer.Option(help="Seed of the split alone (--seed by default).", **SEED)],
-    "train_fraction": Annotated[float | None, typer.Option(help="Share of the questions to train on.", **SHARE)],
-    "epochs": Annotated[int | None, typer.Option(help="Train for at most so many epochs (the recipe's by default).", **STEPS)],
-    "batch": Annotated[int | None, typer.Option(help="Questions per step (the recipe's by default).", **COUNT)],
+    "steps": Annotated[
+        int | None, typer.Option("--steps", help="Optimiser steps (the recipe's number by default).", **STEPS)
+    ],
+    "split_seed": Annotated[
+        int | None, typer.Option(help="Seed of the split alone (--seed by default).", **SEED)
+    ],
+    "train_fraction": Annotated[
+        float | None, typer.Option(help="Share of the questions to train on.", **SHARE)
+    ],
+    "epochs": Annotated[
+        int | None, typer.Option(help="Train for at most so many epochs (the recipe's by default).", **STEPS)
+    ],
+    "batch": Annotated[
+        int | None, typer.Option(help="Questions per step (the recipe's by default).", **COUNT)
+    ],
     "out": Annotated[Path | None, typer.Option("--out", help="Folder of the run (below runs/ by default).")],
     "resume": Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")],
     "device": Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")],
 }
 AS_JSON = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-LIVE = Annotated[bool, typer.Option("--live", help="Draw curves, spectrum and circle in the terminal while it trains.")]
-OURS = ("say", "watch")  # keywords that the command line fills in: a function for lines of progress, and for the live view
+LIVE = Annotated[
+    bool, typer.Option("--live", help="Draw curves, spectrum and circle in the terminal while it trains.")
+]
+OURS = (
+    "say",
+    "watch",
+)  # keywords that the command line fills in: a function for lines of progress, and for the live view
 
 
 class Trainings(TyperGroup):
@@ -82,8 +97,13 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
         if name not in OURS
     ]
     added = {"live": LIVE} if "watch" in parameters else {}
-    known += [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=a) for n, a in added.items()]
-    known.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AS_JSON))
+    known += [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=a)
+        for n, a in added.items()
+    ]
+    known.append(
+        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AS_JSON)
+    )
 
     @functools.wraps(function)
     def command(*, as_json: bool, live: bool = False, **options: Any) -> None:

@@ -16,7 +16,12 @@ from mechfourier.errors import MechFourierError, UnknownModel, UsageError, neare
 from mechfourier.models.folder import CONFIG, read_config
 
 GROUP = "mechfourier.architectures"
-BUILT_IN = ("calendar", "adder", "universal", "one_layer")  # folders of mechfourier/toys, in the order of lists
+BUILT_IN = (
+    "calendar",
+    "adder",
+    "universal",
+    "one_layer",
+)  # folders of mechfourier/toys, in the order of lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,9 @@ class Architecture:
 
     def owns(self, config: Mapping[str, Any]) -> bool:
         """Whether a folder with this config.json is of this kind."""
-        return config.get("architecture") == self.name or (bool(self.config_key) and self.config_key in config)
+        return config.get("architecture") == self.name or (
+            bool(self.config_key) and self.config_key in config
+        )
 
     def domain_of(self, config: Mapping[str, Any]) -> str | None:
         """The name of the domain that a network with this config.json was trained on."""
@@ -128,7 +135,9 @@ def installed() -> Installed:
             record = _checked(entry, taken)
         except (Exception, SystemExit) as error:
             reason = str(error) if isinstance(error, UsageError) else _told(error)
-            broken[entry.name] = f"the architecture {entry.name!r} of the package {package} cannot be used ({reason})"
+            broken[entry.name] = (
+                f"the architecture {entry.name!r} of the package {package} cannot be used ({reason})"
+            )
         else:
             records.append(record)
             taken[record.name] = package
@@ -148,14 +157,19 @@ def _checked(entry: EntryPoint, taken: Mapping[str, str]) -> Architecture:
     return record
 
 
-def refresh() -> None:
-    """Look for installed packages anew."""
-    installed.cache_clear()
+_REGISTERED: list[Architecture] = []
+
+
+def register(record: Architecture) -> None:
+    """Add a record without an entry point, for as long as this process runs (a notebook, a script); it replaces one of its name."""
+    if any(record.name == ours.name for ours in built_in()):
+        raise UsageError(f"the name {record.name!r} is taken by a network of mechfourier; choose another")
+    _REGISTERED[:] = [*(each for each in _REGISTERED if each.name != record.name), record]
 
 
 def architectures() -> tuple[Architecture, ...]:
     """Every record, those of this package first."""
-    return (*built_in(), *installed().records)
+    return (*built_in(), *_REGISTERED, *installed().records)
 
 
 def named(name: str) -> Architecture | None:
@@ -163,7 +177,7 @@ def named(name: str) -> Architecture | None:
     for record in built_in():  # other packages are not looked at for a name of ours
         if record.name == name:
             return record
-    found = next((record for record in installed().records if record.name == name), None)
+    found = next((record for record in (*_REGISTERED, *installed().records) if record.name == name), None)
     if found is None and name in installed().broken:
         raise UsageError(installed().broken[name])
     return found

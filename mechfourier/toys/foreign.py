@@ -35,7 +35,9 @@ class Foreign:
         return {"format": self.layout, "accuracy": self.accuracy, **self.facts}
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.layout}: {self.sizes}", f"accuracy {self.accuracy:.2%} {self.asked}", *self.notes])
+        return "\n".join(
+            [f"{self.layout}: {self.sizes}", f"accuracy {self.accuracy:.2%} {self.asked}", *self.notes]
+        )
 
 
 def bring_in(

@@ -36,7 +36,9 @@ def open_run(source: str | Path, architecture: str, *, otherwise: str = "") -> O
                 f"{path} is no checkpoint of a run of ours (a .safetensors file with {CONFIG} beside it or above it); "
                 f"bring it in with: mechfourier import {path} --out DIR"
             )
-        return OpenedRun(f"{folder.name}/{path.name}", _config(folder, architecture, otherwise), read_safetensors(path))
+        return OpenedRun(
+            f"{folder.name}/{path.name}", _config(folder, architecture, otherwise), read_safetensors(path)
+        )
     if path.is_dir():
         folder, name = path, path.name or str(path)
     else:
@@ -55,12 +57,16 @@ def _config(folder: Path, architecture: str, otherwise: str) -> dict[str, Any]:
     config = read_config(folder)
     found = config.get("architecture", config.get("model_type"))
     if found != architecture:
-        raise UsageError(f"{folder} holds the architecture {found!r}, and {architecture!r} is wanted here{otherwise}")
+        raise UsageError(
+            f"{folder} holds the architecture {found!r}, and {architecture!r} is wanted here{otherwise}"
+        )
     return config
 
 
 def _checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
-    found = [(STEP.fullmatch(path.name), path) for path in (folder / "checkpoints").glob("step-*.safetensors")]
+    found = [
+        (STEP.fullmatch(path.name), path) for path in (folder / "checkpoints").glob("step-*.safetensors")
+    ]
     return tuple(sorted((int(match[1]), path) for match, path in found if match))
 
 
@@ -73,6 +79,10 @@ def check_shapes(
         if name not in weights:
             raise BadCheckpoint(f"{of}the tensor {name!r} is missing, which {model} needs")
         if name not in shapes:
-            raise BadCheckpoint(f"{of}the tensor {name!r} is none of {model}'s; its names: {', '.join(list(shapes)[:6])} …")
+            raise BadCheckpoint(
+                f"{of}the tensor {name!r} is none of {model}'s; its names: {', '.join(list(shapes)[:6])} …"
+            )
         if tuple(weights[name].shape) != shapes[name]:
-            raise BadCheckpoint(f"{of}{name!r} has shape {tuple(weights[name].shape)}; {model} needs {shapes[name]}")
+            raise BadCheckpoint(
+                f"{of}{name!r} has shape {tuple(weights[name].shape)}; {model} needs {shapes[name]}"
+            )

@@ -26,7 +26,9 @@ class WrittenResult(Result):
         folder = Path(folder)
         written = [self.save(folder / f"{self.stem}.json")]
         for name, frame in self.tables().items():
-            written.append(write_with(folder / f"{name}.csv", lambda path, frame=frame: frame.to_csv(path, index=False)))
+            written.append(
+                write_with(folder / f"{name}.csv", lambda path, frame=frame: frame.to_csv(path, index=False))
+            )
         if (make := lookup("parts", type(self).__name__)) is not None:
             part = make(self)
             written.append(write_text(folder / f"{self.stem}.html", report_page(part.title, [part])))

@@ -30,12 +30,21 @@ class Descent:
     generator: torch.Generator | None = None
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], rates: Rates, *, decays: Callable[[str, Tensor], bool], fused: bool = False
+        self,
+        parameters: Mapping[str, Tensor],
+        rates: Rates,
+        *,
+        decays: Callable[[str, Tensor], bool],
+        fused: bool = False,
     ) -> None:
         self.parameters, self.rates = dict(parameters), rates
         parts = {True: [w for n, w in self.parameters.items() if decays(n, w)]}
         parts[False] = [w for n, w in self.parameters.items() if not decays(n, w)]
-        groups = [{"params": parts[kept], "weight_decay": rates.weight_decay * kept} for kept in (True, False) if parts[kept]]
+        groups = [
+            {"params": parts[kept], "weight_decay": rates.weight_decay * kept}
+            for kept in (True, False)
+            if parts[kept]
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=rates.lr, betas=rates.betas, fused=fused or None)
 
     def descend(self, loss: Tensor, rate: float) -> float:

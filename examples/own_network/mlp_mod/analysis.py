@@ -21,7 +21,9 @@ class Spectrum(Result):
 
     def __str__(self) -> str:
         frame = self.frame().nlargest(3, "share")
-        top = ", ".join(f"{k} ({share:.0%})" for k, share in zip(frame["frequency"], frame["share"], strict=True))
+        top = ", ".join(
+            f"{k} ({share:.0%})" for k, share in zip(frame["frequency"], frame["share"], strict=True)
+        )
         return f"{self.model}: addition mod {self.p}\nlargest frequencies in W_E: {top}"
 
 

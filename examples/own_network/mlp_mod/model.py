@@ -48,9 +48,7 @@ class Block(nn.Module):
 
     def forward(self, residual: Tensor) -> Tensor:
         residual = self.hook_resid_pre(residual)
-        return self.hook_resid_post(
-            residual + self.hook_mlp_out((residual @ self.W_in).relu() @ self.W_out)
-        )
+        return self.hook_resid_post(residual + self.hook_mlp_out((residual @ self.W_in).relu() @ self.W_out))
 
 
 class Perceptron(HookedRootModule):
@@ -81,7 +79,9 @@ class Perceptron(HookedRootModule):
     def _encoding(self, prompt: str) -> Encoding:
         found = QUESTION.fullmatch(prompt)
         if found is None or int(found[3]) != self.cfg.p or max(int(found[1]), int(found[2])) >= self.cfg.p:
-            raise NotExpressible(f"this network reads questions like '5 + 9 mod {self.cfg.p} =', not {prompt!r}")
+            raise NotExpressible(
+                f"this network reads questions like '5 + 9 mod {self.cfg.p} =', not {prompt!r}"
+            )
         groups = [1, 2, 4, *[5] * (found[5] is not None)]
         ids = [self.cfg.p if group == 4 else int(found[group]) for group in groups]
         return Encoding(tuple(ids), tuple(found.span(group) for group in groups))
