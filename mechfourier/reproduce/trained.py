@@ -1,14 +1,17 @@
 """What the claims about trained networks share: their sources, their words, and what to say where a run is missing."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import UsageError
 from mechfourier.models.folder import WEIGHTS
-from mechfourier.reproduce.result import Word
+from mechfourier.reproduce.result import Word, claim
 
 README = "grokking-fourier, README.md"
-RIGHT = "share right"
+share_right = functools.partial(
+    claim, source=README, unit="share right"
+)  # a claim about a share of questions
 
 
 def compare(measured: float, interval: tuple[float, float], published: float) -> Word:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mechfourier.reproduce.result import Claim, claim
+from mechfourier.reproduce.result import Claim
 from mechfourier.reproduce.session import Session
-from mechfourier.reproduce.trained import README, RIGHT, at_least, compare, present
+from mechfourier.reproduce.trained import at_least, compare, present, share_right
 from mechfourier.stats.intervals import wilson
 from mechfourier.toys.adder.accuracy import Share, sweep_accuracy
 
@@ -28,18 +28,17 @@ def adder(session: Session) -> tuple[Claim, ...]:
 
 def _summed(text: str, cells: Sequence[Share], published: float, *, success: bool) -> Claim:
     if not cells:
-        return claim(
-            text,
-            "not measured",
-            "this network has no positions for such problems",
-            source=README,
-            unit=RIGHT,
-            published=published,
+        return share_right(
+            text, "not measured", "this network has no positions for such problems", published=published
         )
     right, total = sum(s.right for s in cells), sum(s.total for s in cells)
     interval = wilson(right, total)
     word = at_least(interval, published) if success else compare(right / total, interval, published)
-    return claim(
-        text, word, f"{right} of {total} exactly right", source=README, unit=RIGHT, published=published,
-        measured=right / total, interval=interval,
-    )  # fmt: skip
+    return share_right(
+        text,
+        word,
+        f"{right} of {total} exactly right",
+        published=published,
+        measured=right / total,
+        interval=interval,
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 from mechfourier.models.folder import read_config
 from mechfourier.reproduce.result import Claim, Word, claim
 from mechfourier.reproduce.session import Session
-from mechfourier.reproduce.trained import README, RIGHT, at_least, finished, missing, present
+from mechfourier.reproduce.trained import README, at_least, finished, missing, present, share_right
 from mechfourier.stats.intervals import wilson
 from mechfourier.toys.one_layer import analyze, find_phases, open_source, progress_curves
 from mechfourier.toys.one_layer.train import train_one_layer
@@ -25,15 +25,26 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
     interval = wilson(round(share * asked), asked)
     sparse = found.logit_share > 0.9 and found.logit_share > 2 * found.untrained.logit_share
     return (
-        claim(
-            "addition mod 113 generalises", at_least(interval, 0.999), f"p = {found.p}: {share:.2%} of {asked} pairs not trained on, loss {found.loss_test:.2g} (published .0345)",
-            source=README, unit=RIGHT, published=0.999, measured=share, interval=interval, chance=1 / found.p, chance_is="guessing",
+        share_right(
+            "addition mod 113 generalises",
+            at_least(interval, 0.999),
+            f"p = {found.p}: {share:.2%} of {asked} pairs not trained on, loss {found.loss_test:.2g} (published .0345)",
+            published=0.999,
+            measured=share,
+            interval=interval,
+            chance=1 / found.p,
+            chance_is="guessing",
         ),
         claim(
-            "five key frequencies carry it", _keys_word(len(found.key_freqs), sparse), f"p = {found.p}: frequencies {', '.join(map(str, found.key_freqs))} hold {found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
-            source=README, unit="frequencies", published=float(KEYS), measured=float(len(found.key_freqs)),
+            "five key frequencies carry it",
+            _keys_word(len(found.key_freqs), sparse),
+            f"p = {found.p}: frequencies {', '.join(map(str, found.key_freqs))} hold {found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
+            source=README,
+            unit="frequencies",
+            published=float(KEYS),
+            measured=float(len(found.key_freqs)),
         ),
-    )  # fmt: skip
+    )
 
 
 def _keys_word(count: int, sparse: bool) -> Word:
@@ -52,25 +63,26 @@ def _small_prime(session: Session, p: int, published: float) -> Claim:
     text, command = f"addition mod {p} does not generalise", f"mechfourier train one-layer --p {p}"
     folder = _one_layer_run(session, p)
     if folder is None:
-        return claim(text, "not measured", missing(command), source=README, unit=RIGHT, published=published)
+        return share_right(text, "not measured", missing(command), published=published)
     opened = open_source(folder)
     found = analyze(opened, over_run=False, seed=session.settings.seed)
     asked = 0 if opened.train is None else int((~opened.train).sum())
     if not asked:
-        return claim(
-            text,
-            "not measured",
-            f"the train/test split of {folder} is unknown",
-            source=README,
-            unit=RIGHT,
-            published=published,
+        return share_right(
+            text, "not measured", f"the train/test split of {folder} is unknown", published=published
         )
     interval = wilson(round(found.accuracy_test * asked), asked)
     word: Word = "does not stand" if interval[0] > published else "stands"
-    return claim(
-        text, word, f"{found.accuracy_test:.2%} of {asked} pairs not trained on", source=README, unit=RIGHT,
-        published=published, measured=found.accuracy_test, interval=interval, chance=1 / p, chance_is="guessing",
-    )  # fmt: skip
+    return share_right(
+        text,
+        word,
+        f"{found.accuracy_test:.2%} of {asked} pairs not trained on",
+        published=published,
+        measured=found.accuracy_test,
+        interval=interval,
+        chance=1 / p,
+        chance_is="guessing",
+    )
 
 
 def _one_layer_run(session: Session, p: int, recipe: str = "fast") -> Path | None:
@@ -101,12 +113,14 @@ def phase_transitions(session: Session) -> tuple[Claim, ...]:
     found = find_phases(progress_curves(folder))
     word: Word = "stands" if found.verdict == "three phases" else "does not stand"
     steps = found.clean_up_from if word == "stands" else found.generalised_at
-    return (
-        claim(
-            text, word, " ".join(str(found).split()), source=source, unit="epoch at which clean-up begins" if word == "stands" else "epoch of 99 % test accuracy",
-            measured=None if steps is None else float(steps),
-        ),
-    )  # fmt: skip
+    return claim(
+        text,
+        word,
+        " ".join(str(found).split()),
+        source=source,
+        unit="epoch at which clean-up begins" if word == "stands" else "epoch of 99 % test accuracy",
+        measured=None if steps is None else float(steps),
+    )
 
 
 def _phase_run(session: Session) -> Path | None:

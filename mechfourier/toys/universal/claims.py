@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mechfourier.errors import MechFourierError
 from mechfourier.models.folder import CONFIG, read_config
-from mechfourier.reproduce.result import Claim, claim
+from mechfourier.reproduce.result import Claim
 from mechfourier.reproduce.session import Session
-from mechfourier.reproduce.trained import README, RIGHT, at_least, compare, finished, missing, present
+from mechfourier.reproduce.trained import at_least, compare, finished, missing, present, share_right
 from mechfourier.toys.universal.accuracy import sweep_accuracy
 from mechfourier.toys.universal.recipes import plan
 from mechfourier.toys.universal.train import train_miras
@@ -56,14 +56,7 @@ def _trained(
             f"--{key} {value}" for key, value in wanted.items() if value != "ce"
         )
         return tuple(
-            claim(
-                _modulus_text(m),
-                "not measured",
-                missing(command),
-                source=README,
-                unit=RIGHT,
-                published=published,
-            )
+            share_right(_modulus_text(m), "not measured", missing(command), published=published)
             for m, published in moduli.items()
         )
     return _moduli(session, source, moduli)
@@ -81,9 +74,14 @@ def _train_miras(session: Session, wanted: dict[str, str]) -> Path:
     folder = session.trained(f"miras-{wanted['moduli']}-{wanted['loss']}")
     if not finished(folder):
         train_miras(
-            folder, chosen.config, chosen.split, chosen.recipe, seed=session.settings.seed, resume=True,
+            folder,
+            chosen.config,
+            chosen.split,
+            chosen.recipe,
+            seed=session.settings.seed,
+            resume=True,
             device=session.training_device,
-        )  # fmt: skip
+        )
     return folder
 
 
@@ -103,16 +101,7 @@ def _moduli(
                 source, only=(m,), samples=session.settings.problems, seed=session.settings.seed
             ).moduli
         except MechFourierError as error:
-            claims.append(
-                claim(
-                    _modulus_text(m),
-                    "not measured",
-                    str(error),
-                    source=README,
-                    unit=RIGHT,
-                    published=published,
-                )
-            )
+            claims.append(share_right(_modulus_text(m), "not measured", str(error), published=published))
             continue
         interval = (row.low, row.high)
         target = LEARNED if published is None else published
@@ -120,9 +109,15 @@ def _moduli(
         word = compare(row.accuracy, interval, target) if failure else at_least(interval, target)
         told = f"{row.questions - row.errors} of {row.questions} right; never wrapping {row.never_wrap:.1%}; {row.boundary_errors} of {row.boundary_questions} next to the wrap wrong"
         claims.append(
-            claim(
-                f"{_modulus_text(m)}, {row.role}" + (": the ceiling" if failure else ""), word, told, source=README, unit=RIGHT, published=published,
-                measured=row.accuracy, interval=interval, chance=row.never_wrap, chance_is="never wrapping",
+            share_right(
+                f"{_modulus_text(m)}, {row.role}" + (": the ceiling" if failure else ""),
+                word,
+                told,
+                published=published,
+                measured=row.accuracy,
+                interval=interval,
+                chance=row.never_wrap,
+                chance_is="never wrapping",
             )
-        )  # fmt: skip
+        )
     return tuple(claims)
