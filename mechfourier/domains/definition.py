@@ -96,16 +96,15 @@ class Domain:
         return operation_design(self, possible.cycles, template=possible.template)
 
 
-__all__ = [
-    "MIN_TEMPLATES", "MIN_VALUES", "Domain", "Operation", "TaskSpec", "domain", "list_domains", "modular", "parse_domain", "read_domain",
-]  # fmt: skip
-
-
-def domain(name_or_path: str | Path) -> Domain:
+def domain(name_or_path: Domain | str | Path) -> Domain:
     """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or your own (``"mine.toml"``).
+
+    A ``Domain`` is returned as it is: every function that takes one takes its name too.
 
     Raises ``UnknownDomain``, ``OutOfRange`` (``mod-N`` with N outside 2..200) or ``DomainSchemaError``.
     """
+    if isinstance(name_or_path, Domain):
+        return name_or_path
     text = str(name_or_path)
     key = text.strip().lower().replace("_", "-")
     if key in _packaged():
@@ -159,7 +158,7 @@ def read_domain(path: str | Path) -> Domain:
     """A domain from a TOML file of one's own; raises ``DomainSchemaError`` naming the line and the key."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DomainSchemaError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 TOML"

@@ -22,15 +22,15 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, templates_of, tokens_asked
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.probes.caveats import first_ratio
-from mechfourier.domains.definition import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
-from mechfourier.stats.null import check_permutations
-from mechfourier.domains.prepare import Questions, questions
-from mechfourier.domains.reads import TokensRead, templates_of, tokens_asked
 from mechfourier.probes.roles import (
     ROLES,
     SINKS,
@@ -41,9 +41,10 @@ from mechfourier.probes.roles import (
     role_tokens,
     with_sink,
 )
-from mechfourier.stats.sinks import SINK
-from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
+from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
+from mechfourier.stats.sinks import SINK
 
 BOOTSTRAPS = 1000
 LEVEL = 0.05
@@ -349,7 +350,7 @@ def _role_p(
     for _ in range(permutations):
         order = rng.permuted(np.broadcast_to(np.arange(roles), (prompts, roles)), axis=1)
         best.append(studentised(np.take_along_axis(values, order[:, None], axis=2)).max())
-    return np.asarray((1 + (np.array(best)[:, None, None] >= observed).sum(0)) / (permutations + 1))
+    return permutation_p(observed, np.array(best))
 
 
 def _fourier_rows(

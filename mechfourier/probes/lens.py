@@ -13,17 +13,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, tokens_asked
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.stats.intervals import wilson
-from mechfourier.domains.definition import Domain
-from mechfourier.stats.null import check_permutations
-from mechfourier.domains.prepare import Questions, questions
-from mechfourier.domains.reads import TokensRead, tokens_asked
-from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
+from mechfourier.stats.intervals import wilson
+from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
 
 CHUNK = 4096
 
@@ -172,7 +173,7 @@ def _layers(
                 accuracy_low=low,
                 accuracy_high=high,
                 null_accuracy=float(null[:, i].mean()),
-                p_value=float((1 + (best >= accuracy[i]).sum()) / (len(best) + 1)),
+                p_value=permutation_p(float(accuracy[i]), best),
             )
         )
     return found

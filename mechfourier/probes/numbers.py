@@ -10,13 +10,13 @@ from einops import reduce
 from jaxtyping import Int
 from torch import Tensor
 
+from mechfourier.domains.definition import NUMBER_TEMPLATES
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, encode
-from mechfourier.domains.definition import NUMBER_TEMPLATES
-from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
 from mechfourier.results.base import Result
+from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
 
 
 @dataclass(frozen=True)

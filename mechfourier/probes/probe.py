@@ -11,19 +11,20 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
+from mechfourier.domains.reads import tokens_read
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
-from mechfourier.hooks.passes import packing_notes
+from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.hooks.capture import capture
+from mechfourier.hooks.passes import packing_notes
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Encoding, encode
 from mechfourier.probes.caveats import caveats
-from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
-from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
+from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.domains.reads import tokens_read
-from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.subspace import circle_positions
 from mechfourier.stats.value import ValueEvidence, analyse_value
@@ -304,10 +305,8 @@ def class_positions(
     label = (torch.arange(n)[:, None] + torch.arange(acts.shape[1])) % n
     by_class = torch.nn.functional.one_hot(label, n).double()
     means = torch.einsum("aoc,aod->acd", by_class, y) / by_class.sum(1)[:, :, None].clamp_min(1)
-    angle = 2 * math.pi * k / n * torch.arange(n).double()
-    wave = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
     halves = torch.stack([means[0::2].mean(0), means[1::2].mean(0)])
-    planes = torch.einsum("hcd,ci->hid", halves, wave).flip(0)
+    planes = torch.einsum("hcd,ci->hid", halves, harmonic_waves(n, k)).flip(0)
     planes = planes / torch.linalg.norm(planes, dim=(1, 2), keepdim=True).clamp_min(1e-300)
     each = torch.einsum("hcd,hid->hci", halves, planes)
     return each.mean(0), each

@@ -18,22 +18,22 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import confounds, max_cycles
+from mechfourier.domains.reads import TokensRead, tokens_of
 from mechfourier.errors import MechFourierError, NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import encode
 from mechfourier.models.weights import reinitialised
-from mechfourier.domains.design import confounds, max_cycles
-from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
-from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
-from mechfourier.stats.permutation import holm
-from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.stats.planes import SharedPlane, shared_plane
-from mechfourier.domains.reads import TokensRead, tokens_of
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.permutation import holm
+from mechfourier.stats.planes import SharedPlane, shared_plane
 
 PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
@@ -156,9 +156,7 @@ def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
     designs = [find_domain(f"mod-{n}").operation_design(1, model=model) for n in moduli]
     prompts = [design.prompts[0] for design in designs]
     encodings = encode(model, prompts)
-    return tokens_of(
-        model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli]
-    )
+    return tokens_of(model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli])
 
 
 def operation_grid(

@@ -8,16 +8,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import read_positions
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import encode
+from mechfourier.results.base import Result
 from mechfourier.stats.analogies import AnalogyResult, analogies
-from mechfourier.domains.design import read_positions
-from mechfourier.domains.definition import domain as find_domain
 from mechfourier.stats.planes import harmonic_plane
 from mechfourier.stats.reducibility import Reducibility, reducibility
-from mechfourier.results.base import Result
 
 
 def value_activations(
