@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mechfourier.domains.file import MIN_TEMPLATES, MIN_VALUES, parse_domain
+from mechfourier.domains.file import parse_domain
 from mechfourier.domains.task_spec import Operation, TaskSpec, native_task
 from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
 

@@ -26,8 +26,8 @@ from mechfourier.errors import MechFourierError, NotExpressible, OutOfRange, Usa
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
-from mechfourier.models.interface import encode
-from mechfourier.models.weights import reinitialised
+from mechfourier.models.interface import Model, encode
+from mechfourier.models.untrained import untrained
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
 from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
@@ -132,10 +132,11 @@ def scan(
     A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other errors of ``capture``.
     """
     wanted = select_sites(model, sites, layers)
-    blank = reinitialised(model, seed) if control else None
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
-        row, note = _modulus(model, blank, n, wanted, cycles=cycles, permutations=permutations, seed=seed)
+        row, note = _modulus(
+            model, n, wanted, control=control, cycles=cycles, permutations=permutations, seed=seed
+        )
         rows.append(row)
         notes += [note] if note else []
     planes = _compared(model, compare, moduli, wanted, cycles=cycles, seed=seed)
@@ -173,16 +174,19 @@ def operation_grid(
 
 
 def _modulus(
-    model: Any, blank: Any, n: int, sites: Sequence[Site], *, cycles: int, permutations: int, seed: int
+    model: Model, n: int, sites: Sequence[Site], *, control: bool, cycles: int, permutations: int, seed: int
 ) -> tuple[Modulus, str | None]:
     domain = find_domain(f"mod-{n}")
     try:
         acts, features, note = operation_grid(model, domain, sites, cycles=cycles)
     except NotExpressible as error:
         return _untested(n, str(error)), None
-    control = None if blank is None else operation_grid(blank, domain, sites, cycles=cycles)[0]
+    blank = None
+    if control:
+        with untrained(model, seed) as chance:
+            blank = operation_grid(chance, domain, sites, cycles=cycles)[0]
     evidence = analyse_operation(
-        acts, n=n, confounds=features, control=control, permutations=permutations, seed=seed
+        acts, n=n, confounds=features, control=blank, permutations=permutations, seed=seed
     )
     best = evidence.best()
     if best is None:

@@ -19,7 +19,8 @@ from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.models.weights import reinitialised
+from mechfourier.models.interface import Model
+from mechfourier.models.untrained import untrained
 from mechfourier.results.base import Result
 from mechfourier.sae.clusters import (
     Cluster,
@@ -190,16 +191,17 @@ def score(
     site = loaded.at(model)
     prompts = scored_prompts(model, wanted, loaded)
     acts = prompts.capture(model, site)
-    other, note = _control(model, loaded, control)
-    chance = None if other is None else (other[1], prompts.capture(other[0], site))
+    chance, note = _control(model, loaded, control, prompts, site)
     return score_arrays(
         loaded, acts, prompts, site=site, model=model_name(model), control=chance,
         permutations=permutations, seed=seed, notes=note,
     )  # fmt: skip
 
 
-def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tuple[str, ...]]:
-    """The re-initialised model with its dictionary, or why there is none."""
+def _control(
+    model: Model, loaded: LoadedDictionary, given: Any, prompts: ScoredPrompts, site: Site
+) -> tuple[tuple[LoadedDictionary, Tensor] | None, tuple[str, ...]]:
+    """The dictionary of the untrained model with that model's activations, or why there is none."""
     place = given
     if place is None:
         folder = Path(loaded.name)
@@ -211,9 +213,14 @@ def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tup
         )
     other = place if isinstance(place, LoadedDictionary) else load_sae(place)
     seed = int(other.made.get("schedule", {}).get("seed", 0))
-    chance = reinitialised(model, seed)
-    other.at(chance)
-    return (chance, other), ()
+    with untrained(model, seed) as chance:
+        try:
+            other.at(chance)
+        except UsageError:
+            if given is not None:
+                raise
+            return None, (f"the dictionary in {place} belongs to other chance weights; train it again for a control",)
+        return (other, prompts.capture(chance, site)), ()
 
 
 @torch.no_grad()
