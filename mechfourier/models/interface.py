@@ -27,11 +27,6 @@ class Model(Protocol):
     def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
 
-def weights_of(model: Any) -> str | None:
-    """What the model's weights went through before they were loaded (``"Q4_K_M, dequantised to float32"``); None: as published."""
-    return getattr(model, "mechfourier_weights", None)
-
-
 @dataclass(frozen=True)
 class Encoding:
     """One prompt as tokens. ``spans[i]`` is the half-open range of characters that token i stands for

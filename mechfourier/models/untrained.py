@@ -53,12 +53,6 @@ def untrained(model: Any, seed: int) -> Iterator[Any]:
                 object.__setattr__(model, name, value)
 
 
-def drawn_weights(model: Any, seed: int) -> dict[str, Tensor]:
-    """What ``untrained`` puts in the place of each parameter, by name: all of them at once, as a second copy would hold them."""
-    draws = _Draws(getattr(model, "original_model", model), seed)
-    return {name: draws.whole(parameter) for name, parameter in draws.named.items()}
-
-
 class _Draws:
     """The parameters of a model that are drawn, and which of its modules draws which."""
 

@@ -93,8 +93,3 @@ def behind_a_word(domain: Domain, template: str) -> Domain:
     if operation is None:
         raise UsageError(f"domain {domain.name!r} has no operation")
     return dataclasses.replace(domain, operation=dataclasses.replace(operation, templates=(LEAD + template,)))
-
-
-def all_role_tokens(design: Design, encodings: Sequence[Encoding]) -> list[dict[str, tuple[int, ...]]]:
-    """``role_tokens`` for every prompt of the design."""
-    return [role_tokens(s, e) for s, e in zip(role_spans(design), encodings, strict=True)]
