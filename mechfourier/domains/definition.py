@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mechfourier.domains.file import parse_domain
 from mechfourier.domains.task_spec import Operation, TaskSpec, native_task
 from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
+from mechfourier.models.interface import Readable
 
 if TYPE_CHECKING:
     from mechfourier.domains.design import Design
@@ -85,7 +86,7 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Any = None) -> "Design":
+    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Readable | None = None) -> "Design":
         """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With a ``model``: in the
         first wording that it can express, and over as many cycles."""
         from mechfourier.domains.design import max_cycles, operation_design

@@ -13,6 +13,7 @@ from mechfourier.harvest.index import TEXT_BYTES
 from mechfourier.harvest.jobs import jobs, parse_tokens
 from mechfourier.harvest.run import CaptureConfig, check_call, size_text, wish_for
 from mechfourier.harvest.write import make_shard
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading
 from mechfourier.sae.text import OWN, Source
@@ -88,7 +89,7 @@ def _duration(hours: float) -> str:
 
 
 def plan(
-    model: Any,
+    model: Model | str | Path,
     out: str | Path,
     *,
     dataset: str | Source = OWN,

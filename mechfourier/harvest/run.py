@@ -20,6 +20,7 @@ from mechfourier.harvest.index import DTYPES, INDEX, Config, Index, Shard, check
 from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
 from mechfourier.harvest.write import make_shard
 from mechfourier.hooks.site import model_name, select_sites
+from mechfourier.models.interface import Model
 from mechfourier.models.registry import load
 from mechfourier.models.weights import weights_hash
 from mechfourier.progress import Progress, progress
@@ -86,7 +87,7 @@ class CaptureResult(Result):
 class CaptureConfig:
     """What the caller asked for, with the model at hand: its sequences, and what the shards will hold."""
 
-    model: Any
+    model: Model
     config: Config
     source: Source
     reading: Reading
@@ -97,7 +98,7 @@ class CaptureConfig:
 
 @renamed(engine_name="runner", loader="engine")
 def capture_dataset(
-    model: Any,
+    model: Model | str | Path,
     out: str | Path,
     *,
     dataset: str | Source = OWN,
@@ -158,7 +159,7 @@ def capture_dataset(
             return harvest.run(run)
 
 
-def check_call(model: Any, workers: int, runner: str, dtype: str) -> None:
+def check_call(model: Model | str | Path | None, workers: int, runner: str, dtype: str) -> None:
     """Raise ``UsageError`` for what can be said before a model is loaded."""
     if dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; choose {', '.join(DTYPES)}")
@@ -171,7 +172,7 @@ def check_call(model: Any, workers: int, runner: str, dtype: str) -> None:
 
 
 def wish_for(
-    model: Any, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
+    model: Model | str | Path, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
     reading: Reading, engine: str, device: str,
 ) -> CaptureConfig:  # fmt: skip
     """Look everything up: the model, its sites and their widths, the data set. Raises what ``capture_dataset`` raises."""
@@ -194,7 +195,7 @@ def wish_for(
     return CaptureConfig(loaded, config, source, reading)
 
 
-def _tokenizer_hash(model: Any) -> str:
+def _tokenizer_hash(model: Model) -> str:
     """XXH3 of a fast tokenizer's own JSON; the class of the model where it reads prompts itself."""
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     return type(model).__name__ if backend is None else xxhash.xxh3_128_hexdigest(backend.to_str().encode())
@@ -228,9 +229,9 @@ def _check_disk(folder: Path, index: Index) -> None:
 
 
 def _work(
-    model: Any, wish: CaptureConfig, folder: Path, *, engine: str, device: str, elsewhere: bool
+    model: Model | str | Path, wish: CaptureConfig, folder: Path, *, engine: str, device: str, elsewhere: bool
 ) -> Callable[[Job], Shard]:
-    if not elsewhere:
+    if not elsewhere or not isinstance(model, str | Path):
         return lambda job: make_shard(wish.model, wish.config, job, folder)
     # a worker may have another working directory
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)

@@ -5,11 +5,11 @@ Anything with these members can be probed: a HookedTransformer, a TransformerBri
 tokens by a Hugging Face tokenizer (the toy models do).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechfourier.errors import NotExpressible
 
@@ -20,11 +20,26 @@ class Model(Protocol):
 
     cfg: Any
     hook_dict: dict[str, Any]
+    forward: Callable[..., Any]
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
     def run_with_cache(self, *args: Any, **kwargs: Any) -> Any: ...
     def hooks(self, *args: Any, **kwargs: Any) -> Any: ...
     def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Something that turns text into tokens and need not be able to do more: a model's tokenizer alone."""
+
+    tokenizer: Any
+
+
+Readable = Model | Reader
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Encoding:
         return inside[-1] if inside else len(self.ids) - 1
 
 
-def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
+def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
     """Prompts as tokens with character spans, by the model's own ``encode`` or its Hugging Face tokenizer.
 
     The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3).

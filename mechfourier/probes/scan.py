@@ -18,6 +18,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import confounds, max_cycles
@@ -115,8 +116,9 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     return chosen
 
 
+@renamed(permutations="n_permutations")
 def scan(
-    model: Any,
+    model: Model,
     moduli: Sequence[int],
     *,
     compare: Sequence[str] = (),
@@ -124,7 +126,7 @@ def scan(
     layers: str | None = None,
     cycles: int = 4,
     control: bool = True,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
     """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the moduli of their lengths.
@@ -135,7 +137,7 @@ def scan(
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
         row, note = _modulus(
-            model, n, wanted, control=control, cycles=cycles, permutations=permutations, seed=seed
+            model, n, wanted, control=control, cycles=cycles, permutations=n_permutations, seed=seed
         )
         rows.append(row)
         notes += [note] if note else []
@@ -150,7 +152,7 @@ def scan(
     )
 
 
-def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
+def _tokens(model: Model, moduli: Sequence[int]) -> TokensRead | None:
     """What is read of every modulus: its first prompt, at the last token."""
     if not moduli:
         return None
@@ -161,7 +163,7 @@ def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
 
 
 def operation_grid(
-    model: Any, domain: Domain, sites: Sequence[Site], *, cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], *, cycles: int
 ) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
     """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
     possible = max_cycles(domain, model, cycles)
@@ -250,7 +252,7 @@ def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
 
 
 def _compared(
-    model: Any, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
+    model: Model, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
 ) -> tuple[SharedPlane, ...]:
     """Pairs of the named domains, and of each with the modulus of its length where that was scanned."""
     domains = [find_domain(name) for name in names]
@@ -267,7 +269,7 @@ def _compared(
 
 
 def _site_means(
-    model: Any, domain: Domain, sites: Sequence[Site], cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], cycles: int
 ) -> Float[Tensor, "site label d"]:
     acts = operation_grid(model, domain, sites, cycles=cycles)[0]
     if domain.n < 5:

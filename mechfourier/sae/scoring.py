@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
@@ -170,13 +171,14 @@ class SAEScore(Result):
         return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed(permutations="n_permutations")
 def score(
-    model: Any,
+    model: Model,
     sae: "LoadedDictionary | str | Path",
     domain: Domain | str,
     *,
     control: "LoadedDictionary | str | Path | None" = None,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> SAEScore:
     """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained on.
@@ -184,17 +186,17 @@ def score(
     ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put beside this one).
     Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
     """
-    if permutations < 99:
-        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
+    if n_permutations < 99:
+        raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    wanted = find_domain(domain)
     site = loaded.at(model)
     prompts = scored_prompts(model, wanted, loaded)
     acts = prompts.capture(model, site)
     chance, note = _control(model, loaded, control, prompts, site)
     return score_arrays(
         loaded, acts, prompts, site=site, model=model_name(model), control=chance,
-        permutations=permutations, seed=seed, notes=note,
+        permutations=n_permutations, seed=seed, notes=note,
     )  # fmt: skip
 
 

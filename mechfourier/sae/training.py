@@ -15,6 +15,7 @@ from mechfourier.files import keep_inside, locked, remove_leftovers, write_files
 from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
+from mechfourier.models.interface import Model
 from mechfourier.models.untrained import untrained
 from mechfourier.models.weights import weights_hash
 from mechfourier.results.base import Result
@@ -87,7 +88,7 @@ class SAERun(Result):
 
 
 def train(
-    model: Any,
+    model: Model,
     dictionaries: Sequence[Dictionary],
     folder: str | Path,
     *,
@@ -139,7 +140,7 @@ class _Job:
     """One model, its shards and its dictionaries."""
 
     def __init__(
-        self, model: Any, dictionaries: tuple[Dictionary, ...], folder: Path, sources: tuple[Source, ...],
+        self, model: Model, dictionaries: tuple[Dictionary, ...], folder: Path, sources: tuple[Source, ...],
         reading: Reading, schedule: Schedule, rows: int | None,
     ) -> None:  # fmt: skip
         self.model, self.folder, self.sources = model, folder, sources
