@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_probes_reads import reader
+from test_domains_reads import reader
 from test_probes_sinks import sinking
 
 from mechfourier.domains.definition import domain
