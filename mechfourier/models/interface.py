@@ -9,17 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from mechfourier.errors import NotExpressible
 
 
 @runtime_checkable
-class Model(Protocol):
+class Hooked(Protocol):
+    """Something with hook points, which may be all that it has (`mechfourier.models.outline`)."""
+
+    hook_dict: dict[str, Any]
+
+
+@runtime_checkable
+class Model(Hooked, Protocol):
     """The members that mechfourier calls; see TransformerLens for their meaning."""
 
     cfg: Any
-    hook_dict: dict[str, Any]
     forward: Callable[..., Any]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -29,7 +35,7 @@ class Model(Protocol):
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
     def run_with_cache(self, *args: Any, **kwargs: Any) -> Any: ...
     def hooks(self, *args: Any, **kwargs: Any) -> Any: ...
-    def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
+    def to_tokens(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 @runtime_checkable
@@ -39,7 +45,14 @@ class Reader(Protocol):
     tokenizer: Any
 
 
-Readable = Model | Reader
+@runtime_checkable
+class Encoder(Protocol):
+    """Something that turns text into tokens in a way of its own."""
+
+    def encode(self, prompts: Sequence[str]) -> "list[Encoding]": ...
+
+
+Readable = Model | Reader | Encoder
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Model, encode
 from mechfourier.results.base import Result
-from mechfourier.stats import analogies as of_vectors
-from mechfourier.stats import reducibility as of_points
 from mechfourier.stats.analogies import AnalogyResult
+from mechfourier.stats.analogies import analogies as of_vectors
 from mechfourier.stats.planes import harmonic_plane
 from mechfourier.stats.reducibility import Reducibility
+from mechfourier.stats.reducibility import reducibility as of_points
 
 
 def value_activations(
@@ -73,7 +73,7 @@ def analogies(
     wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
     means = acts.mean(2).numpy()
     results = (
-        of_vectors.analogies(m, site=str(s), permutations=n_permutations, seed=seed)
+        of_vectors(m, site=str(s), permutations=n_permutations, seed=seed)
         for s, m in zip(wanted, means, strict=True)
     )
     return Analogies(model_name(model), find_domain(domain).name, tuple(results))
@@ -131,7 +131,7 @@ def reducibility(
     fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
     judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()
     planes = (
-        of_points.reducibility(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
+        of_points(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
         for f, j in zip(fitted, judged, strict=True)
     )
     return PlaneReducibility(
