@@ -1,7 +1,6 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
 import contextlib
-import contextvars
 import os
 import re
 from collections.abc import Iterator
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 
     from mechfourier.models.interface import Model
 
+UNCHECKED = "MECHFOURIER_NO_CHECK"  # an environment variable, because worker processes inherit it
 ENGINES = ("auto", "hooked", "bridge")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
@@ -98,7 +98,7 @@ def load(
     loader = _loader(folder)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if loader in CHECKED:
-        options["check"] = check and _CHECK.get()
+        options["check"] = check and not os.environ.get(UNCHECKED)
     if loader == PRETRAINED:
         options["engine"] = engine
     elif engine != "auto":
@@ -130,17 +130,17 @@ def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> Non
     )
 
 
-_CHECK: contextvars.ContextVar[bool] = contextvars.ContextVar("check", default=True)
-
-
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Within it no model is held against Hugging Face when it is loaded (``--no-check``)."""
-    token = _CHECK.set(False)
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``), in worker processes begun here either."""
+    before = os.environ.get(UNCHECKED)
+    os.environ[UNCHECKED] = "1"
     try:
         yield
     finally:
-        _CHECK.reset(token)
+        del os.environ[UNCHECKED]
+        if before is not None:
+            os.environ[UNCHECKED] = before
 
 
 def _mark(model: Any) -> str | None:

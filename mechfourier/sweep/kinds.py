@@ -36,7 +36,7 @@ def probe(
 
     result = run(
         load(model), domain, sites=sites, layers=layers, design=design, cycles=cycles,
-        permutations=permutations, seed=seed,
+        n_permutations=permutations, seed=seed,
     )  # fmt: skip
     result.save(folder / "result.json")
     return _scalars(result.to_dict())

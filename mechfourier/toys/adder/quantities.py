@@ -78,7 +78,7 @@ def read_quantities(
 ) -> tuple[QuantityReading, ...]:
     """Every quantity at every site: the encoder's at the source digit of significance ``place``, the decoder's where it is about
     to write that digit."""
-    found, settings = [], {"permutations": permutations, "seed": seed}
+    found, settings = [], {"n_permutations": permutations, "seed": seed}
     for name in names:
         domain = adder_domain(name, place=place, digits=digits, form=model.cfg.format, seed=seed)
         for stack, chosen in stack_sites(model).items():
