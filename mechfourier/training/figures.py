@@ -28,8 +28,8 @@ MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy
 class Phases(Protocol):
     """The phases of a run: a verdict, and a table of (phase, first step, last step)."""
 
-    verdict: str
-
+    @property
+    def verdict(self) -> str: ...
     def frame(self) -> "pd.DataFrame": ...
 
 
