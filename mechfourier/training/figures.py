@@ -1,7 +1,7 @@
 """Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,6 +25,7 @@ PHASE_COLOURS = {"memorisation": SKY, "circuit formation": ORANGE, "clean-up": G
 MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy
 
 
+@runtime_checkable
 class Phases(Protocol):
     """The phases of a run: a verdict, and a table of (phase, first step, last step)."""
 
