@@ -86,7 +86,9 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Readable | None = None) -> "Design":
+    def operation_design(
+        self, cycles: int = 4, *, template: int = 0, model: Readable | None = None
+    ) -> "Design":
         """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With a ``model``: in the
         first wording that it can express, and over as many cycles."""
         from mechfourier.domains.design import max_cycles, operation_design

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mechfourier.domains.task_file import TaskChecker
 from mechfourier.domains.task_spec import Operation, TaskSpec, native_task, placeholders
-from mechfourier.errors import DomainSchemaError, nearest
+from mechfourier.errors import CONTROL, DomainSchemaError, nearest
 
 if TYPE_CHECKING:
     from mechfourier.domains.definition import Domain
@@ -27,6 +27,8 @@ def parse_domain(text: str, *, name: str, where: str, source: str) -> "Domain":
         raise DomainSchemaError(f"{where} is not valid TOML: {error}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         raise DomainSchemaError(f"{where} holds more than a domain file may: {error}") from error
+    if CONTROL.search(name):
+        raise DomainSchemaError(f"the file name of the domain {name!r} holds a control character; rename it")
     return _Checker(text, where).domain(table, name, source)
 
 
@@ -116,6 +118,8 @@ class _Checker:
         if not isinstance(value, str) or not value.strip():
             message = "must be a text that is not empty" if key in table else "is missing (a text)"
             self.fail(key, message, section)
+        if CONTROL.search(value):
+            self.fail(key, f"{value!r} holds a control character", section)
         return value
 
     def strings(
@@ -131,6 +135,8 @@ class _Checker:
             bare = item.rstrip("\n") if newline else item
             if not bare or bare != bare.strip():
                 self.fail(key, f"{item!r} is empty or has blanks at its ends", section, item)
+            if CONTROL.search(re.sub(r"[\n\t]", "", item)):
+                self.fail(key, f"{item!r} holds a control character", section, item)
             if items.count(item) > 1:
                 self.fail(key, f"{item!r} is there {items.count(item)} times", section, item)
         if len(items) < least:

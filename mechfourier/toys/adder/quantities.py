@@ -151,7 +151,13 @@ def _operation(
 ) -> QuantityReading:
     """The 10 × 10 grid of both digits (one cycle of offsets)."""
     result = probe(
-        model, domain, sites=list(chosen), design="operation", cycles=1, n_permutations=permutations, seed=seed
+        model,
+        domain,
+        sites=list(chosen),
+        design="operation",
+        cycles=1,
+        n_permutations=permutations,
+        seed=seed,
     )
     rows = tuple(
         SiteReading(
