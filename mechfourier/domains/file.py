@@ -6,21 +6,18 @@ tomllib keeps no positions, so the line of a complaint is looked up in the text.
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from mechfourier.domains.task_file import TaskChecker
 from mechfourier.domains.task_spec import Operation, TaskSpec, native_task, placeholders
 from mechfourier.errors import CONTROL, DomainSchemaError, nearest
 
-if TYPE_CHECKING:
-    from mechfourier.domains.definition import Domain
-
 MIN_VALUES = 3
 MIN_TEMPLATES = 8
 
 
-def parse_domain(text: str, *, name: str, where: str, source: str) -> "Domain":
-    """Parse, check, build. ``where`` is what errors call the file; raises ``DomainSchemaError``."""
+def parse(text: str, *, name: str, where: str, source: str) -> dict[str, Any]:
+    """The fields of a domain, parsed and checked. ``where`` is what errors call the file; raises ``DomainSchemaError``."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -41,9 +38,7 @@ class _Checker:
     def __init__(self, text: str, where: str) -> None:
         self.lines, self.where = text.splitlines(), where
 
-    def domain(self, table: dict[str, Any], name: str, source: str) -> "Domain":
-        from mechfourier.domains.definition import Domain
-
+    def domain(self, table: dict[str, Any], name: str, source: str) -> dict[str, Any]:
         self.known_keys(table, self.TOP, "")
         title, unit = self.string(table, "title"), self.string(table, "unit")
         values = self.strings(table, "values", "", least=MIN_VALUES)
@@ -60,7 +55,18 @@ class _Checker:
             self.distinct_prefixes(templates)
         operation = self.operation(table, values, cyclic)
         tasks = self.tasks(table, values, operation, cyclic)
-        return Domain(name, title, unit, values, templates, operation, position, source, tasks, cyclic)
+        return dict(
+            name=name,
+            title=title,
+            unit=unit,
+            values=values,
+            templates=templates,
+            operation=operation,
+            position=position,
+            source=source,
+            tasks=tasks,
+            cyclic=cyclic,
+        )
 
     def operation(self, table: dict[str, Any], values: tuple[str, ...], cyclic: bool) -> Operation | None:
         if "operation" not in table:

@@ -274,7 +274,7 @@ def config_of(source: "Path | PackagedWeights") -> Any:
         _refuse_architecture(header)
         with quick_reader(), _as_checkpoint_error(header):
             config = _config(header, _linked(whole, Path(work)))
-    kind = transformers.AutoModelForCausalLM._model_mapping[type(config)]  # type: ignore[index]
+    kind: Any = transformers.AutoModelForCausalLM._model_mapping[type(config)]  # type: ignore[index]
     config.architectures = [kind.__name__]
     return config
 
