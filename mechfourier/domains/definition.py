@@ -16,6 +16,7 @@ from mechfourier.domains.file import parse
 from mechfourier.domains.quantity import Quantity
 from mechfourier.domains.task_spec import Operation, native_task
 from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, nearest
+from mechfourier.models.architectures import with_part
 
 if TYPE_CHECKING:
     from mechfourier.domains.design import Design
@@ -35,10 +36,6 @@ NUMBER_TEMPLATES = (
     "Take the bus {value}",
 )
 _MODULUS = re.compile(r"mod[-_ ]?([0-9]{1,9})", re.IGNORECASE)
-# Quantities inside an addition, at a significance: digit-sum-mod-10@2 is that of the hundreds.
-_ADDITION = re.compile(
-    r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@([0-9]{1,9}))?"
-)
 
 
 @dataclass(frozen=True)
@@ -79,10 +76,8 @@ def domain(name_or_path: Domain | str | Path) -> Domain:
         return _packaged()[key]
     if found := _MODULUS.fullmatch(text.strip()):
         return modular(int(found[1]))
-    if found := _ADDITION.fullmatch(key):
-        from mechfourier.toys.adder.domains import adder_domain
-
-        return adder_domain(found[1], place=int(found[2] or 2))
+    if (found := _of_a_network(key)) is not None:
+        return found
     path = Path(name_or_path).expanduser()
     if os.path.isfile(path):  # noqa: PTH113  (Path's own raises for a name longer than any file's)
         return read_domain(path)
@@ -97,6 +92,15 @@ def domain(name_or_path: Domain | str | Path) -> Domain:
 def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
     """A domain from the text of its file; ``where`` is what errors call it. Raises ``DomainSchemaError``."""
     return Domain(**parse(text, name=name, where=where, source=source))
+
+
+def _of_a_network(name: str) -> Domain | None:
+    """A domain that only a network's own architecture knows (``carry-in@2``); None where none knows it."""
+    for record in with_part("domains"):
+        for pattern in record.domains:
+            if re.fullmatch(pattern, name):
+                return record.part("domains", pattern)(name)
+    return None
 
 
 def list_domains() -> tuple[Domain, ...]:
