@@ -5,8 +5,8 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier.hooks.run import device_of
+from mechfourier.models.interface import Model
 
 
 def empty_cache(model: Model, count: int) -> Any:
