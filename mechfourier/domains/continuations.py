@@ -5,17 +5,16 @@ numbers of two digits need ten continuations of every prompt; run whole, they wo
 The first use on a model compares these numbers with those of whole passes; where they differ everything runs whole.
 """
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.hooks.cache import empty_cache, fork
+from mechfourier.hooks.cache import grown, no_cache, take
 from mechfourier.hooks.prefix import can_pack, can_share
-from mechfourier.hooks.run import UNEMBED, device_of, forward, hooked, is_bridge, logits_of
+from mechfourier.hooks.run import UNEMBED, forward, hooked, is_bridge, logits_of
 from mechfourier.hooks.site import model_name
 
 KEPT = "_mechfourier_continuations"
@@ -23,7 +22,7 @@ SAME = 1e-4  # largest difference of logits, relative to their size
 COMPARED = 2  # prompts of the comparison
 
 
-def shared_start(paths: list[tuple[int, ...]]) -> tuple[int, ...]:
+def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The tokens that all paths begin with."""
     low, high = min(paths), max(paths)
     return next((low[:i] for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), low)
@@ -40,37 +39,23 @@ def continued(
     """For each path in turn: the logits after the prompt's last token and after every token of the path."""
     common = shared_start(paths)
     whole = torch.cat([tokens, torch.tensor(common, dtype=tokens.dtype).expand(len(tokens), -1)], dim=1)
-    cache = _no_cache(model, len(tokens))
+    cache = no_cache(model, len(tokens))
     stem = _run(model, whole, cache, len(common) + 1)
     for path in paths:
         leaf = torch.tensor(path[len(common) :], dtype=tokens.dtype).expand(len(tokens), -1)
         if not leaf.shape[1]:
             yield stem
             continue
-        own = copy.deepcopy(cache) if is_bridge(model) else fork(model, cache)
+        own = take(model, cache, None)
         yield torch.cat([stem, _run(model, leaf, own, leaf.shape[1])], dim=1)
-
-
-def _no_cache(model: Any, rows: int) -> Any:
-    if not is_bridge(model):
-        return empty_cache(model, rows)
-    from transformers import DynamicCache
-
-    return DynamicCache(config=model.original_model.config)
 
 
 def _run(
     model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
     """Logits at the last ``keep`` of these tokens, which follow those in ``cache`` and are added to it."""
-    if is_bridge(model):
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
-    else:
-        # Said outright, as TransformerLens would look for padding by token id.
-        mask = torch.ones_like(tokens).to(device_of(model))
-        options = {"past_kv_cache": cache, "attention_mask": mask}
     with hooked(model, [(UNEMBED, lambda value: value[:, -keep:])]):
-        return logits_of(model, forward(model, tokens, **options))[:, -keep:].float()
+        return logits_of(model, grown(model, tokens, cache))[:, -keep:].float()
 
 
 def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
