@@ -1,42 +1,40 @@
-"""Old names of arguments, which work for one version with a warning."""
+"""Keywords that got a new name: the old one works until version ``GONE_IN``, with a warning that says so."""
 
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
-
-from mechfourier.errors import UsageError
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# values of ``position`` that have another name now
-POSITIONS = {"operand": "value"}
+GONE_IN = "0.3"
 
 
 def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function be called with its old keyword names: ``@renamed(samples="n_prompts")``; also with old positions."""
+    """Decorate a function whose keywords were renamed: ``@renamed(permutations="n_permutations")``, old name to new name.
 
-    def wrap(function: Callable[P, R]) -> Callable[P, R]:
+    The old keyword is passed on under its new name with a ``DeprecationWarning`` that names the version in which it goes; giving both
+    raises ``TypeError``.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
-        def call(*args: P.args, **options: P.kwargs) -> R:
-            given: dict[str, Any] = dict(options)
-            for old in [name for name in given if name in names]:
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
                 new = names[old]
-                if new in given:
-                    raise UsageError(f"{old} is the old name of {new}; give {new} only")
-                _warn(f"{function.__name__}({old}=…) is now {new}=…")
-                given[new] = given.pop(old)
-            position = given.get("position")
-            if isinstance(position, str) and position in POSITIONS:
-                _warn(f"position={position!r} is now {POSITIONS[position]!r}")
-                given["position"] = POSITIONS[position]
-            return function(*args, **given)  # type: ignore[arg-type]
+                if new in kwargs:
+                    raise TypeError(
+                        f"{function.__name__}() got {new} and {old}, its old name; give {new} only"
+                    )
+                warnings.warn(
+                    f"{function.__name__}({old}=…) is called {new}=… now; {old} goes in mechfourier {GONE_IN}",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
 
         return call
 
-    return wrap
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(f"{sentence}; the old name goes in the next version", DeprecationWarning, stacklevel=3)
+    return decorate

@@ -29,6 +29,7 @@ from mechfourier.causal.edits import (
     listed_dims,
     one_hot,
     orthonormal,
+    position_of,
 )
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.paired import bootstrap_mean, mcnemar, standardised
@@ -90,7 +91,7 @@ def ablate(
     Raises ``OutOfRange`` (dimension, prompts), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
     """
-    known("position", position, WHERE)
+    position = position_of(position, WHERE)
     known("mode", mode, MODES)
     if sum(part is not None for part in (dims, head, plane, ks)) != 1:
         raise UsageError("give one of dims, head, plane or ks, for example dims=8")

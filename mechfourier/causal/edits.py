@@ -1,5 +1,6 @@
 """Edited prompts as values: which prompts of a task, with which edit each, and where."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Unpack
@@ -159,6 +160,14 @@ def _listed(numbers: Dims, size: int, what: str, site: Site) -> list[int]:
     if len(set(listed)) < len(listed):
         raise UsageError(f"{what}s {listed} name one twice")
     return listed
+
+
+def position_of(position: str, choices: Sequence[str]) -> str:
+    """``position`` by its name of today; raises ``UsageError`` where it is none of the choices."""
+    if position == "operand":
+        warnings.warn("position 'operand' is called 'value' now", DeprecationWarning, stacklevel=3)
+        return "value"
+    return known("position", position, choices)
 
 
 def known(option: str, value: str, choices: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechfourier.causal.controls import Moments, moments
-from mechfourier.causal.edits import Ablations, known
+from mechfourier.causal.edits import Ablations, position_of
 from mechfourier.causal.engine import Engine, whole_pass_notes
 from mechfourier.causal.paired import chance_note
 from mechfourier.causal.subspaces import class_means
@@ -233,8 +233,7 @@ class Experiment:
 
     def at_all(self, sites: Sequence[Site], positions: Sequence[str]) -> list[SiteActivations]:
         """``at`` of several sites and positions, site by site, from one captured pass."""
-        for position in positions:
-            known("position", position, POSITIONS)
+        positions = [position_of(position, POSITIONS) for position in positions]
         self.measured.fit(sites, positions)
         found = []
         for site in sites:

@@ -148,7 +148,7 @@ def study(
         )
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     sites = _sites(model, site)
-    probed = probe(model, wanted, permutations=n_permutations, seed=seed, store=store)
+    probed = probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store)
     try:
         choice = _choice(model, wanted, task)
         if choice is not None and not choice.answered:

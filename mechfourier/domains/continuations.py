@@ -16,6 +16,7 @@ from mechfourier.hooks.cache import grown, no_cache, take
 from mechfourier.hooks.prefix import can_pack, can_share
 from mechfourier.hooks.run import UNEMBED, forward, hooked, is_bridge, logits_of
 from mechfourier.hooks.site import model_name
+from mechfourier.models.interface import Model
 
 KEPT = "_mechfourier_continuations"
 SAME = 1e-4  # largest difference of logits, relative to their size
@@ -28,13 +29,13 @@ def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return next((low[:i] for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), low)
 
 
-def can_continue(model: Any) -> bool:
+def can_continue(model: Model) -> bool:
     """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
     return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(model)
 
 
 def continued(
-    model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]
+    model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]
 ) -> Iterator[Float[Tensor, "row after vocab"]]:
     """For each path in turn: the logits after the prompt's last token and after every token of the path."""
     common = shared_start(paths)
@@ -51,14 +52,14 @@ def continued(
 
 
 def _run(
-    model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
+    model: Model, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
     """Logits at the last ``keep`` of these tokens, which follow those in ``cache`` and are added to it."""
     with hooked(model, [(UNEMBED, lambda value: value[:, -keep:])]):
         return logits_of(model, grown(model, tokens, cache))[:, -keep:].float()
 
 
-def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
+def continues_exactly(model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
     """Whether continuations give the logits of whole passes: tried once per model, on a few prompts."""
     known: bool | None = vars(model).get(KEPT)
     if known is None:
@@ -67,7 +68,7 @@ def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tu
     return known
 
 
-def continuation_notes(model: Any) -> tuple[str, ...]:
+def continuation_notes(model: Model) -> tuple[str, ...]:
     """What a result must say where continuations were tried on ``model`` and were not those of whole passes."""
     if vars(model).get(KEPT) is not False:
         return ()
@@ -76,7 +77,7 @@ def continuation_notes(model: Any) -> tuple[str, ...]:
     )
 
 
-def _agrees(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
+def _agrees(model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
     chosen = [paths[0], max(paths, key=len)]
     try:
         ours = list(continued(model, tokens, chosen))

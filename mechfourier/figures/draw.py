@@ -3,10 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.models.architectures import lookup
+
 if TYPE_CHECKING:
     from mechfourier.results.base import Result
 
-# class of a result -> "module:function" that draws it; a class of somebody else's is added by ``register``
+# class of a result -> "module:function" that draws it; those of a network are in its `Architecture`, one of somebody else's is
+# added by ``register``
 FIGURES: dict[str, str] = {
     "AblationResult": "mechfourier.figures.causal:ablation_figure",
     "ArmsResult": "mechfourier.figures.causal:arms_figure",
@@ -22,11 +25,6 @@ FIGURES: dict[str, str] = {
     "PhaseDiagram": "mechfourier.figures.sweeps:phase_figure",
     "Sweep": "mechfourier.figures.sweeps:sweep_figure",
     "TasksResult": "mechfourier.figures.tasks:tasks_figure",
-    "ProgressCurves": "mechfourier.figures.training:progress_figure",
-    "AdderAnalysis": "mechfourier.toys.adder.analysis_figures:quantities_figure",
-    "AdderAccuracy": "mechfourier.toys.adder.figures:lengths_figure",
-    "MirasAnalysis": "mechfourier.toys.universal.analysis_figures:adaptation_figure",
-    "AccuracySweep": "mechfourier.toys.universal.figures:extrapolation_figure",
 }
 
 
@@ -37,8 +35,11 @@ def register(result_class: str, figure: str) -> None:
 
 def draw(result: "Result") -> Any:
     """The Plotly figure of a result; raises ``NotImplementedError`` where its class has none."""
-    name = FIGURES.get(type(result).__name__)
-    if name is None:
-        raise NotImplementedError(f"there is no figure of a {type(result).__name__}; its table is .frame()")
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(module), function)(result)
+    kind = type(result).__name__
+    if kind in FIGURES:
+        module, _, name = FIGURES[kind].partition(":")
+        return getattr(importlib.import_module(module), name)(result)
+    figure = lookup("figures", kind)
+    if figure is None:
+        raise NotImplementedError(f"there is no figure of a {kind}; its table is .frame()")
+    return figure(result)

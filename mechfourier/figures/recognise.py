@@ -1,14 +1,17 @@
 """Which result a JSON file holds: by its fields, since a result is nothing but its fields."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
+from mechfourier.models.architectures import built_in, with_part
 from mechfourier.results.base import Result
 
 # "module:Class" of every result that a command saves; a new one is one line
@@ -22,8 +25,6 @@ KINDS: tuple[str, ...] = (
     "mechfourier.causal.sweep:SweepResult",
     "mechfourier.causal.attribution:AttributionResult",
     "mechfourier.causal.find_plane:CausalPlane",
-    "mechfourier.toys.one_layer.result:OneLayerAnalysis",
-    "mechfourier.toys.one_layer.curves:ProgressCurves",
     "mechfourier.probes.lens:LensResult",
     "mechfourier.domains.tasks:TasksResult",
     "mechfourier.probes.attention:AttentionResult",
@@ -34,10 +35,6 @@ KINDS: tuple[str, ...] = (
     "mechfourier.stats.reducibility:Reducibility",
     "mechfourier.stats.planes:SharedPlane",
     "mechfourier.stats.validate:Validation",
-    "mechfourier.toys.adder.accuracy:AdderAccuracy",
-    "mechfourier.toys.adder.analysis:AdderAnalysis",
-    "mechfourier.toys.universal.accuracy:AccuracySweep",
-    "mechfourier.toys.universal.analysis:MirasAnalysis",
     "mechfourier.sae.scoring:SAEScore",
     "mechfourier.sae.evaluation:SAEEvaluation",
     "mechfourier.sae.training:SAERun",
@@ -92,12 +89,21 @@ def open_result(path: str | Path) -> Opened:
     )
 
 
+def _kinds() -> Iterator[type[Result]]:
+    """Every result class that a file may hold, those of the networks' records last."""
+    for name in KINDS:
+        module, _, kind = name.partition(":")
+        yield getattr(importlib.import_module(module), kind)
+    for record in with_part("results"):
+        for name in record.results:
+            with contextlib.nullcontext() if record in built_in() else contextlib.suppress(UsageError):
+                yield record.part("results", name)
+
+
 def kind_of(values: dict[str, Any]) -> type[Result] | None:
     """The result class with these fields: all that have no default are there, and no others."""
     keys = set(values)
-    for name in KINDS:
-        module, _, cls = name.partition(":")
-        kind = getattr(importlib.import_module(module), cls)
+    for kind in _kinds():
         fields = [f for f in dataclasses.fields(kind) if f.init]
         required = {
             f.name

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mechfourier._version import __version__
 from mechfourier.drawing.html import Part, Section, report_page, verdict_card
 from mechfourier.drawing.template import BLUE, ORANGE
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
+from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest
 from mechfourier.figures.recognise import Opened, open_result
-from mechfourier.figures.sections import analysis_part, facts, part_of, summary_part
-from mechfourier.figures.training import curves_figure
+from mechfourier.figures.sections import facts, part_of, summary_part
 from mechfourier.files import write_text
+from mechfourier.models.architectures import of_folder, run_folder, with_part
+from mechfourier.models.catalogue import find
 from mechfourier.models.folder import brief
+from mechfourier.training.figures import curves_figure
 from mechfourier.training.run_folder import CONFIG, METRICS, PROVENANCE, WEIGHTS, RunFolder
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ ANALYSIS = "analysis.json"
 
 
 def write_report(sources: Sequence[str | Path], out: str | Path, *, title: str = "") -> Path:
-    """Write the page of ``sources`` (run folders, saved results, registered one-layer models) to ``out``.
+    """Write the page of ``sources`` (run folders, saved results, models whose architecture has a page) to ``out``.
 
     Raises ``UsageError`` for no source, or one that is neither; ``BadCheckpoint`` for a broken one.
     """
@@ -88,16 +90,15 @@ def saved_results(folder: Path) -> list[Path]:
 
 
 def _named(name: str) -> Part:
-    """A registered one-layer model, or one checkpoint of a run."""
-    from mechfourier.toys.one_layer import open_source
-
-    try:
-        opened = open_source(name)
-    except MechFourierError as error:
-        if Path(name).exists():
-            raise
-        raise UsageError(f"no run folder, result file or model {name!r} ({error})") from error
-    part = _one_layer(opened)
+    """A model by name, or one checkpoint of a run, whose architecture has a page."""
+    folder, info = run_folder(Path(name)), find(name)
+    record = of_folder(folder) if folder is not None else info.record if info is not None else None
+    if record is None or not record.page:
+        raise UsageError(
+            f"no run folder, result file or model with a page {name!r}; closest model: "
+            f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of their saved results"
+        )
+    part = record.part("page")(name)
     return replace(part, sections=[*part.sections, _origin({}, f"mechfourier analyze {shlex.quote(name)}")])
 
 
@@ -168,11 +169,12 @@ def _command(opened: Opened) -> str:
 
 
 def run_part(folder: Path) -> Part:
-    """A training run: its curves, its configuration, and for a one-layer model everything inside it."""
+    """A training run: its curves, its configuration, and what the page of its architecture shows."""
     config = config_of(folder)
     history = RunFolder(folder).read_metrics()
-    if config.get("architecture") == "one-layer":
-        part = _one_layer(folder, history if len(history) else None)
+    record = of_folder(folder)
+    if record is not None and record.page:
+        part = record.part("page")(folder, history if len(history) else None)
     else:
         part = _other_run(folder, config, history)
     sections = [
@@ -194,34 +196,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadCheckpoint(f"{folder / CONFIG} holds no configuration; is {folder} the folder of a run?")
     return config
-
-
-def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
-    from mechfourier.toys.one_layer import portrait
-
-    result = analysis_of(source)
-    part = analysis_part(result, portrait(source))
-    if history is None or "test_loss" not in history.columns:
-        return part
-    lead = "Losses over the pairs trained on and the others."
-    if result.phases is not None:
-        lead += f" Verdict on the phases: {result.phases.verdict}."
-    return replace(
-        part, sections=[Section("Training", curves_figure(history, result.phases), lead), *part.sections]
-    )
-
-
-def analysis_of(source: Any) -> Any:
-    """The analysis saved in a run folder where it is newer than the weights, else a new one."""
-    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze
-
-    if isinstance(source, Path):
-        saved, weights = source / ANALYSIS, source / WEIGHTS
-        if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-            opened = open_result(saved)
-            if isinstance(opened.result, OneLayerAnalysis) and opened.result.name == source.name:
-                return opened.result
-    return analyze(source)
 
 
 def _other_run(folder: Path, config: dict[str, Any], history: "pd.DataFrame") -> Part:

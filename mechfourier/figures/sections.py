@@ -8,6 +8,7 @@ from mechfourier.drawing.html import Part, Section, verdict_card
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY
 from mechfourier.figures.probe import ACCENT
 from mechfourier.figures.tokens import tokens_section
+from mechfourier.models.architectures import lookup
 from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
@@ -19,18 +20,14 @@ if TYPE_CHECKING:
     from mechfourier.probes.lens import LensResult
     from mechfourier.probes.result import ProbeResult
     from mechfourier.reproduce.result import Reproduction
-    from mechfourier.toys.adder.accuracy import AdderAccuracy
-    from mechfourier.toys.adder.analysis import AdderAnalysis
-    from mechfourier.toys.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
-    from mechfourier.toys.universal.accuracy import AccuracySweep
-    from mechfourier.toys.universal.analysis import MirasAnalysis
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
 
 def part_of(result: Result) -> Part:
     """The chapter of a result."""
-    function = PARTS.get(type(result).__name__)
+    name = type(result).__name__
+    function = PARTS.get(name) or lookup("parts", name)
     return function(result) if function is not None else _plain_part(result)
 
 
@@ -131,83 +128,6 @@ def _content_table(result: "AttentionResult") -> "pd.DataFrame":
     return frame.drop(columns="first").head(MAX_ROWS)
 
 
-def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None) -> Part:
-    """Everything of one checkpoint; with a ``Portrait`` also the pictures that need the weights."""
-    from mechfourier.figures.training import power_figure
-    from mechfourier.toys.one_layer import figures as draw
-
-    sections: list[Section] = []
-    if (curves := result.curves) is not None:
-        sections += _curve_sections(curves, result)
-        sections.append(
-            Section("Spectrum over training", power_figure(curves), "Shares of the power of W_E at every checkpoint.", wide=False)
-        )  # fmt: skip
-    sections += [
-        Section("Embedding spectrum", draw.embed_figure(result), "Power of W_E over the values, per frequency.", wide=False),
-        Section("Neuron–logit spectrum", draw.neuron_logit_figure(result), "Power of W_L = W_out W_U over the answers.", wide=False),
-    ]  # fmt: skip
-    if portrait is not None:
-        sections += portrait_sections(portrait)
-    lead = "What the neurons of every frequency add to the right logit, and the loss with them held at their mean."
-    sections += [
-        Section("What the clusters write", draw.cluster_effect_figure(result), lead, wide=False),
-        Section(
-            "Clock or Pizza", draw.clock_pizza_figure([result]),
-            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.", wide=False,
-        ),
-        Section("Frequencies", result.frame(), "Click a heading to sort."),
-        Section("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats).", wide=False),
-    ]  # fmt: skip
-    word = {"not learned": "not learned"}.get(
-        result.algorithm, f"{result.algorithm}, {result.accuracy:.1%} right"
-    )
-    reasons = str(result).splitlines()[1:]
-    keys = ", ".join(map(str, result.key_freqs)) or "none"
-    card = verdict_card(
-        word, f"key frequencies {keys}", reasons, accent=GREEN if result.accuracy > 0.99 else ORANGE
-    )
-    return Part(f"One layer: {result.name}", sections, f"{result.task} mod {result.p}", card)
-
-
-def _curve_sections(curves: "ProgressCurves", result: Any) -> list[Section]:
-    from mechfourier.figures.training import progress_figure
-
-    lead = (
-        "Restricted: only the key frequencies are kept; excluded: only they are taken away. The circuit forms while the "
-        "excluded loss rises and the test loss has not fallen yet."
-    )
-    return [Section("Progress measures", progress_figure(curves, getattr(result, "phases", None)), lead)]
-
-
-def portrait_sections(portrait: "Portrait") -> list[Section]:
-    """The pictures that need the weights."""
-    from mechfourier.toys.one_layer import figures as draw
-
-    circles = (
-        "The rows of W_E projected on the cosine and sine direction of each key frequency (PCA would mix them). Neighbours on the line "
-        "are values whose difference turns the circle by the least step."
-    )
-    return [
-        Section("Circles", draw.circles_figure(portrait), circles, wide=False),
-        Section("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency.", wide=False),
-        Section("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand.", wide=False),
-        Section("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies.", wide=False),
-        Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
-    ]  # fmt: skip
-
-
-def curves_part(result: "ProgressCurves") -> Part:
-    """Progress measures alone."""
-    from mechfourier.figures.training import power_figure
-
-    sections = _curve_sections(result, None)
-    sections += [
-        Section("Spectrum over training", power_figure(result)),
-        Section("Checkpoints", result.frame()),
-    ]
-    return Part(f"Progress: {result.name}", sections, str(result))
-
-
 def summary_part(name: str, values: dict[str, Any]) -> Part:
     """A ``--json`` summary: its numbers as a table."""
     import pandas as pd
@@ -227,43 +147,6 @@ def summary_part(name: str, values: dict[str, Any]) -> Part:
     return Part(f"Summary: {name}", sections, "The command printed a summary; save all of it with --out.")
 
 
-def adder_part(result: "AdderAccuracy") -> Part:
-    """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
-    from mechfourier.toys.adder.accuracy import GROUPS
-    from mechfourier.toys.adder.figures import lengths_figure, shares_figure
-
-    sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), wide=False)]
-    sections += [
-        Section(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.", wide=False)
-        for group in GROUPS
-        if group != "lengths" and result.of(group)
-    ]
-    sections.append(Section("All shares", result.frame().head(MAX_ROWS)))
-    lines = str(result).splitlines()
-    card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
-    return Part(f"Addition: {result.model}", [*sections, *_notes(result)], card=card)
-
-
-def moduli_part(result: "AccuracySweep") -> Part:
-    """Accuracy by modulus, what wraps apart from what does not."""
-    import pandas as pd
-
-    from mechfourier.toys.universal.figures import extrapolation_figure
-
-    lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
-    sections = [
-        Section("Extrapolation", extrapolation_figure(result), lead),
-        Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),
-        Section("Moduli", result.frame()),
-    ]
-    lines = str(result).splitlines()
-    return Part(
-        f"Moduli: {result.model}",
-        sections,
-        card=verdict_card("Accuracy by modulus", lines[0], lines[1:], accent=BLUE),
-    )
-
-
 def reproduction_part(result: "Reproduction") -> Part:
     """Published beside measured, claim by claim."""
     good = result.count("stands") == len(result.claims)
@@ -279,26 +162,6 @@ def reproduction_part(result: "Reproduction") -> Part:
     if any(value is not None for bar in figure.data for value in bar.x):
         sections.append(Section("Published, measured, chance", figure, wide=False))
     return Part(f"{result.title}: {result.model}", sections, f"experiment {result.experiment}", card)
-
-
-def adder_analysis_part(result: "AdderAnalysis") -> Part:
-    """An adder taken apart."""
-    from mechfourier.toys.adder.analysis_figures import analysis_lead, analysis_sections
-
-    lines = str(result).splitlines()
-    card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
-    return Part(
-        f"Adder: {result.model}", [*analysis_sections(result), *_notes(result)], analysis_lead(result), card
-    )
-
-
-def miras_analysis_part(result: "MirasAnalysis") -> Part:
-    """A model of every modulus taken apart."""
-    from mechfourier.toys.universal.analysis_figures import analysis_sections
-
-    lines = str(result.accuracy).splitlines()
-    card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)
-    return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)
 
 
 def _plain_part(result: Result) -> Part:
@@ -352,11 +215,5 @@ PARTS: dict[str, Callable[[Any], Part]] = {
     "AblationResult": ablation_part,
     "LensResult": lens_part,
     "AttentionResult": attention_part,
-    "OneLayerAnalysis": analysis_part,
-    "ProgressCurves": curves_part,
-    "AdderAccuracy": adder_part,
-    "AccuracySweep": moduli_part,
-    "AdderAnalysis": adder_analysis_part,
-    "MirasAnalysis": miras_analysis_part,
     "Reproduction": reproduction_part,
 }

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from mechfourier.drawing.html import Part, Section, escape, plotly_script, report_page
 from mechfourier.errors import MechFourierError, UsageError, need
 from mechfourier.figures.report import config_of, is_run, report, saved_results
-from mechfourier.figures.training import overlay_figure
+from mechfourier.training.figures import overlay_figure
 from mechfourier.training.run_folder import METRICS, RunFolder
 
 if TYPE_CHECKING:

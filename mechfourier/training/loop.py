@@ -67,8 +67,30 @@ class Trainee(Protocol):
         ...
 
 
+class RunResult(Result):
+    """Base of the results of a training, whose metrics lie in ``folder`` or ``checkpoint``."""
+
+    def frame(self) -> "pd.DataFrame":
+        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
+        return RunFolder(getattr(self, "folder", None) or getattr(self, "checkpoint")).read_metrics()  # noqa: B009
+
+    def plot(self) -> Any:
+        """The metrics over the steps as a Plotly figure: losses on the left axis (logarithmic), the rest on the right."""
+        import plotly.graph_objects as go
+
+        frame, figure = self.frame(), go.Figure()
+        for name in frame.columns.drop(["step", "seconds"], errors="ignore"):
+            column = frame[["step", name]].dropna()
+            axis = "y" if "loss" in name else "y2"
+            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines", yaxis=axis)
+        right = {"overlaying": "y", "side": "right"}
+        return figure.update_layout(
+            xaxis_title="step", yaxis={"title": "loss (nats)", "type": "log"}, yaxis2=right, template="plotly_white"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
-class TrainingResult(Result):
+class TrainingResult(RunResult):
     """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
 
     steps: int
@@ -77,21 +99,6 @@ class TrainingResult(Result):
     folder: str
     resumed_from: int | None
     stopped_early: bool
-
-    def frame(self) -> "pd.DataFrame":
-        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
-        return RunFolder(self.folder).read_metrics()
-
-    def plot(self) -> Any:
-        """The metrics over the steps, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in frame.columns.drop(["step", "seconds"]):
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines")
-        return figure.update_layout(xaxis_title="step", template="plotly_white")
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
