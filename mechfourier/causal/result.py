@@ -1,8 +1,9 @@
 """What an ablation found, as a table, a figure and a text."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
 
@@ -61,43 +62,27 @@ class AblationResult(Result):
     notes: tuple[str, ...]
     seed: int
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per measure: before, after, and the change."""
         import pandas as pd
 
-        names = (
+        names = [
             "accuracy",
             "greedy_accuracy",
             "accuracy_no_wrap",
             "accuracy_wrap",
             "logit_diff",
             "perplexity",
-        )
-        rows = [
-            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
-            for name in names
-            if (before := getattr(self.base, name)) is not None
-            and (after := getattr(self.ablated, name)) is not None
         ]
-        return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        if self.control_changes:
-            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
-        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
-        figure.update_layout(
-            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
-            xaxis_title="change of the logit difference (nats)"
-            if self.outcome == "log-probability"
-            else "change",
-            yaxis_title="controls",
-        )
-        return figure
+        pairs = [(name, getattr(self.base, name), getattr(self.ablated, name)) for name in names]
+        rows = [
+            (name, float(b), float(a), float(a - b))
+            for name, b, a in pairs
+            if b is not None and a is not None
+        ]
+        return pd.DataFrame(rows, columns=["measure", "base", "ablated", "change"])
 
     @property
     def what(self) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # class of a result -> "module:function" that draws it; those of a network are in its `Architecture`, one of somebody else's is
 # added by ``register``
 FIGURES: dict[str, str] = {
+    "AblationResult": "mechfourier.figures.causal:ablation_figure",
     "ArmsResult": "mechfourier.figures.causal:arms_figure",
     "PatchResult": "mechfourier.figures.causal:patch_figure",
     "RotationResult": "mechfourier.figures.causal:rotation_figure",
