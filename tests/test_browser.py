@@ -61,7 +61,7 @@ def networks_page(folder: Path) -> Path:
     import pandas as pd
     import torch
 
-    from mechfourier.drawing.html import Section, write_page
+    from mechfourier.drawing.html import Part, Section, write_page
     from mechfourier.sweep import phase_diagram
     from mechfourier.toys.adder import analysis_figures as adder_analysis
     from mechfourier.toys.adder.weights import embedding_spectrum
@@ -96,7 +96,7 @@ def networks_page(folder: Path) -> Path:
         Section("Digits", adder_analysis.digits_figure(digits)),
         Section("Phases", diagram.plot()),
     ]
-    return write_page(folder / "networks.html", "Networks", sections)
+    return write_page(folder / "networks.html", Part("Networks", sections))
 
 
 def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> tuple[Any, list[str]]:

@@ -1,7 +1,7 @@
 """What an ablation found, as a table, a figure and a text."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
@@ -25,7 +25,13 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class AblationResult(Result):
+class AblationResult(
+    Result,
+    kind="ablation",
+    command="ablate",
+    figure="mechfourier.figures.causal:ablation_figure",
+    part="mechfourier.figures.causal:ablation_part",
+):
     """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
     KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
     least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
@@ -81,23 +87,6 @@ class AblationResult(Result):
             and (after := getattr(self.ablated, name)) is not None
         ]
         return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        if self.control_changes:
-            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
-        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
-        figure.update_layout(
-            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
-            xaxis_title="change of the logit difference (nats)"
-            if self.outcome == "log-probability"
-            else "change",
-            yaxis_title="controls",
-        )
-        return figure
 
     @property
     def what(self) -> str:

@@ -1,5 +1,6 @@
 """``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,6 +74,7 @@ def ablate_command(
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the HTML page.")] = Path("mechfourier-out"),
 ) -> None:
     """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
     from mechfourier.errors import UsageError
@@ -94,6 +96,7 @@ def ablate_command(
     quiet_libraries()
     sentences = None if text is None else _sentences(text)
     from mechfourier.causal.ablate import ablate
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     loaded, where = load(model, engine=engine, device=device), _site(site, layer)
@@ -120,10 +123,13 @@ def ablate_command(
         text=sentences,
         seed=seed,
     )
+    page = write_result(result, out)
     if as_json:
-        emit_json(result.to_dict())
-    else:
-        _print(result)
+        note(f"wrote {page}")
+        return emit_json(result.to_dict())
+    _print(result)
+    typer.echo(f"page: {page}")
+    return None
 
 
 def _site(name: str, layer: int | None) -> Any:
@@ -135,8 +141,6 @@ def _site(name: str, layer: int | None) -> Any:
 
 
 def _sentences(path: str) -> list[str]:
-    from pathlib import Path
-
     from mechfourier.errors import UsageError
 
     try:

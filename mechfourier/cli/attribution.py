@@ -1,14 +1,11 @@
 """``mechfourier attribution``: who writes the answer, and in which harmonics."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
-
-if TYPE_CHECKING:
-    from mechfourier.causal.attribution import AttributionResult
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +37,13 @@ def attribution_command(
     chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.attribution import attribution
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     result = attribution(
         load(model, engine=engine, device=device), chosen, task=task, cycles=cycles, samples=samples, neurons=neurons, seed=seed
     )  # fmt: skip
-    page = _write(result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
@@ -58,21 +56,3 @@ def attribution_command(
         print_frame(result.harmonic_frame().head(8), title="Harmonics of the answer")
     typer.echo(f"figure: {page}")
     return None
-
-
-def _write(result: "AttributionResult", out: Path) -> Path:
-    from mechfourier._version import __version__
-    from mechfourier.drawing.html import Section, write_page
-    from mechfourier.figures.sweep import attribution_figure, written_figure
-    from mechfourier.files import result_name
-
-    sections = [Section("Parts", attribution_figure(result))]
-    if result.harmonics:
-        sections.append(Section("Harmonics", written_figure(result)))
-    sections.append(Section("Numbers", result.frame()))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
-    title = f"Attribution: {result.domain} in {result.model}"
-    path = out / f"{result_name('attribution', result.model, result.domain)}.html"
-    lead = str(result).splitlines()[0]
-    return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")

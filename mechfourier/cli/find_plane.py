@@ -62,15 +62,14 @@ def find_plane_command(
     chosen, where = domain_of(domain, model), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.find_plane import find_plane
-    from mechfourier.figures.causal import write_result
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     result = find_plane(
         load(model, engine=engine, device=device), chosen, where, rank=rank, position=position, steps=steps,
         batch=batch, task=task, cycles=cycles, seed=seed,
     )  # fmt: skip
-    title = f"Causal plane: {result.domain} in {result.model}"
-    page = write_result("find-plane", title, result.plot(), result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

@@ -64,21 +64,19 @@ def patch_command(
     quiet_libraries()
     from mechfourier.causal.arms import arms as run_arms
     from mechfourier.causal.patch import patch
-    from mechfourier.figures.causal import arms_figure, patch_figure, write_result
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
     common = dict(site=where, position=position, task=task, samples=samples, cycles=cycles, seed=seed)
     if arms:
         result = run_arms(loaded, chosen, ks=None if ks is None else tuple(ks), **common)
-        figure, name = arms_figure(result), "arms"
     else:
         subspace = feature_subspace(loaded, sae, feature, where)
         result = patch(
             loaded, chosen, ks=ks, dims=dims, heads=heads, subspace=subspace, controls=controls, **common
         )
-        figure, name = patch_figure(result), "patch"
-    page = write_result(name, f"Patching: {result.domain} in {result.model}", figure, result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

@@ -72,7 +72,7 @@ def rotate_command(
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.rotate import rotate
-    from mechfourier.figures.causal import rotation_figure, write_result
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
@@ -82,9 +82,7 @@ def rotate_command(
         loaded, chosen, site=where, k=single, ks=ks if single is None else None, plane=plane, position=position,
         samples=samples, task=task, cycles=cycles, controls=controls, seed=seed,
     )  # fmt: skip
-    page = write_result(
-        "rotate", f"Rotation: {result.domain} in {result.model}", rotation_figure(result), result, out
-    )
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

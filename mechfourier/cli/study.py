@@ -67,7 +67,7 @@ def study_command(
     where = None if site is None else site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.study import study
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
 
@@ -75,7 +75,7 @@ def study_command(
         load(model, engine=engine, device=device), chosen, site=where, position=position, ks=ks, samples=samples,
         task=task, cycles=cycles, controls=controls, permutations=permutations, seed=seed, store=ActivationStore() if cache else None,
     )  # fmt: skip
-    page = write_study(result, out)
+    page = write_result(result, out)
     saved = result.save(page.with_suffix(".json"))
     if as_json:
         note(f"wrote {page} and {saved}")

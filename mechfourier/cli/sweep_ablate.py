@@ -50,16 +50,14 @@ def sweep_ablate_command(
     chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.sweep import sweep_ablate
-    from mechfourier.figures.causal import write_result
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     result = sweep_ablate(
         load(model, engine=engine, device=device), chosen, sites=site, layers=layers, unit=unit, mode=mode,
         positions=position, samples=samples, task=task, cycles=cycles, flips=flips, seed=seed,
     )  # fmt: skip
-    page = write_result(
-        "sweep-ablate", f"Sweep: {result.domain} in {result.model}", result.plot(), result, out
-    )
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

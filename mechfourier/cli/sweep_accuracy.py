@@ -62,9 +62,5 @@ def sweep_accuracy(
     else:
         typer.echo(str(result))
     if out is not None:
-        from mechfourier.drawing.html import write_page
-        from mechfourier.figures.sections import part_of
-
-        part = part_of(result)
-        for path in (*result.write(out), write_page(out / "accuracy.html", part.title, part.sections)):
+        for path in result.write(out):
             note(f"wrote {path}")

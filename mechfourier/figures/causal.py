@@ -1,14 +1,11 @@
-"""Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested, a study's page."""
+"""Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested; the chapters of studies and ablations."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mechfourier._version import __version__
-from mechfourier.drawing.html import Section, verdict_card, write_page
-from mechfourier.drawing.template import BLUE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SCALE, SKY, TEXT, VERMILION, plain_text, styled
 from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
-from mechfourier.files import result_name
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -114,7 +111,7 @@ def ablation_figure(result: "AblationResult") -> "go.Figure":
     return control_figure(
         result.control_changes,
         result.logit_diff_change,
-        axis="change of the logit difference",
+        axis="change of the logit difference" + (" (nats)" if result.outcome == "log-probability" else ""),
         label=result.what,
         controls=f"{result.n_controls} matched controls",
     )
@@ -138,48 +135,6 @@ def study_figure(result: "StudyResult") -> "go.Figure":
     figure = go.Figure() if result.rotation is None else rotation_figure(result.rotation)
     title = f"{result.verdict}, {result.used}: {result.domain} in {result.model}"
     return styled(figure, title=title, height=520)
-
-
-def write_result(name: str, title: str, figure: "go.Figure", result: Any, folder: str | Path) -> Path:
-    """Write the page of one intervention into ``folder``: its figure, its table, its notes."""
-    sections = [Section("Figure", figure)]
-    frame = result.frame()
-    if len(frame) <= 200:
-        sections.append(Section("Numbers", frame))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
-    path = Path(folder) / f"{result_name(name, result.model, result.domain)}.html"
-    return write_page(
-        path, title, sections, lead=str(result).splitlines()[0], footer=f"mechfourier {__version__}."
-    )
-
-
-def write_study(result: "StudyResult", folder: str | Path) -> Path:
-    """Write the page of a study into ``folder`` and return its path."""
-    path = Path(folder) / f"{result_name('study', result.model, result.domain)}.html"
-    card = verdict_card(
-        f"{result.verdict}, {result.used}",
-        "what it is, and whether the model uses it",
-        result.reasons,
-        accent=ACCENT.get(result.verdict, SKY),
-    )
-    return write_page(
-        path,
-        f"{result.domain} in {result.model}",
-        study_sections(result),
-        card=card,
-        lead=study_lead(result),
-        footer=f"mechfourier {__version__}. Used: the answer turns with the planes, or falls without them, beyond every control.",
-    )
-
-
-def study_lead(result: "StudyResult") -> str:
-    if result.site is None:
-        return "Only the probe was run."
-    k = ", ".join(map(str, result.ks))
-    return (
-        f"Tested at {result.site}, {result.position} token, k = {k}; accuracy {result.accuracy or 0.0:.1%}."
-    )
 
 
 def study_sections(result: "StudyResult") -> list[Section]:
@@ -223,6 +178,40 @@ def _probe_sections(result: "StudyResult") -> list[Section]:
     if probed.sites:
         sections.append(Section("Harmonic spectrum", spectrum_figure(probed), wide=False))
         sections.append(Section("Evidence of the probe", probed.frame()))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
-    return sections
+    return [*sections, *notes_section(result)]
+
+
+def study_part(result: "StudyResult") -> Part:
+    """Verdict and use, rotation, arms, ablation, and the probe's evidence."""
+    lead = "Only the probe was run."
+    if result.site is not None:
+        k = ", ".join(map(str, result.ks))
+        at = f"Tested at {result.site}, {result.position} token, k = {k}"
+        lead = f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls without them, beyond every control."
+    second = "what it is, and whether the model uses it"
+    accent = ACCENT.get(result.verdict, SKY)
+    card = verdict_card(f"{result.verdict}, {result.used}", second, result.reasons, accent=accent)
+    return Part(f"Study: {result.domain} in {result.model}", study_sections(result), lead, card)
+
+
+def ablation_part(result: "AblationResult") -> Part:
+    """The change beside that of the controls."""
+    low, high = result.logit_diff_ci
+    unit = " nats" if result.outcome == "log-probability" else ""
+    reasons = [
+        f"accuracy {result.base.accuracy:.1%} → {result.ablated.accuracy:.1%} "
+        f"({result.became_wrong} became wrong, {result.became_right} right; McNemar p = {result.mcnemar_p:.2g})",
+        f"logit difference changed by {result.logit_diff_change:+.3g} [{low:+.3g}, {high:+.3g}]{unit}",
+    ]
+    p, word, accent = result.p_controls, "not compared", ORANGE
+    if p is not None:
+        reasons.append(f"{result.n_controls} matched controls: p = {p:.2g}")
+        hurts = p < 0.05 and result.logit_diff_change < 0
+        word, accent = ("it matters here", GREEN) if hurts else ("no more than its controls", ORANGE)
+    card = verdict_card(word, f"{result.what}: {result.mode}", reasons, accent=accent)
+    lead = "The change of the logit difference among that of units of the same layer with like variance and mean."
+    sections = [
+        Section("Among its controls", ablation_figure(result), lead, wide=False),
+        Section("Before and after", result.frame(), wide=False),
+    ]
+    return Part(f"Ablation: {result.domain} in {result.model}", [*sections, *notes_section(result)], card=card)

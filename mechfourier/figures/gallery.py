@@ -44,12 +44,14 @@ def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = Non
 
 def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
     """The figures of a training run."""
-    from mechfourier.figures import emergence, training
+    from mechfourier.figures import emergence
     from mechfourier.figures.animation import player
     from mechfourier.figures.report import analysis_of
     from mechfourier.figures.scene import scene
     from mechfourier.toys.one_layer import evolution, portrait
     from mechfourier.toys.one_layer import figures as one_layer
+    from mechfourier.toys.one_layer import progress_figures as progress
+    from mechfourier.training import figures as training
     from mechfourier.training.run_folder import RunFolder
 
     result, faces = analysis_of(Path(run)), portrait(run)
@@ -65,11 +67,11 @@ def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
     if result.curves is not None:
         made["progress"] = (
             "The excluded loss rises while the circuit forms, long before the test loss falls.",
-            training.progress_figure(result.curves, result.phases),
+            progress.progress_figure(result.curves, result.phases),
         )
         made["power"] = (
             "Shares of the power of W_E at every checkpoint.",
-            training.power_figure(result.curves),
+            progress.power_figure(result.curves),
         )
     made |= {
         "embedding": ("Power of W_E per frequency, with the bar that untrained models stay under.", one_layer.embed_figure(result)),

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mechfourier.drawing.html import Part, Section, notes_section
 from mechfourier.drawing.template import (
     BLUE,
     GREEN,
@@ -14,8 +15,10 @@ from mechfourier.drawing.template import (
     plain_text,
     styled,
 )
+from mechfourier.figures.tokens import tokens_section
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from mechfourier.probes.attention import AttentionResult
@@ -125,3 +128,38 @@ def seam_figure(result: "ProbeResult") -> "go.Figure":
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_xaxes(title="value, 95 % interval")
     return styled(figure, title="Does it close?", height=280)
+
+
+def lens_part(result: "LensResult") -> Part:
+    """Where the answer arises."""
+    lead = (
+        "The final norm and the unembedding applied after every layer; chance and shuffled answers beside it."
+    )
+    sections = [
+        Section("Logit lens", lens_figure(result), lead),
+        Section("Layers", result.frame()),
+        *tokens_section(result.tokens),
+        *notes_section(result),
+    ]
+    return Part(f"Logit lens: {result.domain} in {result.model}", sections, str(result))
+
+
+def attention_part(result: "AttentionResult") -> Part:
+    """Where the reading position looks."""
+    sections = [
+        Section("Attention to roles", roles_figure(result), "Mean over the prompts, from the position that answers.", wide=False),
+        Section("Heads and roles", result.frame(), wide=False),
+        Section("Fourier content of the heads", _content_table(result), result.carries()),
+        *tokens_section(result.tokens),
+        *notes_section(result),
+    ]  # fmt: skip
+    return Part(f"Attention: {result.domain} in {result.model}", sections, result.sink() or result.route())
+
+
+def _content_table(result: "AttentionResult") -> "pd.DataFrame":
+    """Fourier content, the heads' outputs first and the largest shares of the sum on top."""
+    frame = result.fourier_frame()
+    if not len(frame):
+        return frame
+    frame = frame.assign(first=frame["what"] == "z").sort_values(["first", "sum_line"], ascending=False)
+    return frame.drop(columns="first").head(500)

@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier._version import __version__
-from mechfourier.drawing.html import Section, verdict_card, write_page
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card, write_page
 from mechfourier.drawing.template import (
     BLUE,
     GREEN,
@@ -19,6 +18,7 @@ from mechfourier.drawing.template import (
     plain_text,
     styled,
 )  # fmt: skip
+from mechfourier.figures.inside import closure_figure, seam_figure
 from mechfourier.figures.tokens import tokens_section
 from mechfourier.files import result_name
 
@@ -173,20 +173,15 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
 def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
     """Write the page of a probe into ``folder`` and return its path."""
     name = result_name("probe", result.model, result.domain, result.design, without=("design",))
-    path = Path(folder) / f"{name}.html"
-    return write_page(
-        path,
-        f"{result.domain} in {result.model}",
-        probe_sections(result),
-        card=verdict_card(
-            result.verdict,
-            f"use by the model: {result.used}",
-            result.reasons,
-            accent=ACCENT.get(result.verdict, SKY),
-        ),
-        lead=probe_lead(result),
-        footer=f"mechfourier {__version__}. A probe shows what is represented; only an intervention shows what is used.",
-    )
+    return write_page(Path(folder) / f"{name}.html", probe_part(result))
+
+
+def probe_part(result: "ProbeResult") -> Part:
+    """Verdict, circle, closure, null, spectrum, evidence."""
+    used = f"use by the model: {result.used}"
+    card = verdict_card(result.verdict, used, result.reasons, accent=ACCENT.get(result.verdict, SKY))
+    title = f"Probe: {result.domain} in {result.model}"
+    return Part(title, probe_sections(result), probe_lead(result), card)
 
 
 def probe_lead(result: "ProbeResult") -> str:
@@ -199,13 +194,11 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
         lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value to the first."
-        sections.append(
-            Section(f"The plane of k = {result.circle.k}", circle_figure(result), lead, wide=False)
-        )
+        heading = f"The plane of k = {result.circle.k}"
+        sections.append(Section(heading, circle_figure(result), lead, wide=False))
+    sections += _closure_sections(result)
     if result.value is not None and result.value.null:
-        lead = (
-            "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
-        )
+        lead = "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
         sections.append(Section("Label permutation null", null_figure(result), lead, wide=False))
     if result.sites:
         sections.append(Section("Harmonic spectrum", spectrum_figure(result), "Template noise removed."))
@@ -219,6 +212,17 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
         sections.append(Section("Open and closed curves", pd.DataFrame(rows), lead))
     if steps := result.next_steps():
         sections.append(Section("Next steps", steps))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
+    return [*sections, *notes_section(result)]
+
+
+def _closure_sections(result: "ProbeResult") -> list[Section]:
+    """The contest of open and closed curves, and what a circle and an arc differ in."""
+    if result.value is None or not result.value.models:
+        return []
+    lead = "Curves through the values, each scored on values and templates it was not fitted to."
+    sections = [Section("Open and closed curves, compared", closure_figure(result), lead, wide=False)]
+    site = result.value.best_site
+    if site is not None and site.closure is not None:
+        lead = "A circle has one turn (or k), beats the open shapes, and is as alike across the seam as elsewhere."
+        sections.append(Section("Closure", seam_figure(result), lead, wide=False))
     return sections

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier._version import __version__
-from mechfourier.drawing.html import Part, Section, report_page, verdict_card
+from mechfourier.drawing.html import Part, Section, report_page, verdict_card, write_page
 from mechfourier.drawing.template import BLUE, ORANGE
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
-from mechfourier.figures.recognise import Opened, open_result
-from mechfourier.figures.sections import analysis_part, facts, part_of, summary_part
-from mechfourier.figures.training import curves_figure
-from mechfourier.files import write_text
+from mechfourier.figures.sections import facts, summary_part
+from mechfourier.files import result_name, write_text
 from mechfourier.models.folder import brief
+from mechfourier.results.base import Result
+from mechfourier.results.saved import Saved, read
+from mechfourier.training.figures import curves_figure
 from mechfourier.training.run_folder import CONFIG, METRICS, PROVENANCE, WEIGHTS, RunFolder
 
 if TYPE_CHECKING:
@@ -33,13 +34,20 @@ def write_report(sources: Sequence[str | Path], out: str | Path, *, title: str =
 
 
 def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None = None) -> str:
-    """The page as text; ``plotly`` as in ``html.page``."""
+    """The page as text; ``plotly`` as in ``html.report_page``."""
     if not sources:
         raise UsageError("nothing to report on; give run folders or result files (.json)")
     parts = [part for source in sources for part in parts_of(source)]
     lead = f"{len(parts)} result{'s' if len(parts) > 1 else ''}, by mechfourier {__version__}."
     foot = "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, opens without a network."
     return report_page(title or _title(parts), parts, lead=lead, footer=foot, plotly=plotly)
+
+
+def write_result(result: Result, folder: str | Path) -> Path:
+    """Write the page of one result into ``folder``, named by its command, model, domain and the command's options."""
+    subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
+    name = result_name(result.about.command, *subjects)
+    return write_page(Path(folder) / f"{name}.html", result.part())
 
 
 def _title(parts: list[Part]) -> str:
@@ -80,7 +88,7 @@ def saved_results(folder: Path) -> list[Path]:
         if path.name in (CONFIG, PROVENANCE):
             continue
         try:
-            open_result(path)
+            read(path)
         except MechFourierError:
             continue
         found.append(path)
@@ -102,13 +110,10 @@ def _named(name: str) -> Part:
 
 
 def _result_part(path: Path) -> Part:
-    opened = open_result(path)
+    opened = read(path)
     try:
-        part = (
-            summary_part(path.name, opened.result)
-            if isinstance(opened.result, dict)
-            else part_of(opened.result)
-        )
+        result = opened.result
+        part = summary_part(path.name, result) if isinstance(result, dict) else result.part()
         sections = list(part.sections)
         if known := facts(opened.result):
             sections.append(Section("Configuration", known, wide=False))
@@ -134,37 +139,16 @@ def _origin(origin: dict[str, Any], command: str) -> Section:
     return Section("How it was made", told, lead, wide=False, command=command)
 
 
-def _command(opened: Opened) -> str:
+def _command(opened: Saved) -> str:
     """The command that was run, or the one that its fields tell."""
     if command := opened.provenance.get("command"):
         return str(command)
-    result, words = opened.result, ["mechfourier"]
-    name = {
-        "ProbeResult": "probe",
-        "StudyResult": "study",
-        "AblationResult": "ablate",
-        "RotationResult": "rotate",
-    }
-    if isinstance(result, dict) or type(result).__name__ not in name:
+    result, known = opened.result, facts(opened.result)
+    if isinstance(result, dict) or not {"model", "domain"} <= set(known):
         return ""
-    words += [
-        name[type(result).__name__],
-        str(getattr(result, "model", "")),
-        "--domain",
-        str(getattr(result, "domain", "")),
-    ]
-    if type(result).__name__ == "ProbeResult":
-        words += [
-            "--design",
-            str(getattr(result, "design", "auto")),
-            "--position",
-            str(getattr(result, "position", "last")),
-        ]
-    known = facts(result)
-    words += [
-        word for key in ("seed", "permutations") if key in known for word in (f"--{key}", str(known[key]))
-    ]
-    return shlex.join(words)
+    words = ["mechfourier", result.about.command, str(known["model"]), "--domain", str(known["domain"])]
+    told = [(name, known[name]) for name in ("design", "position", "seed", "permutations") if name in known]
+    return shlex.join([*words, *(word for name, value in told for word in (f"--{name}", str(value)))])
 
 
 def run_part(folder: Path) -> Part:
@@ -198,6 +182,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
     from mechfourier.toys.one_layer import portrait
+    from mechfourier.toys.one_layer.page import analysis_part
 
     result = analysis_of(source)
     part = analysis_part(result, portrait(source))
@@ -218,7 +203,7 @@ def analysis_of(source: Any) -> Any:
     if isinstance(source, Path):
         saved, weights = source / ANALYSIS, source / WEIGHTS
         if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-            opened = open_result(saved)
+            opened = read(saved)
             if isinstance(opened.result, OneLayerAnalysis) and opened.result.name == source.name:
                 return opened.result
     return analyze(source)

@@ -4,8 +4,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mechfourier._version import __version__
-from mechfourier.drawing.html import Section, verdict_card, write_page
+from mechfourier.drawing.html import Part, Section, verdict_card, write_page
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
 from mechfourier.files import result_name
 
@@ -109,10 +108,10 @@ def write_score(result: "SAEScore", pages: "Sequence[FeaturePage]", folder: str 
     for page in pages:
         sections += feature_sections(page)
     card = verdict_card(*_answer(result), accent=GREEN if result.cleaner else ORANGE)
-    path = Path(folder) / f"{result_name('sae', result.domain, result.name, without=('folder',))}.html"
-    return write_page(path, f"{result.domain} in the dictionary {Path(result.name).name}", sections, card=card,
-                      lead=f"{result.live} live features of {result.features} at {result.site} of {result.model}, {result.prompts}",
-                      footer=f"mechfourier {__version__}")  # fmt: skip
+    lead = f"{result.live} live features of {result.features} at {result.site} of {result.model}, {result.prompts}"
+    name = result_name("sae", result.domain, result.name, without=("folder",))
+    title = f"{result.domain} in the dictionary {Path(result.name).name}"
+    return write_page(Path(folder) / f"{name}.html", Part(title, sections, lead, card))
 
 
 def _answer(result: "SAEScore") -> tuple[str, str, list[str]]:
@@ -124,9 +123,7 @@ def write_features(pages: "Sequence[FeaturePage]", folder: str | Path) -> Path:
     """Feature pages alone."""
     first = pages[0]
     numbers = "-".join(str(page.feature) for page in pages[:6])
-    path = (
-        Path(folder)
-        / f"{result_name('features', first.name, numbers, without=('folder', 'feature', 'features'))}.html"
-    )
+    name = result_name("features", first.name, numbers, without=("folder", "feature", "features"))
     sections = [section for page in pages for section in feature_sections(page)]
-    return write_page(path, f"Features of {Path(first.name).name}", sections, lead=f"{first.site} of {first.model}", footer=f"mechfourier {__version__}")  # fmt: skip
+    part = Part(f"Features of {Path(first.name).name}", sections, f"{first.site} of {first.model}")
+    return write_page(Path(folder) / f"{name}.html", part)

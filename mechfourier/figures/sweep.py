@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from mechfourier.drawing.html import Part, Section, notes_section
 from mechfourier.drawing.template import BLUE, SKY, TEXT, styled
 
 if TYPE_CHECKING:
@@ -108,3 +109,13 @@ def plane_figure(result: "CausalPlane") -> "go.Figure":
     figure.update_xaxes(title="share of pairs that take the donor's answer", range=[0, 1.02])
     figure.update_yaxes(autorange="reversed")
     return styled(figure, title=f"What carries the answer at {result.site}", height=360)
+
+
+def attribution_part(result: "AttributionResult") -> Part:
+    """What every part adds, and the harmonics that they write."""
+    sections = [Section("Parts", attribution_figure(result))]
+    if result.harmonics:
+        sections.append(Section("Harmonics", written_figure(result)))
+    sections += [Section("Numbers", result.frame()), *notes_section(result)]
+    title = f"Attribution: {result.domain} in {result.model}"
+    return Part(title, sections, lead=str(result).splitlines()[0])

@@ -68,7 +68,7 @@ def sweep_figure(result: "Sweep") -> "go.Figure":
     frame: Any = result.frame()
     settings = [a for a in result.axes if a not in ("seed", "split_seed") and frame[a].nunique() > 1]
     if (
-        result.kind == "one-layer"
+        result.experiment == "one-layer"
         and len(settings) == 2
         and all(frame[a].dtype.kind in "if" for a in settings)
     ):

@@ -68,7 +68,7 @@ class Trainee(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingResult(Result):
+class TrainingResult(Result, kind="training", figure="mechfourier.training.figures:run_figure"):
     """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
 
     steps: int
@@ -81,17 +81,6 @@ class TrainingResult(Result):
     def frame(self) -> "pd.DataFrame":
         """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
         return RunFolder(self.folder).read_metrics()
-
-    def plot(self) -> Any:
-        """The metrics over the steps, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in frame.columns.drop(["step", "seconds"]):
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines")
-        return figure.update_layout(xaxis_title="step", template="plotly_white")
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

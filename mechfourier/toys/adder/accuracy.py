@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.files import write_text, write_with
+from mechfourier.files import write_with
 from mechfourier.progress import progress
 from mechfourier.results.base import Result
 from mechfourier.stats.intervals import wilson
@@ -76,7 +76,12 @@ def share(group: str, label: str, right: Bool[Tensor, " problem"], *, a: int, b:
 
 
 @dataclass(frozen=True)
-class AdderAccuracy(Result):
+class AdderAccuracy(
+    Result,
+    kind="adder-accuracy",
+    figure="mechfourier.toys.adder.figures:lengths_figure",
+    part="mechfourier.toys.adder.figures:accuracy_part",
+):
     """Everything measured. ``samples`` problems per pair of lengths; ``limit``: the longest operand the model has positions for (0:
     any). ``notes`` say what was left out."""
 
@@ -128,14 +133,14 @@ class AdderAccuracy(Result):
 
     def write(self, folder: str | Path) -> list[Path]:
         """``accuracy.json``, ``accuracy.csv`` (one row per share) and ``accuracy.html``."""
-        from mechfourier.toys.adder.figures import accuracy_page
+        from mechfourier.drawing.html import write_page
 
         folder, frame = Path(folder), self.frame()
         table = write_with(folder / "accuracy.csv", lambda path: frame.to_csv(path, index=False))
         return [
             self.save(folder / "accuracy.json"),
             table,
-            write_text(folder / "accuracy.html", accuracy_page(self)),
+            write_page(folder / "accuracy.html", self.part()),
         ]
 
     def __str__(self) -> str:

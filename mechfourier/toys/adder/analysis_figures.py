@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
 from mechfourier.drawing.template import BLUE, DIVERGING, SCALE, TEXT, panels, styled
 
 if TYPE_CHECKING:
@@ -347,15 +347,12 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
     return sections
 
 
-def analysis_lead(result: "AdderAnalysis") -> str:
-    """What was asked of which model."""
-    return (
-        f"{result.kind}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
+def analysis_part(result: "AdderAnalysis") -> Part:
+    """An adder taken apart."""
+    lead = (
+        f"{result.architecture}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
         f"Asked about the answer digit of significance {result.place} (0 are the units)."
     )
-
-
-def analysis_page(result: "AdderAnalysis") -> str:
-    """Everything in one HTML file."""
-    sections = [*analysis_sections(result), Section("In words", str(result).splitlines())]
-    return page(f"The adder {result.model} taken apart", sections, lead=analysis_lead(result))
+    first, *lines = str(result).splitlines()
+    card = verdict_card("Adder", first, lines, accent=BLUE)
+    return Part(f"Adder: {result.model}", [*analysis_sections(result), *notes_section(result)], lead, card)

@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
 from mechfourier.drawing.template import BLUE, SCALE, TEXT, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechfourier.toys.adder.accuracy import AdderAccuracy
+
+MAX_ROWS = 500  # of the table in a page; the JSON has them all
 
 
 def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
@@ -60,21 +62,19 @@ def shares_figure(result: "AdderAccuracy", group: str) -> "go.Figure":
     return styled(figure, title=group[0].upper() + group[1:], height=140 + 20 * len(shares))
 
 
-def accuracy_page(result: "AdderAccuracy") -> str:
-    """Everything in one HTML file."""
-    groups = dict.fromkeys(s.group for s in result.shares)
-    sections = [
-        Section(
-            "Length by length",
-            lengths_figure(result),
-            lead=f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
-            f"{result.trained_digits} digits are pairs never trained on.",
-        )
-    ]
+def accuracy_part(result: "AdderAccuracy") -> Part:
+    """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
+    lead = (
+        f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
+        f"{result.trained_digits} digits are pairs never trained on."
+    )
+    sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), lead, wide=False)]
     sections += [
-        Section(g[0].upper() + g[1:], shares_figure(result, g), lead="Bars: 95 % Wilson intervals.")
-        for g in groups
-        if g != "lengths"
+        Section(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.", wide=False)
+        for group in dict.fromkeys(share.group for share in result.shares)
+        if group != "lengths"
     ]
-    sections.append(Section("In words", str(result).splitlines()))
-    return page(f"Accuracy of {result.model}", sections)
+    sections.append(Section("All shares", result.frame().head(MAX_ROWS)))
+    first, *lines = str(result).splitlines()
+    card = verdict_card("Addition", first, lines, accent=BLUE)
+    return Part(f"Addition: {result.model}", [*sections, *notes_section(result)], card=card)

@@ -29,7 +29,7 @@ GENERALISED = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class AdderRun(Result):
+class AdderRun(Result, kind="adder-run", figure="mechfourier.training.figures:run_figure"):
     """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out problems answered exactly,
     by greedy decoding of ``problems`` problems each; ``mechfourier sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 %
     at every length measured, those beyond the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.
@@ -47,23 +47,6 @@ class AdderRun(Result):
     def frame(self) -> "pd.DataFrame":
         """The metrics of the run, one row per step."""
         return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Accuracy at every length, and the loss, over the steps."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in [c for c in frame.columns if c.startswith("accuracy_")]:
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(
-                x=column["step"], y=column[name], name=f"{name.removeprefix('accuracy_')} digits", yaxis="y2"
-            )
-        figure.add_scatter(x=frame["step"], y=frame["train_loss"], name="train loss", line={"color": "grey"})
-        return figure.update_layout(
-            xaxis_title="step", yaxis={"title": "loss (nats per character)", "type": "log"},
-            yaxis2={"title": "exact match", "overlaying": "y", "side": "right", "range": [0, 1.02]}, template="plotly_white",
-        )  # fmt: skip
 
     def __str__(self) -> str:
         lengths = ", ".join(f"{digits}: {share:.0%}" for digits, share in self.accuracy.items())

@@ -35,7 +35,7 @@ UNSTABLE_DROP = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class OneLayerRun(Result):
+class OneLayerRun(Result, kind="one-layer-run", figure="mechfourier.training.figures:run_figure"):
     """A finished run. Losses in nats per pair, accuracies and shares in 0..1; ``outcome`` is one of
     ``generalised``, ``memorised``, ``collapsed``, ``unstable``, ``undertrained``, and ``why`` says it in a sentence.
 
@@ -57,22 +57,6 @@ class OneLayerRun(Result):
     def frame(self) -> "pd.DataFrame":
         """The metrics of the run, one row per epoch."""
         return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Losses and accuracies over the epochs."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(
-                x=column["step"], y=column[name], name=name, yaxis="y2" if "accuracy" in name else "y"
-            )
-        return figure.update_layout(
-            xaxis_title="epoch", yaxis={"title": "loss (nats)", "type": "log"},
-            yaxis2={"title": "accuracy", "overlaying": "y", "side": "right", "range": [0, 1.02]}, template="plotly_white",
-        )  # fmt: skip
 
     def __str__(self) -> str:
         freqs = ", ".join(map(str, self.embed_freqs[:8])) + ("…" if len(self.embed_freqs) > 8 else "")

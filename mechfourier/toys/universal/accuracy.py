@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mechfourier.drawing.html import write_page
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import write_with
 from mechfourier.results.base import Result
@@ -66,7 +67,12 @@ def _group(role: str, rows: Sequence[ModulusAccuracy]) -> Group:
 
 
 @dataclass(frozen=True)
-class AccuracySweep(Result):
+class AccuracySweep(
+    Result,
+    kind="universal-accuracy",
+    figure="mechfourier.toys.universal.figures:extrapolation_figure",
+    part="mechfourier.toys.universal.figures:accuracy_part",
+):
     """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked; ``lowest`` is negative
     where the model reads numbers by value: with no number below 0 to choose, the edge of the candidates would rule out
     a + b − m < 0 by itself."""
@@ -100,7 +106,7 @@ class AccuracySweep(Result):
         """``accuracy.json`` and ``accuracy.csv`` in ``folder``."""
         folder = Path(folder)
         table = write_with(folder / "accuracy.csv", lambda path: self.frame().to_csv(path, index=False))
-        return [self.save(folder / "accuracy.json"), table]
+        return [self.save(folder / "accuracy.json"), table, write_page(folder / "accuracy.html", self.part())]
 
     def __str__(self) -> str:
         lines = [f"{self.model}: (a + b) mod m, the best of {self.lowest} to {self.highest}, none masked"]

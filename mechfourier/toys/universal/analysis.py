@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.files import write_text, write_with
+from mechfourier.files import write_with
 from mechfourier.results.base import Result
 from mechfourier.toys.universal.accuracy import AccuracySweep, sweep_accuracy
 from mechfourier.toys.universal.algorithm import Algorithm, study_algorithm
@@ -38,7 +38,12 @@ class Band:
 
 
 @dataclass(frozen=True)
-class MirasAnalysis(Result):
+class MirasAnalysis(
+    Result,
+    kind="universal-analysis",
+    figure="mechfourier.toys.universal.analysis_figures:adaptation_figure",
+    part="mechfourier.toys.universal.analysis_figures:analysis_part",
+):
     """A universal model taken apart. ``follows_draw``: correlation of a neuron's frequency with that of its draw."""
 
     model: str
@@ -63,11 +68,11 @@ class MirasAnalysis(Result):
 
     def write(self, folder: str | Path) -> list[Path]:
         """``analysis.json``, ``neurons.csv``, ``analysis.html`` and the accuracy sweep's files."""
-        from mechfourier.toys.universal.analysis_figures import analysis_page
+        from mechfourier.drawing.html import write_page
 
         folder = Path(folder)
         table = write_with(folder / "neurons.csv", lambda path: self.frame().to_csv(path, index=False))
-        page = write_text(folder / "analysis.html", analysis_page(self))
+        page = write_page(folder / "analysis.html", self.part())
         return [self.save(folder / "analysis.json"), table, page, *self.accuracy.write(folder)]
 
     def __str__(self) -> str:

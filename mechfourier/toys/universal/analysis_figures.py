@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, verdict_card
 from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, SCALE, TEXT, panels, styled
 from mechfourier.toys.universal.figures import extrapolation_figure
 
@@ -177,8 +177,9 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
     return sections
 
 
-def analysis_page(result: "MirasAnalysis") -> str:
-    """Everything in one HTML file."""
+def analysis_part(result: "MirasAnalysis") -> Part:
+    """A model of every modulus taken apart."""
     words = str(result).removesuffix(str(result.algorithm) if result.algorithm else "").splitlines()
-    sections = [*analysis_sections(result), Section("In words", [line for line in words if line])]
-    return page(f"{result.model} taken apart", sections)
+    first, *lines = [line for line in words if line]
+    card = verdict_card("Every modulus", first, lines, accent=BLUE)
+    return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)

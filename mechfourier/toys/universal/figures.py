@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from mechfourier.drawing.html import Part, Section, verdict_card
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, TEXT, VERMILION, styled
 
 if TYPE_CHECKING:
@@ -46,3 +47,18 @@ def extrapolation_figure(result: "AccuracySweep") -> "go.Figure":
     figure.update_xaxes(title="modulus m")
     figure.update_yaxes(title="accuracy", range=[-0.02, 1.03], tickformat=".0%")
     return styled(figure, title=f"Accuracy by modulus: {result.model}", height=440)
+
+
+def accuracy_part(result: "AccuracySweep") -> Part:
+    """Accuracy by modulus, what wraps apart from what does not."""
+    import pandas as pd
+
+    lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
+    sections = [
+        Section("Extrapolation", extrapolation_figure(result), lead),
+        Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),
+        Section("Moduli", result.frame()),
+    ]
+    first, *lines = str(result).splitlines()
+    card = verdict_card("Accuracy by modulus", first, lines, accent=BLUE)
+    return Part(f"Moduli: {result.model}", sections, card=card)

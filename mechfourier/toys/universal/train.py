@@ -262,7 +262,7 @@ def _schedule(recipe: MirasRecipe, index: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class MirasRun(Result):
+class MirasRun(Result, kind="universal-run", figure="mechfourier.training.figures:run_figure"):
     """A finished run. Accuracies in 0..1 on random questions: trained moduli, held-out ones, and the cells of the held-out
     ones next to the wrap."""
 
@@ -277,10 +277,6 @@ class MirasRun(Result):
     def frame(self) -> "pd.DataFrame":
         """The metrics of the run, one row per step."""
         return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Loss and accuracies over the steps."""
-        return _as_training_result(self).plot()
 
     def __str__(self) -> str:
         return (

@@ -1,4 +1,4 @@
-"""Figures of a training run: losses and accuracies with the phases of grokking, progress measures, several runs overlaid."""
+"""Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid, any metrics."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,7 @@ from mechfourier.drawing.template import (
     GREEN,
     ORANGE,
     PALETTE,
-    PINK,
     SKY,
-    TEXT,
     VERMILION,
     panels,
     plain_text,
@@ -23,13 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from mechfourier.toys.one_layer import Phases, ProgressCurves
-
 PHASE_COLOURS = {"memorisation": SKY, "circuit formation": ORANGE, "clean-up": GREEN}
 MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy
 
 
-def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "go.Figure":
+def curves_figure(history: "pd.DataFrame", phases: Any = None) -> "go.Figure":
     """Losses (above) and accuracies (below) over the steps, with the phases as bands where there are any.
 
     ``history`` has ``step`` and any of ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``.
@@ -61,11 +57,11 @@ def curves_figure(history: "pd.DataFrame", phases: "Phases | None" = None) -> "g
     figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
     figure.update_xaxes(type="log", dtick=1)
     figure.update_xaxes(title="step", row=2, col=1)
-    mark_phases(figure, phases, first=_first(history))
+    mark_phases(figure, phases, first=first_step(history))
     return styled(figure, title="Training", height=520)
 
 
-def _first(frame: "pd.DataFrame") -> float:
+def first_step(frame: "pd.DataFrame") -> float:
     """The first step that a logarithmic axis can show."""
     return max(1.0, float(frame["step"].to_numpy().min()))
 
@@ -86,7 +82,7 @@ def thinned(frame: "pd.DataFrame") -> "pd.DataFrame":
     return frame.iloc[np.unique(np.concatenate([spread, even]).round().astype(int)) - 1]
 
 
-def mark_phases(figure: "go.Figure", phases: "Phases | None", *, first: float = 1.0) -> None:
+def mark_phases(figure: "go.Figure", phases: Any, *, first: float = 1.0) -> None:
     """The three phases as bands with their names; nothing where the run does not show three phases."""
     if phases is None or phases.verdict != "three phases":
         return
@@ -98,58 +94,6 @@ def mark_phases(figure: "go.Figure", phases: "Phases | None", *, first: float = 
             x=(np.log10(start) + np.log10(end)) / 2, y=0.02, xref="x", yref="y domain", yanchor="bottom",
             text=plain_text(row[0]).replace(" ", "<br>"), showarrow=False, font=dict(size=11),
         )  # fmt: skip
-
-
-def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) -> "go.Figure":
-    """Losses with only and without the key frequencies (above), and how Fourier-like the network is (below)."""
-    import plotly.graph_objects as go
-
-    frame = curves.frame()
-    figure = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
-    losses = (
-        ("loss_train", "train", BLUE, "solid"), ("loss_test", "test", VERMILION, "solid"),
-        ("restricted_loss", "restricted", GREEN, "dash"), ("excluded_loss_train", "excluded (train)", PINK, "dash"),
-        ("trig_loss", "trig", TEXT, "dot"),
-    )  # fmt: skip
-    shares = (
-        ("logit_share", "logits in cos(w(a+b−c))", GREEN, "solid"), ("gini_W_E", "Gini of W_E", BLUE, "solid"),
-        ("gini_W_L", "Gini of W_L", ORANGE, "dot"),
-    )  # fmt: skip
-    for row, group in ((1, losses), (2, shares)):
-        for column, name, colour, dash in group:
-            if not frame[column].notna().to_numpy().any():
-                continue
-            figure.add_trace(
-                go.Scatter(
-                    x=frame["step"], y=frame[column], name=name, mode="lines", line=dict(color=colour, width=2, dash=dash),
-                    hovertemplate=f"step %{{x}}: {name} %{{y:.4g}}<extra></extra>",
-                ),
-                row=row, col=1,
-            )  # fmt: skip
-    figure.update_yaxes(
-        title="loss (nats)", type="log", exponentformat="power", tickfont=dict(size=10), row=1, col=1
-    )
-    figure.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
-    figure.update_xaxes(type="log", dtick=1)
-    figure.update_xaxes(title="step", row=2, col=1)
-    mark_phases(figure, phases, first=_first(frame))
-    return styled(figure, title="Progress measures", height=560)
-
-
-def power_figure(curves: "ProgressCurves") -> "go.Figure":
-    """The spectrum of W_E at every checkpoint: key frequencies rise out of an even floor."""
-    import plotly.graph_objects as go
-
-    power = np.array(curves.embed_power, dtype=np.float32)
-    heat = go.Heatmap(
-        x=list(curves.step), y=list(range(1, power.shape[1] + 1)), z=power.T, colorscale="cividis",
-        colorbar=dict(title="share", thickness=12, tickformat=".0%"),
-        hovertemplate="step %{x}, k = %{y}: %{z:.1%}<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure(heat)
-    figure.update_xaxes(title="step", type="log", dtick=1)
-    figure.update_yaxes(title="frequency k")
-    return styled(figure, title="Spectrum of W_E over training", height=400)
 
 
 def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis: str) -> "go.Figure":
@@ -179,3 +123,22 @@ def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis
     figure.update_yaxes(title=axis, **scale)
     figure.update_layout(showlegend=True)
     return styled(figure, title=f"{axis} of {len(histories)} runs", height=400)
+
+
+def run_figure(result: Any) -> "go.Figure":
+    """All metrics of a finished run over its steps: losses on the left, shares (accuracies) on the right."""
+    import plotly.graph_objects as go
+
+    frame = result.frame()
+    figure = go.Figure()
+    for name in frame.columns.drop(["step", "seconds"], errors="ignore"):
+        shown = thinned(frame.loc[:, ["step", name]].dropna())
+        figure.add_scatter(
+            x=shown["step"], y=shown[name], name=plain_text(name), mode="lines", yaxis="y2" if "accuracy" in name else "y"
+        )  # fmt: skip
+    figure.update_layout(
+        xaxis_title="step",
+        yaxis=dict(title="loss (nats)", type="log"),
+        yaxis2=dict(title="accuracy", overlaying="y", side="right", range=[0, 1.02]),
+    )
+    return styled(figure, title="Metrics", height=420)
