@@ -211,7 +211,7 @@ def keep_inside(folder: str | Path, *names: str | Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it.
+    """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it that goes when the block ends.
 
     The lock is the system's and dies with the process, so that a killed one never stands in the way. Raises ``FolderInUse`` at once where
     another holds it.
@@ -229,6 +229,8 @@ def locked(folder: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            path.unlink()  # while it is held: who waits for it finds that it guards no name, and tries again
         lock.release()
 
 

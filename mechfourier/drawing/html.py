@@ -38,6 +38,11 @@ class Section:
     command: str = ""
 
 
+def half(heading: str, body: Any, lead: str = "", command: str = "") -> Section:
+    """A section that shares its row with another where the screen is wide."""
+    return Section(heading, body, lead, wide=False, command=command)
+
+
 @dataclass(frozen=True)
 class Part:
     """A chapter of a report: one run or result. ``card`` is what :func:`verdict_card` made; plain text in its place is escaped."""
@@ -89,14 +94,27 @@ def report_page(
     shown = [_part(part, index, numbers) for index, part in enumerate(parts)]
     lone = len(parts) == 1 and not parts[0].title  # its verdict stands above the contents
     card = shown[0].pop("card") if lone else ""
-    body = Markup(_templates().get_template("parts.html").render(parts=[{"card": "", **part} for part in shown]))
+    body = Markup(
+        _templates().get_template("parts.html").render(parts=[{"card": "", **part} for part in shown])
+    )
     text = escape(title) + escape(lead) + escape(card) + body
     weights = [f"Weights of {m}: {w}." for m, w in weights_loaded().items() if escape(m) in text]
     leads = [each for each in (lead, *weights) if each]
-    return _templates().get_template("page.html").render(
-        title=title, leads=leads, card=card, parts=shown, body=body, footer=footer, css=asset("page.css"), js=asset("page.js"),
-        library=_library(plotly) if next(numbers) > 1 else "",
-    )  # fmt: skip
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            title=title,
+            leads=leads,
+            card=card,
+            parts=shown,
+            body=body,
+            footer=footer,
+            css=asset("page.css"),
+            js=asset("page.js"),
+            library=_library(plotly) if next(numbers) > 1 else "",
+        )
+    )
 
 
 def write_page(path: str | Path, part: Part) -> Path:

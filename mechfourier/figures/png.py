@@ -65,8 +65,11 @@ def write_pngs(
         view.wait_for_timeout(300)
         places = view.locator(".figure")
         written = [
-            write_with(Path(folder) / f"{name}.png", lambda target, i=i: target.write_bytes(places.nth(i).screenshot(type="png")))
+            write_with(
+                Path(folder) / f"{name}.png",
+                lambda target, i=i: target.write_bytes(places.nth(i).screenshot(type="png")),
+            )
             for i, name in enumerate(figures)
-        ]  # fmt: skip
+        ]
         browser.close()
     return written

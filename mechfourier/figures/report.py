@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier._version import __version__
-from mechfourier.drawing.html import Part, Section, report_page, verdict_card, write_page
+from mechfourier.drawing.html import Part, Section, half, report_page, verdict_card, write_page
 from mechfourier.drawing.template import BLUE, ORANGE
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
 from mechfourier.figures.sections import facts, summary_part
@@ -40,7 +40,8 @@ def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None
     parts = [part for source in sources for part in parts_of(source)]
     lead = f"{len(parts)} result{'s' if len(parts) > 1 else ''}, by mechfourier {__version__}."
     foot = "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, opens without a network."
-    return report_page(title or _title(parts), parts, lead=lead, footer=foot, plotly=plotly)
+    title = title or (parts[0].title if len(parts) == 1 else "mechfourier report")
+    return report_page(title, parts, lead=lead, footer=foot, plotly=plotly)
 
 
 def write_result(result: Result, folder: str | Path) -> Path:
@@ -50,28 +51,23 @@ def write_result(result: Result, folder: str | Path) -> Path:
     return write_page(Path(folder) / f"{name}.html", result.part())
 
 
-def _title(parts: list[Part]) -> str:
-    return parts[0].title if len(parts) == 1 else "mechfourier report"
-
-
 def parts_of(source: str | Path) -> list[Part]:
     """The chapters of a source: a run folder gives itself and the results saved in it; a folder without a run, its results."""
     path = Path(source)
     if path.is_file() and path.suffix == ".json":
         return [_result_part(path)]
-    if path.is_dir() and not is_run(path):
-        found = saved_results(path)
-        if not found:
-            raise UsageError(
-                f"{path} holds neither a run (config.json) nor saved results (.json); give one that does"
-            )
-        return [_result_part(each) for each in found]
-    if path.is_dir():
+    if not path.is_dir():
+        return [_named(str(source))]
+    if is_run(path):
         return [
             run_part(path),
             *(_result_part(each) for each in saved_results(path) if each.name != ANALYSIS),
         ]
-    return [_named(str(source))]
+    if found := saved_results(path):
+        return [_result_part(each) for each in found]
+    raise UsageError(
+        f"{path} holds neither a run (config.json) nor saved results (.json); give one that does"
+    )
 
 
 def is_run(folder: Path) -> bool:
@@ -116,7 +112,7 @@ def _result_part(path: Path) -> Part:
         part = summary_part(path.name, result) if isinstance(result, dict) else result.part()
         sections = list(part.sections)
         if known := facts(opened.result):
-            sections.append(Section("Configuration", known, wide=False))
+            sections.append(half("Configuration", known))
         return replace(part, sections=[*sections, _origin(opened.provenance, _command(opened))])
     except MechFourierError:
         raise
@@ -136,7 +132,7 @@ def _origin(origin: dict[str, Any], command: str) -> Section:
         told["wall time"] = f"{origin['seconds']} s"
     told |= {key: origin[key] for key in ("started", "finished") if origin.get(key)}
     lead = "" if told else "The file does not say which versions and which machine made it."
-    return Section("How it was made", told, lead, wide=False, command=command)
+    return half("How it was made", told, lead, command=command)
 
 
 def _command(opened: Saved) -> str:
@@ -159,11 +155,8 @@ def run_part(folder: Path) -> Part:
         part = _one_layer(folder, history if len(history) else None)
     else:
         part = _other_run(folder, config, history)
-    sections = [
-        *part.sections,
-        Section("Configuration", _flat(config), wide=False),
-        _origin(_run_origin(folder, history), run_command(folder, config)),
-    ]
+    origin = _origin(_run_origin(folder, history), run_command(folder, config))
+    sections = [*part.sections, half("Configuration", _flat(config)), origin]
     return replace(part, title=f"Run: {folder.name}", sections=sections)
 
 
@@ -230,30 +223,29 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _note_of(folder: Path) -> dict[str, Any]:
+    """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse the report)."""
+    try:
+        told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def _run_origin(folder: Path, history: "pd.DataFrame") -> dict[str, Any]:
-    """What the run's folder says of its making; the wall time is that of the training, over all resumes."""
-    path, told = folder / PROVENANCE, {}
-    if path.is_file():
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            told = {}
-    told = told if isinstance(told, dict) else {}
+    """Where a run comes from; the wall time is that of the training, over all resumes."""
+    told = {
+        key: value for key, value in _note_of(folder).items() if key != "finished"
+    }  # of their start, in older runs
     if "seconds" in history.columns and len(history):
         told["seconds"] = round(float(history["seconds"].iloc[-1]), 1)
-    told.pop("finished", None)  # runs of before said so of their start
     return told
 
 
 def run_command(folder: Path, config: dict[str, Any]) -> str:
     """The command that the run's folder tells, or (for one-layer) the one that its configuration amounts to."""
-    path = folder / PROVENANCE
-    if path.is_file():
-        try:
-            if command := json.loads(path.read_text(encoding="utf-8")).get("command"):
-                return str(command)
-        except (ValueError, AttributeError):
-            pass  # a damaged note is no reason to refuse the report
+    if command := _note_of(folder).get("command"):
+        return str(command)
     training = config.get("training")
     if config.get("architecture") != "one-layer" or not isinstance(training, dict):
         return ""

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
+from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE
 from mechfourier.figures.tokens import tokens_section
 from mechfourier.results.base import Result
@@ -24,12 +24,12 @@ def summary_part(name: str, values: dict[str, Any]) -> Part:
         for k, v in values.items()
         if isinstance(v, list) and v and len(v) <= 24 and not isinstance(v[0], (list, dict))
     ]
-    sections = [Section("Numbers", dict(simple), wide=False)]
+    sections = [half("Numbers", dict(simple))]
     if lists:
-        sections.append(Section("Lists", dict(lists), wide=False))
+        sections.append(half("Lists", dict(lists)))
     if (power := values.get("embed_power")) and isinstance(power, list):
         frame = pd.DataFrame({"frequency": range(1, len(power) + 1), "share of W_E": power})
-        sections.append(Section("Spectrum of W_E", frame, wide=False))
+        sections.append(half("Spectrum of W_E", frame))
     return Part(f"Summary: {name}", sections, "The command printed a summary; save all of it with --out.")
 
 
@@ -46,7 +46,7 @@ def reproduction_part(result: "Reproduction") -> Part:
     sections = [Section("Claims", table, lead, command=result.command)]
     figure = result.plot()
     if any(value is not None for bar in figure.data for value in bar.x):
-        sections.append(Section("Published, measured, chance", figure, wide=False))
+        sections.append(half("Published, measured, chance", figure))
     return Part(f"{result.title}: {result.model}", sections, f"experiment {result.experiment}", card)
 
 

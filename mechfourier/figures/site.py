@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mechfourier.drawing.html import Part, Section, block, plotly_script, report_page
+from mechfourier.drawing.html import Part, Section, block, half, plotly_script, report_page
 from mechfourier.errors import MechFourierError, UsageError, need
 from mechfourier.figures.report import config_of, is_run, report, saved_results
 from mechfourier.training.figures import overlay_figure
@@ -65,7 +65,7 @@ def index_page(runs: dict[str, Path]) -> str:
     for column, axis in METRICS_SHOWN:
         shown = {name: frame for name, frame in histories.items() if column in frame.columns}
         if shown:
-            sections.append(Section(axis.capitalize(), overlay_figure(shown, column, axis=axis), wide=False))
+            sections.append(half(axis.capitalize(), overlay_figure(shown, column, axis=axis)))
     return report_page(
         "mechfourier runs", [Part("", sections, card=card)], lead=f"{len(runs)} folders.", plotly=PLOTLY
     )
@@ -147,9 +147,11 @@ def make_site(roots: Sequence[str | Path], *, hosts: Sequence[str] = ("127.0.0.1
         return Response(plotly_script(), media_type="text/javascript", headers=cached)
 
     routes = [
-        Route("/", index), Route("/run/{name}", run), Route(PLOTLY, library),
+        Route("/", index),
+        Route("/run/{name}", run),
+        Route(PLOTLY, library),
         Route("/favicon.ico", lambda _request: Response(status_code=204)),
-    ]  # fmt: skip
+    ]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
 
 

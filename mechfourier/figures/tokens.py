@@ -20,7 +20,9 @@ def tokens_section(reads: Any) -> list[Section]:
 
 def _line(row: "TemplateTokens") -> dict[str, Any]:
     """Tokens with their blanks and line breaks visible, and how many tokens the values have where that is not one."""
-    tokens = [(t.replace("\n", "⏎").replace(" ", "␣") or "∅", i == row.read) for i, t in enumerate(row.tokens)]
+    tokens = [
+        (t.replace("\n", "⏎").replace(" ", "␣") or "∅", i == row.read) for i, t in enumerate(row.tokens)
+    ]
     counts = sorted(set(row.value_tokens))
     many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(*counts)
     return {"tokens": tokens, "count": f"values of {many} tokens" if counts and counts != [1] else ""}

@@ -93,7 +93,7 @@ class Result:
         """As :meth:`from_json` for parsed JSON; raises ``BadCheckpoint`` as well."""
         unknown: dict[str, Any] = {}
         try:
-            found = rebuild(cls, values, unknown)
+            found = rebuild(cls, {key: item for key, item in values.items() if key != "provenance"}, unknown)
         except NOT_READ as error:
             raise BadCheckpoint(f"this is no {cls.__name__}: {error}{cls._newer(values)}") from error
         object.__setattr__(found, "unknown", unknown)
@@ -126,7 +126,11 @@ class Result:
     def unknown_note(self) -> str:
         """One sentence on the fields that this version does not know; empty where there are none."""
         names = ", ".join(self.unknown)
-        return f"the file also holds {names}, which this version does not know (kept when it is saved)" if names else ""
+        return (
+            f"the file also holds {names}, which this version does not know (kept when it is saved)"
+            if names
+            else ""
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the result as JSON, atomically, with where it comes from under ``provenance``."""

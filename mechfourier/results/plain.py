@@ -92,7 +92,11 @@ def _dataclass(kind: Any, value: Any, unknown: dict[str, Any]) -> Any:
         raise TypeError(f"it lacks {', '.join(missing)}")
     unknown |= {key: item for key, item in value.items() if key not in fields}
     made = kind(
-        **{k: _below(hints[k], item, k, unknown) for k, item in value.items() if k in fields and fields[k].init}
+        **{
+            k: _below(hints[k], item, k, unknown)
+            for k, item in value.items()
+            if k in fields and fields[k].init
+        }
     )
     if "weights" in fields and before is not None:
         # what was said when it was measured, not what a model of that name is now

@@ -70,7 +70,9 @@ def kind_of(values: dict[str, Any]) -> str | None:
     """The kind that the file says; one of version 0.1 has all fields that a class of then asked for, and no others."""
     if "schema" in values and isinstance(values.get("kind"), str):
         return values["kind"]
-    return next((k for k, f in _fields_0_1().items() if set(f["required"]) <= set(values) <= set(f["known"])), None)
+    return next(
+        (k for k, f in _fields_0_1().items() if set(f["required"]) <= set(values) <= set(f["known"])), None
+    )
 
 
 @cache

@@ -36,7 +36,10 @@
       if (/^coloraxis/.test(key) && layout[key].colorbar) { lay(layout[key].colorbar); }
       if (/^[xy]axis/.test(key) && layout[key].title && layout[key].title.text) { layout[key].title.text = wrapped(layout[key].title.text); }
     });
-    (figure.data || []).forEach(function (trace) { if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); } });
+    (figure.data || []).forEach(function (trace) {
+      if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); }
+      if (/text/.test(trace.mode)) { trace.textfont = Object.assign({}, trace.textfont, { size: 10 }); }
+    });
     (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: 10 }); });
     if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 85 }); }
     Object.keys(change).forEach(function (path) {
@@ -47,9 +50,9 @@
     if (change.height) { plot.style.height = change.height + "px"; }
   }
 
-  // Lines of at most 34 characters, where there are spaces to break at.
+  // Lines of at most 24 characters, where there are spaces to break at.
   function wrapped(text) {
-    return text.replace(/(?![^\n]{1,34}$)([^\n]{1,34})\s/g, "$1<br>");
+    return text.replace(/(?![^\n]{1,24}$)([^\n]{1,24})\s/g, "$1<br>");
   }
 
   function place(note) { return { x: note.x, y: note.y, font: note.font }; }

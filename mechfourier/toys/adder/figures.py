@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
+from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.template import BLUE, SCALE, TEXT, styled
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def accuracy_part(result: "AdderAccuracy") -> Part:
         f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
         f"{result.trained_digits} digits are pairs never trained on."
     )
-    sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), lead, wide=False)]
+    sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]
     sections += [
-        Section(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.", wide=False)
+        half(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.")
         for group in dict.fromkeys(share.group for share in result.shares)
         if group != "lengths"
     ]

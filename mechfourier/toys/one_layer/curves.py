@@ -65,7 +65,7 @@ class ProgressCurves(
         import pandas as pd
 
         columns = [
-            f.name for f in dataclasses.fields(self) if f.name not in ("name", "key_freqs", "embed_power")
+            f.name for f in dataclasses.fields(self) if f.name not in ("name", "key_freqs", "embed_power", "weights", "unknown")
         ]
         return pd.DataFrame({column: getattr(self, column) for column in columns})
 
