@@ -3,6 +3,8 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE
 from mechfourier.figures.tokens import tokens_section
@@ -68,9 +70,12 @@ def plain_part(result: Result) -> Part:
             cut = f"The first {MAX_ROWS} of {len(made)} rows." if len(made) > MAX_ROWS else ""
             sections.append(Section(heading, made.head(MAX_ROWS), cut))
     sections += tokens_section(getattr(result, "tokens", None))
-    lines = str(result).splitlines()
-    card = verdict_card(kind, lines[0] if lines else "", lines[1:], accent=BLUE)
-    return Part(f"{kind}: {where}" if where else kind, [*sections, *notes_section(result)], card=card)
+    first, *lines = str(result).splitlines() or [""]
+    words = "\n".join(line for line in lines if not line.startswith("note: "))
+    if words.strip():
+        sections.insert(0, Section("In words", Markup("<pre>{}</pre>").format(words)))
+    title = f"{kind}: {where}" if where else kind
+    return Part(title, [*sections, *notes_section(result)], card=verdict_card(kind, first, [], accent=BLUE))
 
 
 def facts(result: Any) -> dict[str, Any]:

@@ -28,9 +28,12 @@
     plot.classList.add("narrow");
     function lay(bar) {
       lying = true;
-      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1, yref: "container", yanchor: "top", len: 0.9 });
-      bar.title = Object.assign({}, bar.title, { side: "top" });
-      if (bar.title.text) { bar.title.text = bar.title.text.replace(/<br>/g, " "); }
+      var title = ((bar.title && bar.title.text) || "").replace(/<br>/g, " "), height = layout.height || 450;
+      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1 - 16 / height, yref: "container", yanchor: "top", len: 0.9 });
+      // as a note: Plotly lays the title of a short bar over the bar
+      bar.title = { text: "" };
+      layout.annotations = (layout.annotations || []).concat({ text: title, showarrow: false, x: 0.5, xref: "paper", xanchor: "center",
+        y: 1, yref: "paper", yanchor: "top", yshift: 83 });
     }
     Object.keys(layout).forEach(function (key) {
       if (/^coloraxis/.test(key) && layout[key].colorbar) { lay(layout[key].colorbar); }
