@@ -16,7 +16,8 @@ from jaxtyping import install_import_hook
 
 CHECKED = [
     "models",
-    "tasks",
+    "domains",
+    "stats",
     "training",
     "fourier",
     "hooks",

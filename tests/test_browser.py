@@ -41,7 +41,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A report of a run and of a probe whose every text attacks, and a player."""
     folder = tmp_path_factory.mktemp("pages")
     run = write_run(folder / "run")
-    found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=99)
+    found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=99)
     assert found.circle is not None
     attacked = dataclasses.replace(
         found, model=EVIL, domain=EVIL, unit=EVIL, reasons=(EVIL,), notes=(EVIL,),

@@ -20,7 +20,7 @@ from mechfourier.probes.result import ProbeResult
 
 @pytest.fixture(scope="module")
 def found() -> ProbeResult:
-    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=199)
+    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=199)
 
 
 def test_figures_draw_what_the_result_holds(found: ProbeResult) -> None:
@@ -60,7 +60,7 @@ def test_the_page_marks_the_token_that_is_read(found: ProbeResult, tmp_path: Pat
 
 
 def test_the_page_of_one_vector_per_value_has_no_intervals_and_no_nan(tmp_path: Path) -> None:
-    single = probe(example("own_model").Clock(), "mod-12", sites="embed", permutations=99, controls=False)
+    single = probe(example("own_model").Clock(), "mod-12", sites="embed", n_permutations=99, controls=False)
     text = write_probe(single, tmp_path).read_text(encoding="utf-8")
     assert "agreement between templates is not evidence" in text
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)

@@ -51,7 +51,7 @@ def test_class_means_average_the_cells_of_each_class() -> None:
 
 
 def test_calendar_carries_its_moduli_and_naive_scores_say_nothing() -> None:
-    result = scan(load("calendar"), [7], layers="1", permutations=99)
+    result = scan(load("calendar"), [7], layers="1", n_permutations=99)
     (row,) = result.moduli
     assert row.verdict in ("circular", "modular")
     assert row.p_value == 0.01
@@ -78,7 +78,7 @@ def test_two_domains_are_compared_in_their_planes() -> None:
         compare=["months", "hours-12"],
         layers="1",
         cycles=1,
-        permutations=99,
+        n_permutations=99,
         control=False,
     )
     assert [(p.first.split()[0], p.second.split()[0]) for p in result.planes] == [

@@ -24,7 +24,7 @@ EVIL = "<script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def found() -> ProbeResult:
-    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=199)
+    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=199)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from mechfourier.domains.answers import AnswerScores
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
+from mechfourier.models.architectures import architecture_of
 
 CHUNK = 2**22  # logits changed at a time
 SAFE = 1.001  # a change within rounding of the lead is computed
@@ -26,20 +27,15 @@ SAFE = 1.001  # a change within rounding of the lead is computed
 def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[Tensor, "d candidate"] | None:
     """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is not linear.
 
-    Known for the one-layer transformer (no norm), after its neurons, with answers of one token. Foreign hooks may change
-    what follows, so a hooked model has none.
+    The model's `Architecture` knows the way (``readout``); with answers of one token. Foreign hooks may change what follows, so a
+    hooked model has none.
     """
-    from mechfourier.toys.one_layer.model import OneLayerTransformer
-
-    if not isinstance(model, OneLayerTransformer) or not isinstance(task, AnswerTask) or has_hooks(model):
+    record = architecture_of(model)
+    if record is None or not record.readout or not isinstance(task, AnswerTask) or has_hooks(model):
         return None
-    if site.kind not in ("mlp_post", "mlp_out", "resid_post") or task.plan.deepest > 0:
+    if task.plan.deepest > 0 or any(map(task.plan.continuing.get, task.plan.answers)):
         return None
-    if any(map(task.plan.continuing.get, task.plan.answers)):
-        return None
-    unembed = model.W_U[:, [answer[0] for answer in task.plan.answers]].detach()
-    matrix = model.blocks[0].mlp.W_out.detach() @ unembed if site.kind == "mlp_post" else unembed  # type: ignore[union-attr]
-    return matrix.float().cpu()
+    return record.part("readout")(model, site, [answer[0] for answer in task.plan.answers])
 
 
 def through_readout(

@@ -157,7 +157,7 @@ def study(
         )
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     sites = _sites(model, site)
-    probed = probe(model, wanted, permutations=permutations, seed=seed, store=store)
+    probed = probe(model, wanted, n_permutations=permutations, seed=seed, store=store)
     choice = _choice(model, wanted, task)
     if isinstance(choice, str):
         return _untested(model, probed, choice, None)

@@ -1,5 +1,6 @@
 """What an intervention does to running text: KL(base ‖ changed) and perplexity on sentences nobody trained on."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from mechfourier.domains.answers import STREAM_BUDGET, Bucket
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.run import Batch, batches, device_of, forward, inference, logits_of, serving
 from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
+from mechfourier.models.architectures import architecture_of
 from mechfourier.models.interface import encode
 from mechfourier.progress import progress
 
@@ -81,14 +83,13 @@ def text_for(model: Any) -> tuple[tuple[str, ...], str | None]:
         return packaged_text(), None
     except NotExpressible:
         pass
-    from mechfourier.toys.calendar.text import held_out_text
-
-    sentences = held_out_text()
-    try:
-        encode(model, sentences)
-    except NotExpressible:
-        return (), "no perplexity: this model cannot read running text"
-    return sentences, None
+    record = architecture_of(model)
+    if record is not None and record.text:
+        sentences = tuple(record.part("text")())
+        with contextlib.suppress(NotExpressible):
+            encode(model, sentences)
+            return sentences, None
+    return (), "no perplexity: this model cannot read running text"
 
 
 def text_effect(

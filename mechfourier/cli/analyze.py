@@ -1,20 +1,12 @@
-"""``mechfourier analyze``: a model this project trains taken apart. A new architecture: a line in ``ANALYSES``."""
+"""``mechfourier analyze``: a model this project trains taken apart, by the ``analyze`` of its `Architecture`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import DIGITS, SEED, emit_json, note, number_list, quiet_libraries
-from mechfourier.cli.dispatch import handle
-
-# architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
-# ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
-ANALYSES = {
-    "adder": "mechfourier.toys.adder:analyze",
-    "miras": "mechfourier.toys.universal:analyze",
-    "one-layer": "mechfourier.toys.one_layer:analyze",
-}
+from mechfourier.cli.common import DIGITS, SEED, number_list, quiet_libraries
+from mechfourier.cli.dispatch import handle, say
 
 
 def register(app: typer.Typer) -> None:
@@ -77,18 +69,12 @@ def analyze(
     }
     result = handle(
         "analyze",
-        ANALYSES,
+        "analyze",
         run,
         options,
         instead="For other models use: mechfourier probe or mechfourier study",
     )
-    if as_json:
-        emit_json(result.summary())
-    else:
-        typer.echo(str(result))
-    if out is not None:
-        for path in result.write(out):
-            note(f"wrote {path}")
+    say(result, as_json=as_json, out=out)
 
 
 def _frequencies(text: str) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ def probe(
     wanted = domain_of(domain, model)  # before the model: a wrong name should not wait for its weights
     result = run(
         load(model, engine=engine, device=device), wanted, sites=sites, layers=layers, position=position, design=design,
-        cycles=cycles, permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,
+        cycles=cycles, n_permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,
     )  # fmt: skip
     from mechfourier.figures.probe import write_probe
 

@@ -62,7 +62,7 @@ def sweep(
     from mechfourier.sweep.run import sweep as run
 
     result = run(
-        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, engine_name=engine, jobs=jobs,
+        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, runner=engine, jobs=jobs,
         address=address, retry_failed=retry_failed,
     )  # fmt: skip
     if as_json:

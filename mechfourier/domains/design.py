@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -12,7 +12,7 @@ from torch import Tensor
 from mechfourier.domains.definition import Domain, Operation
 from mechfourier.domains.task_spec import Span, TaskSpec, fill
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Readable, encode
 
 MIN_TESTABLE = 5
 """With fewer values a circle and a constant use up all degrees of freedom: the verdict is ``not testable``."""
@@ -203,7 +203,7 @@ class Cycles:
     template: int = 0
 
 
-def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
+def max_cycles(domain: Domain, model: Readable, wanted: int = 4) -> Cycles:
     """The largest number of cycles of offsets, up to ``wanted``, whose prompts ``model`` can express.
 
     A word-level tokenizer ends at some number, and a token model mod p knows b < p only (one cycle). Raises
@@ -220,7 +220,7 @@ def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
     raise refused or NotExpressible(f"{domain.name} has no operation template")
 
 
-def _cycles(domain: Domain, model: Any, wanted: int, template: int) -> Cycles:
+def _cycles(domain: Domain, model: Readable, wanted: int, template: int) -> Cycles:
     """``max_cycles`` in one wording."""
     values = _can_express(model, [_operation_prompt(domain, v, 0, template) for v in range(domain.n)])
     if values is not None:
@@ -238,7 +238,7 @@ def _cycles(domain: Domain, model: Any, wanted: int, template: int) -> Cycles:
     return Cycles(whole, wanted, note, template)
 
 
-def _can_express(model: Any, prompts: list[str]) -> NotExpressible | None:
+def _can_express(model: Readable, prompts: list[str]) -> NotExpressible | None:
     try:
         encode(model, prompts)
     except NotExpressible as error:

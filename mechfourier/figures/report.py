@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mechfourier._version import __version__
 from mechfourier.drawing.html import Part, Section, half, report_page, verdict_card, write_page
 from mechfourier.drawing.template import BLUE, ORANGE
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
+from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest
 from mechfourier.figures.sections import facts, summary_part
 from mechfourier.files import result_name, write_text
+from mechfourier.models.architectures import of_folder, run_folder, with_part
+from mechfourier.models.catalogue import find
 from mechfourier.models.folder import brief
 from mechfourier.results.base import Result
 from mechfourier.results.saved import Saved, read
@@ -92,16 +94,15 @@ def saved_results(folder: Path) -> list[Path]:
 
 
 def _named(name: str) -> Part:
-    """A registered one-layer model, or one checkpoint of a run."""
-    from mechfourier.toys.one_layer import open_source
-
-    try:
-        opened = open_source(name)
-    except MechFourierError as error:
-        if Path(name).exists():
-            raise
-        raise UsageError(f"no run folder, result file or model {name!r} ({error})") from error
-    part = _one_layer(opened)
+    """A model by name, or one checkpoint of a run, whose architecture has a page."""
+    folder, info = run_folder(Path(name)), find(name)
+    record = of_folder(folder) if folder is not None else info.record if info is not None else None
+    if record is None or not record.page:
+        raise UsageError(
+            f"no run folder, result file or model {name!r} with a page of its own; closest model: "
+            f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of their saved results"
+        )
+    part = record.part("page")(name)
     return replace(part, sections=[*part.sections, _origin({}, f"mechfourier analyze {shlex.quote(name)}")])
 
 
@@ -148,11 +149,12 @@ def _command(opened: Saved) -> str:
 
 
 def run_part(folder: Path) -> Part:
-    """A training run: its curves, its configuration, and for a one-layer model everything inside it."""
+    """A training run: its curves, its configuration, and what the page of its architecture shows."""
     config = config_of(folder)
     history = RunFolder(folder).read_metrics()
-    if config.get("architecture") == "one-layer":
-        part = _one_layer(folder, history if len(history) else None)
+    record = of_folder(folder)
+    if record is not None and record.page:
+        part = record.part("page")(folder, history if len(history) else None)
     else:
         part = _other_run(folder, config, history)
     origin = _origin(_run_origin(folder, history), run_command(folder, config))
@@ -171,35 +173,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadCheckpoint(f"{folder / CONFIG} holds no configuration; is {folder} the folder of a run?")
     return config
-
-
-def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
-    from mechfourier.toys.one_layer import portrait
-    from mechfourier.toys.one_layer.page import analysis_part
-
-    result = analysis_of(source)
-    part = analysis_part(result, portrait(source))
-    if history is None or "test_loss" not in history.columns:
-        return part
-    lead = "Losses over the pairs trained on and the others."
-    if result.phases is not None:
-        lead += f" Verdict on the phases: {result.phases.verdict}."
-    return replace(
-        part, sections=[Section("Training", curves_figure(history, result.phases), lead), *part.sections]
-    )
-
-
-def analysis_of(source: Any) -> Any:
-    """The analysis saved in a run folder where it is newer than the weights, else a new one."""
-    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze
-
-    if isinstance(source, Path):
-        saved, weights = source / ANALYSIS, source / WEIGHTS
-        if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-            opened = read(saved)
-            if isinstance(opened.result, OneLayerAnalysis) and opened.result.name == source.name:
-                return opened.result
-    return analyze(source)
 
 
 def _other_run(folder: Path, config: dict[str, Any], history: "pd.DataFrame") -> Part:

@@ -5,17 +5,18 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
+from mechfourier.models.interface import Model
 from mechfourier.hooks.run import device_of
 
 
-def empty_cache(model: Any, count: int) -> Any:
+def empty_cache(model: Model, count: int) -> Any:
     """No keys and values yet, for ``count`` rows."""
     from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
     return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), count)
 
 
-def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
+def fork(model: Model, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
     """A cache of its own with the rows ``index`` of ``cache`` (None: all).
 
     Its tensors are replaced when it grows, never changed.

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechfourier.models.interface import Model
 from mechfourier.errors import MechFourierError, OutOfRange
 from mechfourier.hooks.packing import Pack
 from mechfourier.hooks.run import Batch, StopForward, never_fired
@@ -124,7 +125,7 @@ class Collector:
                 f"{site} has other shapes for prompts of other lengths; read one length at a time"
             )
 
-    def finish(self, model: Any) -> None:
+    def finish(self, model: Model) -> None:
         view, self.view = self.view, None
         if self.pending:
             raise never_fired(model, sorted(self.pending))

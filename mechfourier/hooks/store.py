@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mechfourier.models.interface import Model
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.files import SAFETENSORS_PART, atomic_path, default_folder
@@ -62,7 +63,7 @@ class ActivationStore:
         self.max_bytes = max_bytes
 
     def through(
-        self, model: Any, request: "Request", compute: Callable[["Request"], "Activations"]
+        self, model: Model, request: "Request", compute: Callable[["Request"], "Activations"]
     ) -> "Activations":
         """The activations of ``request``: from the store where they are, by ``compute`` where not."""
         keys = request_keys(model, request)
@@ -203,7 +204,7 @@ def _read_shard(path: Path) -> Shard | None:
     )
 
 
-def request_keys(model: Any, request: "Request") -> dict[str, str]:
+def request_keys(model: Model, request: "Request") -> dict[str, str]:
     """The key of every array of a request: its sites by name, and ``logits``."""
     at = "all" if request.positions is None else request.positions.tolist()
     common = {

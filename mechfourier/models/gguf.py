@@ -172,7 +172,7 @@ def _convert(header: Header, work: Path, made: Path, label: str) -> dict[str, An
         f"{label}: {header.quantisation} weights are converted once, to a Hugging Face folder of {size} (float32)"
     )
     from mechfourier.models.gguf_tokenizer import write_tokenizer
-    from mechfourier.models.pretrained import quiet
+    from mechfourier.models.quiet import quiet
 
     place = _linked(header.path, work)
     with quiet(), quick_reader(), _as_checkpoint_error(header):

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from mechfourier.errors import UsageError
-from mechfourier.models import pretrained, registry
+from mechfourier.models import hugging_face, pretrained, registry
 from mechfourier.models.adapters import adapter_in, base_of
 from mechfourier.models.folder import read_config, weight_files
+from mechfourier.models.quiet import quiet
 
 
 def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
@@ -37,11 +38,11 @@ def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
 
 def _language_model(folder: Path, engine: str) -> Any:
     """HookedTransformer where ``load`` would take it, else the bridge."""
-    config = pretrained._config_of(folder)
+    config = hugging_face.config_of(folder)
     reason = pretrained._why_not_hooked(config.to_dict(), folder)
     if engine == "hooked" and reason:
         raise pretrained._no_hooked(folder, reason)
-    with pretrained.quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         return _bridge(folder, config) if engine == "bridge" or reason else _hooked(folder, config)
 
 
@@ -56,7 +57,7 @@ def _hooked(folder: Path, config: Any) -> Any:
 
 def _bridge(folder: Path, config: Any) -> Any:
     config._attn_implementation = "eager"
-    model = pretrained._language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
+    model = hugging_face.language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
     return pretrained._bridge(model, folder, torch.float32, "meta", None)
 
 
@@ -64,5 +65,5 @@ def _encoder(folder: Path, engine: str) -> Any:
     from mechfourier.models.minilm import SentenceEncoder, encoder_config
 
     del engine  # it has one of its own
-    with pretrained.quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         return SentenceEncoder(encoder_config(read_config(folder), device="meta", dtype=torch.float32))

@@ -1,8 +1,6 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
 import contextlib
-import contextvars
-import importlib
 import os
 import re
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from mechfourier.errors import (
     WeightsNotFound,
     nearest,
 )
+from mechfourier.models.architectures import architectures, imported, of_config, of_folder
 from mechfourier.models.catalogue import (
-    ARCHITECTURES,
     FOLDERS_VARIABLE,
     HUB_FILES,
     KNOWN,
@@ -27,6 +25,7 @@ from mechfourier.models.catalogue import (
     cached_folders,
     find,
     gguf_files,
+    known,
     named_folders,
     weights_at,
 )
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 
     from mechfourier.models.interface import Model
 
+UNCHECKED = "MECHFOURIER_NO_CHECK"  # an environment variable, because worker processes inherit it
 ENGINES = ("auto", "hooked", "bridge")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
@@ -60,8 +60,8 @@ CHECKED = (PRETRAINED, ENCODERS["BertModel"])
 
 
 def known_models() -> tuple[ModelInfo, ...]:
-    """The models with a name, the embedded ones first."""
-    return KNOWN
+    """The models with a name, the embedded ones first, those of other installed packages last."""
+    return known()
 
 
 def load(
@@ -98,13 +98,15 @@ def load(
     loader = _loader(folder)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if loader in CHECKED:
-        options["check"] = check and _CHECK.get()
+        options["check"] = check and not os.environ.get(UNCHECKED)
     if loader == PRETRAINED:
         options["engine"] = engine
     elif engine != "auto":
         raise UsageError(f"{name_or_path} has an engine of its own; leave out engine={engine!r}")
     _check_memory(folder, device, dtype)
     model = _read(loader, folder, options)
+    if (record := of_folder(folder)) is not None:
+        model.mechfourier_architecture = record.name
     info = find(str(name_or_path))
     model.mechfourier_name = info.name if info else str(name_or_path)
     model.mechfourier_weights = "; ".join(filter(None, (weights_of_folder(folder), _mark(model)))) or None
@@ -128,17 +130,17 @@ def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> Non
     )
 
 
-_CHECK: contextvars.ContextVar[bool] = contextvars.ContextVar("check", default=True)
-
-
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Within it no model is held against Hugging Face when it is loaded (``--no-check``)."""
-    token = _CHECK.set(False)
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``), in worker processes begun here either."""
+    before = os.environ.get(UNCHECKED)
+    os.environ[UNCHECKED] = "1"
     try:
         yield
     finally:
-        _CHECK.reset(token)
+        del os.environ[UNCHECKED]
+        if before is not None:
+            os.environ[UNCHECKED] = before
 
 
 def _mark(model: Any) -> str | None:
@@ -152,25 +154,21 @@ def _loader(folder: Path) -> str:
     if is_adapter(folder):
         return PRETRAINED
     config = read_config(folder)
-    own = config.get("architecture")
-    if own is not None:
-        if not isinstance(own, str) or own not in ARCHITECTURES:
-            raise UnknownModel(
-                f"{folder / CONFIG} names the architecture {own!r}; closest: {nearest(str(own), ARCHITECTURES)}"
-            )
-        return ARCHITECTURES[own]
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
+    record = of_config(config, folder / CONFIG)
+    if record is not None and record.load:
+        return record.load
+    theirs = config.get("architectures")
+    if not isinstance(theirs, list) or not theirs:
+        ours = ", ".join(record.name for record in architectures() if record.load)
         raise UnknownModel(
-            f"{folder / CONFIG} names neither 'architecture' ({', '.join(ARCHITECTURES)}) nor Hugging Face's 'architectures'"
+            f"{folder / CONFIG} names neither 'architecture' ({ours}) nor Hugging Face's 'architectures'"
         )
-    return ENCODERS.get(str(architectures[0]), PRETRAINED)
+    return ENCODERS.get(str(theirs[0]), PRETRAINED)
 
 
 def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
     """Call the loader; a config whose values it cannot use is a bad checkpoint, not a bug to show."""
-    module, function = loader.split(":")
-    read = getattr(importlib.import_module(module), function)
+    read = imported(loader, f"{folder} is read by {{}}")
     try:
         return read(folder, **options)
     except (

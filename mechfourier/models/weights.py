@@ -42,11 +42,11 @@ def _kept_hash(model: Any) -> str:
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
-    yield from nn.Module.named_parameters(_root(model), remove_duplicate=False)
-    yield from nn.Module.named_buffers(_root(model), remove_duplicate=False)
+    yield from nn.Module.named_parameters(root_of(model), remove_duplicate=False)
+    yield from nn.Module.named_buffers(root_of(model), remove_duplicate=False)
 
 
-def _root(model: Any) -> nn.Module:
+def root_of(model: Any) -> Any:
     """The module that owns the weights: a TransformerBridge keeps the Hugging Face model in ``original_model``."""
     return getattr(model, "original_model", model)
 
@@ -97,7 +97,7 @@ def _redrawn(model: Any, seed: int) -> Any:
     drawn: set[tuple[int, int, int]] = set()
     memo: dict[int, Any] = {}
     generators: dict[torch.device, torch.Generator] = {}
-    for old in nn.Module.parameters(_root(model)):
+    for old in nn.Module.parameters(root_of(model)):
         generator = generators.setdefault(old.device, torch.Generator(old.device).manual_seed(seed))
         key = old.untyped_storage().data_ptr()
         if key not in storages:

@@ -5,12 +5,12 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.probes.caveats import Caveats
-from mechfourier.stats.operation import OperationEvidence
 from mechfourier.domains.reads import TokensRead
+from mechfourier.probes.caveats import Caveats
+from mechfourier.results.base import Result
+from mechfourier.stats.operation import OperationEvidence
 from mechfourier.stats.value import ValueEvidence
 from mechfourier.stats.verdict import WORDS
-from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,22 +18,23 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import confounds, max_cycles
+from mechfourier.domains.reads import TokensRead, tokens_of
 from mechfourier.errors import MechFourierError, NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
-from mechfourier.models.interface import encode
-from mechfourier.models.weights import reinitialised
-from mechfourier.domains.design import confounds, max_cycles
-from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
-from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
-from mechfourier.stats.permutation import holm
-from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.stats.planes import SharedPlane, shared_plane
-from mechfourier.domains.reads import TokensRead, tokens_of
+from mechfourier.models.interface import Model, encode
+from mechfourier.models.untrained import untrained
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.permutation import holm
+from mechfourier.stats.planes import SharedPlane, shared_plane
 
 PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
@@ -115,8 +116,9 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     return chosen
 
 
+@renamed(permutations="n_permutations")
 def scan(
-    model: Any,
+    model: Model,
     moduli: Sequence[int],
     *,
     compare: Sequence[str] = (),
@@ -124,7 +126,7 @@ def scan(
     layers: str | None = None,
     cycles: int = 4,
     control: bool = True,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
     """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the moduli of their lengths.
@@ -132,10 +134,11 @@ def scan(
     A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other errors of ``capture``.
     """
     wanted = select_sites(model, sites, layers)
-    blank = reinitialised(model, seed) if control else None
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
-        row, note = _modulus(model, blank, n, wanted, cycles=cycles, permutations=permutations, seed=seed)
+        row, note = _modulus(
+            model, n, wanted, control=control, cycles=cycles, permutations=n_permutations, seed=seed
+        )
         rows.append(row)
         notes += [note] if note else []
     planes = _compared(model, compare, moduli, wanted, cycles=cycles, seed=seed)
@@ -149,20 +152,18 @@ def scan(
     )
 
 
-def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
+def _tokens(model: Model, moduli: Sequence[int]) -> TokensRead | None:
     """What is read of every modulus: its first prompt, at the last token."""
     if not moduli:
         return None
     designs = [find_domain(f"mod-{n}").operation_design(1, model=model) for n in moduli]
     prompts = [design.prompts[0] for design in designs]
     encodings = encode(model, prompts)
-    return tokens_of(
-        model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli]
-    )
+    return tokens_of(model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli])
 
 
 def operation_grid(
-    model: Any, domain: Domain, sites: Sequence[Site], *, cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], *, cycles: int
 ) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
     """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
     possible = max_cycles(domain, model, cycles)
@@ -175,16 +176,19 @@ def operation_grid(
 
 
 def _modulus(
-    model: Any, blank: Any, n: int, sites: Sequence[Site], *, cycles: int, permutations: int, seed: int
+    model: Model, n: int, sites: Sequence[Site], *, control: bool, cycles: int, permutations: int, seed: int
 ) -> tuple[Modulus, str | None]:
     domain = find_domain(f"mod-{n}")
     try:
         acts, features, note = operation_grid(model, domain, sites, cycles=cycles)
     except NotExpressible as error:
         return _untested(n, str(error)), None
-    control = None if blank is None else operation_grid(blank, domain, sites, cycles=cycles)[0]
+    blank = None
+    if control:
+        with untrained(model, seed) as chance:
+            blank = operation_grid(chance, domain, sites, cycles=cycles)[0]
     evidence = analyse_operation(
-        acts, n=n, confounds=features, control=control, permutations=permutations, seed=seed
+        acts, n=n, confounds=features, control=blank, permutations=permutations, seed=seed
     )
     best = evidence.best()
     if best is None:
@@ -248,7 +252,7 @@ def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
 
 
 def _compared(
-    model: Any, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
+    model: Model, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
 ) -> tuple[SharedPlane, ...]:
     """Pairs of the named domains, and of each with the modulus of its length where that was scanned."""
     domains = [find_domain(name) for name in names]
@@ -265,7 +269,7 @@ def _compared(
 
 
 def _site_means(
-    model: Any, domain: Domain, sites: Sequence[Site], cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], cycles: int
 ) -> Float[Tensor, "site label d"]:
     acts = operation_grid(model, domain, sites, cycles=cycles)[0]
     if domain.n < 5:

@@ -12,7 +12,7 @@ from mechfourier.causal.outcome import task_of
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import max_cycles
 from mechfourier.hooks.capture import capture
-from mechfourier.reproduce.catalogue import LANGUAGE, Experiment
+from mechfourier.reproduce.experiment import LANGUAGE, Experiment
 from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mechfourier.errors import BadCheckpoint
 from mechfourier.files import write_json
-from mechfourier.results.kinds import PLAIN_PART, Kind, load, register
+from mechfourier.results.kinds import Kind, load, register
 from mechfourier.results.plain import NOT_READ, plain, put_back, rebuild
 from mechfourier.results.provenance import provenance, weights_of_name
 
@@ -54,14 +54,16 @@ class Result:
         kind: str = "",
         schema: int = 1,
         figure: str = "",
-        part: str = PLAIN_PART,
+        part: str = "",
         command: str = "",
         renamed: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
+        drawn = {"figure": figure or cls.about.figure, "part": part or cls.about.part}
+        cls.about = dataclasses.replace(cls.about, **drawn)
         if kind:
-            cls.about = Kind(kind, schema, figure, part, command or kind, renamed or {})
+            cls.about = Kind(kind, schema, **drawn, command=command or kind, renamed=renamed or {})
             register(cls.about, cls)
         if "__str__" in cls.__dict__:
             setattr(cls, "__str__", _with_origin(cls.__dict__["__str__"]))  # noqa: B010

@@ -13,7 +13,7 @@ from mechfourier.errors import MechFourierError
 
 GROUP = "mechfourier.results"
 PLAIN_PART = "mechfourier.figures.sections:plain_part"
-_STATEMENT = re.compile(r'^class \w+\(\s*Result,\s*kind="([^"]+)"', re.MULTILINE)
+_STATEMENT = re.compile(r'^class \w+\(\s*\w+,\s*kind="([^"]+)"', re.MULTILINE)
 _CLASSES: dict[str, type] = {}
 
 

@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.models.weights import reinitialised
+from mechfourier.models.interface import Model
+from mechfourier.models.untrained import untrained
 from mechfourier.results.base import Result
 from mechfourier.sae.clusters import (
     Cluster,
@@ -163,13 +165,14 @@ class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:familie
         return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed(permutations="n_permutations")
 def score(
-    model: Any,
+    model: Model,
     sae: "LoadedDictionary | str | Path",
     domain: Domain | str,
     *,
     control: "LoadedDictionary | str | Path | None" = None,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> SAEScore:
     """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained on.
@@ -177,23 +180,24 @@ def score(
     ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put beside this one).
     Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
     """
-    if permutations < 99:
-        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
+    if n_permutations < 99:
+        raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    wanted = find_domain(domain)
     site = loaded.at(model)
     prompts = scored_prompts(model, wanted, loaded)
     acts = prompts.capture(model, site)
-    other, note = _control(model, loaded, control)
-    chance = None if other is None else (other[1], prompts.capture(other[0], site))
+    chance, note = _control(model, loaded, control, prompts, site)
     return score_arrays(
         loaded, acts, prompts, site=site, model=model_name(model), control=chance,
-        permutations=permutations, seed=seed, notes=note,
+        permutations=n_permutations, seed=seed, notes=note,
     )  # fmt: skip
 
 
-def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tuple[str, ...]]:
-    """The re-initialised model with its dictionary, or why there is none."""
+def _control(
+    model: Model, loaded: LoadedDictionary, given: Any, prompts: ScoredPrompts, site: Site
+) -> tuple[tuple[LoadedDictionary, Tensor] | None, tuple[str, ...]]:
+    """The dictionary of the untrained model with that model's activations, or why there is none."""
     place = given
     if place is None:
         folder = Path(loaded.name)
@@ -205,9 +209,14 @@ def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tup
         )
     other = place if isinstance(place, LoadedDictionary) else load_sae(place)
     seed = int(other.made.get("schedule", {}).get("seed", 0))
-    chance = reinitialised(model, seed)
-    other.at(chance)
-    return (chance, other), ()
+    with untrained(model, seed) as chance:
+        try:
+            other.at(chance)
+        except UsageError:
+            if given is not None:
+                raise
+            return None, (f"the dictionary in {place} belongs to other chance weights; train it again for a control",)
+        return (other, prompts.capture(chance, site)), ()
 
 
 @torch.no_grad()

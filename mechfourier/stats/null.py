@@ -19,12 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.spectrum import harmonic_planes, plane_axes
 
 EXACT_UP_TO = 7
 MOST_PERMUTATIONS = 10_000_000
 CHUNK_BYTES = 256 * 2**20
-TIE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +39,7 @@ class Orders:
 
     def p_value(self, observed: Tensor, null: Float[Tensor, " b"]) -> Tensor:
         """p of every ``observed`` statistic against the null maxima; ties count against it."""
-        reached = observed - TIE * observed.abs().clamp_min(1e-12)
-        count = (null >= reached[..., None]).sum(-1).to(torch.float64)
-        return count / len(null) if self.exact else (1 + count) / (len(null) + 1)
+        return torch.as_tensor(permutation_p(observed, null, exact=self.exact), dtype=torch.float64)
 
 
 def smallest_p(n: int) -> float:
@@ -189,5 +187,4 @@ def reliability_p(pairs: Float[Tensor, "*lead t u"], *, seed: int = 0) -> float:
     off = off / torch.linalg.matrix_norm(off)[..., None, None].clamp_min(torch.finfo(pairs.dtype).tiny)
     signs = sign_flips(count, seed=seed)
     scores = einsum(signs, off, signs, "b t, ... t u, b u -> b ...").reshape(len(signs), -1).amax(1)
-    reached = scores[0] - TIE * scores[0].abs()
-    return float((scores >= reached).double().mean())
+    return permutation_p(float(scores[0]), scores, exact=True)

@@ -17,13 +17,14 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.results.base import Result
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.operation_view import ALPHA, View, spread_of, standardised, view_of, worst_surrogates
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.residue import (
     concentration,
     curve_contest,
     harmonic_power,
     wrap_transfer,
 )
-from mechfourier.stats.rotation_null import RotationNull, family_wise_p, rotation_null
+from mechfourier.stats.rotation_null import RotationNull, rotation_null
 from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
     Periods,
@@ -282,21 +283,16 @@ def _site(
         k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
         plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
         p=view.p,
-        ratio=ratio, p_specific=_surrogate_p(worst[:, 0], ratio),
-        class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
+        ratio=ratio, p_specific=permutation_p(ratio, worst[:, 0]),
+        class_ratio=classes, p_class=permutation_p(classes, worst[:, 1]),
         field_ratio=field_ratio(grid, view.residual, view.floor, k),
         exactness=exactness, peak_shift=shift,
-        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
+        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=permutation_p(partial_r2, null.dims.amax(1)),
         concentration=concentrated.share, p_concentration=concentrated.p, classes=concentrated.classes,
         closed=curve.closed, open=curve.open,
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
     )  # fmt: skip
-
-
-def _surrogate_p(drawn: Float[Tensor, " draw"], observed: float) -> float:
-    """Share of surrogates that reach ``observed``; 1 where none were drawn."""
-    return (1 + int((~(drawn < observed)).sum())) / (1 + len(drawn))
 
 
 def _share_fields(shares: Shares) -> dict[str, float]:

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.residue import class_effects
-from mechfourier.stats.rotation_null import RotationNull, family_wise_p
+from mechfourier.stats.rotation_null import RotationNull
 from mechfourier.stats.shares import moment_p
 from mechfourier.stats.specificity import Background, Floor, Periods, off_sum_floor, plane_spectrum
 from mechfourier.stats.surrogates import SurrogateBasis, off_rows, surrogate_ratios
@@ -88,7 +89,7 @@ def view_of(
     z = (plane - null.mean[index]) / null.spread[index]
     keys = _key_harmonics(periods, z, null)
     background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
-    p = family_wise_p(float(z.max()), null.plane)
+    p = permutation_p(float(z.max()), null.plane.amax(1))
     profile_p = _profile_p(grid, residual, profile)
     return View(
         index, scored, scale, weight, residual, profile, floor, plane, z, keys, background, p, profile_p,

@@ -9,7 +9,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.results.base import Result
+from mechfourier.stats.permutation import permutation_p
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
@@ -23,9 +25,7 @@ def harmonic_plane(means: Float[ndarray, "value d"], k: int) -> Float[ndarray, "
     n = len(means)
     if not 1 <= k < n / 2:
         raise OutOfRange(f"harmonic k = {k} of {n} values has no plane; k runs from 1 to {(n - 1) // 2}")
-    angle = 2 * np.pi * k * np.arange(n) / n
-    waves = np.stack([np.cos(angle), np.sin(angle)], -1)
-    directions = (np.asarray(means, np.float64) - means.mean(0)).T @ waves
+    directions = (np.asarray(means, np.float64) - means.mean(0)).T @ harmonic_waves(n, k).numpy()
     u, s, _ = np.linalg.svd(directions, full_matrices=False)
     if s[-1] <= 1e-9 * max(s[0], 1e-300):
         raise OutOfRange(f"harmonic k = {k} lies on a line here, not in a plane")
@@ -109,7 +109,7 @@ def shared_plane(
         overlap=observed,
         null_mean=float(null.mean()),
         null_upper=float(np.quantile(null, 0.95)),
-        p_value=float((1 + (null >= observed).sum()) / (draws + 1)),
+        p_value=permutation_p(observed, null),
         variance=(shares[0], shares[1]),
         null_variance=(matched[0], matched[1]),
     )
@@ -117,8 +117,7 @@ def shared_plane(
 
 def _without_harmonic(values: Float[ndarray, "value d"], k: int) -> Float[ndarray, "value d"]:
     """Residual of the centred values after harmonic k is regressed out."""
-    angle = 2 * np.pi * k * np.arange(len(values)) / len(values)
-    waves = np.stack([np.cos(angle), np.sin(angle)], -1) * np.sqrt(2 / len(values))
+    waves = harmonic_waves(len(values), k).numpy() * np.sqrt(2 / len(values))
     return values - waves @ (waves.T @ values)
 
 

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechfourier.fourier.waves import harmonic_waves, waves
 from mechfourier.stats.confounds import Grid, orthonormal
+from mechfourier.stats.permutation import permutation_p
 
 MIN_CLASSES = 6
 """Fewer points on a circle are always concentrated on one harmonic: nothing to tell."""
@@ -78,11 +80,8 @@ def concentration(effects: Float[Tensor, "n d"], k: int, *, permutations: int, s
         return Concentration(classes, float(share), 1.0)
     order = _orders(classes, permutations, seed)
     drawn = _largest_share(gram[order[:, :, None], order[:, None, :]])
-    reached = int((drawn >= share - 1e-9).sum())
-    exact = classes <= EXACT_CLASSES
-    return Concentration(
-        classes, float(share), reached / len(order) if exact else (1 + reached) / (1 + len(order))
-    )
+    p = permutation_p(float(share), drawn, exact=classes <= EXACT_CLASSES)
+    return Concentration(classes, float(share), p)
 
 
 def _orders(classes: int, permutations: int, seed: int) -> Int[Tensor, "draw n"]:
@@ -94,11 +93,8 @@ def _orders(classes: int, permutations: int, seed: int) -> Int[Tensor, "draw n"]
 
 def _largest_share(grams: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
     n = grams.shape[-1]
-    angle = (
-        2 * torch.pi * torch.arange(n, dtype=torch.float64)[None] * torch.arange(1, n // 2 + 1)[:, None] / n
-    )
-    waves = torch.complex(angle.cos(), angle.sin())
-    power = torch.einsum("kc,bcd,kd->bk", waves, grams.to(waves.dtype), waves.conj()).real.clamp_min(0)
+    wave = torch.view_as_complex(harmonic_waves(n, range(1, n // 2 + 1)))
+    power = torch.einsum("ck,bcd,dk->bk", wave, grams.to(wave.dtype), wave.conj()).real.clamp_min(0)
     weight = torch.full((n // 2,), 2.0, dtype=torch.float64)
     if n % 2 == 0:
         weight[-1] = 1.0
@@ -131,9 +127,8 @@ def curve_contest(
 def _turning_plane(
     grid: Grid, residual: Tensor, k: int, cells: Bool[Tensor, " cell"]
 ) -> Float[Tensor, "two d"]:
-    angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
-    waves = grid.residual(torch.stack([angle.cos(), angle.sin()], 1) * cells[:, None])
-    return torch.linalg.qr((waves.T @ residual).T).Q.T
+    wave = grid.residual(waves(k * grid.raw_sum.double() / grid.n) * cells[:, None])
+    return torch.linalg.qr((wave.T @ residual).T).Q.T
 
 
 def _along(
@@ -167,8 +162,7 @@ def _curves(classes: int) -> Float[Tensor, "curve classes two"]:
     centred = u - u.mean()
     shapes = [torch.stack([centred, centred**2], 1)]
     for turns in (1.0, *ARCS):
-        angle = 2 * torch.pi * turns * u / classes
-        shapes.append(torch.stack([angle.cos(), angle.sin()], 1))
+        shapes.append(waves(turns * u / classes))
     bases = [orthonormal(shape - shape.mean(0)) for shape in shapes]
     opened = [bases[0], *bases[2:]]
     return torch.stack([bases[1], *(basis.roll(cut, 0) for basis in opened for cut in range(classes))])
@@ -179,8 +173,8 @@ def wrap_transfer(grid: Grid, activations: Float[Tensor, " cell"], k: int) -> fl
 
     1 for a pure modular cosine, below 0 for a function of the raw sum; reported, not decisive.
     """
-    angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
-    design = torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()], 1)
+    wave = waves(k * grid.raw_sum.double() / grid.n)
+    design = torch.cat([torch.ones_like(wave[:, :1]), wave], 1)
     before = grid.raw_sum < grid.n
     if int(before.sum()) < 4 or int((~before).sum()) < 4:
         return math.nan

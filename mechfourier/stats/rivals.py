@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from mechfourier.stats.permutation import permutation_p
+
 SMALLEST_CLASS = 3  # a class of fewer numbers cannot be predicted where one of them is left out
 RANK = 1e-9
 
@@ -94,7 +96,7 @@ def beside_rivals(
     for name, basis in rival_bases(values, polynomial).items():
         with_line = np.hstack([basis, line])
         observed, null = _partial(with_line, np.hstack([with_line, helix]), scores, orders)
-        p = float((1 + (null >= observed).sum()) / (len(orders) + 1))
+        p = permutation_p(observed, null)
         size = orthonormal(basis).shape[1]
         found.append(Rival(name, size, held_out_r2(basis, scores), observed, p))
     return tuple(found)

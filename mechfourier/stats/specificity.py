@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.fourier.waves import waves
 from mechfourier.stats.confounds import Grid, one_hot, orthonormal
 
 MIN_PERIODS = 3.5
@@ -113,8 +114,7 @@ class Periods:
     def waves(self, freqs: Float[Tensor, " freq"]) -> Float[Tensor, "freq 2 profile"]:
         """cos and sin of the raw sum, confounds removed."""
         sums = torch.unique(self.grid.raw_sum).double()
-        angle = 2 * torch.pi * freqs[:, None] * sums[None]
-        return torch.stack([angle.cos(), angle.sin()], 1) @ self._from_sums
+        return waves(freqs[:, None] * sums).mT @ self._from_sums
 
     @cached_property
     def _from_sums(self) -> Float[Tensor, "sum profile"]:
@@ -250,9 +250,8 @@ def field_ratio(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: 
         if j % cycles or (cycles == 1 and j != k)
     ]
     freqs = torch.tensor([k * cycles, *others], dtype=torch.float64) / (cycles * grid.n)
-    angle = 2 * torch.pi * (k * grid.a.double() / grid.n + freqs[:, None] * grid.offset.double())
-    waves = torch.stack([angle.cos(), angle.sin()], 1) * used
-    clean = grid.residual(waves.flatten(0, 1).T).T.reshape(waves.shape)
+    both = waves(k * grid.a.double() / grid.n + freqs[:, None] * grid.offset.double()).mT * used
+    clean = grid.residual(both.flatten(0, 1).T).T.reshape(both.shape)
     spectrum = plane_spectrum(planes(clean), residual) - floor.mean
     least = max(NOISE_SPREADS * floor.spread, 1e-9 * float(residual.pow(2).sum()), 1e-300)
     return float(spectrum[0] / ((2 if cycles == 1 else 1) * spectrum[1:].amax()).clamp_min(least))

@@ -13,7 +13,6 @@ from mechfourier.stats.copies import NEAR
 from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
 
 Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
-Used = Literal["not tested", "used", "not used"]
 
 WORDS: tuple[Word, ...] = (
     "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",

@@ -47,7 +47,7 @@ def curves_figure(history: "pd.DataFrame", phases: Any = None) -> "go.Figure":
             )
     made.update_yaxes(dtick=_decades(history), row=1, col=1)
     made.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
-    mark_phases(made, phases, first=first_step(history))
+    mark_phases(made, phases, first=first_shown(history))
     return styled(made, title="Training", height=520)
 
 
@@ -59,7 +59,7 @@ def two_rows() -> "go.Figure":
     return made.update_xaxes(title="step", row=2, col=1)
 
 
-def first_step(frame: "pd.DataFrame") -> float:
+def first_shown(frame: "pd.DataFrame") -> float:
     """The first step that a logarithmic axis can show."""
     return max(1.0, float(frame["step"].to_numpy().min()))
 

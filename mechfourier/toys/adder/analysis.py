@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mechfourier.errors import OutOfRange
-from mechfourier.files import write_with
 from mechfourier.hooks.site import sites
-from mechfourier.results.base import Result, plain
+from mechfourier.results.base import plain
 from mechfourier.toys.adder.ablation import Ablation, ablations
 from mechfourier.toys.adder.accuracy import correct_characters
 from mechfourier.toys.adder.alignment import HeadAlignment, alignment
@@ -25,6 +24,7 @@ from mechfourier.toys.adder.weights import (
     embedding_spectra,
     matrix_spectra,
 )
+from mechfourier.toys.result import WrittenResult
 from mechfourier.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class HistoryRow:
 
 @dataclass(frozen=True)
 class AdderAnalysis(
-    Result,
+    WrittenResult,
     kind="adder-analysis",
     schema=2,
     figure="mechfourier.toys.adder.analysis_figures:quantities_figure",
@@ -114,25 +114,11 @@ class AdderAnalysis(
             "notes": list(self.notes),
         }  # fmt: skip
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """``analysis.json``, tables as CSV, and ``analysis.html``."""
+    def tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
 
-        from mechfourier.drawing.html import write_page
-
-        folder = Path(folder)
-        tables = {
-            "quantities": self.frame(),
-            "heads": pd.DataFrame([plain(h) for h in self.heads]),
-            "carries": pd.DataFrame([plain(c) for c in self.carries]),
-            "ablations": pd.DataFrame([plain(a) for a in self.ablations]),
-        }
-        written = [self.save(folder / "analysis.json")]
-        for name, frame in tables.items():
-            written.append(
-                write_with(folder / f"{name}.csv", lambda path, f=frame: f.to_csv(path, index=False))
-            )
-        return [*written, write_page(folder / "analysis.html", self.part())]
+        inside = {"heads": self.heads, "carries": self.carries, "ablations": self.ablations}
+        return {"quantities": self.frame()} | {n: pd.DataFrame([plain(x) for x in rows]) for n, rows in inside.items()}
 
     def __str__(self) -> str:
         return "\n".join(_sentences(self))

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from mechfourier.toys.adder.accuracy import AdderAccuracy
 
-MAX_ROWS = 500  # of the table in a page; the JSON has them all
-
 
 def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
     """Exact match by the digits of both operands; the frame marks the lengths trained on."""
@@ -64,6 +62,8 @@ def shares_figure(result: "AdderAccuracy", group: str) -> "go.Figure":
 
 def accuracy_part(result: "AdderAccuracy") -> Part:
     """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
+    from mechfourier.toys.adder.accuracy import GROUPS
+
     lead = (
         f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
         f"{result.trained_digits} digits are pairs never trained on."
@@ -71,10 +71,10 @@ def accuracy_part(result: "AdderAccuracy") -> Part:
     sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]
     sections += [
         half(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.")
-        for group in dict.fromkeys(share.group for share in result.shares)
-        if group != "lengths"
+        for group in GROUPS
+        if group != "lengths" and result.of(group)
     ]
-    sections.append(Section("All shares", result.frame().head(MAX_ROWS)))
-    first, *lines = str(result).splitlines()
-    card = verdict_card("Addition", first, lines, accent=BLUE)
+    sections.append(Section("All shares", result.frame().head(500)))
+    lines = str(result).splitlines()
+    card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
     return Part(f"Addition: {result.model}", [*sections, *notes_section(result)], card=card)

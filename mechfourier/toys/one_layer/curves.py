@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class ProgressCurves(
     Result,
     kind="progress-curves",
-    figure="mechfourier.toys.one_layer.progress_figures:progress_figure",
+    figure="mechfourier.toys.one_layer.curve_figures:progress_figure",
     part="mechfourier.toys.one_layer.page:curves_part",
 ):
     """One entry per checkpoint and measure; losses in nats. ``key_freqs`` are those of the last checkpoint.

@@ -179,7 +179,6 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
 
 def analysis_part(result: "MirasAnalysis") -> Part:
     """A model of every modulus taken apart."""
-    words = str(result).removesuffix(str(result.algorithm) if result.algorithm else "").splitlines()
-    first, *lines = [line for line in words if line]
-    card = verdict_card("Every modulus", first, lines, accent=BLUE)
+    lines = str(result.accuracy).splitlines()
+    card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)
     return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)

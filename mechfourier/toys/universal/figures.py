@@ -59,6 +59,9 @@ def accuracy_part(result: "AccuracySweep") -> Part:
         Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),
         Section("Moduli", result.frame()),
     ]
-    first, *lines = str(result).splitlines()
-    card = verdict_card("Accuracy by modulus", first, lines, accent=BLUE)
-    return Part(f"Moduli: {result.model}", sections, card=card)
+    lines = str(result).splitlines()
+    return Part(
+        f"Moduli: {result.model}",
+        sections,
+        card=verdict_card("Accuracy by modulus", lines[0], lines[1:], accent=BLUE),
+    )

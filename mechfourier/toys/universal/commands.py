@@ -1,22 +1,20 @@
-"""``mechfourier train miras``: addition in every modulus."""
+"""The models of every modulus on the command line; nothing heavy is imported before one trains."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, MODULUS, SEED, STEPS, emit_json, quiet_libraries
 from mechfourier.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from mechfourier.toys.universal.train import MirasRun
 
 FORMS = ("shared", "plain", "faithful")
 
 
-def register(train: typer.Typer) -> None:
-    """Add the subcommand."""
-    train.command("miras")(miras)
-
-
-def miras(
+def train(
+    *,
     form: Annotated[
         str,
         typer.Option(
@@ -30,7 +28,7 @@ def miras(
     ] = "all",
     largest: Annotated[
         int | None,
-        typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).", **MODULUS),
+        typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).", min=2, max=100_000),
     ] = None,
     loss: Annotated[str, typer.Option("--loss", help="ce, or reinforce (faithful only).")] = "ce",
     curriculum: Annotated[
@@ -38,7 +36,7 @@ def miras(
         typer.Option("--curriculum/--no-curriculum", help="Raise the cap on the moduli over the first 45 %."),
     ] = None,
     curriculum_from: Annotated[
-        int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", **MODULUS)
+        int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", min=2, max=100_000)
     ] = None,
     memory: Annotated[
         str | None,
@@ -46,28 +44,18 @@ def miras(
             "--memory", help="faithful: none, feedforward or titans (feedforward; none for primes with ce)."
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Steps (the recipe's by default).", **STEPS)
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", help="Questions per step (the recipe's).", **COUNT)
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Seed of the weights and of the questions.", **SEED)
-    ] = 0,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run (runs/miras-… by default).")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:
+    steps: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+) -> "MirasRun":
     """Train a transformer that answers (a + b) mod m for moduli it never saw.
 
     shared and plain encode numbers by value and go on past the trained range; faithful reads a and b as tokens and m as
     sinusoids, and ends where its tokens do. Measure it with: mechfourier sweep-accuracy OUT
     """
-    quiet_libraries()
     if form not in FORMS:
         raise UsageError(f"no form {form!r}; closest: {nearest(form, FORMS)}; known: {', '.join(FORMS)}")
     from mechfourier.toys.universal.recipes import plan
@@ -78,7 +66,6 @@ def miras(
         curriculum=curriculum, curriculum_from=curriculum_from,
     )  # fmt: skip
     folder = out or Path(f"runs/miras-{form}-{moduli}-{loss}-{seed}")
-    result = train_miras(
+    return train_miras(
         folder, chosen.config, chosen.split, chosen.recipe, seed=seed, resume=resume, device=device
     )
-    emit_json(result.to_dict()) if as_json else typer.echo(str(result))

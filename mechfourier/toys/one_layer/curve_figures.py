@@ -1,4 +1,4 @@
-"""Progress measures of a one-layer network over its training, and the spectrum of its embedding."""
+"""Figures of progress measures over training."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from mechfourier.drawing.marks import figure, heat, line
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, PINK, TEXT, VERMILION, styled
-from mechfourier.training.figures import STEPS, first_step, mark_phases, two_rows
+from mechfourier.training.figures import STEPS, first_shown, mark_phases, two_rows
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,7 +38,7 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
                 trace = line(frame["step"], frame[column], name, colour=colour, dash=dash, hover=hover)
                 made.add_trace(trace, row=row, col=1)
     made.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
-    mark_phases(made, phases, first=first_step(frame))
+    mark_phases(made, phases, first=first_shown(frame))
     return styled(made, title="Progress measures", height=560)
 
 

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mechfourier.training.recipes import Recipe
+from mechfourier.toys.one_layer.recipes import Recipe
 
 MATRIX = {
     "W_Q": "h d e -> d (h e)",
