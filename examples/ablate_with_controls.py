@@ -8,8 +8,9 @@ harmonics do. Expected output: the planes take the answers to chance (1 in 7) wi
 import argparse
 from collections.abc import Sequence
 
-import mechfourier as mf
 from mechfourier.causal.reading import harmonic_basis
+
+import mechfourier as mf
 
 
 def main(arguments: Sequence[str] | None = None) -> tuple[mf.AblationResult, mf.AblationResult]:

@@ -1,6 +1,11 @@
 """Interventions with controls: does the model use what it represents?"""
 
-from mechfourier.causal.ablate import ablate
-from mechfourier.causal.result import AblationResult, Performance
+from mechfourier._lazy import lazy
 
-__all__ = ["AblationResult", "Performance", "ablate"]
+_PUBLIC = {
+    "Experiment": ".experiment",
+    "AblationResult": ".result",
+    "Performance": ".result",
+}
+__all__ = ["AblationResult", "Experiment", "Performance"]
+__getattr__, __dir__ = lazy(__name__, _PUBLIC)

@@ -4,27 +4,25 @@ In the one-layer transformer nothing but matrices follows the neurons: setting n
 (mean − post) · W_out[u] W_U.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.causal.controls import Ablations
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.task import AnswerTask, Task
 from mechfourier.domains.answers import AnswerScores
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
 from mechfourier.models.architectures import architecture_of
+from mechfourier.models.interface import Model
 
 CHUNK = 2**22  # logits changed at a time
 SAFE = 1.001  # a change within rounding of the lead is computed
 
 
-def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[Tensor, "d candidate"] | None:
+def readout(model: Model, task: Task, site: Site) -> Float[Tensor, "d candidate"] | None:
     """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is not linear.
 
     The model's `Architecture` knows the way (``readout``); with answers of one token. Foreign hooks may change what follows, so a
@@ -39,12 +37,11 @@ def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[
 
 
 def through_readout(
-    model: Any,
+    model: Model,
     task: AnswerTask,
     base: AnswerScores,
     ablations: Ablations,
     matrix: Float[Tensor, "d candidate"],
-    advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[Float[Tensor, "unit prompt"], Float[Tensor, " unit"]]:
     """Drops of the margin and accuracies of taking out each dimension, the same as by running the model.
 
@@ -56,7 +53,6 @@ def through_readout(
     others = (matrix.sum(dim=1, keepdim=True) - matrix) / (matrix.shape[1] - 1)
     drops = -step * (matrix - others)[:, base.label]
     right = _still_right(base, step, matrix)
-    advance(len(step))
     return drops, right
 
 

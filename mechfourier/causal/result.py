@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
 
@@ -67,26 +68,27 @@ class AblationResult(
     notes: tuple[str, ...]
     seed: int
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per measure: before, after, and the change."""
         import pandas as pd
 
-        names = (
+        names = [
             "accuracy",
             "greedy_accuracy",
             "accuracy_no_wrap",
             "accuracy_wrap",
             "logit_diff",
             "perplexity",
-        )
-        rows = [
-            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
-            for name in names
-            if (before := getattr(self.base, name)) is not None
-            and (after := getattr(self.ablated, name)) is not None
         ]
-        return pd.DataFrame(rows)
+        pairs = [(name, getattr(self.base, name), getattr(self.ablated, name)) for name in names]
+        rows = [
+            (name, float(b), float(a), float(a - b))
+            for name, b, a in pairs
+            if b is not None and a is not None
+        ]
+        return pd.DataFrame(rows, columns=["measure", "base", "ablated", "change"])
 
     @property
     def what(self) -> str:

@@ -10,7 +10,7 @@ where it differs everything runs whole.
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,23 +90,15 @@ def forward_from_block(
         return forward(model, tokens)
 
 
-def suffix_logits(
-    model: Any,
-    residual: Float[Tensor, "row pos d"],
-    layer: int,
-    tokens: Int[Tensor, "row pos"],
-    *,
-    keep: int = 1,
-    functions: Sequence[tuple[Site, HookFunction]] = (),
-) -> Float[Tensor, "row keep vocab"]:
-    """Logits at the last ``keep`` positions (no others are unembedded where the model has a hook point there); ``functions`` are hooks for
-    this pass."""
-    narrow: list[tuple[Site, HookFunction]] = (
-        [(UNEMBED, lambda value: value[:, -keep:])] if str(UNEMBED) in model.hook_dict else []
-    )
-    with hooked(model, [*functions, *narrow]):
-        output = logits_of(model, forward_from_block(model, residual, layer, tokens))
-    return (output if output.ndim == 3 else output[:, None])[:, -keep:].float()
+def suffix_notes(model: Any) -> tuple[str, ...]:
+    """What a result must say where passes of ``model`` cannot begin at a block (nothing where that was not tried)."""
+    kept = getattr(model, KEPT, None)
+    return (kept.note,) if kept is not None and kept.note else ()
+
+
+def start_layer(site: Site) -> int:
+    """The block at which passes with an edit at ``site`` begin."""
+    return (site.layer or 0) + (site.kind == "resid_post")
 
 
 def _front(model: Any, layer: int) -> Site:

@@ -14,16 +14,16 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.controls import Ablations
 from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
-from mechfourier.causal.edited import edited_pass, resume
-from mechfourier.causal.outcome import bootstrap_mean, standardised
-from mechfourier.domains.answers import STREAM_BUDGET, Bucket
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.engine import edited_pass, resume
+from mechfourier.causal.paired import bootstrap_mean, standardised
+from mechfourier.domains.answers import STREAM_BUDGET
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.run import Batch, batches, device_of, forward, inference, logits_of, serving
 from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
 from mechfourier.models.architectures import architecture_of
-from mechfourier.models.interface import encode
+from mechfourier.models.interface import Model, encode
 from mechfourier.progress import progress
 
 LOGITS = 2**26  # numbers in the logits of one batch, where they are not made in slices
@@ -74,7 +74,7 @@ def packaged_text() -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())
 
 
-def text_for(model: Any) -> tuple[tuple[str, ...], str | None]:
+def text_for(model: Model) -> tuple[tuple[str, ...], str | None]:
     """Held-out sentences that ``model`` can read, or none and the reason."""
     if not hasattr(model, "unembed"):
         return (), "no perplexity: this model has no logits"
@@ -93,7 +93,7 @@ def text_for(model: Any) -> tuple[tuple[str, ...], str | None]:
 
 
 def text_effect(
-    model: Any, sentences: Sequence[str], intervention: Callable[[], AbstractContextManager[Any]]
+    model: Model, sentences: Sequence[str], intervention: Callable[[], AbstractContextManager[Any]]
 ) -> TextEffect:
     """Run every sentence twice, as the model is and under ``intervention``, batch by batch.
 
@@ -117,14 +117,14 @@ def text_effect(
     return TextEffect(*(torch.cat([part[i] for part in parts]) for i in range(4)))
 
 
-def _sentences_per_batch(model: Any, texts: Sequence[Sequence[int]], read: Unembedding | None) -> int:
+def _sentences_per_batch(model: Model, texts: Sequence[Sequence[int]], read: Unembedding | None) -> int:
     """64, or as many as have their logits inside ``LOGITS`` where those of all positions are made at once."""
     vocab = int(getattr(model.cfg, "d_vocab", 0) or 1)
     return 64 if read is not None else max(1, min(64, LOGITS // (vocab * max(map(len, texts)))))
 
 
 def _twice(
-    model: Any,
+    model: Model,
     part: Batch,
     intervention: Callable[[], AbstractContextManager[Any]],
     read: Unembedding | None,
@@ -176,7 +176,7 @@ def _logits(x: Float[Tensor, "row d"], read: Unembedding | None) -> Float[Tensor
     return read(x) if read is not None else x.to(torch.float32, copy=True)
 
 
-def affordable_sentences(model: Any, sentences: Sequence[str], ablations: int) -> int:
+def affordable_sentences(model: Model, sentences: Sequence[str], ablations: int) -> int:
     """How many of the sentences ``ablations`` passes run on: ``TEXT_FLOPS`` allow, at least
     ``FEWEST_SENTENCES`` where those cost no more than ``TEXT_LIMIT``, else none (on a GPU: all)."""
     if not sentences or device_of(model).type != "cpu":
@@ -188,7 +188,7 @@ def affordable_sentences(model: Any, sentences: Sequence[str], ablations: int) -
     return min(len(sentences), max(FEWEST_SENTENCES, int(TEXT_FLOPS / one)))
 
 
-def sentences_for(model: Any, units: int) -> tuple[tuple[str, ...], str | None]:
+def sentences_for(model: Model, units: int) -> tuple[tuple[str, ...], str | None]:
     """Held-out sentences for the ablations of so many units, spread over those there are, as many as can be paid for; a note on that."""
     sentences, reason = text_for(model)
     count = affordable_sentences(model, sentences, units)
@@ -204,7 +204,7 @@ def sentences_for(model: Any, units: int) -> tuple[tuple[str, ...], str | None]:
 
 
 def text_effects(
-    model: Any, sentences: Sequence[str], ablations: Ablations, advance: Callable[[int], None] | None = None
+    model: Model, sentences: Sequence[str], ablations: Ablations, advance: Callable[[int], None] | None = None
 ) -> Float[Tensor, " ablation"]:
     """``TextEffect.effect`` of every ablation: rise of the surprisal per sentence, in standard deviations between sentences.
 
@@ -220,16 +220,14 @@ def text_effects(
         read = unembedding_of(model, torch.tensor([ids[0]]))
         rows = _rows_on_text(model, ids, read)
         for part in batches(model, ids, batch_size=min(rows, 64)):
-            bucket = Bucket(part.tokens, part.rows, (), part.tokens.shape[1])
             start, residual = resume(model, ablations.site, part.tokens)
             base[part.rows] = _surprisal(
                 model, lambda part=part: forward(model, part.tokens), part.tokens, read
             )
             for chosen in torch.arange(len(ablations)).split(max(1, rows // len(part.rows))):
                 whose = repeat(chosen, "c -> (c row)", row=len(part.rows))
-                edited = partial(
-                    edited_pass, model, bucket, ablations.several(len(chosen)), whose, start, residual
-                )
+                edit, rows_of = ablations.chosen(whose), torch.arange(len(whose))
+                edited = partial(edited_pass, model, part.tokens, edit, rows_of, start, residual)
                 with serving(whose):
                     after = _surprisal(model, edited, part.tokens.repeat(len(chosen), 1), read)
                 rise[chosen[:, None], part.rows] = after.unflatten(0, (len(chosen), -1)) - base[part.rows]
@@ -238,7 +236,7 @@ def text_effects(
     return rise.mean(dim=1) / max(spread, 1e-12)
 
 
-def _rows_on_text(model: Any, ids: Sequence[Sequence[int]], read: Unembedding | None) -> int:
+def _rows_on_text(model: Model, ids: Sequence[Sequence[int]], read: Unembedding | None) -> int:
     """Rows per pass such that what is held of a batch stays small: the stream, or the logits of all positions."""
     longest = max(map(len, ids))
     wide = int(model.cfg.d_model) if read is not None else int(getattr(model.cfg, "d_vocab", 0) or 1)
@@ -247,7 +245,7 @@ def _rows_on_text(model: Any, ids: Sequence[Sequence[int]], read: Unembedding | 
 
 
 def _surprisal(
-    model: Any, run: Callable[[], Any], tokens: Int[Tensor, "row pos"], read: Unembedding | None
+    model: Model, run: Callable[[], Any], tokens: Int[Tensor, "row pos"], read: Unembedding | None
 ) -> Float[Tensor, " row"]:
     """Mean surprisal of the tokens of every row but the first, in nats, in the pass ``run``."""
     whole = before_unembedding(model, run) if read is not None else logits_of(model, run())

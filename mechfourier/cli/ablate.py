@@ -1,24 +1,25 @@
 """``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import (
-    CONTROLS,
-    COUNT,
-    CYCLES,
-    LAYER,
-    SEED,
-    TASK,
-    domain_of,
-    emit_json,
-    note,
-    number_list,
-    quiet_libraries,
+from mechfourier.cli.causal import (
+    OUT,
+    Controls,
+    Cycles,
+    Device,
+    Engine,
+    Json,
+    Out,
+    Samples,
+    Seed,
+    Task,
+    harmonics,
+    listed,
+    site_of,
 )
-from mechfourier.cli.rotate import harmonics
+from mechfourier.cli.common import COUNT, LAYER, domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
 if TYPE_CHECKING:
@@ -52,17 +53,20 @@ def ablate_command(
             help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
         ),
     ] = None,
-    task: Annotated[str | None, TASK] = None,
+    task: Task = None,
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
     site: Annotated[
         str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
     ] = "resid_post",
-    samples: Annotated[
-        int | None, typer.Option(help="As many prompts of the grid, balanced over the answers.", **COUNT)
-    ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
-    position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
-    controls: Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)] = 200,
+    samples: Samples = None,
+    cycles: Cycles = 1,
+    position: Annotated[
+        str,
+        typer.Option(
+            help="Ablate at 'all' positions, at the prompt's 'last', or at the 'value' asked about."
+        ),
+    ] = "all",
+    controls: Controls = 200,
     control_samples: Annotated[
         int | None,
         typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
@@ -70,11 +74,11 @@ def ablate_command(
     text: Annotated[
         str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the HTML page.")] = Path("mechfourier-out"),
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = OUT,
 ) -> None:
     """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
     from mechfourier.errors import UsageError
@@ -84,63 +88,46 @@ def ablate_command(
             "name one thing to ablate, a dimension, a head, a plane or a feature: "
             "--layer 7 --dim 8, --layer 7 --head 3, --layer 7 --plane k=1, or --sae FOLDER --feature 12"
         )
-    if head is not None and site == "resid_post":
-        site = "z"
-    chosen, dims, ks = (
-        domain_of(domain, model, "mod-23"),
-        None if dim is None else number_list(dim, "--dim", "dimensions", "8, or 8,35, or 0-63", ranges=True),
-        harmonics(plane),
-    )
-    if layer is None and "." not in site and not site.startswith("hook_"):
-        raise UsageError(f"name the layer of {site}, for example: --layer 7")
+    kind = "z" if head is not None and site == "resid_post" else site
+    chosen, dims, ks = domain_of(domain, model, "mod-23"), listed(dim, "--dim"), harmonics(plane)
+    where, sentences = site_of(kind, layer), None if text is None else _sentences(text)
     quiet_libraries()
-    sentences = None if text is None else _sentences(text)
     from mechfourier.causal.ablate import ablate
-    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
-    loaded, where = load(model, engine=engine, device=device), _site(site, layer)
-    subspace = feature_subspace(loaded, sae, feature, where)
-    if ks is not None:
-        from mechfourier.causal.reading import harmonic_basis
-
-        at = "last" if position == "last" else "operand"
-        subspace = harmonic_basis(loaded, chosen, where, tuple(ks), position=at, task=task)
+    loaded = load(model, engine=engine, device=device)
     result = ablate(
         loaded,
         chosen,
         site=where,
         dims=dims,
         head=head,
-        subspace=subspace,
+        ks=ks,
+        plane=feature_subspace(loaded, sae, feature, where),
         mode=mode,
-        positions=position,
+        position=position,
         task=task,
-        samples=samples,
+        n_prompts=samples,
         cycles=cycles,
-        controls=controls,
-        control_samples=control_samples,
+        n_controls=controls,
+        n_control_prompts=control_samples,
         text=sentences,
         seed=seed,
     )
+    from mechfourier.figures.report import write_result
+
     page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
     _print(result)
-    typer.echo(f"page: {page}")
+    typer.echo(f"figure: {page}")
     return None
 
 
-def _site(name: str, layer: int | None) -> Any:
-    from mechfourier.hooks.site import Site
-
-    if "." in name or name.startswith("hook_"):
-        return Site.parse(name)
-    return Site(name, layer)
-
-
 def _sentences(path: str) -> list[str]:
+    from pathlib import Path
+
     from mechfourier.errors import UsageError
 
     try:

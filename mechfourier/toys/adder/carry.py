@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.patch import ratio_interval
+from mechfourier.causal.paired import ratio_interval
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.interventions import patch

@@ -1,0 +1,265 @@
+"""The engine: a task's prompts with edits, many per forward pass, and the scores that come out.
+
+Every row of a batch is a prompt with an edit of its own. What is the same for many rows runs once: the tokens before an edit and
+the beginnings that prompts share (`prefix_sharing`), else the blocks before it (`suffix`). Where every answer is one token, only the logits of
+the answers are computed. Each shortcut is compared with whole passes on the model at hand, and left out where it differs.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechfourier.causal import prefix_sharing
+from mechfourier.causal.cost import EDIT_BUDGET
+from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.suffix import (
+    forward_from_block,
+    residual_before,
+    start_layer,
+    starts_inside,
+    suffix_notes,
+)
+from mechfourier.causal.task import AnswerTask, SimilarityTask, Task
+from mechfourier.domains.answers import AnswerPlan, Bucket, batch_rows, stream_rows
+from mechfourier.errors import InterventionChangedNothing
+from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.passes import packing_notes
+from mechfourier.hooks.run import (
+    UNEMBED,
+    HookFunction,
+    forward,
+    hooked,
+    inference,
+    is_bridge,
+    logits_of,
+    serving,
+)
+from mechfourier.hooks.site import Site, model_name
+from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
+from mechfourier.models.interface import Model
+from mechfourier.progress import progress
+
+SIMILARITY_ROWS = 512
+
+
+class Reader(Protocol):
+    """How scores are read from passes: ``columns`` numbers per row, gathered bucket by bucket."""
+
+    @property
+    def columns(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    def sequences(self) -> list[Bucket]: ...
+
+    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Int[Tensor, " column"], Tensor]: ...
+
+    def scores(self, table: Tensor, prompt: Int[Tensor, " row"]) -> Float[Tensor, "row candidate"]: ...
+
+
+class AnswerReader:
+    """Log-probabilities of the answers, up to a number per row where each is one token (then nothing else is computed)."""
+
+    def __init__(self, model: Model, plan: AnswerPlan, choice: Unembedding | None) -> None:
+        self.model, self.plan, self.choice = model, plan, choice
+        self.columns = len(plan.edges)
+        self.batch = batch_rows(model, plan) if self.choice is None else stream_rows(model, plan)
+
+    def sequences(self) -> list[Bucket]:
+        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are those of whole passes."""
+        return list(self.plan.buckets(batch_rows(self.model, self.plan)))
+
+    def logits(self, run: Callable[[], Any], keep: int) -> Float[Tensor, "row keep word"]:
+        """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the answers."""
+        if self.choice is not None:
+            return self.choice(before_unembedding(self.model, run, keep))
+        narrow: list[tuple[Site, HookFunction]] = [(UNEMBED, lambda value: value[:, -keep:])]
+        with hooked(self.model, narrow if str(UNEMBED) in self.model.hook_dict else []):
+            output = logits_of(self.model, run())
+        return (output if output.ndim == 3 else output[:, None])[:, -keep:].float()
+
+    def edges(self, bucket: Bucket, logits: Float[Tensor, "row keep word"]) -> tuple[Tensor, Tensor]:
+        """The columns that a bucket fills, and their numbers."""
+        if self.choice is not None:
+            return torch.arange(self.columns), logits[:, -1]
+        return self.plan.read(bucket, logits)[:2]
+
+    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
+        """``edges`` of a whole pass."""
+        return self.edges(bucket, self.logits(run, bucket.keep))
+
+    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
+        """Scores of the candidates from those of their tokens."""
+        return table @ self.plan.incidence
+
+
+class SimilarityReader:
+    """Cosines of sentence embeddings with those of every value's other sentences."""
+
+    def __init__(self, task: SimilarityTask) -> None:
+        self.task, self.columns, self.batch = task, task.references.shape[-1], SIMILARITY_ROWS
+
+    def sequences(self) -> list[Bucket]:
+        """The sentences by length."""
+        return [Bucket(part.tokens, part.rows, (), 1) for part in self.task.batches]
+
+    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
+        """The embeddings."""
+        return torch.arange(self.columns), run().float()
+
+    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
+        """Their cosines."""
+        return self.task.scores_of(table, self.task.rows[prompt]).scores
+
+
+class Engine:
+    """Runs the prompts of one task with edits."""
+
+    def __init__(self, model: Model, task: Task, like: "Engine | None" = None) -> None:
+        """``like``: an engine of the same task on other prompts, whose checks of the model hold here too."""
+        self.model, self.task, self.like = model, task, like
+
+    @cached_property
+    def choice(self) -> Unembedding | None:
+        """The unembedding of the answers (edge by edge), where each is one token and it is known to be linear."""
+        if self.like is not None:
+            return self.like.choice
+        if not isinstance(self.task, AnswerTask) or not self.task.plan.of_one_token:
+            return None
+        with inference(self.model):
+            whole = unembedding_of(self.model, torch.tensor([self.task.encodings[0].ids]))
+        return None if whole is None else whole.of([edge.token for edge in self.task.plan.edges])
+
+    @cached_property
+    def reader(self) -> AnswerReader | SimilarityReader:
+        """How this task's scores are read."""
+        if isinstance(self.task, AnswerTask):
+            return AnswerReader(self.model, self.task.plan, self.choice)
+        if isinstance(self.task, SimilarityTask):
+            return SimilarityReader(self.task)
+        raise TypeError(f"{type(self.task).__name__} has no reader")
+
+    def scores(
+        self, rows: EditedRows, what: str = "edited prompts", *, must_change: bool = True, grad: bool = False
+    ) -> Float[Tensor, "row candidate"]:
+        """Scores of every row, up to a number per row where every answer is one token; those of a pass for each.
+
+        ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where no edit of any row
+        changed an activation and one ``must``.
+        """
+        changed: list[bool] = []
+        watched = _watched(rows, changed) if must_change else rows
+        reader = self.reader
+        size = max(1, min(reader.batch, EDIT_BUDGET // rows.width))
+        with (
+            inference(self.model),
+            torch.set_grad_enabled(grad),
+            progress(what, total=len(rows) * self.task.n_sequences // len(self.task.rows)) as bar,
+        ):
+            share = isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched)
+            run = prefix_sharing.run if share else run_suffixes
+            table = run(self.model, reader, watched, size, bar.advance)
+        if must_change and len(rows) and not any(changed):
+            raise InterventionChangedNothing(
+                f"{rows.edit_of(torch.arange(1)).name} at {rows.site} in {model_name(self.model)} left every "
+                "activation as it was; choose another site, position or plane"
+            )
+        return reader.scores(table, rows.prompt)
+
+
+def _watched(rows: EditedRows, changed: list[bool]) -> EditedRows:
+    """The same rows; ``changed`` is told of every edit whether it changed an activation."""
+
+    def edit_of(which: Int[Tensor, " row"]) -> Edit:
+        edit = rows.edit_of(which)
+
+        def change(old: Tensor, prompts: Tensor) -> Tensor:
+            new = edit.change(old, prompts)
+            changed.append(not torch.equal(new, old))
+            return new
+
+        return Edit(edit.name, edit.where, change)
+
+    return EditedRows(rows.site, rows.prompt, edit_of, rows.at, rows.number, rows.width, rows.together)
+
+
+def run_suffixes(
+    model: Model, reader: Reader, rows: EditedRows, size: int, advance: Callable[[int], None]
+) -> Float[Tensor, "row column"]:
+    """Whole sequences from the block where the edit is, or from their tokens."""
+    table = torch.zeros(len(rows), reader.columns)
+    for bucket in reader.sequences():
+        mine, place = _members(bucket.prompt, rows.prompt)
+        if not len(mine):
+            continue
+        start, stream = resume(model, rows.site, bucket.tokens)
+        block = len(bucket.tokens) if rows.together else 1
+        for chosen, at in _chunks(mine, place, max(1, size // block) * block):
+            part = Bucket(bucket.tokens[at], chosen, bucket.path, bucket.keep)
+            given = None if stream is None else stream[at.to(stream.device)]
+            edit, local = rows.edit_of(chosen), torch.arange(len(chosen))
+            run = partial(edited_pass, model, part.tokens, edit, local, start, given)
+            with serving(rows.prompt[chosen]):
+                columns, values = reader.read(part, run)
+            table[chosen[:, None], columns] = values.float().cpu()
+            advance(len(chosen))
+    return table
+
+
+def _members(bucket: Int[Tensor, " member"], prompt: Int[Tensor, " row"]) -> tuple[Tensor, Tensor]:
+    """The rows whose prompt lies in this bucket, and where in it."""
+    place = torch.full((int(max(bucket.max(), prompt.max())) + 1,), -1)
+    place[bucket] = torch.arange(len(bucket))
+    rows = (place[prompt] >= 0).nonzero()[:, 0]
+    return rows, place[prompt[rows]]
+
+
+def _chunks(rows: Tensor, at: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(rows.split(size), at.split(size), strict=True)
+
+
+def edited_pass(
+    model: Model,
+    tokens: Int[Tensor, "row pos"],
+    edit: Edit,
+    rows: Int[Tensor, " row"],
+    start: int | None,
+    stream: Float[Tensor, "row pos d"] | None,
+) -> Any:
+    """What the model returns for these tokens under ``edit``, from the block where the edit is or from the tokens (``resume``).
+
+    Fewer tokens than ``rows`` are repeated.
+    """
+    copies, site = len(rows) // len(tokens), edit.where.site
+    tokens = repeat(tokens, "row pos -> (c row) pos", c=copies)
+    functions: list[tuple[Site, HookFunction]] = [(site, lambda value: edit.apply(value, rows))]
+    if start is None or stream is None:
+        with hooked(model, functions):
+            return forward(model, tokens)
+    stream = repeat(stream, "row pos d -> (c row) pos d", c=copies)
+    if start and site == Site("resid_post", start - 1):
+        stream, functions = edit.apply(stream, rows), []
+    with hooked(model, functions):
+        return forward_from_block(model, stream, start, tokens)
+
+
+def resume(model: Model, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
+    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
+    if site.layer is None or site.stack != "blocks" or not starts_inside(model):
+        return None, None
+    start = start_layer(site)
+    if start == 0 and is_bridge(model):
+        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit there
+        return None, None
+    return start, residual_before(model, tokens, start)
+
+
+def whole_pass_notes(model: Model) -> tuple[str, ...]:
+    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one, and so was not used."""
+    return (*suffix_notes(model), *prefix_sharing.notes(model), *packing_notes(model))
