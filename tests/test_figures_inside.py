@@ -47,7 +47,7 @@ def test_moduli_show_what_wraps_apart_from_what_does_not() -> None:
     sweep = AccuracySweep("m", 7, -8, 64, 0, rows)
     figure: Any = extrapolation_figure(sweep)
     drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
-    assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b < m"]) == {1.0}
+    assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b &lt; m"]) == {1.0}
     assert figure.layout.shapes[0].x0 == 7.5
     part = sweep.part()
     assert [section.heading for section in part.sections] == [
