@@ -103,7 +103,7 @@ BROKEN = (
     ("odd_3:RECORD", "RECORD = {'name': 'odd'}", "is a dict, not an Architecture"),
     ("odd_4:RECORD", RECORD.format("one-layer", ""), "'one-layer' is taken by the package mechfourier"),
     ("odd_5:RECORD", RECORD.format("odd-5", ", train=print"), "its train is <built-in function print>"),
-    ("odd_6:RECORD", RECORD.format("odd-6", ", figures='x:y'"), "its figures is 'x:y'"),
+    ("odd_6:RECORD", RECORD.format("odd-6", ", domains='x:y'"), "its domains is 'x:y'"),
     ("odd_7:RECORD", RECORD.format("odd-7", ", domains={'(': 'x:y'}"), "unterminated subpattern"),
 )
 
@@ -125,7 +125,7 @@ def test_broken_packages_are_a_sentence_each_and_stop_nothing(tmp_path: Path) ->
 
 
 def test_a_part_that_cannot_be_imported_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
-    parts = ", load='odd_net:nothing', train='nowhere:train', analyze='nowhere.at:all', recognise='odd_net:fails', results={'X': 'nowhere:X'}"
+    parts = ", load='odd_net:nothing', train='nowhere:train', analyze='nowhere.at:all', recognise='odd_net:fails'"
     text = RECORD.format("odd-net", parts) + "def fails(model): raise ValueError('no')\n"
     _entry_point(tmp_path, "odd-net", "odd_net:RECORD", odd_net=text)
     folder = tmp_path / "run"
@@ -140,7 +140,7 @@ def test_a_part_that_cannot_be_imported_is_named_when_it_is_asked_for(tmp_path: 
     assert "the architecture 'odd-net' names 'nowhere.at:all' as its analyze" in told
     assert "odd-net" not in run(tmp_path, "train", "--help").stdout
     assert "'nowhere:train' as its train" in run(tmp_path, "train", "odd-net", code=2).stderr
-    saved = tmp_path / "probe.json"  # its recogniser fails and its result class is absent: others go on
+    saved = tmp_path / "probe.json"  # its recogniser fails: others go on
     saved.write_text(
         run(tmp_path, "probe", "calendar", "--domain", "days", "--permutations", 99, "--json").stdout
     )
