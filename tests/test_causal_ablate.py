@@ -18,7 +18,6 @@ from mechfourier.causal.ablate import AblationResult, ablate
 from mechfourier.causal.controls import Moments, margins, matched_controls
 from mechfourier.causal.edits import Ablations, one_hot
 from mechfourier.causal.experiment import Experiment
-from mechfourier.causal.paired import bootstrap_mean, chance_note, mcnemar
 from mechfourier.causal.task import task_of
 from mechfourier.causal.text import packaged_text, text_effect, text_for
 from mechfourier.domains.answers import AnswerScores
@@ -28,6 +27,7 @@ from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSi
 from mechfourier.hooks.interventions import intervene, zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
+from mechfourier.stats.paired import bootstrap_mean, chance_note, mcnemar
 
 DAYS, NOISE = 7, 60
 USED, UNREAD = (0, 1), (2, 3)
@@ -423,9 +423,9 @@ def test_chance_is_judged_by_the_binomial() -> None:
     scores = torch.zeros(100, 4)
     scores[:60, 0], scores[60:, 1] = 1.0, 1.0
     flags = torch.zeros(100, 4, dtype=torch.bool)
-    assert chance_note(AnswerScores(scores, flags, label), 4) is None
+    assert chance_note(AnswerScores(scores, flags, label).right, 4) is None
     scores[26:60, 0], scores[26:60, 1] = 0.0, 1.0
-    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label), 4) or "")
+    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label).right, 4) or "")
     assert margins(scores[None], label).shape == (1, 100)
 
 

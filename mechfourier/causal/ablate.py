@@ -15,7 +15,6 @@ from mechfourier.causal.controls import (
     Controls,
     Moments,
     check_count,
-    control_p,
     margins,
     matched_controls,
 )
@@ -32,7 +31,6 @@ from mechfourier.causal.edits import (
     position_of,
 )
 from mechfourier.causal.experiment import Experiment
-from mechfourier.causal.paired import bootstrap_mean, mcnemar, standardised
 from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.subspaces import chosen_subspace, harmonics
 from mechfourier.causal.suffix import start_layer, starts_inside
@@ -46,6 +44,8 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import Site, find_site
 from mechfourier.models.interface import Model
+from mechfourier.stats.paired import bootstrap_mean, mcnemar, standardised
+from mechfourier.stats.permutation import permutation_p
 
 MODES: tuple[str, ...] = get_args(Mode)
 WHERE = ("all", "last", "value")
@@ -202,7 +202,7 @@ def _controls(
     changes = margins(scores, part.task.label).double().mean(dim=1) - base[chosen].double().mean()
     own = float((after.margin - base)[chosen].double().mean())
     against = dict(
-        p_controls=control_p(-changes, -own),
+        p_controls=permutation_p(-own, -changes),
         n_controls=count,
         n_control_dims=found.n_dims,
         control_changes=tuple(changes.tolist()),

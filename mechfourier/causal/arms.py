@@ -16,7 +16,6 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -26,6 +25,7 @@ from mechfourier.hooks.interventions import edit_mean, edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mechfourier._renamed import renamed
 from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
-from mechfourier.causal.paired import bootstrap_means, chance_note
 from mechfourier.causal.parts import (
     add_up,
     block_ends,
@@ -28,7 +27,6 @@ from mechfourier.causal.parts import (
     whole_note,
 )
 from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
-from mechfourier.domains.answers import AnswerScores
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.prepare import Questions, questions
@@ -40,6 +38,7 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.probes.lens import candidate_logits
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_means, chance_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +168,7 @@ def attribution(
         rest_note(parts),
         cap_note(model),
         choice_note,
-        _chance(logits, asked),
+        chance_note(logits.argmax(dim=1) == asked.right, len(asked.choices)),
     ]
     return AttributionResult(
         model=model_name(model),
@@ -362,8 +361,3 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
         share = mean / whole if abs(whole) > 1e-12 else 0.0
         found.append(Contribution(name, kind, layer, index, mean, low, high, share))
     return found
-
-
-def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:
-    scores = AnswerScores(logits.float(), torch.zeros_like(logits, dtype=torch.bool), asked.right)
-    return chance_note(scores, len(asked.choices))

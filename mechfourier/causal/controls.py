@@ -165,8 +165,3 @@ def check_count(n_controls: int) -> None:
     """Raise ``OutOfRange`` for fewer than no controls."""
     if n_controls < 0:
         raise OutOfRange(f"n_controls is {n_controls}; give 0 for none, or {N_CONTROLS} and more")
-
-
-def control_p(controls: Float[Tensor, " control"], observed: float, *, within: float = 0.0) -> float:
-    """(1 + how many controls reach ``observed``, within rounding) / (1 + how many there are)."""
-    return (1 + int((controls >= observed - within).sum())) / (len(controls) + 1)

@@ -6,8 +6,9 @@ the answers are computed. Each shortcut is compared with whole passes on the mod
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from einops import repeat
@@ -17,6 +18,7 @@ from torch import Tensor
 from mechfourier.causal import prefix_sharing
 from mechfourier.causal.cost import EDIT_BUDGET
 from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.readers import AnswerReader, Reader, SimilarityReader
 from mechfourier.causal.suffix import (
     forward_from_block,
     residual_before,
@@ -25,97 +27,15 @@ from mechfourier.causal.suffix import (
     suffix_notes,
 )
 from mechfourier.causal.task import AnswerTask, SimilarityTask, Task
-from mechfourier.domains.answers import AnswerPlan, Bucket, batch_rows, stream_rows
+from mechfourier.domains.answers import Bucket
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.passes import packing_notes
-from mechfourier.hooks.run import (
-    UNEMBED,
-    HookFunction,
-    forward,
-    hooked,
-    inference,
-    is_bridge,
-    logits_of,
-    serving,
-)
+from mechfourier.hooks.run import HookFunction, forward, hooked, inference, is_bridge, serving
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
+from mechfourier.hooks.unembed import Unembedding, unembedding_of
 from mechfourier.models.interface import Model
 from mechfourier.progress import progress
-
-SIMILARITY_ROWS = 512
-
-
-class Reader(Protocol):
-    """How scores are read from passes: ``columns`` numbers per row, gathered bucket by bucket."""
-
-    @property
-    def columns(self) -> int: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    def sequences(self) -> list[Bucket]: ...
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Int[Tensor, " column"], Tensor]: ...
-
-    def scores(self, table: Tensor, prompt: Int[Tensor, " row"]) -> Float[Tensor, "row candidate"]: ...
-
-
-class AnswerReader:
-    """Log-probabilities of the answers, up to a number per row where each is one token (then nothing else is computed)."""
-
-    def __init__(self, model: Model, plan: AnswerPlan, choice: Unembedding | None) -> None:
-        self.model, self.plan, self.choice = model, plan, choice
-        self.columns = len(plan.edges)
-        self.batch = batch_rows(model, plan) if self.choice is None else stream_rows(model, plan)
-
-    def sequences(self) -> list[Bucket]:
-        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are those of whole passes."""
-        return list(self.plan.buckets(batch_rows(self.model, self.plan)))
-
-    def logits(self, run: Callable[[], Any], keep: int) -> Float[Tensor, "row keep word"]:
-        """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the answers."""
-        if self.choice is not None:
-            return self.choice(before_unembedding(self.model, run, keep))
-        narrow: list[tuple[Site, HookFunction]] = [(UNEMBED, lambda value: value[:, -keep:])]
-        with hooked(self.model, narrow if str(UNEMBED) in self.model.hook_dict else []):
-            output = logits_of(self.model, run())
-        return (output if output.ndim == 3 else output[:, None])[:, -keep:].float()
-
-    def edges(self, bucket: Bucket, logits: Float[Tensor, "row keep word"]) -> tuple[Tensor, Tensor]:
-        """The columns that a bucket fills, and their numbers."""
-        if self.choice is not None:
-            return torch.arange(self.columns), logits[:, -1]
-        return self.plan.read(bucket, logits)[:2]
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-        """``edges`` of a whole pass."""
-        return self.edges(bucket, self.logits(run, bucket.keep))
-
-    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
-        """Scores of the candidates from those of their tokens."""
-        return table @ self.plan.incidence
-
-
-class SimilarityReader:
-    """Cosines of sentence embeddings with those of every value's other sentences."""
-
-    def __init__(self, task: SimilarityTask) -> None:
-        self.task, self.columns, self.batch = task, task.references.shape[-1], SIMILARITY_ROWS
-
-    def sequences(self) -> list[Bucket]:
-        """The sentences by length."""
-        return [Bucket(part.tokens, part.rows, (), 1) for part in self.task.batches]
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-        """The embeddings."""
-        return torch.arange(self.columns), run().float()
-
-    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
-        """Their cosines."""
-        return self.task.scores_of(table, self.task.rows[prompt]).scores
 
 
 class Engine:
@@ -137,7 +57,7 @@ class Engine:
         return None if whole is None else whole.of([edge.token for edge in self.task.plan.edges])
 
     @cached_property
-    def reader(self) -> AnswerReader | SimilarityReader:
+    def reader(self) -> Reader:
         """How this task's scores are read."""
         if isinstance(self.task, AnswerTask):
             return AnswerReader(self.model, self.task.plan, self.choice)
@@ -162,8 +82,9 @@ class Engine:
             torch.set_grad_enabled(grad),
             progress(what, total=len(rows) * self.task.n_sequences // len(self.task.rows)) as bar,
         ):
-            share = isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched)
-            run = prefix_sharing.run if share else run_suffixes
+            run = run_suffixes
+            if isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched, run):
+                run = prefix_sharing.run
             table = run(self.model, reader, watched, size, bar.advance)
         if must_change and len(rows) and not any(changed):
             raise InterventionChangedNothing(
@@ -186,7 +107,7 @@ def _watched(rows: EditedRows, changed: list[bool]) -> EditedRows:
 
         return Edit(edit.name, edit.where, change)
 
-    return EditedRows(rows.site, rows.prompt, edit_of, rows.at, rows.number, rows.width, rows.together)
+    return replace(rows, edit_of=edit_of)
 
 
 def run_suffixes(

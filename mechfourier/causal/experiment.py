@@ -17,7 +17,6 @@ from torch import Tensor
 from mechfourier.causal.controls import Moments, moments
 from mechfourier.causal.edits import Ablations, position_of
 from mechfourier.causal.engine import Engine, whole_pass_notes
-from mechfourier.causal.paired import chance_note
 from mechfourier.causal.subspaces import class_means
 from mechfourier.causal.task import Task, task_of
 from mechfourier.domains.answers import AnswerScores
@@ -32,6 +31,7 @@ from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.interface import Encoding, Model, encode
+from mechfourier.stats.paired import chance_note
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -283,7 +283,7 @@ class Experiment:
         """What every result must say: of the task, of a model at chance, of passes that had to run whole."""
         said = [
             *self.task.notes,
-            chance_note(self.baseline, self.design.n_answers),
+            chance_note(self.baseline.right, self.design.n_answers),
             *whole_pass_notes(self.model),
         ]
         return [note for note in said if note]

@@ -17,7 +17,6 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import harmonic_subspace, key_harmonics
 from mechfourier.causal.task import AnswerTask
 from mechfourier.domains.definition import Domain
@@ -31,6 +30,8 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.planes import matched_planes, overlap, principal_angles
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float]) -> CausalPlane:
         overlap=observed,
         null_overlap=float(null.mean()),
         null_upper=float(np.quantile(null, 0.95)),
-        overlap_p=float((1 + (null >= observed).sum()) / (len(null) + 1)),
+        overlap_p=permutation_p(observed, null),
         variance=(shares[0], shares[1]),
         n_train=search.train.numel(),
         n_test=len(hits),

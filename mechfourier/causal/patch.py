@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.controls import N_CONTROLS, check_count, control_p, matched_controls
+from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import Dims, EditedRows, head_dims, listed_dims, one_hot, orthonormal
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
-from mechfourier.causal.paired import LEAST, bootstrap_mean, ratio, ratio_interval
 from mechfourier.causal.subspaces import harmonic_subspace, harmonics
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -30,6 +29,8 @@ from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import LEAST, bootstrap_mean, ratio, ratio_interval
+from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,7 +267,7 @@ def _controls(
         paired_recovered=float(own) if defined else None,
         random_recovered=float(shares.mean()) if defined else None,
         random_max=float(shares.max()) if defined else None,
-        p_value=control_p(shares, float(own), within=LEAST),
+        p_value=permutation_p(float(own), shares),
         n_controls=count,
         n_control_prompts=len(chosen),
         control_recovered=tuple(shares.tolist()) if defined else (),

@@ -10,13 +10,14 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.readers import AnswerReader
 from mechfourier.causal.suffix import start_layer
 from mechfourier.domains.answers import AnswerPlan
 from mechfourier.domains.continuations import shared_start
@@ -35,9 +36,6 @@ from mechfourier.hooks.run import (
 )
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
-
-if TYPE_CHECKING:
-    from mechfourier.causal.engine import AnswerReader
 
 # Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
 PER_TOKEN = frozenset(
@@ -86,14 +84,14 @@ def remembering() -> Iterator[None]:
         _REMEMBERED.reset(token)
 
 
-def fits(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
-    """Whether these rows can run so, with something to be saved, and give the numbers of whole passes."""
+def fits(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[..., Tensor]) -> bool:
+    """Whether these rows can run so, with something to be saved, and give the numbers of ``whole`` passes (a function like ``run``)."""
     if not len(rows) or rows.together or not can_run(model, rows):
         return False
     known: dict[tuple[str, bool, bool], bool] = vars(model).setdefault(KEPT, {})
     key = (rows.site.kind, reader.choice is not None, rows.at is None)
     if key not in known:
-        known[key] = _agrees(model, reader, rows)
+        known[key] = _agrees(model, reader, rows, whole)
     return known[key]
 
 
@@ -119,7 +117,7 @@ def notes(model: Model) -> tuple[str, ...]:
 
 
 def run(
-    model: Model, reader: "AnswerReader", rows: EditedRows, size: int, advance: Callable[[int], None]
+    model: Model, reader: AnswerReader, rows: EditedRows, size: int, advance: Callable[[int], None]
 ) -> Float[Tensor, "row edge"]:
     """The numbers of the plan's edges for every row."""
     table = torch.zeros(len(rows), reader.columns)
@@ -147,7 +145,7 @@ class _Tree:
     """The prompts of one length that some rows need, and the pieces of their sequences: tokens, or the residual stream in front of the block
     where edited passes begin."""
 
-    def __init__(self, model: Model, reader: "AnswerReader", rows: EditedRows, mine: Tensor) -> None:
+    def __init__(self, model: Model, reader: AnswerReader, rows: EditedRows, mine: Tensor) -> None:
         self.model, self.reader, self.rows = model, reader, rows
         # passes begin at a block where a block can be left out
         inside = not is_bridge(model) and rows.site.layer is not None
@@ -278,10 +276,8 @@ def _without_logits(model: Model) -> Iterator[None]:
         yield
 
 
-def _agrees(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
+def _agrees(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[..., Tensor]) -> bool:
     """Whether a few of the prompts without an edit have the numbers of whole passes."""
-    from mechfourier.causal.engine import run_suffixes
-
     few, where = torch.arange(min(COMPARED, len(rows))), Where(rows.site)
 
     def nothing(chosen: Int[Tensor, " row"]) -> Edit:
@@ -294,5 +290,5 @@ def _agrees(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
         ours = run(model, reader, plain, COMPARED, lambda done: None)
     except Exception:  # each architecture fails in its own way; a whole pass always works
         return False
-    whole = run_suffixes(model, reader, tokens, COMPARED, lambda done: None)
-    return bool((ours - whole).abs().max() <= SAME * whole.abs().max().clamp(min=1.0))
+    theirs = whole(model, reader, tokens, COMPARED, lambda done: None)
+    return bool((ours - theirs).abs().max() <= SAME * theirs.abs().max().clamp(min=1.0))

@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.controls import N_CONTROLS, check_count, control_p, matched_controls
+from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -29,6 +28,8 @@ from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
+from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -276,7 +277,7 @@ def _controls(
         paired_share=own,
         random_share=float(shares.mean()),
         random_max=float(shares.max()),
-        p_value=control_p(shares, float(exact.double().mean()), within=1e-12),
+        p_value=permutation_p(float(exact.double().mean()), shares),
         n_controls=count,
         n_control_prompts=len(picked.unique()),
         n_control_pairs=len(picked),

@@ -29,7 +29,6 @@ from mechfourier.causal.arms import ArmsResult, compared_arms
 from mechfourier.causal.controls import N_CONTROLS
 from mechfourier.causal.cost import affordable, bounded
 from mechfourier.causal.experiment import POSITIONS, Experiment
-from mechfourier.causal.paired import chance_note
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
 from mechfourier.causal.prefix_sharing import remembering
 from mechfourier.causal.result import AblationResult
@@ -50,6 +49,7 @@ from mechfourier.models.interface import Model
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import chance_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +162,7 @@ def study(
         return _untested(model, probed, f"the model cannot be asked: {error}")
     table = () if choice is None else choice.table
     accuracy = asked.baseline.accuracy
-    if chance := chance_note(asked.baseline, asked.design.n_answers):
+    if chance := chance_note(asked.baseline.right, asked.design.n_answers):
         return _untested(model, probed, chance, accuracy, table)
     few, rest = _split(asked)
     with remembering():
