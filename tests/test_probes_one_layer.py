@@ -179,10 +179,6 @@ def test_tasks_without_a_cycle_are_refused() -> None:
             analyze(Source(name, initial_weights(config, seed=0), config))
 
 
-@pytest.mark.parametrize(
-    ("run", "symmetricity", "irrelevance", "algorithm"),
-    [("p99zdpze5l", 0.9937, 0.17, "pizza"), ("l8k1hzciux", 0.3336, 0.85, "clock")],
-)
 def published_triples(p: int) -> torch.Tensor:
     """The sample behind the published numbers: the first 100 of all p³ triples in the order of ``random.Random(42).shuffle``.
 
@@ -194,6 +190,10 @@ def published_triples(p: int) -> torch.Tensor:
     return torch.stack([flat // p**2, flat // p % p, flat % p], dim=1)
 
 
+@pytest.mark.parametrize(
+    ("run", "symmetricity", "irrelevance", "algorithm"),
+    [("p99zdpze5l", 0.9937, 0.17, "pizza"), ("l8k1hzciux", 0.3336, 0.85, "clock")],
+)
 def test_published_values_of_clock_and_pizza(
     run: str, symmetricity: float, irrelevance: float, algorithm: str, shared_data: Path, tmp_path: Path
 ) -> None:

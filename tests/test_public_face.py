@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import mechfourier as mf
@@ -25,9 +26,9 @@ def test_help_fits_a_screen_and_lists_every_command() -> None:
     shown = CliRunner().invoke(app, ["--help"], terminal_width=80).output
     lines = shown.splitlines()
     assert len(lines) <= 40 and max(map(len, lines)) <= 80
-    commands = {str(c.name) for c in app.registered_commands} | {str(g.name) for g in app.registered_groups}
-    assert commands <= _listed() | {"None"}, "give a new command a line in mechfourier.cli.contents"
-    assert all(name in shown for name in commands - {"None"})
+    commands = getattr(get_command(app), "commands").keys()  # noqa: B009  (a Click group, as pyright does not know)
+    assert commands <= _listed(), "give a new command a line in mechfourier.cli.contents"
+    assert all(name in shown for name in commands)
     first = [line.split()[0] for line in lines if line.startswith("  ")][1:6]
     assert first == ["probe", "study", "tasks", "train", "report"]
 

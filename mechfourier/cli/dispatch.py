@@ -1,9 +1,10 @@
 """Commands that differ by architecture: which one a run has, and the part of its record that handles it."""
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -63,6 +64,28 @@ def fitting(
                 f"--{(flags or {}).get(key, key).replace('_', '-')} means nothing for the architecture {architecture!r}; leave it out"
             )
     return given
+
+
+SET = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="NAME=VALUE: a keyword of another package's analysis. Repeat it.", metavar="NAME=VALUE"
+    ),
+]
+
+
+def settings(texts: Sequence[str] | None) -> dict[str, Any]:
+    """``--set`` as keywords: whole numbers, numbers and true or false as such, the rest as text."""
+    found = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise UsageError(f"--set {text!r} is no NAME=VALUE; write it like count=20")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def say(result: Any, *, as_json: bool, out: Path | None) -> None:

@@ -19,9 +19,9 @@ from mechfourier.cli.common import (
     number_list,
     quiet_libraries,
 )
-from mechfourier.models.interface import Model
 
 if TYPE_CHECKING:
+    from mechfourier.models.interface import Model
     from mechfourier.sae.text import Source
 
 MODEL = typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")
@@ -207,7 +207,7 @@ def feature_numbers(text: str) -> list[int]:
     return number_list(text, "--feature", "features", "12, or 12,40")
 
 
-def feature_subspace(model: Model, folder: str | None, feature: str | None, site: Any) -> Any:
+def feature_subspace(model: "Model", folder: str | None, feature: str | None, site: Any) -> Any:
     """The directions of ``--sae FOLDER --feature N`` as a basis, or None without them; for ablate, patch and rotate."""
     from mechfourier.errors import UsageError
 

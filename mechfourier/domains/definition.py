@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from mechfourier.domains.file import parse_domain
-from mechfourier.domains.task_spec import Operation, TaskSpec, native_task
-from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
+from mechfourier.domains.file import parse
+from mechfourier.domains.quantity import Quantity
+from mechfourier.domains.task_spec import Operation, native_task
+from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, nearest
 from mechfourier.models.architectures import with_part
-from mechfourier.models.interface import Readable
 
 if TYPE_CHECKING:
     from mechfourier.domains.design import Design
-
-Position = Literal["value", "last"]
+    from mechfourier.models.interface import Readable
 
 MODULI = (2, 200)
 NUMBER_TEMPLATES = (
@@ -40,42 +39,8 @@ _MODULUS = re.compile(r"mod[-_ ]?([0-9]{1,9})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Domain:
-    """``n`` values on a cycle, in order: value number v is followed by (v + 1) mod n.
-
-    ``unit`` is the plural name of one step ("days"). ``position`` is where value prompts are read: at the value's
-    last token (``"value"``) or at the prompt's last token (``"last"``). ``source`` is ``"packaged"``,
-    ``"generated"`` or the path of a file. ``tasks`` are the questions that a model can be asked, the ``operation`` first;
-    ``cyclic`` is False for an open row of values (numbers), whose last one is followed by none of them.
-    """
-
-    name: str
-    title: str
-    unit: str
-    values: tuple[str, ...]
-    templates: tuple[str, ...]
-    operation: Operation | None
-    position: Position = "value"
-    source: str = "packaged"
-    tasks: tuple[TaskSpec, ...] = ()
-    cyclic: bool = True
-
-    @property
-    def n(self) -> int:
-        """Length of the cycle."""
-        return len(self.values)
-
-    def task(self, name: str) -> TaskSpec:
-        """The task of that name; raises ``UsageError``."""
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        known = [task.name for task in self.tasks]
-        if not known:
-            raise UsageError(f"domain {self.name!r} has no tasks; add a [[task]] table to {self.source}")
-        raise UsageError(
-            f"domain {self.name!r} has no task {name!r}; closest: {nearest(name, known)} (it has {', '.join(known)})"
-        )
+class Domain(Quantity):
+    """A quantity that lives on a cycle, and the designs that ask a model about it."""
 
     def value_design(self, *, position: str | None = None) -> "Design":
         """Every value in every template: see `mechfourier.domains.design.value_design`."""
@@ -83,7 +48,9 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Readable | None = None) -> "Design":
+    def operation_design(
+        self, cycles: int = 4, *, template: int = 0, model: "Readable | None" = None
+    ) -> "Design":
         """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With a ``model``: in the
         first wording that it can express, and over as many cycles."""
         from mechfourier.domains.design import max_cycles, operation_design
@@ -120,6 +87,11 @@ def domain(name_or_path: Domain | str | Path) -> Domain:
         f"no domain {text!r}; closest: {nearest(text, [*_packaged(), 'mod-N'])}. "
         "List them with: mechfourier domains"
     )
+
+
+def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
+    """A domain from the text of its file; ``where`` is what errors call it. Raises ``DomainSchemaError``."""
+    return Domain(**parse(text, name=name, where=where, source=source))
 
 
 def _of_a_network(name: str) -> Domain | None:

@@ -95,7 +95,7 @@ def _named(name: str) -> Part:
     record = of_folder(folder) if folder is not None else info.record if info is not None else None
     if record is None or not record.page:
         raise UsageError(
-            f"no run folder, result file or model with a page {name!r}; closest model: "
+            f"no run folder, result file or model {name!r} with a page of its own; closest model: "
             f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of their saved results"
         )
     part = record.part("page")(name)

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier.errors import MechFourierError, OutOfRange
 from mechfourier.hooks.packing import Pack
 from mechfourier.hooks.run import Batch, StopForward, never_fired
 from mechfourier.hooks.site import ATTENTION_KINDS, FUSED_KINDS, Site
+from mechfourier.models.interface import Model
 
 if TYPE_CHECKING:
     from mechfourier.hooks.capture import Request

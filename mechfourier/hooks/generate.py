@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -60,7 +59,9 @@ def generate(
     return Generation(tuple(prompts), tokens, tuple(_text(model, ids, ends) for ids in tokens))
 
 
-def _next(model: Model, sequences: Sequence[Sequence[int]], numbers: Sequence[int]) -> Int[Tensor, " sequence"]:
+def _next(
+    model: Model, sequences: Sequence[Sequence[int]], numbers: Sequence[int]
+) -> Int[Tensor, " sequence"]:
     """The likeliest next token of every sequence; ``numbers`` are the prompts they belong to."""
     found = torch.zeros(len(sequences), dtype=torch.long)
     for part in batches(model, sequences):

@@ -10,18 +10,18 @@ activation stayed as it was: an ablation that silently does nothing reads like a
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import torch
 from einops import reduce, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier.errors import InterventionChangedNothing, UsageError
 from mechfourier.hooks.edit import Basis, Dims, Edit, Positions, Rows, Where, donor_vectors, per_prompt
 from mechfourier.hooks.run import HookFunction, hooked, never_fired, served_rows
 from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.models.interface import Model
 
 Angle = float | Float[Tensor, ""] | Float[Tensor, " prompt"]
 Vector = Float[Tensor, " d"] | Float[Tensor, "prompt d"]

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier.hooks.collect import Collector, packed, whole
 from mechfourier.hooks.packing import PASS_TOKENS, Pack, lines_of, packs
 from mechfourier.hooks.prefix import can_pack, pass_options, shortest_window
@@ -30,6 +29,7 @@ from mechfourier.hooks.run import (
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.check_memory import CHECK_KEY, packing_remembered, remember_packing
 from mechfourier.models.folder import out_of_memory
+from mechfourier.models.interface import Model
 from mechfourier.progress import progress
 
 if TYPE_CHECKING:
@@ -237,7 +237,9 @@ def packing_notes(model: Model) -> tuple[str, ...]:
     refused = " and ".join(ways[share] for share in sorted(known) if not known[share])
     if not refused:
         return ()
-    return (f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",)
+    return (
+        f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",
+    )
 
 
 def _check(model: Model, request: "Request", pack: Pack, found: Found) -> None:

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
-from mechfourier.models.weights import root_of
 from mechfourier.hooks.packing import Beginnings, Pack
 from mechfourier.hooks.run import StopForward, device_of, forward, has_hooks, hooked, is_bridge
 from mechfourier.hooks.site import Site
+from mechfourier.models.interface import Model
+from mechfourier.models.weights import root_of
 
 WORTHWHILE = 0.85  # share of the tokens still to be run, above which two passes cost more than they save
 

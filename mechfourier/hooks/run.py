@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 
-from mechfourier.models.interface import Model
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.models.interface import Model
+from mechfourier.models.weights import root_of
 
 HookFunction = Callable[[Tensor], Tensor | None]
 
@@ -33,6 +35,15 @@ _SWITCHES = {
     "v_input": "use_split_qkv_input",
     "mlp_in": "use_hook_mlp_in",
 }
+
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "accelerate",
+    "mechfourier",
+)  # whose hooks change no activation
 
 
 class StopForward(Exception):
@@ -200,8 +211,19 @@ def inference(model: Model) -> Iterator[None]:
 
 
 def has_hooks(model: Model) -> bool:
-    """Whether any hook of a user or of an intervention is on the model."""
-    return any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
+    """Whether any hook of a user or of an intervention is on the model: at its hook points, or PyTorch's own on any module."""
+    if any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values()):
+        return True
+    tables = [module_hooks._global_forward_hooks, module_hooks._global_forward_pre_hooks]
+    for module in nn.Module.modules(root_of(model)):
+        tables += [module._forward_hooks, module._forward_pre_hooks]
+    return any(_foreign(hook) for table in tables for hook in table.values())
+
+
+def _foreign(hook: Callable[..., Any]) -> bool:
+    """Whether a hook of PyTorch's is somebody else's; the libraries put some of their own on a model."""
+    function = inspect.unwrap(getattr(hook, "func", hook))
+    return str(getattr(function, "__module__", "")).partition(".")[0] not in LIBRARIES
 
 
 def forward(model: Model, tokens: Tensor, *, logits: bool = False, **options: Any) -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mechfourier.models.interface import Hooked
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
+from mechfourier.models.interface import Hooked
 
 # kind -> path inside a block (or at the root), in the order of a forward pass. A kind that is not here prints as
 # ``hook_<kind>``; a kind with a dot in it is the path itself.

@@ -23,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.files import SAFETENSORS_PART, atomic_path, default_folder
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 
 if TYPE_CHECKING:

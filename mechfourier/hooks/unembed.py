@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.models.interface import Model
 from mechfourier.hooks.run import UNEMBED, StopForward, forward, hooked, logits_of
+from mechfourier.models.interface import Model
 
 SLICE = 2**24  # logits at a time: 64 MiB in float32
 

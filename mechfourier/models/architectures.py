@@ -6,6 +6,7 @@ entry point group ``mechfourier.architectures`` (CONTRIBUTING.md, "Add a network
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
@@ -81,12 +82,6 @@ class Architecture:
             raise UsageError(f"the architecture {self.name!r} has no {what.replace('_', ' ')}")
         return imported(path, f"the architecture {self.name!r} names {{}} as its {what.replace('_', ' ')}")
 
-    def owns(self, config: Mapping[str, Any]) -> bool:
-        """Whether a folder with this config.json is of this kind."""
-        return config.get("architecture") == self.name or (
-            bool(self.config_key) and self.config_key in config
-        )
-
     def domain_of(self, config: Mapping[str, Any]) -> str | None:
         """The name of the domain that a network with this config.json was trained on."""
         return self.part("own_domain")(config) if ":" in self.own_domain else self.own_domain or None
@@ -154,6 +149,8 @@ def _checked(entry: EntryPoint, taken: Mapping[str, str]) -> Architecture:
         value = getattr(record, part.name)
         if not isinstance(value, Mapping if part.type == Mapping[str, str] else (str, type(None))):
             raise UsageError(f"its {part.name} is {value!r}, not a dotted path")
+    for pattern in record.domains:
+        re.compile(pattern)  # a wrong one would stop every search for a domain
     return record
 
 
@@ -188,7 +185,7 @@ def of_config(config: Mapping[str, Any], where: str | Path = CONFIG) -> Architec
     an ``"architecture"`` that no installed package has."""
     own = config.get("architecture")
     if own is None:
-        return next((record for record in architectures() if record.owns(config)), None)
+        return next((each for each in architectures() if each.config_key and each.config_key in config), None)
     record = named(own) if isinstance(own, str) else None
     if record is None:
         known = [record.name for record in architectures()]

@@ -49,7 +49,7 @@ class Reader(Protocol):
 class Encoder(Protocol):
     """Something that turns text into tokens in a way of its own."""
 
-    def encode(self, prompts: Sequence[str]) -> "list[Encoding]": ...
+    def encode(self, prompts: list[str]) -> "list[Encoding]": ...
 
 
 Readable = Model | Reader | Encoder

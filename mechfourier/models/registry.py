@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     import torch
 
     from mechfourier.models.interface import Model
+    from mechfourier.models.packaged import PackagedWeights
 
 UNCHECKED = "MECHFOURIER_NO_CHECK"  # an environment variable, because worker processes inherit it
 ENGINES = ("auto", "hooked", "bridge")
@@ -190,21 +191,27 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does."""
+    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does, and converts a GGUF."""
+    source = source_of(name_or_path)
+    if isinstance(source, Path) and source.is_dir():
+        return source
+    info = find(name_or_path) if isinstance(name_or_path, str) else None
+    return folder_of(source, name=info.name if info else None)
+
+
+def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
+    """Where the weights of a model are: its folder, or a GGUF file (or installed parts of one) that is not converted yet."""
     name = str(name_or_path)
     info = find(name) if isinstance(name_or_path, str) else None
     if info is not None:
-        source = info.found()
-        if source is None:
-            return _fetch(info)
-        return source if isinstance(source, Path) and source.is_dir() else folder_of(source, name=info.name)
+        return info.found() or _fetch(info)
     path = Path(name_or_path).expanduser()
     # not Path's own: they raise where a name is longer than any file's
     if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)
     if os.path.exists(path):  # noqa: PTH110
         if is_gguf(path):
-            return folder_of(path)
+            return path
         raise UnknownModel(
             f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a GGUF file"
         )
@@ -226,18 +233,15 @@ def resolve(name_or_path: str | Path) -> Path:
             "List them with: mechfourier models (a Hugging Face name looks like org/name)"
         )
     places = (*named_folders(name.split("/")[1], name), *cached_folders(name))
-    source = next(filter(None, map(weights_at, places)), None)
-    if source is None:
-        return _download(name, name)
-    return source if source.is_dir() else folder_of(source)
+    return next(filter(None, map(weights_at, places)), None) or _download(name, name)
 
 
 def _checked(folder: Path) -> Path:
-    """A folder given by the user must be a model folder, or hold one GGUF file; says what it lacks."""
+    """A folder given by the user, or the one GGUF file in it; says what it lacks to be a model folder."""
     if is_adapter(folder):
         return folder
     if not has_weights(folder) and (files := gguf_files(folder)):
-        return folder_of(_only(folder, files))
+        return _only(folder, files)
     if not (folder / CONFIG).is_file():
         refuse_pickles(folder)
     read_config(folder)
@@ -267,8 +271,11 @@ def _fetch(info: ModelInfo) -> Path:
         raise MissingExtra(
             f"{info.name} is not installed; install it with: pip install 'mechfourier[{info.extra}]'"
         )
-    trainer = f"; train it with: mechfourier train {info.name}"
-    raise WeightsNotFound(f"the weights of {info.name} are not in this installation of mechfourier{trainer}")
+    trained = info.record is not None and info.record.train
+    raise WeightsNotFound(
+        f"the weights of {info.name} are not in this installation of {info.source}; "
+        + (f"train it with: mechfourier train {info.name}" if trained else "give a folder of its weights")
+    )
 
 
 def _download(name: str, repo: str) -> Path:

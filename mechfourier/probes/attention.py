@@ -12,7 +12,6 @@ to (a + offset) mod n is spread over all functions of both.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.models.interface import Model
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.prepare import Questions, questions
@@ -32,6 +30,7 @@ from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.models.interface import Model
 from mechfourier.probes.caveats import first_ratio
 from mechfourier.probes.head_content import HeadFourier, head_content
 from mechfourier.probes.roles import (

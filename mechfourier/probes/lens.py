@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.models.interface import Model
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.prepare import Questions, questions
@@ -24,6 +23,7 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
 from mechfourier.stats.intervals import wilson
 from mechfourier.stats.null import check_permutations

@@ -9,7 +9,6 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -252,7 +251,13 @@ def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
 
 
 def _compared(
-    model: Model, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
+    model: Model,
+    names: Sequence[str],
+    moduli: Sequence[int],
+    sites: Sequence[Site],
+    *,
+    cycles: int,
+    seed: int,
 ) -> tuple[SharedPlane, ...]:
     """Pairs of the named domains, and of each with the modulus of its length where that was scanned."""
     domains = [find_domain(name) for name in names]

@@ -1,7 +1,6 @@
 """Analogies and reducibility of a model's value domain, at every asked site."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from einops import rearrange

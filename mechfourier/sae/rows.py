@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.models.interface import Encoding, Model
+from mechfourier.models.interface import Encoding
 
 IGNORED = -100  # no loss at this position, as in torch's cross-entropy
 
@@ -53,7 +53,7 @@ class Reading:
         return tuple(i for i in text if i >= self.skip)
 
 
-def context_of(model: Model, reading: Reading) -> int:
+def context_of(model: Any, reading: Reading) -> int:
     """The longest sequence that the model and the reading allow."""
     return min(reading.context, getattr(model.cfg, "n_ctx", None) or reading.context)
 

@@ -221,7 +221,9 @@ def _control(
         except UsageError:
             if given is not None:
                 raise
-            return None, (f"the dictionary in {place} belongs to other chance weights; train it again for a control",)
+            return None, (
+                f"the dictionary in {place} belongs to other chance weights; train it again for a control",
+            )
         return (other, prompts.capture(chance, site)), ()
 
 

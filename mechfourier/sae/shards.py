@@ -89,7 +89,9 @@ def _filled(lists: Sequence[Sequence[int]]) -> Int[Tensor, "row longest"]:
     return torch.tensor([[*each, *[each[-1]] * (longest - len(each))] for each in lists])
 
 
-def capture_rows(model: Model, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, Float[Tensor, "row d"]]:
+def capture_rows(
+    model: Model, rows: Sequence[Row], sites: Sequence[Site]
+) -> dict[str, Float[Tensor, "row d"]]:
     """The activations of the kept positions of ``rows`` at every site: one pass of the model for all of them."""
     parts: dict[str, list[Tensor]] = {str(site): [] for site in sites}
     for _, acts in capture_groups(model, rows, sites):

@@ -131,7 +131,9 @@ def train(
     if not control:
         return result
     with untrained(model, job.schedule.seed) as chance:
-        other = _Job(chance, job.dictionaries, job.folder / CONTROL, job.sources, job.reading, job.schedule, rows)
+        other = _Job(
+            chance, job.dictionaries, job.folder / CONTROL, job.sources, job.reading, job.schedule, rows
+        )
         other.run(resume=resume, keep=keep_activations)
     return replace(result, control=str(other.folder))
 

@@ -218,7 +218,7 @@ class _Search:
     null: Float[Tensor, "b site"]
     null_k: Int[Tensor, "b site"]
     share: Float[Tensor, "site k"]
-    axes: Float[Tensor, "site k two"]
+    axes: Float[Tensor, "site plane two"]
 
     def own(self, i: int) -> Float[Tensor, "t u n n2"]:
         """Products over the distinct templates of a site."""

@@ -1,11 +1,13 @@
 """What a report shows of the one-layer transformer: a card, figures, tables."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, verdict_card
 from mechfourier.drawing.template import GREEN, ORANGE
+from mechfourier.errors import BadCheckpoint
 from mechfourier.models.folder import WEIGHTS
 from mechfourier.toys.one_layer import figures as draw
 from mechfourier.toys.one_layer.analysis import analyze
@@ -37,9 +39,10 @@ def analysis_of(source: str | Path) -> OneLayerAnalysis:
     """The analysis saved in a run folder where it is newer than the weights, else a new one."""
     saved, weights = Path(source) / "analysis.json", Path(source) / WEIGHTS
     if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-        result = OneLayerAnalysis.from_json(saved.read_text(encoding="utf-8"))
-        if result.name == Path(source).name:
-            return result
+        with contextlib.suppress(BadCheckpoint, UnicodeDecodeError):  # another result, or a damaged one: it is made again
+            result = OneLayerAnalysis.from_json(saved.read_text(encoding="utf-8"))
+            if result.name == Path(source).name:
+                return result
     return analyze(source)
 
 
