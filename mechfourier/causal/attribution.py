@@ -150,47 +150,41 @@ def attribution(
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     asked = questions(model, wanted, task=task, cycles=cycles, samples=n_prompts, seed=seed)
-    stream = _Stream(model, asked)
-    logits, margin = stream.logits, stream.margin
+    return _result(_Stream(model, asked), neurons, seed)
+
+
+def _result(stream: "_Stream", neurons: int, seed: int) -> AttributionResult:
+    asked, logits, margin = stream.asked, stream.logits, stream.margin
     parts, error = _parts(stream)
     heads, neuron_values, notes = _inner(stream, parts)
-    listed = _greatest(neuron_values, neurons)
-    n_neurons = sum(values.shape[1] for values in neuron_values.values())
-    columns = {**parts, **heads, **listed}
+    columns = {**parts, **heads, **_greatest(neuron_values, neurons)}
     table = _contributions(columns, float(margin.mean()), seed)
-    full = len(asked.rows) == len(asked.design)
-    label = asked.design.label[asked.rows]
+    full, right = len(asked.rows) == len(asked.design), logits.argmax(dim=1) == asked.right
     choice_note = None if full else "harmonics need the whole grid; leave n_prompts out"
-    notes = [
-        *asked.notes,
-        *notes,
-        whole_note(stream.whole),
-        rest_note(parts),
-        cap_note(model),
-        choice_note,
-        chance_note(logits.argmax(dim=1) == asked.right, len(asked.choices)),
-    ]
+    chance = chance_note(right, len(asked.choices))
+    said = [whole_note(stream.whole), rest_note(parts), cap_note(stream.model), choice_note, chance]
+    domain, design = asked.design.domain, asked.design
     return AttributionResult(
-        model=model_name(model),
-        domain=wanted.name,
-        n=wanted.n,
+        model=model_name(stream.model),
+        domain=domain.name,
+        n=domain.n,
         n_prompts=len(asked.encodings),
         n_choices=len(asked.choices),
-        accuracy=float((logits.argmax(dim=1) == asked.right).double().mean()),
+        accuracy=float(right.double().mean()),
         margin=float(margin.mean()),
         margin_ci=bootstrap_means(margin[:, None], seed=seed)[0],
         norm=stream.norm_words,
         parts=tuple(c for c in table if c.kind not in ("head", "neuron")),
         heads=tuple(c for c in table if c.kind == "head"),
         neurons=tuple(c for c in table if c.kind == "neuron"),
-        n_neurons=n_neurons,
-        harmonics=_harmonics(stream, label) if full else (),
-        grid=grid_shares(logits, asked.design.shape) if full and asked.design.kind == "operation" else None,
+        n_neurons=sum(values.shape[1] for values in neuron_values.values()),
+        harmonics=_harmonics(stream, design.label[asked.rows]) if full else (),
+        grid=grid_shares(logits, design.shape) if full and design.kind == "operation" else None,
         sum_error=error,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in [*asked.notes, *notes, *said] if note),
         seed=seed,
         task=asked.task,
-        tokens=tokens_asked(model, asked),
+        tokens=tokens_asked(stream.model, asked),
     )
 
 

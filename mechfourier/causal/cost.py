@@ -1,6 +1,9 @@
 """What passes cost, so that what cannot be afforded is left out before it is begun."""
 
 from collections.abc import Callable
+from typing import cast
+
+from torch import nn
 
 from mechfourier.causal.task import AnswerTask, Task
 from mechfourier.hooks.run import device_of
@@ -14,9 +17,9 @@ ROWS = 40_000  # rows that a study runs by default where prompts times intervent
 
 def block_weights(model: Model, start: int = 0) -> int:
     """Weights of the blocks from ``start`` on, each of which costs two operations per token; of the whole model where it has no list of blocks."""
-    blocks = getattr(model, "blocks", None)
+    blocks, whole = getattr(model, "blocks", None), cast(nn.Module, model)
     if blocks is None:
-        return sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
+        return sum(p.numel() for name, p in whole.named_parameters() if "W_E" not in name)
     return sum(p.numel() for block in list(blocks)[start:] for p in block.parameters())
 
 

@@ -125,7 +125,8 @@ def run(
     fit = rows_that_fit(model, reader.plan, size)
     for length in lengths.unique().tolist():
         mine = (lengths == length).nonzero()[:, 0]
-        tree = _Tree(model, reader, rows, mine)
+        with torch.no_grad():  # what comes before the edits
+            tree = _Tree(model, reader, rows, mine)
         for chosen in mine.split(fit):
             with serving(rows.prompt[chosen]):
                 for columns, values in tree.read(chosen, advance):
