@@ -42,7 +42,8 @@ def calendar_tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def planted() -> Any:
-    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and 3."""
+    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and
+    3."""
     from transformer_lens import HookedRootModule
     from transformer_lens.hook_points import HookPoint
 
@@ -451,7 +452,8 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
 
 
 def test_the_calendar_model_uses_its_circle_of_months() -> None:
-    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does that."""
+    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does
+    that."""
     from mechfourier.domains.design import read_positions
     from mechfourier.hooks.capture import capture
     from mechfourier.models.interface import encode

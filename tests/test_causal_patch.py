@@ -1,4 +1,5 @@
-"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one story."""
+"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one
+story."""
 
 import json
 from typing import Any

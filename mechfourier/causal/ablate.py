@@ -1,4 +1,5 @@
-"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
+"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer
+do."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,16 +78,19 @@ def ablate(
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
-    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``), a ``plane`` or any subspace ([d] or [d, r]:
-    its columns span it) or the planes of the harmonics ``ks``, and measure task and text.
+    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``), a
+    ``plane`` or any subspace ([d] or [d, r]: its columns span it) or the planes of the harmonics ``ks``, and
+    measure task and text.
 
-    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
-    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``position``: ``"all"``, ``"last"`` for the prompt's
-    last token only, or ``"value"`` for that of the value asked about (its mean is then that of the class means there;
-    held-out text is always changed everywhere). ``task``: one of the domain's tasks by name (None: the best one that the model
-    answers); all its prompts (``cycles`` of offsets in arithmetic), or ``n_prompts`` of them, balanced over the answers; a model without
-    logits is judged by similarity. ``n_controls=0`` runs none; they run on ``n_control_prompts`` of the prompts, balanced (None: all, or
-    on a CPU as many as a few minutes allow), and are compared with the target's effect on those. ``text=()`` measures no perplexity.
+    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"``
+    (from another prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``position``:
+    ``"all"``, ``"last"`` for the prompt's last token only, or ``"value"`` for that of the value asked about
+    (its mean is then that of the class means there; held-out text is always changed everywhere). ``task``:
+    one of the domain's tasks by name (None: the best one that the model answers); all its prompts (``cycles``
+    of offsets in arithmetic), or ``n_prompts`` of them, balanced over the answers; a model without logits is
+    judged by similarity. ``n_controls=0`` runs none; they run on ``n_control_prompts`` of the prompts,
+    balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's
+    effect on those. ``text=()`` measures no perplexity.
 
     Raises ``OutOfRange`` (dimension, prompts), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
@@ -141,7 +145,8 @@ def ablation(
     n_control_prompts: int | None,
     text: Sequence[str] | None,
 ) -> AblationResult:
-    """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None: all)."""
+    """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None:
+    all)."""
     before, task = asked.baseline, asked.task
     with intervene(asked.model, [target.single(edited)]):
         after = task.score(asked.model)
@@ -171,7 +176,8 @@ def _text(
     if not sentences:
         return None, reason
     edit = target.single()
-    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a donor.
+    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a
+    # donor.
     return text_effect(model, sentences, lambda: intervene(model, [edit], must_change=False)), None
 
 
@@ -231,7 +237,8 @@ def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | N
         )
     if not 0.5 <= found.variance_ratio <= 2.0:
         notes.append(
-            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
+            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the "
+            "target's"
         )
     if count < N_CONTROLS:
         notes.append(f"only {count} controls: p cannot fall below {1 / (count + 1):.2g}")

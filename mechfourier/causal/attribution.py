@@ -1,8 +1,8 @@
 """Direct logit attribution: which part of a model writes the answer, and in which harmonics.
 
-The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum over parts
-(Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count: what a head does by way of a later
-layer is credited to that layer.
+The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum
+over parts (Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count:
+what a head does by way of a later layer is credited to that layer.
 """
 
 from collections.abc import Mapping
@@ -48,9 +48,9 @@ TOP_NEURONS = 20
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to
-    the margin), head, neuron."""
+    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and
+    its share of the whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest
+    (these add up to the margin), head, neuron."""
 
     name: str
     kind: str
@@ -64,10 +64,11 @@ class Contribution:
 
 @dataclass(frozen=True)
 class AttributionResult(Result):
-    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices; ``parts`` add up to
-    it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts, ``neurons`` (the greatest) the MLP parts.
-    ``harmonics``: which harmonics of the answer the choices' logits hold over the whole (a, offset) grid; ``grid`` says where
-    the rest of their variance lies (both empty where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
+    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices;
+    ``parts`` add up to it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts,
+    ``neurons`` (the greatest) the MLP parts. ``harmonics``: which harmonics of the answer the choices' logits
+    hold over the whole (a, offset) grid; ``grid`` says where the rest of their variance lies (both empty
+    where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
 
     model: str
     domain: str
@@ -108,7 +109,8 @@ class AttributionResult(Result):
         best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]
         named = ", ".join(f"{part.name} {part.mean:+.3g} ({part.share:.0%})" for part in best)
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
+            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other "
+            f"{self.n_choices - 1} by {self.margin:.3g} nats of logit "
             f"on average ({self.n_prompts} prompts, accuracy {self.accuracy:.1%}); written by {named}"
         ]
         if self.harmonics:
@@ -135,16 +137,18 @@ def attribution(
     neurons: int = TOP_NEURONS,
     seed: int = 0,
 ) -> AttributionResult:
-    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each part writes.
+    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each
+    part writes.
 
-    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the ``neurons``
-    greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which makes the sum exact and says nothing
-    of what a part does by changing that scale. ``task``: one of the domain's tasks by name (None: the best one that the model
-    answers). ``n_prompts`` cells of the grid at random (None: all, which the
-    harmonics need). Where a tokenizer splits answers, the first token that tells them apart is judged.
+    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the
+    ``neurons`` greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which
+    makes the sum exact and says nothing of what a part does by changing that scale. ``task``: one of the
+    domain's tasks by name (None: the best one that the model answers). ``n_prompts`` cells of the grid at
+    random (None: all, which the harmonics need). Where a tokenizer splits answers, the first token that tells
+    them apart is judged.
 
-    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map), ``OutOfRange``,
-    ``NotExpressible`` and ``UnknownSite``.
+    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map),
+    ``OutOfRange``, ``NotExpressible`` and ``UnknownSite``.
     """
     if neurons < 0:
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
@@ -211,7 +215,8 @@ def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], floa
 class _Stream:
     """The residual stream at the token before the answer as a sum of parts, and how the choices read it.
 
-    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain of the norm included.
+    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain
+    of the norm included.
     """
 
     def __init__(self, model: Any, asked: Questions) -> None:

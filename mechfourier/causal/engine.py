@@ -1,8 +1,9 @@
 """The engine: a task's prompts with edits, many per forward pass, and the scores that come out.
 
-Every row of a batch is a prompt with an edit of its own. What is the same for many rows runs once: the tokens before an edit and
-the beginnings that prompts share (`prefix_sharing`), else the blocks before it (`suffix`). Where every answer is one token, only the logits of
-the answers are computed. Each shortcut is compared with whole passes on the model at hand, and left out where it differs.
+Every row of a batch is a prompt with an edit of its own. What is the same for many rows runs once: the tokens
+before an edit and the beginnings that prompts share (`prefix_sharing`), else the blocks before it (`suffix`).
+Where every answer is one token, only the logits of the answers are computed. Each shortcut is compared with
+whole passes on the model at hand, and left out where it differs.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +48,8 @@ class Engine:
 
     @cached_property
     def choice(self) -> Unembedding | None:
-        """The unembedding of the answers (edge by edge), where each is one token and it is known to be linear."""
+        """The unembedding of the answers (edge by edge), where each is one token and it is known to be
+        linear."""
         if self.like is not None:
             return self.like.choice
         if not isinstance(self.task, AnswerTask) or not self.task.plan.of_one_token:
@@ -68,10 +70,11 @@ class Engine:
     def scores(
         self, rows: EditedRows, what: str = "edited prompts", *, must_change: bool = True, grad: bool = False
     ) -> Float[Tensor, "row candidate"]:
-        """Scores of every row, up to a number per row where every answer is one token; those of a pass for each.
+        """Scores of every row, up to a number per row where every answer is one token; those of a pass for
+        each.
 
-        ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where no edit of any row
-        changed an activation and one ``must``.
+        ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where
+        no edit of any row changed an activation and one ``must``.
         """
         changed: list[bool] = []
         watched = _watched(rows, changed) if must_change else rows
@@ -153,7 +156,8 @@ def edited_pass(
     start: int | None,
     stream: Float[Tensor, "row pos d"] | None,
 ) -> Any:
-    """What the model returns for these tokens under ``edit``, from the block where the edit is or from the tokens (``resume``).
+    """What the model returns for these tokens under ``edit``, from the block where the edit is or from the
+    tokens (``resume``).
 
     Fewer tokens than ``rows`` are repeated.
     """
@@ -171,16 +175,19 @@ def edited_pass(
 
 
 def resume(model: Model, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
-    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
+    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the
+    tokens."""
     if site.layer is None or site.stack != "blocks" or not starts_inside(model):
         return None, None
     start = start_layer(site)
     if start == 0 and is_bridge(model):
-        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit there
+        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit
+        # there
         return None, None
     return start, residual_before(model, tokens, start)
 
 
 def whole_pass_notes(model: Model) -> tuple[str, ...]:
-    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one, and so was not used."""
+    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one,
+    and so was not used."""
     return (*suffix_notes(model), *prefix_sharing.notes(model), *packing_notes(model))

@@ -1,9 +1,10 @@
 """Edited passes that run what sequences share only once.
 
-The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), the continuations that are scored after a
-prompt all of it, and every edit the tokens before it, which it does not change. What such tokens compute is kept as keys and values:
-beginnings → the rest of each prompt → what all continuations begin with → each continuation. In a HookedTransformer layers before the edit run
-once for all edits too. The first use at a kind of site of a model compares such passes with whole ones.
+The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), the
+continuations that are scored after a prompt all of it, and every edit the tokens before it, which it does not
+change. What such tokens compute is kept as keys and values: beginnings → the rest of each prompt → what all
+continuations begin with → each continuation. In a HookedTransformer layers before the edit run once for all
+edits too. The first use at a kind of site of a model compares such passes with whole ones.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ from mechfourier.hooks.run import (
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 
-# Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
+# Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole
+# would.
 PER_TOKEN = frozenset(
     [
         "embed",
@@ -76,7 +78,8 @@ _REMEMBERED: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def remembering() -> Iterator[None]:
-    """Keep the keys and values of unedited beginnings, for many sites that are edited in turn; the model must not change meanwhile."""
+    """Keep the keys and values of unedited beginnings, for many sites that are edited in turn; the model must
+    not change meanwhile."""
     token = _REMEMBERED.set({})
     try:
         yield
@@ -85,7 +88,8 @@ def remembering() -> Iterator[None]:
 
 
 def fits(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[..., Tensor]) -> bool:
-    """Whether these rows can run so, with something to be saved, and give the numbers of ``whole`` passes (a function like ``run``)."""
+    """Whether these rows can run so, with something to be saved, and give the numbers of ``whole`` passes (a
+    function like ``run``)."""
     if not len(rows) or rows.together or not can_run(model, rows):
         return False
     known: dict[tuple[str, bool, bool], bool] = vars(model).setdefault(KEPT, {})
@@ -96,8 +100,8 @@ def fits(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[.
 
 
 def can_run(model: Model, rows: EditedRows) -> bool:
-    """A causal model that keeps keys and values, without other hooks, a site with a vector per token, and a token before the edit
-    (or a HookedTransformer, in which beginnings under one edit are shared too)."""
+    """A causal model that keeps keys and values, without other hooks, a site with a vector per token, and a
+    token before the edit (or a HookedTransformer, in which beginnings under one edit are shared too)."""
     if rows.site.stack != "blocks" or rows.site.kind not in PER_TOKEN or has_hooks(model):
         return False
     if is_bridge(model):
@@ -112,7 +116,8 @@ def notes(model: Model) -> tuple[str, ...]:
     if not kinds:
         return ()
     return (
-        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only differ from them",
+        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only "
+        "differ from them",
     )
 
 
@@ -143,8 +148,8 @@ def rows_that_fit(model: Model, plan: AnswerPlan, rows: int) -> int:
 
 
 class _Tree:
-    """The prompts of one length that some rows need, and the pieces of their sequences: tokens, or the residual stream in front of the block
-    where edited passes begin."""
+    """The prompts of one length that some rows need, and the pieces of their sequences: tokens, or the
+    residual stream in front of the block where edited passes begin."""
 
     def __init__(self, model: Model, reader: AnswerReader, rows: EditedRows, mine: Tensor) -> None:
         self.model, self.reader, self.rows = model, reader, rows
@@ -197,7 +202,8 @@ class _Tree:
             self.leaves.append((path, self._piece(leaf, own)))
 
     def _piece(self, tokens: Int[Tensor, "prompt pos"], cache: Any) -> Tensor:
-        """The tokens; where passes begin at a block, what the blocks before it make of them after ``cache``."""
+        """The tokens; where passes begin at a block, what the blocks before it make of them after
+        ``cache``."""
         if self.start is None or not tokens.shape[1]:
             return tokens
         return grown(self.model, tokens, cache, stop_at_layer=self.start)
@@ -244,8 +250,8 @@ class _Tree:
         return self.reader.logits(lambda: self._pass(piece, chosen, place, cache, edited), keep)
 
     def _pass(self, piece: Tensor, chosen: Tensor, place: Tensor, cache: Any, edited: int | None) -> Any:
-        """Run a piece for these rows and leave its keys and values in ``cache``; ``edited``: the position in the prompt at which the
-        piece begins, where the edit is in it."""
+        """Run a piece for these rows and leave its keys and values in ``cache``; ``edited``: the position in
+        the prompt at which the piece begins, where the edit is in it."""
         given = piece[place.to(piece.device)]
         functions: list[tuple[Site, HookFunction]] = []
         if edited is not None:
@@ -263,7 +269,9 @@ class _Tree:
 def _moved(edit: Edit, by: int) -> Edit:
     """``edit`` in tokens that begin at position ``by`` of the prompt."""
     at = edit.where.positions
-    return edit if at is None or not by else replace(edit, where=replace(edit.where, positions=at - by))  # type: ignore[operator]
+    if not isinstance(at, Tensor) or not by:
+        return edit
+    return replace(edit, where=replace(edit.where, positions=at - by))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ SIMILARITY_ROWS = 512
 
 
 class AnswerReader:
-    """Log-probabilities of the answers, up to a number per row where each is one token (then nothing else is computed)."""
+    """Log-probabilities of the answers, up to a number per row where each is one token (then nothing else is
+    computed)."""
 
     def __init__(self, model: Model, plan: AnswerPlan, choice: Unembedding | None) -> None:
         self.model, self.plan, self.choice = model, plan, choice
@@ -26,11 +27,13 @@ class AnswerReader:
         self.batch = batch_rows(model, plan) if self.choice is None else stream_rows(model, plan)
 
     def sequences(self) -> list[Bucket]:
-        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are those of whole passes."""
+        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are
+        those of whole passes."""
         return list(self.plan.buckets(batch_rows(self.model, self.plan)))
 
     def logits(self, run: Callable[[], Any], keep: int) -> Float[Tensor, "row keep word"]:
-        """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the answers."""
+        """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the
+        answers."""
         if self.choice is not None:
             return self.choice(before_unembedding(self.model, run, keep))
         narrow: list[tuple[Site, HookFunction]] = [(UNEMBED, lambda value: value[:, -keep:])]
@@ -73,4 +76,4 @@ class SimilarityReader:
 
 
 Reader = AnswerReader | SimilarityReader
-"""Each has ``columns`` numbers per row, which ``read`` gives bucket by bucket; ``scores`` makes them scores of the candidates."""
+"""Each has ``columns`` numbers per row, which ``read`` gives bucket by bucket; ``scores`` makes them scores."""

@@ -1,4 +1,5 @@
-"""What an intervention does to running text: KL(base ‖ changed) and perplexity on sentences nobody trained on."""
+"""What an intervention does to running text: KL(base ‖ changed) and perplexity on sentences nobody trained
+on."""
 
 import contextlib
 import math
@@ -34,7 +35,8 @@ FEWEST_SENTENCES = 8
 
 @dataclass(frozen=True, eq=False)
 class TextEffect:
-    """Per predicted token, in nats: surprisal before and after, KL(base ‖ changed); ``sentence`` says whose it is."""
+    """Per predicted token, in nats: surprisal before and after, KL(base ‖ changed); ``sentence`` says whose
+    it is."""
 
     base: Float[Tensor, " token"]
     changed: Float[Tensor, " token"]
@@ -117,7 +119,8 @@ def text_effect(
 
 
 def _long(model: Model, sentences: Sequence[str]) -> tuple[list[tuple[int, ...]], Int[Tensor, " sentence"]]:
-    """The sentences of two tokens and more as tokens, and their numbers; raises ``OutOfRange`` where there is none."""
+    """The sentences of two tokens and more as tokens, and their numbers; raises ``OutOfRange`` where there is
+    none."""
     ids = [encoding.ids for encoding in encode(model, sentences)]
     long = [row for row, tokens in enumerate(ids) if len(tokens) > 1]
     if not long:
@@ -126,7 +129,8 @@ def _long(model: Model, sentences: Sequence[str]) -> tuple[list[tuple[int, ...]]
 
 
 def _stream(model: Model, run: Callable[[], Any], read: Unembedding | None) -> Float[Tensor, "row pos d"]:
-    """What goes into the unembedding (without ``read``: the logits) in the pass ``run``, at all positions but the last."""
+    """What goes into the unembedding (without ``read``: the logits) in the pass ``run``, at all positions but
+    the last."""
     whole = logits_of(model, run()) if read is None else before_unembedding(model, run)
     return whole[:, :-1]
 
@@ -134,7 +138,8 @@ def _stream(model: Model, run: Callable[[], Any], read: Unembedding | None) -> F
 def _surprisals(
     stream: Float[Tensor, "row pos d"], tokens: Int[Tensor, "row pos"], read: Unembedding | None
 ) -> Iterator[tuple[Float[Tensor, "token vocab"], Float[Tensor, " token"]]]:
-    """A slice at a time: the log-probabilities of every word after these tokens, and the surprisal of the one that follows."""
+    """A slice at a time: the log-probabilities of every word after these tokens, and the surprisal of the one
+    that follows."""
     flat, following = stream.flatten(0, 1), tokens[:, 1:].flatten().to(stream.device)
     size = max(1, SLICE // flat.shape[-1])
     plain = (slice(start, start + size) for start in range(0, len(flat), size))
@@ -173,27 +178,33 @@ def affordable_sentences(model: Model, sentences: Sequence[str], ablations: int)
 
 
 def sentences_for(model: Model, units: int) -> tuple[tuple[str, ...], str | None]:
-    """Held-out sentences for the ablations of so many units, spread over those there are, as many as can be paid for; a note on that."""
+    """Held-out sentences for the ablations of so many units, spread over those there are, as many as can be
+    paid for; a note on that."""
     sentences, reason = text_for(model)
     count = affordable_sentences(model, sentences, units)
     if count < FEWEST_SENTENCES <= len(sentences):
         return (
             (),
-            f"no specific effect: {units} units on held-out text would take too long; give text, or fewer layers",
+            f"no specific effect: {units} units on held-out text would take too long; give text, or fewer "
+            "layers",
         )
     spread = sentences[:: max(1, -(-len(sentences) // max(count, 1)))]
     if len(spread) < len(sentences):
-        reason = f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, for the time it takes (text)"
+        reason = (
+            f"the specific effect is measured on {len(spread)} of {len(sentences)} held-out sentences, "
+            "for the time it takes (text)"
+        )
     return spread, reason
 
 
 def text_effects(
     model: Model, sentences: Sequence[str], ablations: Ablations, advance: Callable[[int], None] | None = None
 ) -> Float[Tensor, " ablation"]:
-    """``TextEffect.effect`` of every ablation: rise of the surprisal per sentence, in standard deviations between sentences.
+    """``TextEffect.effect`` of every ablation: rise of the surprisal per sentence, in standard deviations
+    between sentences.
 
-    Many ablations per pass, at all positions; ``advance`` is told of every ablation that is done. Raises ``OutOfRange`` where no sentence
-    has two tokens.
+    Many ablations per pass, at all positions; ``advance`` is told of every ablation that is done. Raises
+    ``OutOfRange`` where no sentence has two tokens.
     """
     ids, _ = _long(model, sentences)
     base, rise = torch.zeros(len(ids)), torch.zeros(len(ablations), len(ids))
@@ -217,7 +228,8 @@ def text_effects(
 
 
 def _rows_on_text(model: Model, ids: Sequence[Sequence[int]], read: Unembedding | None) -> int:
-    """Rows per pass such that what is held of a batch stays small: the stream, or the logits of all positions."""
+    """Rows per pass such that what is held of a batch stays small: the stream, or the logits of all
+    positions."""
     longest = max(map(len, ids))
     wide = int(model.cfg.d_model) if read is not None else int(getattr(model.cfg, "d_vocab", 0) or 1)
     most = STREAM_BUDGET if read is not None else LOGITS

@@ -1,7 +1,7 @@
 """``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -88,7 +88,8 @@ def ablate_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
+    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with
+    controls."""
     from mechfourier.errors import UsageError
 
     if sum(part is not None for part in (dim, head, plane, sae)) != 1:
@@ -107,7 +108,8 @@ def ablate_command(
     what = dict(dims=dims, head=head, ks=ks, plane=feature_subspace(loaded, sae, feature, where))
     asked = dict(task=task, n_prompts=samples, cycles=cycles, seed=seed)
     against = dict(n_controls=controls, n_control_prompts=control_samples, text=sentences)
-    result = ablate(loaded, chosen, site=where, mode=mode, position=position, **what, **asked, **against)  # type: ignore[arg-type]
+    options: dict[str, Any] = {**what, **asked, **against}
+    result = ablate(loaded, chosen, site=where, mode=mode, position=position, **options)
     _show(result, out, as_json)
 
 
@@ -168,17 +170,21 @@ def _print(result: "AblationResult") -> None:
     low, high = result.logit_diff_ci
     measure = "similarity" if result.outcome == "similarity" else "logit"
     lines = [
-        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
-        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = {result.mcnemar_p:.2g})",
+        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to "
+        f"{high:+.3g}",
+        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = "
+        f"{result.mcnemar_p:.2g})",
     ]
     if result.p_controls is not None:
         lines.append(
             f"p = {result.p_controls:.2g} against {result.n_controls} matched controls of the same site "
-            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random directions)"
+            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random "
+            "directions)"
         )
     if result.kl is not None and result.kl_ci is not None:
         lines.append(
-            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to {result.kl_ci[1]:.3g}); "
+            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to "
+            f"{result.kl_ci[1]:.3g}); "
             f"specificity {result.specificity:+.2f} (task effect minus text effect, in standard deviations)"
         )
     for line in lines:

@@ -22,10 +22,11 @@ def mcnemar(before: Bool[Tensor, " prompt"], after: Bool[Tensor, " prompt"]) -> 
 def bootstrap_mean(
     values: Float[Tensor, " unit"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean, resampling units (prompts, or sentences) with replacement.
+    """95 % percentile bootstrap interval of the mean, resampling units (prompts, or sentences) with
+    replacement.
 
-    For paired comparisons ``values`` are the differences. Prompts that share an operand are not independent, so the
-    interval speaks of this grid of prompts and not of other values.
+    For paired comparisons ``values`` are the differences. Prompts that share an operand are not independent,
+    so the interval speaks of this grid of prompts and not of other values.
     """
     flat = np.asarray(values, dtype=np.float64)
     return bootstrap_means(flat[:, None], seed=seed, resamples=resamples)[0]
