@@ -163,8 +163,7 @@ def ablation(
         n_prompts=len(asked),
         cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
-        **_task_part(task, before, after, effect, asked.seed),
-        **_text_part(effect, before, after, asked.seed),
+        **_effects(task, before, after, effect, asked.seed),
         **against,
     )
 
@@ -245,16 +244,14 @@ def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | N
     return "; ".join(notes) or None
 
 
-def _task_part(
-    task: Task,
-    before: AnswerScores,
-    after: AnswerScores,
-    effect: TextEffect | None,
-    seed: int,
+def _effects(
+    task: Task, before: AnswerScores, after: AnswerScores, effect: TextEffect | None, seed: int
 ) -> dict[str, Any]:
+    """What the ablation does to the task and to text, as the fields of the result."""
     p, lost, gained = mcnemar(before.right, after.right)
     perplexity = (None, None) if effect is None else effect.perplexity
     change = after.margin - before.margin
+    drop = -standardised(change, before.margin)
     return {
         "outcome": before.outcome,
         "base": _performance(before, task, perplexity[0]),
@@ -264,19 +261,9 @@ def _task_part(
         "mcnemar_p": p,
         "became_wrong": lost,
         "became_right": gained,
-    }
-
-
-def _text_part(
-    effect: TextEffect | None, before: AnswerScores, after: AnswerScores, seed: int
-) -> dict[str, Any]:
-    if effect is None:
-        return {"kl": None, "kl_ci": None, "specificity": None}
-    task_effect = -standardised(after.margin - before.margin, before.margin)
-    return {
-        "kl": effect.mean_kl,
-        "kl_ci": effect.kl_interval(seed=seed),
-        "specificity": task_effect - effect.effect,
+        "kl": None if effect is None else effect.mean_kl,
+        "kl_ci": None if effect is None else effect.kl_interval(seed=seed),
+        "specificity": None if effect is None else drop - effect.effect,
     }
 
 

@@ -75,7 +75,8 @@ class ArmsResult(Result):
 
     def __str__(self) -> str:
         head = (
-            f"arms of the circle k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of "
+            f"arms of the circle k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) "
+            "of "
             f"{self.model}, "
             f"{self.domain}, task {self.task} ({self.n_prompts} prompts)"
         )

@@ -118,7 +118,8 @@ class CausalPlane(Result):
         lines = [
             f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at "
             f"{self.site} ({self.position} token) "
-            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % {low:.1%} "
+            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % "
+            f"{low:.1%} "
             f"to {high:.1%}); the "
             f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, "
             f"random ones {self.random_accuracy:.1%}",

@@ -116,7 +116,8 @@ def notes(model: Model) -> tuple[str, ...]:
     if not kinds:
         return ()
     return (
-        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only "
+        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens "
+        "only "
         "differ from them",
     )
 

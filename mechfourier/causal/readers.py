@@ -76,4 +76,4 @@ class SimilarityReader:
 
 
 Reader = AnswerReader | SimilarityReader
-"""Each has ``columns`` numbers per row, which ``read`` gives bucket by bucket; ``scores`` makes them scores."""
+"""Each has ``columns`` numbers per row, which ``read`` gives by bucket; ``scores`` makes them scores."""

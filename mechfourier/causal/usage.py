@@ -14,7 +14,8 @@ def usage_verdict(ablation: AblationResult, rotation: RotationResult) -> tuple[s
     """``used`` or ``not used`` by the rule of `mechfourier.causal.study`, with a sentence for each test."""
     turns, matters = _turns(rotation), _matters(ablation)
     reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves "
+        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) "
+        "moves "
         "the answer by "
         f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; the same displacement in "
         f"{rotation.n_controls} random planes "

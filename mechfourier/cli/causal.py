@@ -81,7 +81,8 @@ def site_of(name: str, layer: int | None) -> Any:
         site = Site.parse(name)
         if layer is not None and site.layer != layer:
             raise UsageError(
-                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post --layer "
+                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post "
+                "--layer "
                 f"{layer}"
             )
         return site
