@@ -118,10 +118,8 @@ def run_suffixes(
 ) -> Float[Tensor, "row column"]:
     """Whole sequences from the block where the edit is, or from their tokens."""
     table = torch.zeros(len(rows), reader.columns)
-    for bucket in reader.sequences():
+    for bucket in reader.sequences(rows.prompt.unique()):
         mine, place = _members(bucket.prompt, rows.prompt)
-        if not len(mine):
-            continue
         start, stream = resume(model, rows.site, bucket.tokens)
         block = len(bucket.tokens) if rows.together else 1
         for chosen, at in _chunks(mine, place, max(1, size // block) * block):

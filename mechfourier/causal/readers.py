@@ -1,10 +1,11 @@
 """How the scores of edited prompts are read off passes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.task import SimilarityTask
@@ -26,10 +27,13 @@ class AnswerReader:
         self.columns = len(plan.edges)
         self.batch = batch_rows(model, plan) if self.choice is None else stream_rows(model, plan)
 
-    def sequences(self) -> list[Bucket]:
-        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are
-        those of whole passes."""
-        return list(self.plan.buckets(batch_rows(self.model, self.plan)))
+    def sequences(self, prompts: Int[Tensor, " prompt"]) -> list[Bucket]:
+        """Every sequence that the scores of these prompts need."""
+        whole = len(prompts) == len(self.plan.encodings)
+        plan = self.plan if whole else self.plan.subset(prompts)
+        # those of whole passes: a resampled prompt takes from one of its bucket
+        buckets = plan.buckets(batch_rows(self.model, self.plan))
+        return [replace(bucket, prompt=prompts[bucket.prompt]) for bucket in buckets]
 
     def logits(self, run: Callable[[], Any], keep: int) -> Float[Tensor, "row keep word"]:
         """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the
@@ -62,9 +66,10 @@ class SimilarityReader:
     def __init__(self, task: SimilarityTask) -> None:
         self.task, self.columns, self.batch = task, task.references.shape[-1], SIMILARITY_ROWS
 
-    def sequences(self) -> list[Bucket]:
-        """The sentences by length."""
-        return [Bucket(part.tokens, part.rows, (), 1) for part in self.task.batches]
+    def sequences(self, prompts: Int[Tensor, " prompt"]) -> list[Bucket]:
+        """These sentences by length."""
+        batches = self.task.subset(prompts).batches
+        return [Bucket(part.tokens, prompts[part.rows], (), 1) for part in batches]
 
     def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
         """The embeddings."""
