@@ -85,7 +85,7 @@ class Engine:
             torch.set_grad_enabled(grad),
             progress(what, total=len(rows) * self.task.n_sequences // len(self.task.rows)) as bar,
         ):
-            run = run_suffixes
+            run: Callable[..., Tensor] = run_suffixes
             if isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched, run):
                 run = prefix_sharing.run
             table = run(self.model, reader, watched, size, bar.advance)

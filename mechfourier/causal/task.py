@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Model, encode
 
 
+@runtime_checkable
 class Task(Protocol):
     """Questions with one right candidate each: some ``rows`` of a design."""
 
