@@ -121,7 +121,9 @@ def test_broken_packages_are_a_sentence_each_and_stop_nothing(tmp_path: Path) ->
 
 
 def test_a_part_that_cannot_be_imported_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
-    parts = ", load='odd_net:nothing', train='nowhere:train', analyze='nowhere.at:all', recognise='odd_net:fails'"
+    parts = (
+        ", load='odd_net:nothing', train='nowhere:train', analyze='nowhere.at:all', recognise='odd_net:fails'"
+    )
     text = RECORD.format("odd-net", parts) + "def fails(model): raise ValueError('no')\n"
     _entry_point(tmp_path, "odd-net", "odd_net:RECORD", odd_net=text)
     folder = tmp_path / "run"
