@@ -20,7 +20,8 @@ Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folde
 Domain = Annotated[
     str | None,
     typer.Option(
-        help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        help="A domain (mechfourier domains), mod-N, or a .toml file "
+        "(default: the model's own task, else months)."
     ),
 ]
 Task = Annotated[str | None, A_TASK]
@@ -80,7 +81,9 @@ def site_of(name: str, layer: int | None) -> Any:
         site = Site.parse(name)
         if layer is not None and site.layer != layer:
             raise UsageError(
-                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post --layer {layer}"
+                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post "
+                "--layer "
+                f"{layer}"
             )
         return site
     if layer is None and name not in ("embed", "pos_embed"):
@@ -96,7 +99,8 @@ def finish(
     frames: "Sequence[tuple[pd.DataFrame, str | None]]" = (),
     more: Sequence[str] = (),
 ) -> None:
-    """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and lines."""
+    """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and
+    lines."""
     from mechfourier.figures.report import write_result
 
     page = write_result(result, out)

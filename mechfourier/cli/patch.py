@@ -59,7 +59,8 @@ def patch_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Patch planes, dimensions, heads or everything from a donor with another value; or run all causal arms."""
+    """Patch planes, dimensions, heads or everything from a donor with another value; or run all causal
+    arms."""
     from mechfourier.errors import UsageError
 
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)

@@ -56,7 +56,8 @@ def rotate_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do that?"""
+    """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do
+    that?"""
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.rotate import rotate

@@ -58,7 +58,8 @@ def study_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one page."""
+    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one
+    page."""
     from mechfourier.errors import UsageError
 
     chosen, ks = domain_of(domain, model), harmonics(k)

@@ -1,7 +1,7 @@
 """Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid, any metrics."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,7 +27,16 @@ MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy
 STEPS = {"title": "step", "type": "log", "dtick": 1}
 
 
-def curves_figure(history: "pd.DataFrame", phases: Any = None) -> "go.Figure":
+@runtime_checkable
+class Phases(Protocol):
+    """The phases of a run: a verdict, and a table of (phase, first step, last step)."""
+
+    @property
+    def verdict(self) -> str: ...
+    def frame(self) -> "pd.DataFrame": ...
+
+
+def curves_figure(history: "pd.DataFrame", phases: Phases | None = None) -> "go.Figure":
     """Losses (above) and accuracies (below) over the steps, with the phases as bands where there are any.
 
     ``history`` has ``step`` and any of ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``.
