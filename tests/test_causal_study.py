@@ -122,12 +122,12 @@ def test_the_earliest_of_the_good_places_is_taken() -> None:
 
 
 def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp_path: Any) -> None:
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
 
     value = json.loads(read_circle.to_json())
     assert value["used"] == "used" and {"exact_share", "random_share"} <= set(value["rotation"])
     assert StudyResult.from_json(read_circle.to_json()).to_json() == read_circle.to_json()
-    page = write_study(read_circle, tmp_path).read_text()
+    page = write_result(read_circle, tmp_path).read_text()
     for words in ("Rotation", "Causal arms", "Ablation", "Places looked at", "Harmonic spectrum"):
         assert words in page
     assert "<script src" not in page

@@ -47,7 +47,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class ArmsResult(Result):
+class ArmsResult(Result, kind="arms", figure="mechfourier.figures.causal:arms_figure"):
     """All arms at one site; ``rank`` is that of the circle and of the principal components."""
 
     model: str

@@ -63,7 +63,12 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class AttributionResult(Result):
+class AttributionResult(
+    Result,
+    kind="attribution",
+    figure="mechfourier.figures.sweep:attribution_figure",
+    part="mechfourier.figures.sweep:attribution_part",
+):
     """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices;
     ``parts`` add up to it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts,
     ``neurons`` (the greatest) the MLP parts. ``harmonics``: which harmonics of the answer the choices' logits

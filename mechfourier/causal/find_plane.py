@@ -51,7 +51,9 @@ DEGENERATE = 0.8  # mean overlap of random subspaces with the probe's beyond whi
 
 
 @dataclass(frozen=True)
-class CausalPlane(Result):
+class CausalPlane(
+    Result, kind="causal-plane", command="find-plane", figure="mechfourier.figures.sweep:plane_figure"
+):
     """A subspace found by gradient, and how it lies to the probe's.
 
     ``basis`` [d][rank], orthonormal columns. Interchange accuracy: share of held-out pairs whose answer

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PatchResult(Result):
+class PatchResult(Result, kind="patch", figure="mechfourier.figures.causal:patch_figure"):
     """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's
     (nats; cosine for a model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of
     its means, 1 where the patch does all that the whole donor prompt would, with a 95 % bootstrap interval

@@ -27,7 +27,13 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class AblationResult(Result):
+class AblationResult(
+    Result,
+    kind="ablation",
+    command="ablate",
+    figure="mechfourier.figures.causal:ablation_figure",
+    part="mechfourier.figures.causal:ablation_part",
+):
     """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
     KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls
     that hurt at least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``;

@@ -39,7 +39,9 @@ PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there a
 
 
 @dataclass(frozen=True)
-class RotationResult(Result):
+class RotationResult(
+    Result, kind="rotation", command="rotate", figure="mechfourier.figures.causal:rotation_figure"
+):
     """What turning did. ``hits[δ][s]``: share of prompts whose answer moved by s when the planes turned by δ
     (row 0, no turn, is what the model answers anyway). ``exact_share``: share of prompts and δ = 1..n−1 that
     moved by exactly δ, with a 95 % bootstrap interval over prompts. ``random_share``: the mean of that share

@@ -62,7 +62,12 @@ PATCHED = 3  # prompts per answer that the controls of the patch run on: they de
 
 
 @dataclass(frozen=True)
-class StudyResult(Result):
+class StudyResult(
+    Result,
+    kind="study",
+    figure="mechfourier.figures.causal:study_figure",
+    part="mechfourier.figures.causal:study_part",
+):
     """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``,
     ``position`` and ``ks`` say which planes were tested, ``candidates`` what else there was; ``task`` is what
     was asked and ``tasks`` how the tasks looked at were answered (empty where there was no choice); a part

@@ -44,7 +44,9 @@ TOLERANCE = 1e-5  # statistics nearer than this are ties
 
 
 @dataclass(frozen=True)
-class SweepResult(Result):
+class SweepResult(
+    Result, kind="ablation-sweep", command="sweep-ablate", figure="mechfourier.figures.sweep:sweep_figure"
+):
     """What every unit's ablation took away. All tables are ``[site][unit]``.
 
     ``effects``: mean drop of the margin (right candidate minus the mean of the others: nats, or cosine for a

@@ -114,9 +114,9 @@ def ablate_command(
 
 
 def _show(result: "AblationResult", out: Path, as_json: bool) -> None:
-    from mechfourier.figures.causal import write_result
+    from mechfourier.figures.report import write_result
 
-    page = write_result("ablate", f"Ablation: {result.domain} in {result.model}", result.plot(), result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

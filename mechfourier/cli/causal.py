@@ -93,8 +93,6 @@ def site_of(name: str, layer: int | None) -> Any:
 
 def finish(
     result: Any,
-    name: str,
-    title: str,
     out: Path,
     as_json: bool,
     *,
@@ -103,9 +101,9 @@ def finish(
 ) -> None:
     """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and
     lines."""
-    from mechfourier.figures.causal import write_result
+    from mechfourier.figures.report import write_result
 
-    page = write_result(name, f"{title}: {result.domain} in {result.model}", result.plot(), result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

@@ -72,4 +72,4 @@ def find_plane_command(
         cycles=cycles,
         seed=seed,
     )
-    finish(result, "find-plane", "Causal plane", out, as_json, frames=[(result.frame(), None)])
+    finish(result, out, as_json, frames=[(result.frame(), None)])

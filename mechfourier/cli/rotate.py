@@ -82,4 +82,4 @@ def rotate_command(
     )
     exact = [f"{delta}: {result.hits[delta][delta]:.0%}" for delta in range(1, len(result.hits))]
     more = ["exact by δ: " + ", ".join(exact)] if result.n <= 31 else []
-    finish(result, "rotate", "Rotation", out, as_json, more=more)
+    finish(result, out, as_json, more=more)

@@ -90,9 +90,9 @@ def study_command(
 
 
 def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
 
-    page = write_study(result, out)
+    page = write_result(result, out)
     saved = result.save(page.with_suffix(".json"))
     if as_json:
         note(f"wrote {page} and {saved}")

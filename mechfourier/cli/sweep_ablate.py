@@ -73,4 +73,4 @@ def sweep_ablate_command(
         n_permutations=flips,
         seed=seed,
     )
-    finish(result, "sweep-ablate", "Sweep", out, as_json, frames=[(result.frame().head(top), None)])
+    finish(result, out, as_json, frames=[(result.frame().head(top), None)])
