@@ -24,9 +24,7 @@ from mechfourier.models.catalogue import DATA
 PACKAGE = Path(mechfourier.__file__).parent
 NETWORK = PACKAGE.parent / "examples" / "own_network"
 # circles that are still there; the aim is none
-KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset(f"mechfourier.causal.{name}" for name in ("engine", "prefix_sharing")),
-}
+KNOWN_CIRCLES: set[frozenset[str]] = set()
 
 
 @pytest.fixture(scope="module")
