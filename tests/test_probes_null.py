@@ -15,10 +15,10 @@ from mechfourier.stats.null import (
     dimension_null,
     dimension_r2,
     label_orders,
-    trend_null,
     reliability_p,
     sign_flips,
     smallest_p,
+    trend_null,
 )
 from mechfourier.stats.spectrum import cross_gram, shared_gram
 
