@@ -115,7 +115,7 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     return chosen
 
 
-@renamed(permutations="n_permutations")
+@renamed(permutations="n_permutations", control="controls")
 def scan(
     model: Model,
     moduli: Sequence[int],
@@ -124,7 +124,7 @@ def scan(
     sites: str = "resid_post",
     layers: str | None = None,
     cycles: int = 4,
-    control: bool = True,
+    controls: bool = True,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
@@ -136,7 +136,7 @@ def scan(
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
         row, note = _modulus(
-            model, n, wanted, control=control, cycles=cycles, permutations=n_permutations, seed=seed
+            model, n, wanted, control=controls, cycles=cycles, permutations=n_permutations, seed=seed
         )
         rows.append(row)
         notes += [note] if note else []
