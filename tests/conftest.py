@@ -18,6 +18,7 @@ CHECKED = [
     "models",
     "domains",
     "stats",
+    "toys",
     "training",
     "fourier",
     "hooks",

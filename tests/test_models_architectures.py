@@ -284,7 +284,7 @@ def test_the_option_is_on_every_command_that_loads_a_model() -> None:
 def test_attribution_adds_up_in_every_kind_of_block(name: str, folders: Any) -> None:
     """The margin that the parts add up to is that of the model's own logits."""
     from mechfourier.causal.attribution import attribution
-    from mechfourier.causal.outcome import task_of
+    from mechfourier.causal.task import task_of
     from mechfourier.domains.definition import domain
 
     model = load(folders(name))

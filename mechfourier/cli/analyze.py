@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import DIGITS, SEED, number_list, quiet_libraries
-from mechfourier.cli.dispatch import handle, say
+from mechfourier.cli.dispatch import SET, handle, say, settings
 
 
 def register(app: typer.Typer) -> None:
@@ -44,6 +44,7 @@ def analyze(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.", **SEED)
     ] = 0,
+    set_: SET = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -66,6 +67,7 @@ def analyze(
         "place": place,
         "digits": digits,
         "seed": seed,
+        **settings(set_),
     }
     result = handle(
         "analyze",

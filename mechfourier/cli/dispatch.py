@@ -1,9 +1,10 @@
 """Commands that differ by architecture: which one a run has, and the part of its record that handles it."""
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -65,6 +66,28 @@ def fitting(
     return given
 
 
+SET = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="NAME=VALUE: a keyword of another package's analysis. Repeat it.", metavar="NAME=VALUE"
+    ),
+]
+
+
+def settings(texts: Sequence[str] | None) -> dict[str, Any]:
+    """``--set`` as keywords: whole numbers, numbers and true or false as such, the rest as text."""
+    found = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise UsageError(f"--set {text!r} is no NAME=VALUE; write it like count=20")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def say(result: Any, *, as_json: bool, out: Path | None) -> None:
     """Print a result, and write its files into ``out``; every file is named on standard error."""
     if as_json:
@@ -77,13 +100,11 @@ def say(result: Any, *, as_json: bool, out: Path | None) -> None:
         files = result.write(out)
     else:
         from mechfourier.drawing.html import write_page
-        from mechfourier.figures.sections import part_of
 
-        part = part_of(result)
-        stem = out / type(result).__name__.lower()
+        stem = out / result.about.name
         files = [
             result.save(stem.with_suffix(".json")),
-            write_page(stem.with_suffix(".html"), part.title, part.sections),
+            write_page(stem.with_suffix(".html"), result.part()),
         ]
     for path in files:
         note(f"wrote {path}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import DIGITS, FROM_NONE, MODULUS, SEED, quiet_libraries
-from mechfourier.cli.dispatch import handle, say
+from mechfourier.cli.dispatch import SET, handle, say, settings
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +33,7 @@ def sweep_accuracy(
         bool, typer.Option("--full", help="miras: every question of every modulus (dear: m² of them).")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.", **SEED)] = 0,
+    set_: SET = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
     ] = None,
@@ -46,6 +47,7 @@ def sweep_accuracy(
         "largest": largest,
         "full": full or None,
         "seed": seed,
+        **settings(set_),
     }
     result = handle(
         "sweep-accuracy", "sweep_accuracy", run, options, instead="For one-layer models use: mechfourier analyze"

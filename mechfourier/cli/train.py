@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from mechfourier.cli.common import COUNT, SEED, SHARE, STEPS, emit_json, note, quiet_libraries
 from mechfourier.cli.naming import ResultCommand
+from mechfourier.errors import UsageError
 from mechfourier.models.architectures import Architecture, built_in, installed, named
 
 if TYPE_CHECKING:
@@ -55,17 +56,30 @@ class Trainings(TyperGroup):
     """The group ``train``: the networks of this package, and those of other packages once one of them is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *(record.name for record in installed().records if record.train)]
+        return [
+            *super().list_commands(ctx),
+            *filter(self._theirs, (record.name for record in installed().records)),
+        ]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if (known := super().get_command(ctx, cmd_name)) is not None:
-            return known
-        record = named(cmd_name)
-        if record is None or not record.train:
-            return None
-        alone = typer.Typer(rich_markup_mode=None)
-        _add(alone, record)
-        return typer.main.get_command(alone)
+        return super().get_command(ctx, cmd_name) or _command_of_a_package(cmd_name)
+
+    @staticmethod
+    def _theirs(name: str) -> bool:
+        """Whether the help can list it; asked for by name, a broken one says what is wrong."""
+        try:
+            return _command_of_a_package(name) is not None
+        except UsageError:
+            return False
+
+
+def _command_of_a_package(name: str) -> Any:
+    record = named(name)
+    if record is None or not record.train:
+        return None
+    alone = typer.Typer(rich_markup_mode=None)
+    _add(alone, record)
+    return typer.main.get_command(alone)
 
 
 train = typer.Typer(
@@ -88,15 +102,26 @@ def _add(group: typer.Typer, record: Architecture) -> None:
 
 def command_of(function: Callable[..., Any]) -> Callable[..., None]:
     """A command whose options are the keywords of ``function``, which trains and returns a Result."""
-    parameters = inspect.signature(function).parameters
-    quoted = {name: p.annotation for name, p in parameters.items() if p.annotation is not p.empty}
-    hints = get_type_hints(SimpleNamespace(__annotations__=quoted), function.__globals__, include_extras=True)
+    signature = inspect.signature(function)
+    keywords = {
+        n: p for n, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }
+    quoted = SimpleNamespace(
+        __annotations__={n: p.annotation for n, p in keywords.items() if p.annotation is not p.empty}
+    )
+    try:
+        hints = get_type_hints(quoted, function.__globals__, include_extras=True)
+    except NameError as error:
+        raise UsageError(
+            f"the options of {function.__module__}:{function.__name__} cannot be read ({error}); import what its "
+            "annotations name"
+        ) from error
     known = [
         p.replace(annotation=_annotated(name, hints.get(name, str)), kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in parameters.items()
+        for name, p in keywords.items()
         if name not in OURS
     ]
-    added = {"live": LIVE} if "watch" in parameters else {}
+    added = {"live": LIVE} if "watch" in keywords else {}
     known += [
         inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=a)
         for n, a in added.items()
@@ -109,7 +134,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
     def command(*, as_json: bool, live: bool = False, **options: Any) -> None:
         quiet_libraries()
         with contextlib.ExitStack() as shown:
-            if "say" in parameters:
+            if "say" in keywords:
                 options["say"] = note
             if live:
                 options["watch"] = shown.enter_context(_live_view())

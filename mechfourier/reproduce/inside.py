@@ -66,8 +66,8 @@ def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
     site, dim = _place(session, published)
     settings = session.settings
     found = ablate(
-        session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", samples=settings.samples,
-        controls=settings.controls, control_samples=settings.control_samples, seed=settings.seed,
+        session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", n_prompts=settings.samples,
+        n_controls=settings.controls, n_control_prompts=settings.control_samples, seed=settings.seed,
     )  # fmt: skip
     word, sentence = judge_ablation(found)
     where = f"dimension {dim} after layer {site.layer}"

@@ -93,7 +93,7 @@ class SiteEvidence:
 
 
 @dataclass(frozen=True)
-class ValueEvidence(Result):
+class ValueEvidence(Result, kind="value-evidence"):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
     ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they agree on the selected harmonics

@@ -63,8 +63,8 @@ def ablate(
     from mechfourier.models.registry import load
 
     result = run(
-        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, samples=samples,
-        controls=controls, text=(), seed=seed,
+        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, n_prompts=samples,
+        n_controls=controls, text=(), seed=seed,
     )  # fmt: skip
     result.save(folder / "result.json")
     return _scalars(result.to_dict())

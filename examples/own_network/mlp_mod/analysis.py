@@ -9,7 +9,7 @@ from mechfourier.results.base import Result
 
 
 @dataclass(frozen=True)
-class Spectrum(Result):
+class Spectrum(Result, kind="mlp-mod-spectrum", figure="mlp_mod.analysis:spectrum_figure"):
     """``power[k − 1]`` is the share of frequency k (cycles per p values) in the power of W_E."""
 
     model: str
@@ -27,14 +27,14 @@ class Spectrum(Result):
         return f"{self.model}: addition mod {self.p}\nlargest frequencies in W_E: {top}"
 
 
-def analyze(run: str, *, seed: int = 0) -> Spectrum:
-    """The spectrum of a run's embedding."""
+def analyze(run: str, *, seed: int = 0, first: int | None = None) -> Spectrum:
+    """The spectrum of a run's embedding, or its ``first`` frequencies (``mechfourier analyze RUN --set first=3``)."""
     from mechfourier.fourier.key_freqs import matrix_share
     from mechfourier.models.registry import load
 
     del seed  # nothing is drawn
     model: Any = load(run)
-    return Spectrum(run, model.cfg.p, tuple(matrix_share(model.W_E[: model.cfg.p].detach()).tolist()))
+    return Spectrum(run, model.cfg.p, tuple(matrix_share(model.W_E[: model.cfg.p].detach()).tolist()[:first]))
 
 
 def spectrum_figure(result: Spectrum) -> Any:
