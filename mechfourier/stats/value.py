@@ -23,15 +23,15 @@ from mechfourier.stats.copies import (
     template_spread,
 )
 from mechfourier.stats.null import (
-    Orders,
+    LabelPermutations,
     circle_null,
     circle_scores,
     dimension_null,
     dimension_r2,
     label_orders,
-    order_null,
     reliability_p,
     smallest_p,
+    trend_null,
 )
 from mechfourier.stats.spectrum import (
     constant_sites,
@@ -163,7 +163,7 @@ def analyse_value(
     search = _search(acts, label_orders(n, permutations=permutations, seed=seed))
     orders, null = search.orders, search.null.amax(1)
     p, best = orders.p_value(search.top, null), int(search.top.argmax())
-    trend, trends = order_null(search.gram, orders)
+    trend, trends = trend_null(search.gram, orders)
     order_p = orders.p_value(trend, trends.amax(1))
     dims, dimension_p = _dimensions(_means(acts, search.kept), orders, skip=not dimensions)
     found = {"p_value": p.tolist(), "order_p": order_p.tolist(), "dimensions": dims}
@@ -212,7 +212,7 @@ class _Search:
     groups: list[Tensor]
     kept: list[list[int]]
     gram: Float[Tensor, "site n n2"]
-    orders: Orders
+    orders: LabelPermutations
     top: Float[Tensor, " site"]
     k: Int[Tensor, " site"]
     null: Float[Tensor, "b site"]
@@ -248,7 +248,7 @@ class _Search:
         return dict(probe=probe, closure=closed, r2=probe.r2)
 
 
-def _search(acts: Float[Tensor, "site value template d"], orders: Orders) -> _Search:
+def _search(acts: Float[Tensor, "site value template d"], orders: LabelPermutations) -> _Search:
     cross = cross_gram(acts)
     groups = [template_groups(each) for each in cross]
     kept = [distinct(each) for each in groups]
@@ -260,7 +260,7 @@ def _search(acts: Float[Tensor, "site value template d"], orders: Orders) -> _Se
     )
 
 
-def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+def _probe_orders(orders: LabelPermutations, seed: int) -> Int[Tensor, " draw"]:
     """The label permutations that the subspace probe is run on again."""
     drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
     return drawn[:PROBE_PERMUTATIONS]
@@ -352,14 +352,14 @@ def _aspect(axes: Float[Tensor, " two"]) -> float:
 
 
 def _flatness(gram: Float[Tensor, "n n2"]) -> float:
-    from mechfourier.stats.null import order_basis
+    from mechfourier.stats.null import trend_basis
 
-    long, short = plane_axes(order_basis(len(gram)), gram).clamp_min(0).tolist()
+    long, short = plane_axes(trend_basis(len(gram)), gram).clamp_min(0).tolist()
     return short / long if long > 0 else 0.0
 
 
 def _dimensions(
-    mean: Float[Tensor, "site value d"], orders: Orders, *, skip: bool
+    mean: Float[Tensor, "site value d"], orders: LabelPermutations, *, skip: bool
 ) -> tuple[list[tuple[Dimension, ...]], float]:
     """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
     if skip:
