@@ -315,7 +315,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_causal_command_takes_a_task_and_says_which(command: str, tmp_path: Any) -> None:
-    out = [] if command == "ablate" else ["--out", str(tmp_path)]
+    out = ["--out", str(tmp_path)]
     arguments = [command, "calendar", "--domain", "days", "--task", "next", *COMMANDS[command], *out]
     value = json.loads(run(*arguments, "--json").stdout)
     assert value["task"] == "next"
