@@ -415,6 +415,30 @@ def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, 
             yield part, name, draws
 
 
+def markdown(found: dict) -> str:
+    """The table of docs/shapes.md: percent called circular of every kind in every part, and the words of the main part."""
+    parts = [part for part in SETTINGS if part in found]
+    lines = ["| data | " + " | ".join(parts) + " | words |", "|---" * (len(parts) + 2) + "|"]
+    for name, kind in KINDS.items():
+        rows = {part: found[part][name] for part in parts if name in found[part]}
+        if not rows:
+            continue
+        cells = [_cell(rows.get(part)) for part in parts]
+        words = collections.Counter()
+        for row in rows.values():
+            words.update(row["words"])
+        told = ", ".join(f"{word} {count}" for word, count in words.most_common(4))
+        lines.append(f"| {f'**{name}**' if kind.circular else name} | " + " | ".join(cells) + f" | {told} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict | None) -> str:
+    if row is None:
+        return "–"
+    low, high = row["interval"]
+    return f"{100 * row['circular'] / row['draws']:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=40)
@@ -422,9 +446,13 @@ def main() -> None:
     parser.add_argument("--kind", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
+    parser.add_argument("--table", action="store_true", help="print the table of docs/shapes.md")
     parser.add_argument("--coverage", action="store_true", help="coverage of the intervals instead")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
+    if options.table:
+        print(markdown(found))
+        return
     if options.coverage:
         found["coverage"] = coverage(options.draws)
         options.out.write_text(json.dumps(found, indent=1) + "\n")
@@ -435,7 +463,7 @@ def main() -> None:
         if time.time() - begun > options.seconds or (row and row["draws"] >= draws):
             continue
         words = words_of(name, SETTINGS[part], draws)
-        hits = sum(count for word, count in words.items() if word.startswith("circular"))
+        hits = sum(count for word, count in words.items() if word in ("circular", "flattened circle"))
         row = {"draws": draws, "circular": hits, "interval": wilson(hits, draws), "words": words}
         found.setdefault(part, {})[name] = row
         options.out.write_text(json.dumps(found, indent=1) + "\n")

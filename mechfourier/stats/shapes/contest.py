@@ -12,7 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.stats.shapes.decide import LEVEL, OPEN, Decision, decide, decide_site
+from mechfourier.stats.shapes.decide import LEVEL, Decision, decide, decide_site
 from mechfourier.stats.shapes.designs import Design
 from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
@@ -255,7 +255,7 @@ def described(decision: Decision, word: str, agreement: float, *reasons: str) ->
 
 
 def _curve_design(decision: Decision) -> Design:
-    return _best_of(decision, "nearly closed", "smooth path", *OPEN)
+    return _best_of(decision, "nearly closed", "smooth path", "arc", "arc beside a line", "polynomial")
 
 
 def _best_of(decision: Decision, *names: str) -> Design:

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from mechfourier.stats.shapes.designs import Design, Family, family
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
-from mechfourier.stats.shapes.simulate import Ground, draws, fit, openness, simulate
+from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import Frame, Table, table
 
 PRICE = 0.4
@@ -24,8 +24,6 @@ CLOSED_LEVEL = 0.05
 """The circle itself is rejected below this, where another shape predicts better."""
 FIXED = ("circle", "circle and harmonics", "circle beside a line")
 """Closed shapes with a few columns."""
-OPEN = ("arc", "arc beside a line", "polynomial")
-"""Shapes whose fit has to be an open curve; one that bends until it closes is no rival of the circle."""
 SECOND_LEVEL = 0.02
 """The same for the contest without one value, which is a second try."""
 FEWEST_TO_SET_ASIDE = 9
@@ -146,17 +144,11 @@ def _closed_names(designs: Family, observed: Float[ndarray, "rank shape"]) -> li
 
 
 def best_design(own: Table, designs: Family, scores: Float[ndarray, "rank design"], name: str) -> int:
-    """The design to draw from: of best evidence; for smooth paths of greatest likelihood, for arcs and polynomials one whose fit is open."""
+    """The design to draw from: of best evidence; for smooth paths of greatest likelihood."""
     members = designs.members(name)
     if name == "smooth path":
         return members[int(designs.path_likelihood(positive(own.mean)).argmax())]
-    order = np.argsort(scores[-1][members])
-    if name in OPEN:
-        for i in order:
-            fitted = fit(own, designs.designs[members[int(i)]])
-            if openness(fitted.coordinates, fitted.order) >= 1:
-                return members[int(i)]
-    return members[int(order[0])]
+    return members[int(scores[-1][members].argmin())]
 
 
 def positive(gram: Float[ndarray, "m m"]) -> Float[ndarray, "m m"]:

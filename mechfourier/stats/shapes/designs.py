@@ -19,7 +19,7 @@ from scipy import optimize
 
 OPEN_GAP = 3.0
 """Steps between the ends of an open curve, from which on it is a rival of the circle; the gap of a closed curve is one step."""
-LINE_GAP = 6.0
+LINE_GAP = 8.0
 """The same for an open curve beside a line: a helix with a smaller gap predicts the same tables as a circle beside a line."""
 OVERLAP = -1.0
 """Gap of a curve of more than one turn, its ends overlapping, from which on it is a rival."""
