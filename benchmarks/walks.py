@@ -1,10 +1,13 @@
-"""The walk of a command through the package: functions entered, calls across files, forward passes and their rows.
+"""The walk of a command through the package: functions entered, calls across files, forward passes and their
+rows.
 
-``python benchmarks/walks.py --label before|after`` traces `probe`, `ablate` and `study` of days on the packaged network `calendar` and
-adds the figures to benchmarks/results/walks.json; ``--model FOLDER --domain months`` traces `study` on a model of one's own.
+``python benchmarks/walks.py --label before|after`` traces `probe`, `ablate` and `study` of days on the
+packaged network `calendar` and adds the figures to benchmarks/results/walks.json; ``--model FOLDER --domain
+months`` traces `study` on a model of one's own.
 
-A row is a sequence of one forward pass, a position one of its tokens; ``block_rows`` counts positions × blocks that ran, which is what a
-pass costs. ``baseline_runs``: how often the sequence that ran most often without an edit ran whole, from its tokens to its logits.
+A row is a sequence of one forward pass, a position one of its tokens; ``block_rows`` counts positions ×
+blocks that ran, which is what a pass costs. ``baseline_runs``: how often the sequence that ran most often
+without an edit ran whole, from its tokens to its logits.
 """
 
 import argparse

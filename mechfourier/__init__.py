@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         AttributionResult as AttributionResult,
         attribution as attribution,
     )
+    from mechfourier.causal.experiment import Experiment as Experiment
     from mechfourier.causal.find_plane import CausalPlane as CausalPlane, find_plane as find_plane
     from mechfourier.causal.patch import PatchResult as PatchResult, patch as patch
     from mechfourier.causal.result import AblationResult as AblationResult

@@ -18,7 +18,6 @@ from mechfourier.causal.ablate import AblationResult, ablate
 from mechfourier.causal.controls import Moments, margins, matched_controls
 from mechfourier.causal.edits import Ablations, one_hot
 from mechfourier.causal.experiment import Experiment
-from mechfourier.causal.paired import bootstrap_mean, chance_note, mcnemar
 from mechfourier.causal.task import task_of
 from mechfourier.causal.text import packaged_text, text_effect, text_for
 from mechfourier.domains.answers import AnswerScores
@@ -28,6 +27,7 @@ from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSi
 from mechfourier.hooks.interventions import intervene, zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
+from mechfourier.stats.paired import bootstrap_mean, chance_note, mcnemar
 
 DAYS, NOISE = 7, 60
 USED, UNREAD = (0, 1), (2, 3)
@@ -42,7 +42,8 @@ def calendar_tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def planted() -> Any:
-    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and 3."""
+    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and
+    3."""
     from transformer_lens import HookedRootModule
     from transformer_lens.hook_points import HookPoint
 
@@ -423,9 +424,9 @@ def test_chance_is_judged_by_the_binomial() -> None:
     scores = torch.zeros(100, 4)
     scores[:60, 0], scores[60:, 1] = 1.0, 1.0
     flags = torch.zeros(100, 4, dtype=torch.bool)
-    assert chance_note(AnswerScores(scores, flags, label), 4) is None
+    assert chance_note(AnswerScores(scores, flags, label).right, 4) is None
     scores[26:60, 0], scores[26:60, 1] = 0.0, 1.0
-    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label), 4) or "")
+    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label).right, 4) or "")
     assert margins(scores[None], label).shape == (1, 100)
 
 
@@ -451,7 +452,8 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
 
 
 def test_the_calendar_model_uses_its_circle_of_months() -> None:
-    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does that."""
+    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does
+    that."""
     from mechfourier.domains.design import read_positions
     from mechfourier.hooks.capture import capture
     from mechfourier.models.interface import encode

@@ -11,12 +11,12 @@ from extras import needs_minilm
 from typer.testing import CliRunner
 
 from mechfourier.causal.attribution import AttributionResult, attribution
-from mechfourier.causal.paired import bootstrap_mean, bootstrap_means
 from mechfourier.causal.task import task_of
 from mechfourier.causal.written import grid_shares, harmonics_of
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.run import has_hooks
+from mechfourier.stats.paired import bootstrap_mean, bootstrap_means
 
 P = 11
 

@@ -1,4 +1,5 @@
-"""Passes that run shared and unedited tokens once give the numbers of whole passes, on both engines; where they cannot, whole ones run."""
+"""Passes that run shared and unedited tokens once give the numbers of whole passes, on both engines; where
+they cannot, whole ones run."""
 
 import warnings
 from dataclasses import replace

@@ -1,4 +1,5 @@
-"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one story."""
+"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one
+story."""
 
 import json
 from typing import Any
@@ -9,12 +10,12 @@ from typer.testing import CliRunner
 
 from mechfourier.causal.arms import ArmsResult, arms, complement
 from mechfourier.causal.experiment import donor_rows
-from mechfourier.causal.paired import ratio_interval
 from mechfourier.causal.patch import PatchResult, patch
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks
+from mechfourier.stats.paired import ratio_interval
 from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS = 13, (2, 3)

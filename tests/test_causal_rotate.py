@@ -232,7 +232,8 @@ def test_a_layer_that_the_site_is_not_at_is_refused() -> None:
 
 
 def test_p_compares_the_share_that_is_printed(clock: Any) -> None:
-    """The random planes turn on a part of the pairs; p says how many of them reach the share over all pairs."""
+    """The random planes turn on a part of the pairs; p says how many of them reach the share over all
+    pairs."""
     result = rotate(clock, "mod-13", site="hook_embed", k=2, n_controls=20)
     reached = sum(share >= result.exact_share - 1e-12 for share in result.control_shares)
     assert result.p_value == (1 + reached) / 21

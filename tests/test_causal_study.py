@@ -1,4 +1,5 @@
-"""A study finds use where there is use, clears a circle that nothing reads, and tests nothing that a model cannot do."""
+"""A study finds use where there is use, clears a circle that nothing reads, and tests nothing that a model
+cannot do."""
 
 import json
 from dataclasses import replace
@@ -22,7 +23,8 @@ UNREAD = (30, 31)  # dimensions of the residual stream that no weight reads or w
 
 
 def clock(planted: float = 0.0) -> OneLayerTransformer:
-    """A model mod 13 in closed form; ``planted`` is the radius of one more circle in its embedding, which nothing reads."""
+    """A model mod 13 in closed form; ``planted`` is the radius of one more circle in its embedding, which
+    nothing reads."""
     weights = {k: v.float() for k, v in analytic_weights(P, frequencies=KEYS, **SIZES).items()}
     angle = 2 * torch.pi * PLANTED / P * torch.arange(P)
     assert not any(bool(weights[f"blocks.0.attn.W_{n}"][:, UNREAD, :].any()) for n in "QKV")
@@ -120,12 +122,12 @@ def test_the_earliest_of_the_good_places_is_taken() -> None:
 
 
 def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp_path: Any) -> None:
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
 
     value = json.loads(read_circle.to_json())
     assert value["used"] == "used" and {"exact_share", "random_share"} <= set(value["rotation"])
     assert StudyResult.from_json(read_circle.to_json()).to_json() == read_circle.to_json()
-    page = write_study(read_circle, tmp_path).read_text()
+    page = write_result(read_circle, tmp_path).read_text()
     for words in ("Rotation", "Causal arms", "Ablation", "Places looked at", "Harmonic spectrum"):
         assert words in page
     assert "<script src" not in page
@@ -171,7 +173,8 @@ def test_the_command_says_both_words(tmp_path: Any) -> None:
 def test_what_chose_the_place_tests_nothing_and_nothing_is_computed_twice(
     read_circle: StudyResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """65 prompts, 16 of which chose; every prompt of the grid is scored once, and captured once for all tests."""
+    """65 prompts, 16 of which chose; every prompt of the grid is scored once, and captured once for all
+    tests."""
     from mechfourier.causal.experiment import Measured
     from mechfourier.causal.task import AnswerTask
 

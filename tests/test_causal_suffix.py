@@ -1,4 +1,5 @@
-"""Passes that begin at a block: the numbers of whole passes, on both engines, and whole passes where that cannot be."""
+"""Passes that begin at a block: the numbers of whole passes, on both engines, and whole passes where that
+cannot be."""
 
 from pathlib import Path
 from typing import Any

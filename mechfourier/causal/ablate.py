@@ -1,4 +1,5 @@
-"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
+"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer
+do."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,6 @@ from mechfourier.causal.controls import (
     Controls,
     Moments,
     check_count,
-    control_p,
     margins,
     matched_controls,
 )
@@ -32,7 +32,6 @@ from mechfourier.causal.edits import (
     position_of,
 )
 from mechfourier.causal.experiment import Experiment
-from mechfourier.causal.paired import bootstrap_mean, mcnemar, standardised
 from mechfourier.causal.result import AblationResult, Performance
 from mechfourier.causal.subspaces import chosen_subspace, harmonics
 from mechfourier.causal.suffix import start_layer, starts_inside
@@ -46,6 +45,8 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.site import Site, find_site
 from mechfourier.models.interface import Model
+from mechfourier.stats.paired import bootstrap_mean, mcnemar, standardised
+from mechfourier.stats.permutation import permutation_p
 
 MODES: tuple[str, ...] = get_args(Mode)
 WHERE = ("all", "last", "value")
@@ -77,16 +78,19 @@ def ablate(
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
-    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``), a ``plane`` or any subspace ([d] or [d, r]:
-    its columns span it) or the planes of the harmonics ``ks``, and measure task and text.
+    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``), a
+    ``plane`` or any subspace ([d] or [d, r]: its columns span it) or the planes of the harmonics ``ks``, and
+    measure task and text.
 
-    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
-    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``position``: ``"all"``, ``"last"`` for the prompt's
-    last token only, or ``"value"`` for that of the value asked about (its mean is then that of the class means there;
-    held-out text is always changed everywhere). ``task``: one of the domain's tasks by name (None: the best one that the model
-    answers); all its prompts (``cycles`` of offsets in arithmetic), or ``n_prompts`` of them, balanced over the answers; a model without
-    logits is judged by similarity. ``n_controls=0`` runs none; they run on ``n_control_prompts`` of the prompts, balanced (None: all, or
-    on a CPU as many as a few minutes allow), and are compared with the target's effect on those. ``text=()`` measures no perplexity.
+    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"``
+    (from another prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``position``:
+    ``"all"``, ``"last"`` for the prompt's last token only, or ``"value"`` for that of the value asked about
+    (its mean is then that of the class means there; held-out text is always changed everywhere). ``task``:
+    one of the domain's tasks by name (None: the best one that the model answers); all its prompts (``cycles``
+    of offsets in arithmetic), or ``n_prompts`` of them, balanced over the answers; a model without logits is
+    judged by similarity. ``n_controls=0`` runs none; they run on ``n_control_prompts`` of the prompts,
+    balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's
+    effect on those. ``text=()`` measures no perplexity.
 
     Raises ``OutOfRange`` (dimension, prompts), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
@@ -141,7 +145,8 @@ def ablation(
     n_control_prompts: int | None,
     text: Sequence[str] | None,
 ) -> AblationResult:
-    """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None: all)."""
+    """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None:
+    all)."""
     before, task = asked.baseline, asked.task
     with intervene(asked.model, [target.single(edited)]):
         after = task.score(asked.model)
@@ -158,8 +163,7 @@ def ablation(
         n_prompts=len(asked),
         cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
-        **_task_part(task, before, after, effect, asked.seed),
-        **_text_part(effect, before, after, asked.seed),
+        **_effects(task, before, after, effect, asked.seed),
         **against,
     )
 
@@ -171,7 +175,8 @@ def _text(
     if not sentences:
         return None, reason
     edit = target.single()
-    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a donor.
+    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a
+    # donor.
     return text_effect(model, sentences, lambda: intervene(model, [edit], must_change=False)), None
 
 
@@ -202,7 +207,7 @@ def _controls(
     changes = margins(scores, part.task.label).double().mean(dim=1) - base[chosen].double().mean()
     own = float((after.margin - base)[chosen].double().mean())
     against = dict(
-        p_controls=control_p(-changes, -own),
+        p_controls=permutation_p(-own, -changes),
         n_controls=count,
         n_control_dims=found.n_dims,
         control_changes=tuple(changes.tolist()),
@@ -231,23 +236,22 @@ def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | N
         )
     if not 0.5 <= found.variance_ratio <= 2.0:
         notes.append(
-            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
+            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the "
+            "target's"
         )
     if count < N_CONTROLS:
         notes.append(f"only {count} controls: p cannot fall below {1 / (count + 1):.2g}")
     return "; ".join(notes) or None
 
 
-def _task_part(
-    task: Task,
-    before: AnswerScores,
-    after: AnswerScores,
-    effect: TextEffect | None,
-    seed: int,
+def _effects(
+    task: Task, before: AnswerScores, after: AnswerScores, effect: TextEffect | None, seed: int
 ) -> dict[str, Any]:
+    """What the ablation does to the task and to text, as the fields of the result."""
     p, lost, gained = mcnemar(before.right, after.right)
     perplexity = (None, None) if effect is None else effect.perplexity
     change = after.margin - before.margin
+    drop = -standardised(change, before.margin)
     return {
         "outcome": before.outcome,
         "base": _performance(before, task, perplexity[0]),
@@ -257,19 +261,9 @@ def _task_part(
         "mcnemar_p": p,
         "became_wrong": lost,
         "became_right": gained,
-    }
-
-
-def _text_part(
-    effect: TextEffect | None, before: AnswerScores, after: AnswerScores, seed: int
-) -> dict[str, Any]:
-    if effect is None:
-        return {"kl": None, "kl_ci": None, "specificity": None}
-    task_effect = -standardised(after.margin - before.margin, before.margin)
-    return {
-        "kl": effect.mean_kl,
-        "kl_ci": effect.kl_interval(seed=seed),
-        "specificity": task_effect - effect.effect,
+        "kl": None if effect is None else effect.mean_kl,
+        "kl_ci": None if effect is None else effect.kl_interval(seed=seed),
+        "specificity": None if effect is None else drop - effect.effect,
     }
 
 

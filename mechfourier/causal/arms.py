@@ -1,7 +1,9 @@
-"""The causal arms of Engels et al. 2024 (arXiv 2405.14860, "Not All Language Model Features Are Linear", section 5) in one call.
+"""The causal arms of Engels et al. 2024 (arXiv 2405.14860, "Not All Language Model Features Are Linear",
+section 5) in one call.
 
-They ask of a circle whether it is enough (patch it alone) and whether it is needed (take it out, or leave nothing else).
-Everything is relative to the mean activation: "zero" takes the component relative to the mean out.
+They ask of a circle whether it is enough (patch it alone) and whether it is needed (take it out, or leave
+nothing else). Everything is relative to the mean activation: "zero" takes the component relative to the mean
+out.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +18,6 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -26,6 +27,7 @@ from mechfourier.hooks.interventions import edit_mean, edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """``donor``: share of prompts that take the donor's answer; ``own``: share that keep their own right answer;
-    ``difference``: score of the donor's answer minus that of the own one, with its 95 % bootstrap interval."""
+    """``donor``: share of prompts that take the donor's answer; ``own``: share that keep their own right
+    answer; ``difference``: score of the donor's answer minus that of the own one, with its 95 % bootstrap
+    interval."""
 
     name: str
     donor: float
@@ -44,7 +47,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class ArmsResult(Result):
+class ArmsResult(Result, kind="arms", figure="mechfourier.figures.causal:arms_figure"):
     """All arms at one site; ``rank`` is that of the circle and of the principal components."""
 
     model: str
@@ -72,7 +75,9 @@ class ArmsResult(Result):
 
     def __str__(self) -> str:
         head = (
-            f"arms of the circle k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, "
+            f"arms of the circle k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) "
+            "of "
+            f"{self.model}, "
             f"{self.domain}, task {self.task} ({self.n_prompts} prompts)"
         )
         table = self.frame().to_string(index=False, float_format=lambda v: f"{v:.3g}")
@@ -93,10 +98,12 @@ def arms(
     cycles: int = 1,
     seed: int = 0,
 ) -> ArmsResult:
-    """Before; patch the circle, as many principal components, everything; average-ablate; zero the circle, and all but it.
+    """Before; patch the circle, as many principal components, everything; average-ablate; zero the circle,
+    and all but it.
 
-    Donors differ in the value asked about. The circle is the planes of ``k`` or ``ks`` (without: as in ``rotate``); the
-    principal components are those of the class means. ``task``: as in ``rotate``. Raises what ``rotate`` and ``patch`` raise.
+    Donors differ in the value asked about. The circle is the planes of ``k`` or ``ks`` (without: as in
+    ``rotate``); the principal components are those of the class means. ``task``: as in ``rotate``. Raises
+    what ``rotate`` and ``patch`` raise.
     """
     asked = Experiment.of(model, domain, task=task, cycles=cycles, n_prompts=n_prompts, seed=seed)
     place = asked.at(site, position)
@@ -142,7 +149,8 @@ def _edits(
 
 
 def principal(place: SiteActivations, rank: int) -> Float[Tensor, "d r"]:
-    """The leading principal components of the class means (all directions are orthonormal, also past their rank)."""
+    """The leading principal components of the class means (all directions are orthonormal, also past their
+    rank)."""
     centred = (place.means - place.centre).double()
     return torch.linalg.svd(centred.T, full_matrices=True)[0][:, :rank].float()
 

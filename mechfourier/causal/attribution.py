@@ -1,8 +1,8 @@
 """Direct logit attribution: which part of a model writes the answer, and in which harmonics.
 
-The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum over parts
-(Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count: what a head does by way of a later
-layer is credited to that layer.
+The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum
+over parts (Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count:
+what a head does by way of a later layer is credited to that layer.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mechfourier._renamed import renamed
 from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
-from mechfourier.causal.paired import bootstrap_means, chance_note
 from mechfourier.causal.parts import (
     add_up,
     block_ends,
@@ -28,7 +27,6 @@ from mechfourier.causal.parts import (
     whole_note,
 )
 from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
-from mechfourier.domains.answers import AnswerScores
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.prepare import Questions, questions
@@ -40,6 +38,7 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.probes.lens import candidate_logits
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_means, chance_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +48,9 @@ TOP_NEURONS = 20
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to
-    the margin), head, neuron."""
+    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and
+    its share of the whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest
+    (these add up to the margin), head, neuron."""
 
     name: str
     kind: str
@@ -64,11 +63,17 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class AttributionResult(Result):
-    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices; ``parts`` add up to
-    it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts, ``neurons`` (the greatest) the MLP parts.
-    ``harmonics``: which harmonics of the answer the choices' logits hold over the whole (a, offset) grid; ``grid`` says where
-    the rest of their variance lies (both empty where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
+class AttributionResult(
+    Result,
+    kind="attribution",
+    figure="mechfourier.figures.sweep:attribution_figure",
+    part="mechfourier.figures.sweep:attribution_part",
+):
+    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices;
+    ``parts`` add up to it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts,
+    ``neurons`` (the greatest) the MLP parts. ``harmonics``: which harmonics of the answer the choices' logits
+    hold over the whole (a, offset) grid; ``grid`` says where the rest of their variance lies (both empty
+    where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
 
     model: str
     domain: str
@@ -109,7 +114,8 @@ class AttributionResult(Result):
         best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]
         named = ", ".join(f"{part.name} {part.mean:+.3g} ({part.share:.0%})" for part in best)
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
+            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other "
+            f"{self.n_choices - 1} by {self.margin:.3g} nats of logit "
             f"on average ({self.n_prompts} prompts, accuracy {self.accuracy:.1%}); written by {named}"
         ]
         if self.harmonics:
@@ -136,62 +142,58 @@ def attribution(
     neurons: int = TOP_NEURONS,
     seed: int = 0,
 ) -> AttributionResult:
-    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each part writes.
+    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each
+    part writes.
 
-    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the ``neurons``
-    greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which makes the sum exact and says nothing
-    of what a part does by changing that scale. ``task``: one of the domain's tasks by name (None: the best one that the model
-    answers). ``n_prompts`` cells of the grid at random (None: all, which the
-    harmonics need). Where a tokenizer splits answers, the first token that tells them apart is judged.
+    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the
+    ``neurons`` greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which
+    makes the sum exact and says nothing of what a part does by changing that scale. ``task``: one of the
+    domain's tasks by name (None: the best one that the model answers). ``n_prompts`` cells of the grid at
+    random (None: all, which the harmonics need). Where a tokenizer splits answers, the first token that tells
+    them apart is judged.
 
-    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map), ``OutOfRange``,
-    ``NotExpressible`` and ``UnknownSite``.
+    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map),
+    ``OutOfRange``, ``NotExpressible`` and ``UnknownSite``.
     """
     if neurons < 0:
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     asked = questions(model, wanted, task=task, cycles=cycles, samples=n_prompts, seed=seed)
-    stream = _Stream(model, asked)
-    logits, margin = stream.logits, stream.margin
+    return _result(_Stream(model, asked), neurons, seed)
+
+
+def _result(stream: "_Stream", neurons: int, seed: int) -> AttributionResult:
+    asked, logits, margin = stream.asked, stream.logits, stream.margin
     parts, error = _parts(stream)
     heads, neuron_values, notes = _inner(stream, parts)
-    listed = _greatest(neuron_values, neurons)
-    n_neurons = sum(values.shape[1] for values in neuron_values.values())
-    columns = {**parts, **heads, **listed}
+    columns = {**parts, **heads, **_greatest(neuron_values, neurons)}
     table = _contributions(columns, float(margin.mean()), seed)
-    full = len(asked.rows) == len(asked.design)
-    label = asked.design.label[asked.rows]
+    full, right = len(asked.rows) == len(asked.design), logits.argmax(dim=1) == asked.right
     choice_note = None if full else "harmonics need the whole grid; leave n_prompts out"
-    notes = [
-        *asked.notes,
-        *notes,
-        whole_note(stream.whole),
-        rest_note(parts),
-        cap_note(model),
-        choice_note,
-        _chance(logits, asked),
-    ]
+    chance = chance_note(right, len(asked.choices))
+    said = [whole_note(stream.whole), rest_note(parts), cap_note(stream.model), choice_note, chance]
+    domain, design = asked.design.domain, asked.design
     return AttributionResult(
-        model=model_name(model),
-        domain=wanted.name,
-        n=wanted.n,
+        model=model_name(stream.model),
+        domain=domain.name,
+        n=domain.n,
         n_prompts=len(asked.encodings),
         n_choices=len(asked.choices),
-        accuracy=float((logits.argmax(dim=1) == asked.right).double().mean()),
+        accuracy=float(right.double().mean()),
         margin=float(margin.mean()),
         margin_ci=bootstrap_means(margin[:, None], seed=seed)[0],
         norm=stream.norm_words,
         parts=tuple(c for c in table if c.kind not in ("head", "neuron")),
         heads=tuple(c for c in table if c.kind == "head"),
         neurons=tuple(c for c in table if c.kind == "neuron"),
-        n_neurons=n_neurons,
-        harmonics=_harmonics(stream, label) if full else (),
-        grid=grid_shares(logits, asked.design.shape) if full and asked.design.kind == "operation" else None,
+        n_neurons=sum(values.shape[1] for values in neuron_values.values()),
+        harmonics=_harmonics(stream, design.label[asked.rows]) if full else (),
+        grid=grid_shares(logits, design.shape) if full and design.kind == "operation" else None,
         sum_error=error,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in [*asked.notes, *notes, *said] if note),
         seed=seed,
         task=asked.task,
-        tokens=tokens_asked(model, asked),
+        tokens=tokens_asked(stream.model, asked),
     )
 
 
@@ -218,7 +220,8 @@ def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], floa
 class _Stream:
     """The residual stream at the token before the answer as a sum of parts, and how the choices read it.
 
-    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain of the norm included.
+    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain
+    of the norm included.
     """
 
     def __init__(self, model: Any, asked: Questions) -> None:
@@ -362,8 +365,3 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
         share = mean / whole if abs(whole) > 1e-12 else 0.0
         found.append(Contribution(name, kind, layer, index, mean, low, high, share))
     return found
-
-
-def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:
-    scores = AnswerScores(logits.float(), torch.zeros_like(logits, dtype=torch.bool), asked.right)
-    return chance_note(scores, len(asked.choices))

@@ -18,7 +18,7 @@ from mechfourier.models.interface import Encoding, Model
 
 N_CONTROLS = 200
 POOL = 20  # candidates drawn per control, of which the best matched are kept
-TILT = 2.0  # random directions have covariance Σ^tilt, tilt from -2 to 2: some match a small variance, some a large
+TILT = 2.0  # random directions have covariance Σ^tilt, -2 to 2: for small variances and large
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,9 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """``bases[control, d, r]`` (orthonormal columns), of which the first ``n_dims`` are sets of single dimensions,
-    listed in ``dims[n_dims, r]``. ``variance_ratio``: the median of the controls' variance over the target's."""
+    """``bases[control, d, r]`` (orthonormal columns), of which the first ``n_dims`` are sets of single
+    dimensions, listed in ``dims[n_dims, r]``. ``variance_ratio``: the median of the controls' variance over
+    the target's."""
 
     bases: Float[Tensor, "control d r"]
     dims: Int[Tensor, "n_dims r"]
@@ -46,7 +47,8 @@ class Controls:
 def moments(model: Model, prompts: Sequence[Encoding], site: Site, *, last_only: bool = False) -> Moments:
     """Moments of ``site`` over the prompts at all positions, or at their last one only.
 
-    Heads lie side by side, as in an intervention. Raises ``UsageError`` where the width changes with the prompt.
+    Heads lie side by side, as in an intervention. Raises ``UsageError`` where the width changes with the
+    prompt.
     """
     vectors: list[Tensor] = []
 
@@ -74,7 +76,8 @@ def _same_width(vectors: list[Tensor], total: Tensor, site: Site) -> Float[Tenso
     flat = vectors.pop()
     if total.ndim and flat.shape[1] != len(total):
         raise UsageError(
-            f"{site} is {len(total)} wide in one prompt and {flat.shape[1]} in another; choose a site of fixed width, "
+            f"{site} is {len(total)} wide in one prompt and {flat.shape[1]} in another; choose a site of "
+            "fixed width, "
             "for example resid_post"
         )
     return flat
@@ -83,11 +86,12 @@ def _same_width(vectors: list[Tensor], total: Tensor, site: Site) -> Float[Tenso
 def matched_controls(
     target: Float[Tensor, "d r"], of: Moments, *, dims: bool, count: int, seed: int
 ) -> Controls:
-    """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it where there is room.
+    """The ``count`` subspaces most like ``target`` in variance and second moment, and orthogonal to it where
+    there is room.
 
-    For a target of dimensions (``dims``) the candidates are other dimensions: all of them, or random sets of the same
-    size. Where there are fewer than ``count``, all are kept and random planes of the same rank fill up; for any other
-    target all candidates are such planes.
+    For a target of dimensions (``dims``) the candidates are other dimensions: all of them, or random sets of
+    the same size. Where there are fewer than ``count``, all are kept and random planes of the same rank fill
+    up; for any other target all candidates are such planes.
     """
     generator = torch.Generator().manual_seed(seed)
     d, rank = target.shape
@@ -108,7 +112,8 @@ def _closest(bases: Tensor, target: Tensor, of: Moments, count: int) -> Int[Tens
 
 
 def _other_dims(target: Tensor, count: int, generator: torch.Generator) -> Int[Tensor, "set r"]:
-    """Other single dimensions, or random sets of them; sets may overlap the target where hardly any others are left."""
+    """Other single dimensions, or random sets of them; sets may overlap the target where hardly any others
+    are left."""
     d, rank = target.shape
     inside = target.abs().sum(dim=1) > 0
     others = (~inside).nonzero()[:, 0]
@@ -135,7 +140,8 @@ def _random_planes(
     tilt = torch.linspace(-TILT, TILT, count, dtype=torch.float64)
     weights = rearrange(spread ** tilt[:, None], "plane e -> plane e 1")
     draws = einsum(vectors, draws * weights, "d e, plane e r -> plane d r")
-    # Where the target holds nearly all variance, draws lie nearly in it: only a basis that is orthonormal in double precision,
+    # Where the target holds nearly all variance, draws lie nearly in it: only a basis that is orthonormal in
+    # double precision,
     # taken out twice, leaves what is beside it and not rounding.
     basis = torch.linalg.qr(target.double()).Q
     for _ in range(2):
@@ -165,8 +171,3 @@ def check_count(n_controls: int) -> None:
     """Raise ``OutOfRange`` for fewer than no controls."""
     if n_controls < 0:
         raise OutOfRange(f"n_controls is {n_controls}; give 0 for none, or {N_CONTROLS} and more")
-
-
-def control_p(controls: Float[Tensor, " control"], observed: float, *, within: float = 0.0) -> float:
-    """(1 + how many controls reach ``observed``, within rounding) / (1 + how many there are)."""
-    return (1 + int((controls >= observed - within).sum())) / (len(controls) + 1)

@@ -1,6 +1,9 @@
 """What passes cost, so that what cannot be afforded is left out before it is begun."""
 
 from collections.abc import Callable
+from typing import cast
+
+from torch import nn
 
 from mechfourier.causal.task import AnswerTask, Task
 from mechfourier.hooks.run import device_of
@@ -13,10 +16,11 @@ ROWS = 40_000  # rows that a study runs by default where prompts times intervent
 
 
 def block_weights(model: Model, start: int = 0) -> int:
-    """Weights of the blocks from ``start`` on, each of which costs two operations per token; of the whole model where it has no list of blocks."""
-    blocks = getattr(model, "blocks", None)
+    """Weights of the blocks from ``start`` on, each of which costs two operations per token; of the whole
+    model where it has no list of blocks."""
+    blocks, whole = getattr(model, "blocks", None), cast(nn.Module, model)
     if blocks is None:
-        return sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
+        return sum(p.numel() for name, p in whole.named_parameters() if "W_E" not in name)
     return sum(p.numel() for block in list(blocks)[start:] for p in block.parameters())
 
 
@@ -28,8 +32,8 @@ def vocabulary_weights(model: Model) -> int:
 def affordable(
     model: Model, task: Task, interventions: int, *, start: int = 0, least: int = FEWEST_PROMPTS
 ) -> int:
-    """How many prompts, ``least`` at least, ``FLOP_BUDGET`` allows for so many interventions on each (on a GPU: all of them),
-    where passes begin at block ``start``."""
+    """How many prompts, ``least`` at least, ``FLOP_BUDGET`` allows for so many interventions on each (on a
+    GPU: all of them), where passes begin at block ``start``."""
     count = len(task.rows)
     if not isinstance(task, AnswerTask) or device_of(model).type != "cpu":
         return count
@@ -41,7 +45,8 @@ def affordable(
 
 
 def bounded(model: Model, task: Task, interventions: int) -> int:
-    """How many prompts so many interventions on each can afford: ``ROWS`` rows, and what ``affordable`` says."""
+    """How many prompts so many interventions on each can afford: ``ROWS`` rows, and what ``affordable``
+    says."""
     few = max(FEWEST_PROMPTS, ROWS // max(1, interventions))
     return min(len(task.rows), few, affordable(model, task, interventions))
 

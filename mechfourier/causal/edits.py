@@ -27,8 +27,9 @@ EditOf = Callable[[Int[Tensor, " row"]], Edit]
 class EditedRows:
     """Row r is the task's prompt ``prompt[r]`` with an edit of its own at ``site``.
 
-    ``at``: the one position that each row's edit changes; None: all of them, and then rows of one ``number`` have the same
-    edit. ``width``: numbers in one row's edit, which bound a batch. ``together``: the rows of one number run in one batch.
+    ``at``: the one position that each row's edit changes; None: all of them, and then rows of one ``number``
+    have the same edit. ``width``: numbers in one row's edit, which bound a batch. ``together``: the rows of
+    one number run in one batch.
     """
 
     site: Site
@@ -45,7 +46,8 @@ class EditedRows:
 
 @dataclass(frozen=True, eq=False)
 class Ablations:
-    """Ablations of one kind at one site: ``dims[control, k]`` or ``bases[control, d, r]`` (orthonormal columns)."""
+    """Ablations of one kind at one site: ``dims[control, k]`` or ``bases[control, d, r]`` (orthonormal
+    columns)."""
 
     site: Site
     mode: Mode
@@ -77,14 +79,16 @@ class Ablations:
         return self._edit(1, subspace=self.parts[0], positions=positions)
 
     def chosen(self, which: Int[Tensor, " row"], positions: Positions | None = None) -> Edit:
-        """Ablation ``which[i]`` for "prompt" i; rows of one ablation stand together, all ablations with the same prompts."""
+        """Ablation ``which[i]`` for "prompt" i; rows of one ablation stand together, all ablations with the
+        same prompts."""
         copies = len(which.unique())
         if self.dims is not None:
             return self._edit(copies, dims=self.dims[which], positions=positions)
         return self._edit(copies, subspace=self.parts[which], positions=positions)
 
     def rows(self, count: int, at: Int[Tensor, " prompt"] | None = None) -> EditedRows:
-        """Every ablation of each of ``count`` prompts, ablation-major; ``at``: of one token of each, not of all."""
+        """Every ablation of each of ``count`` prompts, ablation-major; ``at``: of one token of each, not of
+        all."""
         number = torch.arange(len(self)).repeat_interleave(count)
         prompt = torch.arange(count).repeat(len(self))
         where = None if at is None else at[prompt]
@@ -115,7 +119,8 @@ def one_hot(dims: Int[Tensor, "*set k"], d: int) -> Float[Tensor, "*set d k"]:
 
 
 def orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
-    """A basis of the columns' span; raises ``OutOfRange`` where they are no vectors of ``site``, ``UsageError`` for zeros."""
+    """A basis of the columns' span; raises ``OutOfRange`` where they are no vectors of ``site``,
+    ``UsageError`` for zeros."""
     from scipy.linalg import orth
 
     columns = torch.as_tensor(columns, dtype=torch.float64)

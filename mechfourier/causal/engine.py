@@ -1,13 +1,15 @@
 """The engine: a task's prompts with edits, many per forward pass, and the scores that come out.
 
-Every row of a batch is a prompt with an edit of its own. What is the same for many rows runs once: the tokens before an edit and
-the beginnings that prompts share (`prefix_sharing`), else the blocks before it (`suffix`). Where every answer is one token, only the logits of
-the answers are computed. Each shortcut is compared with whole passes on the model at hand, and left out where it differs.
+Every row of a batch is a prompt with an edit of its own. What is the same for many rows runs once: the tokens
+before an edit and the beginnings that prompts share (`prefix_sharing`), else the blocks before it (`suffix`).
+Where every answer is one token, only the logits of the answers are computed. Each shortcut is compared with
+whole passes on the model at hand, and left out where it differs.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from einops import repeat
@@ -17,6 +19,7 @@ from torch import Tensor
 from mechfourier.causal import prefix_sharing
 from mechfourier.causal.cost import EDIT_BUDGET
 from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.readers import AnswerReader, Reader, SimilarityReader
 from mechfourier.causal.suffix import (
     forward_from_block,
     residual_before,
@@ -25,97 +28,15 @@ from mechfourier.causal.suffix import (
     suffix_notes,
 )
 from mechfourier.causal.task import AnswerTask, SimilarityTask, Task
-from mechfourier.domains.answers import AnswerPlan, Bucket, batch_rows, stream_rows
+from mechfourier.domains.answers import Bucket
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.passes import packing_notes
-from mechfourier.hooks.run import (
-    UNEMBED,
-    HookFunction,
-    forward,
-    hooked,
-    inference,
-    is_bridge,
-    logits_of,
-    serving,
-)
+from mechfourier.hooks.run import HookFunction, forward, hooked, inference, is_bridge, serving
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
+from mechfourier.hooks.unembed import Unembedding, unembedding_of
 from mechfourier.models.interface import Model
 from mechfourier.progress import progress
-
-SIMILARITY_ROWS = 512
-
-
-class Reader(Protocol):
-    """How scores are read from passes: ``columns`` numbers per row, gathered bucket by bucket."""
-
-    @property
-    def columns(self) -> int: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    def sequences(self) -> list[Bucket]: ...
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Int[Tensor, " column"], Tensor]: ...
-
-    def scores(self, table: Tensor, prompt: Int[Tensor, " row"]) -> Float[Tensor, "row candidate"]: ...
-
-
-class AnswerReader:
-    """Log-probabilities of the answers, up to a number per row where each is one token (then nothing else is computed)."""
-
-    def __init__(self, model: Model, plan: AnswerPlan, choice: Unembedding | None) -> None:
-        self.model, self.plan, self.choice = model, plan, choice
-        self.columns = len(plan.edges)
-        self.batch = batch_rows(model, plan) if self.choice is None else stream_rows(model, plan)
-
-    def sequences(self) -> list[Bucket]:
-        """Every sequence that scores need; a resampled prompt takes from one of its bucket, so these are those of whole passes."""
-        return list(self.plan.buckets(batch_rows(self.model, self.plan)))
-
-    def logits(self, run: Callable[[], Any], keep: int) -> Float[Tensor, "row keep word"]:
-        """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the answers."""
-        if self.choice is not None:
-            return self.choice(before_unembedding(self.model, run, keep))
-        narrow: list[tuple[Site, HookFunction]] = [(UNEMBED, lambda value: value[:, -keep:])]
-        with hooked(self.model, narrow if str(UNEMBED) in self.model.hook_dict else []):
-            output = logits_of(self.model, run())
-        return (output if output.ndim == 3 else output[:, None])[:, -keep:].float()
-
-    def edges(self, bucket: Bucket, logits: Float[Tensor, "row keep word"]) -> tuple[Tensor, Tensor]:
-        """The columns that a bucket fills, and their numbers."""
-        if self.choice is not None:
-            return torch.arange(self.columns), logits[:, -1]
-        return self.plan.read(bucket, logits)[:2]
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-        """``edges`` of a whole pass."""
-        return self.edges(bucket, self.logits(run, bucket.keep))
-
-    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
-        """Scores of the candidates from those of their tokens."""
-        return table @ self.plan.incidence
-
-
-class SimilarityReader:
-    """Cosines of sentence embeddings with those of every value's other sentences."""
-
-    def __init__(self, task: SimilarityTask) -> None:
-        self.task, self.columns, self.batch = task, task.references.shape[-1], SIMILARITY_ROWS
-
-    def sequences(self) -> list[Bucket]:
-        """The sentences by length."""
-        return [Bucket(part.tokens, part.rows, (), 1) for part in self.task.batches]
-
-    def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
-        """The embeddings."""
-        return torch.arange(self.columns), run().float()
-
-    def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
-        """Their cosines."""
-        return self.task.scores_of(table, self.task.rows[prompt]).scores
 
 
 class Engine:
@@ -127,7 +48,8 @@ class Engine:
 
     @cached_property
     def choice(self) -> Unembedding | None:
-        """The unembedding of the answers (edge by edge), where each is one token and it is known to be linear."""
+        """The unembedding of the answers (edge by edge), where each is one token and it is known to be
+        linear."""
         if self.like is not None:
             return self.like.choice
         if not isinstance(self.task, AnswerTask) or not self.task.plan.of_one_token:
@@ -137,7 +59,7 @@ class Engine:
         return None if whole is None else whole.of([edge.token for edge in self.task.plan.edges])
 
     @cached_property
-    def reader(self) -> AnswerReader | SimilarityReader:
+    def reader(self) -> Reader:
         """How this task's scores are read."""
         if isinstance(self.task, AnswerTask):
             return AnswerReader(self.model, self.task.plan, self.choice)
@@ -148,10 +70,11 @@ class Engine:
     def scores(
         self, rows: EditedRows, what: str = "edited prompts", *, must_change: bool = True, grad: bool = False
     ) -> Float[Tensor, "row candidate"]:
-        """Scores of every row, up to a number per row where every answer is one token; those of a pass for each.
+        """Scores of every row, up to a number per row where every answer is one token; those of a pass for
+        each.
 
-        ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where no edit of any row
-        changed an activation and one ``must``.
+        ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where
+        no edit of any row changed an activation and one ``must``.
         """
         changed: list[bool] = []
         watched = _watched(rows, changed) if must_change else rows
@@ -162,8 +85,9 @@ class Engine:
             torch.set_grad_enabled(grad),
             progress(what, total=len(rows) * self.task.n_sequences // len(self.task.rows)) as bar,
         ):
-            share = isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched)
-            run = prefix_sharing.run if share else run_suffixes
+            run: Callable[..., Tensor] = run_suffixes
+            if isinstance(reader, AnswerReader) and prefix_sharing.fits(self.model, reader, watched, run):
+                run = prefix_sharing.run
             table = run(self.model, reader, watched, size, bar.advance)
         if must_change and len(rows) and not any(changed):
             raise InterventionChangedNothing(
@@ -186,7 +110,7 @@ def _watched(rows: EditedRows, changed: list[bool]) -> EditedRows:
 
         return Edit(edit.name, edit.where, change)
 
-    return EditedRows(rows.site, rows.prompt, edit_of, rows.at, rows.number, rows.width, rows.together)
+    return replace(rows, edit_of=edit_of)
 
 
 def run_suffixes(
@@ -194,10 +118,8 @@ def run_suffixes(
 ) -> Float[Tensor, "row column"]:
     """Whole sequences from the block where the edit is, or from their tokens."""
     table = torch.zeros(len(rows), reader.columns)
-    for bucket in reader.sequences():
+    for bucket in reader.sequences(rows.prompt.unique()):
         mine, place = _members(bucket.prompt, rows.prompt)
-        if not len(mine):
-            continue
         start, stream = resume(model, rows.site, bucket.tokens)
         block = len(bucket.tokens) if rows.together else 1
         for chosen, at in _chunks(mine, place, max(1, size // block) * block):
@@ -232,7 +154,8 @@ def edited_pass(
     start: int | None,
     stream: Float[Tensor, "row pos d"] | None,
 ) -> Any:
-    """What the model returns for these tokens under ``edit``, from the block where the edit is or from the tokens (``resume``).
+    """What the model returns for these tokens under ``edit``, from the block where the edit is or from the
+    tokens (``resume``).
 
     Fewer tokens than ``rows`` are repeated.
     """
@@ -250,16 +173,19 @@ def edited_pass(
 
 
 def resume(model: Model, site: Site, tokens: Int[Tensor, "row pos"]) -> tuple[int | None, Tensor | None]:
-    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the tokens."""
+    """The block to start at and the residual stream in front of it; (None, None) where a pass starts at the
+    tokens."""
     if site.layer is None or site.stack != "blocks" or not starts_inside(model):
         return None, None
     start = start_layer(site)
     if start == 0 and is_bridge(model):
-        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit there
+        # nothing is saved, and what a bridge is given in front of block 0 would take the place of an edit
+        # there
         return None, None
     return start, residual_before(model, tokens, start)
 
 
 def whole_pass_notes(model: Model) -> tuple[str, ...]:
-    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one, and so was not used."""
+    """What a result must say where a shorter pass was tried on ``model``, was not the same as a whole one,
+    and so was not used."""
     return (*suffix_notes(model), *prefix_sharing.notes(model), *packing_notes(model))

@@ -1,7 +1,8 @@
 """An experiment: a model and a task, with what all interventions on them share, each computed once.
 
-The scores of the intact model, the activations at a site and token with their class means, the donors of patches and the moments that controls
-are matched to. Every verb takes an `Experiment` in place of a model and a domain; `study` makes one for all its parts.
+The scores of the intact model, the activations at a site and token with their class means, the donors of
+patches and the moments that controls are matched to. Every verb takes an `Experiment` in place of a model and
+a domain; `study` makes one for all its parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ from torch import Tensor
 from mechfourier.causal.controls import Moments, moments
 from mechfourier.causal.edits import Ablations, position_of
 from mechfourier.causal.engine import Engine, whole_pass_notes
-from mechfourier.causal.paired import chance_note
 from mechfourier.causal.subspaces import class_means
 from mechfourier.causal.task import Task, task_of
 from mechfourier.domains.answers import AnswerScores
@@ -32,6 +32,7 @@ from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.interface import Encoding, Model, encode
+from mechfourier.stats.paired import chance_note
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -43,11 +44,13 @@ FIT_PROMPTS = 2048  # prompts whose activations give the class means
 
 @dataclass(frozen=True, eq=False)
 class SiteActivations:
-    """The activations of a site at one token of every prompt. ``position``: ``"value"`` (the last token of the value asked
-    about; classes are the values) or ``"last"`` (the prompt's last token; classes are the answers).
+    """The activations of a site at one token of every prompt. ``position``: ``"value"`` (the last token of
+    the value asked about; classes are the values) or ``"last"`` (the prompt's last token; classes are the
+    answers).
 
-    ``at``: that token in each of the task's prompts. ``label``: their classes. ``means``: the mean activation of every
-    class over the prompts of the fit; ``moments``: the mean of the class means, and the covariance over those prompts.
+    ``at``: that token in each of the task's prompts. ``label``: their classes. ``means``: the mean activation
+    of every class over the prompts of the fit; ``moments``: the mean of the class means, and the covariance
+    over those prompts.
     """
 
     site: Site
@@ -74,7 +77,8 @@ class SiteActivations:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Every prompt of a task with a donor that differs in the value asked about: its activation and its right answer."""
+    """Every prompt of a task with a donor that differs in the value asked about: its activation and its right
+    answer."""
 
     donors: Float[Tensor, "prompt d"]
     answer: Int[Tensor, " prompt"]
@@ -92,7 +96,8 @@ class Pairs:
 
 
 class Measured:
-    """What is known of a design's prompts in the intact model: their scores, and activations by site and position."""
+    """What is known of a design's prompts in the intact model: their scores, and activations by site and
+    position."""
 
     def __init__(self, model: Model, design: Design, store: "ActivationStore | None") -> None:
         self.model, self.design, self.store = model, design, store
@@ -131,7 +136,8 @@ class Measured:
     def vectors(
         self, sites: Sequence[Site], positions: Sequence[str], rows: Int[Tensor, " row"]
     ) -> Mapping[tuple[Site, str], Float[Tensor, "row d"]]:
-        """The activations of these prompts, heads side by side, captured in one pass where they are not known."""
+        """The activations of these prompts, heads side by side, captured in one pass where they are not
+        known."""
         wanted = [(site, position) for site in sites for position in positions]
         listed = rows.tolist()
         new = [
@@ -196,8 +202,9 @@ class Experiment:
     ) -> "Experiment":
         """The experiment that a call of a verb is about: ``model`` itself where it is one, else a new one.
 
-        ``task``: one of the domain's tasks by name (None: the best one that the model answers); ``n_prompts``: as many prompts, balanced over
-        the answers (None: all); ``cycles`` of offsets in arithmetic. Raises ``NotExpressible``, ``OutOfRange`` and ``UsageError``.
+        ``task``: one of the domain's tasks by name (None: the best one that the model answers);
+        ``n_prompts``: as many prompts, balanced over the answers (None: all); ``cycles`` of offsets in
+        arithmetic. Raises ``NotExpressible``, ``OutOfRange`` and ``UsageError``.
         """
         if isinstance(model, Experiment):
             return model
@@ -228,7 +235,8 @@ class Experiment:
         return Experiment(self.model, self.task.subset(prompts), seed=self.seed, part_of=self)
 
     def at(self, site: Site | str, position: str) -> SiteActivations:
-        """The activations at ``site`` and ``position``; raises ``UnknownSite``, ``OutOfRange``, ``UsageError`` and ``HookNeverFired``."""
+        """The activations at ``site`` and ``position``; raises ``UnknownSite``, ``OutOfRange``,
+        ``UsageError`` and ``HookNeverFired``."""
         return self.at_all([find_site(self.model, site)], [position])[0]
 
     def at_all(self, sites: Sequence[Site], positions: Sequence[str]) -> list[SiteActivations]:
@@ -283,7 +291,7 @@ class Experiment:
         """What every result must say: of the task, of a model at chance, of passes that had to run whole."""
         said = [
             *self.task.notes,
-            chance_note(self.baseline, self.design.n_answers),
+            chance_note(self.baseline.right, self.design.n_answers),
             *whole_pass_notes(self.model),
         ]
         return [note for note in said if note]
@@ -334,7 +342,8 @@ def places(
 
 
 def value_span(design: Design, row: int) -> tuple[int, int]:
-    """The characters of the value that a prompt asks about (in the question, not in the examples before it)."""
+    """The characters of the value that a prompt asks about (in the question, not in the examples before
+    it)."""
     if design.operand is not None:
         return design.operand[row]
     domain, value = design.domain, design.domain.values[int(design.value[row])]

@@ -1,8 +1,10 @@
-"""Finding a causal subspace: search by gradient for the plane whose exchange between prompts moves the answer.
+"""Finding a causal subspace: search by gradient for the plane whose exchange between prompts moves the
+answer.
 
-A probe finds where a value is *represented*; this finds what the model *uses*, without looking at harmonics at all, and
-says how far the two agree. A copy that nobody reads may be carried along, since exchanging it does no harm: a large angle says
-that the probe's plane is not what the model uses; a small one does not say that it uses all of it. Distributed alignment search: Geiger et al. 2023, arXiv 2303.02536.
+A probe finds where a value is *represented*; this finds what the model *uses*, without looking at harmonics
+at all, and says how far the two agree. A copy that nobody reads may be carried along, since exchanging it
+does no harm: a large angle says that the probe's plane is not what the model uses; a small one does not say
+that it uses all of it. Distributed alignment search: Geiger et al. 2023, arXiv 2303.02536.
 """
 
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import harmonic_subspace, key_harmonics
 from mechfourier.causal.task import AnswerTask
 from mechfourier.domains.definition import Domain
@@ -31,6 +32,8 @@ from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.planes import matched_planes, overlap, principal_angles
 
 if TYPE_CHECKING:
@@ -48,15 +51,18 @@ DEGENERATE = 0.8  # mean overlap of random subspaces with the probe's beyond whi
 
 
 @dataclass(frozen=True)
-class CausalPlane(Result):
+class CausalPlane(
+    Result, kind="causal-plane", command="find-plane", figure="mechfourier.figures.sweep:plane_figure"
+):
     """A subspace found by gradient, and how it lies to the probe's.
 
-    ``basis`` [d][rank], orthonormal columns. Interchange accuracy: share of held-out pairs whose answer becomes the donor's when
-    the donor's coordinates are put in (``accuracy`` with a 95 % bootstrap interval over pairs): beside it ``train_accuracy``, that
-    of the whole activation, of the probe's planes (harmonics ``ks``, of the same rank) and of random subspaces of like variance.
-    ``angles``: principal angles in degrees between the found subspace and the probe's; ``overlap``: mean squared cosine, with its mean and 95 %
-    bound over random subspaces of like variance, and ``overlap_p``. ``variance``: share of the activations' variance in the
-    found and in the probe's subspace. ``losses``: cross-entropy per step, nats.
+    ``basis`` [d][rank], orthonormal columns. Interchange accuracy: share of held-out pairs whose answer
+    becomes the donor's when the donor's coordinates are put in (``accuracy`` with a 95 % bootstrap interval
+    over pairs): beside it ``train_accuracy``, that of the whole activation, of the probe's planes (harmonics
+    ``ks``, of the same rank) and of random subspaces of like variance. ``angles``: principal angles in
+    degrees between the found subspace and the probe's; ``overlap``: mean squared cosine, with its mean and 95
+    % bound over random subspaces of like variance, and ``overlap_p``. ``variance``: share of the activations'
+    variance in the found and in the probe's subspace. ``losses``: cross-entropy per step, nats.
     """
 
     model: str
@@ -112,11 +118,17 @@ class CausalPlane(Result):
         low, high = self.accuracy_ci
         angles = ", ".join(f"{angle:.0f}°" for angle in self.angles)
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at {self.site} ({self.position} token) "
-            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % {low:.1%} to {high:.1%}); the "
-            f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, random ones {self.random_accuracy:.1%}",
-            f"angles to the probe's planes (k = {', '.join(map(str, self.ks))}): {angles}; overlap {self.overlap:.2f} (random "
-            f"subspaces of like variance {self.null_overlap:.2f}, 95 % below {self.null_upper:.2f}; p = {self.overlap_p:.2g})",
+            f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at "
+            f"{self.site} ({self.position} token) "
+            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % "
+            f"{low:.1%} "
+            f"to {high:.1%}); the "
+            f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, "
+            f"random ones {self.random_accuracy:.1%}",
+            f"angles to the probe's planes (k = {', '.join(map(str, self.ks))}): {angles}; overlap "
+            f"{self.overlap:.2f} (random "
+            f"subspaces of like variance {self.null_overlap:.2f}, 95 % below {self.null_upper:.2f}; p = "
+            f"{self.overlap_p:.2g})",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -135,16 +147,18 @@ def find_plane(
     cycles: int = 1,
     seed: int = 0,
 ) -> CausalPlane:
-    """Search for the ``rank`` dimensions at ``site`` whose exchange between prompts (a, o) and (a′, o) moves the answer.
+    """Search for the ``rank`` dimensions at ``site`` whose exchange between prompts (a, o) and (a′, o) moves
+    the answer.
 
-    ``position``: ``"last"`` (the prompt's last token) or ``"value"`` (that of the value asked about). Each of ``steps`` steps of Adam
-    draws ``batch`` pairs, puts the donor's coordinates in and raises the log-probability of the donor's answer among the candidates; the
-    basis is made orthonormal by QR. Three fifths of the cells of every offset are fitted; donors and recipients of the test are
-    the others. The start is random, so that nothing draws the subspace towards the probe's. ``task``: one of the domain's tasks
-    by name (None: the best one that the model answers).
+    ``position``: ``"last"`` (the prompt's last token) or ``"value"`` (that of the value asked about). Each of
+    ``steps`` steps of Adam draws ``batch`` pairs, puts the donor's coordinates in and raises the
+    log-probability of the donor's answer among the candidates; the basis is made orthonormal by QR. Three
+    fifths of the cells of every offset are fitted; donors and recipients of the test are the others. The
+    start is random, so that nothing draws the subspace towards the probe's. ``task``: one of the domain's
+    tasks by name (None: the best one that the model answers).
 
-    Raises ``OutOfRange`` (rank, steps, fewer than 4 values), ``UnknownSite``, ``UsageError`` (a model without logits),
-    ``NotExpressible``, ``InterventionChangedNothing``.
+    Raises ``OutOfRange`` (rank, steps, fewer than 4 values), ``UnknownSite``, ``UsageError`` (a model without
+    logits), ``NotExpressible``, ``InterventionChangedNothing``.
     """
     if steps < 1 or batch < 1:
         raise OutOfRange(f"steps is {steps} and batch {batch}; both must be 1 or more")
@@ -161,7 +175,8 @@ def find_plane(
     place = asked.at(site, position)
     if rank % 2 or not 2 <= rank <= len(place.centre) // 2:
         raise OutOfRange(
-            f"rank is {rank}; {place.site} takes even ranks from 2 to {len(place.centre) // 2} (2 for one plane)"
+            f"rank is {rank}; {place.site} takes even ranks from 2 to {len(place.centre) // 2} (2 for one "
+            "plane)"
         )
     search = _Search(asked, place)
     basis, losses = search.fit(rank, steps, batch)
@@ -209,7 +224,8 @@ class _Search:
         return F.cross_entropy(scores, self.asked.task.label[donor])
 
     def hits(self, basis: Tensor | None, recipient: Tensor, donor: Tensor) -> Float[Tensor, " pair"]:
-        """1 where exchanging the subspace (``[d, r]``, one per pair, or None for everything) gives the donor's answer."""
+        """1 where exchanging the subspace (``[d, r]``, one per pair, or None for everything) gives the
+        donor's answer."""
         at = self.place.at[recipient]
 
         def edit_of(rows: Int[Tensor, " row"]) -> Edit:
@@ -287,7 +303,7 @@ def _result(search: _Search, basis: Tensor, losses: list[float]) -> CausalPlane:
         overlap=observed,
         null_overlap=float(null.mean()),
         null_upper=float(np.quantile(null, 0.95)),
-        overlap_p=float((1 + (null >= observed).sum()) / (len(null) + 1)),
+        overlap_p=permutation_p(observed, null),
         variance=(shares[0], shares[1]),
         n_train=search.train.numel(),
         n_test=len(hits),
@@ -319,12 +335,14 @@ def _notes(search: _Search, null_overlap: float, whole: float) -> list[str]:
     notes = search.asked.notes()
     if whole < CARRIES:
         notes.append(
-            f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the answer does not pass through "
+            f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the "
+            "answer does not pass through "
             f"this token at {search.place.site}; choose a later layer, or the other position"
         )
     if null_overlap > DEGENERATE:
         notes.append(
-            "little else varies here than the probe's planes, so that random subspaces of like variance are those too and "
+            "little else varies here than the probe's planes, so that random subspaces of like variance are "
+            "those too and "
             "the comparison with them says nothing"
         )
     return notes

@@ -1,7 +1,9 @@
-"""Patching: give a prompt the activation of another that differs in the value asked about only, and see which answer comes out.
+"""Patching: give a prompt the activation of another that differs in the value asked about only, and see which
+answer comes out.
 
-A recipient (a, o) gets coordinates of its donor (a′, o). Where they carry what the model uses of a, the answer becomes
-that of (a′, o). Activation patching: Vig et al. 2020; Heimersheim and Nanda 2024 on its pitfalls.
+A recipient (a, o) gets coordinates of its donor (a′, o). Where they carry what the model uses of a, the
+answer becomes that of (a′, o). Activation patching: Vig et al. 2020; Heimersheim and Nanda 2024 on its
+pitfalls.
 """
 
 from collections.abc import Sequence
@@ -14,11 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.controls import N_CONTROLS, check_count, control_p, matched_controls
+from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import Dims, EditedRows, head_dims, listed_dims, one_hot, orthonormal
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
-from mechfourier.causal.paired import LEAST, bootstrap_mean, ratio, ratio_interval
 from mechfourier.causal.subspaces import harmonic_subspace, harmonics
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -30,21 +31,25 @@ from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import LEAST, bootstrap_mean, ratio, ratio_interval
+from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class PatchResult(Result):
-    """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's (nats; cosine for a
-    model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of its means, 1 where the patch does all
-    that the whole donor prompt would, with a 95 % bootstrap interval over prompts; None where donor and recipient do not
-    differ beyond noise (the 95 % interval of the mean of donor − recipient holds 0), so that there is nothing to divide by.
-    ``success``: share of prompts whose best candidate is the donor's answer, ``success_before`` without a patch.
-    ``random_recovered``: the mean over ``n_controls`` subspaces of the same rank and like variance, orthogonal to the patched one;
-    ``p_value`` is the share of them that recover at least as much (of the same prompts: ``paired_recovered``), or raise the difference
-    at least as much where ``recovered`` is None. ``gap_ci``: the 95 % interval of the mean of donor − recipient."""
+class PatchResult(Result, kind="patch", figure="mechfourier.figures.causal:patch_figure"):
+    """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's
+    (nats; cosine for a model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of
+    its means, 1 where the patch does all that the whole donor prompt would, with a 95 % bootstrap interval
+    over prompts; None where donor and recipient do not differ beyond noise (the 95 % interval of the mean of
+    donor − recipient holds 0), so that there is nothing to divide by. ``success``: share of prompts whose
+    best candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean
+    over ``n_controls`` subspaces of the same rank and like variance, orthogonal to the patched one;
+    ``p_value`` is the share of them that recover at least as much (of the same prompts:
+    ``paired_recovered``), or raise the difference at least as much where ``recovered`` is None. ``gap_ci``:
+    the 95 % interval of the mean of donor − recipient."""
 
     model: str
     domain: str
@@ -101,13 +106,16 @@ class PatchResult(Result):
 
     def __str__(self) -> str:
         lines = [
-            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}, task {self.task}: "
-            f"{self.success:.1%} of {self.n_prompts} prompts take the donor's answer ({self.success_before:.1%} before); "
+            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}, "
+            f"task {self.task}: "
+            f"{self.success:.1%} of {self.n_prompts} prompts take the donor's answer "
+            f"({self.success_before:.1%} before); "
             f"{self.recovery()}"
         ]
         if self.random_recovered is not None:
             lines.append(
-                f"{self.n_controls} random subspaces of like variance recover {self.random_recovered:.1%} on average, "
+                f"{self.n_controls} random subspaces of like variance recover {self.random_recovered:.1%} on "
+                "average, "
                 f"{self.random_max:.1%} at most; p = {self.p_value:.2g}"
             )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -130,14 +138,17 @@ def patch(
     n_controls: int = N_CONTROLS,
     seed: int = 0,
 ) -> PatchResult:
-    """Patch coordinates at ``site`` from a donor prompt that asks about another value, at the token of ``position``.
+    """Patch coordinates at ``site`` from a donor prompt that asks about another value, at the token of
+    ``position``.
 
-    The coordinates: the planes of harmonics ``ks``, a ``plane`` or any subspace ([d] or [d, r]), ``dims``, one whole ``head`` or several (sites
-    with heads), or, with none of these, the whole activation (no controls then). ``position``: ``"value"`` (the value's
-    last token) or ``"last"`` (the prompt's last token). ``task``: one of the domain's tasks by name (None: the best one that
-    the model answers). ``n_prompts``: as many prompts, balanced over the answers.
+    The coordinates: the planes of harmonics ``ks``, a ``plane`` or any subspace ([d] or [d, r]), ``dims``,
+    one whole ``head`` or several (sites with heads), or, with none of these, the whole activation (no
+    controls then). ``position``: ``"value"`` (the value's last token) or ``"last"`` (the prompt's last
+    token). ``task``: one of the domain's tasks by name (None: the best one that the model answers).
+    ``n_prompts``: as many prompts, balanced over the answers.
 
-    Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``, ``InterventionChangedNothing``.
+    Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``,
+    ``InterventionChangedNothing``.
     """
     if sum(part is not None for part in (ks, plane, dims, head)) > 1:
         raise UsageError("give one of ks, plane, dims and head, or none for the whole activation")
@@ -149,7 +160,8 @@ def patch(
 
 
 class Coordinates(NamedTuple):
-    """``basis`` [d, r] of what is patched (None for the whole activation), in words, and whether it is single dimensions."""
+    """``basis`` [d, r] of what is patched (None for the whole activation), in words, and whether it is single
+    dimensions."""
 
     basis: Tensor | None
     what: str
@@ -221,10 +233,14 @@ def patched(
 
 
 def _patches(
-    place: SiteActivations, pairs: Pairs, prompt: Int[Tensor, " row"], basis: Float[Tensor, "*row d r"] | None,
+    place: SiteActivations,
+    pairs: Pairs,
+    prompt: Int[Tensor, " row"],
+    basis: Float[Tensor, "*row d r"] | None,
     which: Int[Tensor, " row"] | None = None,
-) -> EditedRows:  # fmt: skip
-    """These prompts with the coordinates of their donors: in ``basis``, in ``basis[which[row]]``, or everything."""
+) -> EditedRows:
+    """These prompts with the coordinates of their donors: in ``basis``, in ``basis[which[row]]``, or
+    everything."""
     at = place.at[prompt]
 
     def edit_of(rows: Int[Tensor, " row"]) -> Edit:
@@ -245,12 +261,13 @@ def _controls(
     count: int,
     few: int,
 ) -> dict[str, Any]:
-    """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise without one."""
+    """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise
+    without one."""
     if count == 0 or part.basis is None:
+        none = dict.fromkeys(["paired_recovered", "random_recovered", "random_max", "p_value"])
         return dict(
-            paired_recovered=None, random_recovered=None, random_max=None, p_value=None, n_controls=0,
-            n_control_prompts=0, control_recovered=(), control_variance_ratio=None,
-        )  # fmt: skip
+            **none, n_controls=0, n_control_prompts=0, control_recovered=(), control_variance_ratio=None
+        )
     found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=asked.seed)
     chosen = balanced_sample(asked.task.label, few, seed=asked.seed)
     prompt, which = chosen.repeat(count), torch.arange(count).repeat_interleave(len(chosen))
@@ -266,7 +283,7 @@ def _controls(
         paired_recovered=float(own) if defined else None,
         random_recovered=float(shares.mean()) if defined else None,
         random_max=float(shares.max()) if defined else None,
-        p_value=control_p(shares, float(own), within=LEAST),
+        p_value=permutation_p(float(own), shares),
         n_controls=count,
         n_control_prompts=len(chosen),
         control_recovered=tuple(shares.tolist()) if defined else (),
@@ -278,6 +295,7 @@ def _notes(asked: Experiment, variance_ratio: float | None) -> list[str]:
     notes = asked.notes()
     if variance_ratio is not None and not 0.5 <= variance_ratio <= 2.0:
         notes.append(
-            f"the random subspaces are no close match: their median variance is {variance_ratio:.2g} times the patched one's"
+            f"the random subspaces are no close match: their median variance is {variance_ratio:.2g} times "
+            "the patched one's"
         )
     return notes

@@ -1,22 +1,24 @@
 """Edited passes that run what sequences share only once.
 
-The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), the continuations that are scored after a
-prompt all of it, and every edit the tokens before it, which it does not change. What such tokens compute is kept as keys and values:
-beginnings → the rest of each prompt → what all continuations begin with → each continuation. In a HookedTransformer layers before the edit run
-once for all edits too. The first use at a kind of site of a model compares such passes with whole ones.
+The sequences of an answer task share much: prompts their beginnings ("5 + 9 …", "5 + 10 …"), the
+continuations that are scored after a prompt all of it, and every edit the tokens before it, which it does not
+change. What such tokens compute is kept as keys and values: beginnings → the rest of each prompt → what all
+continuations begin with → each continuation. In a HookedTransformer layers before the edit run once for all
+edits too. The first use at a kind of site of a model compares such passes with whole ones.
 """
 
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.readers import AnswerReader
 from mechfourier.causal.suffix import start_layer
 from mechfourier.domains.answers import AnswerPlan
 from mechfourier.domains.continuations import shared_start
@@ -36,10 +38,8 @@ from mechfourier.hooks.run import (
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 
-if TYPE_CHECKING:
-    from mechfourier.causal.engine import AnswerReader
-
-# Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole would.
+# Sites with one vector for each token that runs, so that a part of a sequence shows an edit what the whole
+# would.
 PER_TOKEN = frozenset(
     [
         "embed",
@@ -78,7 +78,8 @@ _REMEMBERED: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def remembering() -> Iterator[None]:
-    """Keep the keys and values of unedited beginnings, for many sites that are edited in turn; the model must not change meanwhile."""
+    """Keep the keys and values of unedited beginnings, for many sites that are edited in turn; the model must
+    not change meanwhile."""
     token = _REMEMBERED.set({})
     try:
         yield
@@ -86,20 +87,21 @@ def remembering() -> Iterator[None]:
         _REMEMBERED.reset(token)
 
 
-def fits(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
-    """Whether these rows can run so, with something to be saved, and give the numbers of whole passes."""
+def fits(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[..., Tensor]) -> bool:
+    """Whether these rows can run so, with something to be saved, and give the numbers of ``whole`` passes (a
+    function like ``run``)."""
     if not len(rows) or rows.together or not can_run(model, rows):
         return False
     known: dict[tuple[str, bool, bool], bool] = vars(model).setdefault(KEPT, {})
     key = (rows.site.kind, reader.choice is not None, rows.at is None)
     if key not in known:
-        known[key] = _agrees(model, reader, rows)
+        known[key] = _agrees(model, reader, rows, whole)
     return known[key]
 
 
 def can_run(model: Model, rows: EditedRows) -> bool:
-    """A causal model that keeps keys and values, without other hooks, a site with a vector per token, and a token before the edit
-    (or a HookedTransformer, in which beginnings under one edit are shared too)."""
+    """A causal model that keeps keys and values, without other hooks, a site with a vector per token, and a
+    token before the edit (or a HookedTransformer, in which beginnings under one edit are shared too)."""
     if rows.site.stack != "blocks" or rows.site.kind not in PER_TOKEN or has_hooks(model):
         return False
     if is_bridge(model):
@@ -114,12 +116,14 @@ def notes(model: Model) -> tuple[str, ...]:
     if not kinds:
         return ()
     return (
-        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens only differ from them",
+        f"edits at {', '.join(kinds)} of {model_name(model)} ran whole passes: passes of the last tokens "
+        "only "
+        "differ from them",
     )
 
 
 def run(
-    model: Model, reader: "AnswerReader", rows: EditedRows, size: int, advance: Callable[[int], None]
+    model: Model, reader: AnswerReader, rows: EditedRows, size: int, advance: Callable[[int], None]
 ) -> Float[Tensor, "row edge"]:
     """The numbers of the plan's edges for every row."""
     table = torch.zeros(len(rows), reader.columns)
@@ -127,7 +131,8 @@ def run(
     fit = rows_that_fit(model, reader.plan, size)
     for length in lengths.unique().tolist():
         mine = (lengths == length).nonzero()[:, 0]
-        tree = _Tree(model, reader, rows, mine)
+        with torch.no_grad():  # what comes before the edits
+            tree = _Tree(model, reader, rows, mine)
         for chosen in mine.split(fit):
             with serving(rows.prompt[chosen]):
                 for columns, values in tree.read(chosen, advance):
@@ -144,10 +149,10 @@ def rows_that_fit(model: Model, plan: AnswerPlan, rows: int) -> int:
 
 
 class _Tree:
-    """The prompts of one length that some rows need, and the pieces of their sequences: tokens, or the residual stream in front of the block
-    where edited passes begin."""
+    """The prompts of one length that some rows need, and the pieces of their sequences: tokens, or the
+    residual stream in front of the block where edited passes begin."""
 
-    def __init__(self, model: Model, reader: "AnswerReader", rows: EditedRows, mine: Tensor) -> None:
+    def __init__(self, model: Model, reader: AnswerReader, rows: EditedRows, mine: Tensor) -> None:
         self.model, self.reader, self.rows = model, reader, rows
         # passes begin at a block where a block can be left out
         inside = not is_bridge(model) and rows.site.layer is not None
@@ -198,7 +203,8 @@ class _Tree:
             self.leaves.append((path, self._piece(leaf, own)))
 
     def _piece(self, tokens: Int[Tensor, "prompt pos"], cache: Any) -> Tensor:
-        """The tokens; where passes begin at a block, what the blocks before it make of them after ``cache``."""
+        """The tokens; where passes begin at a block, what the blocks before it make of them after
+        ``cache``."""
         if self.start is None or not tokens.shape[1]:
             return tokens
         return grown(self.model, tokens, cache, stop_at_layer=self.start)
@@ -245,8 +251,8 @@ class _Tree:
         return self.reader.logits(lambda: self._pass(piece, chosen, place, cache, edited), keep)
 
     def _pass(self, piece: Tensor, chosen: Tensor, place: Tensor, cache: Any, edited: int | None) -> Any:
-        """Run a piece for these rows and leave its keys and values in ``cache``; ``edited``: the position in the prompt at which the
-        piece begins, where the edit is in it."""
+        """Run a piece for these rows and leave its keys and values in ``cache``; ``edited``: the position in
+        the prompt at which the piece begins, where the edit is in it."""
         given = piece[place.to(piece.device)]
         functions: list[tuple[Site, HookFunction]] = []
         if edited is not None:
@@ -264,7 +270,9 @@ class _Tree:
 def _moved(edit: Edit, by: int) -> Edit:
     """``edit`` in tokens that begin at position ``by`` of the prompt."""
     at = edit.where.positions
-    return edit if at is None or not by else replace(edit, where=replace(edit.where, positions=at - by))  # type: ignore[operator]
+    if not isinstance(at, Tensor) or not by:
+        return edit
+    return replace(edit, where=replace(edit.where, positions=at - by))
 
 
 @contextlib.contextmanager
@@ -278,10 +286,8 @@ def _without_logits(model: Model) -> Iterator[None]:
         yield
 
 
-def _agrees(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
+def _agrees(model: Model, reader: AnswerReader, rows: EditedRows, whole: Callable[..., Tensor]) -> bool:
     """Whether a few of the prompts without an edit have the numbers of whole passes."""
-    from mechfourier.causal.engine import run_suffixes
-
     few, where = torch.arange(min(COMPARED, len(rows))), Where(rows.site)
 
     def nothing(chosen: Int[Tensor, " row"]) -> Edit:
@@ -294,5 +300,5 @@ def _agrees(model: Model, reader: "AnswerReader", rows: EditedRows) -> bool:
         ours = run(model, reader, plain, COMPARED, lambda done: None)
     except Exception:  # each architecture fails in its own way; a whole pass always works
         return False
-    whole = run_suffixes(model, reader, tokens, COMPARED, lambda done: None)
-    return bool((ours - whole).abs().max() <= SAME * whole.abs().max().clamp(min=1.0))
+    theirs = whole(model, reader, tokens, COMPARED, lambda done: None)
+    return bool((ours - theirs).abs().max() <= SAME * theirs.abs().max().clamp(min=1.0))

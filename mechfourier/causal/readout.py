@@ -1,7 +1,8 @@
-"""Ablations where the rest of the model is linear: the logits change by a rank-one update, so no forward pass is needed.
+"""Ablations where the rest of the model is linear: the logits change by a rank-one update, so no forward pass
+is needed.
 
-In the one-layer transformer nothing but matrices follows the neurons: setting neuron u to its mean changes the logits by
-(mean − post) · W_out[u] W_U.
+In the one-layer transformer nothing but matrices follows the neurons: setting neuron u to its mean changes
+the logits by (mean − post) · W_out[u] W_U.
 """
 
 import torch
@@ -23,10 +24,11 @@ SAFE = 1.001  # a change within rounding of the lead is computed
 
 
 def readout(model: Model, task: Task, site: Site) -> Float[Tensor, "d candidate"] | None:
-    """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is not linear.
+    """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is
+    not linear.
 
-    The model's `Architecture` knows the way (``readout``); with answers of one token. Foreign hooks may change what follows, so a
-    hooked model has none.
+    The model's `Architecture` knows the way (``readout``); with answers of one token. Foreign hooks may
+    change what follows, so a hooked model has none.
     """
     record = architecture_of(model)
     if record is None or not record.readout or not isinstance(task, AnswerTask) or has_hooks(model):
@@ -45,7 +47,8 @@ def through_readout(
 ) -> tuple[Float[Tensor, "unit prompt"], Float[Tensor, " unit"]]:
     """Drops of the margin and accuracies of taking out each dimension, the same as by running the model.
 
-    A margin is a difference of log-probabilities, in which the normaliser cancels: it is as linear as the logits.
+    A margin is a difference of log-probabilities, in which the normaliser cancels: it is as linear as the
+    logits.
     """
     values = capture(model, task.plan.encodings, [ablations.site], "last")[ablations.site]
     aim = ablations.mean if ablations.mode == "mean" else torch.zeros_like(ablations.mean)
@@ -59,8 +62,8 @@ def through_readout(
 def _still_right(
     base: AnswerScores, step: Float[Tensor, "unit prompt"], matrix: Float[Tensor, "unit candidate"]
 ) -> Float[Tensor, " unit"]:
-    """Share of prompts right after each ablation. Where a unit cannot move any two candidates by as much as the right one is
-    ahead or behind, the answer stays as it is and nothing is computed."""
+    """Share of prompts right after each ablation. Where a unit cannot move any two candidates by as much as
+    the right one is ahead or behind, the answer stays as it is and nothing is computed."""
     own = base.scores.gather(1, base.label[:, None])
     lead = (own - base.scores.scatter(1, base.label[:, None], -torch.inf).max(dim=1, keepdim=True).values)[
         :, 0

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Performance:
-    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n); ``greedy_accuracy``:
-    the same for greedy decoding over the whole vocabulary; ``logit_diff``: log-probability of the right answer minus the
-    mean of the other n − 1, in nats (cosines for a model without logits); ``perplexity`` of held-out text."""
+    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n);
+    ``greedy_accuracy``: the same for greedy decoding over the whole vocabulary; ``logit_diff``:
+    log-probability of the right answer minus the mean of the other n − 1, in nats (cosines for a model
+    without logits); ``perplexity`` of held-out text."""
 
     accuracy: float
     logit_diff: float
@@ -26,11 +27,18 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class AblationResult(Result):
+class AblationResult(
+    Result,
+    kind="ablation",
+    command="ablate",
+    figure="mechfourier.figures.causal:ablation_figure",
+    part="mechfourier.figures.causal:ablation_part",
+):
     """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
-    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
-    least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
-    minus the rise of text surprisal, each in standard deviations between prompts or sentences."""
+    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls
+    that hurt at least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``;
+    ``specificity`` is that drop minus the rise of text surprisal, each in standard deviations between prompts
+    or sentences."""
 
     model: str
     domain: str
@@ -97,7 +105,8 @@ class AblationResult(Result):
             f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain}, task "
             f"{self.task} ({self.n_prompts} prompts, {self.outcome})",
             self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
-            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
+            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, "
+            f"{self.logit_diff_ci[1]:.4g}]; "
             f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",
         ]
         if self.p_controls is not None:

@@ -1,7 +1,8 @@
 """Rotation: turn the plane of a harmonic, and see whether the answer turns with it.
 
-If a model reads a value off a circle, turning the circle by 2πkδ/n is telling it another value, and its answer moves by
-exactly δ. Nothing but a used circle does that for every δ: an ablation shows that a plane matters, a rotation what for.
+If a model reads a value off a circle, turning the circle by 2πkδ/n is telling it another value, and its
+answer moves by exactly δ. Nothing but a used circle does that for every δ: an ablation shows that a plane
+matters, a rotation what for.
 """
 
 from collections.abc import Sequence
@@ -14,11 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.controls import N_CONTROLS, check_count, control_p, matched_controls
+from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, SiteActivations
-from mechfourier.causal.paired import bootstrap_mean
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -29,6 +29,8 @@ from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
+from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,16 +39,19 @@ PAIRS = 36  # (prompt, δ) pairs that random planes are turned on, where there a
 
 
 @dataclass(frozen=True)
-class RotationResult(Result):
-    """What turning did. ``hits[δ][s]``: share of prompts whose answer moved by s when the planes turned by δ (row 0, no
-    turn, is what the model answers anyway). ``exact_share``: share of prompts and δ = 1..n−1 that moved by exactly δ, with
-    a 95 % bootstrap interval over prompts. ``random_share``: the mean of that share over ``n_controls`` random sets of planes of
-    the same rank, orthogonal to these, in which every prompt is displaced by exactly as much; ``random_max`` the largest. They
-    are turned on ``n_control_pairs`` of the pairs of a prompt (of ``n_control_prompts``) and a δ, drawn at random, on which the planes' own
-    share is ``paired_share``. ``p_value``: how many of them reach ``exact_share``.
-    ``power_share``: share of the power between classes at these harmonics. A move counts from the model's own answer, and "by
-    δ" is by as much as the right answer moves when the value is another by δ steps: where the values are no cycle, back to
-    the first after the last."""
+class RotationResult(
+    Result, kind="rotation", command="rotate", figure="mechfourier.figures.causal:rotation_figure"
+):
+    """What turning did. ``hits[δ][s]``: share of prompts whose answer moved by s when the planes turned by δ
+    (row 0, no turn, is what the model answers anyway). ``exact_share``: share of prompts and δ = 1..n−1 that
+    moved by exactly δ, with a 95 % bootstrap interval over prompts. ``random_share``: the mean of that share
+    over ``n_controls`` random sets of planes of the same rank, orthogonal to these, in which every prompt is
+    displaced by exactly as much; ``random_max`` the largest. They are turned on ``n_control_pairs`` of the
+    pairs of a prompt (of ``n_control_prompts``) and a δ, drawn at random, on which the planes' own share is
+    ``paired_share``. ``p_value``: how many of them reach ``exact_share``. ``power_share``: share of the power
+    between classes at these harmonics. A move counts from the model's own answer, and "by δ" is by as much as
+    the right answer moves when the value is another by δ steps: where the values are no cycle, back to the
+    first after the last."""
 
     model: str
     domain: str
@@ -87,14 +92,18 @@ class RotationResult(Result):
     def __str__(self) -> str:
         low, high = self.exact_ci
         lines = [
-            f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of {self.model}, {self.domain}, "
-            f"task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {len(self.hits) - 1} turns move the "
+            f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of "
+            f"{self.model}, {self.domain}, "
+            f"task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {len(self.hits) - 1} "
+            "turns move the "
             f"answer by exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / len(self.hits[0]):.1%})"
         ]
         if self.random_share is not None:
             lines.append(
-                f"the same displacement in {self.n_controls} random planes, on {self.n_control_pairs} of these pairs of a "
-                f"prompt and δ: {self.random_share:.1%} on average, {self.random_max:.1%} at most (p = {self.p_value:.2g}; "
+                f"the same displacement in {self.n_controls} random planes, on {self.n_control_pairs} of "
+                "these pairs of a "
+                f"prompt and δ: {self.random_share:.1%} on average, {self.random_max:.1%} at most (p = "
+                f"{self.p_value:.2g}; "
                 f"the planes on the same pairs: {self.paired_share:.1%})"
             )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -116,17 +125,19 @@ def rotate(
     n_controls: int = N_CONTROLS,
     seed: int = 0,
 ) -> RotationResult:
-    """Turn the planes of harmonics ``ks`` (or the one of ``k``) at ``site`` by 2πkδ/n for every δ, all of them together.
+    """Turn the planes of harmonics ``ks`` (or the one of ``k``) at ``site`` by 2πkδ/n for every δ, all of
+    them together.
 
-    The planes are those of the class means at ``position``: the values asked about at their last token (``"value"``),
-    or the answers at the prompt's last token (``"last"``); what turns is the component relative to the mean of the class
-    means. Without ``k`` and ``ks``: every harmonic with more power than chance gives (`fourier.key_freqs`).
-    ``plane`` [d, 2] is a plane of one's own, turned as harmonic ``k`` (default 1).
-    ``task``: one of the domain's tasks by name (None: the best one that the model answers). ``n_prompts``: as many prompts,
-    balanced over the answers (None: all, or as many as a few minutes allow). ``n_controls``: random planes (0 for none).
+    The planes are those of the class means at ``position``: the values asked about at their last token
+    (``"value"``), or the answers at the prompt's last token (``"last"``); what turns is the component
+    relative to the mean of the class means. Without ``k`` and ``ks``: every harmonic with more power than
+    chance gives (`fourier.key_freqs`). ``plane`` [d, 2] is a plane of one's own, turned as harmonic ``k``
+    (default 1). ``task``: one of the domain's tasks by name (None: the best one that the model answers).
+    ``n_prompts``: as many prompts, balanced over the answers (None: all, or as many as a few minutes allow).
+    ``n_controls``: random planes (0 for none).
 
-    Raises ``OutOfRange`` (harmonic, prompts, a plane of another width), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
-    ``InterventionChangedNothing``.
+    Raises ``OutOfRange`` (harmonic, prompts, a plane of another width), ``UnknownSite``, ``UsageError``,
+    ``NotExpressible``, ``InterventionChangedNothing``.
     """
     if k is not None and ks is not None:
         raise UsageError("give k for one harmonic or ks for several, not both")
@@ -183,7 +194,8 @@ def turned_scores(
     prompt: Int[Tensor, " row"],
     delta: Int[Tensor, " row"],
 ) -> Float[Tensor, "row candidate"]:
-    """Scores of the prompts ``prompt[row]`` when the planes turn by ``delta[row]``, each row's up to a number of its own."""
+    """Scores of the prompts ``prompt[row]`` when the planes turn by ``delta[row]``, each row's up to a number
+    of its own."""
     maps, at = turn.maps(len(place.means))[delta], place.at[prompt]
 
     def edit_of(rows: Int[Tensor, " row"]) -> Edit:
@@ -200,7 +212,8 @@ def moves(
     start: Int[Tensor, " row"],
     answer: Int[Tensor, " row"],
 ) -> Int[Tensor, " row"]:
-    """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by ``delta`` should do."""
+    """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by
+    ``delta`` should do."""
     expected = expected_move(asked, place, prompt, delta, start)
     return (delta + asked.design.shift(answer - start) - expected) % asked.design.n_answers
 
@@ -227,7 +240,8 @@ def _displaced(
 ) -> Edit:
     """The displacement that a turn makes, in its own planes or in ``bases`` [row, d, r].
 
-    No other plane has the variance of a circle that holds most of it, so not equal planes are matched but equal steps.
+    No other plane has the variance of a circle that holds most of it, so not equal planes are matched but
+    equal steps.
     """
 
     def change(old: Float[Tensor, "row pos d"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row pos d"]:
@@ -248,15 +262,15 @@ def _controls(
     exact: Tensor,
     count: int,
 ) -> dict[str, Any]:
-    """The same displacements in random planes, one δ per prompt; and the planes' own share on those prompts and δ."""
+    """The same displacements in random planes, one δ per prompt; and the planes' own share on those prompts
+    and δ."""
     few = min(len(prompts), bounded(asked.model, asked.task, max(count, 1)))
     picked, delta = control_pairs(len(prompts), len(place.means), few, asked.seed)
     own = float(exact[delta - 1, picked].double().mean())
     if count == 0:
-        return dict(
-            paired_share=own, random_share=None, random_max=None, p_value=None, n_controls=0, n_control_prompts=0,
-            n_control_pairs=0, control_shares=(),
-        )  # fmt: skip
+        none = dict.fromkeys(["random_share", "random_max", "p_value"])
+        counts = dict.fromkeys(["n_controls", "n_control_prompts", "n_control_pairs"], 0)
+        return dict(paired_share=own, control_shares=(), **none, **counts)
     found = matched_controls(turn.basis, place.moments, dims=False, count=count, seed=asked.seed)
     maps = turn.maps(len(place.means))[delta]
     which = torch.arange(count).repeat_interleave(len(picked))
@@ -276,7 +290,7 @@ def _controls(
         paired_share=own,
         random_share=float(shares.mean()),
         random_max=float(shares.max()),
-        p_value=control_p(shares, float(exact.double().mean()), within=1e-12),
+        p_value=permutation_p(float(exact.double().mean()), shares),
         n_controls=count,
         n_control_prompts=len(picked.unique()),
         n_control_pairs=len(picked),
@@ -287,8 +301,8 @@ def _controls(
 def control_pairs(
     prompts: int, n: int, few: int, seed: int
 ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of those prompts where
-    they are fewer than ``PAIRS``. No pair twice."""
+    """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of
+    those prompts where they are fewer than ``PAIRS``. No pair twice."""
     generator = torch.Generator().manual_seed(seed)
     picked = torch.randperm(prompts, generator=generator)[:few].sort().values
     delta = torch.randint(1, n, (few,), generator=generator)

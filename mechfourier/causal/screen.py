@@ -20,9 +20,10 @@ NOISE = 3.0  # standard errors of a pull that count as noise
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``, the share of
-    a few prompts whose answer moves with a turn by a random δ (``moved``), and by how much such turns raise the score of the
-    answer that they should give over the model's own (``pull``, the mean, and its standard error)."""
+    """A place where a circle may be used: ``power_share`` of the power between classes at harmonics ``ks``,
+    the share of a few prompts whose answer moves with a turn by a random δ (``moved``), and by how much such
+    turns raise the score of the answer that they should give over the model's own (``pull``, the mean, and
+    its standard error)."""
 
     site: str
     position: str
@@ -88,8 +89,9 @@ def _pull(
 
 
 def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
-    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess, the place where
-    turns pull most at the answers that they should give, or, where none does beyond noise, the one with the most power."""
+    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess,
+    the place where turns pull most at the answers that they should give, or, where none does beyond noise,
+    the one with the most power."""
     best = max(candidate.moved for candidate in candidates)
     if best <= 2 / n:
         pulled = max(candidates, key=lambda candidate: candidate.pulls)

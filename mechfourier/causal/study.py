@@ -1,17 +1,18 @@
 """The whole question at once: is this quantity on a circle, and does the model use that circle?
 
-Probe, then find the plane, then ablate it, turn it, patch it. The first word of the verdict is the probe's; the second is
-given by this rule.
+Probe, then find the plane, then ablate it, turn it, patch it. The first word of the verdict is the probe's;
+the second is given by this rule.
 
-``used``: turning the planes moves the answer by exactly δ more often than the same displacement does in each of at least
-199 random planes (p ≤ .005), and for at least a tenth of the prompts and twice as often as they do on average; or ablating
-them lowers the logit difference (its 95 % interval lies below 0) more than each of at least 199 controls does (p ≤ .005),
-where the controls have as much variance as the planes (within a factor of 4; a large plane is missed for its size alone,
-by a layer norm for one). ``not used``: neither. ``not tested``: the model answers none of the domain's tasks above chance (an
-intervention on what it cannot do means nothing), or the domain asks nothing that it can read.
+``used``: turning the planes moves the answer by exactly δ more often than the same displacement does in each
+of at least 199 random planes (p ≤ .005), and for at least a tenth of the prompts and twice as often as they
+do on average; or ablating them lowers the logit difference (its 95 % interval lies below 0) more than each of
+at least 199 controls does (p ≤ .005), where the controls have as much variance as the planes (within a factor
+of 4; a large plane is missed for its size alone, by a layer norm for one). ``not used``: neither. ``not
+tested``: the model answers none of the domain's tasks above chance (an intervention on what it cannot do
+means nothing), or the domain asks nothing that it can read.
 
-The prompts that chose the place are held out of every test at it. The intact model's answers, the activations of a site and the donors
-are computed once (`experiment`).
+The prompts that chose the place are held out of every test at it. The intact model's answers, the activations
+of a site and the donors are computed once (`experiment`).
 """
 
 import contextlib
@@ -29,7 +30,6 @@ from mechfourier.causal.arms import ArmsResult, compared_arms
 from mechfourier.causal.controls import N_CONTROLS
 from mechfourier.causal.cost import affordable, bounded
 from mechfourier.causal.experiment import POSITIONS, Experiment
-from mechfourier.causal.paired import chance_note
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
 from mechfourier.causal.prefix_sharing import remembering
 from mechfourier.causal.result import AblationResult
@@ -50,6 +50,7 @@ from mechfourier.models.interface import Model
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import chance_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,10 +62,16 @@ PATCHED = 3  # prompts per answer that the controls of the patch run on: they de
 
 
 @dataclass(frozen=True)
-class StudyResult(Result):
-    """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``, ``position`` and ``ks``
-    say which planes were tested, ``candidates`` what else there was; ``task`` is what was asked and ``tasks`` how the tasks looked at
-    were answered (empty where there was no choice); a part that was not run is None."""
+class StudyResult(
+    Result,
+    kind="study",
+    figure="mechfourier.figures.causal:study_figure",
+    part="mechfourier.figures.causal:study_part",
+):
+    """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``,
+    ``position`` and ``ks`` say which planes were tested, ``candidates`` what else there was; ``task`` is what
+    was asked and ``tasks`` how the tasks looked at were answered (empty where there was no choice); a part
+    that was not run is None."""
 
     model: str
     domain: str
@@ -107,7 +114,8 @@ class StudyResult(Result):
     def __str__(self) -> str:
         where = ""
         if self.site is not None:
-            where = f"; task {self.task}, tested at {self.site}, {self.position} token, k = {', '.join(map(str, self.ks))}"
+            k = ", ".join(map(str, self.ks))
+            where = f"; task {self.task}, tested at {self.site}, {self.position} token, k = {k}"
         head = f"{self.verdict}, {self.used}: {self.domain} in {self.model}{where}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -133,18 +141,22 @@ def study(
     seed: int = 0,
     store: "ActivationStore | None" = None,
 ) -> StudyResult:
-    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe sees.
+    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
+    sees.
 
-    Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the prompt's last
-    (or ``position``), with the harmonics ``ks`` or those that stand out there (`fourier.key_freqs`): a few prompts are turned,
-    and the earliest place within a fifth of the best is taken (where nothing turns: that of the strongest pull, or of the most power).
-    Rotation, ablation and patch are then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best one
-    that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the probe;
-    ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``, ``ablate`` and ``rotate`` raise.
+    Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the
+    prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
+    (`fourier.key_freqs`): a few prompts are turned, and the earliest place within a fifth of the best is
+    taken (where nothing turns: that of the strongest pull, or of the most power). Rotation, ablation and
+    patch are then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best
+    one that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
+    probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``,
+    ``ablate`` and ``rotate`` raise.
     """
     if n_controls < FEWEST_CONTROLS:
         raise OutOfRange(
-            f"n_controls is {n_controls}; a study needs {FEWEST_CONTROLS} or more, so that p can reach {LEVEL}"
+            f"n_controls is {n_controls}; a study needs {FEWEST_CONTROLS} or more, so that p can reach "
+            f"{LEVEL}"
         )
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     sites = _sites(model, site)
@@ -162,7 +174,7 @@ def study(
         return _untested(model, probed, f"the model cannot be asked: {error}")
     table = () if choice is None else choice.table
     accuracy = asked.baseline.accuracy
-    if chance := chance_note(asked.baseline, asked.design.n_answers):
+    if chance := chance_note(asked.baseline.right, asked.design.n_answers):
         return _untested(model, probed, chance, accuracy, table)
     few, rest = _split(asked)
     with remembering():
@@ -201,7 +213,8 @@ def _choice(model: Model, domain: Domain, task: str | None) -> Choice | None:
 
 
 def _split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
-    """Prompts to screen with, and the experiment on the others (similarity tasks are not divided: they are small)."""
+    """Prompts to screen with, and the experiment on the others (similarity tasks are not divided: they are
+    small)."""
     count = len(asked)
     few = balanced_sample(asked.task.label, max(1, min(SCREEN, count // 4)), seed=asked.seed)
     if not isinstance(asked.task, AnswerTask):
@@ -261,8 +274,8 @@ def _affordable(asked: Experiment, interventions: int) -> int:
 
 
 def _ablated(asked: Experiment, position: str) -> str:
-    """Where the planes are ablated: with "a + b" at every token; where a question names other values too, only at the value that
-    it asks about, as the planes are fitted there."""
+    """Where the planes are ablated: with "a + b" at every token; where a question names other values too,
+    only at the value that it asks about, as the planes are fitted there."""
     if position == "last":
         return "last"
     return "value" if asked.design.kind == "task" else "all"

@@ -22,10 +22,11 @@ NULL_WIDTH = 256  # dimensions of the untrained draws; fewer than a wide model h
 
 @dataclass(frozen=True, eq=False)
 class HarmonicSubspace:
-    """Planes that turn together: an orthonormal ``basis`` of all of them, and ``shape``, the coordinates in it of the
-    cosine and sine of each harmonic in ``ks`` (the identity for planes that stand for no harmonic).
+    """Planes that turn together: an orthonormal ``basis`` of all of them, and ``shape``, the coordinates in
+    it of the cosine and sine of each harmonic in ``ks`` (the identity for planes that stand for no harmonic).
 
-    A harmonic's image is an ellipse; turning it by an angle moves every point to where the ellipse is at that angle.
+    A harmonic's image is an ellipse; turning it by an angle moves every point to where the ellipse is at that
+    angle.
     """
 
     basis: Float[Tensor, "d r"]
@@ -79,7 +80,8 @@ def check_spread(means: Float[Tensor, "n d"]) -> None:
 
 
 def key_harmonics(means: Float[Tensor, "n d"]) -> tuple[int, ...]:
-    """The harmonics that hold more of the power between classes than chance (`fourier.key_freqs`); else the strongest.
+    """The harmonics that hold more of the power between classes than chance (`fourier.key_freqs`); else the
+    strongest.
 
     Harmonics without a plane (k = n/2) are left out. Strongest first.
     """
@@ -91,7 +93,8 @@ def key_harmonics(means: Float[Tensor, "n d"]) -> tuple[int, ...]:
 
 
 def harmonic_subspace(means: Float[Tensor, "n d"], ks: tuple[int, ...]) -> HarmonicSubspace:
-    """The planes of these harmonics of the class means; raises ``OutOfRange`` where one has none or they overlap."""
+    """The planes of these harmonics of the class means; raises ``OutOfRange`` where one has none or they
+    overlap."""
     if not ks or len(set(ks)) < len(ks):
         raise UsageError(f"harmonics {list(ks)} must be different, and at least one")
     check_spread(means)
@@ -108,7 +111,8 @@ def harmonic_subspace(means: Float[Tensor, "n d"], ks: tuple[int, ...]) -> Harmo
 def given_subspace(
     means: Float[Tensor, "n d"], plane: Tensor | np.ndarray, k: int, site: Site
 ) -> HarmonicSubspace:
-    """A plane of the caller's, turned as ``harmonic_subspace`` would: in the direction in which harmonic ``k`` runs there."""
+    """A plane of the caller's, turned as ``harmonic_subspace`` would: in the direction in which harmonic
+    ``k`` runs there."""
     basis = orthonormal(torch.as_tensor(np.asarray(plane)), site, means.shape[1])
     if basis.shape[1] != 2:
         raise UsageError(f"a plane has two columns; this one has rank {basis.shape[1]}")

@@ -5,7 +5,7 @@ One family of tests: the p-values hold for the best of all units of all layers t
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mechfourier._renamed import renamed
 from mechfourier.causal.ablate import MODES
 from mechfourier.causal.controls import Moments, margins
 from mechfourier.causal.cost import affordable
-from mechfourier.causal.edits import Ablations, head_width, known
+from mechfourier.causal.edits import Ablations, Mode, head_width, known
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.task import AnswerTask
@@ -44,15 +44,18 @@ TOLERANCE = 1e-5  # statistics nearer than this are ties
 
 
 @dataclass(frozen=True)
-class SweepResult(Result):
+class SweepResult(
+    Result, kind="ablation-sweep", command="sweep-ablate", figure="mechfourier.figures.sweep:sweep_figure"
+):
     """What every unit's ablation took away. All tables are ``[site][unit]``.
 
-    ``effects``: mean drop of the margin (right candidate minus the mean of the others: nats, or cosine for a model without
-    logits), with its standard error over prompts in ``errors``; ``accuracies`` after the ablation. ``p_values``: two-sided,
-    corrected for all units of all sites. ``frozen_units``: units whose activation never varies.
-    ``specific``: the drop of the margin less the rise of surprisal on held-out text, each in its own standard deviations (over prompts, over
-    sentences): high where a unit serves the task and little else. None where the model reads no running text.
-    ``method``: ``"read-out"`` where the path from the site to the logits is linear and was used as such, else ``"forward passes"``.
+    ``effects``: mean drop of the margin (right candidate minus the mean of the others: nats, or cosine for a
+    model without logits), with its standard error over prompts in ``errors``; ``accuracies`` after the
+    ablation. ``p_values``: two-sided, corrected for all units of all sites. ``frozen_units``: units whose
+    activation never varies. ``specific``: the drop of the margin less the rise of surprisal on held-out text,
+    each in its own standard deviations (over prompts, over sentences): high where a unit serves the task and
+    little else. None where the model reads no running text. ``method``: ``"read-out"`` where the path from
+    the site to the logits is linear and was used as such, else ``"forward passes"``.
     """
 
     model: str
@@ -110,9 +113,12 @@ class SweepResult(Result):
         best = frame.loc[frame["effect"].idxmax()]
         measure = "nats" if self.outcome == "log-probability" else "of cosine"
         lines = [
-            f"{self.mode} ablation of each of {self.n_units} {self.unit}s of {self.model}, {self.domain}, task {self.task} ({self.n_prompts} "
-            f"prompts, accuracy {self.accuracy:.1%}): {self.significant()} matter at family-wise p < 0.05; the greatest drop is "
-            f"{best['effect']:.3g} {measure} of {self.logit_diff:.3g}, {self.unit} {best[self.unit]} of {best['site']} "
+            f"{self.mode} ablation of each of {self.n_units} {self.unit}s of {self.model}, {self.domain}, "
+            f"task {self.task} ({self.n_prompts} "
+            f"prompts, accuracy {self.accuracy:.1%}): {self.significant()} matter at family-wise p < 0.05; "
+            "the greatest drop is "
+            f"{best['effect']:.3g} {measure} of {self.logit_diff:.3g}, {self.unit} {best[self.unit]} of "
+            f"{best['site']} "
             f"(accuracy {best['accuracy']:.1%}, p = {best['p_value']:.2g})"
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -137,21 +143,25 @@ def sweep_ablate(
 ) -> SweepResult:
     """Ablate every unit of these sites in turn, as ``ablate`` does with one.
 
-    ``unit``: ``"dim"``, ``"head"`` (all dimensions of one head of z, or of another site with heads) or ``"neuron"`` (a
-    dimension of mlp_post); None takes what fits the site. ``sites`` and ``layers`` are what ``select_sites`` takes; ``mode``
-    and ``position`` (``"all"`` or ``"last"``) as in ``ablate``, and ``task`` too. ``n_prompts``: as many prompts, balanced over the answers (None: all, or as
-    many as a few minutes allow on a CPU). ``text``: sentences for the specific effect (None: held-out ones that come with the package, as
-    many as a few minutes allow; ``()``: none).
+    ``unit``: ``"dim"``, ``"head"`` (all dimensions of one head of z, or of another site with heads) or
+    ``"neuron"`` (a dimension of mlp_post); None takes what fits the site. ``sites`` and ``layers`` are what
+    ``select_sites`` takes; ``mode`` and ``position`` (``"all"`` or ``"last"``) as in ``ablate``, and ``task``
+    too. ``n_prompts``: as many prompts, balanced over the answers (None: all, or as many as a few minutes
+    allow on a CPU). ``text``: sentences for the specific effect (None: held-out ones that come with the
+    package, as many as a few minutes allow; ``()``: none).
 
-    The p-values: a unit that plays no part raises a prompt's margin as readily as it lowers it, so under that null the signs of
-    the paired differences (before minus after) may be flipped. Every flip applies to all units at once, which keeps
-    their dependence, and the largest |t| over *all* units is kept: p = (1 + #{max|t| ≥ |t of the unit|}) / (n_permutations + 1)
-    bounds the chance of one false unit among them (Westfall & Young 1993). Statistics are t (mean over standard error), so that one unit
-    with wild prompts does not set the bar for the rest. Prompts that share an operand are taken as independent, so the p-values speak of this
-    grid; with many prompts even a tiny effect is certain, so rank by ``specific`` or ``effect``.
+    The p-values: a unit that plays no part raises a prompt's margin as readily as it lowers it, so under that
+    null the signs of the paired differences (before minus after) may be flipped. Every flip applies to all
+    units at once, which keeps their dependence, and the largest |t| over *all* units is kept: p = (1 +
+    #{max|t| ≥ |t of the unit|}) / (n_permutations + 1) bounds the chance of one false unit among them
+    (Westfall & Young 1993). Statistics are t (mean over standard error), so that one unit with wild prompts
+    does not set the bar for the rest. Prompts that share an operand are taken as independent, so the p-values
+    speak of this grid; with many prompts even a tiny effect is certain, so rank by ``specific`` or
+    ``effect``.
 
-    Raises ``OutOfRange`` (layers, prompts), ``UnknownSite``, ``UsageError`` (a unit that does not fit the site),
-    ``NotExpressible``, ``HookNeverFired``, and ``InterventionChangedNothing`` where no unit of any site ever varies.
+    Raises ``OutOfRange`` (layers, prompts), ``UnknownSite``, ``UsageError`` (a unit that does not fit the
+    site), ``NotExpressible``, ``HookNeverFired``, and ``InterventionChangedNothing`` where no unit of any
+    site ever varies.
     """
     known("mode", mode, MODES)
     known("position", position, ("all", "last"))
@@ -242,11 +252,11 @@ class _Sweep:
         return sum(len(place.units) for place in self.places)
 
     def _place(self, site: Site) -> _Place:
-        model, how = self.asked.model, self.mode
+        model, how = self.asked.model, cast(Mode, self.mode)
         around = self.asked.moments(site, last_only=self.position == "last")
         width = head_width(model, site) if self.unit == "head" else 1
         units = rearrange(torch.arange(len(around.mean)), "(unit d) -> unit d", d=width)
-        ablations = Ablations(site, how, around.mean, dims=units, seed=self.asked.seed)  # type: ignore[arg-type]
+        ablations = Ablations(site, how, around.mean, dims=units, seed=self.asked.seed)
         linear = self.mode != "resample" and width == 1
         return _Place(around, ablations, readout(model, self.asked.task, site) if linear else None)
 
@@ -273,9 +283,11 @@ def through_model(
 
 
 def flip_p_values(drops: Float[Tensor, "unit prompt"], *, flips: int, seed: int) -> Float[Tensor, " unit"]:
-    """Family-wise p-values of "the mean is 0" by flipping the prompts' signs, the largest |mean| / rms over the units kept.
+    """Family-wise p-values of "the mean is 0" by flipping the prompts' signs, the largest |mean| / rms over
+    the units kept.
 
-    Under flips of signs a unit's sum of squares stays, so mean / rms ranks as t does. A unit that is 0 throughout has p = 1.
+    Under flips of signs a unit's sum of squares stays, so mean / rms ranks as t does. A unit that is 0
+    throughout has p = 1.
     """
     scale = drops.double().square().sum(dim=1).sqrt()
     unit = torch.where(scale[:, None] > 0, drops.double() / scale.clamp(min=1e-300)[:, None], 0.0).float()
@@ -300,7 +312,8 @@ def _result(
     )
     if frozen == sweep.n_units and sweep.mode in ("mean", "resample"):
         raise InterventionChangedNothing(
-            f"no {sweep.unit} of {sites[0]} in {model_name(asked.model)} ever varies, so a {sweep.mode} ablation changes "
+            f"no {sweep.unit} of {sites[0]} in {model_name(asked.model)} ever varies, so a {sweep.mode} "
+            "ablation changes "
             "nothing; choose another site, or position='all'"
         )
     p = flip_p_values(torch.cat([f.drops for f in found]), flips=flips, seed=asked.seed)

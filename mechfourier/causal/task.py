@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Model, encode
 
 
+@runtime_checkable
 class Task(Protocol):
     """Questions with one right candidate each: some ``rows`` of a design."""
 
@@ -58,7 +59,8 @@ class Task(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AnswerTask:
-    """Prompts of a task (``name``); what is judged is the log-probability of every candidate answer, over all its tokens."""
+    """Prompts of a task (``name``); what is judged is the log-probability of every candidate answer, over all
+    its tokens."""
 
     design: Design
     rows: Int[Tensor, " prompt"]
@@ -102,8 +104,9 @@ class AnswerTask:
 
 @dataclass(frozen=True, eq=False)
 class SimilarityTask:
-    """Value sentences of a model without logits: which value is it? What is judged is the cosine of a sentence's
-    embedding with the mean embedding that the intact model gives to each value's *other* sentences."""
+    """Value sentences of a model without logits: which value is it? What is judged is the cosine of a
+    sentence's embedding with the mean embedding that the intact model gives to each value's *other*
+    sentences."""
 
     design: Design
     rows: Int[Tensor, " prompt"]
@@ -172,11 +175,11 @@ def task_of(
     n_prompts: int | None = None,
     seed: int = 0,
 ) -> AnswerTask | SimilarityTask:
-    """What ``model`` is asked in ``domain``: the task named ``task`` (None: the best one that it answers above chance, or the
-    first that it can be asked; see `choose_task`); or, without logits, similarity.
+    """What ``model`` is asked in ``domain``: the task named ``task`` (None: the best one that it answers
+    above chance, or the first that it can be asked; see `choose_task`); or, without logits, similarity.
 
-    ``n_prompts`` draws that many prompts, balanced over the right answers. Raises ``NotExpressible``, ``OutOfRange`` and
-    ``UsageError`` (no such task).
+    ``n_prompts`` draws that many prompts, balanced over the right answers. Raises ``NotExpressible``,
+    ``OutOfRange`` and ``UsageError`` (no such task).
     """
     if not has_logits(model):
         if task is not None:
@@ -193,7 +196,8 @@ def task_of(
 def _first_token_note(
     model: Model, design: Design, plan: AnswerPlan, rows: Int[Tensor, " prompt"]
 ) -> str | None:
-    """A warning where a language model without a beginning-of-sequence token is asked of its very first token."""
+    """A warning where a language model without a beginning-of-sequence token is asked of its very first
+    token."""
     fallback = design.domain.operation.fallback if design.domain.operation else ()
     text = getattr(model, "tokenizer", None) is not None
     if design.operand is None or not text or set(design.wordings) <= set(fallback):
@@ -203,7 +207,8 @@ def _first_token_note(
     if not first:
         return None
     return (
-        f"in {first} of {len(rows)} prompts the value is the first token, which models without a beginning-of-sequence "
+        f"in {first} of {len(rows)} prompts the value is the first token, which models without a "
+        "beginning-of-sequence "
         "token use as their attention sink; put words before {value} in the template"
     )
 
@@ -215,7 +220,10 @@ def _similarity_task(model: Model, domain: Domain, n_prompts: int | None, seed: 
     unit = F.normalize(_embeddings(model, everything, len(design)), dim=-1)
     grid = rearrange(unit, "(v t) d -> t v d", v=domain.n)
     references = F.normalize(grid.sum(dim=0, keepdim=True) - grid, dim=-1)
-    note = "this model has no logits: the outcome is the cosine of a sentence's embedding with each value's other sentences"
+    note = (
+        "this model has no logits: the outcome is the cosine of a sentence's embedding with each value's "
+        "other sentences"
+    )
     whole = SimilarityTask(design, torch.arange(len(design)), encodings, everything, references, (note,))
     return whole.subset(balanced_sample(design.label, n_prompts, seed=seed))
 

@@ -1,4 +1,5 @@
-"""Fourier components of the answer's logits: which harmonics write the answer, and which part of the model writes each."""
+"""Fourier components of the answer's logits: which harmonics write the answer, and which part of the model
+writes each."""
 
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from mechfourier.fourier.dft import fourier_coefficients, line_power
 
 @dataclass(frozen=True)
 class Harmonic:
-    """``share``: of the variance of the choices' logits over the (a, offset) grid, what is cos or sin of 2πk(a + offset)/n.
-    ``written_by``: how that is made up of the parts of the model (adds up to 1; a part may work against the rest)."""
+    """``share``: of the variance of the choices' logits over the (a, offset) grid, what is cos or sin of
+    2πk(a + offset)/n. ``written_by``: how that is made up of the parts of the model (adds up to 1; a part may
+    work against the rest)."""
 
     k: int
     share: float
@@ -23,8 +25,8 @@ class Harmonic:
 
 @dataclass(frozen=True)
 class GridShares:
-    """Shares of the variance of the choices' logits over the (a, offset) grid: functions of the ``sum`` (the answer), of the
-    ``difference``, of ``a_only``, of ``offset_only``, and the ``rest``."""
+    """Shares of the variance of the choices' logits over the (a, offset) grid: functions of the ``sum`` (the
+    answer), of the ``difference``, of ``a_only``, of ``offset_only``, and the ``rest``."""
 
     sum: float
     difference: float
@@ -48,11 +50,11 @@ def harmonics_of(
     logits: Float[Tensor, "prompt choice"],
     label: Int[Tensor, " prompt"],
 ) -> tuple[Harmonic, ...]:
-    """Every harmonic k = 1..⌊n/2⌋ of the answer ``label`` in ``logits``, split over the parts whose logits, averaged over
-    the prompts of each answer (as many for each), are ``class_logits``.
+    """Every harmonic k = 1..⌊n/2⌋ of the answer ``label`` in ``logits``, split over the parts whose logits,
+    averaged over the prompts of each answer (as many for each), are ``class_logits``.
 
-    The mean over the prompts of an answer is the projection on the sum line. Power is quadratic, so a part is credited with the
-    inner product of its own component with the whole one.
+    The mean over the prompts of an answer is the projection on the sum line. Power is quadratic, so a part is
+    credited with the inner product of its own component with the whole one.
     """
     relative, at = _relative(logits.double()), row_frequencies(n)
     whole = max(float((relative - relative.mean(dim=0)).square().sum()), 1e-300)

@@ -1,6 +1,7 @@
 """``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,8 @@ from mechfourier.cli.causal import (
     Device,
     Engine,
     Json,
+    Layer,
+    Model,
     Out,
     Samples,
     Seed,
@@ -31,56 +34,62 @@ def register(app: typer.Typer) -> None:
     app.command("ablate")(ablate_command)
 
 
+Dims = Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")]
+Head = Annotated[
+    int | None, typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).", **LAYER)
+]
+Plane = Annotated[
+    str | None,
+    typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
+]
+Domain = Annotated[
+    str | None,
+    typer.Option(
+        help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
+    ),
+]
+Kind = Annotated[
+    str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
+]
+Where = Annotated[
+    str,
+    typer.Option(help="Ablate at 'all' positions, at the prompt's 'last', or at the 'value' asked about."),
+]
+ControlSamples = Annotated[
+    int | None,
+    typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
+]
+Text = Annotated[
+    str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
+]
+
+
 def ablate_command(
-    model: Annotated[
-        str, typer.Argument(help="A model: a name (mechfourier models), or a folder.")
-    ] = "qwen3-0.6b",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site.", **LAYER)] = None,
-    dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
-    head: Annotated[
-        int | None,
-        typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).", **LAYER),
-    ] = None,
-    plane: Annotated[
-        str | None,
-        typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
-    ] = None,
+    model: Model = "qwen3-0.6b",
+    layer: Layer = None,
+    dim: Dims = None,
+    head: Head = None,
+    plane: Plane = None,
     sae: Annotated[str | None, SAE] = None,
     feature: Annotated[str | None, FEATURE] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
-        ),
-    ] = None,
+    domain: Domain = None,
     task: Task = None,
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
-    site: Annotated[
-        str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
-    ] = "resid_post",
+    site: Kind = "resid_post",
     samples: Samples = None,
     cycles: Cycles = 1,
-    position: Annotated[
-        str,
-        typer.Option(
-            help="Ablate at 'all' positions, at the prompt's 'last', or at the 'value' asked about."
-        ),
-    ] = "all",
+    position: Where = "all",
     controls: Controls = 200,
-    control_samples: Annotated[
-        int | None,
-        typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
-    ] = None,
+    control_samples: ControlSamples = None,
+    text: Text = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
+    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with
+    controls."""
     from mechfourier.errors import UsageError
 
     if sum(part is not None for part in (dim, head, plane, sae)) != 1:
@@ -96,27 +105,18 @@ def ablate_command(
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
-    result = ablate(
-        loaded,
-        chosen,
-        site=where,
-        dims=dims,
-        head=head,
-        ks=ks,
-        plane=feature_subspace(loaded, sae, feature, where),
-        mode=mode,
-        position=position,
-        task=task,
-        n_prompts=samples,
-        cycles=cycles,
-        n_controls=controls,
-        n_control_prompts=control_samples,
-        text=sentences,
-        seed=seed,
-    )
-    from mechfourier.figures.causal import write_result
+    what = dict(dims=dims, head=head, ks=ks, plane=feature_subspace(loaded, sae, feature, where))
+    asked = dict(task=task, n_prompts=samples, cycles=cycles, seed=seed)
+    against = dict(n_controls=controls, n_control_prompts=control_samples, text=sentences)
+    options: dict[str, Any] = {**what, **asked, **against}
+    result = ablate(loaded, chosen, site=where, mode=mode, position=position, **options)
+    _show(result, out, as_json)
 
-    page = write_result("ablate", f"Ablation: {result.domain} in {result.model}", result.plot(), result, out)
+
+def _show(result: "AblationResult", out: Path, as_json: bool) -> None:
+    from mechfourier.figures.report import write_result
+
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
@@ -126,8 +126,6 @@ def ablate_command(
 
 
 def _sentences(path: str) -> list[str]:
-    from pathlib import Path
-
     from mechfourier.errors import UsageError
 
     try:
@@ -172,17 +170,21 @@ def _print(result: "AblationResult") -> None:
     low, high = result.logit_diff_ci
     measure = "similarity" if result.outcome == "similarity" else "logit"
     lines = [
-        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
-        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = {result.mcnemar_p:.2g})",
+        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to "
+        f"{high:+.3g}",
+        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = "
+        f"{result.mcnemar_p:.2g})",
     ]
     if result.p_controls is not None:
         lines.append(
             f"p = {result.p_controls:.2g} against {result.n_controls} matched controls of the same site "
-            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random directions)"
+            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random "
+            "directions)"
         )
     if result.kl is not None and result.kl_ci is not None:
         lines.append(
-            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to {result.kl_ci[1]:.3g}); "
+            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to "
+            f"{result.kl_ci[1]:.3g}); "
             f"specificity {result.specificity:+.2f} (task effect minus text effect, in standard deviations)"
         )
     for line in lines:

@@ -1,6 +1,5 @@
 """``mechfourier attribution``: who writes the answer, and in which harmonics."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +8,7 @@ from mechfourier.cli.causal import OUT, Cycles, Device, Domain, Engine, Json, Mo
 from mechfourier.cli.common import COUNT, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
-    from mechfourier.causal.attribution import AttributionResult
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -36,13 +35,14 @@ def attribution_command(
     chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.attribution import attribution
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
     result = attribution(
         loaded, chosen, task=task, cycles=cycles, n_prompts=samples, neurons=neurons, seed=seed
     )
-    page = _write(result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
@@ -55,21 +55,3 @@ def attribution_command(
         print_frame(result.harmonic_frame().head(8), title="Harmonics of the answer")
     typer.echo(f"figure: {page}")
     return None
-
-
-def _write(result: "AttributionResult", out: Path) -> Path:
-    from mechfourier._version import __version__
-    from mechfourier.drawing.html import Section, write_page
-    from mechfourier.figures.sweep import attribution_figure, written_figure
-    from mechfourier.files import result_name
-
-    sections = [Section("Parts", attribution_figure(result))]
-    if result.harmonics:
-        sections.append(Section("Harmonics", written_figure(result)))
-    sections.append(Section("Numbers", result.frame()))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
-    title = f"Attribution: {result.domain} in {result.model}"
-    path = out / f"{result_name('attribution', result.model, result.domain)}.html"
-    lead = str(result).splitlines()[0]
-    return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")

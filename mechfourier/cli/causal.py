@@ -20,7 +20,8 @@ Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folde
 Domain = Annotated[
     str | None,
     typer.Option(
-        help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+        help="A domain (mechfourier domains), mod-N, or a .toml file "
+        "(default: the model's own task, else months)."
     ),
 ]
 Task = Annotated[str | None, A_TASK]
@@ -80,7 +81,9 @@ def site_of(name: str, layer: int | None) -> Any:
         site = Site.parse(name)
         if layer is not None and site.layer != layer:
             raise UsageError(
-                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post --layer {layer}"
+                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post "
+                "--layer "
+                f"{layer}"
             )
         return site
     if layer is None and name not in ("embed", "pos_embed"):
@@ -90,18 +93,17 @@ def site_of(name: str, layer: int | None) -> Any:
 
 def finish(
     result: Any,
-    name: str,
-    title: str,
     out: Path,
     as_json: bool,
     *,
     frames: "Sequence[tuple[pd.DataFrame, str | None]]" = (),
     more: Sequence[str] = (),
 ) -> None:
-    """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and lines."""
-    from mechfourier.figures.causal import write_result
+    """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and
+    lines."""
+    from mechfourier.figures.report import write_result
 
-    page = write_result(name, f"{title}: {result.domain} in {result.model}", result.plot(), result, out)
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())

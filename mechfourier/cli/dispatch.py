@@ -100,13 +100,11 @@ def say(result: Any, *, as_json: bool, out: Path | None) -> None:
         files = result.write(out)
     else:
         from mechfourier.drawing.html import write_page
-        from mechfourier.figures.sections import part_of
 
-        part = part_of(result)
-        stem = out / type(result).__name__.lower()
+        stem = out / result.about.name
         files = [
             result.save(stem.with_suffix(".json")),
-            write_page(stem.with_suffix(".html"), part.title, part.sections),
+            write_page(stem.with_suffix(".html"), result.part()),
         ]
     for path in files:
         note(f"wrote {path}")

@@ -1,4 +1,5 @@
-"""``mechfourier find-plane``: search for the subspace that carries the answer, and compare it with the probe's."""
+"""``mechfourier find-plane``: search for the subspace that carries the answer, and compare it with the
+probe's."""
 
 from typing import Annotated
 
@@ -51,7 +52,8 @@ def find_plane_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Find by gradient the plane whose exchange between prompts moves the answer, and its angle to the probe's."""
+    """Find by gradient the plane whose exchange between prompts moves the answer, and its angle to the
+    probe's."""
     chosen, where = domain_of(domain, model), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.find_plane import find_plane
@@ -70,4 +72,4 @@ def find_plane_command(
         cycles=cycles,
         seed=seed,
     )
-    finish(result, "find-plane", "Causal plane", out, as_json, frames=[(result.frame(), None)])
+    finish(result, out, as_json, frames=[(result.frame(), None)])

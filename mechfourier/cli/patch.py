@@ -59,7 +59,8 @@ def patch_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Patch planes, dimensions, heads or everything from a donor with another value; or run all causal arms."""
+    """Patch planes, dimensions, heads or everything from a donor with another value; or run all causal
+    arms."""
     from mechfourier.errors import UsageError
 
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
@@ -77,8 +78,8 @@ def patch_command(
     asked = Experiment.of(loaded, chosen, task=task, cycles=cycles, n_prompts=samples, seed=seed)
     if arms:
         result = run_arms(asked, site=where, ks=ks, position=position)
-        return finish(result, "arms", "Patching", out, as_json)
+        return finish(result, out, as_json)
     found = patch(
         asked, site=where, ks=ks, dims=dims, head=heads, plane=plane, position=position, n_controls=controls
     )
-    return finish(found, "patch", "Patching", out, as_json)
+    return finish(found, out, as_json)

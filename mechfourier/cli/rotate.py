@@ -56,7 +56,8 @@ def rotate_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do that?"""
+    """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do
+    that?"""
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.rotate import rotate
@@ -81,4 +82,4 @@ def rotate_command(
     )
     exact = [f"{delta}: {result.hits[delta][delta]:.0%}" for delta in range(1, len(result.hits))]
     more = ["exact by δ: " + ", ".join(exact)] if result.n <= 31 else []
-    finish(result, "rotate", "Rotation", out, as_json, more=more)
+    finish(result, out, as_json, more=more)

@@ -58,7 +58,8 @@ def study_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one page."""
+    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one
+    page."""
     from mechfourier.errors import UsageError
 
     chosen, ks = domain_of(domain, model), harmonics(k)
@@ -89,9 +90,9 @@ def study_command(
 
 
 def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
 
-    page = write_study(result, out)
+    page = write_result(result, out)
     saved = result.save(page.with_suffix(".json"))
     if as_json:
         note(f"wrote {page} and {saved}")

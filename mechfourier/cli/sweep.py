@@ -75,12 +75,10 @@ def sweep(
 
 
 def _show(result: "Sweep") -> None:
-    from mechfourier.drawing.html import Section, write_page
+    from mechfourier.drawing.html import write_page
 
     typer.echo(str(result))
-    page = Path(result.folder) / "sweep.html"
-    sections = [Section("Over the grid", result.plot()), Section("Every run", result.frame())]
-    typer.echo(f"figure: {write_page(page, f'Sweep of {result.kind}', sections)}")
+    typer.echo(f"figure: {write_page(Path(result.folder) / 'sweep.html', result.part())}")
 
 
 def _say_why(result: "Sweep") -> None:

@@ -51,7 +51,8 @@ def sweep_ablate_command(
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Ablate every unit of a site in turn and rank them by the drop of the margin, with family-wise p-values."""
+    """Ablate every unit of a site in turn and rank them by the drop of the margin, with family-wise
+    p-values."""
     chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.sweep import sweep_ablate
@@ -72,4 +73,4 @@ def sweep_ablate_command(
         n_permutations=flips,
         seed=seed,
     )
-    finish(result, "sweep-ablate", "Sweep", out, as_json, frames=[(result.frame().head(top), None)])
+    finish(result, out, as_json, frames=[(result.frame().head(top), None)])

@@ -23,7 +23,8 @@ def tasks_command(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="As many prompts per task, balanced over the answers (default: at most 240, fewer where answers have several tokens).",
+            help="As many prompts per task, balanced over the answers (default: "
+            "at most 240, fewer where answers have several tokens).",
             **COUNT,
         ),
     ] = None,

@@ -91,7 +91,7 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
-class TasksResult(Result):
+class TasksResult(Result, kind="tasks", figure="mechfourier.figures.tasks:tasks_figure"):
     """Tasks of one domain or of several. ``unasked``: tasks that the model cannot be asked, each with the reason."""
 
     model: str

@@ -22,7 +22,7 @@ class PromptTokens:
 
 
 @dataclass(frozen=True)
-class TokenReport(Result):
+class TokenReport(Result, kind="token-report"):
     """``values`` and ``operation`` prompts with their tokens (empty where the model cannot express them),
     ``answers`` with the number of their tokens, the number of ``cycles`` of offsets it can express, warnings."""
 

@@ -104,9 +104,14 @@ def by_phase(n: int, k: int) -> np.ndarray:
 def _circle(e: "Evolution") -> tuple[list[Panel], str]:
     titles = tuple(f"circularity {c:.2f} (random: {e.circularity_chance:.2f})" for c in e.circularity)
     circle = Circle(
-        titles, f"cosine direction of k = {e.k}", f"sine direction of k = {e.k}", LARGE, FIRST,
-        points=e.circle, walk=tuple(by_phase(e.n, e.k).tolist()),
-    )  # fmt: skip
+        titles,
+        f"cosine direction of k = {e.k}",
+        f"sine direction of k = {e.k}",
+        LARGE,
+        FIRST,
+        points=e.circle,
+        walk=tuple(by_phase(e.n, e.k).tolist()),
+    )
     caption = (
         f"The {e.n} rows of W_E, projected on the cosine and the sine direction of the strongest frequency, k = {e.k}. PCA would not show "
         "it: it mixes the planes of several frequencies. Lines join values that are neighbours on this circle."
@@ -184,9 +189,15 @@ def _wave(e: "Evolution", i: int, box: Box, narrow: Box, *, labelled: bool = Tru
     )
     x_label = f"k·(a + b) mod {e.n}" if labelled else ""
     return Wave(
-        titles, x_label, "mean activation" if i % 3 == 0 else "", box, narrow,
-        x=order * k % e.n, y=e.profile[:, i, order], fit=e.fitted[:, i, order],
-    )  # fmt: skip
+        titles,
+        x_label,
+        "mean activation" if i % 3 == 0 else "",
+        box,
+        narrow,
+        x=order * k % e.n,
+        y=e.profile[:, i, order],
+        fit=e.fitted[:, i, order],
+    )
 
 
 def _bars(e: "Evolution", box: Box, narrow: Box) -> Bars:

@@ -26,7 +26,7 @@ FIRST_ROWS, MOST_ROWS = 512, 65_536
 
 
 @dataclass(frozen=True)
-class Plan(Result):
+class Plan(Result, kind="activations-plan"):
     """``tokens_per_second`` of one worker: capture, file, checksum and flush to the disk of ``--out``. ``hours`` of all of it, timed on
     ``timed_tokens``: ``tokens / (tokens_per_second · workers) / 3600``, which holds where workers have cores of their own."""
 

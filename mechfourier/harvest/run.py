@@ -41,7 +41,7 @@ class CaptureInterrupted(MechFourierError):
 
 
 @dataclass(frozen=True)
-class CaptureResult(Result):
+class CaptureResult(Result, kind="activations"):
     """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found damaged and made again."""
 
     model: str

@@ -7,7 +7,7 @@ entry point group ``mechfourier.architectures`` (CONTRIBUTING.md, "Add a network
 import functools
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -45,7 +45,6 @@ class Architecture:
     - ``analyze``, ``sweep_accuracy``: (run, *, seed, …) -> Result with ``summary()`` and ``write(folder) -> files``.
     - ``sweep``: (folder, *, …) -> row of numbers, for ``mechfourier sweep NAME``.
     - ``page``: (run) -> Part, what a report shows of a run beside its metrics.
-    - ``results``, ``figures``, ``parts``: name of a result class -> the class, (result) -> Figure, (result) -> Part.
     - ``experiments``: a tuple of `mechfourier.reproduce.experiment.Experiment`.
     - ``is_foreign``: (tensors) -> bool, and ``import_checkpoint``: (path, out, *, …) -> Result, for other people's files.
     """
@@ -67,9 +66,6 @@ class Architecture:
     sweep_accuracy: str = ""
     sweep: str = ""
     page: str = ""
-    results: Mapping[str, str] = field(default_factory=dict)
-    figures: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
     experiments: str = ""
     is_foreign: str = ""
     import_checkpoint: str = ""
@@ -229,12 +225,6 @@ def _says_so(record: Architecture, model: Any) -> bool:
         if record in built_in():
             raise
         return False
-
-
-def lookup(what: str, key: str) -> Callable[..., Any] | None:
-    """What any record names for ``key`` in its mapping ``what`` (``results``, ``figures``, ``parts``); None where none does."""
-    record = next((record for record in architectures() if key in getattr(record, what)), None)
-    return None if record is None else record.part(what, key)
 
 
 def with_part(what: str) -> Iterator[Architecture]:

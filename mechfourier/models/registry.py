@@ -48,7 +48,7 @@ from mechfourier.results.provenance import NOT_CHECKED, remember_weights
 if TYPE_CHECKING:
     import torch
 
-    from mechfourier.models.interface import Model
+    from mechfourier.models.interface import LoadedModel
     from mechfourier.models.packaged import PackagedWeights
 
 UNCHECKED = "MECHFOURIER_NO_CHECK"  # an environment variable, because worker processes inherit it
@@ -72,7 +72,7 @@ def load(
     device: "str | torch.device" = "auto",
     dtype: "torch.dtype | str | None" = None,
     check: bool = True,
-) -> "Model":
+) -> "LoadedModel":
     """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or by GGUF file.
 
     Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>`` (a folder, or a GGUF file of

@@ -70,7 +70,12 @@ class RoleAttention:
 
 
 @dataclass(frozen=True)
-class AttentionResult(Result):
+class AttentionResult(
+    Result,
+    kind="attention",
+    figure="mechfourier.figures.inside:roles_figure",
+    part="mechfourier.figures.inside:attention_part",
+):
     """Attention from the reading position of a domain's operation. ``modulus_excess``: attention to the modulus token less the
     mean of the other words, at the head where it is largest, with its interval (None where the prompt names no modulus).
     ``sink_heads``: of ``heads`` heads, those that put most of their attention on the sink. ``tokens``: what is read."""

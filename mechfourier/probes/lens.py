@@ -49,7 +49,12 @@ class LensLayer:
 
 
 @dataclass(frozen=True)
-class LensResult(Result):
+class LensResult(
+    Result,
+    kind="lens",
+    figure="mechfourier.figures.inside:lens_figure",
+    part="mechfourier.figures.inside:lens_part",
+):
     """A logit lens over all layers. ``right_then_lost``: share of prompts whose right answer is first after some layer and not
     at the end; ``right_then_lost_null``: the same for shuffled right answers, as any guess is right somewhere by chance."""
 

@@ -21,7 +21,7 @@ from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
 
 
 @dataclass(frozen=True)
-class NumberLine(Result):
+class NumberLine(Result, kind="number-line"):
     """Helix fits of the numbers ``low`` to ``high``; ``read`` names the token of each fit: "last", or "digit 1 of 2" where the
     tokenizer splits numbers (a causal model has seen only the digits so far there). The p-values are per fit: with many sites, look at the
     held-out R² first, and multiply p by the number of fits (Bonferroni)."""

@@ -62,7 +62,12 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class ProbeResult(Result):
+class ProbeResult(
+    Result,
+    kind="probe",
+    figure="mechfourier.figures.probe:probe_figure",
+    part="mechfourier.figures.probe:probe_part",
+):
     """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an intervention
     showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
     ``layers``: the first and the last layer whose word is the verdict (value designs). ``tokens``: what is read where, per template;

@@ -63,7 +63,7 @@ class Modulus:
 
 
 @dataclass(frozen=True)
-class ScanResult(Result):
+class ScanResult(Result, kind="scan"):
     """All moduli, and the planes of the compared domains, pair by pair. ``holm``: the pairs' p-values after Holm."""
 
     model: str

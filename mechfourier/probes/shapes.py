@@ -40,7 +40,7 @@ def over_sites(p: float, sites: int) -> str:
 
 
 @dataclass(frozen=True)
-class Analogies(Result):
+class Analogies(Result, kind="analogies"):
     """Analogy tests of one domain, one per site. The p-values are per site."""
 
     model: str
@@ -79,7 +79,7 @@ def analogies(
 
 
 @dataclass(frozen=True)
-class PlaneReducibility(Result):
+class PlaneReducibility(Result, kind="plane-reducibility"):
     """Reducibility of harmonic ``k``'s plane at every site, on templates that the plane was not fitted on."""
 
     model: str

@@ -33,7 +33,7 @@ CLEARLY, MATERIAL = 4.0, 0.1
 
 
 @dataclass(frozen=True)
-class Measured(Result):
+class Measured(Result, kind="grid-measurement"):
     """One grid. ``verdict`` with its first ``reason``. ``p``, ``share``, ``ratio``, ``site``, ``k``: the strongest plane of the sum
     beyond the confounds (family-wise p); ``blank_*``: the same of the re-initialised network. ``naive``: best R² of the published
     method, at ``naive_site``, dimension ``naive_dim``; ``naive_bound``: what white noise reaches in 95 of 100 such searches;

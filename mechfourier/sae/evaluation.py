@@ -35,7 +35,7 @@ LOGIT_WIDTH = (
 
 
 @dataclass(frozen=True)
-class SAEEvaluation(Result):
+class SAEEvaluation(Result, kind="sae-evaluation"):
     """A dictionary on held-out activations.
 
     ``l0``: active features per activation; ``explained_variance``: 1 − squared error / variance; ``shrinkage``: norm of the

@@ -45,7 +45,7 @@ class Firing:
 
 
 @dataclass(frozen=True)
-class FeaturePage(Result):
+class FeaturePage(Result, kind="sae-feature", figure="mechfourier.figures.sae:values_figure"):
     """A feature. ``density``: share of held-out activations it fires on; ``firings``: the strongest; ``values``: its mean activation
     by value of the domain with the harmonic ``k`` that fits it best (``r2``); ``neighbours``: features with the nearest decoder
     directions (cosine); ``raised``, ``lowered``: next tokens whose centred logit it moves most when added at its usual strength."""
@@ -76,11 +76,6 @@ class FeaturePage(Result):
         import pandas as pd
 
         return pd.DataFrame([asdict(firing) for firing in self.firings])
-
-    def plot(self) -> Any:
-        import plotly.express as px
-
-        return px.bar(self.frame(), x="value", y="activation")
 
     def __str__(self) -> str:
         lines = [

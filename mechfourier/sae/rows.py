@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.interface import Encoding

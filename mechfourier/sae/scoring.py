@@ -76,7 +76,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class SAEScore(Result):
+class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:families_figure"):
     """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's features;
     ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole site; ``random_clusters`` and
     ``control_clusters``: the best circle score that random groups of features, and the control's groups, reach."""
@@ -127,12 +127,6 @@ class SAEScore(Result):
         ]
         columns = ["size", "k", "score", "p_value", "share", "aspect", "power", "r2", "error", "features"]
         return pd.DataFrame(rows, columns=columns)
-
-    def plot(self) -> Any:
-        """Best R² of every family."""
-        import plotly.express as px
-
-        return px.bar(self.frame(), x="what", y="r2")
 
     @property
     def cleaner(self) -> bool:

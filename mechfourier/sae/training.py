@@ -53,7 +53,7 @@ class TrainedDictionary:
 
 
 @dataclass(frozen=True)
-class SAERun(Result):
+class SAERun(Result, kind="sae-run"):
     """What ``train`` made. ``rows``: distinct activations; ``passes``: how often each was seen; ``seconds`` of training."""
 
     model: str

@@ -27,7 +27,7 @@ from mechfourier.stats.permutation import permutation_p
 
 
 @dataclass(frozen=True)
-class AnalogyScore(Result):
+class AnalogyScore(Result, kind="analogy-score"):
     """Accuracy of one rule over all analogies, in [0, 1]; the given words are no candidates.
 
     ``wrap``, ``no_wrap``: analogies that leave the end of the list, and those that do not. ``null_mean``, ``p_value``: the
@@ -44,7 +44,7 @@ class AnalogyScore(Result):
 
 
 @dataclass(frozen=True)
-class AnalogyResult(Result):
+class AnalogyResult(Result, kind="analogy"):
     """Both rules over all analogies of a cycle. ``given_word_nearest``: share of parallelograms where a given word is nearer than
     any candidate; ``chance``: 1 / (n − 3)."""
 

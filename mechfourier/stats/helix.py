@@ -28,7 +28,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class HelixFit(Result):
+class HelixFit(Result, kind="helix"):
     """How well a helix describes the representation of the numbers.
 
     All R² are shares of the centred variance over all (kept) principal components. ``r2_held_out`` leaves each number out

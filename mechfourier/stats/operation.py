@@ -93,7 +93,7 @@ class OperationSite:
 
 
 @dataclass(frozen=True)
-class OperationEvidence(Result):
+class OperationEvidence(Result, kind="operation-evidence"):
     """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is empty.
 
     ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this

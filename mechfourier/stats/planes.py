@@ -45,7 +45,7 @@ def overlap(a: Float[ndarray, "... d r"], b: Float[ndarray, "... d s"]) -> Float
 
 
 @dataclass(frozen=True)
-class SharedPlane(Result):
+class SharedPlane(Result, kind="shared-plane"):
     """How close two domains' planes lie, beside random planes that hold as much of the same activations' variance.
 
     ``angles``: principal angles in degrees. ``overlap``: mean squared cosine, in [0, 1]. ``variance``: the share of each domain's

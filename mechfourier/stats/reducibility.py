@@ -26,7 +26,7 @@ SHAPES = ("lines", "gaussian", "circle")
 
 
 @dataclass(frozen=True)
-class Reducibility(Result):
+class Reducibility(Result, kind="reducibility"):
     """Both indices of one 2-D feature, each beside references of as many points in as many classes.
 
     ``separability``: the smallest mutual information of the two coordinates over rotations, bits (histogram estimate).

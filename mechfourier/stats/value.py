@@ -104,7 +104,7 @@ class SiteEvidence:
 
 
 @dataclass(frozen=True)
-class ValueEvidence(Result):
+class ValueEvidence(Result, kind="value-evidence"):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
     ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``: do templates agree on the values at all;

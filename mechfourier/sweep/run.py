@@ -28,13 +28,19 @@ TABLE_SECONDS = 10.0  # the table is written anew no more often; rows themselves
 
 
 @dataclass(frozen=True)
-class Sweep(Result):
+class Sweep(
+    Result,
+    kind="sweep",
+    schema=2,
+    figure="mechfourier.figures.sweeps:sweep_figure",
+    renamed={"kind": "experiment"},
+):
     """A finished sweep. ``axes`` are the names of its grid; the table has one row per run and lies in ``folder``.
 
     Its columns: the point, ``status`` (``done`` or ``failed``, then with ``error``), the run's numbers, ``seconds`` of the last try.
     """
 
-    kind: str
+    experiment: str
     axes: tuple[str, ...]
     folder: str
     done: int
@@ -75,7 +81,7 @@ class Sweep(Result):
         failed = f", {self.failed} failed" if self.failed else ""
         earlier = f" ({self.skipped} were there already)" if self.skipped else ""
         return (
-            f"{self.kind}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
+            f"{self.experiment}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
             f"table: {Path(self.folder) / TABLE}"
         )
 

@@ -1,9 +1,11 @@
 """What the configurations of this folder's networks share: JSON, and what TransformerLens asks of a ``cfg``."""
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from mechfourier.results.base import rebuild
+
+Config = TypeVar("Config", bound="NetworkConfig")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,7 @@ class NetworkConfig:
     use_attn_result: ClassVar[bool] = True  # hook_result runs whenever something listens to it
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
         """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
         return rebuild(cls, values)
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mechfourier.drawing.html import Section, report_page
-from mechfourier.files import write_text, write_with
-from mechfourier.models.architectures import lookup
+from mechfourier.drawing.html import write_page
+from mechfourier.files import write_with
 from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
@@ -29,13 +28,4 @@ class WrittenResult(Result):
             written.append(
                 write_with(folder / f"{name}.csv", lambda path, frame=frame: frame.to_csv(path, index=False))
             )
-        if (make := lookup("parts", type(self).__name__)) is not None:
-            part = make(self)
-            written.append(write_text(folder / f"{self.stem}.html", report_page(part.title, [part])))
-        return written
-
-
-def notes_section(result: Result) -> list[Section]:
-    """The notes of a result, where it has any."""
-    notes = getattr(result, "notes", ())
-    return [Section("Notes", notes)] if notes else []
+        return [*written, write_page(folder / f"{self.stem}.html", self.part())]

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 
+@runtime_checkable
 class Rates(Protocol):
     """The settings of a recipe that AdamW needs."""
 
@@ -27,7 +28,7 @@ class Descent:
     Set ``generator`` (a torch.Generator) where steps draw random numbers, so that a resumed run draws the same.
     """
 
-    generator: torch.Generator | None = None
+    generator: torch.Generator
 
     def __init__(
         self,
@@ -59,14 +60,14 @@ class Descent:
 
     def state(self) -> dict[str, Any]:
         kept = {"weights": self.weights(), "optimizer": self.optimizer.state_dict()}
-        return kept if self.generator is None else {**kept, "generator": self.generator.get_state()}
+        return {**kept, "generator": self.generator.get_state()} if hasattr(self, "generator") else kept
 
     def load_state(self, state: dict[str, Any]) -> None:
         with torch.no_grad():
             for name, value in state["weights"].items():
                 self.parameters[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.generator is not None:
+        if hasattr(self, "generator"):
             self.generator.set_state(state["generator"].cpu())
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
-"""Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid."""
+"""Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid, any metrics."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from mechfourier.drawing.marks import LOG, figure, line
 from mechfourier.drawing.template import (
     BLUE,
     GREEN,
@@ -23,13 +24,15 @@ if TYPE_CHECKING:
 
 PHASE_COLOURS = {"memorisation": SKY, "circuit formation": ORANGE, "clean-up": GREEN}
 MAX_POINTS = 2000  # per curve; more cannot be seen and make the page heavy
+STEPS = {"title": "step", "type": "log", "dtick": 1}
 
 
+@runtime_checkable
 class Phases(Protocol):
     """The phases of a run: a verdict, and a table of (phase, first step, last step)."""
 
-    verdict: str
-
+    @property
+    def verdict(self) -> str: ...
     def frame(self) -> "pd.DataFrame": ...
 
 
@@ -38,35 +41,31 @@ def curves_figure(history: "pd.DataFrame", phases: Phases | None = None) -> "go.
 
     ``history`` has ``step`` and any of ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``.
     """
-    import plotly.graph_objects as go
-
-    figure = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
+    made = two_rows()
     for row, kind in ((1, "loss"), (2, "accuracy")):
         for part, colour in (("train", BLUE), ("test", VERMILION)):
             if (name := f"{part}_{kind}") not in history.columns:
                 continue
             shown = thinned(history.loc[:, ["step", name]].dropna())
-            figure.add_trace(
-                go.Scatter(
-                    x=shown["step"], y=shown[name], name=part, legendgroup=part, showlegend=row == 1, mode="lines",
-                    line=dict(color=colour, width=2), hovertemplate=f"step %{{x}}: {part} {kind} %{{y:.4g}}<extra></extra>",
-                ),
-                row=row, col=1,
-            )  # fmt: skip
-    figure.update_yaxes(
-        title="loss (nats)",
-        type="log",
-        exponentformat="power",
-        tickfont=dict(size=10),
-        dtick=_decades(history),
-        row=1,
-        col=1,
-    )
-    figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
-    figure.update_xaxes(type="log", dtick=1)
-    figure.update_xaxes(title="step", row=2, col=1)
-    mark_phases(figure, phases, first=first_shown(history))
-    return styled(figure, title="Training", height=520)
+            hover, group = (
+                f"step %{{x}}: {part} {kind} %{{y:.4g}}",
+                {"legendgroup": part, "showlegend": row == 1},
+            )
+            made.add_trace(
+                line(shown["step"], shown[name], part, colour=colour, hover=hover, **group), row=row, col=1
+            )
+    made.update_yaxes(dtick=_decades(history), row=1, col=1)
+    made.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
+    mark_phases(made, phases, first=first_shown(history))
+    return styled(made, title="Training", height=520)
+
+
+def two_rows() -> "go.Figure":
+    """Losses on a logarithmic axis above something else, over the same steps."""
+    made = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
+    made.update_yaxes(title="loss (nats)", **LOG, row=1, col=1)
+    made.update_xaxes(type="log", dtick=1)
+    return made.update_xaxes(title="step", row=2, col=1)
 
 
 def first_shown(frame: "pd.DataFrame") -> float:
@@ -90,7 +89,7 @@ def thinned(frame: "pd.DataFrame") -> "pd.DataFrame":
     return frame.iloc[np.unique(np.concatenate([spread, even]).round().astype(int)) - 1]
 
 
-def mark_phases(figure: "go.Figure", phases: Phases | None, *, first: float = 1.0) -> None:
+def mark_phases(figure: "go.Figure", phases: Any, *, first: float = 1.0) -> None:
     """The three phases as bands with their names; nothing where the run does not show three phases."""
     if phases is None or phases.verdict != "three phases":
         return
@@ -99,35 +98,43 @@ def mark_phases(figure: "go.Figure", phases: Phases | None, *, first: float = 1.
         colour = PHASE_COLOURS[str(row[0])]
         figure.add_vrect(x0=start, x1=end, fillcolor=colour, opacity=0.12, line_width=0, row="all", col="all")
         figure.add_annotation(
-            x=(np.log10(start) + np.log10(end)) / 2, y=0.02, xref="x", yref="y domain", yanchor="bottom",
-            text=plain_text(row[0]).replace(" ", "<br>"), showarrow=False, font=dict(size=11),
-        )  # fmt: skip
+            x=(np.log10(start) + np.log10(end)) / 2,
+            y=0.02,
+            xref="x",
+            yref="y domain",
+            yanchor="bottom",
+            text=plain_text(row[0]).replace(" ", "<br>"),
+            showarrow=False,
+            font=dict(size=11),
+        )
 
 
 def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis: str) -> "go.Figure":
     """One metric of several runs over their steps."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    dashes = ("solid", "dash", "dot", "dashdot")
-    colours = PALETTE[:-1]
+    dashes, colours = ("solid", "dash", "dot", "dashdot"), PALETTE[:-1]
+    traces = []
     for i, (name, history) in enumerate(histories.items()):
         if column not in history.columns:
             continue
         shown = thinned(history.loc[:, ["step", column]].dropna())
-        line: dict[str, Any] = dict(
-            color=colours[i % len(colours)], dash=dashes[i // len(colours) % len(dashes)], width=2
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=shown["step"], y=shown[column], name=plain_text(name), mode="lines", line=line,
-                hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+        look = {"colour": colours[i % len(colours)], "dash": dashes[i // len(colours) % len(dashes)]}
+        traces.append(line(shown["step"], shown[column], name, **look, hover="step %{x}: %{y:.4g}"))
+    y = {"title": axis, **(LOG if "loss" in column else {"rangemode": "tozero"})}
+    title = f"{axis} of {len(histories)} runs"
+    return figure(*traces, x=STEPS, y=y, title=title, height=400, showlegend=True)
+
+
+def run_figure(result: Any) -> "go.Figure":
+    """All metrics of a finished run over its steps: losses on the left, shares (accuracies) on the right."""
+    frame, traces = result.frame(), []
+    for i, name in enumerate(frame.columns.drop(["step", "seconds"], errors="ignore")):
+        shown = thinned(frame.loc[:, ["step", name]].dropna())
+        side = {"yaxis": "y2" if "accuracy" in name else "y", "colour": PALETTE[i % len(PALETTE)]}
+        traces.append(
+            line(
+                shown["step"], shown[name], name, hover=f"step %{{x}}: {plain_text(name)} %{{y:.4g}}", **side
             )
-        )  # fmt: skip
-    scale: dict[str, Any] = dict(rangemode="tozero")
-    if "loss" in column:
-        scale = dict(type="log", exponentformat="power", tickfont=dict(size=10))
-    figure.update_xaxes(title="step", type="log", dtick=1)
-    figure.update_yaxes(title=axis, **scale)
-    figure.update_layout(showlegend=True)
-    return styled(figure, title=f"{axis} of {len(histories)} runs", height=400)
+        )
+    right = {"title": "accuracy", "overlaying": "y", "side": "right", "range": [0, 1.02]}
+    made = figure(*traces, x="step", title="Metrics", height=420)
+    return made.update_layout(yaxis={"title": "loss (nats)", **LOG}, yaxis2=right)

@@ -67,30 +67,15 @@ class Trainee(Protocol):
         ...
 
 
-class RunResult(Result):
+class RunResult(Result, figure="mechfourier.training.figures:run_figure"):
     """Base of the results of a training, whose metrics lie in ``folder`` or ``checkpoint``."""
 
     def frame(self) -> "pd.DataFrame":
         """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
         return RunFolder(getattr(self, "folder", None) or getattr(self, "checkpoint")).read_metrics()  # noqa: B009
 
-    def plot(self) -> Any:
-        """The metrics over the steps as a Plotly figure: losses on the left axis (logarithmic), the rest on the right."""
-        import plotly.graph_objects as go
-
-        frame, figure = self.frame(), go.Figure()
-        for name in frame.columns.drop(["step", "seconds"], errors="ignore"):
-            column = frame[["step", name]].dropna()
-            axis = "y" if "loss" in name else "y2"
-            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines", yaxis=axis)
-        right = {"overlaying": "y", "side": "right"}
-        return figure.update_layout(
-            xaxis_title="step", yaxis={"title": "loss (nats)", "type": "log"}, yaxis2=right, template="plotly_white"
-        )
-
-
 @dataclasses.dataclass(frozen=True)
-class TrainingResult(RunResult):
+class TrainingResult(RunResult, kind="training"):
     """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
 
     steps: int

@@ -9,8 +9,6 @@ RECORD = Architecture(
     own_domain="mlp_mod:own_domain",
     train="mlp_mod.training:train",
     analyze="mlp_mod.analysis:analyze",
-    results={"Spectrum": "mlp_mod.analysis:Spectrum"},
-    figures={"Spectrum": "mlp_mod.analysis:spectrum_figure"},
 )
 
 

@@ -9,7 +9,7 @@ from mechfourier.results.base import Result
 
 
 @dataclass(frozen=True)
-class Spectrum(Result):
+class Spectrum(Result, kind="mlp-mod-spectrum", figure="mlp_mod.analysis:spectrum_figure"):
     """``power[k − 1]`` is the share of frequency k (cycles per p values) in the power of W_E."""
 
     model: str

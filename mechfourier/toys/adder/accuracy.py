@@ -74,7 +74,12 @@ def share(group: str, label: str, right: Bool[Tensor, " problem"], *, a: int, b:
 
 
 @dataclass(frozen=True)
-class AdderAccuracy(WrittenResult):
+class AdderAccuracy(
+    WrittenResult,
+    kind="adder-accuracy",
+    figure="mechfourier.toys.adder.figures:lengths_figure",
+    part="mechfourier.toys.adder.figures:accuracy_part",
+):
     """Everything measured. ``samples`` problems per pair of lengths; ``limit``: the longest operand the model has positions for (0:
     any). ``notes`` say what was left out."""
 

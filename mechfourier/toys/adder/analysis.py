@@ -46,7 +46,14 @@ class HistoryRow:
 
 
 @dataclass(frozen=True)
-class AdderAnalysis(WrittenResult):
+class AdderAnalysis(
+    WrittenResult,
+    kind="adder-analysis",
+    schema=2,
+    figure="mechfourier.toys.adder.analysis_figures:quantities_figure",
+    part="mechfourier.toys.adder.analysis_figures:analysis_part",
+    renamed={"kind": "architecture"},
+):
     """All that is known of one adder, at the answer digit of significance ``place`` (0: units) of two ``digits``-digit operands.
 
     ``positions``: share of right characters in the order they are written. Each part's own class says what its numbers mean;
@@ -54,7 +61,7 @@ class AdderAnalysis(WrittenResult):
     """
 
     model: str
-    kind: str
+    architecture: str
     parameters: int
     digits: int
     place: int
@@ -87,7 +94,7 @@ class AdderAnalysis(WrittenResult):
         """The keys of ``mechfourier analyze --json``."""
         return {
             "model": self.model,
-            "kind": self.kind,
+            "kind": self.architecture,
             "parameters": self.parameters,
             "digits": self.digits,
             "place": self.place,
@@ -144,7 +151,7 @@ def analyze(
         )
     return AdderAnalysis(
         model=model.mechfourier_name,
-        kind=model.cfg.kind,
+        architecture=model.cfg.kind,
         parameters=sum(w.numel() for w in model.parameters()),
         digits=digits,
         place=place,
@@ -199,7 +206,7 @@ def _carries(model: Any, digits: int, seed: int, notes: list[str]) -> tuple[Carr
 
 def _sentences(r: AdderAnalysis) -> list[str]:
     lines = [
-        f"{r.model}: {r.kind} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} problems of {r.digits} digits answered exactly",
+        f"{r.model}: {r.architecture} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} problems of {r.digits} digits answered exactly",
         f"what the sites know, at significance {r.place} (verdict; site where a linear map reads most, held out)",
     ]
     for q in r.quantities:

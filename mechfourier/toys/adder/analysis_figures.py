@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Part, Section, verdict_card
-from mechfourier.drawing.template import BLUE, DIVERGING, SCALE, TEXT, panels, styled
-from mechfourier.toys.result import notes_section
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
+from mechfourier.drawing.marks import figure, heat
+from mechfourier.drawing.template import BLUE, DIVERGING, TEXT, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,29 +22,14 @@ CIRCLES = (
 Cells = Iterable[tuple[Any, Any, float]]
 
 
-def _heat(
-    cells: Cells, *, title: str, bar: str, hover: str, height: int | None = None, **colours: Any
-) -> "go.Figure":
+def _heat(cells: Cells, *, title: str, bar: str, hover: str, height: int | None = None, **colours: Any) -> "go.Figure":
     """A heat map of (row, column, value); rows and columns in the order in which they come."""
-    import plotly.graph_objects as go
-
     table = {(y, x): value for y, x, value in cells}
-    rows, columns = dict.fromkeys(y for y, _ in table), dict.fromkeys(x for _, x in table)
+    rows, columns = list(dict.fromkeys(y for y, _ in table)), list(dict.fromkeys(x for _, x in table))
     z = [[table.get((y, x)) for x in columns] for y in rows]
-    colours = colours or dict(colorscale=SCALE, zmin=0, zmax=1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=list(columns),
-            y=list(rows),
-            colorbar=dict(title=bar, thickness=12),
-            hovertemplate=f"{hover}<extra></extra>",
-            **colours,
-        )
-    )
-    figure.update_yaxes(autorange="reversed", type="category", dtick=1)
-    figure.update_xaxes(type="category")
-    return styled(figure, title=title, height=height or 180 + 24 * len(rows))
+    y = {"autorange": "reversed", "type": "category", "dtick": 1}
+    made = heat(columns, rows, z, bar=bar, hover=hover, **({"zmin": None, **colours} if colours else {"zmax": 1}))
+    return figure(made, x={"type": "category"}, y=y, title=title, height=height or 180 + 24 * len(rows))
 
 
 def _curves(
@@ -300,7 +285,7 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
 def analysis_lead(result: "AdderAnalysis") -> str:
     """What was asked of which model."""
     return (
-        f"{result.kind}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
+        f"{result.architecture}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
         f"Asked about the answer digit of significance {result.place} (0 are the units)."
     )
 

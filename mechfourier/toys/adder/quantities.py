@@ -79,6 +79,7 @@ def read_quantities(
     """Every quantity at every site: the encoder's at the source digit of significance ``place``, the decoder's where it is about
     to write that digit."""
     found, settings = [], {"n_permutations": permutations, "seed": seed}
+    found = []
     for name in names:
         domain = adder_domain(name, place=place, digits=digits, form=model.cfg.format, seed=seed)
         for stack, chosen in stack_sites(model).items():
@@ -90,7 +91,7 @@ def read_quantities(
 
 
 def _reading(
-    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], where: str, settings: dict[str, int]
+    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], where: str, settings: dict[str, Any]
 ) -> QuantityReading:
     read = [decode_values(acts, seed=settings["seed"]) for acts in value_acts(model, domain, chosen, where)]
     if domain.n < 5:
@@ -106,7 +107,7 @@ def _reading(
 
 
 def _operation(
-    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], settings: dict[str, int]
+    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], settings: dict[str, Any]
 ) -> QuantityReading:
     """The 10 × 10 grid of both digits (one cycle of offsets)."""
     result = probe(model, domain, sites=list(chosen), design="operation", cycles=1, **settings)

@@ -13,17 +13,5 @@ RECORD = Architecture(
     train="mechfourier.toys.adder.commands:train",
     analyze="mechfourier.toys.adder:analyze",
     sweep_accuracy="mechfourier.toys.adder:sweep_accuracy",
-    results={
-        "AdderAccuracy": "mechfourier.toys.adder.accuracy:AdderAccuracy",
-        "AdderAnalysis": "mechfourier.toys.adder.analysis:AdderAnalysis",
-    },
-    figures={
-        "AdderAccuracy": "mechfourier.toys.adder.figures:lengths_figure",
-        "AdderAnalysis": "mechfourier.toys.adder.analysis_figures:quantities_figure",
-    },
-    parts={
-        "AdderAccuracy": "mechfourier.toys.adder.figures:accuracy_part",
-        "AdderAnalysis": "mechfourier.toys.adder.analysis_figures:analysis_part",
-    },
     experiments="mechfourier.toys.adder.experiments:EXPERIMENTS",
 )

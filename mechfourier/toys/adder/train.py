@@ -28,7 +28,7 @@ GENERALISED = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class AdderRun(RunResult):
+class AdderRun(RunResult, kind="adder-run"):
     """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out problems answered exactly,
     by greedy decoding of ``problems`` problems each; ``mechfourier sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 %
     at every length measured, those beyond the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.

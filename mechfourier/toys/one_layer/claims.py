@@ -113,20 +113,15 @@ def phase_transitions(session: Session) -> tuple[Claim, ...]:
     found = find_phases(progress_curves(folder))
     word: Word = "stands" if found.verdict == "three phases" else "does not stand"
     steps = found.clean_up_from if word == "stands" else found.generalised_at
-    return claim(
-        text,
-        word,
-        " ".join(str(found).split()),
-        source=source,
-        unit="epoch at which clean-up begins" if word == "stands" else "epoch of 99 % test accuracy",
-        measured=None if steps is None else float(steps),
-    )
+    unit = "epoch at which clean-up begins" if word == "stands" else "epoch of 99 % test accuracy"
+    measured = None if steps is None else float(steps)
+    told = " ".join(str(found).split())
+    return (claim(text, word, told, source=source, unit=unit, measured=measured),)
 
 
 def _phase_run(session: Session) -> Path | None:
     run = session.source("one-layer", "")
     if run is not None:
         return Path(run)
-    return _one_layer_run(
-        session, 113, "classic"
-    )  # the fast recipe was made to have no plateau to tell apart
+    # the fast recipe was made to have no plateau to tell apart
+    return _one_layer_run(session, 113, "classic")

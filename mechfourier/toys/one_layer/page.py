@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Part, Section, verdict_card
+from mechfourier.drawing.html import Part, Section, half, verdict_card
 from mechfourier.drawing.template import GREEN, ORANGE
 from mechfourier.errors import BadCheckpoint
 from mechfourier.models.folder import WEIGHTS
@@ -52,27 +52,25 @@ def analysis_part(result: OneLayerAnalysis, portrait: Portrait | None = None) ->
     if (curves := result.curves) is not None:
         sections += _curve_sections(curves, result)
         sections.append(
-            Section("Spectrum over training", power_figure(curves), "Shares of the power of W_E at every checkpoint.", wide=False)
-        )  # fmt: skip
+            half("Spectrum over training", power_figure(curves), "Shares of the power of W_E at every checkpoint.")
+        )
     sections += [
-        Section("Embedding spectrum", draw.embed_figure(result), "Power of W_E over the values, per frequency.", wide=False),
-        Section("Neuron–logit spectrum", draw.neuron_logit_figure(result), "Power of W_L = W_out W_U over the answers.", wide=False),
-    ]  # fmt: skip
+        half("Embedding spectrum", draw.embed_figure(result), "Power of W_E over the values, per frequency."),
+        half("Neuron–logit spectrum", draw.neuron_logit_figure(result), "Power of W_L = W_out W_U over the answers."),
+    ]
     if portrait is not None:
         sections += portrait_sections(portrait)
     lead = "What the neurons of every frequency add to the right logit, and the loss with them held at their mean."
     sections += [
-        Section("What the clusters write", draw.cluster_effect_figure(result), lead, wide=False),
-        Section(
+        half("What the clusters write", draw.cluster_effect_figure(result), lead),
+        half(
             "Clock or Pizza", draw.clock_pizza_figure([result]),
-            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.", wide=False,
+            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike."
         ),
         Section("Frequencies", result.frame(), "Click a heading to sort."),
-        Section("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats).", wide=False),
-    ]  # fmt: skip
-    word = {"not learned": "not learned"}.get(
-        result.algorithm, f"{result.algorithm}, {result.accuracy:.1%} right"
-    )
+        half("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats)."),
+    ]
+    word = result.algorithm + ("" if result.algorithm == "not learned" else f", {result.accuracy:.1%} right")
     reasons = str(result).splitlines()[1:]
     keys = ", ".join(map(str, result.key_freqs)) or "none"
     card = verdict_card(
@@ -96,12 +94,12 @@ def portrait_sections(portrait: Portrait) -> list[Section]:
         "are values whose difference turns the circle by the least step."
     )
     return [
-        Section("Circles", draw.circles_figure(portrait), circles, wide=False),
-        Section("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency.", wide=False),
-        Section("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand.", wide=False),
-        Section("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies.", wide=False),
+        half("Circles", draw.circles_figure(portrait), circles),
+        half("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency."),
+        half("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand."),
+        half("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies."),
         Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
-    ]  # fmt: skip
+    ]
 
 
 def curves_part(result: ProgressCurves) -> Part:

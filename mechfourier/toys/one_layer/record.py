@@ -16,15 +16,6 @@ RECORD = Architecture(
     analyze="mechfourier.toys.one_layer:analyze",
     sweep="mechfourier.toys.one_layer.commands:sweep",
     page="mechfourier.toys.one_layer.page:page",
-    results={
-        "OneLayerAnalysis": "mechfourier.toys.one_layer.result:OneLayerAnalysis",
-        "ProgressCurves": "mechfourier.toys.one_layer.curves:ProgressCurves",
-    },
-    figures={"ProgressCurves": "mechfourier.toys.one_layer.curve_figures:progress_figure"},
-    parts={
-        "OneLayerAnalysis": "mechfourier.toys.one_layer.page:analysis_part",
-        "ProgressCurves": "mechfourier.toys.one_layer.page:curves_part",
-    },
     experiments="mechfourier.toys.one_layer.experiments:EXPERIMENTS",
     is_foreign="mechfourier.toys.one_layer.foreign:is_foreign",
     import_checkpoint="mechfourier.toys.one_layer.foreign:import_checkpoint",

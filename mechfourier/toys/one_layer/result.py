@@ -61,7 +61,9 @@ class HeadSpectrum:
 
 
 @dataclass(frozen=True)
-class OneLayerAnalysis(WrittenResult):
+class OneLayerAnalysis(
+    WrittenResult, kind="one-layer-analysis", part="mechfourier.toys.one_layer.page:analysis_part"
+):
     """Everything that is known of one checkpoint. Losses are in nats; lists over frequencies start at k = 1.
 
     ``embed_power``, ``unembed_power``, ``w_l_power``: shares of the power of W_E, W_U and W_L = W_out W_U above

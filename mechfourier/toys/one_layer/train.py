@@ -33,7 +33,7 @@ UNSTABLE_DROP = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class OneLayerRun(RunResult):
+class OneLayerRun(RunResult, kind="one-layer-run"):
     """A finished run. Losses in nats per pair, accuracies and shares in 0..1; ``outcome`` is one of
     ``generalised``, ``memorised``, ``collapsed``, ``unstable``, ``undertrained``, and ``why`` says it in a sentence.
 

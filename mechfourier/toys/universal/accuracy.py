@@ -65,7 +65,12 @@ def _group(role: str, rows: Sequence[ModulusAccuracy]) -> Group:
 
 
 @dataclass(frozen=True)
-class AccuracySweep(WrittenResult):
+class AccuracySweep(
+    WrittenResult,
+    kind="universal-accuracy",
+    figure="mechfourier.toys.universal.figures:extrapolation_figure",
+    part="mechfourier.toys.universal.figures:accuracy_part",
+):
     """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked; ``lowest`` is negative
     where the model reads numbers by value: with no number below 0 to choose, the edge of the candidates would rule out
     a + b − m < 0 by itself."""

@@ -37,7 +37,12 @@ class Band:
 
 
 @dataclass(frozen=True)
-class MirasAnalysis(WrittenResult):
+class MirasAnalysis(
+    WrittenResult,
+    kind="universal-analysis",
+    figure="mechfourier.toys.universal.analysis_figures:adaptation_figure",
+    part="mechfourier.toys.universal.analysis_figures:analysis_part",
+):
     """A universal model taken apart. ``follows_draw``: correlation of a neuron's frequency with that of its draw."""
 
     model: str

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Part, Section, verdict_card
+from mechfourier.drawing.html import Part, Section, half, verdict_card
 from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, SCALE, TEXT, panels, styled
 from mechfourier.toys.universal.figures import extrapolation_figure
 
@@ -162,7 +162,7 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
         lead = "Waves carry a number as phases, sizes as a magnitude; each is changed apart from the other. Nothing is masked, candidates below 0 included."
         sections += [
             Section("What decides, what composes", effects_figure(result.algorithm), lead),
-            Section("The tipping point", thresholds_figure(result.algorithm), wide=False),
+            half("The tipping point", thresholds_figure(result.algorithm)),
         ]
     if result.memory:
         sections.append(

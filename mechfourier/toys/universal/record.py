@@ -11,18 +11,6 @@ RECORD = Architecture(
     train="mechfourier.toys.universal.commands:train",
     analyze="mechfourier.toys.universal:analyze",
     sweep_accuracy="mechfourier.toys.universal:sweep_accuracy",
-    results={
-        "AccuracySweep": "mechfourier.toys.universal.accuracy:AccuracySweep",
-        "MirasAnalysis": "mechfourier.toys.universal.analysis:MirasAnalysis",
-    },
-    figures={
-        "AccuracySweep": "mechfourier.toys.universal.figures:extrapolation_figure",
-        "MirasAnalysis": "mechfourier.toys.universal.analysis_figures:adaptation_figure",
-    },
-    parts={
-        "AccuracySweep": "mechfourier.toys.universal.figures:accuracy_part",
-        "MirasAnalysis": "mechfourier.toys.universal.analysis_figures:analysis_part",
-    },
     experiments="mechfourier.toys.universal.experiments:EXPERIMENTS",
     is_foreign="mechfourier.toys.universal.foreign:is_foreign",
     import_checkpoint="mechfourier.toys.universal.foreign:import_miras",

@@ -226,7 +226,7 @@ def _schedule(recipe: MirasRecipe, index: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class MirasRun(RunResult):
+class MirasRun(RunResult, kind="universal-run"):
     """A finished run. Accuracies in 0..1 on random questions: trained moduli, held-out ones, and the cells of the held-out
     ones next to the wrap."""
 

@@ -5,8 +5,6 @@ from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 from torch import Tensor
 
-from mechfourier.domains.answers import AnswerScores
-
 RESAMPLES = 2000
 LEAST = 1e-9  # a denominator smaller than this is 0
 
@@ -24,10 +22,11 @@ def mcnemar(before: Bool[Tensor, " prompt"], after: Bool[Tensor, " prompt"]) -> 
 def bootstrap_mean(
     values: Float[Tensor, " unit"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean, resampling units (prompts, or sentences) with replacement.
+    """95 % percentile bootstrap interval of the mean, resampling units (prompts, or sentences) with
+    replacement.
 
-    For paired comparisons ``values`` are the differences. Prompts that share an operand are not independent, so the
-    interval speaks of this grid of prompts and not of other values.
+    For paired comparisons ``values`` are the differences. Prompts that share an operand are not independent,
+    so the interval speaks of this grid of prompts and not of other values.
     """
     flat = np.asarray(values, dtype=np.float64)
     return bootstrap_means(flat[:, None], seed=seed, resamples=resamples)[0]
@@ -69,13 +68,13 @@ def standardised(change: Float[Tensor, " unit"], base: Float[Tensor, " unit"]) -
     return 0.0 if mean == 0.0 else mean / max(spread, 1e-12)
 
 
-def chance_note(scores: AnswerScores, n: int) -> str | None:
-    """A sentence where the model's accuracy is not above 1/n (one-sided binomial test at 5 %)."""
-    right, count = int(scores.right.sum()), len(scores.right)
-    p = float(binomtest(right, count, 1 / n, alternative="greater").pvalue)
+def chance_note(right: Bool[Tensor, " prompt"], n: int) -> str | None:
+    """A sentence where the share of right answers is not above 1/n (one-sided binomial test at 5 %)."""
+    hits, count = int(right.sum()), len(right)
+    p = float(binomtest(hits, count, 1 / n, alternative="greater").pvalue)
     if p < 0.05:
         return None
     return (
-        f"the model answers at chance ({right} of {count} right, 1 in {n} expected, p = {p:.2g}): "
+        f"the model answers at chance ({hits} of {count} right, 1 in {n} expected, p = {p:.2g}): "
         "an ablation of a task that it cannot do means nothing"
     )
