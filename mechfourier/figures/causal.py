@@ -138,7 +138,6 @@ def study_part(result: "StudyResult") -> Part:
         at = f"Tested at {result.site}, {result.position} token, k = {k}"
         lead = f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls without them, beyond every control."
     second = "what it is, and whether the model uses it"
-    accent = ACCENT.get(result.verdict, SKY)
     card = verdict_card(
         f"{result.verdict}, {result.used}", second, result.reasons, accent=accent(result.verdict)
     )
