@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.marks import among, bars, figure, heat
-from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY, VERMILION, plain_text, styled
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
 from mechfourier.figures.probe import circle_figure, spectrum_figure
 
 if TYPE_CHECKING:
