@@ -59,7 +59,7 @@ def contest_figure(result: "ProbeResult") -> "go.Figure":
             "insidetextanchor": "start",
             "textposition": "inside",
         }
-        hover = "%{y}: %{x:.1%}, p of data of this shape favouring others as much: %{customdata}"
+        hover = "%{y}: %{x:.1%}, p = %{customdata}"
         traces.append(
             bars(values, [plain_text(s.name) for s in some], name, colour=colour, hover=hover, **options)
         )
@@ -67,7 +67,7 @@ def contest_figure(result: "ProbeResult") -> "go.Figure":
     return figure(
         *traces,
         x={
-            "title": "share of the between-value power predicted",
+            "title": "between-value power predicted",
             "range": [max(low, -1.0) * 1.05, 1.05],
             "tickformat": ".0%",
         },
@@ -153,7 +153,7 @@ def shape_sections(result: "ProbeResult") -> list[Section]:
     row = best_row(result)
     if row is None:
         return []
-    lead = f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: the shape does not fit the data."
+    lead = f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of that shape would not look like these."
     sections = [half("The contest of shapes", contest_figure(result), lead)]
     if result.circle is not None:
         told = "Both fitted to the same held-out points; the contest sees all directions, this plane only two."

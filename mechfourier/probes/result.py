@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 WITH_PLANE = ("circular", "modular", "open arc")
+WORDS_0_1 = ("circular", "open arc", "magnitude", "token identity", "noise")
+"""Verdicts on value designs in files of version 0.1, which had one best site and no words of single sites."""
 MOST_RUNS = 3
 """Ranges of layers listed one by one; of more, the first and the last layer are named."""
 
@@ -96,7 +98,7 @@ class ProbeResult(
     layers: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        where = self._where() if self.design == "value" else self._strongest()
+        where = self._where() if any(row.word for row in self.sites) else self._strongest()
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -111,7 +113,8 @@ class ProbeResult(
 
     def _strongest(self) -> str:
         """An operation's word may rest on another site than the strongest plane, which its reasons name."""
-        if self.best is None or self.verdict not in WITH_PLANE:
+        told = WITH_PLANE if self.design == "operation" else WORDS_0_1
+        if self.best is None or self.verdict not in told:
             return ""
         p = f", family-wise p = {self.p_value:.2g}" if math.isfinite(self.p_value) else ""
         return f" at {self.best.site}, k = {self.best.k}{p}"
@@ -163,8 +166,8 @@ def short_names(sites: Sequence[str]) -> list[str]:
 def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
     rows = []
     for site in evidence.sites:
-        row: dict[str, Any] = {"site": site.site, "word": site.word, "k": site.k, "share": site.share}
-        row["p"] = site.p_value
+        row: dict[str, Any] = {"site": site.site, "word": site.word} if site.word else {"site": site.site}
+        row |= {"k": site.k, "share": site.share, "p": site.p_value}
         if site.probe is not None:
             row |= {
                 f"error ({evidence.unit})": site.probe.error,

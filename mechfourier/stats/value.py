@@ -87,7 +87,7 @@ class SiteEvidence:
     distinct: int = 0
     effective: float = math.nan
     spread: float = math.nan
-    word: str = "not testable"
+    word: str = ""
     contest: SiteShapes | None = None
     control: ControlEvidence | None = None
     reasons: tuple[str, ...] = ()
@@ -104,7 +104,7 @@ class SiteEvidence:
 
 
 @dataclass(frozen=True)
-class ValueEvidence(Result, kind="value-evidence"):
+class ValueEvidence(Result, kind="value-evidence", schema=2):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
     ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``: do templates agree on the values at all;
@@ -133,10 +133,23 @@ class ValueEvidence(Result, kind="value-evidence"):
     values: tuple[str, ...] = ()
     null: tuple[float, ...] = field(default=(), repr=False)
 
+    @classmethod
+    def migrate(cls, values: dict[str, Any], schema: int) -> dict[str, Any]:
+        """Files of version 0.1 hold the closure rules, which the contest of shapes replaced; their words and sentences stay in the probe's."""
+        values = super().migrate(values, schema)
+        if schema >= cls.about.schema:
+            return values
+        values |= {"sites": [_without(site, ("closure", "aspect", "order_p")) for site in values.get("sites", ())]}
+        return _without(values, ("order_p", "flatness", "models", "control"))
+
     @property
     def best_site(self) -> SiteEvidence | None:
         """The site that speaks for the headline, or None where nothing was testable."""
         return self.sites[self.best] if self.sites else None
+
+
+def _without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: item for key, item in values.items() if key not in names}
 
 
 def analyse_value(

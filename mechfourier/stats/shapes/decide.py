@@ -202,7 +202,7 @@ def _adequacy(observed: ndarray, drawn: ndarray, own: list[int]) -> float:
     """How often the other shapes lead by as much on data of this one."""
     others = [i for i in range(observed.shape[-1]) if i not in own]
 
-    def lead(scores: ndarray) -> ndarray:
+    def lead(scores: ndarray) -> ndarray | float:
         return (scores[..., own].min(-1) - scores[..., others].min(-1)).sum(-1)
 
     return float((1 + np.sum(lead(drawn) >= lead(observed))) / (len(drawn) + 1))
@@ -213,7 +213,7 @@ def _line_wins(observed: ndarray, drawn: ndarray, designs: Family, name: str) ->
         return 1.0
     beside, plain = designs.names.index("circle beside a line"), designs.names.index(name)
 
-    def lead(scores: ndarray) -> ndarray:
+    def lead(scores: ndarray) -> ndarray | float:
         return (scores[..., plain] - scores[..., beside]).sum(-1)
 
     return float((1 + np.sum(lead(drawn) >= lead(observed))) / (len(drawn) + 1))

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from math import gcd
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 
 OPEN_GAP = 3.0
@@ -63,7 +63,7 @@ def turns_of_gap(gap: float, n: int) -> float:
     return n / (n - 1 + gap)
 
 
-def regression(columns: list[Float[ndarray, " m"]], **params: float) -> Iterator[Design]:
+def regression(columns: list[Num[ndarray, " m"]], **params: float) -> Iterator[Design]:
     """The least-squares fit on a constant and ``columns``; nothing where fewer than two values are left to test it on."""
     x = np.column_stack([np.ones(len(columns[0])), *columns])
     if x.shape[1] >= len(x) - 1:
