@@ -44,7 +44,9 @@ def test_every_result_of_the_package_has_a_kind_and_what_draws_it_exists() -> No
         if module.name.rsplit(".", 1)[-1] != "__main__":
             importlib.import_module(module.name)
     ours = {cls for cls in _subclasses(Result) if cls.__module__.startswith("mechfourier.")}
-    ours = {cls for cls in ours if "__dataclass_fields__" in vars(cls)}  # what has no fields of its own is a base
+    ours = {
+        cls for cls in ours if "__dataclass_fields__" in vars(cls)
+    }  # what has no fields of its own is a base
     assert {class_of(kind) for kind in modules()} == ours
     for cls in ours:
         assert callable(load(cls.about.part)) and (not cls.about.figure or callable(load(cls.about.figure)))  # type: ignore[attr-defined]
@@ -74,7 +76,9 @@ def test_fields_that_are_not_known_are_kept_said_and_written_back(tmp_path: Path
     path.write_text(json.dumps(values))
     found = read(path).result
     assert isinstance(found, Tide) and found.to_dict() == values
-    assert "the file also holds moon, unknown, parts, earlier" in str(found) and str(found).count("note:") == 1
+    assert (
+        "the file also holds moon, unknown, parts, earlier" in str(found) and str(found).count("note:") == 1
+    )
     assert "moon" in report([path])
     assert dataclasses.replace(found, parts=(Inner(0.5),)).to_dict()["moon"] == {"phase": 0.25}
 
@@ -121,7 +125,14 @@ def test_files_of_version_0_1_are_there() -> None:
     assert len(OLD) >= 6
 
 
-PACKAGE = '''
+@pytest.mark.parametrize(("kind", "field"), [("adder-analysis", "architecture"), ("sweep", "experiment")])
+def test_the_field_that_was_called_kind_has_its_new_name(kind: str, field: str) -> None:
+    old = {"kind": "of version 0.1", "seed": 0}
+    assert class_of(kind).migrate(old, 1) == {field: "of version 0.1", "seed": 0}
+    assert class_of(kind).migrate({field: "a"}, 2) == {field: "a"}
+
+
+PACKAGE = """
 import dataclasses, pandas as pd, plotly.graph_objects as go
 from mechfourier.results import Result
 
@@ -135,7 +146,7 @@ class Ebb(Result, kind="ebb", figure="ebbs:figure"):
 
 def figure(result):
     return go.Figure(go.Scatter(y=result.levels))
-'''
+"""
 
 
 def test_a_result_of_another_package_is_one_class_and_one_figure(

@@ -150,7 +150,7 @@ def edited_pass(
     model: Model,
     tokens: Int[Tensor, "row pos"],
     edit: Edit,
-    rows: Int[Tensor, " row"],
+    rows: Int[Tensor, " edited"],
     start: int | None,
     stream: Float[Tensor, "row pos d"] | None,
 ) -> Any:

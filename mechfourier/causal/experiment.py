@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -150,7 +150,10 @@ class Measured:
             at = torch.stack([places(self.design, encodings, torch.tensor(new), p) for p in positions], dim=1)
             found = capture(self.model, encodings, list(dict.fromkeys(sites)), at, store=self.store)
             for site in sites:
-                flat = rearrange(found[site], "row pos ... -> pos row (...)")
+                values = found[site]
+                if values.ndim < 3:  # a site without positions
+                    values = repeat(values, "row d -> row pos d", pos=len(positions))
+                flat = rearrange(values, "row pos ... -> pos row (...)")
                 for position, vectors in zip(positions, flat, strict=True):
                     self._vectors.setdefault((site, position), {}).update(zip(new, vectors, strict=True))
         return {key: torch.stack([self._vectors[key][row] for row in listed]) for key in wanted}

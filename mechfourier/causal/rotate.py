@@ -170,7 +170,7 @@ def rotation(
     exact = shifts == torch.arange(1, n)[:, None]
     hits = torch.nn.functional.one_hot(shifts, asked.design.n_answers).double().mean(dim=1)
     return RotationResult(
-        **asked.about(place.position),
+        **asked.about(place.position) | {"n": n},
         unit=asked.design.domain.unit,
         site=str(place.site),
         position=place.position,

@@ -96,15 +96,14 @@ class SweepResult(
         import pandas as pd
 
         rows = [
-            {
-                "site": site, self.unit: unit, "effect": effect, "error": self.errors[at][unit],
-                "accuracy": self.accuracies[at][unit], "p_value": self.p_values[at][unit],
-                **({} if self.specific is None else {"specific": self.specific[at][unit]}),
-            }
+            (site, unit, effect, self.errors[at][unit], self.accuracies[at][unit], self.p_values[at][unit])
             for at, site in enumerate(self.sites)
             for unit, effect in enumerate(self.effects[at])
-        ]  # fmt: skip
-        frame = pd.DataFrame(rows)
+        ]
+        columns = ["site", self.unit, "effect", "error", "accuracy", "p_value"]
+        frame = pd.DataFrame(rows, columns=columns)
+        if self.specific is not None:
+            frame["specific"] = [each for row in self.specific for each in row]
         by = "effect" if self.specific is None else "specific"
         return frame.sort_values(by, ascending=False, kind="stable", ignore_index=True)
 

@@ -111,8 +111,6 @@ def short_frame(result: "ProbeResult") -> "pd.DataFrame":
     from mechfourier.cli.tables import short_sites
 
     frame = result.frame().rename(columns=SHORT)
-    error = next((name for name in frame.columns if str(name).startswith("error (")), None)
-    frame = frame.rename(columns={error: "error"} if error else {})
     frame["site"] = short_sites(frame["site"].tolist())
     if "word" in frame.columns:
         frame["word"] = [_short_word(word) for word in frame["word"]]
@@ -126,9 +124,16 @@ def _short_word(word: str) -> str:
 
 
 SHORT = {
-    "control error": "control", "best dim": "dim", "its R²": "R²", "p of dim": "p dim", "specificity": "ratio",
-    "p specific": "p ratio", "offset only": "o only", "partial R²": "R²",
-}  # fmt: skip
+    "control_error": "control",
+    "best_dim": "dim",
+    "dim_r2": "R²",
+    "partial_r2": "R²",
+    "p_dim": "p dim",
+    "specificity": "ratio",
+    "p_specific": "p ratio",
+    "a_only": "a only",
+    "offset_only": "o only",
+}
 COLUMNS = (
     "site", "word", "k", "share", "p", "error", "control", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip

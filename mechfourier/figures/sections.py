@@ -1,6 +1,7 @@
 """Chapters of pages: of any result (its text, its figure, its table, its notes), of summaries, of reproductions."""
 
 import dataclasses
+import html
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -65,7 +66,7 @@ def plain_part(result: Result) -> Part:
         except NotImplementedError:
             continue
         if heading == "Figure" and len(made.data):
-            sections.append(Section(heading, made))
+            sections.append(Section(html.unescape(made.layout.title.text or heading), made))
         elif heading == "Numbers" and len(made):
             cut = f"The first {MAX_ROWS} of {len(made)} rows." if len(made) > MAX_ROWS else ""
             sections.append(Section(heading, made.head(MAX_ROWS), cut))

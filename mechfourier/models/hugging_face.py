@@ -1,5 +1,7 @@
 """Hugging Face folders -> transformers' own models and tokenizers, nothing left out without a word, no code run."""
 
+import codecs
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,11 @@ def config_of(folder: Path) -> Any:
     """The config as transformers completes it; that of its language model where it reads images too."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    with tempfile.TemporaryDirectory(prefix="mechfourier-") as copy:
+        if (raw := (folder / CONFIG).read_bytes()).startswith(codecs.BOM_UTF8):  # which transformers does not read
+            (Path(copy) / CONFIG).write_bytes(raw.removeprefix(codecs.BOM_UTF8))
+            folder = Path(copy)
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     return text_config(config) or config
 
 

@@ -120,11 +120,13 @@ class ProbeResult(
         return f" at {self.best.site}, k = {self.best.k}{p}"
 
     def frame(self) -> "pd.DataFrame":
-        """One row per hook point, in the order of a forward pass."""
+        """One row per hook point, in the order of a forward pass; the units are in ``attrs["units"]``."""
         import pandas as pd
 
         if self.value is not None:
-            return pd.DataFrame(_value_rows(self.value))
+            rows = pd.DataFrame(_value_rows(self.value))
+            rows.attrs["units"] = {"error": self.unit, "control_error": self.unit}
+            return rows
         if self.operation is not None:
             return pd.DataFrame(_operation_rows(self.operation, self.sites))
         return pd.DataFrame(columns=["site", "p"])
@@ -170,16 +172,16 @@ def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
         row |= {"k": site.k, "share": site.share, "p": site.p_value}
         if site.probe is not None:
             row |= {
-                f"error ({evidence.unit})": site.probe.error,
-                "control error": site.probe.null_error,
-                "held-out R²": site.probe.r2,
+                "error": site.probe.error,
+                "control_error": site.probe.null_error,
+                "held_out_r2": site.probe.r2,
             }
         if site.dimensions:
             row |= {
-                "best dim": site.dimensions[0].dim,
-                "its k": site.dimensions[0].k,
-                "its R²": site.dimensions[0].r2,
-                "p of dim": site.dimensions[0].p_value,
+                "best_dim": site.dimensions[0].dim,
+                "dim_k": site.dimensions[0].k,
+                "dim_r2": site.dimensions[0].r2,
+                "p_dim": site.dimensions[0].p_value,
             }
         rows.append(row)
     return rows
@@ -193,13 +195,13 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
             "share": site.plane_share,
             "p": site.p,
             "specificity": site.ratio,
-            "p specific": site.p_specific,
+            "p_specific": site.p_specific,
             "concentration": site.concentration,
-            "a only": site.a_only,
-            "offset only": site.offset_only,
-            "best dim": site.dim,
-            "partial R²": site.partial_r2,
-            "p of dim": site.p_dim,
+            "a_only": site.a_only,
+            "offset_only": site.offset_only,
+            "best_dim": site.dim,
+            "partial_r2": site.partial_r2,
+            "p_dim": site.p_dim,
         }
         for site, row in zip(evidence.sites, sites, strict=True)
     ]

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange, reduce
@@ -30,6 +29,7 @@ from mechfourier.models.interface import Model, encode
 from mechfourier.models.untrained import untrained
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
 from mechfourier.stats.permutation import holm
@@ -115,7 +115,7 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     return chosen
 
 
-@renamed(permutations="n_permutations")
+@renamed(permutations="n_permutations", control="controls")
 def scan(
     model: Model,
     moduli: Sequence[int],
@@ -124,7 +124,7 @@ def scan(
     sites: str = "resid_post",
     layers: str | None = None,
     cycles: int = 4,
-    control: bool = True,
+    controls: bool = True,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
@@ -136,7 +136,7 @@ def scan(
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
         row, note = _modulus(
-            model, n, wanted, control=control, cycles=cycles, permutations=n_permutations, seed=seed
+            model, n, wanted, control=controls, cycles=cycles, permutations=n_permutations, seed=seed
         )
         rows.append(row)
         notes += [note] if note else []
@@ -225,29 +225,13 @@ def _row(
         dim=single.dim,
         partial_r2=single.partial_r2,
         p_dim=single.p_dim,
-        naive_r2=float(harmonic_r2(_class_means(acts, n)).max()) if n >= 3 else float("nan"),
+        naive_r2=float(harmonic_r2(rearrange(class_means(acts.double()), "site n d -> n (site d)")).max())
+        if n >= 3
+        else float("nan"),
         naive_bound=noise_bound(n, acts.shape[0] * acts.shape[-1]),
         cycles=acts.shape[2] // n,
         reason=" ".join(verdict.reasons),
     )
-
-
-def _class_means(acts: Float[Tensor, "site a offset d"], n: int) -> Float[Tensor, "label column"]:
-    """Mean over the cells of each class (a + o) mod n, all sites side by side: what the literature fits."""
-    a, o = acts.shape[1:3]
-    label = (torch.arange(a)[:, None] + torch.arange(o)[None]) % n
-    cells = rearrange(acts, "site a o d -> (a o) (site d)").double()
-    sums = torch.zeros(n, cells.shape[1], dtype=torch.float64).index_add_(0, label.flatten(), cells)
-    return sums / torch.bincount(label.flatten(), minlength=n)[:, None]
-
-
-def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
-    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with probability ``level``:
-    1 − (1 − (1 − level)^(1/N))^(2/(n−3)), since one fit of two terms has R² ~ Beta(1, (n − 3)/2). 1 for n ≤ 3."""
-    if n <= 3:
-        return 1.0
-    tries = searched * ((n - 1) // 2)
-    return float(1 - (-np.expm1(np.log1p(-level) / tries)) ** (2 / (n - 3)))
 
 
 def _compared(
@@ -279,7 +263,7 @@ def _site_means(
     acts = operation_grid(model, domain, sites, cycles=cycles)[0]
     if domain.n < 5:
         raise MechFourierError(f"{domain.name} has {domain.n} values; a plane comparison needs at least 5")
-    return torch.stack([_class_means(acts[i : i + 1], domain.n) for i in range(len(sites))])
+    return class_means(acts.double())
 
 
 def _pair(

@@ -106,7 +106,9 @@ class PlaneReducibility(Result, kind="plane-reducibility"):
             }
             for site, p in zip(self.sites, self.planes, strict=True)
         ]  # fmt: skip
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        frame.attrs["units"] = dict.fromkeys(("bits", "paired_anew", "circle_bits"), "bits")
+        return frame
 
 
 def reducibility(

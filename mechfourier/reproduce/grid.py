@@ -20,10 +20,10 @@ from mechfourier.errors import BadCheckpoint
 from mechfourier.files import slug
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
-from mechfourier.probes.scan import noise_bound, operation_grid
+from mechfourier.probes.scan import operation_grid
 from mechfourier.reproduce.session import Session
 from mechfourier.results.base import Result
-from mechfourier.stats.naive import class_means
+from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -48,22 +48,12 @@ class Result:
     weights: str | None = dataclasses.field(default=None, kw_only=True)
     unknown: dict[str, Any] = dataclasses.field(default_factory=dict, kw_only=True, repr=False, hash=False)
 
-    def __init_subclass__(
-        cls,
-        *,
-        kind: str = "",
-        schema: int = 1,
-        figure: str = "",
-        part: str = "",
-        command: str = "",
-        renamed: Mapping[str, str] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init_subclass__(**options)
-        drawn = {"figure": figure or cls.about.figure, "part": part or cls.about.part}
-        cls.about = dataclasses.replace(cls.about, **drawn)
+    def __init_subclass__(cls, kind: str = "", **about: Any) -> None:
+        super().__init_subclass__()
         if kind:
-            cls.about = Kind(kind, schema, **drawn, command=command or kind, renamed=renamed or {})
+            about = {"schema": 1, "command": kind, "renamed": {}} | about | {"name": kind}
+        cls.about = dataclasses.replace(cls.about, **about)  # who draws it is inherited
+        if kind:
             register(cls.about, cls)
         if "__str__" in cls.__dict__:
             setattr(cls, "__str__", _with_origin(cls.__dict__["__str__"]))  # noqa: B010

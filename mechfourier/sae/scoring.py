@@ -34,7 +34,13 @@ from mechfourier.sae.clusters import (
 )
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
-from mechfourier.stats.null import Orders, circle_scores, dimension_null, dimension_r2, label_orders
+from mechfourier.stats.null import (
+    LabelPermutations,
+    circle_scores,
+    dimension_null,
+    dimension_r2,
+    label_orders,
+)
 from mechfourier.stats.spectrum import cross_gram, dimension_share, shared_gram
 from mechfourier.stats.subspace import subspace_probe
 
@@ -305,7 +311,7 @@ def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
 
 
 def _best(
-    values: Float[Tensor, "value template direction"], orders: Orders
+    values: Float[Tensor, "value template direction"], orders: LabelPermutations
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """R², harmonic, family-wise p and noise-free share of every direction."""
     mean = values.double().mean(1)[None]
@@ -319,7 +325,7 @@ def _best(
 
 
 def feature_scores(
-    features: Float[Tensor, "value template feature"], orders: Orders, *, numbers: Sequence[int]
+    features: Float[Tensor, "value template feature"], orders: LabelPermutations, *, numbers: Sequence[int]
 ) -> tuple[FeatureScore, ...]:
     """The probe's statistics for every feature, the best first; ``numbers`` are what the features are called."""
     r2, k, p, share = _best(features, orders)
@@ -333,7 +339,7 @@ def feature_scores(
 def family(
     what: str,
     values: Float[Tensor, "value template direction"],
-    orders: Orders,
+    orders: LabelPermutations,
     *,
     numbers: Sequence[int] | None = None,
 ) -> Family:
@@ -348,7 +354,7 @@ def family(
 
 
 def _circles(
-    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: Orders,
+    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: LabelPermutations,
     whole: float, generator: torch.Generator,
 ) -> tuple[tuple[Cluster, ...], float]:  # fmt: skip
     """The groups of a dictionary's features that draw most as a circle, and the best score of random groups of the same sizes."""

@@ -28,7 +28,7 @@ CHUNK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Orders:
+class LabelPermutations:
     """Label permutations [b, value]. ``exact``: every order, the identity among them."""
 
     index: Int[Tensor, "b value"]
@@ -56,13 +56,13 @@ def check_permutations(permutations: int) -> None:
         )
 
 
-def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> Orders:
+def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> LabelPermutations:
     """All n! orders up to n = 7, else ``permutations`` random ones from ``seed``."""
     check_permutations(permutations)
     if n <= EXACT_UP_TO:
-        return Orders(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
+        return LabelPermutations(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
     generator = torch.Generator().manual_seed(seed)
-    return Orders(torch.rand(permutations, n, generator=generator).argsort(1), exact=False)
+    return LabelPermutations(torch.rand(permutations, n, generator=generator).argsort(1), exact=False)
 
 
 def circle_statistic(axes: Float[Tensor, "*lead two"], scale: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def circle_scores(gram: Float[Tensor, "site value value2"]) -> Float[Tensor, "si
 
 
 def circle_null(
-    gram: Float[Tensor, "site value value2"], orders: Orders
+    gram: Float[Tensor, "site value value2"], orders: LabelPermutations
 ) -> tuple[Float[Tensor, "b site"], Int[Tensor, "b site"]]:
     """Maximum over k of :func:`circle_scores` for every order and site, and the k that reached it.
 
@@ -114,7 +114,7 @@ def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d
     return (rows**2).sum(2)
 
 
-def dimension_null(acts: Float[Tensor, "site value d"], orders: Orders) -> Float[Tensor, "b site"]:
+def dimension_null(acts: Float[Tensor, "site value d"], orders: LabelPermutations) -> Float[Tensor, "b site"]:
     """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix products by chunks."""
     n, d = acts.shape[1:]
     planes = harmonic_planes(n).float()

@@ -7,6 +7,7 @@ import pandas as pd
 from einops import rearrange
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.linalg import subspace_angles
 
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.waves import harmonic_waves
@@ -33,9 +34,8 @@ def harmonic_plane(means: Float[ndarray, "value d"], k: int) -> Float[ndarray, "
 
 
 def principal_angles(a: Float[ndarray, "d r"], b: Float[ndarray, "d s"]) -> Float[ndarray, " angle"]:
-    """Angles between two subspaces, degrees, smallest first (Björck & Golub 1973). Columns must be orthonormal."""
-    cosines = np.linalg.svd(a.T @ b, compute_uv=False)
-    return np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0)))
+    """Angles between two subspaces, degrees, smallest first (Björck & Golub 1973)."""
+    return np.degrees(subspace_angles(a, b))[::-1]
 
 
 def overlap(a: Float[ndarray, "... d r"], b: Float[ndarray, "... d s"]) -> Float[ndarray, "..."]:

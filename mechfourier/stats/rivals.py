@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy.linalg import orth
 
 from mechfourier.stats.permutation import permutation_p
 
@@ -60,8 +61,7 @@ def _classes(labels: Int[ndarray, " value"]) -> Float[ndarray, "value label"]:
 def orthonormal(basis: Float[ndarray, "value feature"]) -> Float[ndarray, "value rank"]:
     """An orthonormal basis of the columns' span; columns that depend on others (a tens digit of 0, one digit) add nothing."""
     scale = np.linalg.norm(basis, axis=0)
-    left, singular, _ = np.linalg.svd(basis[:, scale > 0] / scale[scale > 0], full_matrices=False)
-    return left[:, singular > RANK * singular.max()]
+    return orth(basis[:, scale > 0] / scale[scale > 0], rcond=RANK)
 
 
 def residual_of(

@@ -22,7 +22,7 @@ from mechfourier.stats.copies import (
     template_spread,
 )
 from mechfourier.stats.null import (
-    Orders,
+    LabelPermutations,
     circle_null,
     circle_scores,
     dimension_null,
@@ -231,7 +231,7 @@ class _Search:
     groups: list[Tensor]
     kept: list[list[int]]
     gram: Float[Tensor, "site n n2"]
-    orders: Orders
+    orders: LabelPermutations
     top: Float[Tensor, " site"]
     k: Int[Tensor, " site"]
     null: Float[Tensor, "b site"]
@@ -263,7 +263,7 @@ class _Search:
         return dict(probe=probe, r2=probe.r2)
 
 
-def _search(acts: Float[Tensor, "site value template d"], orders: Orders) -> _Search:
+def _search(acts: Float[Tensor, "site value template d"], orders: LabelPermutations) -> _Search:
     cross = cross_gram(acts)
     groups = [template_groups(each) for each in cross]
     kept = [distinct(each) for each in groups]
@@ -273,7 +273,7 @@ def _search(acts: Float[Tensor, "site value template d"], orders: Orders) -> _Se
     return _Search(cross, groups, kept, gram, orders, top, k + 1, null, null_k, harmonic_share(gram))
 
 
-def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+def _probe_orders(orders: LabelPermutations, seed: int) -> Int[Tensor, " draw"]:
     """The label permutations that the subspace probe is run on again."""
     drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
     return drawn[:PROBE_PERMUTATIONS]
@@ -358,7 +358,7 @@ def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:
 
 
 def _dimensions(
-    mean: Float[Tensor, "site value d"], orders: Orders, *, skip: bool
+    mean: Float[Tensor, "site value d"], orders: LabelPermutations, *, skip: bool
 ) -> tuple[list[tuple[Dimension, ...]], float]:
     """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
     if skip:

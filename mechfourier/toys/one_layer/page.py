@@ -39,7 +39,9 @@ def analysis_of(source: str | Path) -> OneLayerAnalysis:
     """The analysis saved in a run folder where it is newer than the weights, else a new one."""
     saved, weights = Path(source) / "analysis.json", Path(source) / WEIGHTS
     if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-        with contextlib.suppress(BadCheckpoint, UnicodeDecodeError):  # another result, or a damaged one: it is made again
+        with contextlib.suppress(
+            BadCheckpoint, UnicodeDecodeError
+        ):  # another result, or a damaged one: it is made again
             result = OneLayerAnalysis.from_json(saved.read_text(encoding="utf-8"))
             if result.name == Path(source).name:
                 return result
@@ -52,11 +54,19 @@ def analysis_part(result: OneLayerAnalysis, portrait: Portrait | None = None) ->
     if (curves := result.curves) is not None:
         sections += _curve_sections(curves, result)
         sections.append(
-            half("Spectrum over training", power_figure(curves), "Shares of the power of W_E at every checkpoint.")
+            half(
+                "Spectrum over training",
+                power_figure(curves),
+                "Shares of the power of W_E at every checkpoint.",
+            )
         )
     sections += [
         half("Embedding spectrum", draw.embed_figure(result), "Power of W_E over the values, per frequency."),
-        half("Neuron–logit spectrum", draw.neuron_logit_figure(result), "Power of W_L = W_out W_U over the answers."),
+        half(
+            "Neuron–logit spectrum",
+            draw.neuron_logit_figure(result),
+            "Power of W_L = W_out W_U over the answers.",
+        ),
     ]
     if portrait is not None:
         sections += portrait_sections(portrait)
@@ -64,8 +74,9 @@ def analysis_part(result: OneLayerAnalysis, portrait: Portrait | None = None) ->
     sections += [
         half("What the clusters write", draw.cluster_effect_figure(result), lead),
         half(
-            "Clock or Pizza", draw.clock_pizza_figure([result]),
-            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike."
+            "Clock or Pizza",
+            draw.clock_pizza_figure([result]),
+            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.",
         ),
         Section("Frequencies", result.frame(), "Click a heading to sort."),
         half("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats)."),
@@ -95,9 +106,19 @@ def portrait_sections(portrait: Portrait) -> list[Section]:
     )
     return [
         half("Circles", draw.circles_figure(portrait), circles),
-        half("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency."),
-        half("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand."),
-        half("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies."),
+        half(
+            "Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency."
+        ),
+        half(
+            "Attention over the grid",
+            draw.attention_figure(portrait),
+            "From the last position to the first operand.",
+        ),
+        half(
+            "Logit spectrum",
+            draw.logit_figure(portrait),
+            "Variance of the logits over (a, b), per pair of frequencies.",
+        ),
         Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
     ]
 
