@@ -28,14 +28,16 @@ def found() -> ProbeResult:
 
 
 def test_bars_are_the_evidence_with_its_interval(found: ProbeResult) -> None:
-    row = found.sites[1]
-    figure: Any = contest_figure(found)
+    whole = found.sites[1]
+    shapes = tuple(dataclasses.replace(s, low=s.evidence - 0.2, high=s.evidence + 0.1) for s in whole.shapes[:-1])
+    row = dataclasses.replace(whole, shapes=(*shapes, whole.shapes[-1]))  # the last without an interval
+    figure: Any = contest_figure(dataclasses.replace(found, sites=(found.sites[0], row)))
     drawn = {name: value for bar in figure.data for name, value in zip(bar.y, bar.x, strict=True)}
     assert drawn == {shape.name: shape.evidence for shape in row.shapes}
     for bar in figure.data:
         for name, value, up in zip(bar.y, bar.x, bar.error_x.array, strict=True):
             shape = next(each for each in row.shapes if each.name == name)
-            assert shape.high is not None and value + up == pytest.approx(shape.high)
+            assert value + up == pytest.approx(shape.evidence if shape.high is None else shape.high)
     assert list(figure.layout.yaxis.categoryarray) == [shape.name for shape in row.shapes]
 
 

@@ -17,7 +17,7 @@ from mechfourier.stats.value import ValueEvidence, analyse_value
 from mechfourier.stats.verdict import WORDS, Verdict, verdict_value
 from mechfourier.stats.words import SiteWord, best_site, headline_of, shapes_of, taking_part
 
-QUICK: dict[str, Any] = {"permutations": 199, "bootstrap": 100, "dimensions": False}
+QUICK: dict[str, Any] = {"permutations": 99, "bootstrap": 60, "dimensions": False}
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,13 @@ def changes(acts: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("name", ["circle", "circle k=2", "arc 270", "ramp", "identity", "walk"])
-@pytest.mark.parametrize("snr", [1.0, 0.15])
+@pytest.mark.parametrize(
+    ("name", "snr"),
+    [("circle", 0.15), ("circle k=2", 1.0), ("arc 270", 0.15), ("ramp", 1.0), ("identity", 1.0), ("walk", 0.3)],
+)
 def test_nothing_that_is_no_shape_changes_a_word(name: str, snr: float) -> None:
-    acts = planted(name, layers=2, snr=snr, seed=3)
-    control = planted("identity", layers=2, seed=4)
+    acts = planted(name, snr=snr, seed=3)
+    control = planted("identity", seed=4)
     first = analyse_value(acts, control=control, **QUICK)
     for what, other in changes(acts).items():
         found = analyse_value(other, control=changes(control)[what], **QUICK)
@@ -146,7 +148,7 @@ def test_the_best_site_has_strong_neighbours() -> None:
     sites = [SiteWord("circular", each) for each in contests]
     lucky = [
         dataclasses.replace(c, shapes=tuple(dataclasses.replace(s, evidence=e) for s in c.shapes))
-        for c, e in zip((c for c in contests if c is not None), (0.9, 0.2, 0.7, 0.8, 0.7), strict=True)
+        for c, e in zip((c for c in contests if c is not None), (0.9, 0.2, 0.7, 0.8, 0.5), strict=True)
     ]
     sites = [SiteWord("circular", each) for each in lucky]
     assert best_site(sites, [0.0] * 5) == 3

@@ -6,6 +6,7 @@ from mechfourier.drawing.html import Part, Section, half, notes_section, verdict
 from mechfourier.drawing.marks import among, bars, figure, heat
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
 from mechfourier.figures.probe import circle_figure, spectrum_figure
+from mechfourier.figures.shapes import accent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
