@@ -50,7 +50,7 @@ def test_the_frame_has_a_row_per_site_and_the_text_begins_with_the_verdict(found
     frame = found.frame()
     assert list(frame["site"]) == [row.site for row in found.sites]
     assert frame["p"].between(0, 1).all() and list(frame["word"]) == ["not testable", "circular"]
-    head = "circular (not tested for use): mod-12 in Clock at hook point blocks.0.hook_resid_post of 2 (before: not testable), k = 1, p = "
+    head = "circular (not tested for use): mod-12 in Clock at hook point blocks.0.hook_resid_post of 2 (before: not testable), k = 1, family-wise p = "
     assert str(found).splitlines()[0].startswith(head)
     assert [step.split("mechfourier ")[1].split()[0] for step in found.next_steps()] == ["tasks", "study"]
 

@@ -108,7 +108,7 @@ class ProbeResult(
             return ""
         told = " " + places([row.site for row in self.sites], [row.word for row in self.sites], self.verdict)
         if self.verdict in CIRCLES and self.best is not None:
-            told += f", k = {self.best.k}, p = {self.value.circle_p:.2g}"
+            told += f", k = {self.best.k}, family-wise p = {self.value.circle_p:.2g}"
         return told
 
     def _strongest(self) -> str:
