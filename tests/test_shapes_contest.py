@@ -8,7 +8,7 @@ from mechfourier.errors import OutOfRange
 from mechfourier.stats.shapes import contest
 from mechfourier.stats.shapes.designs import SHAPES, Places, family
 from mechfourier.stats.shapes.headline import combined_p, headline
-from mechfourier.stats.shapes.simulate import draws, fit, simulate
+from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import canonical_frame, cross_gram, table, unbiased_mean
 
 
@@ -124,7 +124,7 @@ def test_every_shape_predicts_itself() -> None:
     assert designs.names == tuple(shape.name for shape in SHAPES)
     gram = circle(12) @ circle(12).T
     scores = np.minimum.reduceat(gram.ravel() @ designs.weights.T, designs.starts)
-    assert scores[designs.names.index("circle")] < 1e-12 < 0.01 < scores[designs.names.index("open curve")]
+    assert scores[designs.names.index("circle")] < 1e-12 < 0.01 < scores[designs.names.index("arc")]
     for design in designs.designs:  # a constant is predicted by every shape
         assert np.allclose(design.smoother.sum(1), 1, atol=1e-6)
 
@@ -134,7 +134,7 @@ def test_drawn_tables_have_the_power_of_the_data() -> None:
     own = table(gram, canonical_frame(unbiased_mean(gram)))
     designs = family(12)
     fitted = fit(own, designs.designs[designs.members("circle")[0]])
-    drawn = simulate(own, fitted, draws(400, 12, 4, 0))
+    drawn = simulate(Ground.of(own, draws(400, 12, 4, 0)), fitted)
     power = np.einsum("bghvv->gh", drawn) / len(drawn)
     measured = np.einsum("ghvv->gh", own.groups)
     assert np.allclose(np.diag(power).mean(), np.diag(measured).mean(), rtol=0.1)

@@ -12,7 +12,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.stats.shapes.decide import LEVEL, Decision, decide_site
+from mechfourier.stats.shapes.decide import LEVEL, Decision, decide, decide_site
+from mechfourier.stats.shapes.designs import Design
 from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
 from mechfourier.stats.shapes.tables import (
@@ -23,9 +24,15 @@ from mechfourier.stats.shapes.tables import (
 )
 from mechfourier.stats.shapes.words import CIRCULAR, DISTINCT, FLAT, without_circle, word_of
 
+ROUND = (CIRCULAR, "flattened circle")
+NEARLY = 0.2
+"""A site below this may take the evidence of its neighbours."""
 FEWEST_VALUES = 5
 FEWEST_TEMPLATES = 3
 MOST_VALUES = 31
+STAGES = 5
+"""How many times the draws, where circles are few among many sites."""
+PERIODS = ("nearly one turn", "other period", "other period beside a line", "classes")
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,32 @@ def contest(
     grams = [_gram(site) for site in stack]
     memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
     found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in grams]
-    p = combined_p([site.p for _, site, _ in memory if site.word != "not testable"])
-    sites = tuple(_corrected(site, decision, p) for site, decision in found)
+    p = _together(found)
+    if p >= LEVEL and any(site.word in ROUND for site, _ in found):
+        found = _refined(found, STAGES * n_bootstrap, seed)
+        p = _together(found)
+    sites = tuple(_among(found, i, p) for i in range(len(found)))
     return Contest(sites, p, headline([site.word for site in sites]))
+
+
+def _together(found: list[tuple[SiteShapes, Decision | None]]) -> float:
+    """One p of all sites whose templates agree about the values, copies counted once."""
+    return combined_p(
+        [site.p for site in {id(site): site for site, decision in found if decision is not None}.values()]
+    )
+
+
+def _refined(
+    found: list[tuple[SiteShapes, Decision | None]], n_bootstrap: int, seed: int
+) -> list[tuple[SiteShapes, Decision | None]]:
+    """Circles once more with more draws, whose number bounds p: one circle among many sites needs a p far below the level."""
+    again: dict[int, tuple[SiteShapes, Decision | None]] = {}
+    for site, decision in found:
+        if decision is not None and site.word in ROUND and id(site) not in again:
+            own, without = decision.table, decision.set_aside
+            finer = decide(own, without, n_bootstrap=n_bootstrap, seed=seed)
+            again[id(site)] = described(finer, word_of(finer), site.agreement_p), finer
+    return [again.get(id(site), (site, decision)) for site, decision in found]
 
 
 def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
@@ -170,16 +200,30 @@ def _site(
     return described(decision, word_of(decision), agreement), decision
 
 
-def _corrected(site: SiteShapes, decision: Decision | None, p: float) -> SiteShapes:
-    """A circle that does not stand the number of sites is undecided."""
-    if decision is None or site.word not in (CIRCULAR, "flattened circle") or p < LEVEL:
+def _among(found: list[tuple[SiteShapes, Decision | None]], i: int, p: float) -> SiteShapes:
+    """The word of a site among the others: a circle that does not stand the number of sites is undecided, and one that is nearly
+    significant by itself takes the evidence of its neighbours."""
+    site, decision = found[i]
+    if decision is None:
         return site
-    return described(
-        decision,
-        without_circle(decision),
-        site.agreement_p,
-        f"one circle among so many sites is no evidence (p = {p:.2g})",
-    )
+    is_circle = site.word in ROUND
+    if is_circle and p >= LEVEL:
+        reason = f"one circle among so many sites is no evidence (p = {p:.2g})"
+        return described(decision, without_circle(decision), site.agreement_p, reason)
+    if not is_circle and p < LEVEL and decision.p < NEARLY:
+        pooled = combined_p([neighbour.p for neighbour in _neighbours([s for s, _ in found], i)])
+        if pooled < LEVEL:
+            reason = f"by itself p = {decision.p:.2g}, with the sites beside it {pooled:.2g}"
+            return described(decision, CIRCULAR, site.agreement_p, reason)
+    return site
+
+
+def _neighbours(sites: list[SiteShapes], i: int) -> list[SiteShapes]:
+    """The site, and the nearest one on either side that is not a copy of it."""
+    own = sites[i]
+    before = next((s for s in reversed(sites[:i]) if s is not own), own)
+    after = next((s for s in sites[i:] if s is not own), own)
+    return list({id(s): s for s in (own, before, after)}.values())
 
 
 def described(decision: Decision, word: str, agreement: float, *reasons: str) -> SiteShapes:
@@ -192,7 +236,7 @@ def described(decision: Decision, word: str, agreement: float, *reasons: str) ->
         word = "flattened circle"
     curve = _curve_design(decision) if "open curve" in word or word == "nearly closed" else None
     cut = int(curve.params["cut"]) if curve is not None else None
-    period = decision.design("other period").params["period"] if word == "other period" else None
+    period = _period(decision) if word == "other period" else None
     return SiteShapes(
         word=word,
         p=decision.p,
@@ -210,9 +254,19 @@ def described(decision: Decision, word: str, agreement: float, *reasons: str) ->
     )
 
 
-def _curve_design(decision: Decision):
-    names = [name for name in ("nearly closed", "open curve", "smooth path") if name in decision.scores]
-    return decision.design(min(names, key=lambda name: decision.scores[name]))
+def _curve_design(decision: Decision) -> Design:
+    return _best_of(decision, "nearly closed", "smooth path", "arc", "arc beside a line", "polynomial")
+
+
+def _best_of(decision: Decision, *names: str) -> Design:
+    present = [name for name in names if name in decision.scores]
+    return decision.design(min(present, key=lambda name: decision.scores[name]))
+
+
+def _period(decision: Decision) -> float:
+    """In values."""
+    params = _best_of(decision, *PERIODS).params
+    return params["period"] if "period" in params else len(decision.table.frame.order) / params["turns"]
 
 
 def _ends(decision: Decision, cut: int) -> tuple[int, int]:
@@ -238,7 +292,7 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
         return (f"no order of the values beyond chance (p = {decision.rejects['distinct values']:.2g})",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
-    if word in (CIRCULAR, "flattened circle"):
+    if word in ROUND:
         return (f"a circle wins by as much on data of no other shape (largest p = {p:.2g}, {name})",)
     out = []
     if decision.adequate["closed"] < LEVEL:

@@ -5,21 +5,25 @@ circular where that is under 5 % for all of them. *Adequacy.* For every shape: h
 data of that shape? A shape with less than 5 % is rejected.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.stats.shapes.designs import Design, Family, family
-from mechfourier.stats.shapes.scores import RANKS, design_scores, read_gram, shape_scores
-from mechfourier.stats.shapes.simulate import Draws, draws, fit, openness, simulate
+from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
+from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import Frame, Table, table
 
+PRICE = 0.4
+"""How much better (in logarithms of the left-out error) a richer closed shape has to be than the plain circle, to stand for all."""
 LEVEL = 0.05
 """A shape is rejected below this."""
 CLOSED_LEVEL = 0.05
 """The circle itself is rejected below this, where another shape predicts better."""
+FIXED = ("circle", "circle and harmonics", "circle beside a line")
+"""Closed shapes with a few columns."""
 SECOND_LEVEL = 0.02
 """The same for the contest without one value, which is a second try."""
 FEWEST_TO_SET_ASIDE = 9
@@ -49,12 +53,11 @@ class Decision:
 
     @property
     def closed_rejected(self) -> bool:
-        """The circle does not fit, and another shape predicts better than every closed one."""
-        closed = {self.designs.names[i] for i in self.designs.closed}
-        return (
-            self.adequate["closed"] < CLOSED_LEVEL
-            and min(self.scores, key=self.scores.__getitem__) not in closed
-        )
+        """The circle does not fit, and a shape of its own predicts better than every closed one. Smooth paths bend to anything, and are rejected
+        as rivals or not at all."""
+        closed = [self.scores[self.designs.names[i]] for i in self.designs.closed]
+        others = [self.scores[name] for name in self.designs.open_names if name != "smooth path"]
+        return self.adequate["closed"] < CLOSED_LEVEL and min(others) < min(closed)
 
     @property
     def circular(self) -> bool:
@@ -105,16 +108,21 @@ def left_out_errors(decision: Decision) -> Float[ndarray, " m"]:
 def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: int) -> Decision:
     """All shapes on one table."""
     designs = family(len(own.frame.order), without)
-    by_design = design_scores(read_gram(own.groups, own.group_sizes, designs.places), designs)
-    observed = np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    grams = read_gram(own.groups, own.group_sizes, designs.places)
+    by_design = design_scores(grams, designs)
     best = {name: best_design(own, designs, by_design, name) for name in designs.names}
-    numbers = draws(n_bootstrap, len(own.kept), len(own.sizes), seed)
+    designs = designs.refined(best.values(), grams[-1])
+    by_design = design_scores(grams, designs)
+    observed = np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    ground = Ground.of(own, draws(n_bootstrap, len(own.kept), len(own.sizes), seed))
     closed = _closed_names(designs, observed)
+    plain = min(
+        FIXED, key=lambda name: observed[:, designs.names.index(name)].mean() if name in best else np.inf
+    )
+    inside = fit(own, designs.designs[best[plain]]).identity_along
     rejects, adequate, line = {}, {}, 1.0
-    for name in (*designs.rivals, "nearly closed", *closed):
-        if name not in best:
-            continue
-        drawn = _drawn_scores(own, designs, name, best[name], numbers, seed)
+    for name in (*designs.open_names, *closed):
+        drawn = _drawn_scores(own, designs, name, best[name], ground, seed, inside)
         if name in designs.rivals:
             rejects[name] = _closed_wins(observed, drawn, designs, name)
         if name == closed[0]:
@@ -136,17 +144,11 @@ def _closed_names(designs: Family, observed: Float[ndarray, "rank shape"]) -> li
 
 
 def best_design(own: Table, designs: Family, scores: Float[ndarray, "rank design"], name: str) -> int:
-    """The design to draw from: of best evidence; for smooth paths of greatest likelihood, for open curves one whose fit is open."""
+    """The design to draw from: of best evidence; for smooth paths of greatest likelihood."""
     members = designs.members(name)
     if name == "smooth path":
         return members[int(designs.path_likelihood(positive(own.mean)).argmax())]
-    order = np.argsort(scores[-1][members])
-    if name == "open curve":
-        for i in order:
-            fitted = fit(own, designs.designs[members[int(i)]])
-            if openness(fitted.coordinates, fitted.order) >= 1:
-                return members[int(i)]
-    return members[int(order[0])]
+    return members[int(scores[-1][members].argmin())]
 
 
 def positive(gram: Float[ndarray, "m m"]) -> Float[ndarray, "m m"]:
@@ -156,12 +158,14 @@ def positive(gram: Float[ndarray, "m m"]) -> Float[ndarray, "m m"]:
 
 
 def _drawn_scores(
-    own: Table, designs: Family, name: str, index: int, numbers: Draws, seed: int
+    own: Table, designs: Family, name: str, index: int, ground: Ground, seed: int, inside: float
 ) -> Float[ndarray, "b rank shape"]:
+    """Scores of data of one shape. What it leaves along its own directions is as much as the circle leaves at most: the rest is lack of fit."""
     if name == "distinct values":
-        drawn = _relabelled(own.groups, len(numbers.identity), seed)
+        drawn = _relabelled(own.groups, len(ground.own), seed)
     else:
-        drawn = simulate(own, fit(own, designs.designs[index]), numbers)
+        fitted = fit(own, designs.designs[index])
+        drawn = simulate(ground, replace(fitted, identity_along=min(fitted.identity_along, inside)))
     return shape_scores(read_gram(drawn, own.group_sizes, designs.places), designs)
 
 
@@ -175,17 +179,13 @@ def _closed_wins(observed: ndarray, drawn: ndarray, designs: Family, name: str) 
     """p of the largest lead of a closed shape, over all closed shapes and numbers of directions."""
     own, constant = designs.names.index(name), designs.names.index("distinct values")
 
+    price = np.array([0.0 if designs.names[c] == "circle" else PRICE for c in designs.closed])
+
     def leads(scores: ndarray) -> ndarray:
         rivals = [own, constant] if name == "smooth path" else [own]
-        return np.stack(
-            [
-                scores[..., r, i] - scores[..., r, c]
-                for i in rivals
-                for r in range(len(RANKS))
-                for c in designs.closed
-            ],
-            -1,
-        )
+        over_ranks = scores.mean(-2)
+        closed = (over_ranks[..., designs.closed] + price).min(-1)
+        return np.stack([over_ranks[..., i] - closed for i in rivals], -1)
 
     return smallest_p(leads(observed), leads(drawn))
 

@@ -7,7 +7,7 @@ linear in the Gram matrix of the values, so that thousands of designs cost one m
 A new shape is one function, which yields designs, and one line in :data:`SHAPES`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import gcd
@@ -15,13 +15,18 @@ from math import gcd
 import numpy as np
 from jaxtyping import Float, Int, Num
 from numpy import ndarray
+from scipy import optimize
 
 OPEN_GAP = 3.0
 """Steps between the ends of an open curve, from which on it is a rival of the circle; the gap of a closed curve is one step."""
-LINE_GAP = 5.0
+LINE_GAP = 8.0
 """The same for an open curve beside a line: a helix with a smaller gap predicts the same tables as a circle beside a line."""
+OVERLAP = -1.0
+"""Gap of a curve of more than one turn, its ends overlapping, from which on it is a rival."""
 NEAR_GAP = 2.0
 """Smallest gap of a curve that is called nearly closed."""
+COARSE = 0.95
+"""A design between grid points counts where its error is below this times that of the grid: else the difference is noise."""
 FEWEST_PLACES = 5
 """A harmonic that visits fewer different places than this is a set of classes, not a circle."""
 
@@ -42,6 +47,19 @@ class Places:
         return (self.kept - cut) % self.n
 
 
+Columns = list[Float[ndarray, " m"]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A parameter on a grid, free between the grid points beside it."""
+
+    name: str
+    low: float
+    high: float
+    columns: Callable[[float], Columns]
+
+
 @dataclass(frozen=True)
 class Design:
     """One predictor. ``kernel`` (with ``nugget``) is the prior covariance over values, for Gaussian processes."""
@@ -50,6 +68,7 @@ class Design:
     smoother: Float[ndarray, "m m"]
     kernel: Float[ndarray, "m m"] | None = None
     nugget: float = 0.0
+    sweep: Sweep | None = None
 
 
 def waves(turns: float, at: Int[ndarray, " m"], n: int) -> list[Float[ndarray, " m"]]:
@@ -71,6 +90,36 @@ def regression(columns: list[Num[ndarray, " m"]], **params: float) -> Iterator[D
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     if s[-1] > 1e-8 * s[0]:
         yield Design(params, u @ u.T)
+
+
+def swept(
+    name: str, grid: Float[ndarray, " g"], columns: Callable[[float], Columns], **params: float
+) -> Iterator[Design]:
+    """A regression for every value of one parameter, which is fitted between grid points later (:func:`refined`)."""
+    for i, x in enumerate(grid):
+        sweep = Sweep(name, float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)]), columns)
+        for design in regression(columns(float(x)), **params, **{name: float(x)}):
+            yield replace(design, sweep=sweep)
+
+
+def refined(design: Design, gram: Float[ndarray, "m m"]) -> Design:
+    """The design with its free parameter where it predicts best. Noise can be far smaller than the steps of a grid."""
+    sweep = design.sweep
+    if "free" in design.params:
+        return next(regression([np.linalg.eigh(gram)[1][:, -1]], **design.params), design)
+    if sweep is None or sweep.high <= sweep.low:
+        return design
+
+    def error(x: float) -> float:
+        found = next(regression(sweep.columns(x)), None)
+        return float(_weight(found.smoother) @ gram.ravel()) if found is not None else np.inf
+
+    bounds = (sweep.low, sweep.high)
+    best = float(optimize.fminbound(error, *bounds, xtol=1e-6))  # pyright: ignore[reportArgumentType]
+    if error(best) >= COARSE * error(design.params[sweep.name]):
+        return design
+    (found,) = regression(sweep.columns(best), **design.params | {sweep.name: best})
+    return replace(found, sweep=sweep)
 
 
 def process(kernel: Float[ndarray, "m m"], nugget: float, **params: float) -> Design:
@@ -141,34 +190,56 @@ def line(places: Places) -> Iterator[Design]:
         yield from regression([places.along(cut)], cut=cut)
 
 
-def open_curve(places: Places) -> Iterator[Design]:
-    """Parabolas, cubics, and arcs with a gap of at least three steps, alone or beside a line."""
-    n = places.n
-    for cut in range(n):
-        at = places.along(cut)
-        u = 2 * at / (n - 1) - 1
+def polynomial(places: Places) -> Iterator[Design]:
+    """Parabolas and cubics: bends, and curves that turn by different amounts along their way."""
+    for cut in range(places.n):
+        u = 2 * places.along(cut) / (places.n - 1) - 1
         yield from regression([u, u**2], cut=cut, degree=2)
         yield from regression([u, u**2, u**3], cut=cut, degree=3)
-        for turns in np.linspace(0.2, turns_of_gap(OPEN_GAP, n), 15):
-            yield from regression(waves(turns, at, n), cut=cut, turns=float(turns))
-        for turns in np.linspace(0.2, turns_of_gap(LINE_GAP, n), 15):
-            yield from regression([u, *waves(turns, at, n)], cut=cut, turns=float(turns), line=1)
+
+
+def arc(places: Places) -> Iterator[Design]:
+    """Less than a turn, with a gap of at least three steps."""
+    yield from _arcs(places, np.linspace(0.2, turns_of_gap(OPEN_GAP, places.n), 15))
+
+
+def arc_beside_line(places: Places) -> Iterator[Design]:
+    """An arc with a larger gap, beside a straight line."""
+    yield from _arcs(places, np.linspace(0.2, turns_of_gap(LINE_GAP, places.n), 15), line=True)
+
+
+def _arcs(places: Places, grid: Float[ndarray, " g"], line: bool = False) -> Iterator[Design]:
+    """Arcs of a number of turns per n values, cut anywhere, with or without a straight line."""
+    n = places.n
+    grid = grid[grid < n / 2 - 0.3]
+    for cut in range(n):
+        at = places.along(cut)
+
+        def columns(turns: float, at: Int[ndarray, " m"] = at) -> Columns:
+            return [at, *waves(turns, at, n)] if line else waves(turns, at, n)
+
+        yield from swept("turns", grid, columns, cut=cut)
 
 
 def nearly_closed(places: Places) -> Iterator[Design]:
     """Arcs with a gap of two to three steps."""
     n = places.n
-    for cut in range(n):
-        for turns in np.linspace(turns_of_gap(OPEN_GAP, n), turns_of_gap(NEAR_GAP, n), 4)[1:]:
-            yield from regression(waves(turns, places.along(cut), n), cut=cut, turns=float(turns))
+    yield from _arcs(places, np.linspace(turns_of_gap(OPEN_GAP, n), turns_of_gap(NEAR_GAP, n), 4)[1:])
 
 
 def wave(places: Places) -> Iterator[Design]:
     """One harmonic along one direction: a single quadrature, at any phase."""
     for k in places.harmonics:
-        for phase in np.arange(0, np.pi, np.pi / 48):
-            column = np.cos(2 * np.pi * k * places.kept / places.n + phase)
-            yield from regression([column], k=k, phase=float(phase))
+
+        def columns(phase: float, k: int = k) -> Columns:
+            return [np.cos(2 * np.pi * k * places.kept / places.n + phase)]
+
+        yield from swept("phase", np.linspace(-0.1, np.pi + 0.1, 52), columns, k=k)
+
+
+def one_direction(places: Places) -> Iterator[Design]:
+    """Any function of the value along one direction. It is fitted to a table whole (:meth:`Family.refined`); here the first harmonic stands for it."""
+    yield from regression([np.cos(2 * np.pi * places.kept / places.n)], free=1)
 
 
 def clusters(places: Places) -> Iterator[Design]:
@@ -187,26 +258,32 @@ def _classes(label: Int[ndarray, " m"], **params: float) -> Iterator[Design]:
         yield Design(params, member @ (member / member.sum(0)).T)
 
 
+def classes(places: Places) -> Iterator[Design]:
+    """A point anywhere for every class of the value modulo a small number."""
+    for modulus in range(2, places.n // 2 + 1):
+        label = places.kept % modulus
+        for design in _classes(label, period=modulus):
+            yield replace(design, kernel=np.equal.outer(label, label) * 1.0, nugget=1.0)
+
+
 def other_period(places: Places) -> Iterator[Design]:
-    """Circles and helices whose period is not n/k, and classes of the value modulo a small number."""
+    """Circles whose period is not n/k."""
     n = places.n
-    for modulus in range(2, n // 2 + 1):
-        for design in _classes(places.kept % modulus, period=modulus, classes=1):
-            yield replace(
-                design, kernel=np.equal.outer(places.kept % modulus, places.kept % modulus) * 1.0, nugget=1.0
-            )
-    for cut in range(n):
-        at = places.along(cut)
-        for k in places.harmonics:
-            low, high = k * n / (n - 1), (k + 1) * n / (n + 1)
-            for turns in np.unique(np.r_[np.arange(low, high, 0.05), high]):
-                if turns < n / 2 - 0.3:
-                    yield from regression(waves(turns, at, n), cut=cut, period=float(n / turns))
-            for turns in np.arange(k + 0.2, k + 0.81, 0.1):
-                if turns < n / 2 - 0.3:
-                    yield from regression(
-                        [at, *waves(turns, at, n)], cut=cut, period=float(n / turns), line=1
-                    )
+    for k in places.harmonics:
+        low, high = turns_of_gap(OVERLAP, n) if k == 1 else k * n / (n - 1), (k + 1) * n / (n + 1)
+        yield from _arcs(places, np.unique(np.r_[np.arange(low, high, 0.05), high]))
+
+
+def near_period(places: Places) -> Iterator[Design]:
+    """One turn and up to two steps more: the ends overlap."""
+    n = places.n
+    yield from _arcs(places, np.linspace(turns_of_gap(0, n), turns_of_gap(OVERLAP, n), 4)[:3])
+
+
+def other_helix(places: Places) -> Iterator[Design]:
+    """Another period, beside a straight line."""
+    for k in places.harmonics:
+        yield from _arcs(places, np.arange(k + 0.2, k + 0.81, 0.1), line=True)
 
 
 def distinct_values(places: Places) -> Iterator[Design]:
@@ -231,12 +308,18 @@ SHAPES: tuple[Shape, ...] = (
     Shape("circle beside a line", circle_beside_line, closed=True, rival=False),
     Shape("closed curve", closed_curve, closed=True, rival=False),
     Shape("nearly closed", nearly_closed, rival=False),
-    Shape("open curve", open_curve),
+    Shape("arc", arc),
+    Shape("arc beside a line", arc_beside_line),
+    Shape("polynomial", polynomial),
     Shape("smooth path", smooth_path),
     Shape("line", line),
     Shape("wave", wave),
+    Shape("one direction", one_direction),
     Shape("clusters", clusters),
+    Shape("nearly one turn", near_period, rival=False),
     Shape("other period", other_period),
+    Shape("other period beside a line", other_helix),
+    Shape("classes", classes),
     Shape("distinct values", distinct_values),
 )
 
@@ -255,6 +338,14 @@ class Family:
     starts: Int[ndarray, " shape"]
     weights: Float[ndarray, "design m2"] = field(repr=False)
 
+    def refined(self, indices: Iterable[int], gram: Float[ndarray, "m m"]) -> "Family":
+        """The same with these designs fitted to a Gram matrix between the points of their grids."""
+        designs, weights = list(self.designs), self.weights.copy()
+        for i in indices:
+            designs[i] = refined(designs[i], gram)
+            weights[i] = _weight(designs[i].smoother)
+        return replace(self, designs=tuple(designs), weights=weights)
+
     @cached_property
     def weights32(self) -> Float[ndarray, "design m2"]:
         """The same in single precision, for simulations."""
@@ -270,6 +361,11 @@ class Family:
     def closed(self) -> list[int]:
         """Positions in ``names`` of the closed shapes."""
         return [self.names.index(s.name) for s in SHAPES if s.closed and s.name in self.names]
+
+    @property
+    def open_names(self) -> list[str]:
+        """Names of the shapes that are no circles."""
+        return [s.name for s in SHAPES if not s.closed and s.name in self.names]
 
     @property
     def rivals(self) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import optimize, stats
+from scipy import stats
 
 from mechfourier.stats.shapes.designs import Family, waves
 from mechfourier.stats.shapes.tables import Table
@@ -106,21 +106,16 @@ def _length_interval(length: float, spread: float, freedom: int) -> tuple[float,
     """Lengths of a vector in the plane that do not contradict its estimate, of standard error ``spread`` along each axis."""
     if spread <= 0:
         return length, length
+    if length > FAR * spread:  # the length of a long vector is as good as normal
+        half = float(stats.t.ppf(0.975, freedom)) * spread
+        return length - half, length + half
     observed = (length / spread) ** 2 / 2
-
-    def tail(true: float, level: float) -> float:
-        return float(stats.ncf.cdf(observed, 2, freedom, (true / spread) ** 2)) - level
-
-    top = length + 12 * spread
-
-    def edge(level: float) -> float:
-        if tail(1e-9, level) < 0:
-            return 0.0
-        return float(optimize.root_scalar(tail, args=(level,), bracket=(1e-9, top)).root)
-
-    return edge(0.975), edge(0.025)
+    lengths = np.linspace(0, length + 6 * spread, 600)
+    below = stats.ncf.cdf(observed, 2, freedom, np.maximum((lengths / spread) ** 2, 1e-12))
+    return float(lengths[np.argmax(below <= 0.975)]), float(lengths[np.argmax(below <= 0.025)])
 
 
+FAR = 6.0
 TURNS = np.linspace(0.1, 1.3, 121)
 
 
@@ -154,11 +149,18 @@ def permutation_p(statistic: float, drawn: Float[ndarray, " b"]) -> float:
 
 
 def agreement_p(gram: Float[ndarray, "t t n n"], *, count: int, seed: int) -> float:
-    """Whether templates agree about the values at all: labels permuted in every template by itself."""
+    """Whether templates agree about the values at all: signs of whole templates flipped, however noise is correlated over values; below six
+    templates, which have too few signs, labels permuted in every template by itself."""
     t, n = len(gram), gram.shape[2]
+    between = np.einsum("tuvv->tu", gram) * (1 - np.eye(t))
     rng = np.random.default_rng(seed + 2)
-    upper = [(a, b) for a in range(t) for b in range(a + 1, t)]
+    if t >= FEWEST_TEMPLATES:
+        bits = np.arange(2 ** (t - 1)) if t <= 11 else rng.integers(2 ** min(t - 1, 62), size=count)
+        signs = 1 - 2 * ((bits[:, None] >> np.arange(t)) & 1)
+        drawn = np.einsum("bt,tu,bu->b", signs, between, signs)
+        missing = 0 if t <= 11 else 1  # the identity is among the signs where all are enumerated
+        return float((missing + np.sum(drawn >= between.sum() * (1 - 1e-12))) / (missing + len(drawn)))
     orders: Int[ndarray, "b t n"] = np.argsort(rng.random((count, t, n)), 2)
-    observed = sum(np.trace(gram[a, b]) for a, b in upper)
+    upper = [(a, b) for a in range(t) for b in range(a + 1, t)]
     drawn = sum(gram[a, b][orders[:, a], orders[:, b]].sum(1) for a, b in upper)
-    return permutation_p(float(observed), np.asarray(drawn))
+    return permutation_p(float(between.sum() / 2), np.asarray(drawn))

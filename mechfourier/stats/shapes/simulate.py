@@ -12,9 +12,9 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from mechfourier.stats.shapes.designs import Design
-from mechfourier.stats.shapes.tables import Table
+from mechfourier.stats.shapes.tables import Table, noise_dims
 
-OPEN_STEPS = 2.5
+OPEN_STEPS = 3.0
 SPARE = 4
 
 
@@ -42,12 +42,14 @@ def draws(count: int, m: int, groups: int, seed: int) -> Draws:
 @dataclass(frozen=True)
 class Fit:
     """One design fitted to a table. ``coordinates``: the fitted curve along its own directions, without noise in expectation.
-    ``identity``: variance of what the design leaves, over ``identity_dims`` dimensions; ``along``: noise of templates in every direction."""
+    ``identity``: variance of what the design leaves, over ``identity_dims`` dimensions; ``along``: noise of
+    templates in every direction of the curve; ``identity_along``: what the design leaves in each of them."""
 
     design: Design
     coordinates: Float[ndarray, "m q"]
     dims: float
     along: Float[ndarray, " q"]
+    identity_along: float
     identity: float
     identity_dims: float
     order: Int[ndarray, " m"]
@@ -63,13 +65,18 @@ def fit(table: Table, design: Design) -> Fit:
     values, vectors = np.maximum(values[::-1][:q], 0.0), vectors[:, ::-1][:, :q]
     dims = float(q) if design.kernel is None else max(clear, _path_dims(table, rest / design.nugget))
     identity = max(0.0, float(np.trace(rest @ table.mean @ rest.T) / np.trace(rest)))
+    along = _noise_along(table, s.T @ vectors)
+    identity_dims = _identity_dims(table, rest, identity)
+    inside = float(np.mean(_identity_along(table, rest, s.T @ vectors) - along / table.templates))
+    values = np.maximum(values - identity * np.sum((s.T @ vectors) ** 2, 0), values / 4)  # drawn again
     return Fit(
         design,
         vectors * np.sqrt(values),
         dims,
-        _noise_along(table, s.T @ vectors),
+        along,
+        float(np.clip(inside, 0.0, identity / 2)),
         identity,
-        _identity_dims(table, rest, identity),
+        identity_dims,
         np.argsort((table.kept - int(design.params.get("cut", 0))) % len(table.frame.order)),
     )
 
@@ -78,14 +85,7 @@ def _path_dims(table: Table, precision: Float[ndarray, "m m"]) -> float:
     """Effective dimensions of a process: those of its values once the kernel is divided out, which are then independent rows."""
     values, vectors = np.linalg.eigh(precision)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return effective_dims(root @ table.mean @ root, len(root) - 1.0, 1.0)
-
-
-def effective_dims(gram: Float[ndarray, "m m"], freedom: float, fewest: float) -> float:
-    """(tr Σ)² / tr Σ² of the covariance of ``freedom`` independent rows with that Gram matrix, without bias."""
-    trace = float(np.trace(gram))
-    squared = (np.sum(gram**2) - trace**2 / freedom) / (freedom * (freedom + 1) - 2)
-    return float(np.clip((trace / freedom) ** 2 / max(squared, 1e-300), fewest, 1e6))
+    return noise_dims(root @ table.mean @ root, len(root) - 1)
 
 
 def _noise_along(table: Table, weights: Float[ndarray, "m q"]) -> Float[ndarray, " q"]:
@@ -94,7 +94,17 @@ def _noise_along(table: Table, weights: Float[ndarray, "m q"]) -> Float[ndarray,
     mean = table.gram.mean((0, 1))
     length = np.sqrt(np.maximum(np.einsum("vq,vw,wq->q", weights, mean, weights), 1e-300))
     rest = table.gram.mean(1) - mean
-    return np.sum((rest @ weights / length) ** 2, (0, 1)) / ((t - 1) * (m - 1))
+    along = np.sum((rest @ weights / length) ** 2, (0, 1)) / ((t - 1) * (m - 1))
+    return np.minimum(along, table.noise.total)  # a direction without any length has no noise either
+
+
+def _identity_along(
+    table: Table, rest: Float[ndarray, "m m"], weights: Float[ndarray, "m q"]
+) -> Float[ndarray, " q"]:
+    """What the design leaves in its own directions, template noise included: values that lie unevenly on their own curve."""
+    power = np.einsum("vq,vw,wq->q", weights, table.mean, weights)
+    left = np.sum((rest @ table.mean @ weights) ** 2, 0) / np.maximum(power, 1e-300)
+    return left / np.trace(rest)
 
 
 def _identity_dims(table: Table, rest: Float[ndarray, "m m"], identity: float) -> float:
@@ -107,33 +117,47 @@ def _identity_dims(table: Table, rest: Float[ndarray, "m m"], identity: float) -
     return float(np.clip(identity**2 / max(squared - noise, 1e-300), 3.0, max(table.noise.dims, 3.0)))
 
 
-def simulate(table: Table, fitted: Fit, numbers: Draws) -> Float[ndarray, "b g g m m"]:
+@dataclass(frozen=True)
+class Ground:
+    """The noise of one table outside the directions of a shape, of variance 1 per dimension: the same draws for every shape.
+    ``own``: along the m dimensions of token identity; ``gram``: inner products of the rest."""
+
+    table: Table
+    numbers: Draws
+    own: Float[ndarray, "b gm m"]
+    gram: Float[ndarray, "b gm gm"]
+
+    @classmethod
+    def of(cls, table: Table, numbers: Draws) -> "Ground":
+        m = len(table.kept)
+        rest = _noise_rows(table, _bartlett(numbers.noise_rest, max(table.noise.dims - m, 0.0)))
+        own = _noise_rows(table, numbers.noise_cross) * _inside(table.noise.dims, m)
+        return cls(table, numbers, own, rest @ np.swapaxes(rest, 1, 2))
+
+
+def _noise_rows(table: Table, numbers: Float[ndarray, "b gm c"]) -> Float[ndarray, "b gm c"]:
+    """Rows (group, value) with the covariance over values of the noise, less for groups of more templates."""
+    root = table.noise.root.astype(np.float32) / np.sqrt(table.sizes, dtype=np.float32)[:, None, None]
+    by_group = numbers.reshape(len(numbers), len(table.sizes), len(table.kept), -1)
+    return (root @ by_group).reshape(numbers.shape)
+
+
+def simulate(ground: Ground, fitted: Fit) -> Float[ndarray, "b g g m m"]:
     """Gram matrices of group means, drawn from the fit."""
-    m, groups = len(fitted.coordinates), len(table.sizes)
+    table, numbers = ground.table, ground.numbers
+    m, groups = len(table.kept), len(table.sizes)
     curve = _curve(fitted, numbers)
     q = curve.shape[-1]
-    spare = np.full(max(q - len(fitted.along), 0), fitted.along.mean())
-    along = np.concatenate([fitted.along, spare])[:q]
-    scale = np.repeat(1 / np.sqrt(table.sizes), m) * np.tile(table.noise.spread, groups)
-    per_dim = fitted.identity / fitted.identity_dims
-    curve = curve + np.sqrt(per_dim) * numbers.identity[..., :q]
-    rest = max(table.noise.total - float(along.sum()), 0.0)
-    along = np.sqrt(along) * scale[:, None] * numbers.noise[..., :q]
-    dims = max(table.noise.dims - q, 1.0)
-    left = max(fitted.identity - q * per_dim, 0.3 * fitted.identity)
+    along = np.concatenate([fitted.along, np.full(max(q - len(fitted.along), 0), fitted.along.mean())])[:q]
+    curve = curve + np.sqrt(fitted.identity_along) * numbers.identity[..., :q]
+    left = max(fitted.identity - q * fitted.identity_along, 0.0)
     own = np.sqrt(left / fitted.identity_dims) * _bartlett(numbers.identity_rest, fitted.identity_dims)
-    noise = np.sqrt(rest / dims) * scale[:, None]
-    rows = np.concatenate(
-        [
-            np.tile(curve, (1, groups, 1)) + along,
-            np.tile(own, (1, groups, 1)) + noise * numbers.noise_cross * _inside(dims, m),
-            noise * _bartlett(numbers.noise_rest, max(dims - m, 0.0)),
-        ],
-        -1,
-    ).astype(np.float32)
-    rows = rows.reshape(len(rows), groups, m, -1)
-    rows = (rows - rows.mean(2, keepdims=True)).reshape(len(rows), groups * m, -1)
-    gram = rows @ np.swapaxes(rows, 1, 2)
+    rest = max(table.noise.total - float(along.sum()), 0.0) / max(table.noise.dims - q, 1.0)
+    signal = np.concatenate([curve, own], -1).astype(np.float32)
+    signal = np.tile(signal - signal.mean(1, keepdims=True), (1, groups, 1))
+    noise = _noise_rows(table, numbers.noise[..., :q]) * np.sqrt(along, dtype=np.float32)
+    rows = signal + np.concatenate([noise, ground.own * np.float32(np.sqrt(rest))], -1)
+    gram = rows @ np.swapaxes(rows, 1, 2) + np.float32(rest) * ground.gram
     return gram.reshape(-1, groups, m, groups, m).transpose(0, 1, 3, 2, 4)
 
 
@@ -153,7 +177,7 @@ def _bartlett(numbers: Float[ndarray, "b r r"], dims: float) -> Float[ndarray, "
     factor = np.tril(numbers, -1) * _inside(dims, size)
     index = np.arange(size)
     factor[:, index, index] = np.sqrt(chi2)
-    return factor
+    return factor.astype(np.float32)
 
 
 def _curve(fitted: Fit, numbers: Draws) -> Float[ndarray, "b m q"]:
@@ -176,7 +200,7 @@ def _curve(fitted: Fit, numbers: Draws) -> Float[ndarray, "b m q"]:
 
 def openness(curves: Float[ndarray, "*b m q"], order: Int[ndarray, " m"]) -> Float[ndarray, "*b"] | float:
     """Distance between the ends of a curve that is passed in ``order``, in units of the distance from which on it is open:
-    2.5 mean steps, or .8 of the root mean square distance of any two values where that is less (paths that fade)."""
+    three mean steps, or .8 of the root mean square distance of any two values where that is less (paths that fade)."""
     c = curves[..., order, :]
     gap = np.linalg.norm(c[..., -1, :] - c[..., 0, :], axis=-1)
     step = np.linalg.norm(np.diff(c, axis=-2), axis=-1).mean(-1)

@@ -32,11 +32,11 @@ class Frame:
 @dataclass(frozen=True)
 class Noise:
     """Noise of single templates. ``total``: variance over all dimensions, the mean over values. ``dims``: effective number of
-    dimensions, (tr Σ)² / tr Σ². ``spread``: standard deviation of every value over the mean one."""
+    dimensions, (tr Σ)² / tr Σ². ``root``: square root of its covariance over values, in units of ``total``."""
 
     total: float
     dims: float
-    spread: Float[ndarray, " m"]
+    root: Float[ndarray, "m m"]
 
 
 @dataclass(frozen=True)
@@ -141,13 +141,33 @@ def _noise(gram: Float[ndarray, "t t m m"]) -> Noise:
     t, m = len(gram), gram.shape[2]
     rest = residual_gram(gram)
     freedom = (t - 1) * (m - 1)
-    trace = np.trace(rest)
-    total = trace / freedom
+    total = np.trace(rest) / freedom
+    centring = np.eye(m) - 1 / m
     if total <= 0:
-        return Noise(0.0, 1.0, np.ones(m))
+        return Noise(0.0, 1.0, centring)
+    observed = np.einsum("tvtw->vw", rest.reshape(t, m, t, m)) / ((t - 1) * total)
+    dims = noise_dims(rest, freedom)
+    for _ in range(2):
+        covariance = _shrunk(observed, 1 / (dims * (t - 1)))
+        values, vectors = np.linalg.eigh(covariance)
+        values = np.maximum(values, 1e-3)
+        whitener = np.kron(np.eye(t), (vectors / np.sqrt(values)) @ vectors.T @ centring)
+        dims = noise_dims(whitener @ rest @ whitener.T, freedom)
+    root = (vectors * np.sqrt(values)) @ vectors.T @ centring
+    return Noise(float(total), dims, root * np.sqrt((m - 1) / np.sum(root**2)))
+
+
+def noise_dims(rest: Float[ndarray, "r r"], freedom: int) -> float:
+    """Effective dimensions of independent rows with that Gram matrix."""
+    trace = np.trace(rest)
     squared = (np.sum(rest**2) - trace**2 / freedom) / (freedom * (freedom + 1) - 2)
-    dims = float(np.clip(total**2 / max(squared, 1e-300), 1.0, 1e6))
-    by_value = np.diag(rest).reshape(t, m).sum(0) / trace * m
-    trust = dims * (t - 1) / (dims * (t - 1) + 10)
-    spread = np.sqrt(np.maximum(1 + trust * (by_value - 1), 0.05))
-    return Noise(float(total), dims, spread / np.sqrt(np.mean(spread**2)))
+    return float(np.clip((trace / freedom) ** 2 / max(squared, 1e-300), 1.0, 1e6))
+
+
+def _shrunk(observed: Float[ndarray, "m m"], chance: float) -> Float[ndarray, "m m"]:
+    """The covariance over values as far as it is more than chance: towards values that are independent and alike."""
+    m = len(observed)
+    target = np.eye(m) - 1 / m
+    apart = observed - target
+    trust = max(0.0, 1 - chance * m * (m + 1) / max(float(np.sum(apart**2)), 1e-300))
+    return target + trust * apart

@@ -7,12 +7,18 @@ DISTINCT = "values distinguishable"
 WORDS = {
     "closed": CIRCULAR,
     "nearly closed": "nearly closed",
-    "open curve": "open curve",
+    "arc": "open curve",
+    "arc beside a line": "open curve",
+    "polynomial": "open curve",
     "smooth path": "open curve",
     "line": "line",
     "wave": "wave",
+    "one direction": "wave",
     "clusters": "clusters",
+    "nearly one turn": "other period",
     "other period": "other period",
+    "other period beside a line": "other period",
+    "classes": "other period",
     "distinct values": DISTINCT,
 }
 """The word that an adequate shape stands for."""
