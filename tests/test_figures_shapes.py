@@ -60,7 +60,7 @@ def test_a_path_is_that_of_its_shape() -> None:
     circle = wave(12, 1).numpy()
     assert np.allclose(fitted_path(circle, "circle")[:-1], circle)
     turned = np.roll(wave(12, 0.6, ends=True).numpy(), 4, axis=0)
-    path = fitted_path(turned, "open curve")
+    path = fitted_path(turned, "arc")
     assert np.allclose(path[0], turned[4], atol=0.1) and np.allclose(path[-1], turned[3], atol=0.1)
 
 

@@ -189,7 +189,7 @@ def minilm() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open arc")]
+    ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open curve")]
 )
 def test_real_weights_know_days_and_months_but_hours_do_not_close(minilm: Any, name: str, word: str) -> None:
     found = probe(minilm, name, layers="2-4", n_permutations=199)

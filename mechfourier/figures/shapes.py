@@ -9,7 +9,7 @@ from mechfourier.drawing.marks import bars, dots, figure, line, whiskers
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, YELLOW, plain_text
 from mechfourier.probes.result import short_names
 from mechfourier.stats.shapes.designs import SHAPES, family
-from mechfourier.stats.words import CIRCLES, taking_part
+from mechfourier.stats.words import CIRCLES, shapes_of, taking_part
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -131,7 +131,7 @@ def _closed_names(row: "SiteRow") -> list[str]:
 
 def _rival_names(row: "SiteRow") -> list[str]:
     names = [shape.name for shape in row.shapes if shape.name not in CLOSED and shape.name != "distinct values"]
-    own = [name for name in names if row.word not in CIRCLES and name == row.word]
+    own = [name for name in names if row.word not in CIRCLES and name in shapes_of(row.word)]
     return own or names
 
 

@@ -190,12 +190,10 @@ def analyse_value(
     dims, dimension_p = _dimensions(_means(still, search.kept), orders, skip=not dimensions)
     found = {"p_value": p.tolist(), "dimensions": dims}
     deep = [NOT_DEEP if reason or bool(x) else search.deep(i, seed) for i, x in enumerate(flat)]
-    harmonic, signal, each = (math.nan, math.nan, [math.nan] * len(names))
+    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.k, search.kept)
     words, circle_p = [SiteWord()] * len(names), math.nan
     if not reason:
-        harmonic, signal, each = _reliability(search.cross, search.k, search.kept)
-        agree = [signal if signal >= LEVEL else own for own in each]
-        words, circle_p = site_words(acts, control, agree, draws=bootstrap, permutations=permutations, seed=seed)
+        words, circle_p = site_words(acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed)
     rows = tuple(
         SiteEvidence(
             site=name, **{key: of[i] for key, of in found.items()}, **search.about(i), **deep[i], **vars(words[i])
@@ -328,16 +326,14 @@ def _means(
     )
 
 
-def _reliability(
-    cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]
-) -> tuple[float, float, list[float]]:
-    """p that templates agree on the harmonic selected at every site, on the values at all, and on the values at each site.
+def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """p that templates agree on the harmonic selected at every site, and on the values at all.
 
     Of copies one counts; sites with fewer than six distinct templates have no say, and without any the p-values are NaN.
     """
     sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
     if not sites:
-        return math.nan, math.nan, [math.nan] * len(kept)
+        return math.nan, math.nan
     # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
     used = sorted({t for i in sites for t in kept[i]})
     mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
@@ -345,9 +341,7 @@ def _reliability(
     cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
     planes = harmonic_planes(cross.shape[-1])[k - 1]
     at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
-    shared = einsum(cross, "site t u v v -> site t u")
-    each = dict(zip(sites, map(reliability_p, shared), strict=True))
-    return reliability_p(at_k), reliability_p(shared), [each.get(i, math.nan) for i in range(len(kept))]
+    return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
 
 
 def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:

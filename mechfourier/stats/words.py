@@ -33,7 +33,7 @@ class SiteWord:
 def site_words(
     acts: Float[Tensor, "site value template d"],
     control: Float[Tensor, "site value template d"] | None,
-    agree: Sequence[float],
+    agreement: float,
     *,
     draws: int,
     permutations: int,
@@ -41,17 +41,17 @@ def site_words(
 ) -> tuple[list[SiteWord], float]:
     """The word of every site, and the contest's p that none is a circle.
 
-    ``agree``: p of the agreement of templates by sign flips (NaN where there are too few). Above ``MOST_VALUES`` values every second,
-    third, … one takes part, as evenly round the cycle as can be.
+    ``agreement``: family-wise p that templates agree about the values (NaN where there are too few): the best of many sites of noise is one
+    that agrees by itself. Of more than ``MOST_VALUES`` values as many take part, as evenly spaced round the cycle as can be.
     """
     if draws < 1:
         return [SiteWord()] * len(acts), math.nan
     kept = taking_part(acts.shape[1])
     found = contest(acts[:, kept], n_bootstrap=draws, n_permutations=permutations, seed=seed)
     out = []
-    for i, (site, p) in enumerate(zip(found.sites, agree, strict=True)):
+    for i, site in enumerate(found.sites):
         blank = None if control is None else control[i][kept]
-        out.append(_controlled(_agreed(_named(site, kept), p), blank, seed))
+        out.append(_controlled(_agreed(_named(site, kept), agreement), blank, seed))
     return out, found.p
 
 
@@ -69,9 +69,10 @@ def _named(site: SiteShapes, kept: Int[np.ndarray, " m"]) -> SiteShapes:
 
 
 def _agreed(site: SiteShapes, p: float) -> SiteWord:
-    """Templates agree by sign flips too, which hold for noise that is correlated over values."""
+    """Noise, where templates agree nowhere once the number of sites is taken into account."""
     if p >= LEVEL and site.word not in ("noise", "not testable"):
-        return SiteWord("noise", site, None, (f"templates do not agree about the values (sign-flip p = {p:.2g})",))
+        told = f"templates agree no more than the best of as many sites of noise (sign-flip p = {p:.2g})"
+        return SiteWord("noise", site, None, (told,))
     return SiteWord(site.word, site, None, ())
 
 
