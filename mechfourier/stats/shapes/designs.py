@@ -347,9 +347,17 @@ class Family:
         return replace(self, designs=tuple(designs), weights=weights)
 
     @cached_property
-    def weights32(self) -> Float[ndarray, "design m2"]:
-        """The same in single precision, for simulations."""
-        return self.weights.astype(np.float32)
+    def upper(self) -> tuple[Int[ndarray, " h"], Int[ndarray, " h"]]:
+        """Row and column of the upper triangle, which is all of a symmetric matrix."""
+        return np.triu_indices(len(self.places.kept))
+
+    @cached_property
+    def packed(self) -> Float[ndarray, "design h"]:
+        """``weights`` on the upper triangle, in single precision, for simulations."""
+        rows, columns = self.upper
+        m = len(self.places.kept)
+        both = np.where(rows == columns, 1.0, 2.0)
+        return (self.weights.reshape(-1, m, m)[:, rows, columns] * both).astype(np.float32)
 
     def members(self, name: str) -> range:
         """Indices of the designs of one shape."""

@@ -54,19 +54,15 @@ def read_gram(
 ) -> Float[ndarray, "*batch rank m m"]:
     """Gram matrices along the strongest directions of the other half, the mean over splits, for every number of directions."""
     low = low_harmonics(places)
-    out = 0.0
     ways = splits(sizes)
-    for split in ways:
-        for a, b in ((split.first, split.second), (split.second, split.first)):
-            out = out + _read(_combine(groups, a, a), _combine(groups, b, a), low)
-    return np.asarray(out) / len(ways)
-
-
-def _combine(groups: ndarray, left: ndarray, right: ndarray) -> ndarray:
-    """The Gram block of two weighted means of groups."""
-    shape = groups.shape
-    flat = groups.reshape(*shape[:-4], shape[-4] * shape[-3], shape[-2] * shape[-1])
-    return (np.outer(left, right).ravel() @ flat).reshape(*shape[:-4], *shape[-2:])
+    halves = [pair for s in ways for pair in ((s.first, s.second), (s.second, s.first))]
+    blocks = np.stack([np.outer(x, a).ravel() for a, b in halves for x in (a, b)]).astype(groups.dtype)
+    g, m = groups.shape[-4], groups.shape[-1]
+    combined = (blocks @ groups.reshape(*groups.shape[:-4], g * g, m * m)).reshape(
+        *groups.shape[:-4], -1, 2, m, m
+    )
+    read = _read(combined[..., 0, :, :], combined[..., 1, :, :], low.astype(groups.dtype))
+    return read.sum(-4) / len(ways)
 
 
 def _read(own: ndarray, other: ndarray, low: Float[ndarray, "m q"]) -> ndarray:
@@ -80,9 +76,7 @@ def _read(own: ndarray, other: ndarray, low: Float[ndarray, "m q"]) -> ndarray:
     return np.stack(grams, -3)
 
 
-def design_scores(
-    grams: Float[ndarray, "*batch m m"], designs: Family, chunk: int = 2048
-) -> Float[ndarray, "*batch design"]:
+def design_scores(grams: Float[ndarray, "*batch m m"], designs: Family) -> Float[ndarray, "*batch design"]:
     """Logarithm of the left-out error of every design."""
     flat = grams.reshape(-1, grams.shape[-1] ** 2)
     scores = np.log(np.maximum(flat @ designs.weights.T, 1e-300))
@@ -91,6 +85,7 @@ def design_scores(
 
 def shape_scores(grams: Float[ndarray, "*batch m m"], designs: Family) -> Float[ndarray, "*batch shape"]:
     """Logarithm of the left-out error of the best design of every shape."""
-    flat = grams.reshape(-1, grams.shape[-1] ** 2).astype(np.float32)
-    best = np.minimum.reduceat(flat @ designs.weights32.T, designs.starts, axis=1)
+    rows, columns = designs.upper
+    flat = grams[..., rows, columns].astype(np.float32).reshape(-1, len(rows))
+    best = np.minimum.reduceat(flat @ designs.packed.T, designs.starts, axis=1)
     return np.log(np.maximum(best, 1e-30)).astype(np.float64).reshape(*grams.shape[:-2], -1)
