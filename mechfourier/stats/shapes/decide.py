@@ -57,7 +57,7 @@ class Decision:
         as rivals or not at all."""
         closed = [self.scores[self.designs.names[i]] for i in self.designs.closed]
         others = [self.scores[name] for name in self.designs.open_names if name != "smooth path"]
-        return self.adequate["closed"] < CLOSED_LEVEL and min(others) < min(closed)
+        return bool(self.adequate["closed"] < CLOSED_LEVEL and min(others) < min(closed))
 
     @property
     def circular(self) -> bool:

@@ -47,7 +47,7 @@ class Places:
         return (self.kept - cut) % self.n
 
 
-Columns = list[Float[ndarray, " m"]]
+Columns = list[Num[ndarray, " m"]]
 
 
 @dataclass(frozen=True)
