@@ -52,18 +52,20 @@ def probed(model: Any, name: str) -> Data:
     import mechfourier as mf
 
     result, seconds = timed(lambda: mf.probe(model, name))
-    best = result.best
+    return {**probe_row(result), **seconds}
+
+
+def probe_row(result: Any) -> Data:
+    """What the page says of a probe; ``contest``: the reasons of the contest at the hook point that speaks for the verdict."""
+    best, value = result.best, result.value
+    site = None if value is None else value.best_site
+    contest = None if site is None else site.contest
     return {
-        "n": result.n,
-        "verdict": result.verdict,
-        "p": result.p_value,
-        "site": best and best.site,
-        "k": best and best.k,
-        "share": best and best.r2,
-        "reasons": list(result.reasons),
-        "notes": list(result.notes),
-        **seconds,
-    }
+        "n": result.n, "verdict": result.verdict, "p": value and value.circle_p, "site": best and best.site, "k": best and best.k,
+        "share": best and best.r2, "layers": result.layers, "words": [row.word for row in result.sites],
+        "label": contest and contest.label, "contest": [*site.reasons, *contest.reasons] if site and contest else [],
+        "reasons": list(result.reasons), "notes": list(result.notes),
+    }  # fmt: skip
 
 
 def asked(model: Any, name: str) -> Data:
@@ -153,18 +155,35 @@ def tables(data: Data) -> dict[str, str]:
 
 def _probe_table(found: Data) -> str:
     rows = [
-        "| domain | n | verdict | family-wise p | best hook point | k | held-out R² |",
+        "| domain | n | version 0.1 | verdict | where | best hook point | why |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, part in found["domains"].items():
         if (p := part.get("probe")) is None:
             continue
-        r2 = "–" if p["share"] is None else f"{p['share']:.2f}"
+        why = "; ".join([*p.get("contest", ()), *(() if p.get("contest") else p["reasons"][:1])])
         rows.append(
-            f"| {name} | {p['n']} | {p['verdict']} | {_p(p['p'])} | {p['site'] or '–'} | {p['k'] or '–'} | "
-            f"{r2} |"
+            f"| {name} | {p['n']} | {part.get('version_0_1', '–')} | **{p['verdict']}** | {_where(p)} "
+            f"| {p['site'] or '–'}{_label(p)} | {why} |"
         )
     return "\n".join(rows)
+
+
+def _label(p: Data) -> str:
+    label = p.get("label")
+    return f": {label}" if label and label not in ("noise", "not testable") else ""
+
+
+def _where(p: Data) -> str:
+    """How many layers have the verdict, and which, and what the others have."""
+    words = p.get("words", [])
+    if not words or p["verdict"] == "not testable":
+        return "–"
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
+    first, last = p["layers"] or ("–", "–")
+    others = ", ".join(f"{word} {count}" for word, count in counts.items() if word != p["verdict"])
+    own = f"{counts.get(p['verdict'], 0)} of {len(words)} layers, {first} to {last}"
+    return f"{own}; {others}" if others else own
 
 
 def _task_table(found: Data) -> str:

@@ -31,9 +31,10 @@ This page is written by `python examples/worked_probes.py --out docs/worked-exam
 Qwen3-architecture model of the package. *value* designs read the value's own token in many templates; *operation* designs read the last token
 of "January + 5 months =" over four cycles of offsets.
 
-- **circular**: harmonics beat every relabelling of the values, the curve closes (the last value is next to the first), and the untrained model
+- **circular**: every other shape is rejected (open curves, lines, waves, clusters, other periods, no order), and the untrained model
   does not show it. It is represented on a circle; whether it is *used* takes an intervention (`mechfourier ablate`).
-- **open arc**: the values are ordered, and a cosine fits them well, but the two ends stay apart: 12 o'clock is not next to 1.
+- **open curve**: the values are ordered, and a cosine fits them well, but the two ends stay apart: 12 o'clock is not next to 1.
+- **undecided**: the data do not tell the two shapes apart.
 - **modular**: a function of the residue class, with its power spread over harmonics: no circle.
 - **noise**: the templates do not agree on anything that varies with the value beyond what relabelling gives.
 """
@@ -41,12 +42,10 @@ of "January + 5 months =" over four cycles of offsets.
 
 def section(result: mf.ProbeResult) -> str:
     """One probe as Markdown: the verdict, and a line per reason."""
-    best = f" at `{result.best.site}`, k = {result.best.k}" if result.best else ""
-    p = f", family-wise p = {result.p_value:.2g}" if result.p_value == result.p_value else ""
     lines = [
         f"## {result.model}, {result.domain} ({result.design})",
         "",
-        f"**{result.verdict}**{best}{p}",
+        f"**{result.verdict}**{str(result).splitlines()[0].partition(f'{result.domain} in {result.model}')[2]}",
         "",
     ]
     return "\n".join(

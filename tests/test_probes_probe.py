@@ -40,15 +40,18 @@ def test_the_json_has_what_was_promised_and_survives_the_trip(found: ProbeResult
     for key in ("model", "domain", "n", "verdict", "p_value", "best", "sites", "used", "reasons", "design"):
         assert key in read
     assert set(read["best"]) == {"site", "k", "r2"}
-    assert set(read["sites"][0]) == {"site", "p_value", "k", "r2", "spectrum"}
+    assert {"site", "p_value", "k", "r2", "spectrum", "word", "label", "shapes"} == set(read["sites"][1])
+    assert {"name", "evidence", "low", "high", "p"} == set(read["sites"][1]["shapes"][0])
+    assert read["layers"] == [0, 0]
     assert ProbeResult.from_json(found.to_json()) == found
 
 
 def test_the_frame_has_a_row_per_site_and_the_text_begins_with_the_verdict(found: ProbeResult) -> None:
     frame = found.frame()
     assert list(frame["site"]) == [row.site for row in found.sites]
-    assert frame["p"].between(0, 1).all() and set(frame["closes"]) == {"yes"}
-    assert str(found).splitlines()[0].startswith("circular (not tested for use): mod-12 in Clock")
+    assert frame["p"].between(0, 1).all() and list(frame["word"]) == ["not testable", "circular"]
+    head = "circular (not tested for use): mod-12 in Clock at hook point blocks.0.hook_resid_post of 2 (before: not testable), k = 1, family-wise p = "
+    assert str(found).splitlines()[0].startswith(head)
     assert [step.split("mechfourier ")[1].split()[0] for step in found.next_steps()] == ["tasks", "study"]
 
 
@@ -68,7 +71,7 @@ def test_the_same_model_before_learning_is_no_circle(clock: Any) -> None:
 
 def test_controls_can_be_left_out(clock: Any) -> None:
     found = probe(clock, "mod-12", controls=False, n_permutations=199)
-    assert found.value is not None and found.value.control is None
+    assert found.value is not None and all(site.control is None for site in found.value.sites)
     assert "control was not run" in " ".join(found.reasons)
 
 
@@ -186,7 +189,7 @@ def minilm() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open arc")]
+    ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open curve")]
 )
 def test_real_weights_know_days_and_months_but_hours_do_not_close(minilm: Any, name: str, word: str) -> None:
     found = probe(minilm, name, layers="2-4", n_permutations=199)

@@ -1,17 +1,18 @@
 """analyse_value on planted activations: the right word, in the right place, and never a silent NaN."""
 
 import dataclasses
+import inspect
 import json
 import math
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from value_arrays import CIRCLES, plane, planted
 
 from mechfourier.errors import UsageError
 from mechfourier.results.base import plain
 from mechfourier.stats.controls import control_evidence
-from mechfourier.stats.null import label_orders
 from mechfourier.stats.value import ValueEvidence, analyse_value
 from mechfourier.stats.verdict import verdict_value
 
@@ -34,23 +35,22 @@ def test_circles_are_found(name: str, n: int) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("ramp", "magnitude"), ("arc 180", "open arc"), ("arc 270", "open arc"), ("walk", "open arc"),
-        ("smooth", "open arc"), ("identity", "token identity"), ("white", "noise"), ("walk per template", "noise"),
+        ("ramp", "line"), ("arc 180", "open curve"), ("arc 270", "open curve"), ("walk", "open curve"),
+        ("identity", "values distinguishable"), ("white", "noise"), ("walk per template", "noise"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("n", [7, 12, 24])
+@pytest.mark.parametrize("n", [12, 24])
 def test_everything_else_is_called_what_it_is(name: str, word: str, n: int) -> None:
     found = words(name, n)
-    # a random vector per value passes at p < .05 now and then, and may then close
-    assert found.count("circular") <= (name == "identity")
-    assert found.count(word) >= 4
+    assert "circular" not in found
+    assert sum(each == word or (each.startswith("undecided") and word in each) for each in found) >= 4, found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "layers"), [(7, 64, 1), (12, 256, 4), (23, 64, 1), (26, 64, 2)])
 def test_no_generator_but_a_circle_is_called_circular_too_often(n: int, d: int, layers: int) -> None:
     """At most 1 of 12 per generator; a rate of 5 % gives two or more in 12 % of runs, one of 30 % in 91 %."""
-    for name in ("ramp", "arc 270", "identity", "walk", "smooth", "fading", "white", "walk per template"):
+    for name in ("ramp", "arc 270", "identity", "walk", "white", "walk per template"):
         found = words(name, n, trials=12, d=d, layers=layers)
         assert found.count("circular") <= 1, name
     if n >= 12:
@@ -62,7 +62,9 @@ def test_the_best_site_and_harmonic_are_named() -> None:
     found = analysed(acts, sites=["first", "second"], unit="months")
     best = found.best_site
     assert best is not None and (best.site, best.k) == ("second", 2)
-    assert best.share > 0.7 and best.aspect > 0.7 and best.agreement == 1.0
+    assert best.share > 0.7 and best.agreement == 1.0
+    assert best.contest is not None and best.contest.k == 2 and best.contest.aspect is not None
+    assert best.contest.aspect.low is not None and best.contest.aspect.value > 0.7
     assert best.probe is not None and best.probe.error < best.probe.null_low
     assert found.p_value == best.p_value == pytest.approx(1 / 200)
     assert len(best.spectrum) == 6 and sum(map(abs, best.spectrum)) == pytest.approx(1.0)
@@ -82,8 +84,8 @@ def test_turning_scaling_and_moving_the_activations_changes_nothing() -> None:
     assert one.best_site is not None and other.best_site is not None
     assert other.p_value == one.p_value
     assert other.best_site.score == pytest.approx(one.best_site.score, rel=1e-4)
-    assert other.best_site.closure is not None and one.best_site.closure is not None
-    assert other.best_site.closure.turns == one.best_site.closure.turns
+    assert other.best_site.word == one.best_site.word == "circular"
+    assert [s.evidence for s in other.best_site.shapes] == pytest.approx([s.evidence for s in one.best_site.shapes])
 
 
 def test_basis_dimensions_are_judged_beside_all_that_were_searched() -> None:
@@ -101,13 +103,13 @@ def test_basis_dimensions_are_judged_beside_all_that_were_searched() -> None:
     ("acts", "reason"),
     [
         (planted("circle", 4), "4 values are too few"),
-        (planted("circle", 5), "5 values cannot show a circle"),
-        (planted("circle", 12, templates=1), "one template"),
+        (planted("circle", 12, templates=1), "one template cannot"),
+        (planted("circle", 12, templates=2), "2 templates can hardly"),
         (torch.ones(2, 12, 8, 4), "constant"),
         (planted("circle").index_fill(1, torch.tensor([3]), math.nan), "NaN or infinity at site 0"),
         (planted("circle").index_fill(2, torch.tensor([3]), math.inf), "NaN or infinity at site 0"),
     ],
-    ids=["n=4", "n=5", "one template", "constant", "nan", "inf"],
+    ids=["n=4", "one template", "two templates", "constant", "nan", "inf"],
 )
 def test_what_cannot_be_tested_says_why(acts: torch.Tensor, reason: str) -> None:
     found = analysed(acts)
@@ -128,32 +130,49 @@ def test_a_site_that_cannot_vary_does_not_harm_the_others() -> None:
     acts = torch.cat([torch.full((1, 12, 8, 64), 0.3), planted("circle")])
     found = analysed(acts, dimensions=True)
     assert found.best == 1 and verdict_value(found).word == "circular"
-    assert found.sites[0].p_value == 1.0 and found.sites[0].closure is None
+    assert found.sites[0].p_value == 1.0 and found.sites[0].word == "not testable"
 
 
-@pytest.mark.parametrize("templates", [2, 3, 5])
-def test_few_templates_still_give_a_verdict(templates: int) -> None:
+@pytest.mark.parametrize("templates", [3, 5])
+def test_few_templates_still_give_a_verdict_without_intervals(templates: int) -> None:
     found = analysed(planted("circle", 12, templates=templates, snr=4.0))
     assert math.isnan(found.harmonic_p)
     assert verdict_value(found).word == "circular"
     assert "nan" not in " ".join(verdict_value(found).reasons).lower()
+    assert all(shape.low is None and shape.high is None for shape in found.sites[0].shapes)
 
 
-def test_a_control_that_draws_the_circle_too_takes_the_verdict_away() -> None:
-    acts = planted("circle", seed=1)
-    with_circle = analysed(acts, control=planted("circle", seed=2))
-    assert with_circle.control is not None and not with_circle.control.lower
-    assert verdict_value(with_circle).word == "token identity"
+@pytest.mark.parametrize(("name", "word"), [("circle", "circular"), ("arc 180", "open curve"), ("ramp", "line")])
+def test_a_control_that_shows_the_shape_too_takes_any_word_away(name: str, word: str) -> None:
+    acts = planted(name, seed=1)
+    shown = analysed(acts, control=planted(name, seed=2))
+    site = shown.sites[0]
+    assert site.control is not None and not site.control.lower and site.contest is not None
+    assert (site.word, site.contest.word) == ("values distinguishable", word)
+    assert "the untrained model shows the same" in verdict_value(shown).reasons[0]
     without = analysed(acts, control=planted("identity", seed=2))
-    assert without.control is not None and without.control.lower
-    assert verdict_value(without).word == "circular"
+    assert without.sites[0].control is not None and without.sites[0].control.lower
+    assert verdict_value(without).word == word
     assert "untrained model: " in " ".join(verdict_value(without).reasons)
 
 
-def test_no_control_is_no_evidence() -> None:
-    assert control_evidence(None, label_orders(7), 1.0) is None
-    flat = control_evidence(torch.ones(1, 7, 3, 4), label_orders(7), 0.5)
-    assert flat is not None and flat.lower and math.isfinite(flat.ratio)
+def test_unordered_controls_take_a_word_away_no_more_often_than_by_chance() -> None:
+    found = [
+        control_evidence(planted("identity", 12, seed=seed)[0], ("circle", "closed curve"), 0.1, seed=seed)
+        for seed in range(100)
+    ]
+    # evidence of .1 in the trained model is reached by chance whenever the order is significant
+    assert binomtest(sum(not each.lower for each in found), 100, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_a_control_without_anything_in_it_is_lower() -> None:
+    flat = control_evidence(torch.ones(7, 3, 4), ("circle",), 0.5)
+    assert flat.lower and math.isfinite(flat.ratio) and flat.p_value == 1.0
+
+
+def test_one_vector_in_every_template_of_the_control_still_counts() -> None:
+    copies = planted("circle", templates=1, snr=100.0).expand(-1, -1, 8, -1)
+    assert verdict_value(analysed(planted("circle", seed=1), control=copies)).word == "values distinguishable"
 
 
 def test_evidence_survives_the_trip_through_json() -> None:
@@ -173,6 +192,11 @@ def test_shapes_and_names_have_to_fit() -> None:
         analysed(acts, sites=["a", "b"])
     with pytest.raises(UsageError, match="the control has shape"):
         analysed(acts, control=acts[:, :, :3])
+    unchecked = inspect.unwrap(analyse_value)  # without the type checker of the tests
+    for bad in (acts[0], acts.int(), acts[None]):
+        with pytest.raises(UsageError, match=r"give floating-point numbers \[site, value, template, d\]") as told:
+            unchecked(bad)
+        assert "\n" not in str(told.value)
 
 
 def test_half_precision_activations_are_taken() -> None:

@@ -1,91 +1,106 @@
-"""Verdicts follow from the evidence alone: every branch, from one true circle changed in one place."""
+"""Words and verdicts of a value domain: what changes them, what must not, and what they say."""
 
 import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
-from value_arrays import planted
+import torch
+from value_arrays import plane, planted
 
-from mechfourier.stats.controls import ControlEvidence
+from mechfourier.probes.result import places
+from mechfourier.stats.shapes import Headline
+from mechfourier.stats.shapes.designs import SHAPES
+from mechfourier.stats.shapes.words import WORDS as SHAPE_WORDS
 from mechfourier.stats.value import ValueEvidence, analyse_value
 from mechfourier.stats.verdict import WORDS, Verdict, verdict_value
+from mechfourier.stats.words import SiteWord, best_site, headline_of, shapes_of, taking_part
+
+QUICK: dict[str, Any] = {"permutations": 99, "bootstrap": 60, "dimensions": False}
 
 
 @pytest.fixture(scope="module")
 def circle() -> ValueEvidence:
-    return analyse_value(planted("circle"), permutations=199, bootstrap=50, dimensions=False, unit="months")
+    names = [f"month {v}" for v in range(12)]
+    return analyse_value(planted("circle"), **QUICK, unit="months", values=names)
 
 
 def changed(evidence: ValueEvidence, **fields: Any) -> Verdict:
     return verdict_value(dataclasses.replace(evidence, **fields))
 
 
-def opened(evidence: ValueEvidence) -> ValueEvidence:
-    site = evidence.sites[0]
-    assert site.closure is not None
-    open_closure = dataclasses.replace(site.closure, closed=False, reasons=("the ends lie apart",))
-    return dataclasses.replace(evidence, sites=(dataclasses.replace(site, closure=open_closure),))
-
-
 def test_a_circle_says_why(circle: ValueEvidence) -> None:
     verdict = verdict_value(circle)
-    assert (verdict.word, verdict.used) == ("circular", "not tested")
+    assert (verdict.word, verdict.used, verdict.span) == ("circular", "not tested", (0, 0))
     text = " ".join(verdict.reasons)
-    for part in ("family-wise p", "held-out error", "months", "held-out", "control was not run", "turns"):
-        assert part in text
+    for part in (
+        "family-wise p",
+        "held-out error",
+        "months",
+        "left-out values",
+        "control was not run",
+        "aspect",
+        "largest p",
+    ):
+        assert part in text, part
     assert verdict.word in WORDS and str(verdict) == "circular"
 
 
-def test_templates_that_do_not_agree_are_noise(circle: ValueEvidence) -> None:
-    assert changed(circle, signal_p=0.4).word == "noise"
+def test_an_open_curve_names_its_ends_and_its_gap() -> None:
+    names = [f"month {v}" for v in range(12)]
+    acts = planted("arc 270", seed=1).roll(5, 1)
+    verdict = verdict_value(analyse_value(acts, **QUICK, values=names))
+    assert verdict.word == "open curve"
+    assert any("its ends, month 4 and month 5, are" in reason for reason in verdict.reasons)
+
+
+def changes(acts: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What is no property of a cycle of values."""
+    draw = torch.Generator().manual_seed(5)
+    _, _, templates, d = acts.shape
+    return {
+        "begun elsewhere": acts.roll(4, 1),
+        "reversed": acts.flip(1),
+        "rotated": acts @ plane(d, draw, d).float(),
+        "scaled": 3000 * acts,
+        "templates in another order": acts[:, :, torch.randperm(templates, generator=draw)],
+        "every site twice": acts.repeat_interleave(2, 0),
+        "float64": acts.double(),
+    }
 
 
 @pytest.mark.parametrize(
-    ("order_p", "flatness", "word"),
-    [(0.5, 0.5, "token identity"), (0.01, 0.5, "open arc"), (0.01, 0.02, "magnitude")],
+    ("name", "snr"),
+    [("circle", 0.15), ("circle k=2", 1.0), ("arc 270", 0.15), ("ramp", 1.0), ("identity", 1.0), ("walk", 0.3)],
 )
-def test_without_a_harmonic_it_depends_on_order(
-    circle: ValueEvidence, order_p: float, flatness: float, word: str
-) -> None:
-    assert changed(circle, p_value=0.3, order_p=order_p, flatness=flatness).word == word
+def test_nothing_that_is_no_shape_changes_a_word(name: str, snr: float) -> None:
+    acts = planted(name, snr=snr, seed=3)
+    control = planted("identity", seed=4)
+    first = analyse_value(acts, control=control, **QUICK)
+    for what, other in changes(acts).items():
+        found = analyse_value(other, control=changes(control)[what], **QUICK)
+        words = [site.word for site in found.sites]
+        expected = [site.word for site in first.sites]
+        assert words == (
+            sorted(expected * 2, key=expected.index) if what == "every site twice" else expected
+        ), what
+        assert verdict_value(found).word == verdict_value(first).word, what
 
 
-def test_a_harmonic_that_templates_do_not_share_is_not_believed(circle: ValueEvidence) -> None:
-    verdict = changed(circle, harmonic_p=0.2, order_p=0.5)
-    assert verdict.word == "token identity" and "templates do not agree on it" in verdict.reasons[0]
+def test_a_site_alone_has_the_word_it_has_among_others() -> None:
+    acts = torch.cat([planted("circle", layers=3, seed=1), planted("arc 180", layers=3, seed=2)])
+    together = analyse_value(acts, **QUICK)
+    alone = [analyse_value(acts[i : i + 1], **QUICK).sites[0].word for i in range(6)]
+    assert [site.word for site in together.sites] == alone
 
 
-def test_an_open_curve_is_never_circular(circle: ValueEvidence) -> None:
-    verdict = verdict_value(dataclasses.replace(opened(circle), flatness=0.4))
-    assert verdict.word == "open arc" and "the ends lie apart" in verdict.reasons
-    assert changed(opened(circle), flatness=0.01).word == "magnitude"
-
-
-def test_a_circle_at_one_hook_point_among_open_curves_is_chance(circle: ValueEvidence) -> None:
-    best, beside = circle.sites[0], opened(circle).sites[0]
-    assert beside.closure is not None
-    far = (dataclasses.replace(beside, p_value=0.5),) * 6
-    alone = changed(circle, sites=(beside, best, beside, *far), best=1, flatness=0.4)
-    assert alone.word == "open arc" and "alone" in alone.reasons[-1]
-    weak = dataclasses.replace(beside, p_value=0.5)
-    assert changed(circle, sites=(weak, best, weak, *far), best=1).word == "circular"
-    assert changed(circle, sites=(beside, best, best, *far), best=1).word == "circular"
-    assert changed(circle, sites=(beside, best, beside), best=1).word == "circular"
-
-
-def test_a_plane_that_reads_random_labels_as_well_takes_it_back(circle: ValueEvidence) -> None:
-    site = circle.sites[0]
-    assert site.probe is not None
-    lucky = dataclasses.replace(site, probe=dataclasses.replace(site.probe, p_value=0.3))
-    verdict = changed(circle, sites=(lucky,))
-    assert verdict.word == "token identity" and "permuted labels predicts" in " ".join(verdict.reasons)
-
-
-def test_a_control_as_good_as_the_model_takes_it_back(circle: ValueEvidence) -> None:
-    same = ControlEvidence(score=0.9, p_value=0.005, ratio=0.95, lower=False)
-    verdict = changed(circle, control=same)
-    assert verdict.word == "token identity" and "95%" in " ".join(verdict.reasons)
+def test_templates_that_do_not_agree_are_noise_however_smooth_it_is() -> None:
+    words = [
+        verdict_value(analyse_value(planted("walk per template", layers=3, seed=s), **QUICK)).word
+        for s in range(12)
+    ]
+    assert words.count("noise") >= 10
 
 
 def test_nothing_measured_is_not_testable(circle: ValueEvidence) -> None:
@@ -95,4 +110,59 @@ def test_nothing_measured_is_not_testable(circle: ValueEvidence) -> None:
 
 def test_a_missing_sign_flip_test_is_said(circle: ValueEvidence) -> None:
     verdict = changed(circle, signal_p=math.nan, harmonic_p=math.nan)
-    assert verdict.word == "circular" and "templates are too few" in " ".join(verdict.reasons)
+    assert verdict.word == "circular" and "are too few" in " ".join(verdict.reasons)
+
+
+def test_every_word_of_the_contest_has_its_shapes() -> None:
+    for word in set(SHAPE_WORDS.values()) - {"values distinguishable"}:
+        assert shapes_of(word), word
+    closed = {shape.name for shape in SHAPES if shape.closed}
+    assert set(shapes_of("circular")) == closed == set(shapes_of("flattened circle"))
+    assert set(shapes_of("undecided: circle or open curve")) == closed | {
+        name for name, word in SHAPE_WORDS.items() if word == "open curve"
+    }
+    assert (
+        shapes_of("undecided: circle or no order")
+        and not shapes_of("noise")
+        and not shapes_of("values distinguishable")
+    )
+
+
+def test_the_headline_is_where_its_word_is() -> None:
+    words = ["noise", "open curve", "circular", "undecided: circle or open curve", "circular", "open curve"]
+    assert headline_of(words) == Headline("circular", 2, 4)
+    sites = [f"blocks.{i}.hook_resid_post" for i in range(6)]
+    told = places(sites, words, "circular")
+    assert told == (
+        "at layers 2 and 4 of 6 (before: noise, open curve; between: undecided: circle or open curve; after: open curve)"
+    )
+    assert places(sites, ["circular"] * 6, "circular") == "at layers 0–5 of 6"
+    assert places(sites[:1], ["circular"], "circular") == "at blocks.0.hook_resid_post"
+    flicker = ["circular", "line"] * 4
+    assert places([f"blocks.{i}.hook_resid_post" for i in range(8)], flicker, "circular").startswith(
+        "at layers 0–6, 4 of those 7 of 8"
+    )
+
+
+def test_the_best_site_has_strong_neighbours() -> None:
+    found = analyse_value(planted("circle", layers=5, snr=0.5, seed=2), **QUICK)
+    contests = [site.contest for site in found.sites]
+    sites = [SiteWord("circular", each) for each in contests]
+    lucky = [
+        dataclasses.replace(c, shapes=tuple(dataclasses.replace(s, evidence=e) for s in c.shapes))
+        for c, e in zip((c for c in contests if c is not None), (0.9, 0.2, 0.7, 0.8, 0.5), strict=True)
+    ]
+    sites = [SiteWord("circular", each) for each in lucky]
+    assert best_site(sites, [0.0] * 5) == 3
+    assert best_site([SiteWord("values distinguishable", None)] * 3, [0.1, 0.3, 0.2]) == 1
+
+
+def test_more_values_than_there_are_designs_for_are_thinned_evenly() -> None:
+    assert taking_part(31).tolist() == list(range(31))
+    assert taking_part(60).tolist() == list(range(0, 60, 2))
+    steps = np.diff(np.r_[taking_part(113), 113])
+    assert set(steps.tolist()) <= {3, 4}
+    verdict = verdict_value(analyse_value(planted("circle", 60), **QUICK))
+    assert verdict.word == "circular" and "30 evenly spaced values of the 60" in " ".join(verdict.reasons)
+    arc = verdict_value(analyse_value(planted("arc 180", 60).roll(20, 1), **QUICK))
+    assert arc.word == "open curve"

@@ -112,7 +112,15 @@ def short_frame(result: "ProbeResult") -> "pd.DataFrame":
 
     frame = result.frame().rename(columns=SHORT)
     frame["site"] = short_sites(frame["site"].tolist())
+    if "word" in frame.columns:
+        frame["word"] = [_short_word(word) for word in frame["word"]]
     return frame.loc[:, [name for name in COLUMNS if name in frame.columns]]
+
+
+def _short_word(word: str) -> str:
+    """"undecided: circle or open curve" as "circle or open curve?"."""
+    left = word.removeprefix("undecided: ")
+    return left if left == word else f"{left}?"
 
 
 SHORT = {
@@ -127,7 +135,7 @@ SHORT = {
     "offset_only": "o only",
 }
 COLUMNS = (
-    "site", "k", "share", "p", "error", "control", "closes", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
+    "site", "word", "k", "share", "p", "error", "control", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip
 
 
@@ -147,7 +155,7 @@ def legend(result: "ProbeResult") -> str:
             "specificity with its p; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
         )
     return (
-        f"{layers}share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "
+        f"{layers}word: from the contest of shapes (A or B?: undecided); share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "
         f"{result.unit}; dim: best single dimension, its R² and family-wise p"
     )
 

@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    trials: Annotated[int, typer.Option("--trials", help="Draws per generator and size.", **COUNT)] = 20,
+    trials: Annotated[int, typer.Option("--trials", help="Draws per generator and size.", **COUNT)] = 6,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", **SEED)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the JSON to this file.")] = None,

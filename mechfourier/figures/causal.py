@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.marks import among, bars, figure, heat
-from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY, VERMILION, plain_text, styled
-from mechfourier.figures.probe import ACCENT, circle_figure, spectrum_figure
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
+from mechfourier.figures.probe import circle_figure, spectrum_figure
+from mechfourier.figures.shapes import accent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -138,8 +139,9 @@ def study_part(result: "StudyResult") -> Part:
         at = f"Tested at {result.site}, {result.position} token, k = {k}"
         lead = f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls without them, beyond every control."
     second = "what it is, and whether the model uses it"
-    accent = ACCENT.get(result.verdict, SKY)
-    card = verdict_card(f"{result.verdict}, {result.used}", second, result.reasons, accent=accent)
+    card = verdict_card(
+        f"{result.verdict}, {result.used}", second, result.reasons, accent=accent(result.verdict)
+    )
     return Part(f"Study: {result.domain} in {result.model}", study_sections(result), lead, card)
 
 
@@ -152,12 +154,12 @@ def ablation_part(result: "AblationResult") -> Part:
         f"({result.became_wrong} became wrong, {result.became_right} right; McNemar p = {result.mcnemar_p:.2g})",
         f"logit difference changed by {result.logit_diff_change:+.3g} [{low:+.3g}, {high:+.3g}]{unit}",
     ]
-    p, word, accent = result.p_controls, "not compared", ORANGE
+    p, word, colour = result.p_controls, "not compared", ORANGE
     if p is not None:
         reasons.append(f"{result.n_controls} matched controls: p = {p:.2g}")
         hurts = p < 0.05 and result.logit_diff_change < 0
-        word, accent = ("it matters here", GREEN) if hurts else ("no more than its controls", ORANGE)
-    card = verdict_card(word, f"{result.what}: {result.mode}", reasons, accent=accent)
+        word, colour = ("it matters here", GREEN) if hurts else ("no more than its controls", ORANGE)
+    card = verdict_card(word, f"{result.what}: {result.mode}", reasons, accent=colour)
     lead = "The change of the logit difference among that of units of the same layer with like variance and mean."
     sections = [
         half("Among its controls", ablation_figure(result), lead),

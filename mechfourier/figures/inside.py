@@ -1,10 +1,10 @@
-"""Figures of what happens inside a pretrained model: logit lens, attention roles, open and closed curves."""
+"""Figures of what happens inside a pretrained model: logit lens and attention roles."""
 
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, Section, half, notes_section
-from mechfourier.drawing.marks import band, bars, dots, figure, heat, line, whiskers
-from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY, TEXT, VERMILION, panels, plain_text, styled
+from mechfourier.drawing.marks import band, figure, heat, line
+from mechfourier.drawing.template import BLUE, TEXT, VERMILION, panels, styled
 from mechfourier.figures.tokens import tokens_section
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from mechfourier.probes.attention import AttentionResult
     from mechfourier.probes.lens import LensResult
-    from mechfourier.probes.result import ProbeResult
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
@@ -62,48 +61,6 @@ def roles_figure(result: "AttentionResult") -> "go.Figure":
         title=f"Where the reading position looks: {result.domain} in {result.model}",
         height=min(900, 200 + 22 * len(heads)),
     )
-
-
-def closure_figure(result: "ProbeResult") -> "go.Figure":
-    """How well open and closed curves predict left-out values at the best site."""
-    models = () if result.value is None else result.value.models
-    traces = []
-    for closed, colour, name in ((False, ORANGE, "open"), (True, GREEN, "closed")):
-        some = [m for m in models if m.closed == closed]
-        names, q2, counts = (
-            [plain_text(m.name) for m in some],
-            [m.q2 for m in some],
-            [m.parameters for m in some],
-        )
-        hover = "%{y}: Q² %{x:.3f} with %{customdata} parameters"
-        traces.append(bars(q2, names, name, colour=colour, hover=hover, orientation="h", customdata=counts))
-    low = min([0.0, *(m.q2 for m in models)])
-    return figure(
-        *traces,
-        x={
-            "title": "Q² on left-out values (1 = perfect, 0 = the mean)",
-            "range": [max(low, -1.0) * 1.05, 1.05],
-        },
-        y={"autorange": "reversed", "type": "category"},
-        title="Does an open or a closed curve predict?",
-        height=120 + 44 * max(1, len(models)),
-    )
-
-
-def seam_figure(result: "ProbeResult") -> "go.Figure":
-    """Intervals that a closed circle and an open arc differ in, at the best site: turns, contest of shapes, seam."""
-    site = None if result.value is None else result.value.best_site
-    closure = None if site is None else site.closure
-    x, y = "value, 95 % interval", {"autorange": "reversed", "type": "category"}
-    made = figure(x=x, y=y, title="Does it close?", height=280)
-    if closure is not None:
-        parts = (closure.turns, closure.contest, closure.seam)
-        values = [i.value for i in parts]
-        error = whiskers(values, [i.low for i in parts], [i.high for i in parts], SKY)
-        names = ["turns", "closed − open<br>shape (R²)", "seam −<br>neighbours"]
-        made.add_trace(dots(values, names, marker={"size": 11}, error_x=error, hover="%{y}: %{x:.3f}"))
-        made.add_vline(x=0, line=dict(color=TEXT, dash="dot", width=1))
-    return made
 
 
 def lens_part(result: "LensResult") -> Part:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card, write_page
 from mechfourier.drawing.marks import among, dots, figure, heat, line
-from mechfourier.drawing.template import BLUE, GREEN, GRID, ORANGE, PINK, SKY, VERMILION, plain_text, styled
-from mechfourier.figures.inside import closure_figure, seam_figure
+from mechfourier.drawing.template import GRID, SKY, VERMILION, plain_text, styled
+from mechfourier.figures.shapes import accent, shape_sections
 from mechfourier.figures.tokens import tokens_section
 from mechfourier.files import result_name
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechfourier.probes.result import Circle, ProbeResult
-
-ACCENT = {"circular": GREEN, "modular": BLUE, "open arc": ORANGE, "magnitude": ORANGE, "token identity": SKY}
-ACCENT |= {"noise": PINK, "not testable": VERMILION}
-
 
 def spectrum_figure(result: "ProbeResult") -> "go.Figure":
     """Share of the between-value power at every harmonic (across) and hook point (down)."""
@@ -120,9 +116,9 @@ def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
 
 
 def probe_part(result: "ProbeResult") -> Part:
-    """Verdict, circle, closure, null, spectrum, evidence."""
+    """Verdict, circle, contest of shapes, null, spectrum, evidence."""
     used = f"use by the model: {result.used}"
-    card = verdict_card(result.verdict, used, result.reasons, accent=ACCENT.get(result.verdict, SKY))
+    card = verdict_card(result.verdict, used, result.reasons, accent=accent(result.verdict))
     title = f"Probe: {result.domain} in {result.model}"
     return Part(title, probe_sections(result), probe_lead(result), card)
 
@@ -139,7 +135,7 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
         lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value to the first."
         heading = f"The plane of k = {result.circle.k}"
         sections.append(half(heading, circle_figure(result), lead))
-    sections += _closure_sections(result)
+    sections += shape_sections(result)
     if result.value is not None and result.value.null:
         lead = (
             "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
@@ -149,25 +145,6 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
         sections.append(Section("Harmonic spectrum", spectrum_figure(result), "Template noise removed."))
         sections.append(Section("Evidence", result.frame()))
     sections += tokens_section(result.tokens)
-    if result.value is not None and result.value.models:
-        import pandas as pd
-
-        rows = [vars(model) for model in result.value.models]
-        lead = "Q² is on left-out values and templates; AIC and BIC compare models of the same data, lower is better."
-        sections.append(Section("Open and closed curves", pd.DataFrame(rows), lead))
     if steps := result.next_steps():
         sections.append(Section("Next steps", steps))
     return [*sections, *notes_section(result)]
-
-
-def _closure_sections(result: "ProbeResult") -> list[Section]:
-    """The contest of open and closed curves, and what a circle and an arc differ in."""
-    if result.value is None or not result.value.models:
-        return []
-    lead = "Curves through the values, each scored on values and templates it was not fitted to."
-    sections = [half("Open and closed curves, compared", closure_figure(result), lead)]
-    site = result.value.best_site
-    if site is not None and site.closure is not None:
-        lead = "A circle has one turn (or k), beats the open shapes, and is as alike across the seam as elsewhere."
-        sections.append(half("Closure", seam_figure(result), lead))
-    return sections

@@ -29,7 +29,7 @@ from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.subspace import circle_positions
-from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.value import SiteEvidence, ValueEvidence, analyse_value
 from mechfourier.stats.verdict import verdict_value
 
 if TYPE_CHECKING:
@@ -85,7 +85,13 @@ def probe(
     names = [str(site) for site in chosen]
     if plan.kind == "value":
         evidence = analyse_value(
-            acts, control=control, sites=names, unit=asked.unit, permutations=n_permutations, seed=seed
+            acts,
+            control=control,
+            sites=names,
+            values=asked.values,
+            unit=asked.unit,
+            permutations=n_permutations,
+            seed=seed,
         )
         return _value_result(evidence, acts, plan, common)
     features = rearrange(confounds(plan, encodings).values, "(a o) f -> a o f", a=plan.shape[0]).float()
@@ -222,24 +228,40 @@ def _value_result(
     evidence: ValueEvidence, acts: Tensor, design: Design, common: dict[str, Any]
 ) -> ProbeResult:
     verdict = verdict_value(evidence)
-    rows = tuple(SiteRow(s.site, s.p_value, s.k, s.r2, s.spectrum) for s in evidence.sites)
+    rows = tuple(_value_row(site) for site in evidence.sites)
     best = evidence.best_site
+    k = None if best is None else (best.contest and best.contest.k) or best.k
     circle = None
-    if best is not None and best.probe is not None:
-        place, each = circle_positions(cross_gram(acts[evidence.best : evidence.best + 1])[0], best.k)
-        circle = _circle(best.k, design.domain.values, place, each)
+    if best is not None and k is not None and best.probe is not None:
+        place, each = circle_positions(cross_gram(acts[evidence.best : evidence.best + 1])[0], k)
+        circle = _circle(k, design.domain.values, place, each)
     return ProbeResult(
         **common,
         verdict=verdict.word,
         used=verdict.used,
         reasons=(*verdict.reasons, *_sink_reason(common, best.site if best is not None else None)),
         p_value=evidence.p_value,
-        best=None if best is None else Best(best.site, best.k, best.r2),
+        best=None if best is None or k is None else Best(best.site, k, best.r2),
         sites=rows,
         circle=circle,
         value=evidence,
         operation=None,
+        layers=_layers(rows, verdict.span),
     )
+
+
+def _value_row(site: SiteEvidence) -> SiteRow:
+    unchanged = site.contest is not None and site.contest.word == site.word
+    label = site.contest.label if unchanged and site.contest is not None else site.word
+    return SiteRow(site.site, site.p_value, site.k, site.r2, site.spectrum, site.word, label, site.shapes)
+
+
+def _layers(rows: Sequence[SiteRow], span: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The layers of the first and the last site of the headline; None where either has no layer."""
+    if span is None:
+        return None
+    first, last = (Site.parse(rows[i].site).layer for i in span)
+    return None if first is None or last is None else (first, last)
 
 
 def _operation_result(

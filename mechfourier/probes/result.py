@@ -2,21 +2,29 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.domains.reads import TokensRead
+from mechfourier.hooks.site import Site
 from mechfourier.probes.caveats import Caveats
 from mechfourier.results.base import Result
 from mechfourier.stats.operation import OperationEvidence
+from mechfourier.stats.shapes.contest import ShapeEvidence
 from mechfourier.stats.value import ValueEvidence
-from mechfourier.stats.verdict import WORDS
+from mechfourier.stats.words import CIRCLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 WITH_PLANE = ("circular", "modular", "open arc")
+WORDS_0_1 = ("circular", "open arc", "magnitude", "token identity", "noise")
+"""Verdicts on value designs in files of version 0.1, which had one best site and no words of single sites."""
+MOST_RUNS = 3
+"""Ranges of layers listed one by one; of more, the first and the last layer are named."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,17 @@ class Best:
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at harmonic k."""
+    """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at harmonic k; of value designs also
+    its ``word``, what belongs to it (``label``), and every shape of the contest, best first."""
 
     site: str
     p_value: float
     k: int
     r2: float
     spectrum: tuple[float, ...]
+    word: str = ""
+    label: str = ""
+    shapes: tuple[ShapeEvidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,8 @@ class ProbeResult(
 ):
     """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an intervention
     showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
-    ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive dimensions.
+    ``layers``: the first and the last layer whose word is the verdict (value designs). ``tokens``: what is read where, per template;
+    ``caveats``: attention sinks and massive dimensions.
     """
 
     model: str
@@ -82,16 +95,29 @@ class ProbeResult(
     operation: OperationEvidence | None
     tokens: TokensRead | None = None
     caveats: Caveats | None = None
+    layers: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        # an operation's word may rest on another site than the strongest plane, which its reasons name
-        told = WITH_PLANE if self.design == "operation" else WORDS[:-1]
-        tested = self.best is not None and self.verdict in told
-        where = f" at {self.best.site}, k = {self.best.k}" if self.best is not None and tested else ""
+        where = self._where() if any(row.word for row in self.sites) else self._strongest()
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
-        if tested and math.isfinite(self.p_value):
-            head += f", family-wise p = {self.p_value:.2g}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+
+    def _where(self) -> str:
+        """At which hook points the word holds, and what the others show."""
+        if self.value is None or self.verdict == "not testable":
+            return ""
+        told = " " + places([row.site for row in self.sites], [row.word for row in self.sites], self.verdict)
+        if self.verdict in CIRCLES and self.best is not None:
+            told += f", k = {self.best.k}, family-wise p = {self.value.circle_p:.2g}"
+        return told
+
+    def _strongest(self) -> str:
+        """An operation's word may rest on another site than the strongest plane, which its reasons name."""
+        told = WITH_PLANE if self.design == "operation" else WORDS_0_1
+        if self.best is None or self.verdict not in told:
+            return ""
+        p = f", family-wise p = {self.p_value:.2g}" if math.isfinite(self.p_value) else ""
+        return f" at {self.best.site}, k = {self.best.k}{p}"
 
     def frame(self) -> "pd.DataFrame":
         """One row per hook point, in the order of a forward pass; the units are in ``attrs["units"]``."""
@@ -110,21 +136,50 @@ class ProbeResult(
         return tuple(_next_steps(self))
 
 
+def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
+    """Where ``word`` holds, and what else is said before, between and after: "at layers 3–17 of 18 (before: open curve)"."""
+    at = [i for i, each in enumerate(words) if each == word]
+    if not at:
+        return ""
+    names = short_names(sites)
+    runs = [list(run) for _, run in groupby(at, key=lambda i: i - at.index(i))]
+    listed = " and ".join(names[r[0]] if len(r) == 1 else f"{names[r[0]]}–{names[r[-1]]}" for r in runs)
+    if len(runs) > MOST_RUNS:
+        listed = f"{names[at[0]]}–{names[at[-1]]}, {len(at)} of those {at[-1] - at[0] + 1}"
+    kind = "layer" if all(name.isdigit() for name in names) else "hook point"
+    told = f"at {kind}{'s' * (len(at) > 1)} {listed} of {len(sites)}" if len(sites) > 1 else f"at {sites[0]}"
+    others = {
+        "before": words[: at[0]],
+        "between": [each for each in words[at[0] : at[-1]] if each != word],
+        "after": words[at[-1] + 1 :],
+    }
+    beside = [f"{when}: {', '.join(dict.fromkeys(each))}" for when, each in others.items() if each]
+    return f"{told} ({'; '.join(beside)})" if beside else told
+
+
+def short_names(sites: Sequence[str]) -> list[str]:
+    """Layer numbers where all hook points are of one kind, else their full names."""
+    found = [Site.parse(name) for name in sites]
+    if len({(site.kind, site.stack) for site in found}) == 1 and all(s.layer is not None for s in found):
+        return [str(site.layer) for site in found]
+    return list(sites)
+
+
 def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
     rows = []
     for site in evidence.sites:
-        row: dict[str, Any] = {"site": site.site, "k": site.k, "share": site.share, "p": site.p_value}
+        row: dict[str, Any] = {"site": site.site, "word": site.word} if site.word else {"site": site.site}
+        row |= {"k": site.k, "share": site.share, "p": site.p_value}
         if site.probe is not None:
             row |= {
                 "error": site.probe.error,
                 "control_error": site.probe.null_error,
                 "held_out_r2": site.probe.r2,
             }
-        if site.closure is not None:
-            row |= {"turns": site.closure.turns.value, "closes": "yes" if site.closure.closed else "no"}
         if site.dimensions:
             row |= {
                 "best_dim": site.dimensions[0].dim,
+                "dim_k": site.dimensions[0].k,
                 "dim_r2": site.dimensions[0].r2,
                 "p_dim": site.dimensions[0].p_value,
             }
@@ -157,7 +212,7 @@ def _next_steps(result: ProbeResult) -> list[str]:
         return []
     model, domain = shlex.quote(result.model), shlex.quote(result.domain)
     steps = []
-    if result.verdict in ("circular", "modular") and result.best is not None:
+    if result.verdict in (*CIRCLES, "modular") and result.best is not None:
         steps.append(f"which questions the model answers: mechfourier tasks {model} --domain {domain}")
         steps.append(f"whether it uses this plane: mechfourier study {model} --domain {domain}")
     if result.design != "value":

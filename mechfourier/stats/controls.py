@@ -1,52 +1,75 @@
-"""The controls that run by default: re-initialised weights, a control task, held-out templates.
+"""The untrained control: is the shape that a site shows already there with re-initialised weights?
 
-The control task (random relabellings of the values) is the permutation null itself, and the selectivity of
-:class:`mechfourier.stats.subspace.SubspaceProbe`; held-out templates are in every statistic, since powers are
-taken between different templates. What is left is the re-initialised model, on the same prompts.
+The same prompts in the same architecture with random weights. Tokens that values share, and lengths, give order to untrained activations too,
+so every word about a shape has to stand this comparison. The other control (permuted labels) is part of the contest itself.
 """
 
-import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
-from mechfourier.stats.copies import distinct, distinct_gram, template_groups
-from mechfourier.stats.null import LabelPermutations, circle_null, circle_scores
-from mechfourier.stats.spectrum import constant_sites, cross_gram
+from mechfourier.stats.permutation import permutation_p
+from mechfourier.stats.shapes.designs import family
+from mechfourier.stats.shapes.tables import canonical_frame, cross_gram, distinct_templates, unbiased_mean
 
+LEVEL = 0.05
 CLEARLY = 0.5
+"""Share of the trained model's evidence below which the control counts as lower."""
 
 
 @dataclass(frozen=True)
 class ControlEvidence:
-    """The re-initialised model: its best circle score over sites and k, the family-wise p, and its excess over chance
-    as a share of the trained model's (``ratio``). ``lower``: that share is under one half."""
+    """The shapes of a site's word in the untrained model, at the same site.
 
-    score: float
+    ``evidence``: share of the between-value power that they predict of values left out, at most 1; ``p_value``: the same for permuted labels;
+    ``ratio``: over the trained model's evidence; ``lower``: no more than chance, or under one half of the trained model's.
+    """
+
+    evidence: float
     p_value: float
     ratio: float
     lower: bool
 
 
 def control_evidence(
-    control: Float[Tensor, "site value template d"] | None, orders: LabelPermutations, excess: float
-) -> ControlEvidence | None:
-    """Run the circle test on the control. ``excess``: the trained model's best score less the mean of its null maxima."""
-    if control is None:
-        return None
-    flat = constant_sites(control)
-    control = torch.where(flat[:, None, None, None], torch.zeros_like(control), control)
-    cross = cross_gram(control)
-    gram = distinct_gram(cross, [distinct(template_groups(each)) for each in cross])
-    best = circle_scores(gram).max()
-    null = circle_null(gram, orders)[0].amax(1)
-    over = float(best - null.mean())
-    ratio = over / excess if excess > 0 else math.inf
-    return ControlEvidence(
-        score=float(best),
-        p_value=float(orders.p_value(best, null)),
-        ratio=ratio,
-        lower=ratio < CLEARLY,
-    )
+    control: Float[Tensor, "value template d"],
+    shapes: Collection[str],
+    evidence: float,
+    *,
+    permutations: int = 199,
+    seed: int = 0,
+) -> ControlEvidence:
+    """``shapes``: names in the contest; ``evidence``: that of the trained model, above 0."""
+    gram = _noise_free(control.detach().cpu().double().numpy())
+    n = len(gram)
+    rng = np.random.default_rng(seed)
+    orders = np.concatenate([np.arange(n)[None], np.argsort(rng.random((permutations, n)), 1)])
+    found = _predicted(gram[orders[:, :, None], orders[:, None, :]], shapes)
+    p, share = permutation_p(float(found[0]), found[1:]), float(found[0])
+    ratio = share / max(evidence, 1e-9)
+    return ControlEvidence(share, p, ratio, lower=not (p < LEVEL and ratio >= CLEARLY))
+
+
+def _predicted(grams: Float[ndarray, "b n n"], shapes: Collection[str]) -> Float[ndarray, " b"]:
+    """Largest share that a design of ``shapes`` predicts, per Gram matrix."""
+    n = grams.shape[-1]
+    designs = family(n)
+    members = [i for name in designs.names if name in shapes for i in designs.members(name)]
+    total = np.einsum("bvv->b", grams)
+    if not members or not (total > 0).all():
+        return np.zeros(len(grams))
+    errors = (grams.reshape(len(grams), -1) @ designs.weights[members].T).min(1)
+    return np.minimum(1 - errors / (n / (n - 1) ** 2 * total), 1.0)
+
+
+def _noise_free(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "n n"]:
+    """The Gram matrix of the values from products of different templates, in its canonical frame; of copies, one with its noise."""
+    gram = cross_gram(acts / max(float(np.abs(acts).max()), 1e-300))
+    kept = distinct_templates(gram)
+    mean = gram[kept[0], kept[0]] if len(kept) == 1 else unbiased_mean(gram[np.ix_(kept, kept)])
+    order = canonical_frame(mean).order
+    return mean[np.ix_(order, order)]

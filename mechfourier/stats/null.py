@@ -107,24 +107,6 @@ def _permuted(planes: Float[Tensor, "k pair value"], index: Int[Tensor, "b value
     return rearrange(planes[:, :, index], "k pair b value -> b k pair value")
 
 
-def trend_basis(n: int) -> Float[Tensor, "degree value"]:
-    """Orthonormal linear and quadratic trends over 0..n−1."""
-    v = torch.arange(n, dtype=torch.float64)
-    q, _ = torch.linalg.qr(torch.stack([torch.ones(n, dtype=torch.float64), v, v**2], 1))
-    return q[:, 1:].T
-
-
-def trend_null(
-    gram: Float[Tensor, "site value value2"], orders: LabelPermutations
-) -> tuple[Float[Tensor, " site"], Float[Tensor, "b site"]]:
-    """How far the values are *ordered*: power along the linear and quadratic trends over ‖G‖, and its null."""
-    rows = trend_basis(gram.shape[-1])
-    observed = einsum(rows, gram, rows, "i v, site v w, i w -> site") / gram_norm(gram)
-    shuffled = rearrange(rows[:, orders.index], "i b v -> (b i) v")
-    power = einsum(shuffled @ gram, shuffled, "site r v, r v -> site r") / gram_norm(gram)[:, None]
-    return observed, rearrange(power, "site (b i) -> b site i", i=2).sum(-1)
-
-
 def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d"]:
     """R² of the harmonic k = 1..⌈n/2⌉−1 fit to every dimension of the template mean: the number usually published."""
     y = _unit_columns(acts)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.results.base import Result
-from mechfourier.stats.closure import Closure, CurveModel, closure, curve_models, template_draws
-from mechfourier.stats.controls import ControlEvidence, control_evidence
+from mechfourier.stats.controls import ControlEvidence
 from mechfourier.stats.copies import (
     distinct,
     distinct_cross,
@@ -31,22 +30,25 @@ from mechfourier.stats.null import (
     label_orders,
     reliability_p,
     smallest_p,
-    trend_null,
+)
+from mechfourier.stats.shapes.contest import (
+    FEWEST_TEMPLATES,
+    FEWEST_VALUES,
+    ShapeEvidence,
+    SiteShapes,
 )
 from mechfourier.stats.spectrum import (
     constant_sites,
     cross_gram,
     harmonic_planes,
     harmonic_share,
-    plane_axes,
-    quadratures,
-    shared_gram,
 )
 from mechfourier.stats.subspace import SubspaceProbe, subspace_probe
+from mechfourier.stats.words import SiteWord, best_site, site_words
 
 LEVEL = 0.05
 SIGN_FLIP_TEMPLATES = 6  # 2^(T−1) sign patterns reach p < .05 from six templates on
-DRAWS = 400
+DRAWS = 200
 PROBE_PERMUTATIONS = 200
 
 
@@ -62,12 +64,15 @@ class Dimension:
 
 @dataclass(frozen=True)
 class SiteEvidence:
-    """One hook point. ``p_value`` is family-wise over all sites and harmonics; ``score`` is 1 for a circle and nothing else;
+    """One hook point. ``word``: which shape the values lie in here, after the controls; ``contest``: all shapes with their evidence, before them;
+    ``control``: the same shape in the untrained model; ``reasons``: why the word is another than the contest's.
+
+    ``p_value``: of the best circle score, permuted labels, family-wise over all sites and harmonics; ``score`` is 1 for a circle and nothing else;
     ``spectrum[k − 1]`` is the share of the between-value power at k, template noise removed; ``share`` that at ``k``;
-    ``aspect`` the short over the long axis of its ellipse; ``r2`` the held-out R² of the subspace probe;
-    ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how many templates read different vectors
-    here (copies count once in every statistic), ``effective`` how many they are worth, ``spread`` by how much distinct ones differ (the
-    median over pairs, as a share of their norm)."""
+    ``r2`` the held-out R² of the subspace probe; ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how
+    many templates read different vectors here (copies count once in every statistic), ``effective`` how many they are worth, ``spread``
+    by how much distinct ones differ (the median over pairs, as a share of their norm).
+    """
 
     site: str
     p_value: float
@@ -76,30 +81,36 @@ class SiteEvidence:
     spectrum: tuple[float, ...]
     score: float
     share: float
-    aspect: float
-    order_p: float
     agreement: float
     probe: SubspaceProbe | None
-    closure: Closure | None
     dimensions: tuple[Dimension, ...]
     distinct: int = 0
     effective: float = math.nan
     spread: float = math.nan
+    word: str = ""
+    contest: SiteShapes | None = None
+    control: ControlEvidence | None = None
+    reasons: tuple[str, ...] = ()
 
     @property
     def copies(self) -> bool:
         """Every template reads the same vectors: nothing over templates can be tested."""
         return self.distinct == 1
 
+    @property
+    def shapes(self) -> tuple[ShapeEvidence, ...]:
+        """Every shape of the contest, best first."""
+        return () if self.contest is None else self.contest.shapes
+
 
 @dataclass(frozen=True)
-class ValueEvidence(Result, kind="value-evidence"):
+class ValueEvidence(Result, kind="value-evidence", schema=2):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
-    ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they agree on the selected harmonics
-    (both by sign flips of whole templates, NaN below six templates); ``order_p``: family-wise p of a linear or
-    quadratic trend; ``flatness``: second over first axis of that trend (0 = a line). ``models`` are of the best site.
-    ``smallest_p`` is the least p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
+    ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``: do templates agree on the values at all;
+    ``harmonic_p``: do they agree on the selected harmonics (both by sign flips of whole templates, NaN below six templates).
+    ``best``: the site of best evidence among those of the headline's word. ``values``: what the values are called.
+    ``smallest_p`` is the least permutation p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
     """
 
     n: int
@@ -114,19 +125,31 @@ class ValueEvidence(Result, kind="value-evidence"):
     smallest_p: float
     signal_p: float
     harmonic_p: float
-    order_p: float
-    flatness: float
     dimension_p: float
     best: int
     sites: tuple[SiteEvidence, ...]
-    models: tuple[CurveModel, ...] = ()
-    control: ControlEvidence | None = None
+    circle_p: float = math.nan
+    controlled: bool = False
+    values: tuple[str, ...] = ()
     null: tuple[float, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def migrate(cls, values: dict[str, Any], schema: int) -> dict[str, Any]:
+        """Files of version 0.1 hold the closure rules, which the contest of shapes replaced; their words and sentences stay in the probe's."""
+        values = super().migrate(values, schema)
+        if schema >= cls.about.schema:
+            return values
+        values |= {"sites": [_without(site, ("closure", "aspect", "order_p")) for site in values.get("sites", ())]}
+        return _without(values, ("order_p", "flatness", "models", "control"))
 
     @property
     def best_site(self) -> SiteEvidence | None:
-        """The site with the highest score, or None where nothing was testable."""
+        """The site that speaks for the headline, or None where nothing was testable."""
         return self.sites[self.best] if self.sites else None
+
+
+def _without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {key: item for key, item in values.items() if key not in names}
 
 
 def analyse_value(
@@ -136,22 +159,23 @@ def analyse_value(
     seed: int = 0,
     control: Float[Tensor, "_ _ _ _"] | None = None,
     sites: Sequence[str] | None = None,
+    values: Sequence[str] = (),
     unit: str = "steps",
     dimensions: bool = True,
     bootstrap: int = DRAWS,
 ) -> ValueEvidence:
-    """Every value statistic of docs/statistics: spectrum, family-wise p, closure, subspace probe, models, controls.
+    """Every value statistic of docs/statistics: spectrum, family-wise p, contest of shapes, subspace probe, controls.
 
     Args:
         acts: activations of n values in T templates at every site; any float dtype.
         permutations: label permutations of the family-wise null (n ≤ 7: all n! orders instead).
         control: the same prompts in the same model with re-initialised weights.
-        sites, unit: names of the sites, and what one step of the domain is called, for the tables.
+        sites, values, unit: names of the sites and values, and what one step of the domain is called, for the tables.
         dimensions: also search the basis dimensions (the slowest part).
-        bootstrap: resamplings of the templates for the intervals; ``seed`` is theirs and the permutations'.
+        bootstrap: draws from every fitted shape of the contest (0: no contest); ``seed`` is theirs and the permutations'.
 
     Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing that varies.
-    Raises ``UsageError`` where shapes or names do not fit together.
+    Raises ``UsageError`` where shapes, types or names do not fit together.
     """
     names = _names(acts, control, sites)
     _, n, templates, d = acts.shape
@@ -159,49 +183,42 @@ def analyse_value(
     if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
         return _nothing(n, templates, d, unit, permutations, seed, reason)
     flat = constant_sites(acts)
-    acts = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
-    search = _search(acts, label_orders(n, permutations=permutations, seed=seed))
+    still = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
+    search = _search(still, label_orders(n, permutations=permutations, seed=seed))
     orders, null = search.orders, search.null.amax(1)
-    p, best = orders.p_value(search.top, null), int(search.top.argmax())
-    trend, trends = trend_null(search.gram, orders)
-    order_p = orders.p_value(trend, trends.amax(1))
-    dims, dimension_p = _dimensions(_means(acts, search.kept), orders, skip=not dimensions)
-    found = {"p_value": p.tolist(), "order_p": order_p.tolist(), "dimensions": dims}
-    deep = [NOT_DEEP if reason or bool(x) else search.deep(i, bootstrap, seed) for i, x in enumerate(flat)]
+    p = orders.p_value(search.top, null)
+    dims, dimension_p = _dimensions(_means(still, search.kept), orders, skip=not dimensions)
+    found = {"p_value": p.tolist(), "dimensions": dims}
+    deep = [NOT_DEEP if reason or bool(x) else search.deep(i, seed) for i, x in enumerate(flat)]
+    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.k, search.kept)
+    words, circle_p = [SiteWord()] * len(names), math.nan
+    if not reason:
+        words, circle_p = site_words(acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed)
     rows = tuple(
-        SiteEvidence(site=name, **{key: of[i] for key, of in found.items()}, **search.about(i), **deep[i])
+        SiteEvidence(
+            site=name, **{key: of[i] for key, of in found.items()}, **search.about(i), **deep[i], **vars(words[i])
+        )
         for i, name in enumerate(names)
     )
-    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.k, search.kept)
-    evidence = replace(
+    best = best_site(words, search.top.tolist())
+    return replace(
         _nothing(n, templates, d, unit, len(orders), seed, reason),
         exact=orders.exact,
         p_value=float(p[best]),
         smallest_p=smallest_p(n) if orders.exact else 1 / (len(orders) + 1),
         signal_p=signal,
         harmonic_p=harmonic,
-        order_p=float(order_p.min()),
-        flatness=_flatness(search.gram[int(order_p.argmin())]),
         dimension_p=dimension_p,
         best=best,
         sites=rows,
+        circle_p=circle_p,
+        controlled=control is not None,
+        values=tuple(values),
         null=tuple(null.sort().values[:: max(1, len(orders) // 500)].tolist()),
     )
-    return evidence if reason else _deepened(evidence, search, control)
 
 
-def _deepened(evidence: ValueEvidence, search: "_Search", control: Tensor | None) -> ValueEvidence:
-    """With the curves and the control of the best site."""
-    best = evidence.best
-    excess = float(search.top[best] - search.null.amax(1).mean())
-    return replace(
-        evidence,
-        models=curve_models(search.gram[best], search.own(best).mean((0, 1)), int(search.k[best])),
-        control=control_evidence(control, search.orders, excess),
-    )
-
-
-NOT_DEEP: dict[str, Any] = {"probe": None, "closure": None, "r2": math.nan}
+NOT_DEEP: dict[str, Any] = {"probe": None, "r2": math.nan}
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +235,6 @@ class _Search:
     null: Float[Tensor, "b site"]
     null_k: Int[Tensor, "b site"]
     share: Float[Tensor, "site k"]
-    axes: Float[Tensor, "site plane two"]
 
     def own(self, i: int) -> Float[Tensor, "t u n n2"]:
         """Products over the distinct templates of a site."""
@@ -232,20 +248,17 @@ class _Search:
             score=float(self.top[i]),
             spectrum=tuple(self.share[i].tolist()),
             share=float(self.share[i, at - 1]),
-            aspect=_aspect(self.axes[i, at - 1]),
             agreement=_agreement(self.own(i), at) if len(kept) > 1 else math.nan,
             distinct=len(kept),
             effective=effective_templates(self.groups[i]),
             spread=template_spread(self.cross[i], kept),
         )
 
-    def deep(self, i: int, bootstrap: int, seed: int) -> dict[str, Any]:
-        """The subspace probe and the closure of a testable site."""
-        at, own = int(self.k[i]), self.own(i)
-        drawn = _probe_orders(self.orders, seed)
-        probe = subspace_probe(own, at, self.orders.index[drawn], order_k=self.null_k[drawn, i])
-        closed = closure(self.gram[i], at, draws=_resampled(own, len(self.kept[i]), bootstrap, seed))
-        return dict(probe=probe, closure=closed, r2=probe.r2)
+    def deep(self, i: int, seed: int) -> dict[str, Any]:
+        """The subspace probe of a testable site."""
+        at, drawn = int(self.k[i]), _probe_orders(self.orders, seed)
+        probe = subspace_probe(self.own(i), at, self.orders.index[drawn], order_k=self.null_k[drawn, i])
+        return dict(probe=probe, r2=probe.r2)
 
 
 def _search(acts: Float[Tensor, "site value template d"], orders: LabelPermutations) -> _Search:
@@ -255,9 +268,7 @@ def _search(acts: Float[Tensor, "site value template d"], orders: LabelPermutati
     gram = distinct_gram(cross, kept)
     top, k = circle_scores(gram).max(1)
     null, null_k = circle_null(gram, orders)
-    return _Search(
-        cross, groups, kept, gram, orders, top, k + 1, null, null_k, harmonic_share(gram), quadratures(gram)
-    )
+    return _Search(cross, groups, kept, gram, orders, top, k + 1, null, null_k, harmonic_share(gram))
 
 
 def _probe_orders(orders: LabelPermutations, seed: int) -> Int[Tensor, " draw"]:
@@ -267,6 +278,11 @@ def _probe_orders(orders: LabelPermutations, seed: int) -> Int[Tensor, " draw"]:
 
 
 def _names(acts: Tensor, control: Tensor | None, sites: Sequence[str] | None) -> list[str]:
+    for what, given in (("activations", acts), ("control", control)):
+        if given is not None and (given.ndim != 4 or not given.is_floating_point()):
+            raise UsageError(
+                f"the {what} have shape {tuple(given.shape)} and type {given.dtype}; give floating-point numbers [site, value, template, d]"
+            )
     names = [str(s) for s in sites] if sites is not None else [f"site {i}" for i in range(len(acts))]
     if len(names) != len(acts) or not len(acts):
         raise UsageError(f"{len(names)} site names for activations of {len(acts)} sites; give one per site")
@@ -283,14 +299,11 @@ def _untestable(acts: Tensor, control: Tensor | None, names: list[str]) -> str:
         if values is not None and not bool(torch.isfinite(values).all()):
             bad = ~torch.isfinite(values).flatten(1).all(1)
             return f"the {what} hold NaN or infinity at {names[int(bad.nonzero()[0])]}"
-    if templates < 2:
-        return "one template cannot tell the value from its noise; give at least two, better eight"
-    if n < 5:
-        return f"{n} values are too few: a circle and a constant use up their degrees of freedom (at least 6 are needed)"
-    if smallest_p(n) >= LEVEL:
-        return (
-            f"{n} values cannot show a circle: the smallest family-wise p they allow is {smallest_p(n):.2f}"
-        )
+    if templates < FEWEST_TEMPLATES:
+        few = "one template cannot" if templates == 1 else f"{templates} templates can hardly"
+        return f"{few} tell the value from its noise; give at least {FEWEST_TEMPLATES}, better eight"
+    if n < FEWEST_VALUES:
+        return f"{n} values are too few: a circle and a constant use up their degrees of freedom (at least {FEWEST_VALUES} are needed)"
     if bool(constant_sites(acts).all()):
         return "the activations are constant over the values at every site (is the value before the position read?)"
     return ""
@@ -300,16 +313,8 @@ def _nothing(n: int, templates: int, d: int, unit: str, b: int, seed: int, reaso
     nan = math.nan
     return ValueEvidence(
         n=n, templates=templates, d_model=d, unit=unit, permutations=b, exact=False, seed=seed, untestable=reason,
-        p_value=nan, smallest_p=smallest_p(n), signal_p=nan, harmonic_p=nan, order_p=nan, flatness=nan,
-        dimension_p=nan, best=0, sites=(),
+        p_value=nan, smallest_p=smallest_p(n), signal_p=nan, harmonic_p=nan, dimension_p=nan, best=0, sites=(),
     )  # fmt: skip
-
-
-def _resampled(own: Float[Tensor, "t u n n2"], count: int, bootstrap: int, seed: int) -> Tensor | None:
-    """Shared Gram matrices of resampled templates; None where ``count`` distinct ones are too few to resample."""
-    if count < 3 or not bootstrap:
-        return None
-    return shared_gram(own[None], template_draws(count, bootstrap, seed=seed))[:, 0]
 
 
 def _means(
@@ -344,18 +349,6 @@ def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:
     plane = harmonic_planes(cross.shape[-1])[k - 1]
     pairs = einsum(plane, cross, plane, "i v, t u v w, i w -> t u")
     return float(((pairs.sum(1) - pairs.diagonal()) > 0).double().mean())
-
-
-def _aspect(axes: Float[Tensor, " two"]) -> float:
-    long, short = axes.clamp_min(0).tolist()
-    return math.sqrt(short / long) if long > 0 else 0.0
-
-
-def _flatness(gram: Float[Tensor, "n n2"]) -> float:
-    from mechfourier.stats.null import trend_basis
-
-    long, short = plane_axes(trend_basis(len(gram)), gram).clamp_min(0).tolist()
-    return short / long if long > 0 else 0.0
 
 
 def _dimensions(

@@ -1,33 +1,34 @@
 """Verdicts: one word, and a sentence for every reason.
 
-``circular`` needs all of: a family-wise p under .05; templates that agree on the harmonic; closure (turns, contest of
-shapes, seam, left-out curves, see :mod:`mechfourier.stats.closure`), and, of many hook points, not at one alone among open ones; and both controls clearly lower: a plane fitted to
-random labels (p of the held-out error under .05) and a re-initialised model, where one was run.
+The word of a value domain is that of the contest of shapes (:mod:`mechfourier.stats.shapes`) at the sites that share it, where templates agree and
+the untrained model does not show the same shape (:mod:`mechfourier.stats.words`).
 """
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from mechfourier.stats.copies import NEAR
+from mechfourier.stats.shapes.contest import SiteShapes
+from mechfourier.stats.shapes.evidence import Estimate
 from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
+from mechfourier.stats.words import CIRCLES, headline_of, shapes_of, taking_part
 
-Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
-
-WORDS: tuple[Word, ...] = (
-    "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
+WORDS: tuple[str, ...] = (
+    "circular", "flattened circle", "nearly closed", "open curve", "wave", "clusters", "line", "other period", "values distinguishable",
+    "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
 )  # fmt: skip
-MANY_SITES = 8  # from as many sites on, selecting the best inflates it
-LINE = 0.1  # second over first axis of the trend, below which the values lie on a line; a half circle has .19
+"""Every decided word; "modular", "open arc", "magnitude" and "token identity" are those of operations, and of files of version 0.1."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``word``: what the representation is; ``used``: whether an intervention showed that the model uses it."""
+    """``word``: what the representation is; ``used``: whether an intervention showed that the model uses it;
+    ``span``: the first and the last site of that word (value domains)."""
 
     word: str
     used: str = "not tested"
     reasons: tuple[str, ...] = ()
+    span: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.word
@@ -38,66 +39,71 @@ def verdict_value(evidence: ValueEvidence) -> Verdict:
     best = evidence.best_site
     if evidence.untestable or best is None:
         return Verdict("not testable", reasons=(evidence.untestable or "no site was measured",))
-    if evidence.signal_p >= LEVEL:
-        return Verdict(
-            "noise",
-            reasons=(
-                f"the templates do not agree on the values (sign-flip p = {evidence.signal_p:.3g} over all sites)",
-            ),
-        )
-    harmonic = evidence.p_value < LEVEL and not evidence.harmonic_p >= LEVEL
-    if harmonic:
-        return _harmonic(evidence, best)
-    return _without_circle(evidence, best)
+    found = headline_of([site.word for site in evidence.sites])
+    span = None if found.first is None or found.last is None else (found.first, found.last)
+    return Verdict(found.word, reasons=tuple(_reasons(evidence, best)), span=span)
 
 
-def _harmonic(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
-    found = best.closure
-    reasons = [_score(evidence, best), *_probe(evidence, best)]
-    if found is None or not found.closed:
-        against = found.reasons if found else ()
-        return Verdict(_open_word(evidence), reasons=(*reasons, *against))
-    if beside := _open_neighbours(evidence):
-        told = (
-            f"it closes at {best.site} alone: {' and '.join(beside)} hold the same order and stay open, and selecting the best of "
-            f"{len(evidence.sites)} sites inflates it"
-        )
-        return Verdict(_open_word(evidence), reasons=(*reasons, told))
-    if best.probe is not None and best.probe.p_value >= LEVEL:
-        reasons.append(
-            "but a plane fitted to permuted labels predicts held-out values as well: the order may be chance"
-        )
-        return Verdict("token identity", reasons=(*reasons, *found.reasons))
-    control = evidence.control
-    if control is not None and not control.lower:
-        reasons.append(
-            f"but untrained model: {control.ratio:.0%} of this signal (p = {control.p_value:.3g}): it shows the same circle, "
-            "so training did not make it"
-        )
-        return Verdict("token identity", reasons=(*reasons, *found.reasons))
-    if control is None:
-        reasons.append("the untrained control was not run")
-    else:
-        reasons.append(
-            f"untrained model: {max(control.ratio, 0.0):.0%} of this signal (p = {control.p_value:.3g})"
-        )
-    return Verdict("circular", reasons=(*reasons, *found.reasons))
+def _reasons(evidence: ValueEvidence, best: SiteEvidence) -> Iterator[str]:
+    yield from best.reasons
+    if best.contest is None or best.contest.word in ("noise", "not testable"):
+        yield from _silent(best)
+        return
+    if best.word == "noise":
+        return
+    yield _contest(best, best.contest)
+    yield from best.contest.reasons
+    yield from _numbers(evidence, best.contest)
+    if best.word in CIRCLES or evidence.p_value < LEVEL:
+        yield _score(evidence, best)
+        yield from _probe(evidence, best)
+    yield _agreement(evidence, best)
+    yield from _control(evidence, best)
 
 
-def _open_neighbours(evidence: ValueEvidence) -> list[str]:
-    """Hook points just before and after the best one, where both are significant and neither closes.
+def _silent(best: SiteEvidence) -> Iterator[str]:
+    if best.copies:
+        yield (
+            f"{best.site} holds the same vectors in every template: agreement between templates is not evidence, and shapes cannot be "
+            "told from noise"
+        )
+    if best.contest is not None:
+        yield from best.contest.reasons
 
-    In a model of many layers activations change little from one hook point to the next, so a circle is seen at two or more; where it is
-    seen at one, the others must at least not be open curves of the same strength. Of few hook points none is the luckiest of many, and
-    a shallow model may well compute a circle in one block and read it in the next: there the rule does not apply.
-    """
-    if len(evidence.sites) < MANY_SITES:
-        return []
-    near = [evidence.sites[i] for i in (evidence.best - 1, evidence.best + 1) if 0 <= i < len(evidence.sites)]
-    strong = [site for site in near if site.p_value < LEVEL and site.closure is not None]
-    if any(site.closure is not None and site.closure.closed for site in strong):
-        return []
-    return [site.site for site in strong]
+
+def _contest(best: SiteEvidence, found: SiteShapes) -> str:
+    """The shapes of best evidence with their intervals."""
+    own, asked = shapes_of(found.word), [shape for shape in found.shapes if shape.p is not None]
+    first = [shape for shape in asked if shape.name in own][:1] or asked[:1]
+    others = [shape for shape in asked if shape.name not in own and shape not in first][:1]
+    told = [f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} (p = {s.p:.2g})" for s in (*first, *others)]
+    return f"{best.site}: {found.label}; between-value power predicted of left-out values: {', '.join(told)}"
+
+
+def _share(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.0%}"
+    return f"{estimate.value:.0%} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+
+def _plain(estimate: Estimate, digits: int) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.{digits}f}"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _numbers(evidence: ValueEvidence, found: SiteShapes) -> Iterator[str]:
+    """What belongs to the shape: its ends, the aspect of the ellipse, the value set aside, and which values took part."""
+    name = dict(enumerate(evidence.values)).get
+    if found.ends is not None and found.gap is not None:
+        first, last = (name(v, f"value {v}") for v in found.ends)
+        yield f"its ends, {first} and {last}, are {_plain(found.gap, 1)} steps apart (1 where it closes)"
+    if found.aspect is not None:
+        yield f"the ellipse at k = {found.k} has aspect {_plain(found.aspect, 2)} (1 for a circle)"
+    if found.set_aside is not None:
+        yield f"without {name(found.set_aside, f'value {found.set_aside}')}, which lies apart from the others"
+    if (count := len(taking_part(evidence.n))) < evidence.n:
+        yield f"{count} evenly spaced values of the {evidence.n} took part, so harmonics above {(count - 1) // 2} are not told apart"
 
 
 def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
@@ -106,39 +112,29 @@ def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
         f"; {evidence.smallest_p:.2g} is the least that {evidence.n} values allow" if evidence.exact else ""
     )
     return (
-        f"{best.site}: {best.share:.0%} of the between-value power is at k = {best.k}, an ellipse of aspect "
-        f"{best.aspect:.2f} (family-wise p = {evidence.p_value:.2g}, {kind}{floor})"
+        f"{best.share:.0%} of the between-value power is at k = {best.k} (circular order: family-wise p = {best.p_value:.2g}, {kind}{floor})"
     )
 
 
-def _probe(evidence: ValueEvidence, best: SiteEvidence) -> list[str]:
-    probe = best.probe
-    if probe is None:
-        return []
-    held_out = "held-out values" if best.copies else "held-out values and templates"
-    told = (
-        f"held-out error {probe.error:.2f} {evidence.unit} (label-permuted control: {probe.null_error:.2f}; {held_out}, "
-        f"p = {probe.p_value:.2g})"
-    )
-    return [told, _agreement(evidence, best)]
+def _probe(evidence: ValueEvidence, best: SiteEvidence) -> Iterator[str]:
+    if (probe := best.probe) is not None:
+        yield (
+            f"held-out error {probe.error:.2f} {evidence.unit} (label-permuted control: {probe.null_error:.2f}; held-out values and "
+            f"templates, p = {probe.p_value:.2g})"
+        )
 
 
 def _agreement(evidence: ValueEvidence, best: SiteEvidence) -> str:
     """Do the templates agree, and is that evidence?"""
-    if best.copies:
-        return (
-            f"{best.site} holds the same vectors in every template: agreement between templates is not evidence, and there "
-            "are no intervals over templates"
-        )
     copies = (
         f" ({evidence.templates} templates, the others are copies)"
         if best.distinct < evidence.templates
         else ""
     )
-    if math.isnan(evidence.harmonic_p) or best.distinct < SIGN_FLIP_TEMPLATES:
+    if best.distinct < SIGN_FLIP_TEMPLATES or evidence.signal_p != evidence.signal_p:
         return (
-            f"{best.distinct} distinct templates{copies} are too few to tell a shared circle from noise drawn per template "
-            f"({SIGN_FLIP_TEMPLATES} are needed)"
+            f"{best.distinct} distinct templates{copies} are too few to tell a shared shape from noise drawn per template, and for "
+            f"intervals ({SIGN_FLIP_TEMPLATES} are needed)"
         )
     near = (
         f"; but they differ by {best.spread:.0%} of their norm only, so they could hardly disagree"
@@ -146,34 +142,15 @@ def _agreement(evidence: ValueEvidence, best: SiteEvidence) -> str:
         else ""
     )
     return (
-        f"{best.agreement:.0%} of the {best.distinct} distinct templates{copies} agree with the others on its direction "
-        f"(sign-flip p = {evidence.harmonic_p:.2g}){near}"
+        f"{best.agreement:.0%} of the {best.distinct} distinct templates{copies} agree with the others about k = {best.k}; they agree on "
+        f"the values at all with a sign-flip p = {evidence.signal_p:.2g}{near}"
     )
 
 
-def _open_word(evidence: ValueEvidence) -> Word:
-    return "magnitude" if evidence.flatness < LINE else "open arc"
-
-
-def _without_circle(evidence: ValueEvidence, best: SiteEvidence) -> Verdict:
-    if evidence.p_value < LEVEL:
-        first = (
-            f"k = {best.k} at {best.site} stands out (p = {evidence.p_value:.2g}), but templates do not agree on it "
-            f"(sign-flip p = {evidence.harmonic_p:.2g})"
+def _control(evidence: ValueEvidence, best: SiteEvidence) -> Iterator[str]:
+    if not evidence.controlled:
+        yield "the untrained control was not run"
+    elif best.control is not None and best.control.lower:
+        yield (
+            f"untrained model: {max(best.control.evidence, 0.0):.0%} predicted by the same shape (p = {best.control.p_value:.2g})"
         )
-    else:
-        first = f"no harmonic stands out: the best, k = {best.k} at {best.site}, has family-wise p = {evidence.p_value:.2g}"
-    if evidence.order_p < LEVEL:
-        shape = "on a line" if evidence.flatness < LINE else "along a curve"
-        told = (
-            f"the values are in order {shape} (trend p = {evidence.order_p:.2g}); that it closes is not shown"
-        )
-        return Verdict(_open_word(evidence), reasons=(first, told))
-    told = "" if math.isnan(evidence.signal_p) else f" (sign-flip p = {evidence.signal_p:.2g})"
-    return Verdict(
-        "token identity",
-        reasons=(
-            first,
-            f"the values are distinguishable{told} but unordered (trend p = {evidence.order_p:.2g})",
-        ),
-    )

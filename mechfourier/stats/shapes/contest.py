@@ -38,8 +38,8 @@ PERIODS = ("nearly one turn", "other period", "other period beside a line", "cla
 @dataclass(frozen=True)
 class ShapeEvidence:
     """One shape on one site. ``evidence``: share of the power between values that it predicts of values left out, at most 1, with its 95 %
-    interval (None below six templates). ``p``: how often data of this shape would favour the others as strongly; None where that
-    was not asked (closed shapes that are not the best one)."""
+    interval (None below six templates). ``p``: how often data of this shape would favour the others as strongly, or, where the word is a
+    circle, a circle as strongly; None where that was not asked (closed shapes that are not the best one)."""
 
     name: str
     evidence: float
@@ -280,7 +280,7 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
     out = []
     for name in sorted(decision.scores, key=decision.scores.__getitem__):
         share = predicted_share(decision.table, decision.designs, decision.best[name])
-        p = decision.adequate.get(name)
+        p = decision.rejects.get(name) if decision.circular else decision.adequate.get(name)
         if name == decision.closed_name:
             p = decision.adequate["closed"]
         out.append(ShapeEvidence(name, share.value, share.low, share.high, p))

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from math import gcd
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from numpy import ndarray
 from scipy import optimize
 
@@ -47,7 +47,7 @@ class Places:
         return (self.kept - cut) % self.n
 
 
-Columns = list[Float[ndarray, " m"]]
+Columns = list[Num[ndarray, " m"]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def turns_of_gap(gap: float, n: int) -> float:
     return n / (n - 1 + gap)
 
 
-def regression(columns: list[Float[ndarray, " m"]], **params: float) -> Iterator[Design]:
+def regression(columns: list[Num[ndarray, " m"]], **params: float) -> Iterator[Design]:
     """The least-squares fit on a constant and ``columns``; nothing where fewer than two values are left to test it on."""
     x = np.column_stack([np.ones(len(columns[0])), *columns])
     if x.shape[1] >= len(x) - 1:

@@ -198,7 +198,7 @@ def _curve(fitted: Fit, numbers: Draws) -> Float[ndarray, "b m q"]:
     return path[:count]
 
 
-def openness(curves: Float[ndarray, "*b m q"], order: Int[ndarray, " m"]) -> Float[ndarray, "*b"]:
+def openness(curves: Float[ndarray, "*b m q"], order: Int[ndarray, " m"]) -> Float[ndarray, "*b"] | float:
     """Distance between the ends of a curve that is passed in ``order``, in units of the distance from which on it is open:
     three mean steps, or .8 of the root mean square distance of any two values where that is less (paths that fade)."""
     c = curves[..., order, :]
