@@ -119,6 +119,11 @@ class Grid:
         return orthonormal(self.residual(one_hot(self.raw_sum)))
 
     @cached_property
+    def difference_basis(self) -> Float[Tensor, "cell profile"]:
+        """The same of all functions of the difference a − o: what a model that adds nothing holds as well."""
+        return orthonormal(self.residual(one_hot(self.a - self.offset)))
+
+    @cached_property
     def class_columns(self) -> Float[Tensor, "cell n"]:
         """The n residue classes as indicator columns, confounds removed."""
         return self.residual(one_hot(self.label))

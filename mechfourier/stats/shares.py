@@ -1,11 +1,11 @@
 """Where the variance over an operation grid lies: the lines of its 2-D DFT, and how much of it is token identity."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from scipy.special import betainc
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
@@ -77,9 +77,15 @@ def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
 
 def moment_p(energy: float, total: float, square: float, rows: int, dof: int) -> float:
     """P that a random frame of ``rows`` in ``dof`` dimensions takes up ``energy`` of a Gram matrix with trace ``total``
-    and squared Frobenius norm ``square``: normal approximation with the exact mean and variance (Haar measure)."""
-    if total <= 0 or dof <= rows:
+    and squared Frobenius norm ``square``.
+
+    The share of the trace is taken as Beta with its exact mean and variance (Haar measure): exact for one direction, and for
+    many the normal law.
+    """
+    if total <= 0 or dof <= rows or rows <= 0:
         return 1.0
-    spread = max(square - total**2 / dof, 1e-12 * total**2)
+    mean = rows / dof
+    spread = max(square - total**2 / dof, 1e-12 * total**2) / total**2
     variance = 2 * rows * (dof - rows) / (dof * (dof - 1) * (dof + 2)) * spread
-    return 0.5 * math.erfc((energy - total * rows / dof) / (2 * variance) ** 0.5)
+    size = mean * (1 - mean) / variance - 1
+    return float(betainc(size * (1 - mean), size * mean, min(max(1 - energy / total, 0.0), 1.0)))

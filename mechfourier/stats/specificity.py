@@ -4,10 +4,12 @@ All of it happens in the small space of functions of the raw sum, confounds remo
 n + offsets dimensions), and only through inner products of activations: the width of the model does not matter.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -115,6 +117,14 @@ class Periods:
         sums = torch.unique(self.grid.raw_sum).double()
         angle = 2 * torch.pi * freqs[:, None] * sums[None]
         return torch.stack([angle.cos(), angle.sin()], 1) @ self._from_sums
+
+    @cached_property
+    def neighbours(self) -> dict[int, Float[Tensor, "profile rank"]]:
+        """Functions of the residue class modulo n, n ± 1, n ± 2 and n ± 3."""
+        grid = self.grid
+        moduli = [m for m in range(grid.n - 3, grid.n + 4) if 2 < m < grid.n_sums // 2]
+        columns = {m: one_hot(grid.raw_sum % m) for m in moduli}
+        return {m: orthonormal(grid.sum_basis.T @ column) for m, column in columns.items()}
 
     @cached_property
     def _from_sums(self) -> Float[Tensor, "sum profile"]:
@@ -233,26 +243,89 @@ def localisation(
     return max(share, 0.0), float(periods.shifts[peak])
 
 
-def field_ratio(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: int) -> float:
-    """T at (k/n, k/n) over the best T at the same frequency along a and *any other* along the offsets.
+def found_period(periods: Periods, profile: Float[Tensor, "profile m"]) -> float:
+    """The period of the raw sum, of all, whose plane holds most; found on a grid of 1/24 of the resolution."""
+    step = periods.resolution / OVERSAMPLING
+    freqs = torch.arange(2 * step, 0.5, step, dtype=torch.float64)
+    waves = periods.waves(freqs)
+    freqs = freqs[periods.surviving(waves) >= MIN_SURVIVING]
+    if not len(freqs):
+        return torch.nan
+    best = freqs[plane_spectrum(planes(periods.waves(freqs)), profile).argmax()]
+    near = best + step * torch.linspace(-1, 1, 9, dtype=torch.float64)
+    near = near[periods.surviving(periods.waves(near)) >= MIN_SURVIVING / 2]
+    return float(1 / near[plane_spectrum(planes(periods.waves(near)), profile).argmax()])
 
-    A field that is smooth over both operands has every low frequency, a product of a function of a with one of the offset
-    has (k, l) with (k, k); a circle of the sum has exactly one pair. Over a single cycle every frequency along the offsets is a
-    multiple of 1/n; there all but ±k are compared (k and -k come together in cos a · cos b), and doubled: for a product that does not
-    tell its operands apart the folded T is 4 |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
+
+def found_modulus(periods: Periods, profile: Float[Tensor, "profile m"], floor: Floor) -> int:
+    """The m near n whose residue classes of the raw sum take up most energy above the noise."""
+    excess = {}
+    for m, basis in periods.neighbours.items():
+        excess[m] = float((basis.T @ profile).pow(2).sum()) - basis.shape[1] * floor.energy
+    return max(excess, key=lambda m: excess[m])
+
+
+@dataclass(frozen=True)
+class Field:
+    """T of the sum's circle over the best other combination of the operands (``ratio``, its ``name``), and over the circle of a − o
+    (``difference``)."""
+
+    ratio: float
+    name: str
+    difference: float
+
+
+def field_contest(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: int) -> Field:
+    """T at (k/n, k/n) over the best T at the same frequency along *one* operand and any other along the other.
+
+    A field that is smooth over both operands has every low frequency, a product of a function of a with one of o has (k, l) with (k, k), and
+    a circle of a times a circle of o, or a random layer that reads both, has a − o as strongly as a + o; a circle of the sum has one pair
+    per harmonic. Where the operands can be exchanged a − o has no sine to make a circle of; there all but ±k are compared, and doubled:
+    for a product the folded T is 4 |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
     """
-    cycles = grid.full_cycles
-    used = (grid.offset - grid.first_offset) < cycles * grid.n
-    others = [
-        sign * j
-        for j in range(1, cycles * grid.n // 2 + 1)
-        for sign in (1, -1)
-        if j % cycles or (cycles == 1 and j != k)
-    ]
-    freqs = torch.tensor([k * cycles, *others], dtype=torch.float64) / (cycles * grid.n)
-    angle = 2 * torch.pi * (k * grid.a.double() / grid.n + freqs[:, None] * grid.offset.double())
-    waves = torch.stack([angle.cos(), angle.sin()], 1) * used
-    clean = grid.residual(waves.flatten(0, 1).T).T.reshape(waves.shape)
-    spectrum = plane_spectrum(planes(clean), residual) - floor.mean
+    own = float(plane_spectrum(_sum_plane(grid, k), residual)) - floor.mean
+    spectrum = field_spectrum(grid, residual) - floor.mean
+    k_o = k * grid.full_cycles
     least = max(NOISE_SPREADS * floor.spread, 1e-9 * float(residual.pow(2).sum()), 1e-300)
-    return float(spectrum[0] / ((2 if cycles == 1 else 1) * spectrum[1:].amax()).clamp_min(least))
+    away = float(spectrum[k, -k_o])
+    compared = torch.full_like(spectrum, -torch.inf)
+    compared[k], compared[:, k_o] = spectrum[k], spectrum[:, k_o]
+    compared[:, 0], compared[0], compared[k, k_o] = -torch.inf, -torch.inf, -torch.inf
+    if grid.exchangeable:
+        compared[k, -k_o], compared[-k, k_o] = -torch.inf, -torch.inf
+        compared, away = 2 * compared, -torch.inf
+    j, at = divmod(int(compared.argmax()), spectrum.shape[1])
+    return Field(own / max(float(compared.max()), least), combination(grid, j, at), own / max(away, least))
+
+
+def field_spectrum(grid: Grid, residual: Float[Tensor, "cell d"]) -> Float[Tensor, "n offsets"]:
+    """T of every pair of frequencies (j/n along a, l/whole cycles along o), from the 2-D DFT over whole cycles."""
+    cube = rearrange(residual, "(a o) d -> a o d", a=grid.n)[:, : grid.full_cycles * grid.n]
+    waves = torch.fft.fft2(cube, dim=(0, 1), norm="ortho") * 2**0.5
+    real, imaginary = waves.real, waves.imag
+    return smaller_eigenvalue(
+        real.square().sum(-1), imaginary.square().sum(-1), (real * imaginary).sum(-1)
+    )
+
+
+def combination(grid: Grid, j: int, at: int) -> str:
+    """What the wave of frequencies j/n along a and at/(whole cycles) along o is a function of: "a − o", "2a + o"."""
+    size = grid.full_cycles * grid.n
+    j, at = (j - grid.n if 2 * j > grid.n else j), (at - size if 2 * at > size else at)
+    if at % grid.full_cycles or not j:
+        return f"a wave of {j} turns over a and {at} over o"
+    over = at // grid.full_cycles
+    common = math.gcd(j, over) * (1 if j > 0 else -1)
+    first, second = j // common, over // common
+    return f"{_times(first)}a {'+' if second > 0 else '−'} {_times(abs(second))}o"
+
+
+def _times(factor: int) -> str:
+    return "" if factor == 1 else str(factor)
+
+
+def _sum_plane(grid: Grid, k: int) -> Float[Tensor, "2 cell"]:
+    used = (grid.offset - grid.first_offset) < grid.full_cycles * grid.n
+    angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
+    waves = torch.stack([angle.cos(), angle.sin()], 1) * used[:, None]
+    return planes(grid.residual(waves).T)
