@@ -25,6 +25,8 @@ EXACT_UP_TO = 7
 MOST_PERMUTATIONS = 10_000_000
 CHUNK_BYTES = 256 * 2**20
 TIE = 1e-9
+ALIKE = 3.5
+SHARED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +179,60 @@ def sign_flips(templates: int, *, limit: int = 4096, seed: int = 0) -> Float[Ten
     return torch.cat([torch.ones(len(signs), 1, dtype=torch.float64), signs], 1)
 
 
-def reliability_p(pairs: Float[Tensor, "*lead t u"], *, seed: int = 0) -> float:
+def alike(cross: Float[Tensor, "site t u value value2"]) -> Int[Tensor, " t"]:
+    """Groups of templates that are more alike than the others, whose noise is not their own (paraphrases, shared words).
+
+    Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's, a pair stands out from ``ALIKE``
+    robust standard deviations above m on, if it shares more than ``SHARED`` of what the median pair does not: (r − m)/(1 − m).
+    Templates belong together where a chain of such pairs leads from one to the other.
+    """
+    inner = einsum(cross, "site t u v v -> site t u")
+    scale = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(cross.dtype).tiny).sqrt()
+    likeness = (inner / scale[:, :, None] / scale[:, None]).mean(0)
+    rows, columns = torch.triu_indices(*likeness.shape, 1)
+    pairs = likeness[rows, columns]
+    middle = pairs.median()
+    spread = 1.4826 * (pairs - middle).abs().median()
+    linked = (likeness > middle + torch.maximum(ALIKE * spread, SHARED * (1 - middle))) | torch.eye(len(likeness), dtype=torch.bool)
+    for _ in range(len(likeness).bit_length()):
+        linked = (linked.double() @ linked.double()) > 0
+    return linked.to(torch.uint8).argmax(1)
+
+
+def reliability_p(pairs: Float[Tensor, "*lead t u"], signs: Float[Tensor, "b t"]) -> float:
     """Do different templates agree? p of the largest shared power under sign flips of whole templates.
 
     ``pairs[..., t, u]`` is a power computed between templates t and u. Without a shared signal the sign of every template
     is arbitrary, however the noise is correlated over values or dimensions, so this is exact for noise that is
     drawn per template (a random walk drawn per sentence, say), where permuting the values is not.
     """
-    count = pairs.shape[-1]
-    off = pairs * (1 - torch.eye(count, dtype=pairs.dtype))
+    off = _between(pairs)
     off = off / torch.linalg.matrix_norm(off)[..., None, None].clamp_min(torch.finfo(pairs.dtype).tiny)
-    signs = sign_flips(count, seed=seed)
     scores = einsum(signs, off, signs, "b t, ... t u, b u -> b ...").reshape(len(signs), -1).amax(1)
-    reached = scores[0] - TIE * scores[0].abs()
-    return float((scores >= reached).double().mean())
+    return _reached(scores)
+
+
+def circle_reliability_p(cross: Float[Tensor, "site t u value value2"], signs: Float[Tensor, "b t"]) -> float:
+    """Do different templates share a circle? The same for √(λ₁λ₂) of the plane of a harmonic, the largest over sites and harmonics.
+
+    Sites and harmonics are chosen again in every flip, as they were in the data: a p of the harmonic found there would be small in noise.
+    """
+    planes = harmonic_planes(cross.shape[-1])
+    at_k = einsum(planes, cross, planes, "k i v, site t u v w, k j w -> site k i j t u")
+    norm = torch.linalg.matrix_norm(_between(at_k)).square().sum((1, 2, 3)).sqrt()
+    at_k = _between(at_k) / norm.clamp_min(torch.finfo(cross.dtype).tiny)[:, None, None, None, None, None]
+    product = rearrange(signs[:, :, None] * signs[:, None], "b t u -> (t u) b")
+    gram = rearrange(at_k, "... t u -> ... (t u)") @ product
+    first, second, cross_term = gram[:, :, 0, 0], gram[:, :, 1, 1], (gram[:, :, 0, 1] + gram[:, :, 1, 0]) / 2
+    smaller = (first + second) / 2 - torch.hypot((first - second) / 2, cross_term)
+    scores = torch.where(smaller > 0, (first * second - cross_term**2).clamp_min(0).sqrt(), smaller)
+    return _reached(scores.flatten(0, 1).amax(0))
+
+
+def _between(pairs: Float[Tensor, "*lead t u"]) -> Float[Tensor, "*lead t u"]:
+    return pairs * (1 - torch.eye(pairs.shape[-1], dtype=pairs.dtype))
+
+
+def _reached(scores: Float[Tensor, " b"]) -> float:
+    """Share of flips that reach the first, which is the data."""
+    return float((scores >= scores[0] - TIE * scores[0].abs()).double().mean())

@@ -17,6 +17,7 @@ from mechfourier.stats.surrogates import SurrogateBasis, off_rows, surrogate_rat
 ALPHA = 0.05
 OUTLYING = 5.0
 """Of 600 Gaussian cells times 1,000 dimensions fewer than one lies beyond so many standard deviations."""
+OUTLYING_ROWS = 3.0
 ROUNDS = 6
 
 
@@ -36,37 +37,47 @@ def standardised(
     is the same for every rotation of the residual space, so that the null stays exact.
     """
     cells = acts.flatten(1, 2).double()
-    alive = spread_of(cells) > 0
-    cells = torch.stack([tamed(grid, site) for site in cells])
-    spread = cells.std(1)
-    scored = (cells - cells.mean(1, keepdim=True)) / torch.where(alive & (spread > 0), spread, 1.0)[:, None]
-    scored = scored * alive[:, None]
-    residual = torch.stack([grid.residual(site) for site in scored])
+    spread = spread_of(cells)
+    cells = (cells - cells.mean(1, keepdim=True)) * ((spread > 0) / torch.where(spread > 0, spread, 1.0))[:, None]
+    scored = torch.stack([_cut(site) for site in cells])
+    residual = torch.stack([_robust_residual(grid, *pair) for pair in zip(cells, scored, strict=True)])
     norm = residual.norm(dim=1)
     alive = norm > 1e-5 * grid.cells**0.5
     return scored, residual * (alive / torch.where(alive, norm, 1.0))[:, None]
 
 
-def tamed(grid: Grid, cells: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-    """Huber's pseudo-values: what the confounds leave of a cell is cut off at ``OUTLYING`` robust standard deviations.
+def _robust_residual(
+    grid: Grid, cells: Float[Tensor, "cell d"], start: Float[Tensor, "cell d"]
+) -> Float[Tensor, "cell d"]:
+    """The residual of Huber's pseudo-values: what the confounds leave of a cell is cut off at ``OUTLYING`` robust standard deviations.
 
-    Rotations are the null of light tails. A single cell of Cauchy noise holds a dimension's whole variance, and p-values then
-    tell where on the grid it lies. Without such cells nothing is changed.
+    Rotations are the null of light tails: a single cell of Cauchy noise holds a dimension's whole variance, and p-values then
+    tell where on the grid it lies. Where no cell is that far out this is the least-squares residual.
     """
-    middle = cells.median(0).values
-    kept = middle + _cut(cells - middle)
+    fit = start - grid.residual(start)
     for _ in range(ROUNDS):
-        fit = kept - grid.residual(kept)
-        before, kept = kept, fit + _cut(cells - fit)
-        if torch.equal(before, kept):
+        kept = _cut_rows(_cut(cells - fit))
+        last, fit = fit, fit + kept - grid.residual(fit + kept)
+        if torch.allclose(last, fit, atol=1e-3):
             break
-    return kept
+    return grid.residual(fit + kept)
 
 
-def _cut(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-    scale = 1.4826 * left.abs().median(0).values
+def _cut(cells: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
+    """Every dimension cut off at ``OUTLYING`` robust standard deviations from its median (one that hardly ever moves is left alone)."""
+    middle = cells.median(0).values
+    scale = 1.4826 * (cells - middle).abs().median(0).values
     bound = torch.where(scale > 0, OUTLYING * scale, torch.inf)
-    return torch.where(left.abs() > bound, bound * left.sign(), left)
+    return torch.minimum(torch.maximum(cells, middle - bound), middle + bound)
+
+
+def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
+    """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at ``OUTLYING_ROWS`` standard deviations."""
+    gram = left.T @ left if left.shape[0] > left.shape[1] else left @ left.T
+    dimensions = gram.diagonal().sum() ** 2 / gram.pow(2).sum().clamp_min(1e-300)
+    norm = left.norm(dim=1)
+    bound = norm.median() * (1 + OUTLYING_ROWS / (2 * dimensions).sqrt())
+    return left * (bound / norm.clamp_min(1e-300)).clamp_max(1.0)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

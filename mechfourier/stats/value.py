@@ -23,13 +23,16 @@ from mechfourier.stats.copies import (
 )
 from mechfourier.stats.null import (
     Orders,
+    alike,
     circle_null,
+    circle_reliability_p,
     circle_scores,
     dimension_null,
     dimension_r2,
     label_orders,
     order_null,
     reliability_p,
+    sign_flips,
     smallest_p,
 )
 from mechfourier.stats.spectrum import (
@@ -45,6 +48,7 @@ from mechfourier.stats.subspace import SubspaceProbe, subspace_probe
 
 LEVEL = 0.05
 SIGN_FLIP_TEMPLATES = 6  # 2^(T−1) sign patterns reach p < .05 from six templates on
+FLIPS = 2048  # all sign patterns up to 12 templates
 DRAWS = 400
 PROBE_PERMUTATIONS = 200
 
@@ -95,7 +99,7 @@ class SiteEvidence:
 class ValueEvidence(Result):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
-    ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they agree on the selected harmonics
+    ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they share a circle, at any harmonic
     (both by sign flips of whole templates, NaN below six templates); ``order_p``: family-wise p of a linear or
     quadratic trend; ``flatness``: second over first axis of that trend (0 = a line). ``models`` are of the best site.
     ``smallest_p`` is the least p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
@@ -172,7 +176,7 @@ def analyse_value(
     null, null_k = circle_null(gram, orders)
     order, ordered_null = order_null(gram, orders)
     best = int(top.argmax())
-    harmonic, signal = _reliability(cross, k, kept) if deep else (math.nan,) * 2
+    harmonic, signal = _reliability(cross, kept, seed) if deep else (math.nan,) * 2
     found, dimension_p = _dimensions(_means(acts, kept), orders) if dimensions else ([()] * count, math.nan)
     order_p = orders.p_value(order, ordered_null.amax(1))
     p = orders.p_value(top, null.amax(1))
@@ -291,10 +295,11 @@ def _means(
     )
 
 
-def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """p that templates agree on the harmonic selected at every site, and on the values at all.
+def _reliability(cross: Tensor, kept: Sequence[Sequence[int]], seed: int) -> tuple[float, float]:
+    """p that templates share a circle anywhere, and that they agree on the values at all.
 
-    Of copies one counts; sites with fewer than six distinct templates have no say, and without any the p-values are NaN.
+    Of copies one counts, and templates that are more alike than the others are flipped together; sites with fewer than six
+    distinct templates have no say, and without any, or with fewer than six such groups, the p-values are NaN.
     """
     sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
     if not sites:
@@ -302,11 +307,14 @@ def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tup
     # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
     used = sorted({t for i in sites for t in kept[i]})
     mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
-    cross, k = cross[sites][:, used][:, :, used], k[sites]
-    cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
-    planes = harmonic_planes(cross.shape[-1])[k - 1]
-    at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
-    return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
+    cross = cross[sites][:, used][:, :, used]
+    groups = alike(cross).unique(return_inverse=True)[1]
+    if int(groups.max()) + 1 < SIGN_FLIP_TEMPLATES:
+        return math.nan, math.nan
+    apart = (mask[:, :, None] * mask[:, None]) * (groups[:, None] != groups[None])
+    cross = cross * apart[..., None, None]
+    signs = sign_flips(int(groups.max()) + 1, limit=FLIPS, seed=seed)[:, groups]
+    return circle_reliability_p(cross, signs), reliability_p(einsum(cross, "site t u v v -> site t u"), signs)
 
 
 def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:
