@@ -205,7 +205,7 @@ def test_a_control_with_holes_is_not_testable_and_a_constant_one_says_so() -> No
     assert still.word == "circular" and any("do not vary" in reason for reason in still.reasons)
 
 
-@pytest.mark.parametrize("name", ["random-layer", "product-of-circles", "difference", "sum<difference"])
+@pytest.mark.parametrize("name", ["random-layer", "aligned-layer", "product-of-circles", "difference", "sum<difference", "2a+o"])
 def test_where_the_difference_is_there_as_strongly_nothing_adds(name: str) -> None:
     verdict = verdict_operation(analysed(name))
     assert verdict.word == "interaction"
@@ -219,7 +219,7 @@ def test_a_neighbouring_period_is_named(change: str, period: str) -> None:
     assert any(f"its strongest period is {period} of the raw sum" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize("name", ["clock-k1+3", "pizza-k1+3", "aligned-layer", "circles-3", "circles-5", "ellipse"])
+@pytest.mark.parametrize("name", ["clock-k1+3", "pizza-k1+3", "circles-3", "circles-5", "ellipse"])
 def test_networks_that_add_on_circles(name: str) -> None:
     assert verdict_operation(analysed(name)).word == "circular"
 

@@ -58,7 +58,8 @@ class OperationSite:
     ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
     ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other functions of the sum.
     ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one operand and another along the other, ``field_rival``;
-    ``difference``: over that of a − o; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy above the noise.
+    ``difference``: over a − o (T or energy, whichever is less); ``other_p``: of any combination that is
+    no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy above the noise.
     ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
     ``period``: the period of the raw sum, of all, whose plane holds most; ``modulus``: the m near n whose residue classes hold most.
     ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
@@ -103,6 +104,8 @@ class OperationSite:
     difference: float = math.nan
     difference_p: float = math.nan
     sum_over_difference: float = math.nan
+    other_p: float = math.nan
+    strongest: str = ""
     period: float = math.nan
     modulus: int = 0
     rival: str = ""
@@ -333,6 +336,7 @@ def _site(
         ratio=ratio, p_specific=_surrogate_p(worst[:, 0], ratio),
         class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
         field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
+        other_p=field.other_p, strongest=field.strongest,
         difference_p=energy_p(grid, view.residual, grid.difference_basis), sum_over_difference=_sum_over_difference(grid, view),
         period=found_period(periods, view.profile), modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness, peak_shift=shift,

@@ -41,7 +41,7 @@ def _random_gate(cells: Cells, draw: Draw) -> Tensor:
 
 
 def _aligned_layer(cells: Cells, draw: Draw) -> Tensor:
-    """A trained ReLU layer: every neuron reads both operands at the same phase (what a Clock's and a Pizza's neurons do)."""
+    """Random ReLU neurons that read both operands through the same weights, at the same phase: a − o is there as its cosine alone."""
     phase = 2 * torch.pi * torch.rand(64, generator=draw, dtype=torch.float64)
     a, o = (2 * torch.pi * x.double()[:, None] / cells.n + phase for x in (cells.a, cells.o))
     return torch.relu(a.cos() + o.cos()) @ _random(draw, 64, 32)
@@ -59,7 +59,7 @@ def _seasons(cells: Cells, draw: Draw) -> Tensor:
 
 
 def _turned(cells: Cells, draw: Draw) -> Tensor:
-    """The label in a random order, as a cosine along one direction."""
+    """A cosine of the label along one direction, at a random phase."""
     return wave(cells.c + float(torch.rand(1, generator=draw)) * cells.n, cells.n)[:, :1]
 
 
@@ -72,14 +72,14 @@ FURTHER: tuple[Generator, ...] = (
     Generator("clock-k1+3", "the same at k = 1 and 3", lambda g, r: both(_tokens(g), _waves(g, 1, 3)), True),
     Generator("pizza", "|cos((a−o)/2)| times the circle of the sum, and both operands' circles", lambda g, r: both(_tokens(g), _pizza(g, 1)), True),
     Generator("pizza-k1+3", "the same at k = 1 and 3", lambda g, r: both(_tokens(g), _pizza(g, 1, 3)), True),
-    Generator("aligned-layer", "64 ReLU neurons that read both operands at the same phase", _aligned_layer, True),
+    Generator("aligned-layer", "64 random ReLU neurons that read both operands through the same weights", _aligned_layer),
     Generator("circles-k1+3", "circles at k = 1 and 3 of equal power", lambda g, r: _waves(g, 1, 3), True),
     Generator("circles-2", "two random harmonics of equal power", lambda g, r: _random_harmonics(2, g, r), True),
     Generator("circles-3", "three random harmonics of equal power", lambda g, r: _random_harmonics(3, g, r), True),
     Generator("circles-5", "five random harmonics of equal power", lambda g, r: _random_harmonics(5, g, r), True),
     Generator("ellipse", "a circle of the sum half as wide as long", lambda g, r: wave(g.s, g.n) * torch.tensor([1.0, 0.5]), True),
     Generator("circle+class", "a circle, and a random vector per residue class of the same power", lambda g, r: both(wave(g.s, g.n), lookup(g.c, 16, r), shares=True), True),
-    Generator("circle+difference", "a circle of the sum, and a smaller one of the difference", lambda g, r: torch.cat([2 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1), True),
+    Generator("circle+difference", "a circle of the sum, and one of the difference of a third its size", lambda g, r: torch.cat([3 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1), True),
     Generator("heavy", "noise with two degrees of freedom (Student's t)", None, noise="t2"),
     Generator("cauchy", "Cauchy noise", None, noise="cauchy"),
     Generator("random-layer", "64 random ReLU neurons that read the circles of a and o, read out into 32 directions", lambda g, r: _random_layer(64, 32, g, r)),
