@@ -20,7 +20,7 @@ from mechfourier.stats.planted_operations import FURTHER
 from mechfourier.stats.residue import class_effects, harmonic_power, wrap_transfer
 from mechfourier.stats.rotation_null import coordinates, family_wise_p, random_frames, rotation_null
 from mechfourier.stats.shares import moment_p, variance_shares
-from mechfourier.stats.specificity import Periods
+from mechfourier.stats.specificity import Periods, found_period
 
 QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 
@@ -212,11 +212,27 @@ def test_where_the_difference_is_there_as_strongly_nothing_adds(name: str) -> No
     assert any("nothing adds" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize(("change", "period"), [("-1", "11"), ("+1", "13")])
-def test_a_neighbouring_period_is_named(change: str, period: str) -> None:
-    verdict = verdict_operation(analysed(f"period-n{change}"))
+@pytest.mark.parametrize(("change", "period"), [("-1", 11), ("+1", 13), ("+0.5", 12.5)])
+def test_a_neighbouring_period_is_named(change: str, period: float) -> None:
+    evidence = analysed(f"period-n{change}")
+    verdict, best = verdict_operation(evidence), evidence.best()
     assert verdict.word == "magnitude"
-    assert any(f"its strongest period is {period} of the raw sum" in reason for reason in verdict.reasons)
+    assert any("its strongest period is 1" in reason for reason in verdict.reasons)
+    assert best is not None and best.period == pytest.approx(period, abs=0.05)
+
+
+@pytest.mark.parametrize("snr", [1.0, 1 / 32])
+def test_the_interval_of_the_period_covers(snr: float) -> None:
+    grid = Grid(12, 48)
+    periods, covered = Periods(grid), 0
+    for seed in range(100):
+        acts = planted_operation(find("period-n+1", FURTHER), n=12, d_model=32, snr=snr, seed=seed)
+        residual = standardised(grid, acts)[1][0]
+        profile = grid.sum_basis.T @ residual
+        off = residual - grid.sum_basis @ profile
+        found = found_period(periods, profile, off, grid.residual_dof - grid.sum_basis.shape[1])
+        covered += found.low <= 13 <= found.high
+    assert stats.binomtest(covered, 100, 0.95).pvalue > 0.01
 
 
 @pytest.mark.parametrize("name", ["clock-k1+3", "pizza-k1+3", "circles-3", "circles-5", "ellipse"])

@@ -61,7 +61,7 @@ class OperationSite:
     ``difference``: over a − o (T or energy, whichever is less); ``other_p``: of any combination that is
     no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy above the noise.
     ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
-    ``period``: the period of the raw sum, of all, whose plane holds most; ``modulus``: the m near n whose residue classes hold most.
+    ``period``: the period of the raw sum, of all, whose plane holds most, with its 95 % interval; ``modulus``: the m near n whose residue classes hold most.
     ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
     ``concentration``: power share of the strongest harmonic between the ``classes`` that the found harmonics tell apart.
     ``closed``, ``open``: R² of a closed curve and of the best other shape (``rival``) on the likeness of different classes;
@@ -107,6 +107,8 @@ class OperationSite:
     other_p: float = math.nan
     strongest: str = ""
     period: float = math.nan
+    period_low: float = math.nan
+    period_high: float = math.nan
     modulus: int = 0
     rival: str = ""
     hardest: str = ""
@@ -327,6 +329,8 @@ def _site(
     shapes = _contest(view.effects, common, k, seed)
     power = harmonic_power(view.effects)
     field = field_contest(grid, view.residual, view.floor, k)
+    off = view.residual - grid.sum_basis @ view.profile
+    period = found_period(periods, view.profile, off, grid.residual_dof - grid.sum_basis.shape[1])
     return OperationSite(
         site=view.index, **_share_fields(variance_shares(grid, view.scored)),
         profile_p=view.profile_p,
@@ -338,7 +342,7 @@ def _site(
         field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
         other_p=field.other_p, strongest=field.strongest,
         difference_p=energy_p(grid, view.residual, grid.difference_basis), sum_over_difference=_sum_over_difference(grid, view),
-        period=found_period(periods, view.profile), modulus=found_modulus(periods, view.profile, view.floor),
+        period=period.value, period_low=period.low, period_high=period.high, modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness, peak_shift=shift,
         dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
         concentration=float(power.max() / power[common - 1 :: common].sum().clamp_min(1e-300)), classes=shapes.classes,

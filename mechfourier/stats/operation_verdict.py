@@ -10,6 +10,7 @@ SPECIFIC = 0.01
 """Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
 LEAST_RATIO = 1.3
 LEAST_EXACTNESS = 0.75
+MODULAR_EXACTNESS = 0.97
 LEAST_CLASS_RATIO = 2.0
 OVER_DIFFERENCE = 5.0
 """Layers with random weights that read both operands: ReLU neurons reach 2.5, attention (where 2 is the expectation) now and then 5."""
@@ -102,7 +103,7 @@ def is_modular(site: OperationSite, n: int) -> bool:
         and site.p_class <= SPECIFIC
         and site.class_ratio > LEAST_CLASS_RATIO
         and site.modulus in (0, n)
-        and (site.p >= ALPHA or site.exactness > LEAST_EXACTNESS)
+        and (site.p >= ALPHA or site.exactness > min(least_exactness(site.ratio), MODULAR_EXACTNESS))
     )
 
 
@@ -183,7 +184,11 @@ def _instead(site: OperationSite, n: int) -> str:
             if math.isnan(site.class_ratio)
             else ""
         )
-        found = f"; its strongest period is {site.period:.3g} of the raw sum" if site.period == site.period else ""
+        found = (
+            f"; its strongest period is {site.period:.4g} [{site.period_low:.4g}, {site.period_high:.4g}] of the raw sum"
+            if site.period_high < 4 * n
+            else ""
+        )
         return f"a function of the raw sum is there ({_p(site.profile_p)}), of no period {n}/k{found}{few}"
     if site.main_p < SPECIFIC:
         return (
