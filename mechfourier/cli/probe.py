@@ -119,10 +119,10 @@ def short_frame(result: "ProbeResult") -> "pd.DataFrame":
 
 SHORT = {
     "control error": "control", "best dim": "dim", "its R²": "R²", "p of dim": "p dim", "specificity": "ratio",
-    "p specific": "p ratio", "offset only": "o only", "partial R²": "R²",
+    "offset only": "o only", "partial R²": "R²",
 }  # fmt: skip
 COLUMNS = (
-    "site", "k", "share", "p", "error", "control", "closes", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
+    "site", "k", "share", "p", "error", "control", "closes", "ratio", "surrogates", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def legend(result: "ProbeResult") -> str:
     if result.design == "operation":
         return (
             f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p family-wise); ratio: period "
-            "specificity with its p; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
+            "specificity, and the share of surrogates that reach it; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
         )
     return (
         f"{layers}share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "

@@ -133,7 +133,7 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
             "share": site.plane_share,
             "p": site.p,
             "specificity": site.ratio,
-            "p specific": site.p_specific,
+            "surrogates": site.p_specific,
             "concentration": site.concentration,
             "a only": site.a_only,
             "offset only": site.offset_only,

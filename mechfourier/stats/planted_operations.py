@@ -79,7 +79,7 @@ FURTHER: tuple[Generator, ...] = (
     Generator("circles-5", "five random harmonics of equal power", lambda g, r: _random_harmonics(5, g, r), True),
     Generator("ellipse", "a circle of the sum half as wide as long", lambda g, r: wave(g.s, g.n) * torch.tensor([1.0, 0.5]), True),
     Generator("circle+class", "a circle, and a random vector per residue class of the same power", lambda g, r: both(wave(g.s, g.n), lookup(g.c, 16, r), shares=True), True),
-    Generator("circle+difference", "a circle of the sum, and one of the difference of a third its size", lambda g, r: torch.cat([3 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1), True),
+    Generator("circle+difference", "a circle of the sum, and one of the difference of a quarter its size", lambda g, r: torch.cat([4 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1), True),
     Generator("heavy", "noise with two degrees of freedom (Student's t)", None, noise="t2"),
     Generator("cauchy", "Cauchy noise", None, noise="cauchy"),
     Generator("random-layer", "64 random ReLU neurons that read the circles of a and o, read out into 32 directions", lambda g, r: _random_layer(64, 32, g, r)),
