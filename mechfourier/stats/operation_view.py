@@ -72,11 +72,12 @@ def _cut(cells: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
 
 
 def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-    """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at ``OUTLYING_ROWS`` standard deviations."""
+    """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at ``OUTLYING_ROWS`` standard deviations (of few
+    dimensions, whose norms have a long tail, at five)."""
     gram = left.T @ left if left.shape[0] > left.shape[1] else left @ left.T
     dimensions = gram.diagonal().sum() ** 2 / gram.pow(2).sum().clamp_min(1e-300)
     norm = left.norm(dim=1)
-    bound = norm.median() * (1 + OUTLYING_ROWS / (2 * dimensions).sqrt())
+    bound = norm.median() * (1 + OUTLYING_ROWS / (2 * dimensions).sqrt() + 4 / dimensions)
     return left * (bound / norm.clamp_min(1e-300)).clamp_max(1.0)[:, None]
 
 

@@ -74,7 +74,7 @@ FURTHER: tuple[Generator, ...] = (
     Generator("pizza-k1+3", "the same at k = 1 and 3", lambda g, r: both(_tokens(g), _pizza(g, 1, 3)), True),
     Generator("aligned-layer", "64 random ReLU neurons that read both operands through the same weights", _aligned_layer),
     Generator("circles-k1+3", "circles at k = 1 and 3 of equal power", lambda g, r: _waves(g, 1, 3), True),
-    Generator("circles-2", "two random harmonics of equal power", lambda g, r: _random_harmonics(2, g, r), True),
+    Generator("circles-2", "k = 1 and another random harmonic, of equal power", lambda g, r: _waves(g, 1, int(torch.randint(2, (g.n + 1) // 2, (1,), generator=r))), True),
     Generator("circles-3", "three random harmonics of equal power", lambda g, r: _random_harmonics(3, g, r), True),
     Generator("circles-5", "five random harmonics of equal power", lambda g, r: _random_harmonics(5, g, r), True),
     Generator("ellipse", "a circle of the sum half as wide as long", lambda g, r: wave(g.s, g.n) * torch.tensor([1.0, 0.5]), True),
