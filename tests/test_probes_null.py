@@ -131,7 +131,11 @@ def test_p_of_a_shared_circle_is_uniform_in_noise(name: str, sites: int) -> None
     for seed in range(300):
         draw = torch.Generator().manual_seed(seed)
         x = torch.randn(sites, 12, 16, 16, generator=draw, dtype=torch.float64)
-        p.append(analyse_value(NOISE[name](x, draw).float(), permutations=9, bootstrap=0, dimensions=False).harmonic_p)
+        p.append(
+            analyse_value(
+                NOISE[name](x, draw).float(), permutations=9, bootstrap=0, dimensions=False
+            ).harmonic_p
+        )
     known = [x for x in p if not math.isnan(x)]
     assert len(known) >= 270
     assert binomtest(sum(x <= 0.05 for x in known), len(known), 0.05).pvalue > 0.001

@@ -205,7 +205,9 @@ def test_a_control_with_holes_is_not_testable_and_a_constant_one_says_so() -> No
     assert still.word == "circular" and any("do not vary" in reason for reason in still.reasons)
 
 
-@pytest.mark.parametrize("name", ["random-layer", "aligned-layer", "product-of-circles", "difference", "sum<difference", "2a+o"])
+@pytest.mark.parametrize(
+    "name", ["random-layer", "aligned-layer", "product-of-circles", "difference", "sum<difference", "2a+o"]
+)
 def test_where_the_difference_is_there_as_strongly_nothing_adds(name: str) -> None:
     verdict = verdict_operation(analysed(name))
     assert verdict.word == "interaction"
@@ -323,10 +325,14 @@ def test_p_values_of_the_sum_the_difference_and_the_operands_are_uniform(kind: s
     found: dict[str, list[float]] = {"sum": [], "difference": [], "operands": []}
     for seed in range(300):
         draw = torch.Generator().manual_seed(seed)
-        noise = torch.randn(1, 7, 28, 1 if kind == "one dimension" else 24, generator=draw, dtype=torch.float64)
+        noise = torch.randn(
+            1, 7, 28, 1 if kind == "one dimension" else 24, generator=draw, dtype=torch.float64
+        )
         degrees = {"t2": 2, "cauchy": 1}.get(kind)
         if degrees:
-            noise = noise / torch.randn(degrees, *noise.shape, generator=draw).double().square().mean(0).sqrt()
+            noise = (
+                noise / torch.randn(degrees, *noise.shape, generator=draw).double().square().mean(0).sqrt()
+            )
         if kind == "two directions":
             noise = noise[..., :2] @ torch.randn(2, 24, generator=draw, dtype=torch.float64) + 0.1 * noise
         scored, residual = standardised(grid, noise)

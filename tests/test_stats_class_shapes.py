@@ -92,7 +92,9 @@ def test_where_a_cycle_begins_its_direction_and_its_size_change_nothing(change: 
 def test_harmonics_are_passed_in_their_own_order_and_equal_classes_folded() -> None:
     draw = torch.Generator().manual_seed(0)
     arc = waves(0.6)[torch.tensor([5 * c % N for c in range(N)])]  # along the list 0, 5, 10, …
-    assert shape_contest(gram(arc, draw), classes=N, step=5, permutations=199, seed=0).best_rival == "open curve"
+    assert (
+        shape_contest(gram(arc, draw), classes=N, step=5, permutations=199, seed=0).best_rival == "open curve"
+    )
     twice = shape_contest(gram(waves(2), draw), classes=6, step=1, permutations=199, seed=0)
     assert twice.classes == 6 and twice.p <= LEVEL
     assert shape_contest(gram(waves(3), draw), classes=4, step=1, permutations=199, seed=0).p == 1

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mechfourier.probes.result import Circle, ProbeResult
 
 ACCENT = {
-    "circular": GREEN, "modular": BLUE, "open arc": ORANGE, "magnitude": ORANGE, "token identity": SKY,
+    "circular": GREEN, "modular": BLUE, "open arc": ORANGE, "magnitude": ORANGE, "interaction": SKY, "token identity": SKY,
     "noise": PINK, "not testable": VERMILION,
 }  # fmt: skip
 

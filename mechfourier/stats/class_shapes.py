@@ -1,12 +1,15 @@
 """Which shape do the residue classes take? A closed curve against everything that could pass for one.
 
-The likeness G[v, w] of *different* classes is fitted by named shapes, each with a constant (token identity on the diagonal and
-in the mean costs nothing). *closed*: any likeness that depends on the distance round the cycle alone (one harmonic or many), every harmonic's ellipse at
-least ``FLATTEST`` as wide as long. *waves*: the same harmonics, each along a single direction. *open curve*: arcs, lines
-and likeness that fades along the list, cut at any class. *clusters*: blocks of neighbouring classes, at any offset. *no order*: nothing at all.
+The likeness G[v, w] of *different* classes is fitted by named shapes, each with a constant (token identity
+on the diagonal and in the mean costs nothing). *closed*: any likeness that depends on the distance round
+the cycle alone (one harmonic or many), every harmonic's ellipse at least ``FLATTEST`` as wide as long.
+*waves*: the same harmonics, each along a single direction. *open curve*: arcs, lines and likeness that
+fades along the list, cut at any class. *clusters*: blocks of neighbouring classes, at any offset. *no
+order*: nothing at all.
 
-A closed curve has to beat each of them by more than a world would show in which that rival is the truth: its best fit, and
-what it leaves over with the classes permuted (a parametric bootstrap that keeps the noise and the random part of the classes).
+A closed curve has to beat each of them by more than a world would show in which that rival is the truth:
+its best fit, and what it leaves over with the classes permuted (a parametric bootstrap that keeps the noise
+and the random part of the classes).
 """
 
 import itertools
@@ -29,8 +32,10 @@ MOST_CUTS = 26
 
 @dataclass(frozen=True)
 class ShapeContest:
-    """``closed``: R² of the closed curve on the likeness of different classes; ``rivals``: of the others by name, the best of each;
-    ``p``: of the rival that is hardest to reject, ``hardest``."""
+    """``closed``: R² of the closed curve on the likeness of different classes; ``rivals``: of the others by
+    name, the best of each;
+    ``p``: of the rival that is hardest to reject, ``hardest``.
+    """
 
     classes: int
     closed: float
@@ -46,7 +51,9 @@ class ShapeContest:
 def shape_contest(
     gram: Float[Tensor, "n n"], *, classes: int, step: int, permutations: int, seed: int
 ) -> ShapeContest:
-    """Closed curve or not: ``gram`` of the class effects, folded to ``classes`` classes, in steps of ``step`` along the curve."""
+    """Closed curve or not: ``gram`` of the class effects, folded to ``classes`` classes, in steps of
+    ``step`` along the curve.
+    """
     n = gram.shape[0]
     folded = gram.reshape(n // classes, classes, n // classes, classes).mean((0, 2))
     if classes < MIN_CLASSES:
@@ -76,7 +83,9 @@ def _reached(
     closed: Tensor,
     world: Float[Tensor, "draw pair"],
 ) -> float:
-    """How often the closed curve wins by as much over the rival ``name`` in a world where that rival is the truth; 1 where it loses."""
+    """How often the closed curve wins by as much over the rival ``name`` in a world where that rival is the
+    truth; 1 where it loses.
+    """
     observed = (shapes.misfit(fit[None], y[None]) / closed.clamp_min(1e-12)).log()
     if float(observed) <= 0:
         return 1.0
@@ -107,7 +116,9 @@ class _Shapes:
     def permuted(
         self, name: str, y: Float[Tensor, " pair"], fit: Float[Tensor, " pair"], orders: Int[Tensor, "draw n"]
     ) -> Float[Tensor, "draw pair"]:
-        """The rival's fit, and what it leaves over with the classes permuted (as large as it was before it was fitted to)."""
+        """The rival's fit, and what it leaves over with the classes permuted (as large as it was before it
+        was fitted to).
+        """
         free = len(y) - 1
         spent = self.rank if name == "waves" else 0
         left = _matrix(y - fit, self.n) * (free / max(free - spent, 1)) ** 0.5
@@ -116,8 +127,10 @@ class _Shapes:
     def drawn(
         self, y: Float[Tensor, " pair"], fit: Float[Tensor, " pair"], power: float, draws: int, seed: int
     ) -> Float[Tensor, "draw pair"]:
-        """Random smooth paths with the likeness of the fitted open curve, beside a random vector per class that brings the power of a
-        class to ``power``; in as many dimensions as leave over what the curve leaves over."""
+        """Random smooth paths with the likeness of the fitted open curve, beside a random vector per class
+        that brings the power of a class to ``power``; in as many dimensions as leave over what the curve
+        leaves over.
+        """
         best = int((self.templates["open curve"] @ y).argmax())
         kernel = self.open_grams[best] * (fit.norm() / _pairs(self.open_grams[best]).norm())
         kernel = kernel + max(power - float(kernel.diagonal().mean()), 0.0) * torch.eye(self.n, dtype=y.dtype)
@@ -132,7 +145,9 @@ class _Shapes:
         return _pairs(paths @ paths.transpose(1, 2) / size)
 
     def closed(self, y: Float[Tensor, "draw pair"]) -> Float[Tensor, "draw pair"]:
-        """Best likeness that goes round: power a ≥ 0 per harmonic, its ellipse no flatter than ``FLATTEST``."""
+        """Best likeness that goes round: power a ≥ 0 per harmonic, its ellipse no flatter than
+        ``FLATTEST``.
+        """
         power, ellipse, size = self._harmonics(y)
         widest = power[:, : size.shape[1]] * (1 - FLATTEST**2) / (1 + FLATTEST**2)
         return self._likeness(power, ellipse * (widest / size.clamp_min(1e-300)).clamp_max(1)[..., None])
@@ -145,7 +160,9 @@ class _Shapes:
         return self._likeness(power, ellipse * (flat / size.clamp_min(1e-300))[..., None])
 
     def _harmonics(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(power of every harmonic above the weakest one, which is identity; both parts of its ellipse, their length)."""
+        """(power of every harmonic above the weakest one, which is identity; both parts of its ellipse,
+        their length).
+        """
         coefficients = y @ self.inverse
         power = coefficients[:, : self.n // 2]
         ellipse = coefficients[:, self.n // 2 :].unflatten(1, (-1, 2))
@@ -154,7 +171,9 @@ class _Shapes:
     def _likeness(self, power: Tensor, ellipse: Tensor) -> Tensor:
         return torch.cat([power, ellipse.flatten(1)], 1) @ self.design
 
-    def misfit(self, fit: Float[Tensor, "draw pair"], y: Float[Tensor, "draw pair"]) -> Float[Tensor, " draw"]:
+    def misfit(
+        self, fit: Float[Tensor, "draw pair"], y: Float[Tensor, "draw pair"]
+    ) -> Float[Tensor, " draw"]:
         return (y - fit).pow(2).sum(1) / y.pow(2).sum(1).clamp_min(1e-300)
 
     def margin(self, name: str, y: Float[Tensor, "draw pair"]) -> Float[Tensor, " draw"]:
@@ -197,7 +216,9 @@ def _orders(classes: int, permutations: int, seed: int) -> Int[Tensor, "draw n"]
 
 
 def _design(n: int) -> Float[Tensor, "column pair"]:
-    """cos k(v−w) for k = 1 … n // 2, then cos and sin of k(v+w) for k < n / 2. The first sum to a constant: identity."""
+    """cos k(v−w) for k = 1 … n // 2, then cos and sin of k(v+w) for k < n / 2. The first sum to a constant:
+    identity.
+    """
     v = 2 * torch.pi * torch.arange(n, dtype=torch.float64) / n
     gap, total = v[:, None] - v[None], v[:, None] + v[None]
     lags = [(1 if 2 * k == n else 2) * (k * gap).cos() for k in range(1, n // 2 + 1)]
@@ -206,12 +227,17 @@ def _design(n: int) -> Float[Tensor, "column pair"]:
 
 
 def _open(n: int) -> Float[Tensor, "template n n"]:
-    """Arcs, a line, a line with a bend, and fading likeness; every one cut at every class (of many classes at 26)."""
+    """Arcs, a line, a line with a bend, and fading likeness; every one cut at every class (of many classes
+    at 26).
+    """
     u = torch.arange(n, dtype=torch.float64)
     gap = (u[:, None] - u[None]) / n
     line = (u - u.mean()) / u.std()
     bend = line**2 - (line**2).mean()
-    grams = [torch.outer(line, line), *(torch.outer(line, line) + w * torch.outer(bend, bend) for w in (0.3, 1.0))]
+    grams = [
+        torch.outer(line, line),
+        *(torch.outer(line, line) + w * torch.outer(bend, bend) for w in (0.3, 1.0)),
+    ]
     grams += [(2 * torch.pi * turns * gap).cos() for turns in TURNS]
     grams += [torch.exp(-gap.abs() / length) for length in FADES]
     grams += [torch.exp(-((gap / length) ** 2) / 2) for length in FADES]

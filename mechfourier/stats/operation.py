@@ -1,6 +1,7 @@
 """Operation domains: is (a + o) mod n represented on a circle? Arrays in, a frozen evidence out.
 
-Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation`` decides.
+Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation``
+decides.
 """
 
 import math
@@ -53,19 +54,29 @@ class OperationSite:
     ``sum_line``, ``a_only``, ``offset_only``, ``rest``: 2-D DFT shares (over whole cycles of the offsets).
     ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
     ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
-    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 = only a circle);
-    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by itself.
+    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 =
+    only a circle);
+    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by
+    itself.
     ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
-    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other functions of the sum.
-    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one operand and another along the other, ``field_rival``;
+    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other
+    functions of the sum.
+    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one operand and another along
+    the other, ``field_rival``;
     ``difference``: over a − o (T or energy, whichever is less); ``other_p``: of any combination that is
-    no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy above the noise.
+    no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy
+    above the noise.
     ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
-    ``period``: the period of the raw sum, of all, whose plane holds most, with its 95 % interval; ``modulus``: the m near n whose residue classes hold most.
-    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
-    ``concentration``: power share of the strongest harmonic between the ``classes`` that the found harmonics tell apart.
-    ``closed``, ``open``: R² of a closed curve and of the best other shape (``rival``) on the likeness of different classes;
-    ``p_concentration``: of the closed curve against every other shape (``hardest``: the one that is hardest to reject).
+    ``period``: the period of the raw sum, of all, whose plane holds most, with its 95 % interval;
+    ``modulus``: the m near n whose residue classes hold most.
+    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points,
+    dimensions, k.
+    ``concentration``: power share of the strongest harmonic between the ``classes`` that the found
+    harmonics tell apart.
+    ``closed``, ``open``: R² of a closed curve and of the best other shape (``rival``) on the likeness of
+    different classes;
+    ``p_concentration``: of the closed curve against every other shape (``hardest``: the one that is hardest
+    to reject).
     ``wrap_transfer``: R² past the wrap of the best dimension's cosine fitted before it.
     """
 
@@ -116,11 +127,14 @@ class OperationSite:
 
 @dataclass(frozen=True)
 class OperationEvidence(Result):
-    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is empty.
+    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is
+    empty.
 
-    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this
-    grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook points of the control.
-    ``p_concentration``: of the closed curve through the classes over all hook points where n is special, taken together.
+    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics
+    this grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook
+    points of the control.
+    ``p_concentration``: of the closed curve through the classes over all hook points where n is special,
+    taken together.
     """
 
     n: int
@@ -165,8 +179,9 @@ def analyse_operation(
 ) -> OperationEvidence:
     """Measure activations on a full grid of n values times consecutive offsets.
 
-    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features of the cells,
-    beside token identity, powers of the raw sum, token lengths and (``digits``) the units digit of the raw sum.
+    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features
+    of the cells, beside token identity, powers of the raw sum, token lengths and (``digits``) the units
+    digit of the raw sum.
     ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that do not fit;
     a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
@@ -202,7 +217,9 @@ def analyse_operation(
 
 @lru_cache(maxsize=4)
 def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Periods:
-    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are costly."""
+    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are
+    costly.
+    """
     return Periods(Grid(n, offsets, first_offset, digits))
 
 
@@ -258,7 +275,9 @@ def _no_harmonic(grid: Grid) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook points."""
+    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook
+    points.
+    """
 
     sites: tuple[OperationSite, ...]
     threshold: float
@@ -286,7 +305,8 @@ def _measure(
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
     """p of the closed curve over all hook points where n is special, taken as one wide activation.
 
-    One test instead of one per hook point: classes without an order in every layer have one in some layer by chance.
+    One test instead of one per hook point: classes without an order in every layer have one in some layer
+    by chance.
     """
     kept = [(v, s) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
     if not kept:
@@ -297,7 +317,9 @@ def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], see
 
 
 def _contest(effects: Float[Tensor, "n d"], common: int, k: int, seed: int) -> ShapeContest:
-    """The shapes of the n / ``common`` classes that differ, passed in the order of harmonic k where that passes all of them."""
+    """The shapes of the n / ``common`` classes that differ, passed in the order of harmonic k where that
+    passes all of them.
+    """
     n = effects.shape[0]
     step = k // common if math.gcd(k, n) == common else 1
     return shape_contest(
@@ -354,10 +376,13 @@ def _site(
 
 
 def _sum_over_difference(grid: Grid, view: View) -> float:
-    """Energy of the functions of the sum over that of the functions of the difference, each above the noise, per dimension."""
+    """Energy of the functions of the sum over that of the functions of the difference, each above the
+    noise, per dimension.
+    """
     other = grid.difference_basis.T @ view.residual
     above = [
-        max(float(part.pow(2).sum()) / part.shape[0] - view.floor.energy, 0.0) for part in (view.profile, other)
+        max(float(part.pow(2).sum()) / part.shape[0] - view.floor.energy, 0.0)
+        for part in (view.profile, other)
     ]
     return above[0] / max(above[1], 1e-300) if above[0] > 0 else 0.0
 

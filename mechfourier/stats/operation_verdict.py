@@ -7,13 +7,17 @@ from mechfourier.stats.verdict import Verdict
 
 ALPHA = 0.05
 SPECIFIC = 0.01
-"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
+"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in
+100.
+"""
 LEAST_RATIO = 1.3
 LEAST_EXACTNESS = 0.75
 MODULAR_EXACTNESS = 0.97
 LEAST_CLASS_RATIO = 2.0
 OVER_DIFFERENCE = 8.0
-"""Layers with random weights that read both operands: ReLU neurons reach 2.5, attention (where 2 is the expectation) 6 in 1 of 16 draws."""
+"""Layers with random weights that read both operands: ReLU neurons reach 2.5, attention (where 2 is the
+expectation) 6 in 1 of 16 draws.
+"""
 LEAST_SUM = 2.0
 """Where the functions of a − o hold more than half the energy of those of a + o, nothing adds."""
 CLOSED = 0.02
@@ -26,8 +30,8 @@ LEAST_P = 1e-6
 def verdict_operation(evidence: OperationEvidence) -> Verdict:
     """Decide from what was measured; the order of the questions is that of docs/statistics.md.
 
-    Hook points are taken in the order of their plane statistic; the first that is circular decides. Otherwise the
-    strongest hook point tells what there is instead.
+    Hook points are taken in the order of their plane statistic; the first that is circular decides.
+    Otherwise the strongest hook point tells what there is instead.
     """
     if evidence.reason:
         return Verdict("not testable", "not tested", (evidence.reason,))
@@ -58,8 +62,10 @@ def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tup
 
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
-    """The word for every hook point. Where several are special at n, classes without an order have one at one of them by chance:
-    a circle then needs a p-value corrected for their number, or a closed curve through all of them together."""
+    """The word for every hook point. Where several are special at n, classes without an order have one at
+    one of them by chance: a circle then needs a p-value corrected for their number, or a closed curve
+    through all of them together.
+    """
     special = sum(is_specific(site) for site in ranked)
     together = evidence.p_concentration <= CLOSED
     return [
@@ -69,8 +75,10 @@ def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str
 
 
 def is_specific(site: OperationSite) -> bool:
-    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any function of the sum; and of
-    the sum, not of whatever two operands that are both there make of themselves."""
+    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any
+    function of the sum; and of the sum, not of whatever two operands that are both there make of
+    themselves.
+    """
     return (
         site.p < ALPHA
         and site.ratio > LEAST_RATIO
@@ -83,7 +91,9 @@ def is_specific(site: OperationSite) -> bool:
 
 
 def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
-    """Functions of both operands are there, and those of the sum hold no more than those of the difference or than chance."""
+    """Functions of both operands are there, and those of the sum hold no more than those of the difference
+    or than chance.
+    """
     bar = SPECIFIC / sites
     if min(site.profile_p, site.difference_p) < bar:
         return site.sum_over_difference < LEAST_SUM
@@ -91,13 +101,16 @@ def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
 
 
 def least_exactness(ratio: float) -> float:
-    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its inverse only."""
+    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its
+    inverse only.
+    """
     return max(LEAST_EXACTNESS, 1 - 0.5 / max(ratio, 1.0))
 
 
 def is_modular(site: OperationSite, n: int) -> bool:
-    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label on a line), and
-    those of no neighbouring modulus take up more."""
+    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label
+    on a line), and those of no neighbouring modulus take up more.
+    """
     return (
         site.profile_p < SPECIFIC
         and site.p_class <= SPECIFIC
@@ -108,8 +121,9 @@ def is_modular(site: OperationSite, n: int) -> bool:
 
 
 def word_of(site: OperationSite, n: int, sites: int = 1) -> str:
-    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are corrected
-    by their number (Bonferroni)."""
+    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are
+    corrected by their number (Bonferroni).
+    """
     if is_specific(site):
         if site.p_concentration <= CLOSED:
             return "circular"

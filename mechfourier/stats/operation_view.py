@@ -1,4 +1,6 @@
-"""One hook point on its way through the operation statistics: standardised cells, its profile over the sum, its null."""
+"""One hook point on its way through the operation statistics: standardised cells, its profile over the sum,
+its null.
+"""
 
 import math
 from dataclasses import dataclass
@@ -33,12 +35,13 @@ def standardised(
 ) -> tuple[Float[Tensor, "site cell d"], Float[Tensor, "site cell d"]]:
     """(z-scored activations, their residuals at unit norm per dimension); dead dimensions are zero.
 
-    Unit residual norm makes squared scores partial R², keeps dimensions of huge variance from drowning the rest, and
-    is the same for every rotation of the residual space, so that the null stays exact.
+    Unit residual norm makes squared scores partial R², keeps dimensions of huge variance from drowning the
+    rest, and is the same for every rotation of the residual space, so that the null stays exact.
     """
     cells = acts.flatten(1, 2).double()
     spread = spread_of(cells)
-    cells = (cells - cells.mean(1, keepdim=True)) * ((spread > 0) / torch.where(spread > 0, spread, 1.0))[:, None]
+    unit = (spread > 0) / torch.where(spread > 0, spread, 1.0)
+    cells = (cells - cells.mean(1, keepdim=True)) * unit[:, None]
     scored = torch.stack([_cut(site) for site in cells])
     residual = torch.stack([_robust_residual(grid, *pair) for pair in zip(cells, scored, strict=True)])
     norm = residual.norm(dim=1)
@@ -49,10 +52,12 @@ def standardised(
 def _robust_residual(
     grid: Grid, cells: Float[Tensor, "cell d"], start: Float[Tensor, "cell d"]
 ) -> Float[Tensor, "cell d"]:
-    """The residual of Huber's pseudo-values: what the confounds leave of a cell is cut off at ``OUTLYING`` robust standard deviations.
+    """The residual of Huber's pseudo-values: what the confounds leave of a cell is cut off at ``OUTLYING``
+    robust standard deviations.
 
-    Rotations are the null of light tails: a single cell of Cauchy noise holds a dimension's whole variance, and p-values then
-    tell where on the grid it lies. Where no cell is that far out this is the least-squares residual.
+    Rotations are the null of light tails: a single cell of Cauchy noise holds a dimension's whole variance,
+    and p-values then tell where on the grid it lies. Where no cell is that far out this is the
+    least-squares residual.
     """
     fit = start - grid.residual(start)
     for _ in range(ROUNDS):
@@ -64,7 +69,9 @@ def _robust_residual(
 
 
 def _cut(cells: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-    """Every dimension cut off at ``OUTLYING`` robust standard deviations from its median (one that hardly ever moves is left alone)."""
+    """Every dimension cut off at ``OUTLYING`` robust standard deviations from its median (one that hardly
+    ever moves is left alone).
+    """
     middle = cells.median(0).values
     scale = 1.4826 * (cells - middle).abs().median(0).values
     bound = torch.where(scale > 0, OUTLYING * scale, torch.inf)
@@ -72,8 +79,9 @@ def _cut(cells: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
 
 
 def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-    """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at ``OUTLYING_ROWS`` standard deviations (of few
-    dimensions, whose norms have a long tail, at five)."""
+    """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at
+    ``OUTLYING_ROWS`` standard deviations (of few dimensions, whose norms have a long tail, at five).
+    """
     gram = left.T @ left if left.shape[0] > left.shape[1] else left @ left.T
     dimensions = gram.diagonal().sum() ** 2 / gram.pow(2).sum().clamp_min(1e-300)
     norm = left.norm(dim=1)
@@ -83,7 +91,9 @@ def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in spreads of its null."""
+    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in
+    spreads of its null.
+    """
 
     index: int
     scored: Float[Tensor, "cell d"]
@@ -129,7 +139,9 @@ def view_of(
 
 
 def worst_surrogates(grid: Grid, views: list[View], draws: int, seed: int) -> Float[Tensor, "draw two"]:
-    """Largest ratios over hook points of every surrogate; without any hook point worth it, none can be reached."""
+    """Largest ratios over hook points of every surrogate; without any hook point worth it, none can be
+    reached.
+    """
     worst = torch.full((draws, 2), -math.inf, dtype=torch.float64)
     bases: dict[tuple[int, ...], SurrogateBasis] = {}
     for view in views:
@@ -147,7 +159,9 @@ def _key_harmonics(periods: Periods, z: Tensor, null: RotationNull) -> tuple[int
 
 
 def energy_p(grid: Grid, residual: Tensor, basis: Float[Tensor, "cell profile"]) -> float:
-    """Do the functions in ``basis`` explain more than their share of the residual space? Beta approximation of a rotation test."""
+    """Do the functions in ``basis`` explain more than their share of the residual space? Beta approximation
+    of a rotation test.
+    """
     gram = residual.T @ residual if residual.shape[1] < residual.shape[0] else residual @ residual.T
     total, square = float(gram.diagonal().sum()), float((gram * gram).sum())
     energy = float((basis.T @ residual).pow(2).sum())

@@ -1,7 +1,9 @@
-"""Further planted operation grids, on both sides: what trained networks hold when they add, and what two operands make when nothing adds.
+"""Further planted operation grids, on both sides: what trained networks hold when they add, and what two
+operands make when nothing adds.
 
-The circles of :data:`FURTHER` are the ways in which networks have been found to add on circles (Clock and Pizza, several harmonics); the rest are
-functions of the residue class in another shape, other periods, other combinations of the operands, and layers with random weights.
+The circles of :data:`FURTHER` are the ways in which networks have been found to add on circles (Clock and
+Pizza, several harmonics); the rest are functions of the residue class in another shape, other periods,
+other combinations of the operands, and layers with random weights.
 """
 
 import torch
@@ -41,7 +43,9 @@ def _random_gate(cells: Cells, draw: Draw) -> Tensor:
 
 
 def _aligned_layer(cells: Cells, draw: Draw) -> Tensor:
-    """Random ReLU neurons that read both operands through the same weights, at the same phase: a − o is there as its cosine alone."""
+    """Random ReLU neurons that read both operands through the same weights, at the same phase: a − o is
+    there as its cosine alone.
+    """
     phase = 2 * torch.pi * torch.rand(64, generator=draw, dtype=torch.float64)
     a, o = (2 * torch.pi * x.double()[:, None] / cells.n + phase for x in (cells.a, cells.o))
     return torch.relu(a.cos() + o.cos()) @ _random(draw, 64, 32)
@@ -54,8 +58,12 @@ def _pizza(cells: Cells, *ks: int) -> Tensor:
 
 
 def _seasons(cells: Cells, draw: Draw) -> Tensor:
-    count, first = int(torch.randint(2, 5, (1,), generator=draw)), int(torch.randint(cells.n, (1,), generator=draw))
+    count, first = 2 + _integer(3, draw), _integer(cells.n, draw)
     return lookup((cells.c + first) % cells.n * count // cells.n, 16, draw)
+
+
+def _integer(below: int, draw: Draw) -> int:
+    return int(torch.randint(below, (1,), generator=draw))
 
 
 def _turned(cells: Cells, draw: Draw) -> Tensor:
@@ -68,45 +76,130 @@ def _neighbour(change: float, cells: Cells) -> Tensor:
 
 
 FURTHER: tuple[Generator, ...] = (
-    Generator("clock", "circles of a, of o and of the sum", lambda g, r: both(_tokens(g), wave(g.s, g.n)), True),
+    Generator(
+        "clock", "circles of a, of o and of the sum", lambda g, r: both(_tokens(g), wave(g.s, g.n)), True
+    ),
     Generator("clock-k1+3", "the same at k = 1 and 3", lambda g, r: both(_tokens(g), _waves(g, 1, 3)), True),
-    Generator("pizza", "|cos((a−o)/2)| times the circle of the sum, and both operands' circles", lambda g, r: both(_tokens(g), _pizza(g, 1)), True),
+    Generator(
+        "pizza",
+        "|cos((a−o)/2)| times the circle of the sum, and both operands' circles",
+        lambda g, r: both(_tokens(g), _pizza(g, 1)),
+        True,
+    ),
     Generator("pizza-k1+3", "the same at k = 1 and 3", lambda g, r: both(_tokens(g), _pizza(g, 1, 3)), True),
-    Generator("aligned-layer", "64 random ReLU neurons that read both operands through the same weights", _aligned_layer),
+    Generator(
+        "aligned-layer",
+        "64 random ReLU neurons that read both operands through the same weights",
+        _aligned_layer,
+    ),
     Generator("circles-k1+3", "circles at k = 1 and 3 of equal power", lambda g, r: _waves(g, 1, 3), True),
-    Generator("circles-2", "k = 1 and another random harmonic, of equal power", lambda g, r: _waves(g, 1, int(torch.randint(2, (g.n + 1) // 2, (1,), generator=r))), True),
-    Generator("circles-3", "three random harmonics of equal power", lambda g, r: _random_harmonics(3, g, r), True),
-    Generator("circles-5", "five random harmonics of equal power", lambda g, r: _random_harmonics(5, g, r), True),
-    Generator("ellipse", "a circle of the sum half as wide as long", lambda g, r: wave(g.s, g.n) * torch.tensor([1.0, 0.5]), True),
-    Generator("circle+class", "a circle, and a random vector per residue class of the same power", lambda g, r: both(wave(g.s, g.n), lookup(g.c, 16, r), shares=True), True),
-    Generator("circle+difference", "a circle of the sum, and one of the difference of a quarter its size", lambda g, r: torch.cat([4 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1), True),
+    Generator(
+        "circles-2",
+        "k = 1 and another random harmonic, of equal power",
+        lambda g, r: _waves(g, 1, 2 + _integer((g.n - 3) // 2, r)),
+        True,
+    ),
+    Generator(
+        "circles-3", "three random harmonics of equal power", lambda g, r: _random_harmonics(3, g, r), True
+    ),
+    Generator(
+        "circles-5", "five random harmonics of equal power", lambda g, r: _random_harmonics(5, g, r), True
+    ),
+    Generator(
+        "ellipse",
+        "a circle of the sum half as wide as long",
+        lambda g, r: wave(g.s, g.n) * torch.tensor([1.0, 0.5]),
+        True,
+    ),
+    Generator(
+        "circle+class",
+        "a circle, and a random vector per residue class of the same power",
+        lambda g, r: both(wave(g.s, g.n), lookup(g.c, 16, r), shares=True),
+        True,
+    ),
+    Generator(
+        "circle+difference",
+        "a circle of the sum, and one of the difference of a quarter its size",
+        lambda g, r: torch.cat([4 * wave(g.s, g.n), wave(g.a - g.o, g.n)], 1),
+        True,
+    ),
     Generator("heavy", "noise with two degrees of freedom (Student's t)", None, noise="t2"),
     Generator("cauchy", "Cauchy noise", None, noise="cauchy"),
-    Generator("random-layer", "64 random ReLU neurons that read the circles of a and o, read out into 32 directions", lambda g, r: _random_layer(64, 32, g, r)),
+    Generator(
+        "random-layer",
+        "64 random ReLU neurons that read the circles of a and o, read out into 32 directions",
+        lambda g, r: _random_layer(64, 32, g, r),
+    ),
     Generator("random-layer-256", "256 of them", lambda g, r: _random_layer(256, 32, g, r)),
     Generator("random-gate", "attention with random weights over the circles of a and o", _random_gate),
-    Generator("product-of-circles", "the outer product of the circles of a and o", lambda g, r: (wave(g.a, g.n)[:, :, None] * wave(g.o, g.n)[:, None]).flatten(1)),
+    Generator(
+        "product-of-circles",
+        "the outer product of the circles of a and o",
+        lambda g, r: (wave(g.a, g.n)[:, :, None] * wave(g.o, g.n)[:, None]).flatten(1),
+    ),
     Generator("difference", "a circle of a − o", lambda g, r: wave(g.a - g.o, g.n)),
-    Generator("sum<difference", "a circle of a − o, and a smaller one of the sum", lambda g, r: torch.cat([wave(g.s, g.n), 2 * wave(g.a - g.o, g.n)], 1)),
+    Generator(
+        "sum<difference",
+        "a circle of a − o, and a smaller one of the sum",
+        lambda g, r: torch.cat([wave(g.s, g.n), 2 * wave(g.a - g.o, g.n)], 1),
+    ),
     Generator("2a+o", "a circle of 2a + o", lambda g, r: wave(2 * g.a + g.o, g.n)),
     Generator("a+2o", "a circle of a + 2o", lambda g, r: wave(g.a + 2 * g.o, g.n)),
     Generator("cosine", "one cosine of the label", _turned),
-    Generator("cosine+class", "one cosine of the label, and a random vector per class of the same power", lambda g, r: both(_turned(g, r), lookup(g.c, 16, r), shares=True)),
-    Generator("two-cosines", "a cosine of the label and one of twice the label", lambda g, r: torch.cat([wave(g.s, g.n)[:, :1], wave(2 * g.s, g.n)[:, 1:]], 1)),
-    Generator("one-hot-class", "a direction for every residue class", lambda g, r: torch.nn.functional.one_hot(g.c, g.n).double()),
+    Generator(
+        "cosine+class",
+        "one cosine of the label, and a random vector per class of the same power",
+        lambda g, r: both(_turned(g, r), lookup(g.c, 16, r), shares=True),
+    ),
+    Generator(
+        "two-cosines",
+        "a cosine of the label and one of twice the label",
+        lambda g, r: torch.cat([wave(g.s, g.n)[:, :1], wave(2 * g.s, g.n)[:, 1:]], 1),
+    ),
+    Generator(
+        "one-hot-class",
+        "a direction for every residue class",
+        lambda g, r: torch.nn.functional.one_hot(g.c, g.n).double(),
+    ),
     Generator("seasons", "two to four blocks of neighbouring classes, begun anywhere", _seasons),
-    Generator("label-path", "a smooth open path along the label in 8 directions", lambda g, r: smooth(g.c, 8, r, g.n / 3)),
-    Generator("label-arc-270", "an open arc of 270 degrees along the label", lambda g, r: wave(g.c, g.n * 4 / 3)),
+    Generator(
+        "label-path",
+        "a smooth open path along the label in 8 directions",
+        lambda g, r: smooth(g.c, 8, r, g.n / 3),
+    ),
+    Generator(
+        "label-arc-270", "an open arc of 270 degrees along the label", lambda g, r: wave(g.c, g.n * 4 / 3)
+    ),
     Generator("period-n+1", "a circle of period n + 1 of the sum", lambda g, r: _neighbour(1, g)),
     Generator("period-n-1", "a circle of period n − 1 of the sum", lambda g, r: _neighbour(-1, g)),
     Generator("period-n+0.5", "a circle of period n + ½ of the sum", lambda g, r: _neighbour(0.5, g)),
     Generator("period-2n", "a circle of period 2n of the sum", lambda g, r: wave(g.s, 2 * g.n)),
-    Generator("class-n+1", "a random vector per residue class modulo n + 1", lambda g, r: lookup(g.s % (g.n + 1), 16, r)),
-    Generator("class-13", "a random vector per residue class of the sum modulo 13 (17 for 13)", lambda g, r: lookup(g.s % (13 if g.n != 13 else 17), 16, r)),
-    Generator("residues", "a random vector per sum of (a mod 5) and (o mod 11)", lambda g, r: lookup(g.a % 5 + g.o % 11, 16, r)),
+    Generator(
+        "class-n+1",
+        "a random vector per residue class modulo n + 1",
+        lambda g, r: lookup(g.s % (g.n + 1), 16, r),
+    ),
+    Generator(
+        "class-13",
+        "a random vector per residue class of the sum modulo 13 (17 for 13)",
+        lambda g, r: lookup(g.s % (13 if g.n != 13 else 17), 16, r),
+    ),
+    Generator(
+        "residues",
+        "a random vector per sum of (a mod 5) and (o mod 11)",
+        lambda g, r: lookup(g.a % 5 + g.o % 11, 16, r),
+    ),
     Generator("quotient", "a random vector per (a + o) // n", lambda g, r: lookup(g.s // g.n, 16, r)),
     Generator("product-class", "a random vector per a·o mod n", lambda g, r: lookup(g.a * g.o % g.n, 16, r)),
-    Generator("carry", "the carry of a + o in base 10, and in base n", lambda g, r: both(one(g.a % 10 + g.o % 10 >= 10), one(g.a + g.o % g.n >= g.n))),
-    Generator("min-max", "min and max of a and o", lambda g, r: both(one(torch.minimum(g.a, g.o)), one(torch.maximum(g.a, g.o)))),
+    Generator(
+        "carry",
+        "the carry of a + o in base 10, and in base n",
+        lambda g, r: both(one(g.a % 10 + g.o % 10 >= 10), one(g.a + g.o % g.n >= g.n)),
+    ),
+    Generator(
+        "min-max",
+        "min and max of a and o",
+        lambda g, r: both(one(torch.minimum(g.a, g.o)), one(torch.maximum(g.a, g.o))),
+    ),
     Generator("distance", "a random vector per |a − o|", lambda g, r: lookup((g.a - g.o).abs(), 16, r)),
-)  # fmt: skip
+)

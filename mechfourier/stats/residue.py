@@ -1,4 +1,6 @@
-"""Functions of the residue class: the n class effects of an operation grid, confounds partialled out, and their harmonics."""
+"""Functions of the residue class: the n class effects of an operation grid, confounds partialled out, and
+their harmonics.
+"""
 
 import math
 
@@ -12,11 +14,12 @@ from mechfourier.stats.confounds import Grid
 def class_effects(
     columns: Float[Tensor, "cell n"], residual: Float[Tensor, "cell d"]
 ) -> Float[Tensor, "n d"]:
-    """Effects of the residue classes in the residual space, in symmetrically orthonormalised coordinates (Löwdin).
+    """Effects of the residue classes in the residual space, in symmetrically orthonormalised coordinates
+    (Löwdin).
 
-    ``columns``: class indicators, confounds removed. Noise stays equal and independent over classes; a harmonic that
-    the confounds overlap comes out weaker, not noisier (least-squares effects beside the confounds would show noise
-    concentrated on it).
+    ``columns``: class indicators, confounds removed. Noise stays equal and independent over classes; a
+    harmonic that the confounds overlap comes out weaker, not noisier (least-squares effects beside the
+    confounds would show noise concentrated on it).
     """
     values, vectors = torch.linalg.eigh(columns.T @ columns)
     kept = values > 1e-9 * values[-1].clamp_min(1e-300)

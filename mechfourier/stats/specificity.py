@@ -1,7 +1,8 @@
 """Period specificity: is *exactly n* special, or does any function of the raw sum do as well?
 
-All of it happens in the small space of functions of the raw sum, confounds removed (``Grid.sum_basis``, at most
-n + offsets dimensions), and only through inner products of activations: the width of the model does not matter.
+All of it happens in the small space of functions of the raw sum, confounds removed (``Grid.sum_basis``, at
+most n + offsets dimensions), and only through inner products of activations: the width of the model does
+not matter.
 """
 
 import math
@@ -20,13 +21,19 @@ MIN_PERIODS = 3.5
 """A harmonic is testable when the raw sum runs through at least so many of its periods."""
 OVERSAMPLING = 6
 EXCLUSION = 0.75
-"""Frequencies closer than this to a harmonic of n, in units of 1 / range of the sum, are not compared with it."""
+"""Frequencies closer than this to a harmonic of n, in units of 1 / range of the sum, are not compared with
+it.
+"""
 MIN_SURVIVING = 0.2
 """A period is left out when the confounds take more than 1 - this of one of its quadratures."""
 MIN_COMPARED = 0.03
-"""The same for the periods it is compared with: a plane that is mostly confounded still has the right noise."""
+"""The same for the periods it is compared with: a plane that is mostly confounded still has the right
+noise.
+"""
 FULL_CYCLES = 3
-"""From so many cycles on, all functions of the residue class can be removed and enough other periods remain."""
+"""From so many cycles on, all functions of the residue class can be removed and enough other periods
+remain.
+"""
 NOISE_SPREADS = 2.0
 
 
@@ -54,7 +61,9 @@ def planes(waves: Float[Tensor, "*batch 2 row"]) -> Float[Tensor, "*batch 2 row"
 def plane_spectrum(
     bases: Float[Tensor, "*freq 2 row"], rows: Float[Tensor, "*batch row m"]
 ) -> Float[Tensor, "..."]:
-    """T for every plane: the smaller squared singular value of basis times ``rows``; shape (*batch, *freq)."""
+    """T for every plane: the smaller squared singular value of basis times ``rows``; shape (*batch,
+    *freq).
+    """
     flat = bases.reshape(-1, bases.shape[-1])
     scores = (flat @ rows).reshape(*rows.shape[:-2], *bases.shape[:-1], rows.shape[-1])
     return smaller_singular_energy(scores)
@@ -64,7 +73,8 @@ def plane_spectrum(
 class Periods:
     """The sinusoids of the raw sum that an operation grid can tell apart.
 
-    Frequencies are in cycles per unit of the sum; ``waves`` and planes are in the coordinates of ``grid.sum_basis``.
+    Frequencies are in cycles per unit of the sum; ``waves`` and planes are in the coordinates of
+    ``grid.sum_basis``.
     """
 
     grid: Grid
@@ -98,7 +108,9 @@ class Periods:
 
     @cached_property
     def other_waves(self) -> Float[Tensor, "freq 2 profile"]:
-        """Every other period: a grid ``OVERSAMPLING`` times finer than the resolution, off the harmonics of n."""
+        """Every other period: a grid ``OVERSAMPLING`` times finer than the resolution, off the harmonics of
+        n.
+        """
         step = self.resolution / OVERSAMPLING
         freqs = torch.arange(step, 0.5, step, dtype=torch.float64)
         position = freqs * self.grid.n
@@ -138,10 +150,11 @@ class Periods:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """What n is compared with: all other periods, after removing ``removed`` so that a circle does not leak into them.
+    """What n is compared with: all other periods, after removing ``removed`` so that a circle does not leak
+    into them.
 
-    Over three cycles or more ``removed`` is every function of the residue class; over fewer these take up most of
-    the space, and only the harmonics that were found (``keys``) are removed.
+    Over three cycles or more ``removed`` is every function of the residue class; over fewer these take up
+    most of the space, and only the harmonics that were found (``keys``) are removed.
     """
 
     periods: Periods
@@ -174,8 +187,10 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    """The plane statistic without any function of the sum: mean and spread over random planes of the off-sum part.
-    ``energy``: squared length of one row of it; ``scale``: sqrt of tr C² of its covariance."""
+    """The plane statistic without any function of the sum: mean and spread over random planes of the
+    off-sum part.
+    ``energy``: squared length of one row of it; ``scale``: sqrt of tr C² of its covariance.
+    """
 
     mean: float
     spread: float
@@ -184,11 +199,12 @@ class Floor:
 
 
 def off_sum_floor(off: Float[Tensor, "row d"], dof: int) -> Floor:
-    """Mean and standard deviation of the smaller squared singular value of a random 2-frame of the off-sum part.
+    """Mean and standard deviation of the smaller squared singular value of a random 2-frame of the off-sum
+    part.
 
     For Gaussian rows with covariance C the two diagonal sums have mean tr C and variance 2 tr C²; the smaller
-    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²). Both are taken as independent,
-    which makes the spread too large by a third at most.
+    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²). Both are
+    taken as independent, which makes the spread too large by a third at most.
     """
     if dof <= 0:
         return Floor(0.0, 0.0, 0.0, 0.0)
@@ -203,8 +219,8 @@ def specificity_ratio(
 ) -> Float[Tensor, "*batch"]:
     """Best harmonic of n over the best other period, both above the noise floor.
 
-    The denominator is at least ``NOISE_SPREADS`` spreads of the noise, so that noise over noise is no evidence; 0 where
-    no other period is left to compare with.
+    The denominator is at least ``NOISE_SPREADS`` spreads of the noise, so that noise over noise is no
+    evidence; 0 where no other period is left to compare with.
     """
     own = plane_spectrum(background.periods.harmonic_planes, profile).amax(-1) - floor.mean
     if background.planes.shape[0] == 0:
@@ -217,8 +233,8 @@ def specificity_ratio(
 def class_ratio(
     background: Background, profile: Float[Tensor, "*batch profile m"], floor: Floor
 ) -> Float[Tensor, "*batch"]:
-    """Energy per dimension of the functions of the residue class over that of all other functions of the sum, both above
-    the noise (the denominator at least ``NOISE_SPREADS`` spreads of it).
+    """Energy per dimension of the functions of the residue class over that of all other functions of the
+    sum, both above the noise (the denominator at least ``NOISE_SPREADS`` spreads of it).
 
     Unlike the plane statistic it also sees a label on a line. NaN over fewer than three cycles.
     """
@@ -234,7 +250,8 @@ def class_ratio(
 def localisation(
     periods: Periods, profile: Float[Tensor, "profile m"], floor: Floor, k: int
 ) -> tuple[float, float]:
-    """How exactly the period is n/k: (T at the harmonic over the best T within 0.75 resolutions, shift of that best).
+    """How exactly the period is n/k: (T at the harmonic over the best T within 0.75 resolutions, shift of
+    that best).
 
     A circle of a *neighbouring* period that the grid barely resolves peaks beside the harmonic, not on it.
     """
@@ -246,7 +263,9 @@ def localisation(
 
 @dataclass(frozen=True)
 class Period:
-    """The period of the raw sum whose plane holds most, with its 95 % interval (Cramér–Rao bound of a circle in white noise)."""
+    """The period of the raw sum whose plane holds most, with its 95 % interval (Cramér–Rao bound of a
+    circle in white noise).
+    """
 
     value: float
     low: float
@@ -256,7 +275,9 @@ class Period:
 def found_period(
     periods: Periods, profile: Float[Tensor, "profile m"], off: Float[Tensor, "row m"], dof: int
 ) -> Period:
-    """Of all periods, on a grid that is narrowed down to 1/1,500 of the resolution. ``off``: the part that is no function of the sum."""
+    """Of all periods, on a grid that is narrowed down to 1/1,500 of the resolution. ``off``: the part that
+    is no function of the sum.
+    """
     step = periods.resolution / OVERSAMPLING
     freqs = torch.arange(2 * step, 0.5, step, dtype=torch.float64)
     freqs = freqs[periods.surviving(periods.waves(freqs)) >= MIN_SURVIVING]
@@ -284,8 +305,10 @@ def found_modulus(periods: Periods, profile: Float[Tensor, "profile m"], floor: 
 
 @dataclass(frozen=True)
 class Field:
-    """T of the sum's circle over the best other combination of the operands (``ratio``, its ``name``), and how far it stands above
-    a − o (``difference``: in T or in energy, whichever is less). ``other_p``: of any combination that is no sum, ``strongest``."""
+    """T of the sum's circle over the best other combination of the operands (``ratio``, its ``name``), and
+    how far it stands above a − o (``difference``: in T or in energy, whichever is less). ``other_p``: of
+    any combination that is no sum, ``strongest``.
+    """
 
     ratio: float
     name: str
@@ -295,16 +318,19 @@ class Field:
 
 
 def field_contest(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: int) -> Field:
-    """T at (k/n, k/n) over the best T at the same frequency along *one* operand and any other along the other.
+    """T at (k/n, k/n) over the best T at the same frequency along *one* operand and any other along the
+    other.
 
-    A field that is smooth over both operands has every low frequency, a product of a function of a with one of o has (k, l) with (k, k), and
-    a circle of a times a circle of o, or a layer with random weights that reads both, has a − o as strongly as a + o (a layer that
-    reads both through the same weights only its cosine); a circle of the sum has one pair per harmonic. Where the operands can be
-    exchanged a − o has no sine to make a circle of; there all but ±k are compared, and doubled:
-    for a product the folded T is 4 |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
+    A field that is smooth over both operands has every low frequency, a product of a function of a with one
+    of o has (k, l) with (k, k), and a circle of a times a circle of o, or a layer with random weights that
+    reads both, has a − o as strongly as a + o (a layer that reads both through the same weights only its
+    cosine); a circle of the sum has one pair per harmonic. Where the operands can be exchanged a − o has no
+    sine to make a circle of; there all but ±k are compared, and doubled: for a product the folded T is 4
+    |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
     """
     plane, left = _sum_plane(grid, k)
-    left = 1.0 if grid.exchangeable else left  # there the cells with a = o are missing from all pairs of frequencies alike
+    if grid.exchangeable:
+        left = 1.0  # the cells with a = o are missing from all pairs of frequencies alike
     scores = plane @ residual
     own = (float(smaller_singular_energy(scores)) - floor.mean) / left
     own_energy = (float(scores.pow(2).sum()) / 2 - floor.energy) / left
@@ -313,7 +339,8 @@ def field_contest(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k
     k_o = k * grid.full_cycles
     least = max(NOISE_SPREADS * floor.spread, 1e-9 * float(residual.pow(2).sum()), 1e-300)
     away = float(spectrum[k, -k_o]), float(energy[k, -k_o]) / 2 - floor.energy
-    over = min(own / max(away[0], least / 4), own_energy / max(away[1], least / 4))  # a single one: no maximum of noise
+    single = least / 4  # noise of one pair, not the largest of many
+    over = min(own / max(away[0], single), own_energy / max(away[1], single))
     compared = torch.full_like(spectrum, -torch.inf)
     compared[k], compared[:, k_o] = spectrum[k], spectrum[:, k_o]
     compared[:, 0], compared[0], compared[k, k_o] = -torch.inf, -torch.inf, -torch.inf
@@ -328,7 +355,9 @@ def field_contest(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k
 def field_spectrum(
     grid: Grid, residual: Float[Tensor, "cell d"]
 ) -> tuple[Float[Tensor, "n offsets"], Float[Tensor, "n offsets"]]:
-    """T and the energy of every pair of frequencies (j/n along a, l/whole cycles along o), from the 2-D DFT over whole cycles."""
+    """T and the energy of every pair of frequencies (j/n along a, l/whole cycles along o), from the 2-D DFT
+    over whole cycles.
+    """
     cube = rearrange(residual, "(a o) d -> a o d", a=grid.n)[:, : grid.full_cycles * grid.n]
     waves = torch.fft.fft2(cube, dim=(0, 1), norm="ortho") * 2**0.5
     real, imaginary = waves.real, waves.imag
@@ -337,7 +366,9 @@ def field_spectrum(
 
 
 def _other(grid: Grid, small: Float[Tensor, "n offsets"], floor: Floor) -> tuple[float, str]:
-    """(p, name) of the strongest pair of frequencies that is no function of the sum: T of noise taken as Gamma, Bonferroni."""
+    """(p, name) of the strongest pair of frequencies that is no function of the sum: T of noise taken as
+    Gamma, Bonferroni.
+    """
     cycles = grid.full_cycles
     j, at = torch.arange(small.shape[0])[:, None], torch.arange(small.shape[1])[None]
     sums = (j * cycles - at).abs() <= cycles // 2
@@ -351,7 +382,9 @@ def _other(grid: Grid, small: Float[Tensor, "n offsets"], floor: Floor) -> tuple
 
 
 def combination(grid: Grid, j: int, at: int) -> str:
-    """What the wave of frequencies j/n along a and at/(whole cycles) along o is a function of: "a − o", "2a + o"."""
+    """What the wave of frequencies j/n along a and at/(whole cycles) along o is a function of: "a − o", "2a
+    + o".
+    """
     size = grid.full_cycles * grid.n
     j, at = (j - grid.n if 2 * j > grid.n else j), (at - size if 2 * at > size else at)
     if at % grid.full_cycles or not j:
@@ -367,7 +400,9 @@ def _times(factor: int) -> str:
 
 
 def _sum_plane(grid: Grid, k: int) -> tuple[Float[Tensor, "2 cell"], float]:
-    """The plane of the sum's harmonic k over whole cycles, and the share of its weaker wave that the confounds leave."""
+    """The plane of the sum's harmonic k over whole cycles, and the share of its weaker wave that the
+    confounds leave.
+    """
     used = (grid.offset - grid.first_offset) < grid.full_cycles * grid.n
     angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
     waves = grid.residual(torch.stack([angle.cos(), angle.sin()], 1) * used[:, None]).T

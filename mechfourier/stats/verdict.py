@@ -12,11 +12,11 @@ from typing import Literal
 from mechfourier.stats.copies import NEAR
 from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
 
-Word = Literal["circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable"]
+Word = Literal["circular", "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable"]
 Used = Literal["not tested", "used", "not used"]
 
 WORDS: tuple[Word, ...] = (
-    "circular", "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
+    "circular", "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable",
 )  # fmt: skip
 MANY_SITES = 8  # from as many sites on, selecting the best inflates it
 LINE = 0.1  # second over first axis of the trend, below which the values lie on a line; a half circle has .19
