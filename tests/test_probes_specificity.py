@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
+from mechfourier.stats.field import combination, field_contest
 from mechfourier.stats.specificity import (
     Background,
     Periods,
     class_ratio,
-    combination,
-    field_contest,
     found_modulus,
     found_period,
     localisation,

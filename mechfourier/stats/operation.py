@@ -18,6 +18,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.results.base import Result
 from mechfourier.stats.class_shapes import ShapeContest, shape_contest
 from mechfourier.stats.confounds import Grid
+from mechfourier.stats.field import field_contest
 from mechfourier.stats.operation_view import (
     ALPHA,
     View,
@@ -33,7 +34,6 @@ from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
     Periods,
     class_ratio,
-    field_contest,
     found_modulus,
     found_period,
     localisation,
