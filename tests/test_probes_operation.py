@@ -14,7 +14,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.stats.confounds import Grid, confound_columns, orthonormal
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.stats.operation_view import energy_p, standardised
+from mechfourier.stats.operation_view import energy_p, moments, standardised
 from mechfourier.stats.planted import OPERATIONS, find, planted_operation
 from mechfourier.stats.planted_operations import FURTHER
 from mechfourier.stats.residue import class_effects, harmonic_power, wrap_transfer
@@ -336,8 +336,9 @@ def test_p_values_of_the_sum_the_difference_and_the_operands_are_uniform(kind: s
         if kind == "two directions":
             noise = noise[..., :2] @ torch.randn(2, 24, generator=draw, dtype=torch.float64) + 0.1 * noise
         scored, residual = standardised(grid, noise)
-        found["sum"].append(energy_p(grid, residual[0], grid.sum_basis))
-        found["difference"].append(energy_p(grid, residual[0], grid.difference_basis))
+        known = moments(residual[0])
+        found["sum"].append(energy_p(grid, grid.sum_basis.T @ residual[0], known))
+        found["difference"].append(energy_p(grid, grid.difference_basis.T @ residual[0], known))
         found["operands"].append(variance_shares(grid, scored[0]).main_p)
     for name, p in found.items():
         assert stats.binomtest(sum(x <= 0.05 for x in p), 300, 0.05).pvalue > 0.001, name

@@ -22,7 +22,6 @@ from mechfourier.stats.field import field_contest
 from mechfourier.stats.operation_view import (
     ALPHA,
     View,
-    energy_p,
     spread_of,
     standardised,
     view_of,
@@ -363,7 +362,7 @@ def _site(
         class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
         field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
         other_p=field.other_p, strongest=field.strongest,
-        difference_p=energy_p(grid, view.residual, grid.difference_basis), sum_over_difference=_sum_over_difference(grid, view),
+        difference_p=view.difference_p, sum_over_difference=_sum_over_difference(view),
         period=period.value, period_low=period.low, period_high=period.high, modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness, peak_shift=shift,
         dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
@@ -375,14 +374,13 @@ def _site(
     )  # fmt: skip
 
 
-def _sum_over_difference(grid: Grid, view: View) -> float:
+def _sum_over_difference(view: View) -> float:
     """Energy of the functions of the sum over that of the functions of the difference, each above the
     noise, per dimension.
     """
-    other = grid.difference_basis.T @ view.residual
     above = [
         max(float(part.pow(2).sum()) / part.shape[0] - view.floor.energy, 0.0)
-        for part in (view.profile, other)
+        for part in (view.profile, view.difference)
     ]
     return above[0] / max(above[1], 1e-300) if above[0] > 0 else 0.0
 

@@ -21,6 +21,8 @@ OUTLYING = 5.0
 """Of 600 Gaussian cells times 1,000 dimensions fewer than one lies beyond so many standard deviations."""
 OUTLYING_ROWS = 3.0
 ROUNDS = 6
+SOME_CELLS = 128
+"""Cells from which the effective dimensions are taken."""
 
 
 def spread_of(cells: Float[Tensor, "site cell d"]) -> Float[Tensor, "site d"]:
@@ -82,9 +84,12 @@ def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
     """Cells cut off at the norm that Gaussian cells of as many effective dimensions reach at
     ``OUTLYING_ROWS`` standard deviations (of few dimensions, whose norms have a long tail, at five).
     """
-    gram = left.T @ left if left.shape[0] > left.shape[1] else left @ left.T
-    dimensions = gram.diagonal().sum() ** 2 / gram.pow(2).sum().clamp_min(1e-300)
     norm = left.norm(dim=1)
+    some = left[:: -(-len(left) // SOME_CELLS)]
+    some = some / some.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    cosines = (some @ some.T).square()
+    alike = (cosines.sum() - cosines.diagonal().sum()) / (len(some) * (len(some) - 1))
+    dimensions = 1 / alike.clamp_min(1e-9)
     bound = norm.median() * (1 + OUTLYING_ROWS / (2 * dimensions).sqrt() + 4 / dimensions)
     return left * (bound / norm.clamp_min(1e-300)).clamp_max(1.0)[:, None]
 
@@ -99,6 +104,7 @@ class View:
     scored: Float[Tensor, "cell d"]
     residual: Float[Tensor, "cell d"]
     profile: Float[Tensor, "profile d"]
+    difference: Float[Tensor, "other_profile d"]
     floor: Floor
     plane: Float[Tensor, " k"]
     z: Float[Tensor, " k"]
@@ -106,6 +112,7 @@ class View:
     background: Background
     p: float
     profile_p: float
+    difference_p: float
     effects: Float[Tensor, "n d"]
 
     @property
@@ -122,7 +129,7 @@ def view_of(
     residual: Tensor,
     null: RotationNull,
 ) -> View:
-    profile = grid.sum_basis.T @ residual
+    profile, difference = grid.sum_basis.T @ residual, grid.difference_basis.T @ residual
     off = residual - grid.sum_basis @ profile
     off_dof = grid.residual_dof - grid.sum_basis.shape[1]
     floor = off_sum_floor(off, off_dof)
@@ -131,9 +138,10 @@ def view_of(
     keys = _key_harmonics(periods, z, null)
     background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
     p = family_wise_p(float(z.max()), null.plane)
-    profile_p = energy_p(grid, residual, grid.sum_basis)
+    known = moments(residual)
     return View(
-        index, scored, residual, profile, floor, plane, z, keys, background, p, profile_p,
+        index, scored, residual, profile, difference, floor, plane, z, keys, background, p,
+        energy_p(grid, profile, known), energy_p(grid, difference, known),
         class_effects(grid.class_columns, residual),
     )  # fmt: skip
 
@@ -158,11 +166,15 @@ def _key_harmonics(periods: Periods, z: Tensor, null: RotationNull) -> tuple[int
     return tuple(k for k, value in zip(periods.harmonics, z.tolist(), strict=True) if value > bar)
 
 
-def energy_p(grid: Grid, residual: Tensor, basis: Float[Tensor, "cell profile"]) -> float:
-    """Do the functions in ``basis`` explain more than their share of the residual space? Beta approximation
-    of a rotation test.
-    """
+def moments(residual: Float[Tensor, "cell d"]) -> tuple[float, float]:
+    """Trace and squared Frobenius norm of the Gram matrix of the residuals."""
     gram = residual.T @ residual if residual.shape[1] < residual.shape[0] else residual @ residual.T
-    total, square = float(gram.diagonal().sum()), float((gram * gram).sum())
-    energy = float((basis.T @ residual).pow(2).sum())
-    return moment_p(energy, total, square, basis.shape[1], grid.residual_dof)
+    return float(gram.diagonal().sum()), float((gram * gram).sum())
+
+
+def energy_p(grid: Grid, profile: Float[Tensor, "profile d"], residual_moments: tuple[float, float]) -> float:
+    """Do functions with these coordinates explain more than their share of the residual space?
+
+    A rotation test by its first two moments.
+    """
+    return moment_p(float(profile.pow(2).sum()), *residual_moments, profile.shape[0], grid.residual_dof)
