@@ -91,13 +91,14 @@ def is_specific(site: OperationSite) -> bool:
 
 
 def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
-    """Functions of both operands are there, and those of the sum hold no more than those of the difference
-    or than chance.
-    """
+    """Functions of both operands are there, and those of the sum do not stand out among them."""
     bar = SPECIFIC / sites
-    if min(site.profile_p, site.difference_p) < bar:
-        return site.sum_over_difference < LEAST_SUM
-    return site.other_p < bar
+    other = min(site.difference_p, site.other_p) < bar
+    if site.profile_p < bar:
+        return site.sum_over_difference < LEAST_SUM or (
+            other and site.p < ALPHA and site.difference < OVER_DIFFERENCE
+        )
+    return other
 
 
 def least_exactness(ratio: float) -> float:
@@ -165,9 +166,10 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     )
     if site.p >= ALPHA:
         return (plane, _instead(site, n))
+    over = f", a − o {site.difference:.1f} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
     exact = (
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
-        f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}; {site.exactness:.0%} of the nearest peak"
+        f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; {site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
         return (plane, f"{exact}: no circle of period {n}", _instead(site, n))
