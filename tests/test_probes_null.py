@@ -117,7 +117,9 @@ NOISE = {
     "cauchy": lambda x, draw: x / torch.randn(x.shape, generator=draw).double().abs().clamp_min(1e-9),
     "two directions": lambda x, draw: x[..., :2] @ torch.randn(2, 16, generator=draw, dtype=torch.float64),
     "walk along the values": lambda x, draw: x.cumsum(1),
-    "templates in pairs": lambda x, draw: x + 2 * x.roll(1, 2)[:, :, ::2].repeat_interleave(2, 2),
+    "templates in pairs": lambda x, draw: (
+        x + 1.2 * torch.randn(x[:, :, ::2].shape, generator=draw).double().repeat_interleave(2, 2)
+    ),
     "copies": lambda x, draw: x[:, :, torch.arange(16) % 12],
 }
 

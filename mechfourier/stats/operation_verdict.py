@@ -93,12 +93,13 @@ def is_specific(site: OperationSite) -> bool:
 def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
     """Functions of both operands are there, and those of the sum do not stand out among them."""
     bar = SPECIFIC / sites
-    other = min(site.difference_p, site.other_p) < bar
-    if site.profile_p < bar:
-        return site.sum_over_difference < LEAST_SUM or (
-            other and site.p < ALPHA and site.difference < OVER_DIFFERENCE
-        )
-    return other
+    if site.profile_p >= bar:
+        return min(site.difference_p, site.other_p) < bar
+    if site.sum_over_difference < LEAST_SUM:
+        return True
+    # other combinations than a − o are no evidence here: functions of the sum of any period leak into them
+    away = site.difference_p < bar or (site.other_p < bar and site.strongest == "a − o")
+    return away and site.p < ALPHA and site.difference < OVER_DIFFERENCE
 
 
 def least_exactness(ratio: float) -> float:
