@@ -167,7 +167,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     )
     if site.p >= ALPHA:
         return (plane, _instead(site, n))
-    over = f", a − o {site.difference:.1f} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
+    over = f", a − o {site.difference:.3g} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
     exact = (
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
         f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; {site.exactness:.0%} of the nearest peak"
