@@ -6,7 +6,7 @@
 A dimension of ``blocks.7.hook_resid_post`` on all 529 questions "a + b mod 23 =", at all positions. The cost of both ways is
 proportional to the number of controls, so one and then two of them are run, and the ratio is that of 201 passes; that of whole passes is
 proportional to the prompts too, so they run on every ``--part``-th. Compared, in one process:
-- ``ours``: ``run_ablations``, per control (the passes up to the edited layer are shared by all of them and counted apart, as ``shared``);
+- ``ours``: ``Experiment.ablated``, per control (the passes up to the edited layer are shared by all of them and counted apart, as ``shared``);
 - ``full passes``: one intervention each, every question with every continuation that its answers need, from the tokens on, the
   unembedding at the read positions only: the same numbers;
 - ``prompts only``: the questions alone, without continuations, from the tokens on (not enough to score answers of two digits).
@@ -40,8 +40,9 @@ def measure(folder: Path, part: int, layer: int) -> dict[str, Any]:
     """Seconds of each way, and the largest difference of their scores (nats)."""
     import torch
 
-    from mechfourier.causal.controls import Ablations, moments, run_ablations
-    from mechfourier.causal.outcome import AnswerTask, task_of
+    from mechfourier.causal.edits import Ablations
+    from mechfourier.causal.experiment import Experiment
+    from mechfourier.causal.task import AnswerTask, task_of
     from mechfourier.domains.definition import domain
     from mechfourier.hooks.interventions import intervene
     from mechfourier.hooks.run import batches, inference, last_logits
@@ -53,13 +54,14 @@ def measure(folder: Path, part: int, layer: int) -> dict[str, Any]:
     task = task_of(model, domain("mod-23"))
     if not isinstance(task, AnswerTask):
         raise TypeError("a language model was expected")
-    around = moments(model, task, site)
+    asked = Experiment(model, task)
+    around = asked.moments(site)
     dims = torch.arange(2)[:, None] + 8
     few = torch.arange(len(task.rows))[::part]
     some, scale = task.subset(few), len(task.rows) / len(few)
 
     def ours(which: torch.Tensor) -> torch.Tensor:
-        return run_ablations(model, task, Ablations(site, "mean", around.mean, dims=which))
+        return asked.ablated(Ablations(site, "mean", around.mean, dims=which), "controls")
 
     def full(which: torch.Tensor) -> torch.Tensor:
         with intervene(model, [Ablations(site, "mean", around.mean, dims=which).single()]):

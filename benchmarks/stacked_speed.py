@@ -19,9 +19,9 @@ from torch import Tensor
 from mechfourier.files import write_json
 from mechfourier.results.provenance import machine, versions
 from mechfourier.toys.one_layer.fast_step import FastLogits, Rows, _Mix, cross_entropy
+from mechfourier.toys.one_layer.recipes import default_train_fraction, recipe
 from mechfourier.toys.one_layer.task import split
 from mechfourier.toys.one_layer.train import OneLayerConfig, OneLayerTrainee
-from mechfourier.training.recipes import default_train_fraction, recipe
 
 RESULTS = Path(__file__).parent / "results" / "stacked_speed.json"
 

@@ -9,18 +9,17 @@ import argparse
 from collections.abc import Sequence
 
 import mechfourier as mf
-from mechfourier.causal.reading import harmonic_basis
 
 
 def main(arguments: Sequence[str] | None = None) -> tuple[mf.AblationResult, mf.AblationResult]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
-    model, days = mf.load("calendar"), mf.domain("days")
+    model = mf.load("calendar")
     site, controls = mf.Site("embed"), 39 if options.quick else 200
-    plane = harmonic_basis(model, days, site, (1, 2, 3), position="operand")
-    one = mf.ablate(model, days, site=site, dims=8, controls=controls, text=())
-    all_ = mf.ablate(model, days, site=site, subspace=plane, controls=controls, text=())
+    experiment = mf.Experiment.of(model, "days")
+    one = mf.ablate(experiment, site=site, dims=8, n_controls=controls, text=())
+    all_ = mf.ablate(experiment, site=site, ks=(1, 2, 3), n_controls=controls, text=())
     for result in (one, all_):
         print(result)
     return one, all_

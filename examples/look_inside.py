@@ -18,8 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> tuple[LensResult, AttentionR
     parser.add_argument("--quick", action="store_true")
     draws = 99 if parser.parse_args(arguments).quick else 1000
     model, months = mf.load("calendar"), mf.domain("months")
-    answers = lens(model, months, permutations=draws)
-    looks = attention(model, months, permutations=draws)
+    answers = lens(model, months, n_permutations=draws)
+    looks = attention(model, months, n_permutations=draws)
     print(answers, looks, sep="\n")
     return answers, looks
 

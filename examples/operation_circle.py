@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> tuple[ScanResult, ScanResult
     draws = 199 if parser.parse_args(arguments).quick else 1000
     trained = mf.load("calendar")
     found, chance = (
-        scan(model, [7], control=False, permutations=draws) for model in (trained, reinitialised(trained, 0))
+        scan(model, [7], controls=False, n_permutations=draws) for model in (trained, reinitialised(trained, 0))
     )
     for name, result in (("trained", found), ("random weights", chance)):
         row = result.moduli[0]

@@ -1,11 +1,15 @@
 """Add a model of your own: anything built on TransformerLens hook points, with a way to turn prompts into tokens.
 
 The model below is planted: it embeds the numbers 0 to 11 on a circle, and everything else at random, so the right verdict is known.
+Its `Architecture` says what mechfourier may ask of it: here how its folders are loaded, and which domain it knows. A package of your own
+adds one with an entry point instead of ``register`` (examples/own_network), and the command line then knows it too.
 Run: python examples/own_model.py
 """
 
 import math
 import re
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -14,6 +18,8 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechfourier as mf
+from mechfourier.models.architectures import Architecture, register
+from mechfourier.models.checkpoint import load_checkpoint, save_checkpoint
 from mechfourier.models.interface import Encoding
 
 N = 12
@@ -76,8 +82,24 @@ class Block(nn.Module):
         return self.hook_resid_post(residual + 0.5 * residual.cumsum(1) / count)
 
 
-def main() -> mf.ProbeResult:
+def load_folder(folder: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Clock:
+    """A folder whose config.json says ``"architecture": "clock"``."""
+    weights, _ = load_checkpoint(folder)
     model = Clock()
+    model.load_state_dict(weights)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+RECORD = Architecture(
+    name="clock", title="a planted circle of 12 numbers", load=f"{__name__}:load_folder", own_domain="mod-12"
+)
+
+
+def main() -> mf.ProbeResult:
+    register(RECORD)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(folder, dict(Clock().named_parameters()), {"architecture": "clock"}, None)
+        model = mf.load(folder)
     print("hook points:", ", ".join(map(str, mf.sites(model))))
     result = mf.probe(model, "mod-12")
     print(result)

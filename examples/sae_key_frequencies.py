@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> tuple[SAEScore, tuple[int, .
         ))  # fmt: skip
         dictionary = load_sae(folder)
         print(evaluate(model, dictionary))
-        found = score(model, dictionary, mf.domain("mod-113"), permutations=options.permutations)
+        found = score(model, dictionary, mf.domain("mod-113"), n_permutations=options.permutations)
     print(found)
     keys = tuple(mf.analyze("one-layer").key_freqs)
     held = sorted({s.k for s in found.scores if s.p_value < 0.05 and s.share > 0.5})

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> ScanResult:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     draws = 99 if parser.parse_args(arguments).quick else 1000
-    result = scan(mf.load("calendar"), [12], compare=["months", "hours-12"], layers="1", permutations=draws)
+    result = scan(mf.load("calendar"), [12], compare=["months", "hours-12"], layers="1", n_permutations=draws)
     print(result)
     return result
 

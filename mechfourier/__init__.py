@@ -1,87 +1,77 @@
 """Find, test and explain Fourier (circular) features in transformers.
 
-The public names below are loaded on first use (PEP 562), so that ``import mechfourier`` stays cheap:
-no torch, no transformer_lens.
+The public names below are loaded on first use (PEP 562), so that ``import mechfourier`` stays cheap: no torch, no
+transformer_lens. Every command of the command line is a function here, and so is the class of its result.
 """
 
 from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
-from mechfourier._version import __version__
-
-# public name -> module that defines it; "" marks a submodule.
-_PUBLIC = {
-    # models
-    "load": "mechfourier.models.registry",
-    "models": "",
-    # hook points
-    "Site": "mechfourier.hooks.site",
-    "sites": "mechfourier.hooks.site",
-    "capture": "mechfourier.hooks.capture",
-    "Activations": "mechfourier.hooks.capture",
-    "ActivationStore": "mechfourier.hooks.store",
-    "generate": "mechfourier.hooks.generate",
-    "capture_dataset": "mechfourier.harvest.run",
-    "open_harvest": "mechfourier.harvest.read",
-    # domains and probes
-    "Domain": "mechfourier.domains.definition",
-    "domain": "mechfourier.domains.definition",
-    "probe": "mechfourier.probes.probe",
-    "ProbeResult": "mechfourier.probes.result",
-    "tasks": "mechfourier.domains.tasks",
-    "analyze": "mechfourier.toys.one_layer",
-    "OneLayerAnalysis": "mechfourier.toys.one_layer",
-    # causes
-    "ablate": "mechfourier.causal.ablate",
-    "sweep_ablate": "mechfourier.causal.sweep",
-    "attribution": "mechfourier.causal.attribution",
-    "find_plane": "mechfourier.causal.find_plane",
-    "AblationResult": "mechfourier.causal.ablate",
-    "rotate": "mechfourier.causal.rotate",
-    "patch": "mechfourier.causal.patch",
-    "arms": "mechfourier.causal.arms",
-    "study": "mechfourier.causal.study",
-    # errors
-    "MechFourierError": "mechfourier.errors",
-    "UsageError": "mechfourier.errors",
-    # layers
-    "fourier": "",
-    "hooks": "",
-    "probes": "",
-    "causal": "",
-    "sae": "",
-    "harvest": "",
-    "domains": "",
-    "stats": "",
-    "toys": "",
-    "results": "",
-    "training": "",
-    "figures": "",
-}
-
-__all__ = ["__version__", *_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
+from mechfourier._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from mechfourier import causal, figures, fourier, harvest, hooks, models, probes, sae, training
-    from mechfourier.causal.ablate import AblationResult, ablate
-    from mechfourier.causal.arms import arms
-    from mechfourier.causal.attribution import attribution
-    from mechfourier.causal.find_plane import find_plane
-    from mechfourier.causal.patch import patch
-    from mechfourier.causal.rotate import rotate
-    from mechfourier.causal.study import study
-    from mechfourier.causal.sweep import sweep_ablate
-    from mechfourier.domains.definition import Domain, domain
-    from mechfourier.domains.tasks import tasks
-    from mechfourier.errors import MechFourierError, UsageError
-    from mechfourier.harvest.read import open_harvest
-    from mechfourier.harvest.run import capture_dataset
-    from mechfourier.hooks.capture import Activations, capture
-    from mechfourier.hooks.generate import generate
-    from mechfourier.hooks.site import Site, sites
-    from mechfourier.hooks.store import ActivationStore
-    from mechfourier.models.registry import load
-    from mechfourier.probes.probe import probe
-    from mechfourier.probes.result import ProbeResult
-    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze
+    from mechfourier import (
+        causal as causal,
+        domains as domains,
+        figures as figures,
+        fourier as fourier,
+        harvest as harvest,
+        hooks as hooks,
+        models as models,
+        probes as probes,
+        results as results,
+        sae as sae,
+        stats as stats,
+        toys as toys,
+        training as training,
+    )
+    from mechfourier.causal.ablate import ablate as ablate
+    from mechfourier.causal.arms import ArmsResult as ArmsResult, arms as arms
+    from mechfourier.causal.attribution import (
+        AttributionResult as AttributionResult,
+        attribution as attribution,
+    )
+    from mechfourier.causal.experiment import Experiment as Experiment
+    from mechfourier.causal.find_plane import CausalPlane as CausalPlane, find_plane as find_plane
+    from mechfourier.causal.patch import PatchResult as PatchResult, patch as patch
+    from mechfourier.causal.result import AblationResult as AblationResult
+    from mechfourier.causal.rotate import RotationResult as RotationResult, rotate as rotate
+    from mechfourier.causal.study import StudyResult as StudyResult, study as study
+    from mechfourier.causal.sweep import SweepResult as SweepResult, sweep_ablate as sweep_ablate
+    from mechfourier.doctor import Doctor as Doctor, examine as examine
+    from mechfourier.domains.definition import (
+        Domain as Domain,
+        domain as domain,
+        list_domains as list_domains,
+    )
+    from mechfourier.domains.tasks import TasksResult as TasksResult, tasks as tasks
+    from mechfourier.domains.tokens import TokenReport as TokenReport, token_report as token_report
+    from mechfourier.errors import MechFourierError as MechFourierError, UsageError as UsageError
+    from mechfourier.harvest.read import open_harvest as open_harvest
+    from mechfourier.harvest.run import CaptureResult as CaptureResult, capture_dataset as capture_dataset
+    from mechfourier.hooks.capture import Activations as Activations, capture as capture
+    from mechfourier.hooks.generate import generate as generate
+    from mechfourier.hooks.site import Site as Site, select_sites as select_sites, sites as sites
+    from mechfourier.hooks.store import ActivationStore as ActivationStore
+    from mechfourier.models.interface import Model as Model
+    from mechfourier.models.registry import known_models as known_models, load as load
+    from mechfourier.probes.attention import AttentionResult as AttentionResult, attention as attention
+    from mechfourier.probes.lens import LensResult as LensResult, lens as lens
+    from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
+    from mechfourier.probes.probe import probe as probe
+    from mechfourier.probes.result import ProbeResult as ProbeResult
+    from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan
+    from mechfourier.probes.shapes import (
+        Analogies as Analogies,
+        PlaneReducibility as PlaneReducibility,
+        analogies as analogies,
+        reducibility as reducibility,
+    )
+    from mechfourier.reproduce.result import Reproduction as Reproduction
+    from mechfourier.reproduce.run import reproduce as reproduce
+    from mechfourier.results.base import Result as Result
+    from mechfourier.stats.validate import Validation as Validation, validate as validate
+    from mechfourier.sweep.run import Sweep as Sweep, sweep as sweep
+    from mechfourier.toys.one_layer import OneLayerAnalysis as OneLayerAnalysis, analyze as analyze
+
+__getattr__, __dir__ = lazy(__name__)

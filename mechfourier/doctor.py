@@ -96,7 +96,7 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class Doctor(Result):
+class Doctor(Result, kind="doctor"):
     """The whole report. ``problems`` are things that will fail; what is merely absent is in its own list."""
 
     mechfourier: str

@@ -5,14 +5,25 @@
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from types import ModuleType
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class MechFourierError(Exception):
     """Something failed at run time (weights absent, disk full, a hook that never fired)."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """One line that moves no cursor and rings no bell: control characters, which names in files may hold, as escapes."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class UsageError(MechFourierError):

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mechfourier.errors import DiskFull, FolderInUse, MechFourierError
 
 LOCK = ".lock"
@@ -211,44 +213,25 @@ def keep_inside(folder: str | Path, *names: str | Path) -> None:
 def locked(folder: str | Path) -> Iterator[None]:
     """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it that goes when the block ends.
 
-    The lock is the system's (``flock``) and dies with the process, so that a killed one never stands in the way. Raises ``FolderInUse`` at
-    once where another holds it. Without ``flock`` (Windows, some network disks) nothing is locked.
+    The lock is the system's and dies with the process, so that a killed one never stands in the way. Raises ``FolderInUse`` at once where
+    another holds it.
     """
     path = Path(folder) / LOCK
-    handle = _lock(path)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            os.close(handle)
-
-
-def _lock(path: Path) -> int | None:
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    while True:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, blocking=False)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise _explained(path, error) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+            lock.acquire()
+        except Timeout:
             raise FolderInUse(
                 f"another process is working in {path.parent}; wait until it has ended, or choose another --out"
             ) from None
-        except OSError:
-            return handle
-        # the holder before us removed the file: who opened it in between holds a lock on nothing
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-            return handle
-        os.close(handle)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            path.unlink()  # while it is held: who waits for it finds that it guards no name, and tries again
+        lock.release()
 
 
 def remove_leftovers(*paths: Path) -> None:

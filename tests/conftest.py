@@ -16,7 +16,9 @@ from jaxtyping import install_import_hook
 
 CHECKED = [
     "models",
-    "tasks",
+    "domains",
+    "stats",
+    "toys",
     "training",
     "fourier",
     "hooks",

@@ -12,8 +12,9 @@ from test_examples import example
 
 from mechfourier.figures.animation import write_player
 from mechfourier.figures.png import HELP, find_chromium
-from mechfourier.figures.report import write_report
+from mechfourier.figures.report import write_report, write_result
 from mechfourier.probes.probe import probe
+from mechfourier.results.saved import read
 from mechfourier.toys.one_layer import evolution
 from mechfourier.toys.universal.config import FaithfulConfig
 
@@ -24,6 +25,20 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here; {HE
 EVIL = "<script>window.attacked = 1</script><img src=x onerror='window.attacked = 1'>"
 PATIENCE = 240_000  # ms; the machine may be busy
 DRAWN = "Array.from(document.querySelectorAll('.figure')).every(f => f.dataset.state === 'drawn')"
+
+SAVED = Path(__file__).parent / "data" / "results-0.1"
+CUT = """() => Array.from(document.querySelectorAll('.figure')).flatMap(f => {
+  const box = f.getBoundingClientRect();
+  return Array.from(f.querySelectorAll('text')).filter(e => {
+    const b = e.getBoundingClientRect();
+    return b.width && (b.left < box.left - 1 || b.right > box.right + 1 || b.top < box.top - 1 || b.bottom > box.bottom + 1
+      || e.closest('.textpoint') && e.closest('[clip-path]'));
+  }).map(e => e.textContent); })"""
+COVERED = """() => Array.from(document.querySelectorAll('.figure')).flatMap(f => {
+  const texts = Array.from(f.querySelectorAll('.textpoint, .annotation-text, .xtitle, .ytitle, .cbfills, .cbtitle'));
+  const boxes = texts.map(e => e.getBoundingClientRect());
+  return texts.filter((e, i) => boxes.some((b, j) => j < i && boxes[i].width && b.width && b.left < boxes[i].right - 2
+    && boxes[i].left < b.right - 2 && b.top < boxes[i].bottom - 2 && boxes[i].top < b.bottom - 2)).map(e => e.textContent); })"""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +56,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A report of a run and of a probe whose every text attacks, and a player."""
     folder = tmp_path_factory.mktemp("pages")
     run = write_run(folder / "run")
-    found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=99)
+    found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=99)
     assert found.circle is not None
     attacked = dataclasses.replace(
         found, model=EVIL, domain=EVIL, unit=EVIL, reasons=(EVIL,), notes=(EVIL,),
@@ -61,7 +76,7 @@ def networks_page(folder: Path) -> Path:
     import pandas as pd
     import torch
 
-    from mechfourier.drawing.html import Section, write_page
+    from mechfourier.drawing.html import Part, Section, write_page
     from mechfourier.sweep import phase_diagram
     from mechfourier.toys.adder import analysis_figures as adder_analysis
     from mechfourier.toys.adder.weights import embedding_spectrum
@@ -96,7 +111,7 @@ def networks_page(folder: Path) -> Path:
         Section("Digits", adder_analysis.digits_figure(digits)),
         Section("Phases", diagram.plot()),
     ]
-    return write_page(folder / "networks.html", "Networks", sections)
+    return write_page(folder / "networks.html", Part("Networks", sections))
 
 
 def opened(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light") -> tuple[Any, list[str]]:
@@ -141,6 +156,18 @@ def test_every_figure_draws_and_the_page_fits(
         }).map(f => f.getAttribute('aria-label'))"""
     )
     assert outside == []
+    view.close()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["probe", "study", "ablate", "attention", "tasks"])
+def test_no_label_of_a_figure_is_cut_or_covers_another(
+    browser: Any, tmp_path: Path, name: str, width: int
+) -> None:
+    result: Any = read(SAVED / f"{name}.json").result
+    view, complaints = opened(browser, write_result(result, tmp_path), width=width)
+    assert not complaints and view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert view.evaluate(CUT) == [] and view.evaluate(COVERED) == []
     view.close()
 
 

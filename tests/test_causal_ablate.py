@@ -15,23 +15,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mechfourier.causal.ablate import AblationResult, ablate
-from mechfourier.causal.controls import (
-    Ablations,
-    Moments,
-    margins,
-    matched_controls,
-    moments,
-    one_hot,
-    run_ablations,
-)
-from mechfourier.causal.outcome import balanced_sample, bootstrap_mean, chance_note, mcnemar, task_of
+from mechfourier.causal.controls import Moments, margins, matched_controls
+from mechfourier.causal.edits import Ablations, one_hot
+from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.task import task_of
 from mechfourier.causal.text import packaged_text, text_effect, text_for
 from mechfourier.domains.answers import AnswerScores
 from mechfourier.domains.definition import domain
+from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.interventions import intervene, zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
+from mechfourier.stats.paired import bootstrap_mean, chance_note, mcnemar
 
 DAYS, NOISE = 7, 60
 USED, UNREAD = (0, 1), (2, 3)
@@ -46,7 +42,8 @@ def calendar_tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def planted() -> Any:
-    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and 3."""
+    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and
+    3."""
     from transformer_lens import HookedRootModule
     from transformer_lens.hook_points import HookPoint
 
@@ -147,7 +144,7 @@ def test_a_subspace_is_its_dimensions(planted: Any) -> None:
     plane = torch.zeros(4 + NOISE, 2)
     plane[:2] = 3.0 * turn  # any basis of the plane, of any length
     options: dict[str, Any] = {"site": RESID, "mode": "zero", "text": (), "controls": 200}
-    by_plane = ablate(planted, domain("days"), subspace=plane, **options)
+    by_plane = ablate(planted, domain("days"), plane=plane, **options)
     by_dims = ablate(planted, domain("days"), dims=USED, **options)
     assert by_plane.dims is None
     assert by_plane.rank == 2
@@ -188,8 +185,8 @@ SITES = (
 )
 def test_batched_controls_are_one_intervention_each(small: Any, site: str, mode: Any) -> None:
     at = Site.parse(site)
-    task = task_of(small, domain("days"), samples=14)
-    around = moments(small, task, at)
+    asked = Experiment.of(small, "days", n_prompts=14)
+    task, around = asked.task, asked.moments(at)
     plain = Ablations(at, mode, around.mean, seed=4)
     found = matched_controls(
         one_hot(torch.tensor([2, 5]), len(around.mean)), around, dims=False, count=5, seed=1
@@ -199,7 +196,8 @@ def test_batched_controls_are_one_intervention_each(small: Any, site: str, mode:
             Ablations(at, mode, around.mean, dims=torch.tensor([[0, 1], [3, 7], [4, 6]]), seed=4),
             Ablations(at, mode, around.mean, bases=found.bases, seed=4),
         ):
-            together = run_ablations(small, task, several, last_only=last_only)
+            where = task.last if last_only else None
+            together = asked.ablated(several, "controls", where).log_softmax(-1)
             for c in range(len(several)):
                 one = Ablations(
                     at,
@@ -210,7 +208,7 @@ def test_batched_controls_are_one_intervention_each(small: Any, site: str, mode:
                     seed=4,
                 )
                 with intervene(small, [one.single(task.last if last_only else None)], must_change=False):
-                    alone = task.score(small).scores
+                    alone = task.score(small).scores.log_softmax(-1)
                 torch.testing.assert_close(together[c], alone, atol=1e-4, rtol=1e-4)
     assert not has_hooks(small)
 
@@ -377,14 +375,14 @@ def test_a_model_without_text_says_why() -> None:
         ({"dims": -1}, OutOfRange, "dimension -1"),
         ({"dims": []}, UsageError, "empty"),
         ({"dims": [1, 1]}, UsageError, "twice"),
-        ({}, UsageError, "one of dims, head or subspace"),
-        ({"dims": 1, "subspace": torch.ones(24)}, UsageError, "one of dims, head or subspace"),
-        ({"subspace": torch.zeros(24)}, UsageError, "zero"),
-        ({"subspace": torch.ones(23)}, OutOfRange, "24 dimensions"),
+        ({}, UsageError, "one of dims, head, plane or ks"),
+        ({"dims": 1, "plane": torch.ones(24)}, UsageError, "one of dims, head, plane or ks"),
+        ({"plane": torch.zeros(24)}, UsageError, "zero"),
+        ({"plane": torch.ones(23)}, OutOfRange, "24 dimensions"),
         ({"dims": 1, "mode": "average"}, UsageError, "mode 'average'"),
-        ({"dims": 1, "positions": "first"}, UsageError, "positions 'first'"),
-        ({"dims": 1, "samples": 50}, OutOfRange, "samples is 50"),
-        ({"dims": 1, "controls": -1}, OutOfRange, "controls is -1"),
+        ({"dims": 1, "position": "first"}, UsageError, "position 'first'"),
+        ({"dims": 1, "n_prompts": 50}, OutOfRange, "samples is 50"),
+        ({"dims": 1, "n_controls": -1}, OutOfRange, "n_controls is -1"),
         ({"dims": 1, "site": "blocks.3.hook_resid_post"}, OutOfRange, "3"),
         ({"dims": 1, "site": "blocks.0.hook_resid_pots"}, UnknownSite, "resid_post"),
     ],
@@ -410,12 +408,12 @@ def test_an_ablation_that_changes_nothing_is_an_error(planted: Any) -> None:
 
 
 def test_an_interrupted_ablation_leaves_no_hook(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mechfourier.causal import controls
+    from mechfourier.causal import prefix_sharing
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(controls, "rearrange", interrupt)
+    monkeypatch.setattr(prefix_sharing._Tree, "read", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ablate(small, domain("days"), site=RESID, dims=3, text=())
     assert not has_hooks(small)
@@ -426,9 +424,9 @@ def test_chance_is_judged_by_the_binomial() -> None:
     scores = torch.zeros(100, 4)
     scores[:60, 0], scores[60:, 1] = 1.0, 1.0
     flags = torch.zeros(100, 4, dtype=torch.bool)
-    assert chance_note(AnswerScores(scores, flags, label), 4) is None
+    assert chance_note(AnswerScores(scores, flags, label).right, 4) is None
     scores[26:60, 0], scores[26:60, 1] = 0.0, 1.0
-    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label), 4) or "")
+    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label).right, 4) or "")
     assert margins(scores[None], label).shape == (1, 100)
 
 
@@ -445,17 +443,17 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
     assert found.base.perplexity is None
     assert found.logit_diff_change < 0.0
     assert any("no logits" in note for note in found.notes)
-    task = task_of(model, domain("days"), samples=21)
-    at = Site("resid_post", 2)
-    around = moments(model, task, at)
+    asked, at = Experiment.of(model, "days", n_prompts=21), Site("resid_post", 2)
+    task, around = asked.task, asked.moments(at)
     several = Ablations(at, "mean", around.mean, dims=torch.tensor([[0, 1], [5, 9]]))
-    together = run_ablations(model, task, several)
+    together = asked.ablated(several, "controls")
     with intervene(model, [Ablations(at, "mean", around.mean, dims=torch.tensor([[5, 9]])).single()]):
         torch.testing.assert_close(together[1], task.score(model).scores, atol=1e-5, rtol=1e-4)
 
 
 def test_the_calendar_model_uses_its_circle_of_months() -> None:
-    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does that."""
+    """The k = 1 plane of the mean token activations: without it the months are gone, and no control does
+    that."""
     from mechfourier.domains.design import read_positions
     from mechfourier.hooks.capture import capture
     from mechfourier.models.interface import encode
@@ -468,7 +466,7 @@ def test_the_calendar_model_uses_its_circle_of_months() -> None:
     means = found["blocks.0.hook_resid_pre"].reshape(*design.shape, -1).mean(dim=1)
     first = torch.fft.rfft(means.double(), dim=0)[1]
     plane = torch.stack([first.real, first.imag], dim=1).float()
-    result = ablate(model, months, site="blocks.0.hook_resid_pre", subspace=plane, samples=48)
+    result = ablate(model, months, site="blocks.0.hook_resid_pre", plane=plane, samples=48)
     assert result.base.accuracy > 0.95
     assert result.ablated.accuracy < 0.5
     assert result.p_controls is not None

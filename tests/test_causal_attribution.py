@@ -11,11 +11,12 @@ from extras import needs_minilm
 from typer.testing import CliRunner
 
 from mechfourier.causal.attribution import AttributionResult, attribution
-from mechfourier.causal.outcome import bootstrap_mean, bootstrap_means, task_of
+from mechfourier.causal.task import task_of
 from mechfourier.causal.written import grid_shares, harmonics_of
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.run import has_hooks
+from mechfourier.stats.paired import bootstrap_mean, bootstrap_means
 
 P = 11
 
@@ -92,7 +93,7 @@ def test_only_what_writes_is_credited() -> None:
     assert parts["embed"].mean == pytest.approx(
         0.0, abs=1e-4
     )  # "=" is the same in every prompt, answers are balanced
-    sampled = attribution(model, f"mod-{P}", samples=30, neurons=0)
+    sampled = attribution(model, f"mod-{P}", n_prompts=30, neurons=0)
     assert (sampled.harmonics, sampled.grid, sampled.neurons) == ((), None, ())
     assert any("whole grid" in note for note in sampled.notes)
     with pytest.raises(OutOfRange, match="neurons"):
@@ -110,9 +111,9 @@ def test_planted_harmonics_and_their_writers() -> None:
     first, second = 3 * wave(1, a + o), 2 * wave(4, a + o)
     other = wave(2, a - o) + wave(5, a) + 7.0
     flat = (first + second + other).reshape(n * n, n)
-    values = torch.arange(n).double()
+    values, label = torch.arange(n).double(), ((a + o) % n).long().flatten()
     parts = {"attn 0": 3 * wave(1, values), "mlp 0": 2 * wave(4, values)}
-    found = {h.k: h for h in harmonics_of(parts, n, flat, (n, n))}
+    found = {h.k: h for h in harmonics_of(parts, n, flat, label)}
     assert found[1].share == pytest.approx(9 / 15)
     assert found[4].share == pytest.approx(4 / 15)
     assert found[1].written_by == pytest.approx({"attn 0": 1.0, "mlp 0": 0.0}, abs=1e-9)

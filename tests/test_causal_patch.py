@@ -1,4 +1,5 @@
-"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one story."""
+"""What carries the operand brings the donor's answer; what does not, does not; and all arms tell one
+story."""
 
 import json
 from typing import Any
@@ -8,15 +9,17 @@ import torch
 from typer.testing import CliRunner
 
 from mechfourier.causal.arms import ArmsResult, arms, complement
-from mechfourier.causal.patch import PatchResult, donor_rows, patch, ratio_interval
+from mechfourier.causal.experiment import donor_rows
+from mechfourier.causal.patch import PatchResult, patch
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks
+from mechfourier.stats.paired import ratio_interval
 from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS = 13, (2, 3)
-SIZES: dict[str, Any] = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
+SIZES: dict[str, Any] = dict(d_model=32, n_head=4, d_head=8, d_mlp=64)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,8 @@ def clock() -> OneLayerTransformer:
 
 
 def test_the_circles_carry_all_of_the_operand(clock: Any) -> None:
-    by_plane = patch(clock, "mod-13", site="hook_embed", ks=KEYS, controls=30)
-    by_dims = patch(clock, "mod-13", site="hook_embed", dims=(0, 1, 2, 3), controls=0)
+    by_plane = patch(clock, "mod-13", site="hook_embed", ks=KEYS, n_controls=30)
+    by_dims = patch(clock, "mod-13", site="hook_embed", dims=(0, 1, 2, 3), n_controls=0)
     whole = patch(clock, "mod-13", site="hook_embed")
     for result in (by_plane, by_dims, whole):
         assert result.success == 1.0 and result.success_before == 0.0
@@ -41,7 +44,7 @@ def test_the_circles_carry_all_of_the_operand(clock: Any) -> None:
 
 
 def test_one_circle_carries_part_of_it(clock: Any) -> None:
-    result = patch(clock, "mod-13", site="hook_embed", ks=2, controls=0)
+    result = patch(clock, "mod-13", site="hook_embed", ks=2, n_controls=0)
     assert result.recovered is not None and result.recovered_ci is not None
     assert 0.1 < result.recovered < 0.9
     assert result.recovered_ci[0] <= result.recovered <= result.recovered_ci[1]
@@ -49,10 +52,10 @@ def test_one_circle_carries_part_of_it(clock: Any) -> None:
 
 def test_heads_of_the_first_operand_carry_it(clock: Any) -> None:
     z = "blocks.0.attn.hook_z"
-    first = patch(clock, "mod-13", site=z, heads=(0, 1), position="last", controls=0)
+    first = patch(clock, "mod-13", site=z, head=(0, 1), position="last", n_controls=0)
     assert first.success == 1.0
     second = patch(
-        clock, "mod-13", site=z, heads=(2, 3), position="last", controls=0
+        clock, "mod-13", site=z, head=(2, 3), position="last", n_controls=0
     )  # donors share the offset
     assert second.recovered is not None
     assert second.success == 0.0 and abs(second.recovered) < 1e-3
@@ -99,15 +102,15 @@ def test_wrong_calls_say_what_is_wrong(clock: Any) -> None:
     with pytest.raises(OutOfRange, match="32"):
         patch(clock, "mod-13", site="hook_embed", dims=32)
     with pytest.raises(OutOfRange, match="32 dimensions"):
-        patch(clock, "mod-13", site="hook_embed", subspace=torch.eye(16)[:, :2])
+        patch(clock, "mod-13", site="hook_embed", plane=torch.eye(16)[:, :2])
     with pytest.raises(UsageError, match="no heads"):
-        patch(clock, "mod-13", site="hook_embed", heads=0)
+        patch(clock, "mod-13", site="hook_embed", head=0)
     with pytest.raises(OutOfRange, match="head 4"):
-        patch(clock, "mod-13", site="blocks.0.attn.hook_z", heads=4)
+        patch(clock, "mod-13", site="blocks.0.attn.hook_z", head=4)
 
 
 def test_a_result_survives_json(clock: Any) -> None:
-    result = patch(clock, "mod-13", site="hook_embed", ks=2, controls=4, samples=26)
+    result = patch(clock, "mod-13", site="hook_embed", ks=2, n_controls=4, n_prompts=26)
     assert PatchResult.from_json(result.to_json()) == result
     assert (result.frame().condition == "random").sum() == 4
     assert sum(trace.type == "histogram" for trace in result.plot().data) == 1

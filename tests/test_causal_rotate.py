@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mechfourier.causal.outcome import task_of
-from mechfourier.causal.reading import (
-    harmonic_turn,
-    key_harmonics,
-    places,
-    read,
-    rotations,
-)
+from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.experiment import Experiment, places
 from mechfourier.causal.rotate import RotationResult, rotate
-from mechfourier.causal.rows import run_rows
+from mechfourier.causal.subspaces import harmonic_subspace, key_harmonics, rotations
 from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.fourier.analytic import analytic_weights
@@ -43,30 +37,29 @@ def clock() -> OneLayerTransformer:
 
 
 def test_turning_all_circles_of_a_clock_moves_every_answer_by_delta(clock: Any) -> None:
-    result = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, controls=20)
+    result = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_controls=20)
     assert result.accuracy == 1.0
     assert result.exact_share == 1.0
     assert np.allclose(np.array(result.hits), np.eye(P))
     assert result.p_value == 1 / 21
     assert result.random_share is not None and result.random_share < 0.3
-    assert set(
-        key_harmonics(read(clock, task_of(clock, domain("mod-13")), "hook_embed", "operand").means)
-    ) == set(KEYS)
+    place = Experiment.of(clock, "mod-13").at("hook_embed", "value")
+    assert set(key_harmonics(place.means)) == set(KEYS)
 
 
 def test_turning_one_of_two_circles_is_not_enough(clock: Any) -> None:
-    alone = rotate(clock, "mod-13", site="hook_embed", k=2, controls=0)
+    alone = rotate(clock, "mod-13", site="hook_embed", k=2, n_controls=0)
     assert alone.exact_share < 0.9
     assert "nothing to be compared" in " ".join(alone.notes)
 
 
 def test_turning_the_answer_before_the_unembedding_moves_it_too(clock: Any) -> None:
-    result = rotate(clock, "mod-13", site="blocks.0.hook_resid_post", position="last", ks=KEYS, controls=0)
+    result = rotate(clock, "mod-13", site="blocks.0.hook_resid_post", position="last", ks=KEYS, n_controls=0)
     assert result.exact_share > 0.9
 
 
 def test_the_grokked_model_answers_the_turned_question() -> None:
-    result = rotate(load("one-layer"), "mod-113", site="hook_embed", samples=113, controls=200, seed=1)
+    result = rotate(load("one-layer"), "mod-113", site="hook_embed", n_prompts=113, n_controls=200, seed=1)
     assert result.exact_share >= 0.9
     assert result.p_value is not None and result.p_value < 0.005
     assert result.random_share is not None and result.random_share < 0.5
@@ -74,26 +67,28 @@ def test_the_grokked_model_answers_the_turned_question() -> None:
 
 
 def test_rows_of_a_batch_give_what_single_passes_give(clock: Any) -> None:
-    task = task_of(clock, domain("mod-13"), samples=26, seed=0)
-    place = read(clock, task, "hook_embed", "operand")
-    basis = harmonic_turn(place.means, (2,)).basis
+    asked = Experiment.of(clock, "mod-13", n_prompts=26)
+    place = asked.at("hook_embed", "value")
+    basis = harmonic_subspace(place.means, (2,)).basis
     angle = torch.linspace(0.3, 2.0, 26)
     edit = edit_rotate(Site("embed"), basis, angle, center=place.centre, positions=place.at)
     with intervene(clock, [edit]):
-        single = task.score(clock).scores
+        single = asked.task.score(clock).scores
 
     def edit_of(rows: torch.Tensor) -> Any:
         return edit_rotate(Site("embed"), basis, angle[rows], center=place.centre, positions=place.at[rows])
 
     order = torch.randperm(26, generator=torch.Generator().manual_seed(1))
-    several = run_rows(clock, task, order, lambda rows: edit_of(order[rows]))
-    assert torch.allclose(several, single[order], atol=1e-5)
+    several = asked.engine.scores(EditedRows(Site("embed"), order, lambda rows: edit_of(order[rows])))
+    assert torch.allclose(several.log_softmax(1), single[order].log_softmax(1), atol=1e-5)
 
 
 def test_an_edit_of_nothing_is_an_error(clock: Any) -> None:
-    task = task_of(clock, domain("mod-13"), samples=13)
+    asked, site = Experiment.of(clock, "mod-13", n_prompts=13), Site("embed")
     with pytest.raises(InterventionChangedNothing):
-        run_rows(clock, task, torch.arange(13), lambda rows: edit_zero(Site("embed"), dims=31, positions=0))
+        asked.engine.scores(
+            EditedRows(site, torch.arange(13), lambda rows: edit_zero(site, dims=31, positions=0))
+        )
     assert not has_hooks(clock)
 
 
@@ -102,7 +97,7 @@ def test_the_operand_is_found_where_it_stands(clock: Any) -> None:
     design = domain("months").operation_design(1, model=calendar)
     rows = torch.arange(len(design))
     encodings = encode(calendar, design.prompts)
-    at = places(design, encodings, rows, "operand")
+    at = places(design, encodings, rows, "value")
     tokens = [encoding.spans[i] for encoding, i in zip(encodings, at.tolist(), strict=True)]
     names = [design.prompts[i][a:b] for i, (a, b) in enumerate(tokens)]
     assert names == [design.domain.values[v] for v in design.value.tolist()]
@@ -116,7 +111,7 @@ def test_a_turn_takes_each_class_mean_to_the_next(n: int, seed: int) -> None:
     angle = 2 * torch.pi / n * torch.outer(torch.arange(n).double(), torch.tensor(ks).double())
     waves = torch.stack([angle.cos(), angle.sin()], -1).flatten(1)
     means = (waves @ torch.randn(4, 9, generator=generator, dtype=torch.float64) + 3.0).float()
-    turn = harmonic_turn(means, ks)
+    turn = harmonic_subspace(means, ks)
     centred = (means - means.mean(0)) @ turn.basis
     moved = torch.einsum("eij,vj->evi", turn.maps(n), centred)
     for delta in (0, 1, n - 1):
@@ -141,12 +136,12 @@ def test_hooks_are_gone_after_an_interruption(clock: Any, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(clock.unembed, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        rotate(clock, "mod-13", site="hook_embed", ks=KEYS, controls=20)
+        rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_controls=20)
     assert len(calls) > 3 and not has_hooks(clock)
 
 
 def test_a_result_survives_json_and_draws_what_it_holds(clock: Any) -> None:
-    result = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, samples=26, controls=5)
+    result = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_prompts=26, n_controls=5)
     assert RotationResult.from_json(result.to_json()) == result
     frame = result.frame()
     drawn = np.array(result.plot().data[0].z, dtype=float)
@@ -156,7 +151,7 @@ def test_a_result_survives_json_and_draws_what_it_holds(clock: Any) -> None:
 
 def test_wrong_calls_say_what_is_wrong(clock: Any) -> None:
     def call(**options: Any) -> Any:
-        return rotate(clock, "mod-13", **{"site": "hook_embed", "controls": 0, **options})
+        return rotate(clock, "mod-13", **{"site": "hook_embed", "n_controls": 0, **options})
 
     with pytest.raises(OutOfRange, match="32 dimensions"):
         call(plane=torch.eye(64)[:, :2], k=2)
@@ -168,19 +163,19 @@ def test_wrong_calls_say_what_is_wrong(clock: Any) -> None:
         call(site="blocks.4.hook_resid_post")
     with pytest.raises(OutOfRange, match="same mean"):
         call(position="last")  # the embedding of "=" is the same in all prompts
-    with pytest.raises(UsageError, match="closest: operand"):
-        call(position="operands")
+    with pytest.raises(UsageError, match="closest: value"):
+        call(position="values")
     with pytest.raises(UsageError, match="not both"):
         call(k=1, ks=(1, 2))
     assert not has_hooks(clock)
 
 
 def test_a_plane_of_ones_own_turns_the_right_way(clock: Any) -> None:
-    place = read(clock, task_of(clock, domain("mod-13")), "hook_embed", "operand")
-    plane = harmonic_turn(place.means, (3,)).basis
-    forth = rotate(clock, "mod-13", site="hook_embed", plane=plane, k=3, controls=0)
-    back = rotate(clock, "mod-13", site="hook_embed", plane=plane.flip(1).numpy(), k=3, controls=0)
-    found = rotate(clock, "mod-13", site="hook_embed", k=3, controls=0)
+    place = Experiment.of(clock, "mod-13").at("hook_embed", "value")
+    plane = harmonic_subspace(place.means, (3,)).basis
+    forth = rotate(clock, "mod-13", site="hook_embed", plane=plane, k=3, n_controls=0)
+    back = rotate(clock, "mod-13", site="hook_embed", plane=plane.flip(1).numpy(), k=3, n_controls=0)
+    found = rotate(clock, "mod-13", site="hook_embed", k=3, n_controls=0)
     assert np.allclose(forth.hits, back.hits) and np.allclose(forth.hits, found.hits)
 
 
@@ -227,10 +222,38 @@ def test_a_plane_on_the_command_line_is_the_harmonics() -> None:
 
 
 def test_a_layer_that_the_site_is_not_at_is_refused() -> None:
-    from mechfourier.cli.rotate import site_of
+    from mechfourier.cli.causal import site_of
 
     with pytest.raises(UsageError, match=r"hook_embed is not at layer 9; .* --site resid_post --layer 9"):
         site_of("hook_embed", 9)
     with pytest.raises(UsageError, match="not at layer 9"):
         site_of("blocks.3.hook_resid_post", 9)
     assert str(site_of("blocks.3.hook_resid_post", 3)) == str(site_of("resid_post", 3))
+
+
+def test_p_compares_the_share_that_is_printed(clock: Any) -> None:
+    """The random planes turn on a part of the pairs; p says how many of them reach the share over all
+    pairs."""
+    result = rotate(clock, "mod-13", site="hook_embed", k=2, n_controls=20)
+    reached = sum(share >= result.exact_share - 1e-12 for share in result.control_shares)
+    assert result.p_value == (1 + reached) / 21
+    assert f"{result.exact_share:.1%}" in str(result) and f"p = {result.p_value:.2g}" in str(result)
+
+
+def test_old_names_work_with_a_warning(clock: Any) -> None:
+    options: dict[str, Any] = {"samples": 13, "controls": 3, "position": "operand"}
+    with pytest.warns(DeprecationWarning, match="called n_prompts"):
+        old = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, **options)
+    new = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_prompts=13, n_controls=3, position="value")
+    assert old == new
+    with pytest.raises(TypeError, match="its old name"):
+        rotate(clock, "mod-13", site="hook_embed", n_prompts=13, **{"samples": 13})
+
+
+def test_verbs_take_an_experiment_and_score_its_prompts_once(clock: Any) -> None:
+    asked = Experiment.of(clock, "mod-13", n_prompts=26)
+    alone = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_prompts=26, n_controls=5)
+    assert rotate(asked, site="hook_embed", ks=KEYS, n_controls=5).hits == alone.hits
+    first = asked.baseline
+    assert rotate(asked, site="hook_embed", k=2, n_controls=0).accuracy == first.accuracy
+    assert asked.baseline is first

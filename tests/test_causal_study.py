@@ -1,4 +1,5 @@
-"""A study finds use where there is use, clears a circle that nothing reads, and tests nothing that a model cannot do."""
+"""A study finds use where there is use, clears a circle that nothing reads, and tests nothing that a model
+cannot do."""
 
 import json
 from dataclasses import replace
@@ -8,7 +9,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mechfourier.causal.study import Candidate, StudyResult, choose, second_word, study
+from mechfourier.causal.study import Candidate, StudyResult, choose, study
+from mechfourier.causal.usage import usage_verdict
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks
@@ -21,7 +23,8 @@ UNREAD = (30, 31)  # dimensions of the residual stream that no weight reads or w
 
 
 def clock(planted: float = 0.0) -> OneLayerTransformer:
-    """A model mod 13 in closed form; ``planted`` is the radius of one more circle in its embedding, which nothing reads."""
+    """A model mod 13 in closed form; ``planted`` is the radius of one more circle in its embedding, which
+    nothing reads."""
     weights = {k: v.float() for k, v in analytic_weights(P, frequencies=KEYS, **SIZES).items()}
     angle = 2 * torch.pi * PLANTED / P * torch.arange(P)
     assert not any(bool(weights[f"blocks.0.attn.W_{n}"][:, UNREAD, :].any()) for n in "QKV")
@@ -34,12 +37,12 @@ def clock(planted: float = 0.0) -> OneLayerTransformer:
 
 @pytest.fixture(scope="module")
 def read_circle() -> StudyResult:
-    return study(clock(), "mod-13", site="hook_embed", permutations=99, samples=65)
+    return study(clock(), "mod-13", site="hook_embed", n_permutations=99, n_prompts=65)
 
 
 @pytest.fixture(scope="module")
 def unread_circle() -> StudyResult:
-    return study(clock(planted=6.0), "mod-13", site="hook_embed", permutations=99, samples=65)
+    return study(clock(planted=6.0), "mod-13", site="hook_embed", n_permutations=99, n_prompts=65)
 
 
 def test_a_circle_that_is_read_is_used(read_circle: StudyResult) -> None:
@@ -64,20 +67,20 @@ def test_a_circle_that_nothing_reads_is_not_used(unread_circle: StudyResult) -> 
 
 
 def test_asked_for_the_harmonics_it_reads_the_planted_model_is_used() -> None:
-    result = study(clock(planted=6.0), "mod-13", site="hook_embed", ks=KEYS, permutations=99, samples=39)
+    result = study(clock(planted=6.0), "mod-13", site="hook_embed", ks=KEYS, n_permutations=99, n_prompts=39)
     assert result.used == "used"
 
 
 def test_a_model_that_answers_at_chance_is_not_tested() -> None:
     random = OneLayerTransformer(OneLayerConfig(p=P, **SIZES), seed=1)
-    result = study(random, "mod-13", permutations=99)
+    result = study(random, "mod-13", n_permutations=99)
     assert result.used == "not tested" and result.rotation is None
     assert "at chance" in result.reasons[-1]
     assert not len(result.frame()) and not has_hooks(random)
 
 
 def test_the_calendar_uses_its_months() -> None:
-    result = study(load("calendar"), "months", permutations=99, samples=48, text=())
+    result = study(load("calendar"), "months", n_permutations=99, n_prompts=48, text=())
     assert (result.verdict, result.used) == ("circular", "used")
     assert result.rotation is not None and result.rotation.p_value is not None
     assert result.rotation.p_value < 0.005
@@ -86,7 +89,7 @@ def test_the_calendar_uses_its_months() -> None:
 
 @pytest.mark.slow
 def test_the_grokked_model_uses_its_circles() -> None:
-    result = study(load("one-layer"), "mod-113", samples=1130, permutations=99)
+    result = study(load("one-layer"), "mod-113", n_prompts=1130, n_permutations=99)
     assert result.used == "used"
     assert result.rotation is not None and result.rotation.exact_share >= 0.9
     assert result.ablation is not None and result.ablation.p_controls is not None
@@ -100,18 +103,18 @@ def test_the_rule(read_circle: StudyResult) -> None:
     matched = replace(ablation, p_controls=0.004, control_variance_ratio=1.0, logit_diff_ci=(-2.0, -1.0))
     harmless = replace(matched, p_controls=0.2)
     weak = replace(turn, p_value=0.3)
-    assert second_word(harmless, turn)[0] == "used"
-    assert second_word(harmless, weak)[0] == "not used"
-    assert second_word(harmless, replace(turn, exact_ci=(0.15, 0.3), random_share=0.1))[0] == "not used"
-    assert second_word(matched, weak)[0] == "used"
-    assert "not shown to be used as a circle" in second_word(matched, weak)[1][-1]
-    assert second_word(replace(matched, control_variance_ratio=0.01), weak)[0] == "not used"
-    assert second_word(replace(matched, logit_diff_ci=(-2.0, 0.1)), weak)[0] == "not used"
+    assert usage_verdict(harmless, turn)[0] == "used"
+    assert usage_verdict(harmless, weak)[0] == "not used"
+    assert usage_verdict(harmless, replace(turn, exact_ci=(0.15, 0.3), random_share=0.1))[0] == "not used"
+    assert usage_verdict(matched, weak)[0] == "used"
+    assert "not shown to be used as a circle" in usage_verdict(matched, weak)[1][-1]
+    assert usage_verdict(replace(matched, control_variance_ratio=0.01), weak)[0] == "not used"
+    assert usage_verdict(replace(matched, logit_diff_ci=(-2.0, 0.1)), weak)[0] == "not used"
 
 
 def test_the_earliest_of_the_good_places_is_taken() -> None:
     def place(site: str, power: float, moved: float) -> Candidate:
-        return Candidate(site, "operand", (1,), power, moved)
+        return Candidate(site, "value", (1,), power, moved)
 
     good = [place("a", 0.2, 0.1), place("b", 0.2, 0.85), place("c", 0.9, 1.0)]
     assert choose(good, 12).site == "b"
@@ -119,12 +122,12 @@ def test_the_earliest_of_the_good_places_is_taken() -> None:
 
 
 def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp_path: Any) -> None:
-    from mechfourier.figures.causal import write_study
+    from mechfourier.figures.report import write_result
 
     value = json.loads(read_circle.to_json())
     assert value["used"] == "used" and {"exact_share", "random_share"} <= set(value["rotation"])
     assert StudyResult.from_json(read_circle.to_json()).to_json() == read_circle.to_json()
-    page = write_study(read_circle, tmp_path).read_text()
+    page = write_result(read_circle, tmp_path).read_text()
     for words in ("Rotation", "Causal arms", "Ablation", "Places looked at", "Harmonic spectrum"):
         assert words in page
     assert "<script src" not in page
@@ -132,14 +135,14 @@ def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp
 
 def test_too_few_controls_are_refused() -> None:
     with pytest.raises(OutOfRange, match="199"):
-        study(clock(), "mod-13", controls=50)
+        study(clock(), "mod-13", n_controls=50)
 
 
 def test_hooks_are_gone_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     model = clock()
-    monkeypatch.setattr("mechfourier.causal.study.rotate_at", _interrupt)
+    monkeypatch.setattr("mechfourier.causal.study.rotation", _interrupt)
     with pytest.raises(KeyboardInterrupt):
-        study(model, "mod-13", site="hook_embed", permutations=99, samples=26)
+        study(model, "mod-13", site="hook_embed", n_permutations=99, n_prompts=26)
     assert not has_hooks(model)
 
 
@@ -165,3 +168,42 @@ def test_the_command_says_both_words(tmp_path: Any) -> None:
     value = json.loads(done.stdout)
     assert value["used"] == "used" and value["rotation"]["exact_share"] > value["rotation"]["random_share"]
     assert len(list(tmp_path.glob("study-calendar-days-*.html"))) == 1
+
+
+def test_what_chose_the_place_tests_nothing_and_nothing_is_computed_twice(
+    read_circle: StudyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65 prompts, 16 of which chose; every prompt of the grid is scored once, and captured once for all
+    tests."""
+    from mechfourier.causal.experiment import Measured
+    from mechfourier.causal.task import AnswerTask
+
+    parts = (read_circle.ablation, read_circle.rotation, read_circle.patch, read_circle.arms)
+    assert [part.n_prompts for part in parts if part is not None] == [49] * 4
+    scored: list[int] = []
+    captured: list[tuple[Any, ...]] = []
+    score, vectors = AnswerTask.score, Measured.vectors
+
+    def counted(self: AnswerTask, model: Any) -> Any:
+        if not has_hooks(model):
+            scored.extend(self.rows.tolist())
+        return score(self, model)
+
+    def seen(self: Measured, sites: Any, positions: Any, rows: Any) -> Any:
+        captured.append((len(sites), len(positions)))
+        return vectors(self, sites, positions, rows)
+
+    monkeypatch.setattr(AnswerTask, "score", counted)
+    monkeypatch.setattr(Measured, "vectors", seen)
+    again = study(clock(), "mod-13", site="hook_embed", n_permutations=99, n_prompts=65)
+    assert again.to_json() == read_circle.to_json()
+    assert len(scored) == len(set(scored))
+
+
+def test_every_part_says_what_was_read_where(read_circle: StudyResult) -> None:
+    for part in (read_circle.ablation, read_circle.rotation, read_circle.patch, read_circle.arms):
+        assert part is not None and part.tokens is not None
+        assert len(part.tokens.templates) == 1
+    assert read_circle.rotation is not None and read_circle.rotation.tokens is not None
+    row = read_circle.rotation.tokens.templates[0]
+    assert row.read == 0

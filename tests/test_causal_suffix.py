@@ -1,4 +1,5 @@
-"""Passes that begin at a block: the numbers of whole passes, on both engines, and whole passes where that cannot be."""
+"""Passes that begin at a block: the numbers of whole passes, on both engines, and whole passes where that
+cannot be."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,9 @@ from real_models import real_folder
 from tiny_folders import GROUPED, SHARED, write_model, write_tokenizer
 
 import mechfourier as mf
-from mechfourier.causal.controls import Ablations, run_ablations
-from mechfourier.causal.outcome import task_of
-from mechfourier.causal.suffix import (
-    forward_from_block,
-    residual_before,
-    starts_inside,
-    suffix_logits,
-    suffix_of,
-)
-from mechfourier.domains.definition import domain
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.suffix import forward_from_block, residual_before, starts_inside, suffix_of
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import hooked, inference
 from mechfourier.hooks.site import Site
@@ -65,7 +59,6 @@ def test_a_pass_from_any_block_gives_the_logits_of_a_whole_one(bridged: Any) -> 
     whole = bridged(TOKENS)
     for layer in range(len(bridged.blocks) + 1):
         stream = residual_before(bridged, TOKENS, layer)
-        assert close(suffix_logits(bridged, stream, layer, TOKENS, keep=2), whole[:, -2:]), layer
         assert close(forward_from_block(bridged, stream, layer, TOKENS), whole), layer
 
 
@@ -78,7 +71,7 @@ def test_edits_after_the_start_have_the_effect_that_they_have_in_a_whole_pass(br
             whole = bridged(TOKENS)
         stream = residual_before(bridged, TOKENS, 1)
         with intervene(bridged, [edit]):
-            part = suffix_logits(bridged, stream, 1, TOKENS, keep=9)
+            part = forward_from_block(bridged, stream, 1, TOKENS)
         assert close(part, whole) and not close(part, bridged(TOKENS)), site
 
 
@@ -89,7 +82,7 @@ def test_blocks_before_the_start_do_not_run_and_run_again_afterwards(bridged: An
     watched = [(Site("mlp_out", i), lambda value, i=i: runs.append(i)) for i in range(count)]
     stream = residual_before(bridged, TOKENS, count - 1)
     with hooked(bridged, watched):
-        suffix_logits(bridged, stream, count - 1, TOKENS)
+        forward_from_block(bridged, stream, count - 1, TOKENS)
         assert runs == [count - 1]
         bridged(TOKENS)
     assert runs == [count - 1, *range(count)]
@@ -102,7 +95,7 @@ def test_an_error_inside_leaves_the_model_whole(bridged: Any) -> None:
     with inference(bridged):
         before, stream = bridged(TOKENS), residual_before(bridged, TOKENS, 2)
         with pytest.raises(RuntimeError, match="inside"), hooked(bridged, [(Site("mlp_out", 2), stop)]):
-            suffix_logits(bridged, stream, 2, TOKENS)
+            forward_from_block(bridged, stream, 2, TOKENS)
         assert torch.equal(bridged(TOKENS), before)
 
 
@@ -111,7 +104,7 @@ def test_gradients_reach_the_stored_stream(bridged: Any) -> None:
     stream = residual_before(bridged, TOKENS, 2)
     with torch.enable_grad():
         leaf = stream.clone().requires_grad_(True)
-        suffix_logits(bridged, leaf, 2, TOKENS).square().sum().backward()
+        forward_from_block(bridged, leaf, 2, TOKENS).square().sum().backward()
     assert leaf.grad is not None and float(leaf.grad.abs().max()) > 0
 
 
@@ -119,7 +112,7 @@ def test_gradients_reach_the_stored_stream(bridged: Any) -> None:
 def test_a_hooked_transformer_starts_where_it_is_told() -> None:
     model, tokens = transformer(), some_tokens(2, 6)
     stream = residual_before(model, tokens, 2)
-    assert close(suffix_logits(model, stream, 2, tokens, keep=6), model(tokens))
+    assert close(forward_from_block(model, stream, 2, tokens), model(tokens))
 
 
 def test_a_model_that_passes_more_than_the_stream_from_block_to_block_runs_whole(tmp_path: Path) -> None:
@@ -139,12 +132,12 @@ def test_other_models_run_whole() -> None:
 @pytest.mark.parametrize("site", ["blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"])
 def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = mf.load("calendar", engine="bridge")
-    task = task_of(model, domain("days"), samples=14)
+    asked = Experiment.of(model, "days", n_prompts=14)
     dims = torch.tensor([[0], [5], [9]])
     ablations = Ablations(Site.parse(site), "zero", torch.zeros(int(model.cfg.d_model)), dims=dims)
-    fast = run_ablations(model, task, ablations)
-    monkeypatch.setattr("mechfourier.causal.edited.starts_inside", lambda model: False)
-    whole = run_ablations(model, task, ablations)
+    fast = asked.ablated(ablations, "units")
+    monkeypatch.setattr("mechfourier.causal.engine.starts_inside", lambda model: False)
+    whole = asked.ablated(ablations, "units")
     assert torch.allclose(fast, whole, atol=1e-4)
 
 
@@ -153,7 +146,7 @@ def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch:
 def test_gemma_3_270m_from_its_middle() -> None:
     model: Any = mf.load(real_folder("gemma3-270m"))
     tokens = model.to_tokens(["January, February, March", "Monday and Tuesday, then"])[:, :5]
-    whole = model(tokens)[:, -1:]
+    whole = model(tokens)
     for layer in (1, 9, 18):
-        part = suffix_logits(model, residual_before(model, tokens, layer), layer, tokens)
+        part = forward_from_block(model, residual_before(model, tokens, layer), layer, tokens)
         assert close(part, whole), layer

@@ -9,10 +9,11 @@ import torch
 from typer.testing import CliRunner
 
 from mechfourier.causal.ablate import ablate
-from mechfourier.causal.controls import Ablations, moments
-from mechfourier.causal.outcome import AnswerTask, task_of
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.readout import readout, through_readout
 from mechfourier.causal.sweep import SweepResult, flip_p_values, sweep_ablate, through_model
+from mechfourier.causal.task import AnswerTask
 from mechfourier.causal.text import text_effect, text_for
 from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
@@ -69,14 +70,14 @@ def small() -> Any:
 @pytest.mark.parametrize("mode", ["mean", "zero"])
 @pytest.mark.parametrize("kind", ["mlp_post", "mlp_out", "resid_post"])
 def test_the_read_out_is_the_model(toy: Any, mode: Any, kind: str) -> None:
-    task, site = task_of(toy, domain(f"mod-{P}")), Site(kind, 0)
-    mean = moments(toy, task, site).mean
+    asked, site = Experiment.of(toy, f"mod-{P}"), Site(kind, 0)
+    task, mean = asked.task, asked.moments(site).mean
     every = Ablations(site, mode, mean, dims=torch.arange(len(mean))[:, None])
     matrix, base = readout(toy, task, site), task.score(toy)
     assert matrix is not None
     assert isinstance(task, AnswerTask)
     drops, accuracy = through_readout(toy, task, base, every, matrix)
-    by_model, accuracy_by_model = through_model(toy, task, base, every, False, lambda done: None)
+    by_model, accuracy_by_model = through_model(asked, every)
     torch.testing.assert_close(drops, by_model, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(accuracy, accuracy_by_model, atol=1.5 / P**2, rtol=0)
 
@@ -109,8 +110,8 @@ def test_the_specific_effect_is_that_of_single_ablations(small: Any) -> None:
     swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50, text=sentences[:6])
     assert swept.specific is not None
     site = Site("mlp_out", 0)
-    task = task_of(small, domain("days"))
-    base, around = task.score(small).margin, moments(small, task, site)
+    asked = Experiment.of(small, "days")
+    base, around = asked.baseline.margin, asked.moments(site)
     for unit in (0, 9):
         edit = Ablations(site, "mean", around.mean, dims=torch.tensor([[unit]])).single()
         alone = text_effect(small, sentences[:6], lambda edit=edit: intervene(small, [edit]))
@@ -173,7 +174,7 @@ def test_bad_calls_say_what_is_wrong(toy: Any, small: Any) -> None:
         sweep_ablate(small, days, mode="men")
     with pytest.raises(UsageError, match="one at a time"):
         sweep_ablate(small, days, sites=["resid_post", "z"])
-    with pytest.raises(OutOfRange, match="flips"):
+    with pytest.raises(OutOfRange, match="n_permutations"):
         sweep_ablate(small, days, flips=0)
     with pytest.raises(InterventionChangedNothing, match="ever varies"):
         sweep_ablate(toy, f"mod-{P}", sites="hook_pos_embed", positions="last", samples=11)

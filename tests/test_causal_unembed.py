@@ -1,5 +1,6 @@
 """Logits of a few words and in slices: the model's own numbers, whatever it does after its unembedding."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import transformers
 from tiny_folders import CONFIGS, GROUPED, SHARED, write_model, write_tokenizer
 
 import mechfourier as mf
-from mechfourier.causal.controls import Ablations, margins, run_ablations
+from mechfourier.causal.controls import margins
 from mechfourier.causal.cost import block_weights, vocabulary_weights, whole_steps
-from mechfourier.causal.outcome import task_of
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.text import text_effect, text_effects, text_for
-from mechfourier.domains.definition import domain
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import forward, inference
 from mechfourier.hooks.site import Site
@@ -77,18 +78,21 @@ def test_slices_cover_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("last_only", [False, True])
 def test_relative_scores_have_the_margins_of_whole_ones(engine: str, mode: Any, last_only: bool) -> None:
     model = mf.load("calendar", engine=engine)
-    task: Any = task_of(model, domain("days"), samples=21)
+    asked = Experiment.of(model, "days", n_prompts=21)
+    task: Any = asked.task
     width = int(model.cfg.d_model)
     assert task.plan.of_one_token
     ablations = Ablations(
         Site("resid_post", 0), mode, torch.linspace(-1, 1, width), dims=torch.tensor([[0], [5], [9]]), seed=3
     )
-    whole = run_ablations(model, task, ablations, last_only=last_only)
-    told: list[int] = []
-    few = run_ablations(model, task, ablations, last_only=last_only, relative=True, advance=told.append)
-    assert torch.allclose(margins(few, task.label), margins(whole, task.label), atol=1e-4)
-    assert torch.equal(few.argmax(2), whole.argmax(2))
-    assert sum(told) == 3 * len(task.rows)
+    at = task.last if last_only else None
+    few = asked.ablated(ablations, "units", at)
+    whole = []
+    for i in range(3):
+        with intervene(model, [replace(ablations, dims=ablations.parts[i : i + 1]).single(at)]):
+            whole.append(task.score(model).scores)
+    assert torch.allclose(margins(few, task.label), margins(torch.stack(whole), task.label), atol=1e-4)
+    assert torch.equal(few.argmax(2), torch.stack(whole).argmax(2))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

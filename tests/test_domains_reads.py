@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -14,7 +15,7 @@ from mechfourier.models.interface import encode
 MONTHS = domain("months")
 
 
-def reader(*words: str, bos: bool = False) -> SimpleNamespace:
+def reader(*words: str, bos: bool = False) -> Any:
     """A byte-level tokenizer that knows ``words`` whole; with ``bos`` it puts <s> before every prompt."""
     from transformers import PreTrainedTokenizerFast
 
@@ -28,7 +29,7 @@ def reader(*words: str, bos: bool = False) -> SimpleNamespace:
     return SimpleNamespace(tokenizer=tokenizer)
 
 
-def read(model: SimpleNamespace, **changes: object) -> TokensRead:
+def read(model: Any, **changes: object) -> TokensRead:
     design = dataclasses.replace(MONTHS, **changes).value_design()  # type: ignore[arg-type]
     return tokens_read(model, design, encode(model, design.prompts))
 

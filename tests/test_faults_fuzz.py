@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from mechfourier.cli import app as _app  # noqa: F401  (the commands are imported once)
 from mechfourier.domains.definition import domain, list_domains, parse_domain
 from mechfourier.errors import BadCheckpoint, MechFourierError, OutOfRange
-from mechfourier.figures.recognise import open_result
 from mechfourier.models.checkpoint import save_checkpoint
 from mechfourier.models.registry import load
 from mechfourier.probes.result import ProbeResult
+from mechfourier.results.saved import read
 from mechfourier.stats.analogies import analogies
 from mechfourier.stats.helix import helix_fit
 from mechfourier.stats.null import label_orders
@@ -154,7 +154,7 @@ def test_a_mutated_result_is_read_or_one_sentence(
 ) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(mutated(saved, *edit))
-    with_one_sentence(lambda: open_result(path))
+    with_one_sentence(lambda: read(path))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "9" * 5000, '{"p": 1e400}', "NaN", ""])
@@ -162,7 +162,7 @@ def test_hostile_json_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(MechFourierError):
-        open_result(path)
+        read(path)
     with pytest.raises(BadCheckpoint):
         ProbeResult.from_json(text)
 

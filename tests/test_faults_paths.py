@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from test_faults_fuzz import call, run_tiny
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnknownModel, UsageError
-from mechfourier.figures.recognise import open_result
 from mechfourier.files import keep_inside, slug, write_files_with, write_text
 from mechfourier.harvest import open_harvest, verify
 from mechfourier.harvest.index import DTYPES, Config, Index, Shard, file_checksum
 from mechfourier.models.catalogue import cached_folders
 from mechfourier.models.folder import INDEX, weight_files
 from mechfourier.models.registry import resolve
+from mechfourier.results.saved import read
 from mechfourier.sae.load import load_sae
 from mechfourier.sweep.grid import slug as point_slug
 from mechfourier.sweep.run import TABLE, Sweep
@@ -161,9 +161,9 @@ def test_an_index_that_names_another_file_is_not_followed(tmp_path: Path) -> Non
         "x",
     ):
         harvest(tmp_path / "bad", file)
-        for read in (open_harvest, verify):
+        for check in (open_harvest, verify):
             with pytest.raises(BadCheckpoint, match="no shard's name"):
-                read(tmp_path / "bad")
+                check(tmp_path / "bad")
 
 
 def test_a_sweep_read_back_takes_its_table_from_beside_it(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_sweep_read_back_takes_its_table_from_beside_it(tmp_path: Path) -> Non
 
     def read(saved: Path, folder: str) -> str:
         Sweep("one-layer", ("seed",), folder, 1, 0, 0, 1.0).save(saved)
-        result = open_result(saved).result
+        result = read(saved).result
         assert isinstance(result, Sweep)
         return str(result.frame()["seed"][0])
 
@@ -316,7 +316,7 @@ def test_a_result_with_hostile_names_is_a_page_in_out(ground: Path, model: str, 
     hostile = {"experiment": model, "title": domain, "model": model, "weights": domain, "settings": {domain: model}, "claims": [],
                "command": model, "seconds": 1.0, "provenance": {"command": domain, "versions": {model: domain}, "machine": {}}}  # fmt: skip
     saved.write_text(json.dumps(hostile))
-    assert isinstance(open_result(saved).result, Reproduction)
+    assert isinstance(read(saved).result, Reproduction)
     before = outside(ground)
     code, said = call("report", "saved.json", "--out", "out/page.html")
     assert code in (0, 1, 2) and "Traceback" not in said and "unexpected" not in said, said

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from mechfourier.figures.sections import part_of
 from mechfourier.probes.attention import AttentionResult, RoleAttention
 from mechfourier.probes.lens import LensLayer, LensResult
 from mechfourier.toys.universal.accuracy import AccuracySweep, ModulusAccuracy
@@ -48,9 +47,9 @@ def test_moduli_show_what_wraps_apart_from_what_does_not() -> None:
     sweep = AccuracySweep("m", 7, -8, 64, 0, rows)
     figure: Any = extrapolation_figure(sweep)
     drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
-    assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b < m"]) == {1.0}
+    assert set(drawn["a + b ≥ m (wraps)"]) == {0.8} and set(drawn["a + b &lt; m"]) == {1.0}
     assert figure.layout.shapes[0].x0 == 7.5
-    part = part_of(sweep)
+    part = sweep.part()
     assert [section.heading for section in part.sections] == [
         "Extrapolation",
         "Trained, held out and beyond",

@@ -14,10 +14,11 @@ from small_run import P, write_run
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
 from mechfourier.figures.emergence import circle_stills, sine_stills, stills
-from mechfourier.figures.training import curves_figure, overlay_figure, power_figure, progress_figure, thinned
 from mechfourier.fourier.circle import circularity_by_chance, project_circle
 from mechfourier.toys.one_layer import Evolution, OneLayerAnalysis, Portrait, analyze, evolution, portrait
 from mechfourier.toys.one_layer import figures as draw
+from mechfourier.toys.one_layer.curve_figures import power_figure, progress_figure
+from mechfourier.training.figures import curves_figure, overlay_figure, thinned
 from mechfourier.training.run_folder import RunFolder
 
 

@@ -9,19 +9,18 @@ import plotly.io as pio
 import pytest
 from test_examples import example
 
-from mechfourier.drawing.html import Section, page, table
+from mechfourier.drawing.html import Part, Section, report_page, table
 from mechfourier.drawing.template import PALETTE, plain_text, template
 from mechfourier.errors import MechFourierError
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
-from mechfourier.figures.sections import part_of
-from mechfourier.figures.tokens import tokens_markup, tokens_section
+from mechfourier.figures.tokens import tokens_section
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 
 
 @pytest.fixture(scope="module")
 def found() -> ProbeResult:
-    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", permutations=199)
+    return probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=199)
 
 
 def test_figures_draw_what_the_result_holds(found: ProbeResult) -> None:
@@ -54,21 +53,21 @@ def test_the_page_marks_the_token_that_is_read(found: ProbeResult, tmp_path: Pat
     text = write_probe(found, tmp_path).read_text(encoding="utf-8")
     assert "What is read where" in text and text.count('<mark title="read">') == len(found.tokens.templates)
     row = dataclasses.replace(found.tokens.templates[0], tokens=("<b>", " x\n"), read=1, value_tokens=(1, 3))
-    markup = tokens_markup(dataclasses.replace(found.tokens, templates=(row,)))
+    markup = str(tokens_section(dataclasses.replace(found.tokens, templates=(row,)))[0].body)
     assert "<span>&lt;b&gt;</span>" in markup and '<mark title="read">␣x⏎</mark>' in markup
     assert "values of 1 to 3 tokens" in markup
     assert tokens_section(None) == []
 
 
 def test_the_page_of_one_vector_per_value_has_no_intervals_and_no_nan(tmp_path: Path) -> None:
-    single = probe(example("own_model").Clock(), "mod-12", sites="embed", permutations=99, controls=False)
+    single = probe(example("own_model").Clock(), "mod-12", sites="embed", n_permutations=99, controls=False)
     text = write_probe(single, tmp_path).read_text(encoding="utf-8")
     assert "agreement between templates is not evidence" in text
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "nan" not in re.findall(r"\w+", shown)
-    assert part_of(single).sections and all(
+    assert single.part().sections and all(
         "NaN" not in str(pio.to_json(s.body))
-        for s in part_of(single).sections
+        for s in single.part().sections
         if hasattr(s.body, "to_plotly_json")
     )
 
@@ -101,8 +100,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(found: ProbeResult, tmp
 
 
 def test_the_library_is_embedded_once_however_many_figures(found: ProbeResult) -> None:
-    one = page("t", [Section("a", spectrum_figure(found))])
-    two = page("t", [Section("a", spectrum_figure(found)), Section("b", null_figure(found))])
+    one = report_page("t", [Part("", [Section("a", spectrum_figure(found))])])
+    two = report_page("t", [Part("", [Section("a", spectrum_figure(found)), Section("b", null_figure(found))])])
     assert len(two) - len(one) < 200_000 < len(one)
 
 

@@ -31,6 +31,11 @@ def test_nearest_finds_the_typo_and_falls_back_to_the_first_options() -> None:
     assert nearest("x", []) == "none"
 
 
+def test_an_error_is_one_line_that_moves_no_cursor() -> None:
+    error = MechFourierError("no tensor 'a\x1b[31m\nb' in folder ژوئیه\u200cها")
+    assert str(error) == "no tensor 'a\\x1b[31m\\nb' in folder ژوئیه\u200cها"
+
+
 def test_need_names_the_pip_command() -> None:
     assert need("json", extra="x").loads("1") == 1
     with pytest.raises(MissingExtra, match=r"pip install 'mechfourier\[ray\]'"):

@@ -1,5 +1,3 @@
-import random
-
 import pytest
 import torch
 
@@ -9,7 +7,6 @@ from mechfourier.fourier.clock_pizza import (
     distance_irrelevance,
     gradient_cosines,
     mean_and_error,
-    published_triples,
     random_triples,
     right_logits,
 )
@@ -43,13 +40,6 @@ def test_the_mean_has_an_error_that_shrinks_with_the_sample() -> None:
     assert mean_and_error(values[:1000])[1] == pytest.approx(2 * error, rel=0.1)
     with pytest.raises(OutOfRange):
         mean_and_error(values[:1])
-
-
-def test_published_triples_are_the_shuffled_list_of_all() -> None:
-    p = 5
-    every = [(a, b, c) for a in range(p) for b in range(p) for c in range(p)]
-    random.Random(42).shuffle(every)
-    assert published_triples(p).tolist() == [list(triple) for triple in every[:100]]
 
 
 def test_random_triples_are_repeatable_and_cover_all_residues() -> None:

@@ -217,7 +217,7 @@ def test_wrong_calls_are_one_sentence_and_write_nothing(made: tuple[Any, Path], 
         ({"dtype": "int8"}, UsageError, "choose float32, float16, bfloat16"),
         ({"workers": 0}, UsageError, "at least 1"),
         ({"workers": 2}, UsageError, "its name or folder"),
-        ({"engine_name": "slurm"}, UsageError, "joblib or ray"),
+        ({"runner": "slurm"}, UsageError, "joblib or ray"),
         ({"resume": True}, UsageError, "no harvest to go on with"),
         ({"tokens": "900G"}, MechFourierError, "free; take fewer"),
     ]:

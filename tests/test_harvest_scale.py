@@ -76,14 +76,14 @@ def test_a_ray_cluster_makes_the_shards_of_one_process(alone: tuple[str, str, Pa
     model, text, one = alone
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
-        result = capture_dataset(model, tmp_path, dataset=text, workers=2, engine_name="ray", **OPTIONS)
+        result = capture_dataset(model, tmp_path, dataset=text, workers=2, runner="ray", **OPTIONS)
         (tmp_path / "shard-000001.safetensors").unlink()
-        again = capture_dataset(model, tmp_path, dataset=text, workers=2, engine_name="ray", **OPTIONS)
+        again = capture_dataset(model, tmp_path, dataset=text, workers=2, runner="ray", **OPTIONS)
         # what a worker raises arrives as one sentence
         with pytest.raises(MechFourierError, match="shard-000000"):
             (tmp_path / "shard-000000.safetensors").unlink()
             (tmp_path / "shard-000000.safetensors").mkdir()
-            capture_dataset(model, tmp_path, dataset=text, workers=2, engine_name="ray", **OPTIONS)
+            capture_dataset(model, tmp_path, dataset=text, workers=2, runner="ray", **OPTIONS)
         (tmp_path / "shard-000000.safetensors").rmdir()
         capture_dataset(model, tmp_path, dataset=text, **OPTIONS)
     finally:
@@ -99,7 +99,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(
     pytest.importorskip("ray")
     model, text, _ = alone
     with pytest.raises(UsageError, match="no Ray cluster answers"):
-        capture_dataset(model, tmp_path / "none", dataset=text, engine_name="ray", address=address, **OPTIONS)
+        capture_dataset(model, tmp_path / "none", dataset=text, runner="ray", address=address, **OPTIONS)
 
 
 class Mortal:

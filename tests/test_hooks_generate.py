@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_causal_branches import build, digit_tokenizer
+from test_causal_engine import build, digit_tokenizer
 
-from mechfourier.causal.outcome import AnswerTask, task_of
+from mechfourier.causal.task import AnswerTask, task_of
 from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange
 from mechfourier.hooks import generate, intervene

@@ -1,6 +1,7 @@
 """Sites: every hook name makes the round trip, and wrong names are answered with the right ones."""
 
 import types
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ blocks.0.mlp.experts.3.hook_x memory gate.act blocks.0.hook_q blocks.0.hook_mlp_
 blocks.0.gate blocks.x.hook_q hook_unembed model.layers.3.hook_resid_post""")
 
 
-def model_with(names: list[str], name: str = "toy") -> types.SimpleNamespace:
+def model_with(names: list[str], name: str = "toy") -> Any:
     return types.SimpleNamespace(hook_dict=dict.fromkeys(names), mechfourier_name=name)
 
 

@@ -213,3 +213,15 @@ def test_two_processes_share_it(tmp_path: Path) -> None:
     store = ActivationStore(tmp_path, max_bytes=60_000)
     assert 0 < store.size() <= 60_000
     assert not list(store.folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_hook_of_pytorch_goes_past_the_store(store: ActivationStore, kind: str) -> None:
+    model, ids = transformer(), tokens(6, 4)
+    clean = capture(model, ids, RESID, store=store)
+    block = model.get_submodule("blocks.0.mlp" if kind == "register_forward_hook" else "blocks.1")
+    handle = getattr(block, kind)(lambda module, args, *output: (output or args)[0] * 0 + 1)
+    changed = capture(model, ids, RESID, store=store)
+    handle.remove()
+    assert not torch.equal(changed[RESID], clean[RESID])
+    assert same(capture(model, ids, RESID, store=store), clean)

@@ -13,9 +13,10 @@ from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.checkpoint import save_checkpoint
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import reinitialised, weights_hash
+from mechfourier.toys.adder.base import AdderBase
 from mechfourier.toys.adder.config import initial_weights
 from mechfourier.toys.adder.draw import train_batch
-from mechfourier.toys.adder.model import AdderBase, AdderConfig, AdderTransformer, build, load_folder
+from mechfourier.toys.adder.model import AdderConfig, AdderTransformer, build, load_folder
 from mechfourier.toys.adder.task import END, decoder_input, problems
 
 SMALL: dict[str, Any] = dict(d_model=16, n_heads=2, d_mlp=24)

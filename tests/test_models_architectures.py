@@ -12,7 +12,6 @@ from architectures import ARCHITECTURES
 from safetensors.torch import load_file
 
 from mechfourier.errors import BadCheckpoint, EngineDiffers, MechFourierError, UsageError
-from mechfourier.models.interface import weights_of
 from mechfourier.models.pretrained import load_pretrained
 from mechfourier.models.registry import load, unchecked
 
@@ -124,11 +123,11 @@ def test_a_wrong_engine_is_refused_with_the_first_layer_that_differs(folders: An
 
 def test_what_is_not_checked_is_marked(folders: Any) -> None:
     model: Any = load(folders("gpt2-unscaled"), check=False)
-    assert "not checked against Hugging Face" in str(weights_of(model))
+    assert "not checked against Hugging Face" in str(getattr(model, "mechfourier_weights", None))
     assert not model.mechfourier_check.checked
     with unchecked():
-        assert "not checked" in (weights_of(load(folders("gpt2"))) or "")
-    assert weights_of(load(folders("gpt2"))) is None
+        assert "not checked" in (getattr(load(folders("gpt2")), "mechfourier_weights", None) or "")
+    assert getattr(load(folders("gpt2")), "mechfourier_weights", None) is None
 
 
 def test_a_check_is_remembered_by_the_weights(
@@ -285,7 +284,7 @@ def test_the_option_is_on_every_command_that_loads_a_model() -> None:
 def test_attribution_adds_up_in_every_kind_of_block(name: str, folders: Any) -> None:
     """The margin that the parts add up to is that of the model's own logits."""
     from mechfourier.causal.attribution import attribution
-    from mechfourier.causal.outcome import task_of
+    from mechfourier.causal.task import task_of
     from mechfourier.domains.definition import domain
 
     model = load(folders(name))

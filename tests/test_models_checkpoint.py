@@ -17,7 +17,6 @@ from mechfourier.models.checkpoint import (
     content_hash,
     load_checkpoint,
     load_foreign_tensors,
-    load_into,
     read_safetensors,
     save_checkpoint,
 )
@@ -172,19 +171,6 @@ def test_foreign_files_without_tensors_or_without_a_file(tmp_path: Path) -> None
 def test_published_checkpoints_are_read(shared_data: Path) -> None:
     found = load_foreign_tensors(shared_data / "clock-and-pizza" / "model_p99zdpze5l.pt")
     assert found["embed.W_E"].shape == (128, 59)
-
-
-def test_load_into_says_what_does_not_fit() -> None:
-    module = nn.Linear(3, 2)
-    good = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    load_into(module, good, source="here")
-    assert torch.equal(module.weight, torch.ones(2, 3))
-    with pytest.raises(BadCheckpoint, match=r"no tensor 'bias'.*1 missing, 0 unknown"):
-        load_into(module, {"weight": torch.ones(2, 3)}, source="here")
-    with pytest.raises(BadCheckpoint, match=r"unknown tensor 'wait' \(closest: weight"):
-        load_into(module, {**good, "wait": torch.ones(1)}, source="here")
-    with pytest.raises(BadCheckpoint, match=r"shape \(3, 2\), the model needs \(2, 3\)"):
-        load_into(module, {**good, "weight": torch.ones(3, 2)}, source="here")
 
 
 def test_a_header_that_lies_about_offsets_is_refused(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_weights_at_chance_are_refused_unless_forced(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "noise.pt", tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
     found = import_checkpoint(tmp_path / "noise.pt", tmp_path / "ours", force=True)
-    assert found.accuracy < found.required_accuracy
+    assert found.accuracy < found.required
     with pytest.raises(UsageError, match="already"):
         import_checkpoint(tmp_path / "noise.pt", tmp_path / "ours")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mechfourier.errors import BadCheckpoint
 from mechfourier.models.registry import load
 from mechfourier.toys.universal.config import FaithfulConfig
-from mechfourier.toys.universal.foreign import convert_miras, import_miras, looks_like_miras
+from mechfourier.toys.universal.foreign import convert_miras, import_miras, is_foreign
 from mechfourier.toys.universal.model import UniversalModulusTransformer
 from mechfourier.toys.universal.task import grid
 
@@ -99,8 +99,8 @@ def test_the_sparse_encoder_adds_its_position() -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     tensors = checkpoint()
-    assert looks_like_miras(tensors)
-    assert not looks_like_miras({"embed.W_E": torch.zeros(3, 3)})
+    assert is_foreign(tensors)
+    assert not is_foreign({"embed.W_E": torch.zeros(3, 3)})
     with pytest.raises(BadCheckpoint, match=r"'layer2\.mlp\.0\.bias' is missing"):
         convert_miras({k: v for k, v in tensors.items() if k != "layer2.mlp.0.bias"})
     with pytest.raises(BadCheckpoint, match="no place in a MIRAS model"):

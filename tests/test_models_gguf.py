@@ -25,12 +25,14 @@ from tiny_gguf import BYTE_LEVEL, PIECES, random_model, write_gguf
 from mechfourier.cli.app import app
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnknownModel, UsageError
 from mechfourier.files import default_folder
+from mechfourier.hooks.site import sites
 from mechfourier.models import gguf as conversion
 from mechfourier.models import gguf_reading, load, packaged
-from mechfourier.models.gguf import converted, folder_of, is_whole
+from mechfourier.models.gguf import converted, folder_of, is_whole, models_folder
 from mechfourier.models.gguf_config import LLAMA3, llama3_factors
 from mechfourier.models.gguf_header import FILE_TYPES, MAGIC, TENSOR_TYPES, read_gguf_header
-from mechfourier.models.interface import encode, weights_of
+from mechfourier.models.interface import encode
+from mechfourier.models.outline import outline
 from mechfourier.models.packaged import PackagedWeights
 from mechfourier.models.registry import resolve
 
@@ -56,7 +58,7 @@ def test_a_file_reads_back_as_the_model_that_was_written(family: str, kind: str,
     found, wanted = load(path), logits(model)
     assert (logits(found) - wanted).norm() < 1e-5 * wanted.norm()
     text = {"F32": "F32", "F16": "F16, converted to float32", "Q8_0": "Q8_0, dequantised to float32"}[kind]
-    assert weights_of(found) == text
+    assert getattr(found, "mechfourier_weights", None) == text
     config = json.loads((resolve(path) / "config.json").read_text())
     assert config["tie_word_embeddings"] == model.config.tie_word_embeddings
     assert config["rms_norm_eps"] == 1e-5  # not the nearest number of 32 bits
@@ -209,6 +211,25 @@ def test_a_file_that_changes_is_another_model(tiny: Path, tmp_path: Path) -> Non
     first = resolve(path)
     write_gguf(path, random_model("llama"), "llama")
     assert resolve(path) != first
+
+
+def test_other_bytes_of_the_same_size_and_time_are_another_model(tiny: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(tiny, tmp_path / "a.gguf"))
+    first, state = resolve(path), path.stat()
+    other = tmp_path / "b.gguf"
+    other.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other.replace(path)
+    assert path.stat().st_size == state.st_size and path.stat().st_mtime_ns == state.st_mtime_ns
+    assert resolve(path) != first
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3"])
+def test_hook_points_are_listed_without_a_conversion(family: str, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", random_model(family), family)
+    listed = sites(outline(path))
+    assert not [folder for folder in models_folder().glob("*") if folder.is_dir()]
+    assert listed == sites(load(path))
 
 
 def test_the_quick_reader_reads_the_same(tiny: Path) -> None:

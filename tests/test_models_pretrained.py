@@ -283,3 +283,24 @@ def test_the_test_models_cover_every_converter() -> None:
 
     covered = {HEADS.get(family, f"{family}ForCausalLM") for family in CONFIGS}
     assert set(CONVERTERS) <= covered
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"intermediate_size": 20}, r"tensors of another shape than its config\.json asks for \(model"),
+        ({"num_attention_heads": "four"}, "num_attention_heads"),
+        ({"quantization_config": "int4"}, "quantization_config 'int4', which must be an object"),
+        ({"quantization_config": ["int4"]}, "which must be an object"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_said_in_our_words(
+    changes: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8-sig")  # with a BOM
+    with pytest.raises(BadCheckpoint, match=told) as caught:
+        load_pretrained(folder)
+    foreign = ("ignore_mismatched_sizes", "Class validation error", "loading state_dict", "\n")
+    assert not any(words in str(caught.value) for words in foreign)

@@ -15,7 +15,7 @@ from mechfourier.hooks import ActivationStore, capture
 from mechfourier.models.draws import CHUNK, Stream
 from mechfourier.models.interface import Encoding
 from mechfourier.models.pretrained import load_pretrained
-from mechfourier.models.untrained import drawn_weights, untrained
+from mechfourier.models.untrained import _Draws, untrained
 from mechfourier.models.weights import weights_hash
 
 TOKENS = torch.tensor([[2, 5, 9, 11], [3, 3, 4, 30]])
@@ -29,6 +29,12 @@ FAMILIES = [
     "toy",
 ]
 NAMES = {"qwen3": "Qwen3", "gpt2": "GPT2", "gemma": "Gemma", "gptneox": "GPTNeoX"}
+
+
+def drawn_weights(model: Any, seed: int) -> dict[str, torch.Tensor]:
+    """All that `untrained` puts in the place of each parameter, by name."""
+    draws = _Draws(getattr(model, "original_model", model), seed)
+    return {name: draws.whole(parameter) for name, parameter in draws.named.items()}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

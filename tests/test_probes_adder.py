@@ -28,10 +28,11 @@ from mechfourier.toys.adder import (
 )
 from mechfourier.toys.adder.accuracy import correct_characters, share
 from mechfourier.toys.adder.alignment import alignment
+from mechfourier.toys.adder.base import AdderBase
 from mechfourier.toys.adder.carry import carry_patching
 from mechfourier.toys.adder.config import initial_weights
 from mechfourier.toys.adder.draw import category, draw
-from mechfourier.toys.adder.model import AdderBase, AdderConfig, AdderTransformer
+from mechfourier.toys.adder.model import AdderConfig, AdderTransformer
 from mechfourier.toys.adder.neurons import measure_neurons
 from mechfourier.toys.adder.quantities import decode_values
 from mechfourier.toys.adder.task import Format

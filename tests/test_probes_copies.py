@@ -89,6 +89,6 @@ def test_fewer_than_six_distinct_templates_are_said_to_be_few() -> None:
 
 
 def test_the_embedding_of_a_model_is_one_vector_per_value() -> None:
-    found = probe(example("own_model").Clock(), "mod-12", sites="embed", permutations=199)
+    found = probe(example("own_model").Clock(), "mod-12", sites="embed", n_permutations=199)
     assert found.value is not None and found.value.sites[0].copies
     assert "agreement between templates is not evidence" in " ".join(found.reasons)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_probes_reads import reader
+from test_domains_reads import reader
 from test_probes_sinks import sinking
 
 from mechfourier.domains.definition import domain
@@ -34,7 +34,7 @@ def clock() -> OneLayerTransformer:
 
 
 def test_the_lens_sees_the_answer_only_after_the_mlp(clock: OneLayerTransformer) -> None:
-    result = lens(clock, domain(f"mod-{P}"), permutations=99)
+    result = lens(clock, domain(f"mod-{P}"), n_permutations=99)
     before, after = result.layers
     assert after.accuracy == 1.0
     assert after.rank == 1.0
@@ -54,7 +54,7 @@ def test_the_lens_ranks_by_the_models_own_logits(clock: OneLayerTransformer) -> 
 
 
 def test_attention_finds_who_reads_which_operand(clock: OneLayerTransformer) -> None:
-    result = attention(clock, domain(f"mod-{P}"), permutations=99)
+    result = attention(clock, domain(f"mod-{P}"), n_permutations=99)
     top = {(r.head, r.role): r for r in result.roles}
     for head in range(4):
         role = "first operand" if head < 2 else "second operand"
@@ -66,7 +66,7 @@ def test_attention_finds_who_reads_which_operand(clock: OneLayerTransformer) -> 
 
 
 def test_a_heads_output_carries_its_operand_and_not_the_sum(clock: OneLayerTransformer) -> None:
-    result = attention(clock, domain(f"mod-{P}"), permutations=20)
+    result = attention(clock, domain(f"mod-{P}"), n_permutations=20)
     z = [row for row in result.fourier if row.what == "z"]
     assert all(row.a_only > 0.95 for row in z if row.head < 2)
     assert all(row.offset_only > 0.95 for row in z if row.head >= 2)
@@ -74,7 +74,7 @@ def test_a_heads_output_carries_its_operand_and_not_the_sum(clock: OneLayerTrans
 
 
 def test_no_head_of_the_closed_form_carries_the_sum(clock: OneLayerTransformer) -> None:
-    result = attention(clock, domain(f"mod-{P}"), permutations=99)
+    result = attention(clock, domain(f"mod-{P}"), n_permutations=99)
     assert result.carriers() == () and "no head's output carries (a + offset) mod 23 above chance" in str(
         result
     )
@@ -145,14 +145,14 @@ def letters_of_days(template: str) -> Any:
     ("norm", "told"), [(400.0, "cannot be told from"), (1.0, "so it is no attention sink")]
 )
 def test_whether_the_first_operand_is_the_sink_is_decided_by_its_norm(norm: float, told: str) -> None:
-    result = attention(sinking(norm), letters_of_days("{value} + {offset} ="), permutations=20)
+    result = attention(sinking(norm), letters_of_days("{value} + {offset} ="), n_permutations=20)
     assert told in result.notes[0] and {row.role for row in result.roles}.isdisjoint({"first token"})
 
 
 def test_a_model_that_reads_text_is_asked_behind_a_word() -> None:
     model = sinking(400.0)
     model.tokenizer = reader().tokenizer  # what says that it reads text; its own encode reads it
-    result = attention(model, letters_of_days("{value} + {offset} ="), permutations=20)
+    result = attention(model, letters_of_days("{value} + {offset} ="), n_permutations=20)
     assert "asked as 'Take {value} + {offset} ='" in result.notes[0]
     assert {row.role for row in result.roles} >= {"first token", "first operand"}
 
@@ -172,7 +172,7 @@ def to_the_first(model: Any) -> Any:
 
 def test_a_sink_is_called_a_sink_and_not_the_operand() -> None:
     asked = letters_of_days("Q {value} + {offset} =")
-    result = attention(to_the_first(sinking(400.0)), asked, permutations=99)
+    result = attention(to_the_first(sinking(400.0)), asked, n_permutations=99)
     sinks = [row for row in result.roles if row.role == "first token"]
     assert len(sinks) == 8 and min(row.attention for row in sinks) > 0.9
     assert max(row.attention for row in result.roles if row.role == "first operand") < 0.1
@@ -184,12 +184,12 @@ def test_uniform_attention_prefers_no_role(clock: OneLayerTransformer) -> None:
     model = OneLayerTransformer(clock.cfg)
     with torch.no_grad():
         model.get_parameter("blocks.0.attn.W_Q").zero_()
-    result = attention(model, domain(f"mod-{P}"), permutations=49)
+    result = attention(model, domain(f"mod-{P}"), n_permutations=49)
     assert all(row.attention == pytest.approx(1 / 3, abs=1e-5) for row in result.roles)
 
 
 def test_samples_and_wrong_moduli(clock: OneLayerTransformer) -> None:
-    assert lens(clock, domain(f"mod-{P}"), samples=40, permutations=20).prompts == 40
+    assert lens(clock, domain(f"mod-{P}"), n_prompts=40, n_permutations=20).prompts == 40
     with pytest.raises(MechFourierError, match="23"):
         lens(clock, domain("mod-7"))
     with pytest.raises(UsageError, match="too few"):

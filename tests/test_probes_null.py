@@ -15,10 +15,10 @@ from mechfourier.stats.null import (
     dimension_null,
     dimension_r2,
     label_orders,
-    order_null,
     reliability_p,
     sign_flips,
     smallest_p,
+    trend_null,
 )
 from mechfourier.stats.spectrum import cross_gram, shared_gram
 from mechfourier.stats.value import analyse_value
@@ -88,7 +88,7 @@ def test_order_is_seen_where_there_is_order(name: str, seen: int) -> None:
     orders = label_orders(12, permutations=199)
 
     def p(seed: int) -> float:
-        observed, null = order_null(shared_gram(cross_gram(planted(name, 12, snr=4.0, seed=seed))), orders)
+        observed, null = trend_null(shared_gram(cross_gram(planted(name, 12, snr=4.0, seed=seed))), orders)
         return float(orders.p_value(observed[0], null[:, 0]))
 
     flagged = sum(p(seed) < 0.05 for seed in range(5))

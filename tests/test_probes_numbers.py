@@ -1,6 +1,7 @@
 """Number lines, analogies and reducibility on real pretrained weights, and the commands that print them."""
 
 import json
+from typing import Any
 
 import pytest
 from extras import needs_minilm
@@ -11,7 +12,7 @@ from mechfourier.cli import app
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.registry import load
 from mechfourier.probes.numbers import NumberLine, number_line
-from mechfourier.probes.shapes import Analogies, PlaneReducibility, analogies_of, reducibility_of
+from mechfourier.probes.shapes import Analogies, PlaneReducibility, analogies, reducibility
 
 needs_minilm()
 
@@ -21,16 +22,16 @@ def minilm() -> object:
     return load("minilm")
 
 
-def test_minilm_orders_numbers_without_a_base_ten_helix(minilm: object) -> None:
-    line = number_line(minilm, high=59, layers="2,5", permutations=99)
+def test_minilm_orders_numbers_without_a_base_ten_helix(minilm: Any) -> None:
+    line = number_line(minilm, high=59, layers="2,5", n_permutations=99)
     assert [f.site for f in line.fits] == ["blocks.2.hook_resid_post", "blocks.5.hook_resid_post"]
     assert all(f.p_shuffled == 0.01 and f.r2_linear > 0.03 for f in line.fits)
     assert "these periods are not special" in str(line)
     assert NumberLine.from_json(line.to_json()) == line
 
 
-def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: object) -> None:
-    result = analogies_of(minilm, "months", layers="1", permutations=199)
+def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: Any) -> None:
+    result = analogies(minilm, "months", layers="1", n_permutations=199)
     (site,) = result.sites
     assert site.rotation.p_value == 1 / 200
     assert site.rotation.wrap > 3 * site.chance
@@ -38,8 +39,8 @@ def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: object
     assert Analogies.from_json(result.to_json()) == result
 
 
-def test_twelve_months_cannot_show_that_their_plane_is_inseparable(minilm: object) -> None:
-    result = reducibility_of(minilm, "months", layers="1")
+def test_twelve_months_cannot_show_that_their_plane_is_inseparable(minilm: Any) -> None:
+    result = reducibility(minilm, "months", layers="1")
     (plane,) = result.planes
     assert plane.classes == 12 and not plane.irreducible and not plane.decidable
     assert plane.mixture_gaussian != plane.mixture_circle
@@ -47,11 +48,11 @@ def test_twelve_months_cannot_show_that_their_plane_is_inseparable(minilm: objec
     assert PlaneReducibility.from_json(result.to_json()) == result
 
 
-def test_bad_ranges_and_periods(minilm: object) -> None:
+def test_bad_ranges_and_periods(minilm: Any) -> None:
     with pytest.raises(OutOfRange, match="holds no numbers"):
         number_line(minilm, low=9, high=3)
     with pytest.raises(OutOfRange, match="k runs from 1 to 5"):
-        reducibility_of(minilm, "months", k=9, layers="1")
+        reducibility(minilm, "months", k=9, layers="1")
     runner = CliRunner()
     for arguments in (["--range", "9"], ["--periods", "2,x"], ["--periods", "-1"]):
         outcome = runner.invoke(app, ["helix", "minilm", *arguments])
@@ -80,7 +81,7 @@ REFERENCE = {
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "layers"), list(REFERENCE))
 def test_no_period_of_a_real_model_is_special_beyond_the_digits(name: str, layers: str) -> None:
-    line = number_line(load(real_folder(name)), layers=layers, permutations=99)
+    line = number_line(load(real_folder(name)), layers=layers, n_permutations=99)
     for fit, (helix, digits) in zip(line.fits, REFERENCE[name, layers], strict=True):
         rivals = {rival.name: rival.r2_held_out for rival in fit.rivals}
         assert fit.r2_held_out == pytest.approx(helix, abs=0.02), fit.site

@@ -24,7 +24,7 @@ def clock() -> Any:
 
 @pytest.fixture(scope="module")
 def found(clock: Any) -> ProbeResult:
-    return probe(clock, "mod-12", sites="embed,resid_post", permutations=199)
+    return probe(clock, "mod-12", sites="embed,resid_post", n_permutations=199)
 
 
 def test_the_planted_circle_is_found_with_its_site_and_harmonic(found: ProbeResult) -> None:
@@ -62,26 +62,26 @@ def test_the_positions_follow_the_circle(found: ProbeResult) -> None:
 
 
 def test_the_same_model_before_learning_is_no_circle(clock: Any) -> None:
-    fresh = probe(clock.reinitialised(0), "mod-12", permutations=199)
+    fresh = probe(clock.reinitialised(0), "mod-12", n_permutations=199)
     assert fresh.verdict != "circular"
 
 
 def test_controls_can_be_left_out(clock: Any) -> None:
-    found = probe(clock, "mod-12", controls=False, permutations=199)
+    found = probe(clock, "mod-12", controls=False, n_permutations=199)
     assert found.value is not None and found.value.control is None
     assert "control was not run" in " ".join(found.reasons)
 
 
 def test_the_store_gives_the_same_answer(clock: Any, found: ProbeResult, tmp_path: Path) -> None:
     store = ActivationStore(tmp_path)
-    first = probe(clock, "mod-12", sites="embed,resid_post", permutations=199, store=store)
+    first = probe(clock, "mod-12", sites="embed,resid_post", n_permutations=199, store=store)
     kept = len(store.ls())
-    again = probe(clock, "mod-12", sites="embed,resid_post", permutations=199, store=store)
+    again = probe(clock, "mod-12", sites="embed,resid_post", n_permutations=199, store=store)
     assert first == again == found and len(store.ls()) == kept > 0
 
 
 def test_an_operation_design_has_classes_and_four_cycles(clock: Any) -> None:
-    found = probe(clock, "mod-12", design="operation", permutations=99)
+    found = probe(clock, "mod-12", design="operation", n_permutations=99)
     assert found.design == "operation" and found.prompts == 12 * 48 and found.operation is not None
     assert found.verdict != "circular"  # the clock embeds numbers, it does not add them
     assert ProbeResult.from_json(found.to_json()).to_json() == found.to_json()
@@ -114,7 +114,7 @@ def test_sentences_the_model_cannot_read_are_left_out(clock: Any) -> None:
         return plain(prompts)
 
     picky.encode = encode
-    found = probe(picky, "mod-12", permutations=99)
+    found = probe(picky, "mod-12", n_permutations=99)
     assert found.prompts == 108 and "9 of 10 sentences were used" in found.notes[0]
 
 
@@ -128,14 +128,14 @@ def test_a_model_without_sentences_is_asked_the_operation() -> None:
         return plain(prompts)
 
     mute.encode = encode
-    found = probe(mute, "mod-7", permutations=99)
+    found = probe(mute, "mod-7", n_permutations=99)
     assert found.design == "operation" and "the operation was probed" in found.notes[0]
     with pytest.raises(NotExpressible, match="can express 0 of the 10 sentences"):
-        probe(mute, "mod-7", design="value", permutations=99)
+        probe(mute, "mod-7", design="value", n_permutations=99)
 
 
 def test_too_few_values_are_not_testable(clock: Any) -> None:
-    found = probe(clock, "mod-4", permutations=99, controls=False)
+    found = probe(clock, "mod-4", n_permutations=99, controls=False)
     assert found.verdict == "not testable" and "4 values are too few" in found.reasons[0]
     assert found.next_steps() == () and json.loads(found.to_json())["verdict"] == "not testable"
 
@@ -145,7 +145,7 @@ def test_sites_of_different_widths_are_probed_together() -> None:
     narrow = dataclasses.replace(domain("mod-12"))
     assert isinstance(narrow, Domain)
     both = probe(
-        model, narrow, sites=["hook_embed", "blocks.0.hook_resid_post"], permutations=99, controls=False
+        model, narrow, sites=["hook_embed", "blocks.0.hook_resid_post"], n_permutations=99, controls=False
     )
     assert len(both.sites) == 2
 
@@ -173,7 +173,7 @@ def test_a_model_that_gives_nan_is_refused_and_left_clean() -> None:
     with torch.no_grad():
         broken.W_E[3] = torch.nan
     with pytest.raises(Exception, match="NaN"):
-        probe(broken, "mod-12", permutations=99)
+        probe(broken, "mod-12", n_permutations=99)
     assert not any(point.fwd_hooks for point in broken.hook_dict.values())
 
 
@@ -189,12 +189,12 @@ def minilm() -> Any:
     ("name", "word"), [("days", "circular"), ("months", "circular"), ("hours-12", "open arc")]
 )
 def test_real_weights_know_days_and_months_but_hours_do_not_close(minilm: Any, name: str, word: str) -> None:
-    found = probe(minilm, name, layers="2-4", permutations=199)
+    found = probe(minilm, name, layers="2-4", n_permutations=199)
     assert found.verdict == word
     assert found.p_value < 0.01
 
 
 def test_real_weights_have_no_circle_of_the_alphabet(minilm: Any) -> None:
-    found = probe(minilm, "alphabet", layers="2-4", permutations=199, controls=False)
+    found = probe(minilm, "alphabet", layers="2-4", n_permutations=199, controls=False)
     # every k is searched here; the k = 1 share alone has p of .1 to .2
     assert found.verdict != "circular" and found.p_value > 0.05

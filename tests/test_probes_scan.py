@@ -11,7 +11,8 @@ from mechfourier.cli import app
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.models.registry import load
-from mechfourier.probes.scan import ScanResult, _class_means, noise_bound, parse_moduli, scan
+from mechfourier.probes.scan import ScanResult, parse_moduli, scan
+from mechfourier.stats.naive import noise_bound
 from mechfourier.stats.permutation import holm
 
 
@@ -47,11 +48,11 @@ def test_white_noise_passes_its_bound_in_one_search_of_twenty() -> None:
 def test_class_means_average_the_cells_of_each_class() -> None:
     a, o = torch.meshgrid(torch.arange(5), torch.arange(10), indexing="ij")
     acts = ((a + o) % 5).double()[None, :, :, None]
-    assert torch.equal(_class_means(acts, 5), torch.arange(5.0, dtype=torch.float64)[:, None])
+    assert torch.equal(class_means(acts), torch.arange(5.0, dtype=torch.float64)[None, :, None])
 
 
 def test_calendar_carries_its_moduli_and_naive_scores_say_nothing() -> None:
-    result = scan(load("calendar"), [7], layers="1", permutations=99)
+    result = scan(load("calendar"), [7], layers="1", n_permutations=99)
     (row,) = result.moduli
     assert row.verdict in ("circular", "modular")
     assert row.p_value == 0.01
@@ -78,7 +79,7 @@ def test_two_domains_are_compared_in_their_planes() -> None:
         compare=["months", "hours-12"],
         layers="1",
         cycles=1,
-        permutations=99,
+        n_permutations=99,
         control=False,
     )
     assert [(p.first.split()[0], p.second.split()[0]) for p in result.planes] == [

@@ -116,14 +116,14 @@ LATER = tuple(f"{word} {{value}}" for word in ("one", "two", "six", "ten", "red"
 
 
 def test_a_verdict_read_at_the_sink_says_so_in_its_reasons() -> None:
-    found = probe(sinking(400.0), letters(*FIRST), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*FIRST), n_permutations=99, controls=False)
     assert found.caveats is not None and all(row.share == 1.0 for row in found.caveats.sinks)
     assert "every prompt is read at an attention sink" in found.reasons[-1]
     assert any("times the median norm of other tokens" in note for note in found.notes)
 
 
 def test_behind_a_word_the_same_model_gives_a_verdict_without_that() -> None:
-    found = probe(sinking(400.0), letters(*LATER), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*LATER), n_permutations=99, controls=False)
     assert found.caveats is not None and all(row.share == 0.0 for row in found.caveats.sinks)
     assert all(row.first > 20 for row in found.caveats.sinks)
     assert not any("sink" in text for text in (*found.reasons, *found.notes))
@@ -131,13 +131,13 @@ def test_behind_a_word_the_same_model_gives_a_verdict_without_that() -> None:
 
 
 def test_without_a_large_norm_the_first_token_alone_is_the_caveat() -> None:
-    found = probe(sinking(0.02), letters(*FIRST), permutations=99, controls=False)
+    found = probe(sinking(0.02), letters(*FIRST), n_permutations=99, controls=False)
     assert found.caveats is not None and all(row.share == 0.0 for row in found.caveats.sinks)
     assert "first token" in found.reasons[-1]
 
 
 def test_some_templates_at_the_sink_are_a_note_and_no_reason() -> None:
-    found = probe(sinking(400.0), letters(*FIRST[:2], *LATER), permutations=99, controls=False)
+    found = probe(sinking(400.0), letters(*FIRST[:2], *LATER), n_permutations=99, controls=False)
     assert not any("sink" in reason for reason in found.reasons)
     assert any("2 of 9 templates" in note for note in found.notes)
     assert any("22 % of the prompts" in note for note in found.notes)

@@ -279,7 +279,7 @@ def test_the_choice_is_the_best_answered_and_falls_back_with_the_table(tiny: Any
 
 
 def test_a_first_token_value_is_warned_of(tiny: Any) -> None:
-    from mechfourier.causal.outcome import task_of
+    from mechfourier.causal.task import task_of
 
     letters = replaced('"Mercury", "Venus", "Earth", "Mars", "Jupiter"', '"A", "B", "C", "D", "E"')
     own = parse(letters.replace("Take {value}", "{value}"))

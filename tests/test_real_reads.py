@@ -30,7 +30,7 @@ def qwen() -> Any:
 
 
 def months(model: Any, **options: Any) -> ProbeResult:
-    return probe(model, options.pop("domain", "months"), controls=False, permutations=199, **options)
+    return probe(model, options.pop("domain", "months"), controls=False, n_permutations=199, **options)
 
 
 def test_gemma_begins_with_bos_and_has_massive_dimensions_in_its_first_blocks(gemma: Any) -> None:
@@ -71,7 +71,7 @@ def test_qwen_has_its_sink_on_the_first_token_and_a_probe_read_there_says_so(qwe
 
 
 def test_attention_of_qwen_goes_to_its_first_token_and_not_to_the_operand(qwen: Any) -> None:
-    result = attention(qwen, domain("days"), permutations=99)
+    result = attention(qwen, domain("days"), n_permutations=99)
     sinks = [row.attention for row in result.roles if row.role == "first token"]
     operand = [row.attention for row in result.roles if row.role == "first operand"]
     assert max(sinks) > 0.95 and sum(value > 0.5 for value in sinks) > len(sinks) / 4
@@ -80,6 +80,6 @@ def test_attention_of_qwen_goes_to_its_first_token_and_not_to_the_operand(qwen: 
 
 
 def test_attention_of_gemma_goes_to_bos_and_no_head_carries_a_sum_it_cannot_do(gemma: Any) -> None:
-    result = attention(gemma, domain("days"), permutations=99)
+    result = attention(gemma, domain("days"), n_permutations=99)
     assert "attention sink (beginning of sequence '<bos>')" in str(result)
     assert result.carriers() == () and "above chance" in result.carries()

@@ -22,13 +22,14 @@ from mechfourier.models.folder import read_config
 from mechfourier.models.registry import load
 from mechfourier.reproduce import EXPERIMENTS, QUICK, Reproduction, Settings, reproduce
 from mechfourier.reproduce import run as running
-from mechfourier.reproduce.catalogue import LANGUAGE, chosen
+from mechfourier.reproduce.catalogue import chosen
 from mechfourier.reproduce.estimate import estimate
+from mechfourier.reproduce.experiment import LANGUAGE
 from mechfourier.reproduce.grid import Measured, measured
 from mechfourier.reproduce.inside import judge_routing
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import judge
-from mechfourier.reproduce.toys import at_least, compare
+from mechfourier.reproduce.trained import at_least, compare
 from mechfourier.toys.one_layer.train import train_one_layer
 from mechfourier.toys.universal.recipes import plan
 from mechfourier.training.loop import TrainingInterrupted
@@ -229,7 +230,7 @@ def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """The trainings of --train, on a modulus of seconds instead of minutes; everything else of them is as it is."""
-    monkeypatch.setattr("mechfourier.reproduce.toys.SMALL", {P: 0.013})
+    monkeypatch.setattr("mechfourier.toys.one_layer.claims.SMALL", {P: 0.013})
 
 
 def test_train_trains_what_is_missing_and_only_once(
@@ -263,14 +264,14 @@ def test_an_interrupted_training_stops_the_run_and_goes_on(
     def interrupted(folder: Path, **options: object) -> None:
         real(folder, on_evaluate=lambda *_: os.kill(os.getpid(), signal.SIGINT), **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("mechfourier.toys.one_layer.train.train_one_layer", interrupted)
+    monkeypatch.setattr("mechfourier.toys.one_layer.claims.train_one_layer", interrupted)
     with pytest.raises(TrainingInterrupted, match=r"small-primes: .*start the same command again"):
         list(reproduce(["small-primes", "adder"], settings=SMALL, out=tmp_path, train=True))
     assert not (tmp_path / "adder.json").exists() and not (folder / "model.safetensors").exists()
     if not saved:
         for state in folder.glob("state*.pt"):
             state.unlink()
-    monkeypatch.setattr("mechfourier.toys.one_layer.train.train_one_layer", real)
+    monkeypatch.setattr("mechfourier.toys.one_layer.claims.train_one_layer", real)
     (result,) = reproduce(["small-primes"], settings=SMALL, out=tmp_path, train=True)
     assert result.claims[0].measured is not None and (folder / "model.safetensors").exists()
 

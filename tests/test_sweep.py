@@ -179,7 +179,7 @@ def test_a_ray_cluster_of_two_nodes_gives_the_rows_of_one_machine(tmp_path: Path
         cluster.add_node(num_cpus=1)
         axes = [axis("lr=0.01,1e30"), axis("seed=0:2")]
         result = sweep(
-            "one-layer", axes, tmp_path / "ray", fixed=SMALL, engine_name="ray", address=cluster.address
+            "one-layer", axes, tmp_path / "ray", fixed=SMALL, runner="ray", address=cluster.address
         )
     finally:
         ray.shutdown()
@@ -192,13 +192,13 @@ def test_a_ray_cluster_of_two_nodes_gives_the_rows_of_one_machine(tmp_path: Path
 
 def test_an_unknown_engine_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="joblib or ray"):
-        sweep("one-layer", [axis("p=11")], tmp_path, engine_name="slurm")
+        sweep("one-layer", [axis("p=11")], tmp_path, runner="slurm")
 
 
 def test_a_cluster_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(UsageError, match="no Ray cluster answers"):
-        sweep("one-layer", [axis("p=11")], tmp_path, engine_name="ray", address="127.0.0.1:9")
+        sweep("one-layer", [axis("p=11")], tmp_path, runner="ray", address="127.0.0.1:9")
 
 
 def test_phases_are_those_of_the_paper() -> None:

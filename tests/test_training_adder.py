@@ -74,7 +74,7 @@ def test_the_curriculum_goes_through_its_stages() -> None:
 def test_the_schedule_warms_up_and_falls_and_the_noise_ends() -> None:
     config, settings = small("generalising", steps=100, warmup=10)
     trainee = AdderTrainee(config, settings, seed=0)
-    rates = [trainee.schedule(i) for i in range(100)]
+    rates = [cosine(i, 100, warmup=trainee.recipe.warmup, final=trainee.recipe.final_lr) for i in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10] == pytest.approx(1.0)
     assert rates[99] == pytest.approx(0.02, abs=0.01)

@@ -12,12 +12,12 @@ from torch import Tensor
 from mechfourier.errors import DeviceUnavailable, OutOfRange, UsageError
 from mechfourier.toys.one_layer import fast_step
 from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy, mix, stablemax_cross_entropy
+from mechfourier.toys.one_layer.optimizers import Optimizer, orthogonal
+from mechfourier.toys.one_layer.recipes import RECIPES, Recipe, recipe
 from mechfourier.toys.one_layer.task import split, tokens_of
 from mechfourier.toys.one_layer.train import OneLayerTrainee, train_one_layer, verdict
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.loop import TrainingDiverged
-from mechfourier.training.optimizers import Optimizer, orthogonal
-from mechfourier.training.recipes import RECIPES, Recipe, recipe
 
 
 def leaves(config: OneLayerConfig, dtype: torch.dtype, scale: float = 1.0) -> dict[str, Tensor]:

@@ -67,11 +67,11 @@ def axis(data: bytes, _: Path) -> object:
 
 def result(data: bytes, folder: Path) -> object:
     """A saved result. What is read is the same after a trip through JSON."""
-    from mechfourier.figures.recognise import open_result
     from mechfourier.results.base import Result
+    from mechfourier.results.saved import read
 
     (folder / "result.json").write_bytes(data)
-    found = allowed(lambda: open_result(folder / "result.json"))
+    found = allowed(lambda: read(folder / "result.json"))
     if found is not None and isinstance(found.result, Result):
         again = type(found.result).from_json(found.result.to_json())
         if again.to_json().encode() != found.result.to_json().encode():
@@ -131,7 +131,7 @@ class Target:
 TARGETS: dict[str, Target] = {
     "domain": Target(domain, inputs.domain_seeds, ("tomllib", "mechfourier.domains.definition", "mechfourier.domains.design")),
     "axis": Target(axis, inputs.axis_seeds, ("mechfourier.sweep.grid", "mechfourier.files")),
-    "result": Target(result, inputs.result_seeds, ("mechfourier.figures.recognise", "mechfourier.results.base", "mechfourier.probes", "mechfourier.causal")),
+    "result": Target(result, inputs.result_seeds, ("mechfourier.results", "mechfourier.probes", "mechfourier.causal")),
     "config": Target(config, inputs.config_seeds, ("mechfourier.models",)),
     "weights": Target(weights, inputs.weights_seeds, ("mechfourier.models.checkpoint", "mechfourier.models.folder")),
     "harvest-index": Target(harvest_index, inputs.harvest_index_seeds, ("mechfourier.harvest.index", "mechfourier.harvest.read")),

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import importlib
 import json
 import random
 import tempfile
@@ -39,9 +38,9 @@ def axis_seeds() -> list[bytes]:
 
 def result_seeds() -> list[bytes]:
     """One result of every kind that a command saves, with small values in all fields, and the summaries of the packaged models."""
-    from mechfourier.figures.recognise import KINDS
+    from mechfourier.results.kinds import class_of, modules
 
-    kinds = (getattr(importlib.import_module(m), c) for m, c in (kind.split(":") for kind in KINDS))
+    kinds = map(class_of, modules())
     metrics = [path.read_bytes() for path in sorted(DATA.glob("*/metrics.json"))]
     return [*(json.dumps(example(kind)).encode() for kind in kinds), *metrics]
 
@@ -117,7 +116,11 @@ def example(kind: Any) -> Any:
         return inside[0]
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return {f.name: example(hints[f.name]) for f in fields(kind) if f.init}
+        held = {f.name: example(hints[f.name]) for f in fields(kind) if f.init}
+        if (about := getattr(kind, "about", None)) is None:
+            return held
+        del held["unknown"]  # no key of a file
+        return {"kind": about.name, "schema": about.schema, **held}
     return {float: 0.5, int: 2, str: "x", bool: True}.get(kind, {})
 
 

@@ -1,7 +1,8 @@
-"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer do."""
+"""Ablation: take a dimension, several, or a subspace out of a site, and see what the model can no longer
+do."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -9,283 +10,221 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.branches import can_branch, start_layer
+from mechfourier._renamed import renamed
 from mechfourier.causal.controls import (
-    Ablations,
+    N_CONTROLS,
     Controls,
-    Mode,
     Moments,
-    affordable,
+    check_count,
     margins,
     matched_controls,
-    moments,
+)
+from mechfourier.causal.cost import affordable
+from mechfourier.causal.edits import (
+    Ablations,
+    Dims,
+    Mode,
+    head_dims,
+    known,
+    listed_dims,
     one_hot,
-    run_ablations,
+    orthonormal,
+    position_of,
 )
-from mechfourier.causal.outcome import (
-    AnswerTask,
-    SimilarityTask,
-    balanced_sample,
-    bootstrap_mean,
-    chance_note,
-    mcnemar,
-    standardised,
-    task_name,
-    task_of,
-)
+from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.result import AblationResult, Performance
-from mechfourier.causal.suffix import starts_inside
-from mechfourier.causal.tails import whole_pass_notes
+from mechfourier.causal.subspaces import chosen_subspace, harmonics
+from mechfourier.causal.suffix import start_layer, starts_inside
+from mechfourier.causal.task import Task
 from mechfourier.causal.text import TextEffect, text_effect, text_for
 from mechfourier.domains.answers import AnswerScores
 from mechfourier.domains.definition import Domain
+from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_choice import Choice
-from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.errors import UsageError
 from mechfourier.hooks.interventions import intervene
-from mechfourier.hooks.site import HEAD_KINDS, Site, find_site, model_name
-from mechfourier.progress import progress
+from mechfourier.hooks.site import Site, find_site
+from mechfourier.models.interface import Model
+from mechfourier.stats.paired import bootstrap_mean, mcnemar, standardised
+from mechfourier.stats.permutation import permutation_p
 
 MODES: tuple[str, ...] = get_args(Mode)
-N_CONTROLS = 200
-Dims = int | Sequence[int]
+WHERE = ("all", "last", "value")
 
 
+@renamed(
+    samples="n_prompts",
+    controls="n_controls",
+    positions="position",
+    subspace="plane",
+    control_samples="n_control_prompts",
+)
 def ablate(
-    model: Any,
-    domain: Domain,
+    model: Model | Experiment,
+    domain: Domain | str | None = None,
     *,
     site: Site | str,
     dims: Dims | None = None,
-    head: int | None = None,
-    subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
+    head: Dims | None = None,
+    plane: Float[Tensor, "d *r"] | np.ndarray | None = None,
+    ks: int | Sequence[int] | None = None,
     mode: str = "mean",
-    positions: str = "all",
+    position: str = "all",
     task: str | Choice | None = None,
-    samples: int | None = None,
+    n_prompts: int | None = None,
     cycles: int = 1,
-    controls: int = N_CONTROLS,
-    control_samples: int | None = None,
+    n_controls: int = N_CONTROLS,
+    n_control_prompts: int | None = None,
     text: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AblationResult:
-    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``) or a ``subspace`` ([d] or [d, r]: its
-    columns span it), and measure task and text.
+    """Ablate ``dims`` (of the site's last axis), a whole ``head`` (of a site with heads, as ``z``), a
+    ``plane`` or any subspace ([d] or [d, r]: its columns span it) or the planes of the harmonics ``ks``, and
+    measure task and text.
 
-    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"`` (from another
-    prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``positions``: ``"all"``, ``"last"`` for the prompt's
-    last token only, or ``"operand"`` for that of the value asked about (its mean is then that of the class means there;
-    held-out text is always changed everywhere). ``task``: one of the domain's tasks by name (None: the best one that the model answers); all its prompts
-    (``cycles`` of offsets in arithmetic), or ``samples`` of them, balanced over the answers; a model without logits is judged by
-    similarity. ``controls=0`` runs none; they run on ``control_samples`` of
-    the prompts, balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's effect on
-    those. ``text=()`` measures no perplexity.
+    ``mode``: ``"zero"``, ``"mean"`` (the mean over all prompts and positions of the task), ``"resample"``
+    (from another prompt), ``"project-out"`` (the same as zero, in the words of subspaces). ``position``:
+    ``"all"``, ``"last"`` for the prompt's last token only, or ``"value"`` for that of the value asked about
+    (its mean is then that of the class means there; held-out text is always changed everywhere). ``task``:
+    one of the domain's tasks by name (None: the best one that the model answers); all its prompts (``cycles``
+    of offsets in arithmetic), or ``n_prompts`` of them, balanced over the answers; a model without logits is
+    judged by similarity. ``n_controls=0`` runs none; they run on ``n_control_prompts`` of the prompts,
+    balanced (None: all, or on a CPU as many as a few minutes allow), and are compared with the target's
+    effect on those. ``text=()`` measures no perplexity.
 
-    Raises ``OutOfRange`` (dimension, samples), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
+    Raises ``OutOfRange`` (dimension, prompts), ``UnknownSite``, ``UsageError``, ``NotExpressible``,
     ``HookNeverFired`` and ``InterventionChangedNothing``.
     """
-    last_only = _choice("positions", positions, ("all", "last", "operand")) == "last"
-    how = _choice("mode", mode, MODES)
-    if positions == "operand" and how == "resample":
+    position = position_of(position, WHERE)
+    known("mode", mode, MODES)
+    if sum(part is not None for part in (dims, head, plane, ks)) != 1:
+        raise UsageError("give one of dims, head, plane or ks, for example dims=8")
+    if position == "value" and mode == "resample":
         raise UsageError(
-            "resample takes activations of the same position; use mode='mean' with positions='operand'"
+            "resample takes activations of the same position; use mode='mean' with position='value'"
         )
-    at = find_site(model, site)
-    asked = task_of(model, domain, task=task, cycles=cycles, samples=samples, seed=seed)
-    where = _where(model, asked, at, positions)
-    around = moments(model, asked, at, last_only=last_only) if where is None else where.moments
-    edited = asked.last if last_only else None if where is None else where.at
+    check_count(n_controls)
+    found = find_site(model.model if isinstance(model, Experiment) else model, site)
+    asked = Experiment.of(model, domain, task=task, cycles=cycles, n_prompts=n_prompts, seed=seed)
+    around, edited = _around(asked, found, position)
+    how: Any = mode
+    target = Ablations(found, how, around.mean, seed=asked.seed)
+    if ks is not None:
+        place = asked.at(found, "last" if position == "last" else "value")
+        plane = chosen_subspace(place.means, found, harmonics(ks)).basis
+    target = _target(asked.model, target, dims, head, plane)
+    return ablation(asked, target, around, position, edited, n_controls, n_control_prompts, text)
+
+
+def _around(asked: Experiment, site: Site, position: str) -> tuple[Moments, Int[Tensor, " prompt"] | None]:
+    """The moments of what is ablated, and the token of each prompt (None: all)."""
+    if position == "value":
+        place = asked.at(site, "value")
+        return place.moments, place.at
+    last_only = position == "last"
+    return asked.moments(site, last_only=last_only), asked.task.last if last_only else None
+
+
+def _target(model: Model, plain: Ablations, dims: Dims | None, head: Dims | None, plane: Any) -> Ablations:
+    """``plain`` with the dimensions or the orthonormal basis to ablate."""
+    site, d = plain.site, len(plain.mean)
+    if plane is not None:
+        return replace(plain, bases=orthonormal(torch.as_tensor(np.asarray(plane)), site, d)[None])
     if head is not None:
-        dims = _head_dims(model, at, head, dims, subspace)
-    target = _target(at, dims, subspace, len(around.mean), Ablations(at, how, around.mean, seed=seed))
-    before = asked.score(model)
-    with intervene(model, [target.single(edited)]):
-        after = asked.score(model)
-    effect, reason = _text(model, target, text)
-    against = _controls(
-        model, asked, target, around, before, after, controls, control_samples, last_only, edited
-    )
-    notes = [*asked.notes, chance_note(before, asked.design.n_answers), reason, against.note]
-    notes += whole_pass_notes(model)
+        return replace(plain, dims=head_dims(model, site, head, d)[None])
+    return replace(plain, dims=listed_dims(() if dims is None else dims, site, d)[None])
+
+
+def ablation(
+    asked: Experiment,
+    target: Ablations,
+    around: Moments,
+    position: str,
+    edited: Int[Tensor, " prompt"] | None,
+    n_controls: int,
+    n_control_prompts: int | None,
+    text: Sequence[str] | None,
+) -> AblationResult:
+    """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None:
+    all)."""
+    before, task = asked.baseline, asked.task
+    with intervene(asked.model, [target.single(edited)]):
+        after = task.score(asked.model)
+    effect, reason = _text(asked.model, target, text)
+    against, note = _controls(asked, target, around, after, n_controls, n_control_prompts, edited)
+    notes = [*asked.notes(), reason, note]
     return AblationResult(
-        model=model_name(model),
-        domain=domain.name,
-        n=domain.n,
-        site=str(at),
+        **asked.about(position),
+        site=str(target.site),
         dims=None if target.dims is None else tuple(target.dims[0].tolist()),
         rank=target.width if target.dims is not None else target.width // len(around.mean),
-        mode=how,
-        positions=positions,
-        n_prompts=len(asked.rows),
+        mode=target.mode,
+        positions=position,
+        n_prompts=len(asked),
         cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
-        seed=seed,
-        task=task_name(asked),
-        **_task_part(asked, before, after, effect, seed),
-        **_text_part(effect, before, after, seed),
-        **against.part(),
+        **_effects(task, before, after, effect, asked.seed),
+        **against,
     )
 
 
-def _choice(option: str, value: str, known: Sequence[str]) -> Any:
-    if value not in known:
-        raise UsageError(f"{option} {value!r} is not known; closest: {nearest(value, known)}")
-    return value
-
-
-def _head_dims(model: Any, site: Site, head: int, dims: Dims | None, subspace: Any) -> Sequence[int]:
-    """The dimensions of one head where heads lie side by side."""
-    if dims is not None or subspace is not None:
-        raise UsageError(f"head {head} is itself what to ablate; leave dims and subspace out")
-    if site.kind not in HEAD_KINDS:
-        raise UsageError(f"{site} has no heads; choose a site with heads, for example blocks.0.attn.hook_z")
-    grouped = getattr(model.cfg, "n_key_value_heads", None) if site.kind in ("k", "v") else None
-    count = grouped or model.cfg.n_heads
-    if not 0 <= head < count:
-        raise OutOfRange(f"head {head} of {site}; it has {count} (0 to {count - 1})")
-    width = model.cfg.d_model if site.kind == "result" else model.cfg.d_head
-    return range(head * width, (head + 1) * width)
-
-
-def _target(site: Site, dims: Dims | None, subspace: Any, d: int, plain: Ablations) -> Ablations:
-    """``plain`` with the dimensions or the orthonormal basis to ablate."""
-    if (dims is None) == (subspace is None):
-        raise UsageError("give one of dims, head or subspace, for example dims=8")
-    if subspace is not None:
-        basis = orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), site, d)
-        return replace(plain, bases=basis[None])
-    listed = (dims,) if isinstance(dims, int) else tuple(int(i) for i in dims or ())
-    if not listed:
-        raise UsageError("dims is empty; name at least one dimension")
-    for i in listed:
-        if not 0 <= i < d:
-            raise OutOfRange(f"dimension {i} of {site}; it has {d} (0 to {d - 1})")
-    if len(set(listed)) < len(listed):
-        raise UsageError(f"dimensions {list(listed)} name one twice")
-    return replace(plain, dims=torch.tensor([listed]))
-
-
-def orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
-    """A basis of the columns' span; raises ``OutOfRange`` where they are no vectors of ``site``, ``UsageError`` for zeros."""
-    columns = columns[:, None] if columns.ndim == 1 else columns
-    if columns.ndim != 2 or len(columns) != d:
-        raise OutOfRange(
-            f"the subspace is {list(columns.shape)}, and {site} has {d} dimensions: it must be [{d}, r]"
-        )
-    left, singular, _ = torch.linalg.svd(columns.double(), full_matrices=False)
-    rank = int((singular > 1e-6 * singular.max()).sum()) if singular.numel() and singular.max() > 0 else 0
-    if rank == 0:
-        raise UsageError("the subspace is zero; give at least one direction")
-    return left[:, :rank].float()
-
-
-def _text(model: Any, target: Ablations, text: Sequence[str] | None) -> tuple[TextEffect | None, str | None]:
+def _text(
+    model: Model, target: Ablations, text: Sequence[str] | None
+) -> tuple[TextEffect | None, str | None]:
     sentences, reason = text_for(model) if text is None else (tuple(text), "no perplexity: no text was given")
     if not sentences:
         return None, reason
     edit = target.single()
-    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a donor.
+    # Whether anything changed has been checked on the task; a text may be too short for a resample to find a
+    # donor.
     return text_effect(model, sentences, lambda: intervene(model, [edit], must_change=False)), None
 
 
-@dataclass(frozen=True)
-class _Against:
-    p: float | None = None
-    changes: tuple[float, ...] = ()
-    n_dims: int = 0
-    ratio: float | None = None
-    prompts: int = 0
-    note: str | None = None
-
-    def part(self) -> dict[str, Any]:
-        return {
-            "p_controls": self.p,
-            "n_controls": len(self.changes),
-            "n_control_dims": self.n_dims,
-            "control_changes": self.changes,
-            "control_variance_ratio": self.ratio,
-            "n_control_prompts": self.prompts,
-        }
-
-
 def _controls(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
+    asked: Experiment,
     target: Ablations,
     around: Moments,
-    before: AnswerScores,
     after: AnswerScores,
     count: int,
-    samples: int | None,
-    last_only: bool,
+    n_prompts: int | None,
     edited: Int[Tensor, " prompt"] | None,
-) -> _Against:
-    """The same ablation of ``count`` matched subspaces of the same site."""
-    if count < 0:
-        raise OutOfRange(f"controls is {count}; give 0 for none, or {N_CONTROLS} and more")
+) -> tuple[dict[str, Any], str | None]:
+    """The same ablation of ``count`` matched subspaces of the same site, and a note on them."""
     if count == 0:
-        return _Against(note="no controls were run: the effect may be that of any dimension")
-    basis = one_hot(target.dims[0], len(around.mean)) if target.bases is None else target.bases[0]  # type: ignore[index]
-    found = matched_controls(basis, around, dims=target.dims is not None, count=count, seed=target.seed)
+        none = dict(p_controls=None, n_controls=0, n_control_dims=0, control_changes=(), n_control_prompts=0)
+        return none | {
+            "control_variance_ratio": None
+        }, "no controls were run: the effect may be that of any dimension"
+    single = target.dims is not None
+    basis = target.parts[0] if target.dims is None else one_hot(target.dims[0], len(around.mean))
+    found = matched_controls(basis, around, dims=single, count=count, seed=target.seed)
     all_dims = found.n_dims == len(found.bases)
     every = replace(target, dims=found.dims if all_dims else None, bases=None if all_dims else found.bases)
-    part, chosen = _control_prompts(model, task, count, samples, target)
-    with progress("controls", total=len(every) * _sequences(part)) as bar:
-        scores = _run(model, part, every, None if edited is None else edited[chosen], last_only, bar.advance)
-    changes = margins(scores, part.label).double().mean(dim=1) - before.margin[chosen].double().mean()
-    own = float((after.margin - before.margin)[chosen].double().mean())
-    p = (1 + int((changes <= own).sum())) / (len(changes) + 1)
-    note = _control_note(found, len(changes), len(chosen), len(task.rows))
-    return _Against(p, tuple(changes.tolist()), found.n_dims, found.variance_ratio, len(chosen), note)
-
-
-def _where(model: Any, task: AnswerTask | SimilarityTask, site: Site, positions: str) -> Any:
-    """The activations at the value asked about, where that is what is ablated."""
-    from mechfourier.causal.reading import read
-
-    return read(model, task, site, "operand") if positions == "operand" else None
-
-
-def _run(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
-    every: Ablations,
-    edited: Int[Tensor, " prompt"] | None,
-    last_only: bool,
-    advance: Callable[[int], None],
-) -> Float[Tensor, "control prompt candidate"]:
-    """Scores under every ablation. Where one token of each prompt is changed only those from there on run, except that a model
-    whose passes can begin at a block shares more at the last token."""
-    from mechfourier.causal.rows import run_rows
-
-    if edited is None or every.mode == "resample" or (last_only and can_branch(model, every.site)):
-        return run_ablations(model, task, every, last_only=last_only, relative=True, advance=advance)
-    count = len(task.rows)
-    which, prompt = torch.arange(len(every)).repeat_interleave(count), torch.arange(count).repeat(len(every))
-    at = edited[prompt]
-    scores = run_rows(
-        model,
-        task,
-        prompt,
-        lambda rows: every.chosen(which[rows], at[rows]),
-        width=every.width,
-        at=at,
-        advance=advance,
+    chosen = _control_prompts(asked, count, n_prompts, target)
+    part = asked.subset(chosen)
+    scores = part.ablated(every, "controls", None if edited is None else edited[chosen])
+    base = asked.baseline.margin
+    changes = margins(scores, part.task.label).double().mean(dim=1) - base[chosen].double().mean()
+    own = float((after.margin - base)[chosen].double().mean())
+    against = dict(
+        p_controls=permutation_p(-own, -changes),
+        n_controls=count,
+        n_control_dims=found.n_dims,
+        control_changes=tuple(changes.tolist()),
+        control_variance_ratio=found.variance_ratio,
+        n_control_prompts=len(chosen),
     )
-    return scores.unflatten(0, (len(every), count))
+    return against, _control_note(found, count, len(chosen), len(asked))
 
 
 def _control_prompts(
-    model: Any, task: AnswerTask | SimilarityTask, controls: int, samples: int | None, target: Ablations
-) -> tuple[AnswerTask | SimilarityTask, Int[Tensor, " chosen"]]:
-    """The part of the task that the controls run on, and its prompts' numbers in the task."""
-    if isinstance(task, SimilarityTask):
-        return task, torch.arange(len(task.rows))
-    wanted = samples
-    if wanted is None:
-        start = start_layer(target.site) if target.site.stack == "blocks" and starts_inside(model) else 0
-        wanted = affordable(model, task, controls, start=start)
-    chosen = balanced_sample(task.label, wanted, seed=target.seed)
-    return (task if len(chosen) == len(task.rows) else task.subset(chosen)), chosen
+    asked: Experiment, n_controls: int, n_prompts: int | None, target: Ablations
+) -> Int[Tensor, " chosen"]:
+    """The numbers of the prompts that the controls run on."""
+    inside = target.site.stack == "blocks" and starts_inside(asked.model)
+    start = start_layer(target.site) if inside else 0
+    wanted = affordable(asked.model, asked.task, n_controls, start=start) if n_prompts is None else n_prompts
+    return balanced_sample(asked.task.label, wanted, seed=target.seed)
 
 
 def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | None:
@@ -293,31 +232,26 @@ def _control_note(found: Controls, count: int, prompts: int, of: int) -> str | N
     if prompts < of:
         notes.append(
             f"the controls ran on {prompts} of the {of} prompts and are compared with the effect on those "
-            "(control_samples)"
+            "(n_control_prompts)"
         )
     if not 0.5 <= found.variance_ratio <= 2.0:
         notes.append(
-            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the target's"
+            f"the controls are no close match: their median variance is {found.variance_ratio:.2g} times the "
+            "target's"
         )
     if count < N_CONTROLS:
         notes.append(f"only {count} controls: p cannot fall below {1 / (count + 1):.2g}")
     return "; ".join(notes) or None
 
 
-def _sequences(task: AnswerTask | SimilarityTask) -> int:
-    return task.plan.n_sequences if isinstance(task, AnswerTask) else len(task.rows)
-
-
-def _task_part(
-    task: AnswerTask | SimilarityTask,
-    before: AnswerScores,
-    after: AnswerScores,
-    effect: TextEffect | None,
-    seed: int,
+def _effects(
+    task: Task, before: AnswerScores, after: AnswerScores, effect: TextEffect | None, seed: int
 ) -> dict[str, Any]:
+    """What the ablation does to the task and to text, as the fields of the result."""
     p, lost, gained = mcnemar(before.right, after.right)
     perplexity = (None, None) if effect is None else effect.perplexity
     change = after.margin - before.margin
+    drop = -standardised(change, before.margin)
     return {
         "outcome": before.outcome,
         "base": _performance(before, task, perplexity[0]),
@@ -327,25 +261,13 @@ def _task_part(
         "mcnemar_p": p,
         "became_wrong": lost,
         "became_right": gained,
+        "kl": None if effect is None else effect.mean_kl,
+        "kl_ci": None if effect is None else effect.kl_interval(seed=seed),
+        "specificity": None if effect is None else drop - effect.effect,
     }
 
 
-def _text_part(
-    effect: TextEffect | None, before: AnswerScores, after: AnswerScores, seed: int
-) -> dict[str, Any]:
-    if effect is None:
-        return {"kl": None, "kl_ci": None, "specificity": None}
-    task_effect = -standardised(after.margin - before.margin, before.margin)
-    return {
-        "kl": effect.mean_kl,
-        "kl_ci": effect.kl_interval(seed=seed),
-        "specificity": task_effect - effect.effect,
-    }
-
-
-def _performance(
-    scores: AnswerScores, task: AnswerTask | SimilarityTask, perplexity: float | None
-) -> Performance:
+def _performance(scores: AnswerScores, task: Task, perplexity: float | None) -> Performance:
     wraps = task.design.wraps[task.rows]
     return Performance(
         accuracy=scores.accuracy,

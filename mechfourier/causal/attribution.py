@@ -1,8 +1,8 @@
 """Direct logit attribution: which part of a model writes the answer, and in which harmonics.
 
-The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum over parts
-(Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count: what a head does by way of a later
-layer is credited to that layer.
+The residual stream is a sum, so with the final norm's scale frozen the margin of the right answer is a sum
+over parts (Elhage et al. 2021, "A mathematical framework for transformer circuits"). Only direct paths count:
+what a head does by way of a later layer is credited to that layer.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.causal.norm import EXACT, frozen_norm, no_norm, unembedding
-from mechfourier.causal.outcome import bootstrap_means, chance_note
 from mechfourier.causal.parts import (
     add_up,
     block_ends,
@@ -26,17 +26,19 @@ from mechfourier.causal.parts import (
     rest_note,
     whole_note,
 )
-from mechfourier.causal.written import GridShares, Harmonic, answer_harmonics, grid_shares, harmonics_of
-from mechfourier.domains.answers import AnswerScores
+from mechfourier.causal.written import GridShares, Harmonic, grid_shares, harmonics_of
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, tokens_asked
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.probes.lens import candidate_logits
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_means, chance_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,9 +48,9 @@ TOP_NEURONS = 20
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and its share of the
-    whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest (these add up to
-    the margin), head, neuron."""
+    """What one part adds to the margin: mean over prompts (nats of logit) with a 95 % bootstrap interval, and
+    its share of the whole mean margin. ``kind``: embed, attn, mlp, block (where it is one part), bias, rest
+    (these add up to the margin), head, neuron."""
 
     name: str
     kind: str
@@ -61,11 +63,17 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class AttributionResult(Result):
-    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices; ``parts`` add up to
-    it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts, ``neurons`` (the greatest) the MLP parts.
-    ``harmonics``: which harmonics of the answer the choices' logits hold over the whole (a, offset) grid; ``grid`` says where
-    the rest of their variance lies (both empty where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
+class AttributionResult(
+    Result,
+    kind="attribution",
+    figure="mechfourier.figures.sweep:attribution_figure",
+    part="mechfourier.figures.sweep:attribution_part",
+):
+    """Who writes the answer. ``margin``: mean logit of the right choice minus the mean of the other choices;
+    ``parts`` add up to it within ``sum_error`` (largest over prompts). ``heads`` split the attention parts,
+    ``neurons`` (the greatest) the MLP parts. ``harmonics``: which harmonics of the answer the choices' logits
+    hold over the whole (a, offset) grid; ``grid`` says where the rest of their variance lies (both empty
+    where only some cells were asked; ``grid`` is that of arithmetic tasks)."""
 
     model: str
     domain: str
@@ -86,6 +94,7 @@ class AttributionResult(Result):
     notes: tuple[str, ...]
     seed: int
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per part, head and neuron."""
@@ -105,99 +114,95 @@ class AttributionResult(Result):
         best = sorted(self.parts, key=lambda part: -abs(part.mean))[:3]
         named = ", ".join(f"{part.name} {part.mean:+.3g} ({part.share:.0%})" for part in best)
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other {self.n_choices - 1} by {self.margin:.3g} nats of logit "
+            f"{self.model}, {self.domain}, task {self.task}: the right answer leads the other "
+            f"{self.n_choices - 1} by {self.margin:.3g} nats of logit "
             f"on average ({self.n_prompts} prompts, accuracy {self.accuracy:.1%}); written by {named}"
         ]
-        if self.grid is not None:
+        if self.harmonics:
             top = sorted(self.harmonics, key=lambda h: -h.share)[:5]
-            lines.append(
-                f"{self.grid.sum:.1%} of the logits' variance over the grid is a function of the answer: "
-                + ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
+            named = ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
+            whole = (
+                ""
+                if self.grid is None
+                else f"{self.grid.sum:.1%} over the grid is a function of the answer; "
             )
-        elif self.harmonics:
-            top = sorted(self.harmonics, key=lambda h: -h.share)[:5]
-            lines.append(
-                "harmonics of the answer in the logits' variance: "
-                + ", ".join(f"k = {h.k} {h.share:.1%}" for h in top)
-            )
+            lines.append(f"variance of the logits: {whole}harmonics of the answer {named}")
         lines.append(f"final norm: {self.norm}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed(samples="n_prompts")
 def attribution(
-    model: Any,
+    model: Model,
     domain: Domain | str,
     *,
     task: str | None = None,
     cycles: int = 1,
-    samples: int | None = None,
+    n_prompts: int | None = None,
     neurons: int = TOP_NEURONS,
     seed: int = 0,
 ) -> AttributionResult:
-    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each part writes.
+    """Split the margin of the right answer (its logit minus the mean of the other candidates') into what each
+    part writes.
 
-    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the ``neurons``
-    greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which makes the sum exact and says nothing
-    of what a part does by changing that scale. ``task``: one of the domain's tasks by name (None: the best one that the model
-    answers). ``samples`` cells of the grid at random (None: all, which the
-    harmonics need). Where a tokenizer splits answers, the first token that tells them apart is judged.
+    Parts: the embedding (with position), every layer's attention and MLP, biases after them; heads and the
+    ``neurons`` greatest neurons by |mean|. The final norm's scale is frozen at each prompt's value, which
+    makes the sum exact and says nothing of what a part does by changing that scale. ``task``: one of the
+    domain's tasks by name (None: the best one that the model answers). ``n_prompts`` cells of the grid at
+    random (None: all, which the harmonics need). Where a tokenizer splits answers, the first token that tells
+    them apart is judged.
 
-    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map), ``OutOfRange``,
-    ``NotExpressible`` and ``UnknownSite``.
+    Raises ``UsageError`` (a model without an unembedding, or whose final norm is no scaled linear map),
+    ``OutOfRange``, ``NotExpressible`` and ``UnknownSite``.
     """
     if neurons < 0:
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    asked = questions(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
-    stream = _Stream(model, asked)
-    logits, margin = stream.logits, stream.margin
+    asked = questions(model, wanted, task=task, cycles=cycles, samples=n_prompts, seed=seed)
+    return _result(_Stream(model, asked), neurons, seed)
+
+
+def _result(stream: "_Stream", neurons: int, seed: int) -> AttributionResult:
+    asked, logits, margin = stream.asked, stream.logits, stream.margin
     parts, error = _parts(stream)
     heads, neuron_values, notes = _inner(stream, parts)
-    listed = _greatest(neuron_values, neurons)
-    n_neurons = sum(values.shape[1] for values in neuron_values.values())
-    columns = {**parts, **heads, **listed}
+    columns = {**parts, **heads, **_greatest(neuron_values, neurons)}
     table = _contributions(columns, float(margin.mean()), seed)
-    full = len(asked.rows) == len(asked.design)
-    label = asked.design.label[asked.rows]
-    choice_note = None if full else "harmonics need the whole grid; leave samples out"
-    notes = [
-        *asked.notes,
-        *notes,
-        whole_note(stream.whole),
-        rest_note(parts),
-        cap_note(model),
-        choice_note,
-        _chance(logits, asked),
-    ]
+    full, right = len(asked.rows) == len(asked.design), logits.argmax(dim=1) == asked.right
+    choice_note = None if full else "harmonics need the whole grid; leave n_prompts out"
+    chance = chance_note(right, len(asked.choices))
+    said = [whole_note(stream.whole), rest_note(parts), cap_note(stream.model), choice_note, chance]
+    domain, design = asked.design.domain, asked.design
     return AttributionResult(
-        model=model_name(model),
-        domain=wanted.name,
-        n=wanted.n,
+        model=model_name(stream.model),
+        domain=domain.name,
+        n=domain.n,
         n_prompts=len(asked.encodings),
         n_choices=len(asked.choices),
-        accuracy=float((logits.argmax(dim=1) == asked.right).double().mean()),
+        accuracy=float(right.double().mean()),
         margin=float(margin.mean()),
         margin_ci=bootstrap_means(margin[:, None], seed=seed)[0],
         norm=stream.norm_words,
         parts=tuple(c for c in table if c.kind not in ("head", "neuron")),
         heads=tuple(c for c in table if c.kind == "head"),
         neurons=tuple(c for c in table if c.kind == "neuron"),
-        n_neurons=n_neurons,
-        harmonics=_harmonics(stream, label) if full else (),
-        grid=grid_shares(logits, asked.design.shape) if full and asked.design.kind == "operation" else None,
+        n_neurons=sum(values.shape[1] for values in neuron_values.values()),
+        harmonics=_harmonics(stream, design.label[asked.rows]) if full else (),
+        grid=grid_shares(logits, design.shape) if full and design.kind == "operation" else None,
         sum_error=error,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(note for note in [*asked.notes, *notes, *said] if note),
         seed=seed,
         task=asked.task,
+        tokens=tokens_asked(stream.model, asked),
     )
 
 
 def _harmonics(stream: "_Stream", label: Int[Tensor, " prompt"]) -> tuple[Harmonic, ...]:
     """Harmonics of the answer; none where the answers are no cycle."""
-    design, parts = stream.asked.design, stream.class_logits(label)
-    if design.kind == "operation":
-        return harmonics_of(parts, design.n, stream.logits, design.shape)
-    return answer_harmonics(parts, design.n, stream.logits) if design.domain.cyclic else ()
+    design = stream.asked.design
+    if design.kind != "operation" and not design.domain.cyclic:
+        return ()
+    return harmonics_of(stream.class_logits(label), design.n, stream.logits, label)
 
 
 def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], float]:
@@ -215,7 +220,8 @@ def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], floa
 class _Stream:
     """The residual stream at the token before the answer as a sum of parts, and how the choices read it.
 
-    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain of the norm included.
+    ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain
+    of the norm included.
     """
 
     def __init__(self, model: Any, asked: Questions) -> None:
@@ -289,16 +295,15 @@ def _inner(
     missing = []
     for name in list(parts):
         kind, _, layer = name.partition(" ")
-        if kind not in ("attn", "mlp"):
+        if kind not in INNER:
             continue
-        at, block = int(layer), stream.model.blocks[int(layer)]
-        inner = _heads(stream, at, block) if kind == "attn" else _neurons(stream, at, block)
+        inner = _split(stream, kind, int(layer), name)
         if inner is None or not _adds_up(inner[0].sum(dim=1) + inner[1], parts[name]):
             missing.append(name)
         elif kind == "attn":
-            heads.update({f"head {at}.{i}": column for i, column in enumerate(inner[0].T)})
+            heads.update({f"head {layer}.{i}": column for i, column in enumerate(inner[0].T)})
         else:
-            neurons[at] = inner[0]
+            neurons[int(layer)] = inner[0]
     note = f"not split into heads or neurons: {', '.join(missing)}"
     return heads, neurons, [note] if missing else []
 
@@ -307,40 +312,29 @@ def _adds_up(total: Tensor, part: Tensor) -> bool:
     return float((total - part).abs().max()) <= EXACT * max(1.0, float(part.abs().max()))
 
 
-def _heads(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | None:
-    """[prompt, head] and what the bias adds."""
-    weights = getattr(getattr(block, "attn", None), "W_O", None)
-    site = Site("z", layer)
-    if not isinstance(weights, Tensor) or weights.ndim != 3 or str(site) not in stream.model.hook_dict:
+# kind of a part -> module in its block, matrix and bias that write it, and the site in front of the matrix
+INNER = {"attn": ("attn", "W_O", "b_O", "z"), "mlp": ("mlp", "W_out", "b_out", "mlp_post")}
+
+
+def _split(stream: _Stream, kind: str, layer: int, name: str) -> tuple[Tensor, Tensor] | None:
+    """What every head [prompt, head] or neuron [prompt, neuron] of a layer adds, and what the bias does."""
+    inner, matrix, bias_name, site_kind = INNER[kind]
+    block, site = stream.model.blocks[layer], Site(site_kind, layer)
+    module = getattr(block, inner, None)
+    weights = getattr(module, matrix, None)
+    if not isinstance(weights, Tensor) or str(site) not in stream.model.hook_dict:
         return None
-    z, W_O = stream.capture(site), weights.detach().double().cpu()
-    if z.shape[1:] != W_O.shape[:2]:
+    acts, W = stream.capture(site), weights.detach().double().cpu()
+    if W.ndim == 2:  # a neuron is a head of one dimension
+        acts, W = acts[..., None], W[:, None]
+    if W.ndim != 3 or acts.shape[1:] != W.shape[:2]:
         return None
-    bias = _bias(block.attn, "b_O", W_O.shape[2])
-    way = reach(
-        stream.model, block, torch.einsum("phe,hed->pd", z, W_O) + bias, stream.parts[f"attn {layer}"]
-    )
+    bias = _bias(module, bias_name, W.shape[2])
+    way = reach(stream.model, block, torch.einsum("phe,hed->pd", acts, W) + bias, stream.parts[name])
     if way is None:
         return None
     readers, constant = way.pull_back(stream.readers), stream.readers @ way.shift
-    return torch.einsum("phe,hed,pd->ph", z, W_O, readers), readers @ bias + constant
-
-
-def _neurons(stream: _Stream, layer: int, block: Any) -> tuple[Tensor, Tensor] | None:
-    """[prompt, neuron] and what the bias adds."""
-    weights = getattr(getattr(block, "mlp", None), "W_out", None)
-    site = Site("mlp_post", layer)
-    if not isinstance(weights, Tensor) or weights.ndim != 2 or str(site) not in stream.model.hook_dict:
-        return None
-    post, W_out = stream.capture(site), weights.detach().double().cpu()
-    if post.shape[1] != len(W_out):
-        return None
-    bias = _bias(block.mlp, "b_out", W_out.shape[1])
-    way = reach(stream.model, block, post @ W_out + bias, stream.parts[f"mlp {layer}"])
-    if way is None:
-        return None
-    readers, constant = way.pull_back(stream.readers), stream.readers @ way.shift
-    return post * (readers @ W_out.T), readers @ bias + constant
+    return (acts * torch.einsum("hed,pd->phe", W, readers)).sum(dim=2), readers @ bias + constant
 
 
 def _bias(module: Any, name: str, d: int) -> Float[Tensor, " d"]:
@@ -363,28 +357,11 @@ def _contributions(columns: dict[str, Tensor], whole: float, seed: int) -> list[
     if not columns:
         raise MechFourierError("the model has no part that writes to its residual stream")
     values = torch.stack(list(columns.values()), dim=1)
+    means, intervals = values.mean(dim=0).tolist(), bootstrap_means(values, seed=seed)
     found = []
-    for name, mean, (low, high) in zip(
-        columns, values.mean(dim=0).tolist(), bootstrap_means(values, seed=seed), strict=True
-    ):
+    for name, mean, (low, high) in zip(columns, means, intervals, strict=True):
         kind, _, where = name.partition(" ")
-        layer, _, index = where.partition(".")
+        layer, index = (int(text) if text else None for text in where.partition(".")[::2])
         share = mean / whole if abs(whole) > 1e-12 else 0.0
-        found.append(
-            Contribution(
-                name,
-                kind,
-                int(layer) if layer else None,
-                int(index) if index else None,
-                mean,
-                low,
-                high,
-                share,
-            )
-        )
+        found.append(Contribution(name, kind, layer, index, mean, low, high, share))
     return found
-
-
-def _chance(logits: Float[Tensor, "prompt choice"], asked: Questions) -> str | None:
-    scores = AnswerScores(logits.float(), torch.zeros_like(logits, dtype=torch.bool), asked.right)
-    return chance_note(scores, len(asked.choices))

@@ -1,20 +1,54 @@
 """What passes cost, so that what cannot be afforded is left out before it is begun."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
+
+from torch import nn
+
+from mechfourier.causal.task import AnswerTask, Task
+from mechfourier.hooks.run import device_of
+from mechfourier.models.interface import Model
+
+EDIT_BUDGET = 2**24  # numbers in the bases of one batch
+FLOP_BUDGET = 1e13  # for all controls together on a CPU: two minutes or so on two cores
+FEWEST_PROMPTS = 8
+ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
 
 
-def block_weights(model: Any, start: int = 0) -> int:
-    """Weights of the blocks from ``start`` on, each of which costs two operations per token; of the whole model where it has no list of blocks."""
-    blocks = getattr(model, "blocks", None)
+def block_weights(model: Model, start: int = 0) -> int:
+    """Weights of the blocks from ``start`` on, each of which costs two operations per token; of the whole
+    model where it has no list of blocks."""
+    blocks, whole = getattr(model, "blocks", None), cast(nn.Module, model)
     if blocks is None:
-        return sum(p.numel() for name, p in model.named_parameters() if "W_E" not in name)
+        return sum(p.numel() for name, p in whole.named_parameters() if "W_E" not in name)
     return sum(p.numel() for block in list(blocks)[start:] for p in block.parameters())
 
 
-def vocabulary_weights(model: Any) -> int:
+def vocabulary_weights(model: Model) -> int:
     """Weights of the unembedding, each of which costs two operations per position whose logits are made."""
     return int(getattr(model.cfg, "d_vocab", 0) or 0) * int(getattr(model.cfg, "d_model", 0) or 0)
+
+
+def affordable(
+    model: Model, task: Task, interventions: int, *, start: int = 0, least: int = FEWEST_PROMPTS
+) -> int:
+    """How many prompts, ``least`` at least, ``FLOP_BUDGET`` allows for so many interventions on each (on a
+    GPU: all of them), where passes begin at block ``start``."""
+    count = len(task.rows)
+    if not isinstance(task, AnswerTask) or device_of(model).type != "cpu":
+        return count
+    paths = len(task.plan.paths)
+    tokens = sum(len(e.ids) for e in task.encodings) / count * paths
+    words = 0 if task.plan.of_one_token else vocabulary_weights(model) * paths
+    one = 2 * (max(1, block_weights(model, start)) * tokens + words)
+    return min(count, max(least, int(FLOP_BUDGET / (one * max(1, interventions)))))
+
+
+def bounded(model: Model, task: Task, interventions: int) -> int:
+    """How many prompts so many interventions on each can afford: ``ROWS`` rows, and what ``affordable``
+    says."""
+    few = max(FEWEST_PROMPTS, ROWS // max(1, interventions))
+    return min(len(task.rows), few, affordable(model, task, interventions))
 
 
 def whole_steps(advance: Callable[[int], None], parts: int) -> Callable[[int], None]:

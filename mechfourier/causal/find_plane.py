@@ -1,12 +1,14 @@
-"""Finding a causal subspace: search by gradient for the plane whose exchange between prompts moves the answer.
+"""Finding a causal subspace: search by gradient for the plane whose exchange between prompts moves the
+answer.
 
-A probe finds where a value is *represented*; this finds what the model *uses*, without looking at harmonics at all, and
-says how far the two agree. A copy that nobody reads may be carried along, since exchanging it does no harm: a large angle says
-that the probe's plane is not what the model uses; a small one does not say that it uses all of it. Distributed alignment search: Geiger et al. 2023, arXiv 2303.02536.
+A probe finds where a value is *represented*; this finds what the model *uses*, without looking at harmonics
+at all, and says how far the two agree. A copy that nobody reads may be carried along, since exchanging it
+does no harm: a large angle says that the probe's plane is not what the model uses; a small one does not say
+that it uses all of it. Distributed alignment search: Geiger et al. 2023, arXiv 2303.02536.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,19 +16,24 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.outcome import AnswerTask, bootstrap_mean, chance_note, task_name, task_of
-from mechfourier.causal.reading import Reading, harmonic_turn, key_harmonics, read, vectors_of
-from mechfourier.causal.rows import run_rows
+from mechfourier._renamed import renamed
+from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.subspaces import harmonic_subspace, key_harmonics
+from mechfourier.causal.task import AnswerTask
 from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import Design
+from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import bootstrap_mean
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.planes import matched_planes, overlap, principal_angles
 
 if TYPE_CHECKING:
@@ -44,15 +51,18 @@ DEGENERATE = 0.8  # mean overlap of random subspaces with the probe's beyond whi
 
 
 @dataclass(frozen=True)
-class CausalPlane(Result):
+class CausalPlane(
+    Result, kind="causal-plane", command="find-plane", figure="mechfourier.figures.sweep:plane_figure"
+):
     """A subspace found by gradient, and how it lies to the probe's.
 
-    ``basis`` [d][rank], orthonormal columns. Interchange accuracy: share of held-out pairs whose answer becomes the donor's when
-    the donor's coordinates are put in (``accuracy`` with a 95 % bootstrap interval over pairs): beside it ``train_accuracy``, that
-    of the whole activation, of the probe's planes (harmonics ``ks``, of the same rank) and of random subspaces of like variance.
-    ``angles``: principal angles in degrees between the found subspace and the probe's; ``overlap``: mean squared cosine, with its mean and 95 %
-    bound over random subspaces of like variance, and ``overlap_p``. ``variance``: share of the activations' variance in the
-    found and in the probe's subspace. ``losses``: cross-entropy per step, nats.
+    ``basis`` [d][rank], orthonormal columns. Interchange accuracy: share of held-out pairs whose answer
+    becomes the donor's when the donor's coordinates are put in (``accuracy`` with a 95 % bootstrap interval
+    over pairs): beside it ``train_accuracy``, that of the whole activation, of the probe's planes (harmonics
+    ``ks``, of the same rank) and of random subspaces of like variance. ``angles``: principal angles in
+    degrees between the found subspace and the probe's; ``overlap``: mean squared cosine, with its mean and 95
+    % bound over random subspaces of like variance, and ``overlap_p``. ``variance``: share of the activations'
+    variance in the found and in the probe's subspace. ``losses``: cross-entropy per step, nats.
     """
 
     model: str
@@ -83,10 +93,11 @@ class CausalPlane(Result):
     notes: tuple[str, ...]
     seed: int
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     @property
     def plane(self) -> Float[np.ndarray, "d r"]:
-        """The basis as an array, as ``ablate(subspace=…)`` and ``rotate(plane=…)`` take it."""
+        """The basis as an array, as ``ablate(plane=…)`` and ``rotate(plane=…)`` take it."""
         return np.asarray(self.basis)
 
     def frame(self) -> "pd.DataFrame":
@@ -107,19 +118,26 @@ class CausalPlane(Result):
         low, high = self.accuracy_ci
         angles = ", ".join(f"{angle:.0f}°" for angle in self.angles)
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at {self.site} ({self.position} token) "
-            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % {low:.1%} to {high:.1%}); the "
-            f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, random ones {self.random_accuracy:.1%}",
-            f"angles to the probe's planes (k = {', '.join(map(str, self.ks))}): {angles}; overlap {self.overlap:.2f} (random "
-            f"subspaces of like variance {self.null_overlap:.2f}, 95 % below {self.null_upper:.2f}; p = {self.overlap_p:.2g})",
+            f"{self.model}, {self.domain}, task {self.task}: exchanging {self.rank} dimensions found at "
+            f"{self.site} ({self.position} token) "
+            f"gives the donor's answer in {self.accuracy:.1%} of {self.n_test} held-out pairs (95 % "
+            f"{low:.1%} "
+            f"to {high:.1%}); the "
+            f"probe's planes {self.probe_accuracy:.1%}, the whole activation {self.whole_accuracy:.1%}, "
+            f"random ones {self.random_accuracy:.1%}",
+            f"angles to the probe's planes (k = {', '.join(map(str, self.ks))}): {angles}; overlap "
+            f"{self.overlap:.2f} (random "
+            f"subspaces of like variance {self.null_overlap:.2f}, 95 % below {self.null_upper:.2f}; p = "
+            f"{self.overlap_p:.2g})",
         ]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed()
 def find_plane(
-    model: Any,
-    domain: Domain | str,
-    site: Site | str,
+    model: Model | Experiment,
+    domain: Domain | str | None = None,
+    site: Site | str = "resid_post",
     *,
     rank: int = 2,
     position: str = "last",
@@ -129,45 +147,50 @@ def find_plane(
     cycles: int = 1,
     seed: int = 0,
 ) -> CausalPlane:
-    """Search for the ``rank`` dimensions at ``site`` whose exchange between prompts (a, o) and (a′, o) moves the answer.
+    """Search for the ``rank`` dimensions at ``site`` whose exchange between prompts (a, o) and (a′, o) moves
+    the answer.
 
-    ``position``: ``"last"`` (the prompt's last token) or ``"operand"`` (the first operand's). Each of ``steps`` steps of Adam
-    draws ``batch`` pairs, puts the donor's coordinates in and raises the log-probability of the donor's answer among the candidates; the
-    basis is made orthonormal by QR. Three fifths of the cells of every offset are fitted; donors and recipients of the test are
-    the others. The start is random, so that nothing draws the subspace towards the probe's. ``task``: one of the domain's tasks
-    by name (None: the best one that the model answers).
+    ``position``: ``"last"`` (the prompt's last token) or ``"value"`` (that of the value asked about). Each of
+    ``steps`` steps of Adam draws ``batch`` pairs, puts the donor's coordinates in and raises the
+    log-probability of the donor's answer among the candidates; the basis is made orthonormal by QR. Three
+    fifths of the cells of every offset are fitted; donors and recipients of the test are the others. The
+    start is random, so that nothing draws the subspace towards the probe's. ``task``: one of the domain's
+    tasks by name (None: the best one that the model answers).
 
-    Raises ``OutOfRange`` (rank, steps, fewer than 4 values), ``UnknownSite``, ``UsageError`` (a model without logits),
-    ``NotExpressible``, ``InterventionChangedNothing``.
+    Raises ``OutOfRange`` (rank, steps, fewer than 4 values), ``UnknownSite``, ``UsageError`` (a model without
+    logits), ``NotExpressible``, ``InterventionChangedNothing``.
     """
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     if steps < 1 or batch < 1:
         raise OutOfRange(f"steps is {steps} and batch {batch}; both must be 1 or more")
-    if wanted.n < 4:
+    asked = Experiment.of(model, domain, task=task, cycles=cycles, seed=seed)
+    if asked.design.n < 4:
+        name = asked.design.domain.name
         raise OutOfRange(
-            f"{wanted.name} has {wanted.n} values; a split into fitted and held-out needs 4 or more"
+            f"{name} has {asked.design.n} values; a split into fitted and held-out needs 4 or more"
         )
-    asked = task_of(model, wanted, task=task, cycles=cycles, seed=seed)
-    if not isinstance(asked, AnswerTask):
-        raise UsageError(f"{model_name(model)} gives no answers (it has no logits), so none can be moved")
-    place = read(model, asked, site, position)
+    if not isinstance(asked.task, AnswerTask):
+        raise UsageError(
+            f"{model_name(asked.model)} gives no answers (it has no logits), so none can be moved"
+        )
+    place = asked.at(site, position)
     if rank % 2 or not 2 <= rank <= len(place.centre) // 2:
         raise OutOfRange(
-            f"rank is {rank}; {place.site} takes even ranks from 2 to {len(place.centre) // 2} (2 for one plane)"
+            f"rank is {rank}; {place.site} takes even ranks from 2 to {len(place.centre) // 2} (2 for one "
+            "plane)"
         )
-    search = _Search(model, asked, place, seed)
+    search = _Search(asked, place)
     basis, losses = search.fit(rank, steps, batch)
-    return _result(search, basis, losses, wanted)
+    return _result(search, basis, losses)
 
 
 class _Search:
     """Pairs of prompts, and what exchanging a subspace between them does to the answer."""
 
-    def __init__(self, model: Any, task: AnswerTask, place: Reading, seed: int) -> None:
-        self.model, self.task, self.place, self.seed = model, task, place, seed
-        self.generator = torch.Generator().manual_seed(seed)
-        self.vectors = vectors_of(model, task.design, task.rows, place.site, place.position)
-        self.train, self.test = split_cells(task.design, self.generator)
+    def __init__(self, asked: Experiment, place: SiteActivations) -> None:
+        self.asked, self.place = asked, place
+        self.generator = torch.Generator().manual_seed(asked.seed)
+        self.vectors = asked.vectors(place)
+        self.train, self.test = split_cells(asked.design, self.generator)
         self.test_pairs = self.pairs(self.test, MOST_TESTED)
 
     def pairs(self, members: Int[Tensor, "m offset"], most: int) -> tuple[Tensor, Tensor]:
@@ -191,34 +214,29 @@ class _Search:
         return torch.linalg.qr(raw.detach()).Q, losses
 
     def _loss(self, basis: Float[Tensor, "d r"], recipient: Tensor, donor: Tensor) -> Float[Tensor, ""]:
-        part, place = self.task.subset(recipient), self.place
-        donors, at = self.vectors[donor], place.at[recipient]
+        donors, at = self.vectors[donor], self.place.at[recipient]
 
         def edit_of(rows: Int[Tensor, " row"]) -> Edit:
-            return _exchange(place.site, donors[rows], basis, at[rows])
+            return _exchange(self.place.site, donors[rows], basis, at[rows])
 
-        scores = run_rows(
-            self.model,
-            part,
-            torch.arange(len(recipient)),
-            edit_of,
-            width=basis.numel(),
-            grad=True,
-            at=at,
-        )
-        return F.cross_entropy(scores, self.task.label[donor])
+        rows = EditedRows(self.place.site, recipient, edit_of, at, width=basis.numel())
+        scores = self.asked.engine.scores(rows, "pairs", grad=True)
+        return F.cross_entropy(scores, self.asked.task.label[donor])
 
     def hits(self, basis: Tensor | None, recipient: Tensor, donor: Tensor) -> Float[Tensor, " pair"]:
-        """1 where exchanging the subspace (``[d, r]``, one per pair, or None for everything) gives the donor's answer."""
+        """1 where exchanging the subspace (``[d, r]``, one per pair, or None for everything) gives the
+        donor's answer."""
+        at = self.place.at[recipient]
 
         def edit_of(rows: Int[Tensor, " row"]) -> Edit:
             own = basis[rows] if basis is not None and basis.ndim == 3 else basis
-            at = self.place.at[recipient[rows]]
-            return edit_patch(self.place.site, self.vectors[donor[rows]], subspace=own, positions=at)
+            return edit_patch(self.place.site, self.vectors[donor[rows]], subspace=own, positions=at[rows])
 
         width = 1 if basis is None else basis.shape[-1] * basis.shape[-2]
-        scores = run_rows(self.model, self.task, recipient, edit_of, width=width, at=self.place.at[recipient])
-        return (scores.argmax(dim=1) == self.task.label[donor]).double()
+        scores = self.asked.engine.scores(
+            EditedRows(self.place.site, recipient, edit_of, at, width=width), "pairs"
+        )
+        return (scores.argmax(dim=1) == self.asked.task.label[donor]).double()
 
 
 def _exchange(
@@ -243,39 +261,38 @@ def split_cells(
     return order[:kept], order[kept:]
 
 
-def _probe_basis(place: Reading, rank: int) -> tuple[Float[Tensor, "d r"], tuple[int, ...]]:
+def _probe_basis(place: SiteActivations, rank: int) -> tuple[Float[Tensor, "d r"], tuple[int, ...]]:
     """The planes of the strongest harmonics of the class means, as many as the rank holds."""
     n = len(place.means)
     strongest = (place.shares[: (n - 1) // 2].argsort(descending=True) + 1).tolist()
     keys = key_harmonics(place.means)
     ks = tuple(dict.fromkeys([*keys, *strongest]))[: rank // 2]
-    return harmonic_turn(place.means, ks).basis, ks
+    return harmonic_subspace(place.means, ks).basis, ks
 
 
-def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain) -> CausalPlane:
+def _result(search: _Search, basis: Tensor, losses: list[float]) -> CausalPlane:
     place, rank = search.place, basis.shape[1]
     probe, ks = _probe_basis(place, rank)
     root = _root(place.moments.covariance)
     shares = [_share(root, b) for b in (basis, probe)]
-    random = matched_planes(root, root, shares[0], NULL_PLANES, np.random.default_rng(search.seed), rank=rank)
+    random = matched_planes(
+        root, root, shares[0], NULL_PLANES, np.random.default_rng(search.asked.seed), rank=rank
+    )
     found, given = basis.double().numpy(), probe.double().numpy()
     null = overlap(random, np.broadcast_to(given, (len(random), *given.shape)))
     observed = float(overlap(found, given))
     hits, whole = (search.hits(b, *search.test_pairs) for b in (basis, None))
     train_pairs = search.pairs(search.train, MOST_TESTED)
     by_chance = _random_accuracies(search, random)
-    before = search.task.score(search.model)
     return CausalPlane(
-        model=model_name(search.model),
-        domain=domain.name,
-        n=domain.n,
+        **search.asked.about(place.position),
         site=str(place.site),
         position=place.position,
         rank=rank,
         basis=tuple(tuple(row) for row in found.tolist()),
-        model_accuracy=before.accuracy,
+        model_accuracy=search.asked.baseline.accuracy,
         accuracy=float(hits.mean()),
-        accuracy_ci=bootstrap_mean(hits, seed=search.seed),
+        accuracy_ci=bootstrap_mean(hits, seed=search.asked.seed),
         train_accuracy=float(search.hits(basis, *train_pairs).mean()),
         whole_accuracy=float(whole.mean()),
         probe_accuracy=float(search.hits(probe, *search.test_pairs).mean()),
@@ -286,14 +303,12 @@ def _result(search: _Search, basis: Tensor, losses: list[float], domain: Domain)
         overlap=observed,
         null_overlap=float(null.mean()),
         null_upper=float(np.quantile(null, 0.95)),
-        overlap_p=float((1 + (null >= observed).sum()) / (len(null) + 1)),
+        overlap_p=permutation_p(observed, null),
         variance=(shares[0], shares[1]),
         n_train=search.train.numel(),
         n_test=len(hits),
         losses=tuple(losses),
-        notes=_notes(search, before, float(null.mean()), float(whole.mean())),
-        seed=search.seed,
-        task=task_name(search.task),
+        notes=tuple(_notes(search, float(null.mean()), float(whole.mean()))),
     )
 
 
@@ -316,16 +331,18 @@ def _random_accuracies(search: _Search, random: Float[np.ndarray, "draw d r"]) -
     return hits.reshape(count, -1).mean(dim=1)
 
 
-def _notes(search: _Search, before: Any, null_overlap: float, whole: float) -> tuple[str, ...]:
-    notes = [*search.task.notes, chance_note(before, search.task.design.n_answers)]
+def _notes(search: _Search, null_overlap: float, whole: float) -> list[str]:
+    notes = search.asked.notes()
     if whole < CARRIES:
         notes.append(
-            f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the answer does not pass through "
+            f"even exchanging the whole activation gives the donor's answer in {whole:.0%} of pairs: the "
+            "answer does not pass through "
             f"this token at {search.place.site}; choose a later layer, or the other position"
         )
     if null_overlap > DEGENERATE:
         notes.append(
-            "little else varies here than the probe's planes, so that random subspaces of like variance are those too and "
+            "little else varies here than the probe's planes, so that random subspaces of like variance are "
+            "those too and "
             "the comparison with them says nothing"
         )
-    return tuple(note for note in notes if note)
+    return notes

@@ -126,8 +126,11 @@ def whole_note(layers: list[int]) -> str | None:
     if not layers:
         return None
     return (
-        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add up to what the block adds "
-        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for them)"
+        f"blocks {layer_ranges(layers)} are one part each: what their attention and MLP write does not add "
+        "up "
+        "to what the block adds "
+        "(it normalises the sum, as post-norm blocks do, mixes the stream itself, or has no hook points for "
+        "them)"
     )
 
 

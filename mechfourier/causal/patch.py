@@ -1,7 +1,9 @@
-"""Patching: give a prompt the activation of another that differs in the first operand only, and see which answer comes out.
+"""Patching: give a prompt the activation of another that differs in the value asked about only, and see which
+answer comes out.
 
-A recipient (a, o) gets coordinates of its donor (a′, o). Where they carry what the model uses of a, the answer becomes
-that of (a′, o). Activation patching: Vig et al. 2020; Heimersheim and Nanda 2024 on its pitfalls.
+A recipient (a, o) gets coordinates of its donor (a′, o). Where they carry what the model uses of a, the
+answer becomes that of (a′, o). Activation patching: Vig et al. 2020; Heimersheim and Nanda 2024 on its
+pitfalls.
 """
 
 from collections.abc import Sequence
@@ -10,52 +12,44 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.ablate import Dims, orthonormal
-from mechfourier.causal.controls import matched_controls, one_hot
-from mechfourier.causal.donors import Pairs, donor_rows, pairs_of
-from mechfourier.causal.outcome import (
-    RESAMPLES,
-    AnswerTask,
-    SimilarityTask,
-    balanced_sample,
-    bootstrap_mean,
-    chance_note,
-    task_name,
-    task_of,
-)
-from mechfourier.causal.reading import Reading, harmonic_turn, read
-from mechfourier.causal.rows import bounded, run_rows
-from mechfourier.causal.tails import whole_pass_notes
+from mechfourier._renamed import renamed
+from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
+from mechfourier.causal.cost import bounded
+from mechfourier.causal.edits import Dims, EditedRows, head_dims, listed_dims, one_hot, orthonormal
+from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
+from mechfourier.causal.subspaces import harmonic_subspace, harmonics
 from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.reads import TokensRead
+from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_spec import NATIVE
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import UsageError
 from mechfourier.hooks.edit import Edit
-from mechfourier.hooks.interventions import edit_patch, intervene
-from mechfourier.hooks.site import HEAD_KINDS, Site, model_name
-from mechfourier.progress import progress
+from mechfourier.hooks.interventions import edit_patch
+from mechfourier.hooks.site import Site
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.paired import LEAST, bootstrap_mean, ratio, ratio_interval
+from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_CONTROLS = 200
-SMALL = 1e-9
-
 
 @dataclass(frozen=True)
-class PatchResult(Result):
-    """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's (nats; cosine for a
-    model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of its means, 1 where the patch does all
-    that the whole donor prompt would, with a 95 % bootstrap interval over prompts; None where donor and recipient do not
-    differ beyond noise (the 95 % interval of the mean of donor − recipient holds 0), so that there is nothing to divide by. ``success``: share of prompts whose best
-    candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean over ``n_controls``
-    subspaces of the same rank and like variance, orthogonal to the patched one; ``p_value`` is the share of them that recover
-    at least as much (of the same prompts: ``paired_recovered``), or raise the difference at least as much where ``recovered`` is
-    None. ``gap_ci``: the 95 % interval of the mean of donor − recipient."""
+class PatchResult(Result, kind="patch", figure="mechfourier.figures.causal:patch_figure"):
+    """What patching did. Donor difference: score of the donor's right answer minus that of the recipient's
+    (nats; cosine for a model without logits). ``recovered``: (patched − recipient) / (donor − recipient) of
+    its means, 1 where the patch does all that the whole donor prompt would, with a 95 % bootstrap interval
+    over prompts; None where donor and recipient do not differ beyond noise (the 95 % interval of the mean of
+    donor − recipient holds 0), so that there is nothing to divide by. ``success``: share of prompts whose
+    best candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean
+    over ``n_controls`` subspaces of the same rank and like variance, orthogonal to the patched one;
+    ``p_value`` is the share of them that recover at least as much (of the same prompts:
+    ``paired_recovered``), or raise the difference at least as much where ``recovered`` is None. ``gap_ci``:
+    the 95 % interval of the mean of donor − recipient."""
 
     model: str
     domain: str
@@ -85,26 +79,20 @@ class PatchResult(Result):
     seed: int
     gap_ci: tuple[float, float] | None = None
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per condition: the recipient, the patch, the donor, and the random subspaces."""
         import pandas as pd
 
-        rows = [
-            {"condition": "recipient", "difference": self.difference_before, "recovered": 0.0},
-            {"condition": f"patch {self.what}", "difference": self.difference, "recovered": self.recovered},
-            {"condition": "donor", "difference": self.difference_donor, "recovered": 1.0},
-        ]
         span = self.difference_donor - self.difference_before
-        for value in self.control_recovered:
-            rows.append(
-                {
-                    "condition": "random",
-                    "difference": self.difference_before + value * span,
-                    "recovered": value,
-                }
-            )
-        return pd.DataFrame(rows)
+        rows = [
+            ("recipient", self.difference_before, 0.0),
+            (f"patch {self.what}", self.difference, self.recovered),
+            ("donor", self.difference_donor, 1.0),
+            *(("random", self.difference_before + share * span, share) for share in self.control_recovered),
+        ]
+        return pd.DataFrame(rows, columns=["condition", "difference", "recovered"])
 
     def recovery(self) -> str:
         """The share recovered in words, with its interval; or why there is none."""
@@ -118,56 +106,62 @@ class PatchResult(Result):
 
     def __str__(self) -> str:
         lines = [
-            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}, task {self.task}: "
-            f"{self.success:.1%} of {self.n_prompts} prompts take the donor's answer ({self.success_before:.1%} before); "
+            f"patching {self.what} at {self.site} ({self.position} token) of {self.model}, {self.domain}, "
+            f"task {self.task}: "
+            f"{self.success:.1%} of {self.n_prompts} prompts take the donor's answer "
+            f"({self.success_before:.1%} before); "
             f"{self.recovery()}"
         ]
         if self.random_recovered is not None:
             lines.append(
-                f"{self.n_controls} random subspaces of like variance recover {self.random_recovered:.1%} on average, "
+                f"{self.n_controls} random subspaces of like variance recover {self.random_recovered:.1%} on "
+                "average, "
                 f"{self.random_max:.1%} at most; p = {self.p_value:.2g}"
             )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed(samples="n_prompts", controls="n_controls", subspace="plane", heads="head")
 def patch(
-    model: Any,
-    domain: Domain | str,
+    model: Model | Experiment,
+    domain: Domain | str | None = None,
     *,
     site: Site | str,
     ks: int | Sequence[int] | None = None,
-    subspace: Float[Tensor, "d *r"] | np.ndarray | None = None,
+    plane: Float[Tensor, "d *r"] | np.ndarray | None = None,
     dims: Dims | None = None,
-    heads: Dims | None = None,
-    position: str = "operand",
+    head: Dims | None = None,
+    position: str = "value",
     task: str | None = None,
-    samples: int | None = None,
+    n_prompts: int | None = None,
     cycles: int = 1,
-    controls: int = N_CONTROLS,
+    n_controls: int = N_CONTROLS,
     seed: int = 0,
 ) -> PatchResult:
-    """Patch coordinates at ``site`` from a donor prompt whose first operand is another, at the token of ``position``.
+    """Patch coordinates at ``site`` from a donor prompt that asks about another value, at the token of
+    ``position``.
 
-    The coordinates: the planes of harmonics ``ks``, a ``subspace`` ([d] or [d, r]), ``dims``, whole ``heads`` (sites with
-    heads), or, with none of these, the whole activation (no controls then). ``position``: ``"operand"`` (the operand's
-    last token) or ``"last"`` (the prompt's last token). ``task``: one of the domain's tasks by name (None: the best one that
-    the model answers). ``samples``: as many prompts, balanced over the answers.
+    The coordinates: the planes of harmonics ``ks``, a ``plane`` or any subspace ([d] or [d, r]), ``dims``,
+    one whole ``head`` or several (sites with heads), or, with none of these, the whole activation (no
+    controls then). ``position``: ``"value"`` (the value's last token) or ``"last"`` (the prompt's last
+    token). ``task``: one of the domain's tasks by name (None: the best one that the model answers).
+    ``n_prompts``: as many prompts, balanced over the answers.
 
-    Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``, ``InterventionChangedNothing``.
+    Raises ``OutOfRange``, ``UnknownSite``, ``UsageError``, ``NotExpressible``,
+    ``InterventionChangedNothing``.
     """
-    if sum(part is not None for part in (ks, subspace, dims, heads)) > 1:
-        raise UsageError("give one of ks, subspace, dims and heads, or none for the whole activation")
-    if controls < 0:
-        raise OutOfRange(f"controls is {controls}; give 0 for none, or {N_CONTROLS} and more")
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    asked = task_of(model, wanted, task=task, cycles=cycles, samples=samples, seed=seed)
-    place = read(model, asked, site, position)
-    part = _part(model, place, ks, subspace, dims, heads)
-    return patch_at(model, asked, place, part, controls=controls, seed=seed)
+    if sum(part is not None for part in (ks, plane, dims, head)) > 1:
+        raise UsageError("give one of ks, plane, dims and head, or none for the whole activation")
+    check_count(n_controls)
+    asked = Experiment.of(model, domain, task=task, cycles=cycles, n_prompts=n_prompts, seed=seed)
+    place = asked.at(site, position)
+    part = _part(asked.model, place, harmonics(ks), plane, dims, head)
+    return patched(asked, place, part, n_controls=n_controls)
 
 
 class Coordinates(NamedTuple):
-    """``basis`` [d, r] of what is patched (None for the whole activation), in words, and whether it is single dimensions."""
+    """``basis`` [d, r] of what is patched (None for the whole activation), in words, and whether it is single
+    dimensions."""
 
     basis: Tensor | None
     what: str
@@ -175,201 +169,133 @@ class Coordinates(NamedTuple):
 
 
 def _part(
-    model: Any, place: Reading, ks: Any, subspace: Any, dims: Dims | None, heads: Dims | None
+    model: Model,
+    place: SiteActivations,
+    ks: tuple[int, ...] | None,
+    plane: Any,
+    dims: Dims | None,
+    head: Dims | None,
 ) -> Coordinates:
     d = len(place.centre)
     if ks is not None:
-        return plane_of(place, (ks,) if isinstance(ks, int) else tuple(ks))
-    if subspace is not None:
-        basis = orthonormal(torch.as_tensor(np.asarray(subspace), dtype=torch.float32), place.site, d)
+        turn = harmonic_subspace(place.means, ks)
+        return Coordinates(turn.basis, f"the circle {turn.words}")
+    if plane is not None:
+        basis = orthonormal(torch.as_tensor(np.asarray(plane)), place.site, d)
         return Coordinates(basis, f"a subspace of rank {basis.shape[1]}")
-    if heads is not None:
-        return _heads(model, place, heads)
-    if dims is not None:
-        listed = _listed(dims, d, f"dimension {{}} of {place.site}")
+    if head is not None:
+        heads = [head] if isinstance(head, int) else list(head)
         return Coordinates(
-            one_hot(torch.tensor(listed), d), f"dimensions {', '.join(map(str, listed[:6]))}", True
+            one_hot(head_dims(model, place.site, heads, d), d), f"head {', '.join(map(str, heads))}", True
         )
+    if dims is not None:
+        chosen = listed_dims(dims, place.site, d)
+        return Coordinates(one_hot(chosen, d), f"dimensions {', '.join(map(str, chosen[:6].tolist()))}", True)
     return Coordinates(None, "everything")
 
 
-def plane_of(place: Reading, ks: tuple[int, ...]) -> Coordinates:
-    """The planes of these harmonics."""
-    return Coordinates(harmonic_turn(place.means, ks).basis, f"the circle k = {', '.join(map(str, ks))}")
-
-
-def _listed(numbers: Dims, size: int, what: str) -> list[int]:
-    listed = [numbers] if isinstance(numbers, int) else [int(i) for i in numbers]
-    if not listed or len(set(listed)) < len(listed):
-        raise UsageError(f"{listed} must name at least one, and none twice")
-    for i in listed:
-        if not 0 <= i < size:
-            raise OutOfRange(f"{what.format(i)}; it has {size} (0 to {size - 1})")
-    return listed
-
-
-def _heads(model: Any, place: Reading, heads: Dims) -> Coordinates:
-    if place.site.kind not in HEAD_KINDS:
-        raise UsageError(
-            f"{place.site} has no heads; choose a site with heads, for example blocks.0.attn.hook_z"
-        )
-    d, per_head = len(place.centre), int(model.cfg.d_head)
-    width = int(model.cfg.d_model) if place.site.kind == "result" else per_head
-    listed = _listed(heads, d // width, f"head {{}} of {place.site}")
-    index = torch.cat([torch.arange(h * width, (h + 1) * width) for h in listed])
-    return Coordinates(one_hot(index, d), f"head {', '.join(map(str, listed))}", True)
-
-
-def patch_at(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
-    place: Reading,
+def patched(
+    asked: Experiment,
+    place: SiteActivations,
     part: Coordinates,
     *,
-    controls: int = N_CONTROLS,
-    control_samples: int | None = None,
-    pairs: Pairs | None = None,
-    seed: int = 0,
+    n_controls: int = N_CONTROLS,
+    control_prompts: int | None = None,
 ) -> PatchResult:
-    """``patch`` with everything looked up; the controls run on at most ``control_samples`` prompts (``pairs``: the donors, where
-    they have been drawn)."""
-    pairs = pairs_of(model, task, place, seed=seed) if pairs is None else pairs
-    edit = edit_patch(place.site, pairs.donors, subspace=part.basis, positions=place.at)
-    with intervene(model, [edit]):
-        after = task.score(model).scores
+    """``patch`` with everything looked up; the controls run on at most ``control_prompts`` prompts."""
+    pairs, seed = asked.pairs(place), asked.seed
+    every = torch.arange(len(asked))
+    after = asked.engine.scores(_patches(place, pairs, every, part.basis), "patches")
     base, top = pairs.difference(pairs.before.scores), pairs.difference(pairs.donor_scores)
     gain, gap = pairs.difference(after) - base, bootstrap_mean(top - base, seed=seed)
-    defined = gap[0] > 0 or gap[1] < 0
-    against = _controls(
-        model,
-        task,
-        place,
-        part,
-        pairs,
-        gain,
-        top - base if defined else None,
-        controls,
-        control_samples,
-        seed,
-    )
+    span = top - base if gap[0] > 0 or gap[1] < 0 else None
+    few = min(bounded(asked.model, asked.task, max(n_controls, 1)), control_prompts or len(asked))
+    against = _controls(asked, place, part, pairs, gain, span, n_controls, few)
     return PatchResult(
-        model=model_name(model),
-        domain=task.design.domain.name,
-        n=task.design.n,
+        **asked.about(place.position),
         site=str(place.site),
         position=place.position,
         what=part.what,
         rank=len(place.centre) if part.basis is None else part.basis.shape[1],
         outcome=pairs.before.outcome,
-        n_prompts=len(task.rows),
+        n_prompts=len(asked),
         success=float(pairs.success(after).double().mean()),
         success_before=float(pairs.success(pairs.before.scores).double().mean()),
         difference=float((base + gain).double().mean()),
         difference_before=float(base.double().mean()),
         difference_donor=float(top.double().mean()),
-        recovered=_ratio(gain, top - base) if defined else None,
-        recovered_ci=ratio_interval(gain, top - base, seed=seed) if defined else None,
+        recovered=None if span is None else ratio(gain, span),
+        recovered_ci=None if span is None else ratio_interval(gain, span, seed=seed),
         **against,
-        notes=(*_notes(task, pairs, against), *whole_pass_notes(model)),
-        seed=seed,
+        notes=tuple(_notes(asked, against["control_variance_ratio"])),
         gap_ci=gap,
-        task=task_name(task),
     )
 
 
-def _ratio(gain: Tensor, span: Tensor) -> float:
-    whole = float(span.double().mean())
-    return float(gain.double().mean()) / whole if abs(whole) > 1e-9 else 0.0
+def _patches(
+    place: SiteActivations,
+    pairs: Pairs,
+    prompt: Int[Tensor, " row"],
+    basis: Float[Tensor, "*row d r"] | None,
+    which: Int[Tensor, " row"] | None = None,
+) -> EditedRows:
+    """These prompts with the coordinates of their donors: in ``basis``, in ``basis[which[row]]``, or
+    everything."""
+    at = place.at[prompt]
 
+    def edit_of(rows: Int[Tensor, " row"]) -> Edit:
+        own = basis if basis is None or which is None else basis[which[rows]]
+        return edit_patch(place.site, pairs.donors[prompt[rows]], subspace=own, positions=at[rows])
 
-def ratio_interval(
-    gain: Float[Tensor, " prompt"], span: Float[Tensor, " prompt"], *, seed: int
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of mean(gain) / mean(span), resampling prompts."""
-    rng, above, below = np.random.default_rng(seed), gain.double().numpy(), span.double().numpy()
-    draws = (rng.integers(len(above), size=len(above)) for _ in range(RESAMPLES))
-    sums = np.array([(above[rows].sum(), below[rows].sum()) for rows in draws])
-    ratio = sums[:, 0] / np.where(np.abs(sums[:, 1]) > 1e-9, sums[:, 1], np.inf)
-    low, high = np.quantile(ratio, [0.025, 0.975])
-    return float(low), float(high)
+    width = 1 if basis is None else basis.shape[-2] * basis.shape[-1]
+    return EditedRows(place.site, prompt, edit_of, at, width=width)
 
 
 def _controls(
-    model: Any,
-    task: AnswerTask | SimilarityTask,
-    place: Reading,
+    asked: Experiment,
+    place: SiteActivations,
     part: Coordinates,
     pairs: Pairs,
-    gain: Tensor,
-    span: Tensor | None,
+    gain: Float[Tensor, " prompt"],
+    span: Float[Tensor, " prompt"] | None,
     count: int,
-    most: int | None,
-    seed: int,
+    few: int,
 ) -> dict[str, Any]:
-    """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise without one."""
+    """The same patch of random subspaces (or other dimensions): shares of ``span``, or p on the plain rise
+    without one."""
     if count == 0 or part.basis is None:
+        none = dict.fromkeys(["paired_recovered", "random_recovered", "random_max", "p_value"])
         return dict(
-            paired_recovered=None, random_recovered=None, random_max=None, p_value=None, n_controls=0,
-            n_control_prompts=0, control_recovered=(), control_variance_ratio=None,
-        )  # fmt: skip
-    found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=seed)
-    few = bounded(model, task, count)
-    chosen = balanced_sample(task.label, few if most is None else min(few, most), seed=seed)
-    which = torch.arange(count).repeat_interleave(len(chosen))
-    prompt = chosen.repeat(count)
-
-    def edit_of(rows: Tensor) -> Edit:
-        at = prompt[rows]
-        return edit_patch(
-            place.site, pairs.donors[at], subspace=found.bases[which[rows]], positions=place.at[at]
+            **none, n_controls=0, n_control_prompts=0, control_recovered=(), control_variance_ratio=None
         )
-
-    with progress("random subspaces", total=len(prompt)) as bar:
-        scores = run_rows(
-            model, task, prompt, edit_of, width=part.basis.numel(), at=place.at[prompt], advance=bar.advance
-        )
+    found = matched_controls(part.basis, place.moments, dims=part.single, count=count, seed=asked.seed)
+    chosen = balanced_sample(asked.task.label, few, seed=asked.seed)
+    prompt, which = chosen.repeat(count), torch.arange(count).repeat_interleave(len(chosen))
+    scores = asked.engine.scores(_patches(place, pairs, prompt, found.bases, which), "random subspaces")
     label, answer = pairs.before.label[prompt], pairs.answer[prompt]
     after = scores.gather(1, answer[:, None])[:, 0] - scores.gather(1, label[:, None])[:, 0]
     base = pairs.difference(pairs.before.scores)[prompt]
     rises = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
-    own, whole = (
-        float(gain[chosen].double().mean()),
-        1.0 if span is None else float(span[chosen].double().mean()),
-    )
-    if abs(whole) < SMALL:  # the few prompts of the controls may differ less than all do
-        span = None
-    shares = rises / whole if span is not None else rises
-    own = own / whole if span is not None else own
+    whole = 0.0 if span is None else float(span[chosen].double().mean())
+    defined = abs(whole) > LEAST  # the few prompts of the controls may differ less than all do
+    shares, own = (values / (whole if defined else 1.0) for values in (rises, gain[chosen].double().mean()))
     return dict(
-        paired_recovered=None if span is None else own,
-        random_recovered=None if span is None else float(shares.mean()),
-        random_max=None if span is None else float(shares.max()),
-        p_value=(1 + int((shares >= own - 1e-9).sum())) / (count + 1),
+        paired_recovered=float(own) if defined else None,
+        random_recovered=float(shares.mean()) if defined else None,
+        random_max=float(shares.max()) if defined else None,
+        p_value=permutation_p(float(own), shares),
         n_controls=count,
         n_control_prompts=len(chosen),
-        control_recovered=() if span is None else tuple(shares.tolist()),
+        control_recovered=tuple(shares.tolist()) if defined else (),
         control_variance_ratio=found.variance_ratio,
     )
 
 
-def _notes(task: AnswerTask | SimilarityTask, pairs: Pairs, against: dict[str, Any]) -> tuple[str, ...]:
-    ratio = against["control_variance_ratio"]
-    notes = [*task.notes, chance_note(pairs.before, task.design.n_answers)]
-    if ratio is not None and not 0.5 <= ratio <= 2.0:
+def _notes(asked: Experiment, variance_ratio: float | None) -> list[str]:
+    notes = asked.notes()
+    if variance_ratio is not None and not 0.5 <= variance_ratio <= 2.0:
         notes.append(
-            f"the random subspaces are no close match: their median variance is {ratio:.2g} times the patched one's"
+            f"the random subspaces are no close match: their median variance is {variance_ratio:.2g} times "
+            "the patched one's"
         )
-    return tuple(note for note in notes if note)
-
-
-__all__ = [
-    "Coordinates",
-    "PatchResult",
-    "Pairs",
-    "donor_rows",
-    "pairs_of",
-    "patch",
-    "patch_at",
-    "plane_of",
-    "ratio_interval",
-]
+    return notes

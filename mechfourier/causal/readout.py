@@ -1,58 +1,54 @@
-"""Ablations where the rest of the model is linear: the logits change by a rank-one update, so no forward pass is needed.
+"""Ablations where the rest of the model is linear: the logits change by a rank-one update, so no forward pass
+is needed.
 
-In the one-layer transformer nothing but matrices follows the neurons: setting neuron u to its mean changes the logits by
-(mean − post) · W_out[u] W_U.
+In the one-layer transformer nothing but matrices follows the neurons: setting neuron u to its mean changes
+the logits by (mean − post) · W_out[u] W_U.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.causal.controls import Ablations
-from mechfourier.causal.outcome import AnswerTask, SimilarityTask
+from mechfourier.causal.edits import Ablations
+from mechfourier.causal.task import AnswerTask, Task
 from mechfourier.domains.answers import AnswerScores
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
+from mechfourier.models.architectures import architecture_of
+from mechfourier.models.interface import Model
 
 CHUNK = 2**22  # logits changed at a time
 SAFE = 1.001  # a change within rounding of the lead is computed
 
 
-def readout(model: Any, task: AnswerTask | SimilarityTask, site: Site) -> Float[Tensor, "d candidate"] | None:
-    """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is not linear.
+def readout(model: Model, task: Task, site: Site) -> Float[Tensor, "d candidate"] | None:
+    """What one unit of each dimension of ``site`` adds to the candidates' logits; None where the way there is
+    not linear.
 
-    Known for the one-layer transformer (no norm), after its neurons, with answers of one token. Foreign hooks may change
-    what follows, so a hooked model has none.
+    The model's `Architecture` knows the way (``readout``); with answers of one token. Foreign hooks may
+    change what follows, so a hooked model has none.
     """
-    from mechfourier.toys.one_layer.model import OneLayerTransformer
-
-    if not isinstance(model, OneLayerTransformer) or not isinstance(task, AnswerTask) or has_hooks(model):
+    record = architecture_of(model)
+    if record is None or not record.readout or not isinstance(task, AnswerTask) or has_hooks(model):
         return None
-    if site.kind not in ("mlp_post", "mlp_out", "resid_post") or task.plan.deepest > 0:
+    if task.plan.deepest > 0 or any(map(task.plan.continuing.get, task.plan.answers)):
         return None
-    if any(map(task.plan.continuing.get, task.plan.answers)):
-        return None
-    unembed = model.W_U[:, [answer[0] for answer in task.plan.answers]].detach()
-    matrix = model.blocks[0].mlp.W_out.detach() @ unembed if site.kind == "mlp_post" else unembed  # type: ignore[union-attr]
-    return matrix.float().cpu()
+    return record.part("readout")(model, site, [answer[0] for answer in task.plan.answers])
 
 
 def through_readout(
-    model: Any,
+    model: Model,
     task: AnswerTask,
     base: AnswerScores,
     ablations: Ablations,
     matrix: Float[Tensor, "d candidate"],
-    advance: Callable[[int], None] = lambda done: None,
 ) -> tuple[Float[Tensor, "unit prompt"], Float[Tensor, " unit"]]:
     """Drops of the margin and accuracies of taking out each dimension, the same as by running the model.
 
-    A margin is a difference of log-probabilities, in which the normaliser cancels: it is as linear as the logits.
+    A margin is a difference of log-probabilities, in which the normaliser cancels: it is as linear as the
+    logits.
     """
     values = capture(model, task.plan.encodings, [ablations.site], "last")[ablations.site]
     aim = ablations.mean if ablations.mode == "mean" else torch.zeros_like(ablations.mean)
@@ -60,15 +56,14 @@ def through_readout(
     others = (matrix.sum(dim=1, keepdim=True) - matrix) / (matrix.shape[1] - 1)
     drops = -step * (matrix - others)[:, base.label]
     right = _still_right(base, step, matrix)
-    advance(len(step))
     return drops, right
 
 
 def _still_right(
     base: AnswerScores, step: Float[Tensor, "unit prompt"], matrix: Float[Tensor, "unit candidate"]
 ) -> Float[Tensor, " unit"]:
-    """Share of prompts right after each ablation. Where a unit cannot move any two candidates by as much as the right one is
-    ahead or behind, the answer stays as it is and nothing is computed."""
+    """Share of prompts right after each ablation. Where a unit cannot move any two candidates by as much as
+    the right one is ahead or behind, the answer stays as it is and nothing is computed."""
     own = base.scores.gather(1, base.label[:, None])
     lead = (own - base.scores.scatter(1, base.label[:, None], -torch.inf).max(dim=1, keepdim=True).values)[
         :, 0

@@ -1,8 +1,9 @@
 """What an ablation found, as a table, a figure and a text."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
 
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Performance:
-    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n); ``greedy_accuracy``:
-    the same for greedy decoding over the whole vocabulary; ``logit_diff``: log-probability of the right answer minus the
-    mean of the other n − 1, in nats (cosines for a model without logits); ``perplexity`` of held-out text."""
+    """``accuracy``: share of prompts whose right answer is the best candidate (chance is 1/n);
+    ``greedy_accuracy``: the same for greedy decoding over the whole vocabulary; ``logit_diff``:
+    log-probability of the right answer minus the mean of the other n − 1, in nats (cosines for a model
+    without logits); ``perplexity`` of held-out text."""
 
     accuracy: float
     logit_diff: float
@@ -25,11 +27,18 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class AblationResult(Result):
+class AblationResult(
+    Result,
+    kind="ablation",
+    command="ablate",
+    figure="mechfourier.figures.causal:ablation_figure",
+    part="mechfourier.figures.causal:ablation_part",
+):
     """What an ablation did. ``logit_diff_ci`` is the 95 % interval of the change ablated − base; ``kl`` is
-    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls that hurt at
-    least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``; ``specificity`` is that drop
-    minus the rise of text surprisal, each in standard deviations between prompts or sentences."""
+    KL(base ‖ ablated) in nats per token of held-out text; ``p_controls`` is the share of matched controls
+    that hurt at least as much, (1 + #{Δ_control ≥ Δ}) / (n_controls + 1) with Δ the drop of ``logit_diff``;
+    ``specificity`` is that drop minus the rise of text surprisal, each in standard deviations between prompts
+    or sentences."""
 
     model: str
     domain: str
@@ -61,43 +70,27 @@ class AblationResult(Result):
     notes: tuple[str, ...]
     seed: int
     task: str = NATIVE
+    tokens: TokensRead | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per measure: before, after, and the change."""
         import pandas as pd
 
-        names = (
+        names = [
             "accuracy",
             "greedy_accuracy",
             "accuracy_no_wrap",
             "accuracy_wrap",
             "logit_diff",
             "perplexity",
-        )
-        rows = [
-            {"measure": name, "base": float(before), "ablated": float(after), "change": float(after - before)}
-            for name in names
-            if (before := getattr(self.base, name)) is not None
-            and (after := getattr(self.ablated, name)) is not None
         ]
-        return pd.DataFrame(rows)
-
-    def plot(self) -> Any:
-        """The change of the logit difference among those of the matched controls, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        if self.control_changes:
-            figure.add_histogram(x=list(self.control_changes), name=f"{self.n_controls} matched controls")
-        figure.add_vline(x=self.logit_diff_change, line_dash="dash", annotation_text=self.what)
-        figure.update_layout(
-            title=f"{self.mode} ablation at {self.site} of {self.model}, {self.domain}",
-            xaxis_title="change of the logit difference (nats)"
-            if self.outcome == "log-probability"
-            else "change",
-            yaxis_title="controls",
-        )
-        return figure
+        pairs = [(name, getattr(self.base, name), getattr(self.ablated, name)) for name in names]
+        rows = [
+            (name, float(b), float(a), float(a - b))
+            for name, b, a in pairs
+            if b is not None and a is not None
+        ]
+        return pd.DataFrame(rows, columns=["measure", "base", "ablated", "change"])
 
     @property
     def what(self) -> str:
@@ -112,7 +105,8 @@ class AblationResult(Result):
             f"{self.mode} ablation of {self.what} at {self.site} of {self.model}, {self.domain}, task "
             f"{self.task} ({self.n_prompts} prompts, {self.outcome})",
             self.frame().to_string(index=False, float_format=lambda v: f"{v:.4g}"),
-            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, {self.logit_diff_ci[1]:.4g}]; "
+            f"logit difference {self.logit_diff_change:+.4g}, 95 % [{self.logit_diff_ci[0]:.4g}, "
+            f"{self.logit_diff_ci[1]:.4g}]; "
             f"{self.became_wrong} became wrong, {self.became_right} right (McNemar p = {self.mcnemar_p:.3g})",
         ]
         if self.p_controls is not None:

@@ -1,16 +1,17 @@
 """The rest of a forward pass: from the residual stream in front of a block to the logits.
 
-Edits at block L leave everything before it as it is, so those blocks run once and every edited pass begins at L. A HookedTransformer
-takes the block to start at. A TransformerBridge leaves the loop over blocks to Hugging Face; there the pass is that model's own (its masks,
-position embeddings, final norm and soft cap), in which the blocks before L hand on what they are given and the stored residual
-stream takes the place of what they would have made. Architectures in which something else than the residual stream passes between blocks
-(shared keys, streams side by side) would come out wrong, so the first use on a model compares it with whole passes, and
-where it differs everything runs whole.
+Edits at block L leave everything before it as it is, so those blocks run once and every edited pass begins at
+L. A HookedTransformer takes the block to start at. A TransformerBridge leaves the loop over blocks to Hugging
+Face; there the pass is that model's own (its masks, position embeddings, final norm and soft cap), in which
+the blocks before L hand on what they are given and the stored residual stream takes the place of what they
+would have made. Architectures in which something else than the residual stream passes between blocks (shared
+keys, streams side by side) would come out wrong, so the first use on a model compares it with whole passes,
+and where it differs everything runs whole.
 """
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,8 @@ KEPT = "_mechfourier_suffix"
 
 @dataclass(frozen=True)
 class Suffix:
-    """Whether passes of a model can begin at a block: ``exact``, else ``note`` says why not. ``wrap``: a block's output from a residual
-    stream, in the form that the blocks of this model have."""
+    """Whether passes of a model can begin at a block: ``exact``, else ``note`` says why not. ``wrap``: a
+    block's output from a residual stream, in the form that the blocks of this model have."""
 
     exact: bool
     note: str | None = None
@@ -52,7 +53,8 @@ def starts_inside(model: Any) -> bool:
 
 
 def suffix_of(model: Any) -> Suffix:
-    """How (and whether) passes of ``model`` begin at a block. A bridge is compared with whole passes once, and the answer kept on it."""
+    """How (and whether) passes of ``model`` begin at a block. A bridge is compared with whole passes once,
+    and the answer kept on it."""
     if not is_bridge(model):
         return Suffix("start_at_layer" in inspect.signature(model.forward).parameters)
     kept = getattr(model, KEPT, None)
@@ -63,7 +65,8 @@ def suffix_of(model: Any) -> Suffix:
 
 
 def residual_before(model: Any, tokens: Int[Tensor, "row pos"], layer: int) -> Float[Tensor, "row pos d"]:
-    """The residual stream in front of block ``layer`` (n_layers: after the last one), with the hooks that are on the model now."""
+    """The residual stream in front of block ``layer`` (n_layers: after the last one), with the hooks that are
+    on the model now."""
     if not is_bridge(model):
         return model(tokens.to(device_of(model)), stop_at_layer=layer, return_type=None)
     found: list[Tensor] = []
@@ -80,9 +83,11 @@ def residual_before(model: Any, tokens: Int[Tensor, "row pos"], layer: int) -> F
 def forward_from_block(
     model: Any, residual: Float[Tensor, "row pos d"], layer: int, tokens: Int[Tensor, "row pos"]
 ) -> Any:
-    """What ``model`` returns when the residual stream in front of block ``layer`` is ``residual``; ``tokens`` are those of its rows.
+    """What ``model`` returns when the residual stream in front of block ``layer`` is ``residual``; ``tokens``
+    are those of its rows.
 
-    Hooks on blocks from ``layer`` on run as in a whole pass. Only for models of which ``starts_inside`` is true.
+    Hooks on blocks from ``layer`` on run as in a whole pass. Only for models of which ``starts_inside`` is
+    true.
     """
     if not is_bridge(model):
         return forward(model, residual, start_at_layer=layer)
@@ -90,23 +95,16 @@ def forward_from_block(
         return forward(model, tokens)
 
 
-def suffix_logits(
-    model: Any,
-    residual: Float[Tensor, "row pos d"],
-    layer: int,
-    tokens: Int[Tensor, "row pos"],
-    *,
-    keep: int = 1,
-    functions: Sequence[tuple[Site, HookFunction]] = (),
-) -> Float[Tensor, "row keep vocab"]:
-    """Logits at the last ``keep`` positions (no others are unembedded where the model has a hook point there); ``functions`` are hooks for
-    this pass."""
-    narrow: list[tuple[Site, HookFunction]] = (
-        [(UNEMBED, lambda value: value[:, -keep:])] if str(UNEMBED) in model.hook_dict else []
-    )
-    with hooked(model, [*functions, *narrow]):
-        output = logits_of(model, forward_from_block(model, residual, layer, tokens))
-    return (output if output.ndim == 3 else output[:, None])[:, -keep:].float()
+def suffix_notes(model: Any) -> tuple[str, ...]:
+    """What a result must say where passes of ``model`` cannot begin at a block (nothing where that was not
+    tried)."""
+    kept = getattr(model, KEPT, None)
+    return (kept.note,) if kept is not None and kept.note else ()
+
+
+def start_layer(site: Site) -> int:
+    """The block at which passes with an edit at ``site`` begin."""
+    return (site.layer or 0) + (site.kind == "resid_post")
 
 
 def _front(model: Any, layer: int) -> Site:
@@ -130,7 +128,8 @@ def _begins_at(model: Any, layer: int, residual: Tensor, wrap: Callable[[Tensor]
 
 
 def _compared(model: Any) -> Suffix:
-    """Hold passes that begin at a block against whole ones: same logits for the stream as it is and for one that was changed."""
+    """Hold passes that begin at a block against whole ones: same logits for the stream as it is and for one
+    that was changed."""
     try:
         n_layers = len(model.blocks)
         tokens = _some_tokens(model)
@@ -148,7 +147,8 @@ def _compared(model: Any) -> Suffix:
     if not worst <= max(1e-5, 40 * step):
         return Suffix(
             False,
-            f"passes of {model_name(model)} run whole: begun at a block they would differ by {worst:.1g} of the logits' size",
+            f"passes of {model_name(model)} run whole: begun at a block they would differ by {worst:.1g} of "
+            "the logits' size",
         )
     return Suffix(True, None, wrap)
 
@@ -182,7 +182,8 @@ def _wrapper(model: Any, tokens: Tensor) -> Callable[[Tensor], Any]:
 
 
 def _difference(model: Any, tokens: Tensor, layer: int, wrap: Callable[[Tensor], Any]) -> float:
-    """Largest difference of the logits, relative to their size, over the stream as it is and one with a third of noise."""
+    """Largest difference of the logits, relative to their size, over the stream as it is and one with a third
+    of noise."""
     stream = residual_before(model, tokens, layer)
     noise = torch.randn(stream.shape, generator=torch.Generator().manual_seed(1)).to(stream)
     changed = stream + noise * stream.norm() / (3 * noise.norm())

@@ -10,21 +10,26 @@ MATCHED = 4.0
 FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 
 
-def second_word(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
+def usage_verdict(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
     """``used`` or ``not used`` by the rule of `mechfourier.causal.study`, with a sentence for each test."""
     turns, matters = _turns(rotation), _matters(ablation)
     reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves the answer by "
-        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; on {rotation.n_control_pairs} of them the planes do so for "
-        f"{rotation.paired_share:.1%}, the same displacement in {rotation.n_controls} random planes for "
-        f"{rotation.random_share or 0.0:.1%} on average, {rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
+        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) "
+        "moves "
+        "the answer by "
+        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; the same displacement in "
+        f"{rotation.n_controls} random planes "
+        f"does so on {rotation.random_share or 0.0:.1%} of {rotation.n_control_pairs} of them on average, "
+        f"{rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
         f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
-        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = {ablation.p_controls:.2g} against "
+        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = "
+        f"{ablation.p_controls:.2g} against "
         f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
     ]
     if matters and not turns:
         reasons.append(
-            "the planes matter, but the answer does not turn with them: used, though not shown to be used as a circle"
+            "the planes matter, but the answer does not turn with them: used, though not shown to be used as "
+            "a circle"
         )
     return ("used" if turns or matters else "not used"), reasons
 

@@ -1,4 +1,5 @@
-"""Fourier components of the answer's logits: which harmonics write the answer, and which part of the model writes each."""
+"""Fourier components of the answer's logits: which harmonics write the answer, and which part of the model
+writes each."""
 
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from mechfourier.fourier.dft import fourier_coefficients, line_power
 
 @dataclass(frozen=True)
 class Harmonic:
-    """``share``: of the variance of the choices' logits over the (a, offset) grid, what is cos or sin of 2πk(a + offset)/n.
-    ``written_by``: how that is made up of the parts of the model (adds up to 1; a part may work against the rest)."""
+    """``share``: of the variance of the choices' logits over the (a, offset) grid, what is cos or sin of
+    2πk(a + offset)/n. ``written_by``: how that is made up of the parts of the model (adds up to 1; a part may
+    work against the rest)."""
 
     k: int
     share: float
@@ -23,8 +25,8 @@ class Harmonic:
 
 @dataclass(frozen=True)
 class GridShares:
-    """Shares of the variance of the choices' logits over the (a, offset) grid: functions of the ``sum`` (the answer), of the
-    ``difference``, of ``a_only``, of ``offset_only``, and the ``rest``."""
+    """Shares of the variance of the choices' logits over the (a, offset) grid: functions of the ``sum`` (the
+    answer), of the ``difference``, of ``a_only``, of ``offset_only``, and the ``rest``."""
 
     sum: float
     difference: float
@@ -33,20 +35,11 @@ class GridShares:
     rest: float
 
 
-def _grid(logits: Float[Tensor, "prompt choice"], shape: tuple[int, int]) -> Float[Tensor, "a offset choice"]:
-    """Logits on the grid; what all choices share says nothing about the answer and is taken out."""
-    relative = logits.double() - logits.double().mean(dim=1, keepdim=True)
-    return rearrange(relative, "(a o) choice -> a o choice", a=shape[0])
-
-
-def _variance(grid: Float[Tensor, "a offset choice"]) -> float:
-    return max(float((grid - grid.mean(dim=(0, 1))).square().sum()), 1e-300)
-
-
 def grid_shares(logits: Float[Tensor, "prompt choice"], shape: tuple[int, int]) -> GridShares:
     """Where the variance of the logits lies, all choices together."""
-    grid = _grid(logits, shape)
-    power, whole = line_power(grid), _variance(grid)
+    grid = rearrange(_relative(logits.double()), "(a o) choice -> a o choice", a=shape[0])
+    whole = max(float((grid - grid.mean(dim=(0, 1))).square().sum()), 1e-300)
+    power = line_power(grid)
     lines = (power.sum, power.difference, power.a_only, power.b_only, power.rest)
     return GridShares(*(float(line.sum()) / whole for line in lines))
 
@@ -55,43 +48,27 @@ def harmonics_of(
     class_logits: dict[str, Float[Tensor, "n choice"]],
     n: int,
     logits: Float[Tensor, "prompt choice"],
-    shape: tuple[int, int],
+    label: Int[Tensor, " prompt"],
 ) -> tuple[Harmonic, ...]:
-    """Every harmonic k = 1..⌊n/2⌋ of the answer in ``logits``, split over the parts whose logits, averaged over
-    the prompts of each answer, are ``class_logits``.
+    """Every harmonic k = 1..⌊n/2⌋ of the answer ``label`` in ``logits``, split over the parts whose logits,
+    averaged over the prompts of each answer (as many for each), are ``class_logits``.
 
-    The mean over the prompts of an answer is the projection on the sum line. Power is quadratic, so a part is credited with the
-    inner product of its own component with the whole one.
+    The mean over the prompts of an answer is the projection on the sum line. Power is quadratic, so a part is
+    credited with the inner product of its own component with the whole one.
     """
-    grid = _grid(logits, shape)
-    whole, power = _variance(grid), line_power(grid).sum.sum(dim=1)
+    relative, at = _relative(logits.double()), row_frequencies(n)
+    whole = max(float((relative - relative.mean(dim=0)).square().sum()), 1e-300)
+    means = (
+        torch.zeros(n, logits.shape[1], dtype=torch.float64).index_add_(0, label, relative) * n / len(logits)
+    )
+    shares = _per_harmonic(fourier_coefficients(means).square(), n, at) * (len(logits) / n) / whole
     own = {name: fourier_coefficients(_relative(value)) for name, value in class_logits.items()}
     total = torch.stack(list(own.values())).sum(dim=0)
-    at = row_frequencies(n)
     norm = _per_harmonic(total.square(), n, at).clamp(min=1e-300)
     written = {name: (_per_harmonic(value * total, n, at) / norm).tolist() for name, value in own.items()}
     return tuple(
-        Harmonic(k, float(power[k - 1]) / whole, {name: values[k - 1] for name, values in written.items()})
-        for k in range(1, n_frequencies(n) + 1)
-    )
-
-
-def answer_harmonics(
-    class_logits: dict[str, Float[Tensor, "n choice"]], n: int, logits: Float[Tensor, "prompt choice"]
-) -> tuple[Harmonic, ...]:
-    """``harmonics_of`` for questions without offsets, as many for every answer: power is that of the means over the prompts of
-    each answer, ``share`` that of the variance of the choices' logits over all prompts."""
-    relative = logits.double() - logits.double().mean(dim=1, keepdim=True)
-    whole = max(float((relative - relative.mean(dim=0)).square().sum()), 1e-300)
-    own = {name: fourier_coefficients(_relative(value)) for name, value in class_logits.items()}
-    total, at = torch.stack(list(own.values())).sum(dim=0), row_frequencies(n)
-    norm = _per_harmonic(total.square(), n, at)
-    shares = (norm * (len(logits) / n) / whole).tolist()
-    safe = norm.clamp(min=1e-300)
-    written = {name: (_per_harmonic(value * total, n, at) / safe).tolist() for name, value in own.items()}
-    return tuple(
-        Harmonic(k, shares[k - 1], {name: values[k - 1] for name, values in written.items()})
-        for k in range(1, n_frequencies(n) + 1)
+        Harmonic(k + 1, share, {name: values[k] for name, values in written.items()})
+        for k, share in enumerate(shares.tolist())
     )
 
 
@@ -101,5 +78,6 @@ def _per_harmonic(rows: Float[Tensor, "n choice"], n: int, at: Int[Tensor, " n"]
     return sums.index_add_(0, at, rows.sum(dim=1))[1:]
 
 
-def _relative(values: Float[Tensor, "n choice"]) -> Float[Tensor, "n choice"]:
+def _relative(values: Float[Tensor, "row choice"]) -> Float[Tensor, "row choice"]:
+    """What all choices share says nothing about the answer and is taken out."""
     return values - values.mean(dim=1, keepdim=True)

@@ -1,23 +1,28 @@
 """``mechfourier ablate``: take dimensions out of a site and see what the model can no longer do."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import (
-    CONTROLS,
-    COUNT,
-    CYCLES,
-    LAYER,
-    SEED,
-    TASK,
-    domain_of,
-    emit_json,
-    note,
-    number_list,
-    quiet_libraries,
+from mechfourier.cli.causal import (
+    OUT,
+    Controls,
+    Cycles,
+    Device,
+    Engine,
+    Json,
+    Layer,
+    Model,
+    Out,
+    Samples,
+    Seed,
+    Task,
+    harmonics,
+    listed,
+    site_of,
 )
-from mechfourier.cli.rotate import harmonics
+from mechfourier.cli.common import COUNT, LAYER, domain_of, emit_json, note, quiet_libraries
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
 if TYPE_CHECKING:
@@ -29,52 +34,62 @@ def register(app: typer.Typer) -> None:
     app.command("ablate")(ablate_command)
 
 
+Dims = Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")]
+Head = Annotated[
+    int | None, typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).", **LAYER)
+]
+Plane = Annotated[
+    str | None,
+    typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
+]
+Domain = Annotated[
+    str | None,
+    typer.Option(
+        help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
+    ),
+]
+Kind = Annotated[
+    str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
+]
+Where = Annotated[
+    str,
+    typer.Option(help="Ablate at 'all' positions, at the prompt's 'last', or at the 'value' asked about."),
+]
+ControlSamples = Annotated[
+    int | None,
+    typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
+]
+Text = Annotated[
+    str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
+]
+
+
 def ablate_command(
-    model: Annotated[
-        str, typer.Argument(help="A model: a name (mechfourier models), or a folder.")
-    ] = "qwen3-0.6b",
-    layer: Annotated[int | None, typer.Option(help="Layer of the site.", **LAYER)] = None,
-    dim: Annotated[str | None, typer.Option(help="Dimensions of the site: 8, or 8,35, or 0-63.")] = None,
-    head: Annotated[
-        int | None,
-        typer.Option(help="Instead of --dim: a whole attention head (of z, or of --site).", **LAYER),
-    ] = None,
-    plane: Annotated[
-        str | None,
-        typer.Option(help="Instead of --dim: the plane of a harmonic of the values, like k=1 (or k=5,37)."),
-    ] = None,
+    model: Model = "qwen3-0.6b",
+    layer: Layer = None,
+    dim: Dims = None,
+    head: Head = None,
+    plane: Plane = None,
     sae: Annotated[str | None, SAE] = None,
     feature: Annotated[str | None, FEATURE] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="months, mod-23, … or the path of a TOML file (default: the model's own task, else mod-23)."
-        ),
-    ] = None,
-    task: Annotated[str | None, TASK] = None,
+    domain: Domain = None,
+    task: Task = None,
     mode: Annotated[str, typer.Option(help="mean, zero, resample or project-out.")] = "mean",
-    site: Annotated[
-        str, typer.Option(help="Kind of site (resid_post, mlp_post, z, …) or a hook point's full name.")
-    ] = "resid_post",
-    samples: Annotated[
-        int | None, typer.Option(help="As many prompts of the grid, balanced over the answers.", **COUNT)
-    ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
-    position: Annotated[str, typer.Option(help="Ablate at all positions, or at the prompt's last.")] = "all",
-    controls: Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)] = 200,
-    control_samples: Annotated[
-        int | None,
-        typer.Option(help="As many prompts for the controls (on a CPU: what minutes allow).", **COUNT),
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="A text file, one sentence per line, to measure perplexity on.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of samples, controls and intervals.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    site: Kind = "resid_post",
+    samples: Samples = None,
+    cycles: Cycles = 1,
+    position: Where = "all",
+    controls: Controls = 200,
+    control_samples: ControlSamples = None,
+    text: Text = None,
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = OUT,
 ) -> None:
-    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with controls."""
+    """Ablate dimensions of a site: accuracy, logit difference and text perplexity before and after, with
+    controls."""
     from mechfourier.errors import UsageError
 
     if sum(part is not None for part in (dim, head, plane, sae)) != 1:
@@ -82,61 +97,35 @@ def ablate_command(
             "name one thing to ablate, a dimension, a head, a plane or a feature: "
             "--layer 7 --dim 8, --layer 7 --head 3, --layer 7 --plane k=1, or --sae FOLDER --feature 12"
         )
-    if head is not None and site == "resid_post":
-        site = "z"
-    chosen, dims, ks = (
-        domain_of(domain, model, "mod-23"),
-        None if dim is None else number_list(dim, "--dim", "dimensions", "8, or 8,35, or 0-63", ranges=True),
-        harmonics(plane),
-    )
-    if layer is None and "." not in site and not site.startswith("hook_"):
-        raise UsageError(f"name the layer of {site}, for example: --layer 7")
+    kind = "z" if head is not None and site == "resid_post" else site
+    chosen, dims, ks = domain_of(domain, model, "mod-23"), listed(dim, "--dim"), harmonics(plane)
+    where, sentences = site_of(kind, layer), None if text is None else _sentences(text)
     quiet_libraries()
-    sentences = None if text is None else _sentences(text)
     from mechfourier.causal.ablate import ablate
     from mechfourier.models.registry import load
 
-    loaded, where = load(model, engine=engine, device=device), _site(site, layer)
-    subspace = feature_subspace(loaded, sae, feature, where)
-    if ks is not None:
-        from mechfourier.causal.reading import harmonic_basis
+    loaded = load(model, engine=engine, device=device)
+    what = dict(dims=dims, head=head, ks=ks, plane=feature_subspace(loaded, sae, feature, where))
+    asked = dict(task=task, n_prompts=samples, cycles=cycles, seed=seed)
+    against = dict(n_controls=controls, n_control_prompts=control_samples, text=sentences)
+    options: dict[str, Any] = {**what, **asked, **against}
+    result = ablate(loaded, chosen, site=where, mode=mode, position=position, **options)
+    _show(result, out, as_json)
 
-        at = "last" if position == "last" else "operand"
-        subspace = harmonic_basis(loaded, chosen, where, tuple(ks), position=at, task=task)
-    result = ablate(
-        loaded,
-        chosen,
-        site=where,
-        dims=dims,
-        head=head,
-        subspace=subspace,
-        mode=mode,
-        positions=position,
-        task=task,
-        samples=samples,
-        cycles=cycles,
-        controls=controls,
-        control_samples=control_samples,
-        text=sentences,
-        seed=seed,
-    )
+
+def _show(result: "AblationResult", out: Path, as_json: bool) -> None:
+    from mechfourier.figures.report import write_result
+
+    page = write_result(result, out)
     if as_json:
-        emit_json(result.to_dict())
-    else:
-        _print(result)
-
-
-def _site(name: str, layer: int | None) -> Any:
-    from mechfourier.hooks.site import Site
-
-    if "." in name or name.startswith("hook_"):
-        return Site.parse(name)
-    return Site(name, layer)
+        note(f"wrote {page}")
+        return emit_json(result.to_dict())
+    _print(result)
+    typer.echo(f"figure: {page}")
+    return None
 
 
 def _sentences(path: str) -> list[str]:
-    from pathlib import Path
-
     from mechfourier.errors import UsageError
 
     try:
@@ -181,17 +170,21 @@ def _print(result: "AblationResult") -> None:
     low, high = result.logit_diff_ci
     measure = "similarity" if result.outcome == "similarity" else "logit"
     lines = [
-        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to {high:+.3g}",
-        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = {result.mcnemar_p:.2g})",
+        f"change of the {measure} difference {result.logit_diff_change:+.3g}, 95 % interval {low:+.3g} to "
+        f"{high:+.3g}",
+        f"{result.became_wrong} prompts became wrong, {result.became_right} right (McNemar's exact p = "
+        f"{result.mcnemar_p:.2g})",
     ]
     if result.p_controls is not None:
         lines.append(
             f"p = {result.p_controls:.2g} against {result.n_controls} matched controls of the same site "
-            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random directions)"
+            f"({result.n_control_dims} other dimensions, {result.n_controls - result.n_control_dims} random "
+            "directions)"
         )
     if result.kl is not None and result.kl_ci is not None:
         lines.append(
-            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to {result.kl_ci[1]:.3g}); "
+            f"KL on held-out text {result.kl:.3g} nats per token ({result.kl_ci[0]:.3g} to "
+            f"{result.kl_ci[1]:.3g}); "
             f"specificity {result.specificity:+.2f} (task effect minus text effect, in standard deviations)"
         )
     for line in lines:

@@ -1,20 +1,12 @@
-"""``mechfourier analyze``: a model this project trains taken apart. A new architecture: a line in ``ANALYSES``."""
+"""``mechfourier analyze``: a model this project trains taken apart, by the ``analyze`` of its `Architecture`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import DIGITS, SEED, emit_json, note, number_list, quiet_libraries
-from mechfourier.cli.dispatch import handle
-
-# architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
-# ``write(folder) -> list of the files written``. Options that only one architecture has default to None.
-ANALYSES = {
-    "adder": "mechfourier.toys.adder:analyze",
-    "miras": "mechfourier.toys.universal:analyze",
-    "one-layer": "mechfourier.toys.one_layer:analyze",
-}
+from mechfourier.cli.common import DIGITS, SEED, number_list, quiet_libraries
+from mechfourier.cli.dispatch import SET, handle, say, settings
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +44,7 @@ def analyze(
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.", **SEED)
     ] = 0,
+    set_: SET = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -74,21 +67,16 @@ def analyze(
         "place": place,
         "digits": digits,
         "seed": seed,
+        **settings(set_),
     }
     result = handle(
         "analyze",
-        ANALYSES,
+        "analyze",
         run,
         options,
         instead="For other models use: mechfourier probe or mechfourier study",
     )
-    if as_json:
-        emit_json(result.summary())
-    else:
-        typer.echo(str(result))
-    if out is not None:
-        for path in result.write(out):
-            note(f"wrote {path}")
+    say(result, as_json=as_json, out=out)
 
 
 def _frequencies(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The Typer application and its error handling. A new command: a module beside this one, a line in ``COMMANDS``."""
+"""The Typer application and its error handling. A new command: a module beside this one, a line in ``COMMANDS``, and one in ``contents.OTHERS``."""
 
 import importlib
 import sys
@@ -8,13 +8,13 @@ import typer
 
 from mechfourier._version import __version__
 from mechfourier.cli.common import add_no_check, report_error
+from mechfourier.cli.contents import Contents
 from mechfourier.cli.naming import name_results
-from mechfourier.cli.refusals import Commands
 from mechfourier.results.provenance import remember_command
 
 app = typer.Typer(
     name="mechfourier",
-    cls=Commands,
+    cls=Contents,
     help="Find, test and explain Fourier (circular) features in transformers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

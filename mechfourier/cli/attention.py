@@ -47,7 +47,7 @@ def attention(
 
     wanted = domain_of(domain, model)
     result = run(
-        load(model), wanted, layers=layers, task=task, cycles=cycles, permutations=permutations, seed=seed
+        load(model), wanted, layers=layers, task=task, cycles=cycles, n_permutations=permutations, seed=seed
     )
     if out is not None:
         path = out / f"{result_name('attention', result.model, wanted.name)}.json"

@@ -1,14 +1,14 @@
 """``mechfourier attribution``: who writes the answer, and in which harmonics."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, TASK, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.causal import OUT, Cycles, Device, Domain, Engine, Json, Model, Out, Seed, Task
+from mechfourier.cli.common import COUNT, domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
-    from mechfourier.causal.attribution import AttributionResult
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -17,35 +17,32 @@ def register(app: typer.Typer) -> None:
 
 
 def attribution_command(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
-        ),
-    ] = None,
-    task: Annotated[str | None, TASK] = None,
+    model: Model,
+    domain: Domain = None,
+    task: Task = None,
     samples: Annotated[
         int | None, typer.Option(help="As many cells of the grid, drawn at random (default: all).", **COUNT)
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
+    cycles: Cycles = 1,
     neurons: Annotated[int, typer.Option(help="How many neurons to list, the greatest first.", **COUNT)] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of samples and intervals.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the HTML page.")] = Path("mechfourier-out"),
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = OUT,
 ) -> None:
     """Split the right answer's margin over layers, heads and neurons, and its logits over harmonics."""
     chosen = domain_of(domain, model)
     quiet_libraries()
     from mechfourier.causal.attribution import attribution
+    from mechfourier.figures.report import write_result
     from mechfourier.models.registry import load
 
+    loaded = load(model, engine=engine, device=device)
     result = attribution(
-        load(model, engine=engine, device=device), chosen, task=task, cycles=cycles, samples=samples, neurons=neurons, seed=seed
-    )  # fmt: skip
-    page = _write(result, out)
+        loaded, chosen, task=task, cycles=cycles, n_prompts=samples, neurons=neurons, seed=seed
+    )
+    page = write_result(result, out)
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
@@ -58,21 +55,3 @@ def attribution_command(
         print_frame(result.harmonic_frame().head(8), title="Harmonics of the answer")
     typer.echo(f"figure: {page}")
     return None
-
-
-def _write(result: "AttributionResult", out: Path) -> Path:
-    from mechfourier._version import __version__
-    from mechfourier.drawing.html import Section, write_page
-    from mechfourier.figures.sweep import attribution_figure, written_figure
-    from mechfourier.files import result_name
-
-    sections = [Section("Parts", attribution_figure(result))]
-    if result.harmonics:
-        sections.append(Section("Harmonics", written_figure(result)))
-    sections.append(Section("Numbers", result.frame()))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
-    title = f"Attribution: {result.domain} in {result.model}"
-    path = out / f"{result_name('attribution', result.model, result.domain)}.html"
-    lead = str(result).splitlines()[0]
-    return write_page(path, title, sections, lead=lead, footer=f"mechfourier {__version__}.")

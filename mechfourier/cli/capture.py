@@ -50,12 +50,12 @@ def capture(
     if plan:
         planned = make_plan(
             model, out, dataset=dataset, sites=sites, layers=layers, tokens=wanted, dtype=dtype, shard_tokens=shard_tokens,
-            reading=reading, workers=workers, loader=model_engine, device=device,
+            reading=reading, workers=workers, engine=model_engine, device=device,
         )  # fmt: skip
         return emit_json(planned.to_dict()) if json_ else typer.echo(str(planned))
     result = capture_dataset(
         model, out, dataset=dataset, sites=sites, layers=layers, tokens=wanted, dtype=dtype, shard_tokens=shard_tokens,
-        reading=reading, workers=workers, engine_name=engine, address=address, loader=model_engine, device=device, resume=resume,
+        reading=reading, workers=workers, runner=engine, address=address, engine=model_engine, device=device, resume=resume,
     )  # fmt: skip
     if json_:
         return emit_json(result.to_dict())

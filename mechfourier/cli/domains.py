@@ -99,7 +99,7 @@ def _reader(name: str) -> Any:
     """Something that turns text into tokens: the tokenizer of a model's folder alone where it has one, else the model."""
     from types import SimpleNamespace
 
-    from mechfourier.models.pretrained import load_tokenizer
+    from mechfourier.models.hugging_face import load_tokenizer
     from mechfourier.models.registry import load, resolve
 
     folder = _tokenizer_folder(name) or resolve(name)

@@ -34,7 +34,13 @@ def lens(
 
     wanted = domain_of(domain, model)
     result = run(
-        load(model), wanted, task=task, cycles=cycles, samples=samples, permutations=permutations, seed=seed
+        load(model),
+        wanted,
+        task=task,
+        cycles=cycles,
+        n_prompts=samples,
+        n_permutations=permutations,
+        seed=seed,
     )
     if out is not None:
         path = out / f"{result_name('lens', result.model, wanted.name)}.json"

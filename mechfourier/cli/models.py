@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import emit_json
+from mechfourier.cli.common import emit_json, note
 
 if TYPE_CHECKING:
     from mechfourier.models.catalogue import ModelInfo
@@ -25,9 +25,12 @@ def models(
 
     Any folder with config.json and safetensors, any GGUF file, and any Hugging Face name (org/name) can be given in their place.
     """
-    from mechfourier.models.catalogue import KNOWN
+    from mechfourier.models.architectures import installed
+    from mechfourier.models.catalogue import known
 
-    rows = [_row(info) for info in KNOWN]
+    rows = [_row(info) for info in known()]
+    for sentence in installed().broken.values():
+        note(sentence)
     if as_json:
         emit_json({"models": rows})
         return

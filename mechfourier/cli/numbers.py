@@ -43,7 +43,7 @@ def helix(
 
     result = number_line(
         load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
-        permutations=permutations, seed=seed,
+        n_permutations=permutations, seed=seed,
     )  # fmt: skip
     name = result_name("helix", result.model)
     _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
@@ -84,10 +84,10 @@ def analogies(
     """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping ones apart."""
     quiet_libraries()
     from mechfourier.models.registry import load
-    from mechfourier.probes.shapes import analogies_of
+    from mechfourier.probes.shapes import analogies
 
-    result = analogies_of(
-        load(model), domain, sites=sites, layers=layers, permutations=permutations, seed=seed
+    result = analogies(
+        load(model), domain, sites=sites, layers=layers, n_permutations=permutations, seed=seed
     )
     _show(
         result,
@@ -111,9 +111,9 @@ def reducibility(
     """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged on the rest."""
     quiet_libraries()
     from mechfourier.models.registry import load
-    from mechfourier.probes.shapes import reducibility_of
+    from mechfourier.probes.shapes import reducibility
 
-    result = reducibility_of(load(model), domain, k=k, sites=sites, layers=layers, seed=seed)
+    result = reducibility(load(model), domain, k=k, sites=sites, layers=layers, seed=seed)
     _show(
         result,
         result.to_dict(),

@@ -1,23 +1,32 @@
 """``mechfourier patch``: give a prompt another prompt's circle, and see whose answer comes out."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import (
-    CONTROLS,
-    CYCLES,
-    LAYER,
-    SEED,
-    TASK,
-    domain_of,
-    emit_json,
-    note,
-    number_list,
-    quiet_libraries,
+from mechfourier.cli.causal import (
+    OUT,
+    Controls,
+    Cycles,
+    Device,
+    Domain,
+    Engine,
+    Harmonics,
+    Json,
+    Layer,
+    Model,
+    Out,
+    Position,
+    Samples,
+    Seed,
+    Site,
+    Task,
+    finish,
+    harmonics,
+    listed,
+    site_of,
 )
-from mechfourier.cli.rotate import DOMAIN, MODEL, POSITION, SAMPLES, SITE, harmonics, site_of
+from mechfourier.cli.common import domain_of, quiet_libraries
 from mechfourier.cli.sae import FEATURE, SAE, feature_subspace
 
 
@@ -27,16 +36,12 @@ def register(app: typer.Typer) -> None:
 
 
 def patch_command(
-    model: Annotated[str, MODEL],
-    domain: Annotated[str | None, DOMAIN] = None,
-    task: Annotated[str | None, TASK] = None,
-    site: Annotated[str, SITE] = "hook_embed",
-    layer: Annotated[
-        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
-    ] = None,
-    k: Annotated[
-        str | None, typer.Option("--k", "-k", help="Patch the planes of these harmonics, like 1 or 5,37.")
-    ] = None,
+    model: Model,
+    domain: Domain = None,
+    task: Task = None,
+    site: Site = "hook_embed",
+    layer: Layer = None,
+    k: Harmonics = None,
     dim: Annotated[str | None, typer.Option(help="Patch these dimensions, like 8,35.")] = None,
     head: Annotated[str | None, typer.Option(help="Patch these heads, like 0,3 (sites with heads).")] = None,
     sae: Annotated[str | None, SAE] = None,
@@ -44,49 +49,37 @@ def patch_command(
     arms: Annotated[
         bool, typer.Option("--arms", help="All causal arms of Engels et al. 2024 instead of one patch.")
     ] = False,
-    position: Annotated[str, POSITION] = "operand",
-    samples: Annotated[int | None, SAMPLES] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)] = 1,
-    controls: Annotated[int, typer.Option(help="Random subspaces (0 for none).", **CONTROLS)] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of donors, samples, controls and intervals.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the HTML figure.")] = Path("mechfourier-out"),
+    position: Position = "value",
+    samples: Samples = None,
+    cycles: Cycles = 1,
+    controls: Controls = 200,
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
+    out: Out = OUT,
 ) -> None:
-    """Patch planes, dimensions, heads or everything from a donor with another operand; or run all causal arms."""
+    """Patch planes, dimensions, heads or everything from a donor with another value; or run all causal
+    arms."""
     from mechfourier.errors import UsageError
 
     chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
-    dims, heads = _listed(dim, "--dim"), _listed(head, "--head")
+    dims, heads = listed(dim, "--dim"), listed(head, "--head")
     if arms and (dims or heads or sae):
         raise UsageError("--arms patches a circle: give --k, or nothing for the harmonics that stand out")
     quiet_libraries()
     from mechfourier.causal.arms import arms as run_arms
+    from mechfourier.causal.experiment import Experiment
     from mechfourier.causal.patch import patch
-    from mechfourier.figures.causal import arms_figure, patch_figure, write_result
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
-    common = dict(site=where, position=position, task=task, samples=samples, cycles=cycles, seed=seed)
+    plane = None if arms else feature_subspace(loaded, sae, feature, where)
+    asked = Experiment.of(loaded, chosen, task=task, cycles=cycles, n_prompts=samples, seed=seed)
     if arms:
-        result = run_arms(loaded, chosen, ks=None if ks is None else tuple(ks), **common)
-        figure, name = arms_figure(result), "arms"
-    else:
-        subspace = feature_subspace(loaded, sae, feature, where)
-        result = patch(
-            loaded, chosen, ks=ks, dims=dims, heads=heads, subspace=subspace, controls=controls, **common
-        )
-        figure, name = patch_figure(result), "patch"
-    page = write_result(name, f"Patching: {result.domain} in {result.model}", figure, result, out)
-    if as_json:
-        note(f"wrote {page}")
-        return emit_json(result.to_dict())
-    for line in str(result).splitlines():
-        (note if line.startswith("note: ") else typer.echo)(line)
-    typer.echo(f"figure: {page}")
-    return None
-
-
-def _listed(text: str | None, option: str) -> list[int] | None:
-    return None if text is None else number_list(text, option, "numbers", "8, or 8,35")
+        result = run_arms(asked, site=where, ks=ks, position=position)
+        return finish(result, out, as_json)
+    found = patch(
+        asked, site=where, ks=ks, dims=dims, head=heads, plane=plane, position=position, n_controls=controls
+    )
+    return finish(found, out, as_json)

@@ -61,7 +61,7 @@ def probe(
     wanted = domain_of(domain, model)  # before the model: a wrong name should not wait for its weights
     result = run(
         load(model, engine=engine, device=device), wanted, sites=sites, layers=layers, position=position, design=design,
-        cycles=cycles, permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,
+        cycles=cycles, n_permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,
     )  # fmt: skip
     from mechfourier.figures.probe import write_probe
 
@@ -111,16 +111,20 @@ def short_frame(result: "ProbeResult") -> "pd.DataFrame":
     from mechfourier.cli.tables import short_sites
 
     frame = result.frame().rename(columns=SHORT)
-    error = next((name for name in frame.columns if str(name).startswith("error (")), None)
-    frame = frame.rename(columns={error: "error"} if error else {})
     frame["site"] = short_sites(frame["site"].tolist())
     return frame.loc[:, [name for name in COLUMNS if name in frame.columns]]
 
 
 SHORT = {
-    "control error": "control", "best dim": "dim", "its R²": "R²", "p of dim": "p dim", "specificity": "ratio",
-    "offset only": "o only", "partial R²": "R²",
-}  # fmt: skip
+    "control_error": "control",
+    "best_dim": "dim",
+    "dim_r2": "R²",
+    "partial_r2": "R²",
+    "p_dim": "p dim",
+    "specificity": "ratio",
+    "a_only": "a only",
+    "offset_only": "o only",
+}
 COLUMNS = (
     "site", "k", "share", "p", "error", "control", "closes", "ratio", "surrogates", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip

@@ -8,7 +8,7 @@ import typer
 from mechfourier.cli.common import COUNT, SEED, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
-    from mechfourier.reproduce.catalogue import Experiment
+    from mechfourier.reproduce.experiment import Experiment
     from mechfourier.reproduce.result import Reproduction
     from mechfourier.reproduce.session import Session
 
@@ -106,8 +106,8 @@ def _list(json_: bool) -> None:
 def _estimate(session: "Session", wanted: "list[Experiment]", *, always: bool) -> None:
     """Say before it starts how long the language model's part takes, where its weights are here."""
     from mechfourier.errors import WeightsNotFound
-    from mechfourier.reproduce.catalogue import LANGUAGE
     from mechfourier.reproduce.estimate import estimate
+    from mechfourier.reproduce.experiment import LANGUAGE
 
     if not any(each.needs == LANGUAGE for each in wanted):
         if always:

@@ -21,6 +21,7 @@ from mechfourier.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from mechfourier.models.interface import Model
     from mechfourier.sae.text import Source
 
 MODEL = typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")
@@ -151,7 +152,7 @@ def score_command(
     from mechfourier.sae.scoring import score
 
     loaded, of = _loaded(folder, model, engine, device)
-    result = score(of, loaded, wanted, control=control, permutations=permutations, seed=seed)
+    result = score(of, loaded, wanted, control=control, n_permutations=permutations, seed=seed)
     best = [each.feature for each in result.scores[: max(pages, 0)]]
     shown = feature_pages(of, loaded, best, domain=wanted) if best and loaded.sources else ()
     page = write_score(result, shown, out)
@@ -206,7 +207,7 @@ def feature_numbers(text: str) -> list[int]:
     return number_list(text, "--feature", "features", "12, or 12,40")
 
 
-def feature_subspace(model: Any, folder: str | None, feature: str | None, site: Any) -> Any:
+def feature_subspace(model: "Model", folder: str | None, feature: str | None, site: Any) -> Any:
     """The directions of ``--sae FOLDER --feature N`` as a basis, or None without them; for ablate, patch and rotate."""
     from mechfourier.errors import UsageError
 

@@ -41,7 +41,7 @@ def scan(
 
     result = run(
         load(model), chosen, compare=[name.strip() for name in compare.split(",") if name.strip()], sites=sites,
-        layers=layers, cycles=cycles, control=not no_controls, permutations=permutations, seed=seed,
+        layers=layers, cycles=cycles, controls=not no_controls, n_permutations=permutations, seed=seed,
     )  # fmt: skip
     if out is not None:
         path = out / f"{result_name('scan', result.model)}.json"

@@ -1,23 +1,32 @@
 """``mechfourier study``: probe, then ablate, rotate and patch; one verdict, one page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import (
-    CONTROLS,
-    COUNT,
-    CYCLES,
-    LAYER,
-    SEED,
-    TASK,
-    domain_of,
-    emit_json,
-    note,
-    quiet_libraries,
+from mechfourier.cli.causal import (
+    OUT,
+    Controls,
+    Cycles,
+    Device,
+    Domain,
+    Engine,
+    Harmonics,
+    Json,
+    Layer,
+    Model,
+    Out,
+    Samples,
+    Seed,
+    Task,
+    harmonics,
+    site_of,
 )
-from mechfourier.cli.rotate import DOMAIN, MODEL, SAMPLES, harmonics, site_of
+from mechfourier.cli.common import COUNT, domain_of, emit_json, note, quiet_libraries
+
+if TYPE_CHECKING:
+    from mechfourier.causal.study import StudyResult
 
 
 def register(app: typer.Typer) -> None:
@@ -26,39 +35,31 @@ def register(app: typer.Typer) -> None:
 
 
 def study_command(
-    model: Annotated[str, MODEL],
-    domain: Annotated[str | None, DOMAIN] = None,
-    task: Annotated[str | None, TASK] = None,
+    model: Model,
+    domain: Domain = None,
+    task: Task = None,
     site: Annotated[
         str | None,
         typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
     ] = None,
-    layer: Annotated[
-        int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)
-    ] = None,
-    k: Annotated[
-        str | None,
-        typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
-    ] = None,
+    layer: Layer = None,
+    k: Harmonics = None,
     position: Annotated[
-        str | None, typer.Option(help="'operand' or 'last' (default: both are looked at).")
+        str | None, typer.Option(help="'value' or 'last' (default: both are looked at).")
     ] = None,
-    samples: Annotated[int | None, SAMPLES] = None,
-    cycles: Annotated[
-        int, typer.Option(help="Cycles of offsets in the grid of the interventions.", **CYCLES)
-    ] = 1,
-    controls: Annotated[int, typer.Option(help="Controls per intervention (199 or more).", **CONTROLS)] = 200,
+    samples: Samples = None,
+    cycles: Cycles = 1,
+    controls: Controls = 200,
     permutations: Annotated[int, typer.Option(help="Permutations of the probe's null.", **COUNT)] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of everything drawn at random.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the HTML page and the JSON result.")] = Path(
-        "mechfourier-out"
-    ),
+    as_json: Json = False,
+    out: Out = OUT,
 ) -> None:
-    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one page."""
+    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one
+    page."""
     from mechfourier.errors import UsageError
 
     chosen, ks = domain_of(domain, model), harmonics(k)
@@ -67,15 +68,31 @@ def study_command(
     where = None if site is None else site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.study import study
-    from mechfourier.figures.causal import write_study
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
 
+    loaded = load(model, engine=engine, device=device)
     result = study(
-        load(model, engine=engine, device=device), chosen, site=where, position=position, ks=ks, samples=samples,
-        task=task, cycles=cycles, controls=controls, permutations=permutations, seed=seed, store=ActivationStore() if cache else None,
-    )  # fmt: skip
-    page = write_study(result, out)
+        loaded,
+        chosen,
+        site=where,
+        position=position,
+        ks=ks,
+        n_prompts=samples,
+        task=task,
+        cycles=cycles,
+        n_controls=controls,
+        n_permutations=permutations,
+        seed=seed,
+        store=ActivationStore() if cache else None,
+    )
+    _show(result, out, as_json)
+
+
+def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
+    from mechfourier.figures.report import write_result
+
+    page = write_result(result, out)
     saved = result.save(page.with_suffix(".json"))
     if as_json:
         note(f"wrote {page} and {saved}")

@@ -62,7 +62,7 @@ def sweep(
     from mechfourier.sweep.run import sweep as run
 
     result = run(
-        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, engine_name=engine, jobs=jobs,
+        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, runner=engine, jobs=jobs,
         address=address, retry_failed=retry_failed,
     )  # fmt: skip
     if as_json:
@@ -75,12 +75,10 @@ def sweep(
 
 
 def _show(result: "Sweep") -> None:
-    from mechfourier.drawing.html import Section, write_page
+    from mechfourier.drawing.html import write_page
 
     typer.echo(str(result))
-    page = Path(result.folder) / "sweep.html"
-    sections = [Section("Over the grid", result.plot()), Section("Every run", result.frame())]
-    typer.echo(f"figure: {write_page(page, f'Sweep of {result.kind}', sections)}")
+    typer.echo(f"figure: {write_page(Path(result.folder) / 'sweep.html', result.part())}")
 
 
 def _say_why(result: "Sweep") -> None:

@@ -1,19 +1,12 @@
-"""``mechfourier sweep-accuracy``: where a trained model answers right. A new architecture: a line in ``SWEEPS``."""
+"""``mechfourier sweep-accuracy``: where a trained model answers right. by the ``sweep_accuracy`` of its `Architecture`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import DIGITS, FROM_NONE, MODULUS, SEED, emit_json, note, quiet_libraries
-from mechfourier.cli.dispatch import handle
-
-# architecture -> the function (run, *, seed, its own options) -> a Result with ``summary() -> dict`` (for --json) and
-# ``write(folder) -> list of the files written``. Options that only some architectures have default to None.
-SWEEPS: dict[str, str] = {
-    "adder": "mechfourier.toys.adder:sweep_accuracy",
-    "miras": "mechfourier.toys.universal:sweep_accuracy",
-}
+from mechfourier.cli.common import DIGITS, FROM_NONE, MODULUS, SEED, quiet_libraries
+from mechfourier.cli.dispatch import SET, handle, say, settings
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +33,7 @@ def sweep_accuracy(
         bool, typer.Option("--full", help="miras: every question of every modulus (dear: m² of them).")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the problems drawn.", **SEED)] = 0,
+    set_: SET = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
     ] = None,
@@ -53,18 +47,9 @@ def sweep_accuracy(
         "largest": largest,
         "full": full or None,
         "seed": seed,
+        **settings(set_),
     }
     result = handle(
-        "sweep-accuracy", SWEEPS, run, options, instead="For one-layer models use: mechfourier analyze"
+        "sweep-accuracy", "sweep_accuracy", run, options, instead="For one-layer models use: mechfourier analyze"
     )
-    if as_json:
-        emit_json(result.summary())
-    else:
-        typer.echo(str(result))
-    if out is not None:
-        from mechfourier.drawing.html import write_page
-        from mechfourier.figures.sections import part_of
-
-        part = part_of(result)
-        for path in (*result.write(out), write_page(out / "accuracy.html", part.title, part.sections)):
-            note(f"wrote {path}")
+    say(result, as_json=as_json, out=out)

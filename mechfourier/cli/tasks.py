@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, quiet_libraries
+from mechfourier.cli.causal import Cycles, Device, Engine, Json, Model, Seed
+from mechfourier.cli.common import COUNT, domain_of, emit_json, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tasks_command(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
+    model: Model,
     domain: Annotated[
         str | None,
         typer.Option(help="A domain, a .toml file, or all (default: the model's own task, else months)."),
@@ -22,15 +23,16 @@ def tasks_command(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="As many prompts per task, balanced over the answers (default: at most 240, fewer where answers have several tokens).",
+            help="As many prompts per task, balanced over the answers (default: "
+            "at most 240, fewer where answers have several tokens).",
             **COUNT,
         ),
     ] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets of arithmetic tasks.", **CYCLES)] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of samples and of few-shot examples.", **SEED)] = 0,
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    cycles: Cycles = 1,
+    seed: Seed = 0,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Accuracy of a model by task and template, with exact intervals, beside chance."""
     chosen = "all" if domain == "all" else domain_of(domain, model)
@@ -39,7 +41,7 @@ def tasks_command(
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
-    result = tasks(loaded, chosen, task=task, samples=samples, cycles=cycles, seed=seed)
+    result = tasks(loaded, chosen, task=task, n_prompts=samples, cycles=cycles, seed=seed)
     if as_json:
         return emit_json(result.to_dict())
     typer.echo(str(result))

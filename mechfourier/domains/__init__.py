@@ -4,17 +4,12 @@ from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
 
-_PUBLIC = {
-    "Domain": ".definition",
-    "domain": ".definition",
-    "list_domains": ".definition",
-    "Design": ".design",
-    "read_positions": ".design",
-}
-
-__all__ = [*_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
-
 if TYPE_CHECKING:
-    from mechfourier.domains.definition import Domain, domain, list_domains
-    from mechfourier.domains.design import Design, read_positions
+    from mechfourier.domains.definition import (
+        Domain as Domain,
+        domain as domain,
+        list_domains as list_domains,
+    )
+    from mechfourier.domains.design import Design as Design, read_positions as read_positions
+
+__getattr__, __dir__ = lazy(__name__)

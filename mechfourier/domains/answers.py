@@ -19,7 +19,7 @@ from mechfourier.domains.continuations import can_continue, continued, continues
 from mechfourier.domains.design import Design
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Model, encode
 
 Outcome = Literal["log-probability", "similarity"]
 
@@ -214,7 +214,7 @@ def _ends(
     return ended
 
 
-def plan_answers(model: Any, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
+def plan_answers(model: Model, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
     """Tokens of the prompts and of the candidates after them; raises ``NotExpressible`` or ``UsageError``."""
     if not prompts:
         raise UsageError("no prompts to score; choose at least one sample")
@@ -224,7 +224,7 @@ def plan_answers(model: Any, prompts: Sequence[str], candidates: Sequence[str]) 
 
 
 def answer_tokens(
-    model: Any,
+    model: Model,
     prompts: Sequence[str],
     candidates: Sequence[str],
     *,
@@ -252,7 +252,7 @@ def answer_tokens(
 
 
 def _continuations(
-    model: Any, prompt: str, ids: tuple[int, ...], candidates: Sequence[str]
+    model: Model, prompt: str, ids: tuple[int, ...], candidates: Sequence[str]
 ) -> list[tuple[int, ...]]:
     whole = [_without_trailing_special(e).ids for e in encode(model, [prompt + c for c in candidates])]
     for candidate, tokens in zip(candidates, whole, strict=True):
@@ -270,7 +270,7 @@ def _without_trailing_special(encoding: Encoding) -> Encoding:
 
 
 def _digit_tokens(
-    model: Any, prompt: str, candidates: Sequence[str], answers: Sequence[tuple[int, ...]]
+    model: Model, prompt: str, candidates: Sequence[str], answers: Sequence[tuple[int, ...]]
 ) -> list[int]:
     """The tokens that would make a number longer; none where numbers are single tokens."""
     numeric = [i for i, c in enumerate(candidates) if c[-1:].isdecimal()]
@@ -283,7 +283,7 @@ def _digit_tokens(
     return sorted({t[len(head)] for t in longer if t[: len(head)] == head and len(t) > len(head)})
 
 
-def last_logits(model: Any, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
+def last_logits(model: Model, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
     """Logits at the last ``bucket.keep`` positions of its sequences, unembedding no others where that can be avoided."""
     slim = str(UNEMBED) in model.hook_dict
     narrow = [(UNEMBED, lambda value: value[:, -bucket.keep :])] if slim else []
@@ -292,7 +292,7 @@ def last_logits(model: Any, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
     return (output if output.ndim == 3 else output[:, None])[:, -bucket.keep :].float()
 
 
-def batch_rows(model: Any, plan: AnswerPlan) -> int:
+def batch_rows(model: Model, plan: AnswerPlan) -> int:
     """Rows per batch such that the logits and the activations of a batch stay small."""
     length = max(len(e.ids) for e in plan.encodings) + plan.deepest
     kept = plan.deepest + 1 if str(UNEMBED) in model.hook_dict else length
@@ -301,7 +301,7 @@ def batch_rows(model: Any, plan: AnswerPlan) -> int:
     return max(1, min(MAX_ROWS, LOGIT_BUDGET // (vocab * kept), STREAM_BUDGET // (width * length)))
 
 
-def stream_rows(model: Any, plan: AnswerPlan) -> int:
+def stream_rows(model: Model, plan: AnswerPlan) -> int:
     """Rows per batch where no logits of the whole vocabulary are made."""
     length = max(len(e.ids) for e in plan.encodings) + plan.deepest
     width = int(getattr(model.cfg, "d_model", 0) or 1)
@@ -309,7 +309,7 @@ def stream_rows(model: Any, plan: AnswerPlan) -> int:
 
 
 def score_plan(
-    model: Any, plan: AnswerPlan
+    model: Model, plan: AnswerPlan
 ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:
     """Run the plan's sequences through the model, as it is hooked now: (log-probabilities, greedy flags)."""
     rows = batch_rows(model, plan)
@@ -320,7 +320,7 @@ def score_plan(
 
 
 def _continued(
-    model: Any, plan: AnswerPlan, rows: int
+    model: Model, plan: AnswerPlan, rows: int
 ) -> Iterator[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]:
     """What ``plan.read`` gives for every bucket, with each prompt run once; by whole passes where that is not the same."""
     for first in plan.buckets(rows):
@@ -337,7 +337,7 @@ def _continued(
 
 
 def score_answers(
-    model: Any, prompts: Sequence[str], candidates: Sequence[str], label: Int[Tensor, " prompt"]
+    model: Model, prompts: Sequence[str], candidates: Sequence[str], label: Int[Tensor, " prompt"]
 ) -> AnswerScores:
     """Scores of every candidate after every prompt (teacher-forced log-probabilities in nats)."""
     scores, greedy = score_plan(model, plan_answers(model, prompts, candidates))
@@ -345,7 +345,7 @@ def score_answers(
 
 
 def score_candidates(
-    model: Any, design: Design, *, rows: Int[Tensor, " row"] | None = None
+    model: Model, design: Design, *, rows: Int[Tensor, " row"] | None = None
 ) -> Float[Tensor, "prompt candidate"]:
     """Log-probability of every candidate answer of an operation design, summed over its tokens.
 

@@ -5,75 +5,61 @@ numbers of two digits need ten continuations of every prompt; run whole, they wo
 The first use on a model compares these numbers with those of whole passes; where they differ everything runs whole.
 """
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.hooks.cache import empty_cache, fork
+from mechfourier.hooks.cache import grown, no_cache, take
 from mechfourier.hooks.prefix import can_pack, can_share
-from mechfourier.hooks.run import UNEMBED, device_of, forward, hooked, is_bridge, logits_of
+from mechfourier.hooks.run import UNEMBED, forward, hooked, is_bridge, logits_of
 from mechfourier.hooks.site import model_name
+from mechfourier.models.interface import Model
 
 KEPT = "_mechfourier_continuations"
 SAME = 1e-4  # largest difference of logits, relative to their size
 COMPARED = 2  # prompts of the comparison
 
 
-def shared_start(paths: list[tuple[int, ...]]) -> tuple[int, ...]:
+def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The tokens that all paths begin with."""
     low, high = min(paths), max(paths)
     return next((low[:i] for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), low)
 
 
-def can_continue(model: Any) -> bool:
+def can_continue(model: Model) -> bool:
     """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
     return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(model)
 
 
 def continued(
-    model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]
+    model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]
 ) -> Iterator[Float[Tensor, "row after vocab"]]:
     """For each path in turn: the logits after the prompt's last token and after every token of the path."""
     common = shared_start(paths)
     whole = torch.cat([tokens, torch.tensor(common, dtype=tokens.dtype).expand(len(tokens), -1)], dim=1)
-    cache = _no_cache(model, len(tokens))
+    cache = no_cache(model, len(tokens))
     stem = _run(model, whole, cache, len(common) + 1)
     for path in paths:
         leaf = torch.tensor(path[len(common) :], dtype=tokens.dtype).expand(len(tokens), -1)
         if not leaf.shape[1]:
             yield stem
             continue
-        own = copy.deepcopy(cache) if is_bridge(model) else fork(model, cache)
+        own = take(model, cache, None)
         yield torch.cat([stem, _run(model, leaf, own, leaf.shape[1])], dim=1)
 
 
-def _no_cache(model: Any, rows: int) -> Any:
-    if not is_bridge(model):
-        return empty_cache(model, rows)
-    from transformers import DynamicCache
-
-    return DynamicCache(config=model.original_model.config)
-
-
 def _run(
-    model: Any, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
+    model: Model, tokens: Int[Tensor, "row pos"], cache: Any, keep: int
 ) -> Float[Tensor, "row keep vocab"]:
     """Logits at the last ``keep`` of these tokens, which follow those in ``cache`` and are added to it."""
-    if is_bridge(model):
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
-    else:
-        # Said outright, as TransformerLens would look for padding by token id.
-        mask = torch.ones_like(tokens).to(device_of(model))
-        options = {"past_kv_cache": cache, "attention_mask": mask}
     with hooked(model, [(UNEMBED, lambda value: value[:, -keep:])]):
-        return logits_of(model, forward(model, tokens, **options))[:, -keep:].float()
+        return logits_of(model, grown(model, tokens, cache))[:, -keep:].float()
 
 
-def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
+def continues_exactly(model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
     """Whether continuations give the logits of whole passes: tried once per model, on a few prompts."""
     known: bool | None = vars(model).get(KEPT)
     if known is None:
@@ -82,7 +68,7 @@ def continues_exactly(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tu
     return known
 
 
-def continuation_notes(model: Any) -> tuple[str, ...]:
+def continuation_notes(model: Model) -> tuple[str, ...]:
     """What a result must say where continuations were tried on ``model`` and were not those of whole passes."""
     if vars(model).get(KEPT) is not False:
         return ()
@@ -91,7 +77,7 @@ def continuation_notes(model: Any) -> tuple[str, ...]:
     )
 
 
-def _agrees(model: Any, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
+def _agrees(model: Model, tokens: Int[Tensor, "row pos"], paths: list[tuple[int, ...]]) -> bool:
     chosen = [paths[0], max(paths, key=len)]
     try:
         ours = list(continued(model, tokens, chosen))

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from mechfourier.domains.file import MIN_TEMPLATES, MIN_VALUES, parse_domain
-from mechfourier.domains.task_spec import Operation, TaskSpec, native_task
-from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, UsageError, nearest
+from mechfourier.domains.file import parse
+from mechfourier.domains.quantity import Quantity
+from mechfourier.domains.task_spec import Operation, native_task
+from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, nearest
+from mechfourier.models.architectures import with_part
 
 if TYPE_CHECKING:
     from mechfourier.domains.design import Design
-
-Position = Literal["value", "last"]
+    from mechfourier.models.interface import Readable
 
 MODULI = (2, 200)
 NUMBER_TEMPLATES = (
@@ -35,49 +36,11 @@ NUMBER_TEMPLATES = (
     "Take the bus {value}",
 )
 _MODULUS = re.compile(r"mod[-_ ]?([0-9]{1,9})", re.IGNORECASE)
-# Quantities inside an addition, at a significance: digit-sum-mod-10@2 is that of the hundreds.
-_ADDITION = re.compile(
-    r"(digit-a|digit-b|digit-sum-mod-10|carry-in|carry-out|significance)(?:@([0-9]{1,9}))?"
-)
 
 
 @dataclass(frozen=True)
-class Domain:
-    """``n`` values on a cycle, in order: value number v is followed by (v + 1) mod n.
-
-    ``unit`` is the plural name of one step ("days"). ``position`` is where value prompts are read: at the value's
-    last token (``"value"``) or at the prompt's last token (``"last"``). ``source`` is ``"packaged"``,
-    ``"generated"`` or the path of a file. ``tasks`` are the questions that a model can be asked, the ``operation`` first;
-    ``cyclic`` is False for an open row of values (numbers), whose last one is followed by none of them.
-    """
-
-    name: str
-    title: str
-    unit: str
-    values: tuple[str, ...]
-    templates: tuple[str, ...]
-    operation: Operation | None
-    position: Position = "value"
-    source: str = "packaged"
-    tasks: tuple[TaskSpec, ...] = ()
-    cyclic: bool = True
-
-    @property
-    def n(self) -> int:
-        """Length of the cycle."""
-        return len(self.values)
-
-    def task(self, name: str) -> TaskSpec:
-        """The task of that name; raises ``UsageError``."""
-        for task in self.tasks:
-            if task.name == name:
-                return task
-        known = [task.name for task in self.tasks]
-        if not known:
-            raise UsageError(f"domain {self.name!r} has no tasks; add a [[task]] table to {self.source}")
-        raise UsageError(
-            f"domain {self.name!r} has no task {name!r}; closest: {nearest(name, known)} (it has {', '.join(known)})"
-        )
+class Domain(Quantity):
+    """A quantity that lives on a cycle, and the designs that ask a model about it."""
 
     def value_design(self, *, position: str | None = None) -> "Design":
         """Every value in every template: see `mechfourier.domains.design.value_design`."""
@@ -85,7 +48,9 @@ class Domain:
 
         return value_design(self, position=position)
 
-    def operation_design(self, cycles: int = 4, *, template: int = 0, model: Any = None) -> "Design":
+    def operation_design(
+        self, cycles: int = 4, *, template: int = 0, model: "Readable | None" = None
+    ) -> "Design":
         """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With a ``model``: in the
         first wording that it can express, and over as many cycles."""
         from mechfourier.domains.design import max_cycles, operation_design
@@ -96,26 +61,23 @@ class Domain:
         return operation_design(self, possible.cycles, template=possible.template)
 
 
-__all__ = [
-    "MIN_TEMPLATES", "MIN_VALUES", "Domain", "Operation", "TaskSpec", "domain", "list_domains", "modular", "parse_domain", "read_domain",
-]  # fmt: skip
-
-
-def domain(name_or_path: str | Path) -> Domain:
+def domain(name_or_path: Domain | str | Path) -> Domain:
     """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or your own (``"mine.toml"``).
+
+    A ``Domain`` is returned as it is: every function that takes one takes its name too.
 
     Raises ``UnknownDomain``, ``OutOfRange`` (``mod-N`` with N outside 2..200) or ``DomainSchemaError``.
     """
+    if isinstance(name_or_path, Domain):
+        return name_or_path
     text = str(name_or_path)
     key = text.strip().lower().replace("_", "-")
     if key in _packaged():
         return _packaged()[key]
     if found := _MODULUS.fullmatch(text.strip()):
         return modular(int(found[1]))
-    if found := _ADDITION.fullmatch(key):
-        from mechfourier.toys.adder.domains import adder_domain
-
-        return adder_domain(found[1], place=int(found[2] or 2))
+    if (found := _of_a_network(key)) is not None:
+        return found
     path = Path(name_or_path).expanduser()
     if os.path.isfile(path):  # noqa: PTH113  (Path's own raises for a name longer than any file's)
         return read_domain(path)
@@ -125,6 +87,20 @@ def domain(name_or_path: str | Path) -> Domain:
         f"no domain {text!r}; closest: {nearest(text, [*_packaged(), 'mod-N'])}. "
         "List them with: mechfourier domains"
     )
+
+
+def parse_domain(text: str, *, name: str, where: str, source: str) -> Domain:
+    """A domain from the text of its file; ``where`` is what errors call it. Raises ``DomainSchemaError``."""
+    return Domain(**parse(text, name=name, where=where, source=source))
+
+
+def _of_a_network(name: str) -> Domain | None:
+    """A domain that only a network's own architecture knows (``carry-in@2``); None where none knows it."""
+    for record in with_part("domains"):
+        for pattern in record.domains:
+            if re.fullmatch(pattern, name):
+                return record.part("domains", pattern)(name)
+    return None
 
 
 def list_domains() -> tuple[Domain, ...]:
@@ -159,7 +135,7 @@ def read_domain(path: str | Path) -> Domain:
     """A domain from a TOML file of one's own; raises ``DomainSchemaError`` naming the line and the key."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DomainSchemaError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 TOML"

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.domains.definition import Domain, Operation
-from mechfourier.domains.task_spec import Span, TaskSpec, fill
+from mechfourier.domains.quantity import Quantity
+from mechfourier.domains.task_spec import Operation, Span, TaskSpec, fill
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Readable, encode
 
 MIN_TESTABLE = 5
 """With fewer values a circle and a constant use up all degrees of freedom: the verdict is ``not testable``."""
@@ -34,7 +34,7 @@ class Design:
     """
 
     kind: Literal["value", "operation", "task"]
-    domain: Domain
+    domain: Quantity
     prompts: tuple[str, ...]
     shape: tuple[int, int]
     spans: tuple[tuple[int, int], ...] | None
@@ -99,7 +99,7 @@ class Design:
         return len(self.prompts)
 
 
-def value_design(domain: Domain, *, position: str | None = None) -> Design:
+def value_design(domain: Quantity, *, position: str | None = None) -> Design:
     """Every value in every template, read at ``position`` (None: what the domain says)."""
     where = position or domain.position
     if where not in ("value", "last"):
@@ -123,7 +123,7 @@ def value_design(domain: Domain, *, position: str | None = None) -> Design:
     )
 
 
-def operation_design(domain: Domain, cycles: int = 4, *, template: int = 0) -> Design:
+def operation_design(domain: Quantity, cycles: int = 4, *, template: int = 0) -> Design:
     """Every value a with offsets 0 to cycles·n − 1, read at the prompt's last token ("=").
 
     One cycle is the classical n × n grid, on which a k = 1 circle cannot be told from a smooth function of the raw
@@ -160,7 +160,7 @@ def operation_design(domain: Domain, cycles: int = 4, *, template: int = 0) -> D
     )
 
 
-def _operation(domain: Domain) -> Operation:
+def _operation(domain: Quantity) -> Operation:
     if domain.operation is None:
         raise UsageError(
             f"domain {domain.name!r} has no operation; add an [operation] table to {domain.source}"
@@ -168,11 +168,11 @@ def _operation(domain: Domain) -> Operation:
     return domain.operation
 
 
-def _operation_prompt(domain: Domain, value: int, offset: int, template: int = 0) -> str:
+def _operation_prompt(domain: Quantity, value: int, offset: int, template: int = 0) -> str:
     return fill(_operation(domain).wordings[template], domain.values, value, offset=offset)[0]
 
 
-def _candidates(domain: Domain) -> tuple[str, ...]:
+def _candidates(domain: Quantity) -> tuple[str, ...]:
     return domain.operation.answers if domain.operation else tuple(f" {value}" for value in domain.values)
 
 
@@ -203,7 +203,7 @@ class Cycles:
     template: int = 0
 
 
-def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
+def max_cycles(domain: Quantity, model: Readable, wanted: int = 4) -> Cycles:
     """The largest number of cycles of offsets, up to ``wanted``, whose prompts ``model`` can express.
 
     A word-level tokenizer ends at some number, and a token model mod p knows b < p only (one cycle). Raises
@@ -220,7 +220,7 @@ def max_cycles(domain: Domain, model: Any, wanted: int = 4) -> Cycles:
     raise refused or NotExpressible(f"{domain.name} has no operation template")
 
 
-def _cycles(domain: Domain, model: Any, wanted: int, template: int) -> Cycles:
+def _cycles(domain: Quantity, model: Readable, wanted: int, template: int) -> Cycles:
     """``max_cycles`` in one wording."""
     values = _can_express(model, [_operation_prompt(domain, v, 0, template) for v in range(domain.n)])
     if values is not None:
@@ -238,7 +238,7 @@ def _cycles(domain: Domain, model: Any, wanted: int, template: int) -> Cycles:
     return Cycles(whole, wanted, note, template)
 
 
-def _can_express(model: Any, prompts: list[str]) -> NotExpressible | None:
+def _can_express(model: Readable, prompts: list[str]) -> NotExpressible | None:
     try:
         encode(model, prompts)
     except NotExpressible as error:
@@ -246,7 +246,7 @@ def _can_express(model: Any, prompts: list[str]) -> NotExpressible | None:
     return None
 
 
-def _fewer(domain: Domain, whole: int, wanted: int, refused: NotExpressible | None) -> str:
+def _fewer(domain: Quantity, whole: int, wanted: int, refused: NotExpressible | None) -> str:
     weak = "; with one cycle a k = 1 circle cannot be told from a smooth function of the raw sum"
     return (
         f"offsets run over {whole} of the {wanted} cycles wanted for {domain.name} ({refused})"

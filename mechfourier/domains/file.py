@@ -6,27 +6,26 @@ tomllib keeps no positions, so the line of a complaint is looked up in the text.
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from mechfourier.domains.task_file import TaskChecker
 from mechfourier.domains.task_spec import Operation, TaskSpec, native_task, placeholders
-from mechfourier.errors import DomainSchemaError, nearest
-
-if TYPE_CHECKING:
-    from mechfourier.domains.definition import Domain
+from mechfourier.errors import CONTROL, DomainSchemaError, nearest
 
 MIN_VALUES = 3
 MIN_TEMPLATES = 8
 
 
-def parse_domain(text: str, *, name: str, where: str, source: str) -> "Domain":
-    """Parse, check, build. ``where`` is what errors call the file; raises ``DomainSchemaError``."""
+def parse(text: str, *, name: str, where: str, source: str) -> dict[str, Any]:
+    """The fields of a domain, parsed and checked. ``where`` is what errors call the file; raises ``DomainSchemaError``."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DomainSchemaError(f"{where} is not valid TOML: {error}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         raise DomainSchemaError(f"{where} holds more than a domain file may: {error}") from error
+    if CONTROL.search(name):
+        raise DomainSchemaError(f"the file name of the domain {name!r} holds a control character; rename it")
     return _Checker(text, where).domain(table, name, source)
 
 
@@ -39,9 +38,7 @@ class _Checker:
     def __init__(self, text: str, where: str) -> None:
         self.lines, self.where = text.splitlines(), where
 
-    def domain(self, table: dict[str, Any], name: str, source: str) -> "Domain":
-        from mechfourier.domains.definition import Domain
-
+    def domain(self, table: dict[str, Any], name: str, source: str) -> dict[str, Any]:
         self.known_keys(table, self.TOP, "")
         title, unit = self.string(table, "title"), self.string(table, "unit")
         values = self.strings(table, "values", "", least=MIN_VALUES)
@@ -58,7 +55,18 @@ class _Checker:
             self.distinct_prefixes(templates)
         operation = self.operation(table, values, cyclic)
         tasks = self.tasks(table, values, operation, cyclic)
-        return Domain(name, title, unit, values, templates, operation, position, source, tasks, cyclic)
+        return dict(
+            name=name,
+            title=title,
+            unit=unit,
+            values=values,
+            templates=templates,
+            operation=operation,
+            position=position,
+            source=source,
+            tasks=tasks,
+            cyclic=cyclic,
+        )
 
     def operation(self, table: dict[str, Any], values: tuple[str, ...], cyclic: bool) -> Operation | None:
         if "operation" not in table:
@@ -116,6 +124,8 @@ class _Checker:
         if not isinstance(value, str) or not value.strip():
             message = "must be a text that is not empty" if key in table else "is missing (a text)"
             self.fail(key, message, section)
+        if CONTROL.search(value):
+            self.fail(key, f"{value!r} holds a control character", section)
         return value
 
     def strings(
@@ -131,6 +141,8 @@ class _Checker:
             bare = item.rstrip("\n") if newline else item
             if not bare or bare != bare.strip():
                 self.fail(key, f"{item!r} is empty or has blanks at its ends", section, item)
+            if CONTROL.search(re.sub(r"[\n\t]", "", item)):
+                self.fail(key, f"{item!r} holds a control character", section, item)
             if items.count(item) > 1:
                 self.fail(key, f"{item!r} is there {items.count(item)} times", section, item)
         if len(items) < least:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -16,7 +15,7 @@ from mechfourier.domains.task_choice import Choice, choose_task
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.domains.tasks import design_of
 from mechfourier.errors import NotExpressible, OutOfRange
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Model, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,7 @@ class Questions:
 
 
 def questions(
-    model: Any,
+    model: Model,
     domain: Domain,
     *,
     task: str | Choice | None = None,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mechfourier.domains.design import Design, read_positions
-from mechfourier.models.interface import Encoding
+from mechfourier.models.interface import Encoding, Readable
 
 if TYPE_CHECKING:
     from mechfourier.domains.prepare import Questions
@@ -137,7 +137,7 @@ class TokensRead:
         )
 
 
-def tokens_read(model: Any, design: Design, encodings: Sequence[Encoding]) -> TokensRead:
+def tokens_read(model: Readable, design: Design, encodings: Sequence[Encoding]) -> TokensRead:
     """What a design reads in ``encodings`` of its prompts; raises ``NotExpressible`` where no token covers a span."""
     read = read_positions(design, encodings).tolist()
     spans = value_spans(design)
@@ -164,7 +164,7 @@ def tokens_read(model: Any, design: Design, encodings: Sequence[Encoding]) -> To
 
 
 def tokens_of(
-    model: Any,
+    model: Readable,
     prompts: Sequence[str],
     encodings: Sequence[Encoding],
     read: Sequence[int],
@@ -181,7 +181,7 @@ def tokens_of(
     return TokensRead(bos_of(model, encodings), (), (), rows, first)
 
 
-def tokens_asked(model: Any, asked: "Questions") -> TokensRead:
+def tokens_asked(model: Readable, asked: "Questions") -> TokensRead:
     """What questions read: one prompt per template, at its last token."""
     rows, names = asked.rows.tolist(), templates_of(asked.design)
     columns = [0] * len(asked.design) if asked.design.template is None else asked.design.template.tolist()
@@ -242,7 +242,7 @@ def _pieces(
     return tuple(found[v] for v in sorted(found))
 
 
-def token_texts(model: Any, prompt: str, encoding: Encoding) -> tuple[str, ...]:
+def token_texts(model: Readable, prompt: str, encoding: Encoding) -> tuple[str, ...]:
     """The tokens of a prompt as text; one that stands for no character by its name."""
     return tuple(
         prompt[a:b] if b > a else token_name(model, token)
@@ -250,14 +250,14 @@ def token_texts(model: Any, prompt: str, encoding: Encoding) -> tuple[str, ...]:
     )
 
 
-def token_name(model: Any, token: int) -> str:
+def token_name(model: Readable, token: int) -> str:
     """A token as its tokenizer writes it, blanks as blanks; its number where there is no tokenizer."""
     tokenizer = getattr(model, "tokenizer", None)
     name = tokenizer.convert_ids_to_tokens(token) if tokenizer is not None else None
     return f"token {token}" if name is None else str(name).replace("Ġ", " ").replace("▁", " ")
 
 
-def bos_of(model: Any, encodings: Sequence[Encoding]) -> str | None:
+def bos_of(model: Readable, encodings: Sequence[Encoding]) -> str | None:
     """The token without text that every prompt begins with, or None."""
     first = {e.ids[0] for e in encodings if len(e.ids) > 1 and e.spans[0][0] == e.spans[0][1]}
     if len(first) != 1 or not all(e.ids and e.ids[0] in first for e in encodings):

@@ -1,12 +1,12 @@
 """Which task an intervention asks: the one that was named, or the best one that the model answers above chance."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.task_spec import TaskSpec
 from mechfourier.domains.tasks import TaskRow, best_of, corrected, score_task, specs_of, task_named
 from mechfourier.errors import NotExpressible, UsageError
+from mechfourier.models.interface import Model
 
 PROMPTS = 48
 """Prompts that each task is judged by when one is chosen."""
@@ -26,7 +26,7 @@ class Choice:
     answered: bool = True
 
 
-def choose_task(model: Any, domain: Domain, task: str | None = None) -> Choice:
+def choose_task(model: Model, domain: Domain, task: str | None = None) -> Choice:
     """The task named ``task``; without a name the best one answered above chance, on ``PROMPTS`` prompts each.
 
     Tasks are tried in the order of the file, and the first that is answered nearly always (``ENOUGH``) ends the search. Where
@@ -46,7 +46,7 @@ def choose_task(model: Any, domain: Domain, task: str | None = None) -> Choice:
     return _scored(model, domain, specs)
 
 
-def _scored(model: Any, domain: Domain, specs: tuple[TaskSpec, ...]) -> Choice:
+def _scored(model: Model, domain: Domain, specs: tuple[TaskSpec, ...]) -> Choice:
     rows: list[TaskRow] = []
     unasked: list[str] = []
     first: NotExpressible | None = None

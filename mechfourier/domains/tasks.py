@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from scipy.stats import binomtest
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.domains.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
 from mechfourier.domains.continuations import continuation_notes
 from mechfourier.domains.definition import Domain, list_domains
@@ -19,6 +20,7 @@ from mechfourier.domains.task_design import expressible
 from mechfourier.domains.task_spec import NATIVE, TaskSpec, native_task
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import model_name
+from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
 from mechfourier.stats.intervals import clopper_pearson
@@ -89,7 +91,7 @@ class TaskRow:
 
 
 @dataclass(frozen=True)
-class TasksResult(Result):
+class TasksResult(Result, kind="tasks", figure="mechfourier.figures.tasks:tasks_figure"):
     """Tasks of one domain or of several. ``unasked``: tasks that the model cannot be asked, each with the reason."""
 
     model: str
@@ -139,18 +141,19 @@ def best_of(rows: Sequence[TaskRow]) -> TaskRow | None:
     return max((row for row in rows if row.answered), key=lambda row: row.accuracy.share, default=None)
 
 
+@renamed(samples="n_prompts")
 def tasks(
-    model: Any,
+    model: Model,
     domain: Domain | str | Sequence[Domain | str],
     *,
     task: str | None = None,
-    samples: int | None = None,
+    n_prompts: int | None = None,
     cycles: int = 1,
     seed: int = 0,
 ) -> TasksResult:
     """How ``model`` answers the tasks of ``domain`` (``"all"``: every packaged domain; or several).
 
-    ``task``: this one only. ``samples``: as many prompts per task, balanced over the answers (None: all, or ``MOST_PROMPTS``
+    ``task``: this one only. ``n_prompts``: as many prompts per task, balanced over the answers (None: all, or ``MOST_PROMPTS``
     of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
     tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values
     speak of these prompts.
@@ -164,7 +167,7 @@ def tasks(
     notes: list[str] = []
     for each, spec in tracked(asked, "tasks", len(asked)):
         try:
-            found, said = score_task(model, each, spec, samples=samples, cycles=cycles, seed=seed)
+            found, said = score_task(model, each, spec, samples=n_prompts, cycles=cycles, seed=seed)
         except NotExpressible as error:
             unasked.append(f"{each.name}, {spec.name}: {error}")
             continue
@@ -204,7 +207,7 @@ def is_native(domain: Domain, spec: TaskSpec) -> bool:
 
 
 def design_of(
-    model: Any, domain: Domain, spec: TaskSpec, *, cycles: int = 1, seed: int = 0
+    model: Model, domain: Domain, spec: TaskSpec, *, cycles: int = 1, seed: int = 0
 ) -> tuple[Design, tuple[str, ...]]:
     """The prompts of a task in wordings that ``model`` can express, and what is to be said of them.
 
@@ -218,7 +221,7 @@ def design_of(
 
 
 def score_task(
-    model: Any, domain: Domain, spec: TaskSpec, *, samples: int | None = None, cycles: int = 1, seed: int = 0
+    model: Model, domain: Domain, spec: TaskSpec, *, samples: int | None = None, cycles: int = 1, seed: int = 0
 ) -> tuple[list[TaskRow], tuple[str, ...]]:
     """The row of one task and those of its templates, without correction, and notes.
 
@@ -240,7 +243,7 @@ def score_task(
 
 
 def _asked(
-    model: Any, design: Design, samples: int | None, seed: int
+    model: Model, design: Design, samples: int | None, seed: int
 ) -> tuple[Int[Tensor, " prompt"], AnswerPlan]:
     """The prompts that are asked, balanced over the answers, and what is run for them."""
     most = MOST_PROMPTS if samples is None else samples
@@ -269,7 +272,7 @@ def _aside(
     )
 
 
-def _check_logits(model: Any) -> None:
+def _check_logits(model: Model) -> None:
     if getattr(model.cfg, "attention_dir", "causal") == "bidirectional" and not hasattr(model, "unembed"):
         raise UsageError(f"{model_name(model)} has no logits (it gives embeddings), so it answers no task")
 

@@ -1,14 +1,13 @@
 """What a tokenizer makes of a domain: pieces of every prompt, of every answer, and what to beware of."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from mechfourier.domains.answers import answer_tokens
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.design import MIN_TESTABLE, Cycles, Design, max_cycles, read_positions, value_design
 from mechfourier.domains.reads import TokensRead, some, token_texts, tokens_read
 from mechfourier.errors import NotExpressible
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Readable, encode
 from mechfourier.results.base import Result
 
 
@@ -23,7 +22,7 @@ class PromptTokens:
 
 
 @dataclass(frozen=True)
-class TokenReport(Result):
+class TokenReport(Result, kind="token-report"):
     """``values`` and ``operation`` prompts with their tokens (empty where the model cannot express them),
     ``answers`` with the number of their tokens, the number of ``cycles`` of offsets it can express, warnings."""
 
@@ -43,7 +42,7 @@ class TokenReport(Result):
         return "" if self.reads is None else self.reads.beginning()
 
 
-def token_report(domain: Domain, model: Any, *, cycles: int = 4) -> TokenReport:
+def token_report(domain: Domain, model: Readable, *, cycles: int = 4) -> TokenReport:
     """Prompts of ``domain`` with the tokens of ``model``, which needs a tokenizer (or ``encode``) and no weights."""
     warnings: list[str] = []
     if domain.n < MIN_TESTABLE:
@@ -61,7 +60,7 @@ def token_report(domain: Domain, model: Any, *, cycles: int = 4) -> TokenReport:
 
 
 def _value_side(
-    domain: Domain, model: Any, warnings: list[str]
+    domain: Domain, model: Readable, warnings: list[str]
 ) -> tuple[tuple[PromptTokens, ...], TokensRead | None]:
     design = value_design(domain)
     try:
@@ -75,7 +74,7 @@ def _value_side(
 
 
 def _operation_side(
-    domain: Domain, model: Any, cycles: int, warnings: list[str]
+    domain: Domain, model: Readable, cycles: int, warnings: list[str]
 ) -> tuple[tuple[PromptTokens, ...], dict[str, int], Cycles, TokensRead | None]:
     none = (), {}, Cycles(0, cycles), None
     if domain.operation is None:
@@ -106,7 +105,7 @@ def _operation_side(
     return _rows(model, design, encodings), answers, found, reads
 
 
-def _rows(model: Any, design: Design, encodings: list[Encoding]) -> tuple[PromptTokens, ...]:
+def _rows(model: Readable, design: Design, encodings: list[Encoding]) -> tuple[PromptTokens, ...]:
     read = read_positions(design, encodings).tolist()
     answers = design.answers or (None,) * len(design)
     return tuple(

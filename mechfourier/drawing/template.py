@@ -39,7 +39,15 @@ def template() -> "go.layout.Template":
         layout=dict(
             colorway=list(PALETTE),
             font=dict(family=FAMILY, size=13, color=TEXT),
-            title=dict(x=0.0, xanchor="left", yref="container", y=1.0, yanchor="top", pad=dict(t=14), font=dict(size=16)),
+            title=dict(
+                x=0.0,
+                xanchor="left",
+                yref="container",
+                y=1.0,
+                yanchor="top",
+                pad=dict(t=14),
+                font=dict(size=16),
+            ),
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
             colorscale=dict(sequential=SCALE, diverging=DIVERGING),
@@ -48,10 +56,12 @@ def template() -> "go.layout.Template":
             margin=dict(l=10, r=10, t=80, b=10),
             hoverlabel=dict(font=dict(family=FAMILY)),
             # above the plot: below it, the legend and the axis title would fight for the same place
-            legend=dict(orientation="h", x=0.0, xanchor="left", y=1.02, yanchor="bottom", bgcolor="rgba(0,0,0,0)"),
+            legend=dict(
+                orientation="h", x=0.0, xanchor="left", y=1.02, yanchor="bottom", bgcolor="rgba(0,0,0,0)"
+            ),
             modebar=dict(bgcolor="rgba(0,0,0,0)", color=GRID, activecolor=TEXT),
         )
-    )  # fmt: skip
+    )
     pio.templates["mechfourier"] = made
     return made
 
@@ -75,9 +85,15 @@ def panels(titles: list[str], *, columns: int, square: bool = False, **options: 
 
     rows = -(-len(titles) // columns)
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=[plain_text(t) for t in titles],
-        **{"horizontal_spacing": 0.12 if columns > 1 else 0.0, "vertical_spacing": min(0.16, 0.4 / rows), **options},
-    )  # fmt: skip
+        rows=rows,
+        cols=columns,
+        subplot_titles=[plain_text(t) for t in titles],
+        **{
+            "horizontal_spacing": 0.12 if columns > 1 else 0.0,
+            "vertical_spacing": min(0.16, 0.4 / rows),
+            **options,
+        },
+    )
     figure.update_annotations(font_size=13)
     if square:
         for i in range(len(titles)):

@@ -6,22 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mechfourier._version import __version__
-from mechfourier.drawing.html import Part, Section, report_page
-from mechfourier.drawing.template import (
-    BLUE,
-    GREEN,
-    GRID,
-    ORANGE,
-    SCALE,
-    SKY,
-    TEXT,
-    VERMILION,
-    plain_text,
-    styled,
-)
+from mechfourier.drawing.html import Part, Section, write_page
+from mechfourier.drawing.marks import bars, dots, heat, line
+from mechfourier.drawing.template import BLUE, GREEN, GRID, ORANGE, SKY, TEXT, VERMILION, plain_text, styled
 from mechfourier.figures.scene import Bars, Circle, Curves, Heat, Panel, Scene, Wave, scene
-from mechfourier.files import write_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -42,7 +30,9 @@ def player(shown: Scene) -> "go.Figure":
     moving: list[int] = []  # the traces that change
     at: list[Callable[[int], list[Any]]] = []
     for index, panel in enumerate(shown.panels):
-        still, changing = DRAW[type(panel)](panel, f"x{index + 1}", f"y{index + 1}", shown.steps)
+        still, changing = DRAW[type(panel)](
+            panel, {"xaxis": f"x{index + 1}", "yaxis": f"y{index + 1}"}, shown.steps
+        )
         figure.add_traces(still)
         first = len(figure.data)
         figure.add_traces(changing(len(shown.steps) - 1))
@@ -51,11 +41,13 @@ def player(shown: Scene) -> "go.Figure":
         _axes(figure, panel, index)
     figure.frames = [
         go.Frame(
-            name=str(t), traces=moving, data=[trace for make in at for trace in make(t)],
+            name=str(t),
+            traces=moving,
+            data=[trace for make in at for trace in make(t)],
             layout=dict(annotations=[_heading(panel, t) for panel in shown.panels]),
         )
         for t in range(len(shown.steps))
-    ]  # fmt: skip
+    ]
     figure.update_layout(
         annotations=[_heading(panel, -1) for panel in shown.panels], meta={"narrow": _narrow(shown)}
     )
@@ -69,10 +61,7 @@ def write_player(evolution: "Evolution", out: str | Path) -> Path:
     """The page with the player and the table behind its curves."""
     shown = scene(evolution)
     sections = [Section("Player", player(shown), shown.caption), Section("Checkpoints", evolution.frame())]
-    part = Part("", sections)
-    return write_text(
-        out, report_page(shown.title, [part], footer=f"mechfourier {__version__}. One frame per checkpoint.")
-    )
+    return write_page(out, Part(shown.title, sections, "One frame per checkpoint."))
 
 
 def _heading(panel: Panel, t: int) -> dict[str, Any]:
@@ -80,9 +69,16 @@ def _heading(panel: Panel, t: int) -> dict[str, Any]:
     text = "" if isinstance(panel, Curves) else panel.titles[t]  # the slider says the step
     left, _, _, top = panel.box
     return dict(
-        text=plain_text(text), x=left, y=top, xref="paper", yref="paper", xanchor="left", yanchor="bottom", showarrow=False,
+        text=plain_text(text),
+        x=left,
+        y=top,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
         font=dict(size=13),
-    )  # fmt: skip
+    )
 
 
 def _axes(figure: "go.Figure", panel: Panel, index: int) -> None:
@@ -112,16 +108,25 @@ def _axes(figure: "go.Figure", panel: Panel, index: int) -> None:
 def _legend_in(box: tuple[float, float, float, float]) -> dict[str, Any]:
     """The legend in the upper left corner of the curves, which begin low."""
     return dict(
-        orientation="v", x=box[0] + 0.01, xanchor="left", y=box[3], yanchor="top", font=dict(size=11), bgcolor="rgba(128,128,128,0.12)"
-    )  # fmt: skip
+        orientation="v",
+        x=box[0] + 0.01,
+        xanchor="left",
+        y=box[3],
+        yanchor="top",
+        font=dict(size=11),
+        bgcolor="rgba(128,128,128,0.12)",
+    )
 
 
 def _narrow(shown: Scene) -> dict[str, Any]:
     """What the page changes on a small screen: the panels one below the other."""
     change: dict[str, Any] = {
-        "height": NARROW_HEIGHT, "margin.t": 20,
-        "sliders[0].x": 0, "sliders[0].len": 1, "updatemenus[0].pad.t": 115,
-    }  # fmt: skip
+        "height": NARROW_HEIGHT,
+        "margin.t": 20,
+        "sliders[0].x": 0,
+        "sliders[0].len": 1,
+        "updatemenus[0].pad.t": 115,
+    }
     for index, panel in enumerate(shown.panels):
         name = "" if index == 0 else str(index + 1)
         left, right, bottom, top = panel.narrow
@@ -139,130 +144,80 @@ def _narrow(shown: Scene) -> dict[str, Any]:
 
 
 def _controls(figure: "go.Figure", steps: np.ndarray) -> None:
-    still: dict[str, Any] = dict(mode="immediate", transition=dict(duration=0))
-    play = [None, still | dict(frame=dict(duration=FRAME_MS, redraw=True), fromcurrent=True)]
-    pause = [[None], still | dict(frame=dict(duration=0, redraw=False))]
-    jump = still | dict(frame=dict(duration=0, redraw=True))
+    still: dict[str, Any] = {"mode": "immediate", "transition": {"duration": 0}}
+    play = [None, still | {"frame": {"duration": FRAME_MS, "redraw": True}, "fromcurrent": True}]
+    pause = [[None], still | {"frame": {"duration": 0, "redraw": False}}]
+    jump = still | {"frame": {"duration": 0, "redraw": True}}
     moves = [
-        dict(method="animate", label=str(step), args=[[str(t)], jump])
+        {"method": "animate", "label": str(step), "args": [[str(t)], jump]}
         for t, step in enumerate(steps.tolist())
     ]
-    slider = dict(
-        active=len(steps) - 1, steps=moves, x=0.16, len=0.84, y=0, yanchor="top", pad=dict(t=55), ticklen=0, minorticklen=0,
-        font=dict(size=1, color="rgba(0,0,0,0)"), tickwidth=0, currentvalue=dict(prefix="step ", font=dict(size=14, color=TEXT), xanchor="left"),
-    )  # fmt: skip
+    told = {"prefix": "step ", "font": {"size": 14, "color": TEXT}, "xanchor": "left"}
+    hidden = {"ticklen": 0, "minorticklen": 0, "tickwidth": 0, "font": {"size": 1, "color": "rgba(0,0,0,0)"}}
+    place = {"x": 0.16, "len": 0.84, "y": 0, "yanchor": "top", "pad": {"t": 55}}
+    slider = {"active": len(steps) - 1, "steps": moves, "currentvalue": told, **place, **hidden}
     buttons = [
-        dict(label="Play", method="animate", args=play),
-        dict(label="Pause", method="animate", args=pause),
+        {"label": name, "method": "animate", "args": args}
+        for name, args in (("Play", play), ("Pause", pause))
     ]
-    menu = dict(
-        type="buttons", direction="left", buttons=buttons, showactive=False, bgcolor="#eef1f4", font=dict(color="#1f2328"), x=0, xanchor="left", y=0, yanchor="top", pad=dict(t=75)
-    )  # fmt: skip
+    place = {"x": 0, "xanchor": "left", "y": 0, "yanchor": "top", "pad": {"t": 75}, "direction": "left"}
+    look = {"showactive": False, "bgcolor": "#eef1f4", "font": {"color": "#1f2328"}}
+    menu = {"type": "buttons", "buttons": buttons, **place, **look}
     figure.update_layout(sliders=[slider], updatemenus=[menu], hovermode="closest")
 
 
 Made = tuple[list[Any], Callable[[int], list[Any]]]
 
 
-def _draw_circle(panel: Circle, x: str, y: str, _steps: np.ndarray) -> Made:
-    import plotly.graph_objects as go
-
-    walk = np.array(panel.walk)
-    closed = np.append(walk, walk[0])
+def _draw_circle(panel: Circle, axes: dict[str, str], _steps: np.ndarray) -> Made:
+    closed = [*panel.walk, panel.walk[0]]
     points = panel.points.astype(np.float32)
     n = points.shape[1]
+    look = {"color": np.arange(n), "colorscale": "phase", "cmin": 0, "cmax": n}
+    values, hover = [str(v) for v in range(n)], "value %{text}"
 
     def at(t: int) -> list[Any]:
-        line = go.Scatter(
-            x=points[t, closed, 0], y=points[t, closed, 1], xaxis=x, yaxis=y, mode="lines", line=dict(color=GRID, width=1),
-            hoverinfo="skip", showlegend=False,
-        )  # fmt: skip
-        dots = go.Scatter(
-            x=points[t, :, 0], y=points[t, :, 1], xaxis=x, yaxis=y, mode="markers", showlegend=False,
-            marker=dict(color=np.arange(n), colorscale="phase", cmin=0, cmax=n, size=8), text=[str(v) for v in range(n)],
-            hovertemplate="value %{text}<extra></extra>",
-        )  # fmt: skip
-        return [line, dots]
+        path = line(points[t, closed, 0], points[t, closed, 1], colour=GRID, **axes)
+        return [path, dots(points[t, :, 0], points[t, :, 1], marker=look, text=values, hover=hover, **axes)]
 
     return [], at
 
 
-def _draw_wave(panel: Wave, x: str, y: str, _steps: np.ndarray) -> Made:
-    import plotly.graph_objects as go
-
+def _draw_wave(panel: Wave, axes: dict[str, str], _steps: np.ndarray) -> Made:
     values, fitted = panel.y.astype(np.float32), panel.fit.astype(np.float32)
 
     def at(t: int) -> list[Any]:
-        dots = go.Scatter(
-            x=panel.x, y=values[t], xaxis=x, yaxis=y, mode="markers", marker=dict(color=BLUE, size=6), showlegend=False,
-            hovertemplate="%{x}: %{y:.3f}<extra></extra>",
-        )  # fmt: skip
-        curve = go.Scatter(
-            x=panel.x, y=fitted[t], xaxis=x, yaxis=y, mode="lines", line=dict(color=VERMILION, width=2), showlegend=False,
-            hoverinfo="skip",
-        )  # fmt: skip
-        return [dots, curve]
+        measured = dots(panel.x, values[t], marker={"size": 6}, hover="%{x}: %{y:.3f}", **axes)
+        return [measured, line(panel.x, fitted[t], colour=VERMILION, **axes)]
 
     return [], at
 
 
-def _draw_bars(panel: Bars, x: str, y: str, _steps: np.ndarray) -> Made:
-    import plotly.graph_objects as go
-
+def _draw_bars(panel: Bars, axes: dict[str, str], _steps: np.ndarray) -> Made:
     share = panel.y.astype(np.float32)
     ks = np.arange(1, share.shape[1] + 1)
-    colours = [VERMILION if k in panel.key else SKY for k in ks]
-
-    def at(t: int) -> list[Any]:
-        return [
-            go.Bar(
-                x=ks, y=share[t], xaxis=x, yaxis=y, marker=dict(color=colours, line_width=0), showlegend=False,
-                hovertemplate="k = %{x}: %{y:.1%}<extra></extra>",
-            )
-        ]  # fmt: skip
-
-    return [], at
+    look = {
+        "colour": [VERMILION if k in panel.key else SKY for k in ks],
+        "marker_line_width": 0,
+        "showlegend": False,
+    }
+    return [], lambda t: [bars(ks, share[t], hover="k = %{x}: %{y:.1%}", **look, **axes)]
 
 
-def _draw_heat(panel: Heat, x: str, y: str, _steps: np.ndarray) -> Made:
-    import plotly.graph_objects as go
-
+def _draw_heat(panel: Heat, axes: dict[str, str], _steps: np.ndarray) -> Made:
     logs = np.log10(np.maximum(panel.z, FLOOR)).astype(np.float32)
-
-    def at(t: int) -> list[Any]:
-        return [
-            go.Heatmap(
-                z=logs[t], xaxis=x, yaxis=y, zmin=-6, zmax=0, colorscale=SCALE, showscale=False,
-                hovertemplate="k_a = %{x}, k_b = %{y}: 10^%{z:.1f} of the variance<extra></extra>",
-            )
-        ]  # fmt: skip
-
-    return [], at
+    look: dict[str, Any] = {"zmin": -6, "zmax": 0, "showscale": False}
+    hover = "k_a = %{x}, k_b = %{y}: 10^%{z:.1f} of the variance"
+    return [], lambda t: [heat(None, None, logs[t], hover=hover, **look, **axes)]
 
 
-def _draw_curves(panel: Curves, x: str, y: str, steps: np.ndarray) -> Made:
-    import plotly.graph_objects as go
-
+def _draw_curves(panel: Curves, axes: dict[str, str], steps: np.ndarray) -> Made:
     still = [
-        go.Scatter(
-            x=sx, y=np.asarray(sy, dtype=np.float32), xaxis=x, yaxis=y, mode="lines", name=name, line=dict(color=colour, width=2),
-            hovertemplate=f"step %{{x}}: {name} %{{y:.3f}}<extra></extra>",
-        )
-        for (name, (sx, sy)), colour in zip(panel.series.items(), SERIES, strict=False)
-    ]  # fmt: skip
-
-    def at(t: int) -> list[Any]:
-        now = int(steps[t])
-        return [
-            go.Scatter(
-                x=[now, now], y=[-0.02, 1.05], xaxis=x, yaxis=y, mode="lines", line=dict(color=TEXT, width=1.5, dash="dot"),
-                hoverinfo="skip", showlegend=False,
-            )
-        ]  # fmt: skip
-
-    return still, at
+        line(x, y.astype(np.float32), name, colour=colour, hover=f"step %{{x}}: {name} %{{y:.3f}}", **axes)
+        for (name, (x, y)), colour in zip(panel.series.items(), SERIES, strict=False)
+    ]
+    return still, lambda t: [line([int(steps[t])] * 2, [-0.02, 1.05], colour=TEXT, dash="dot", **axes)]
 
 
-DRAW: dict[type, Callable[..., Made]] = {
-    Circle: _draw_circle, Wave: _draw_wave, Bars: _draw_bars, Heat: _draw_heat, Curves: _draw_curves,
-}  # fmt: skip
+DRAW: dict[type, Callable[..., Made]] = {}
+DRAW |= {Circle: _draw_circle, Wave: _draw_wave, Bars: _draw_bars, Heat: _draw_heat, Curves: _draw_curves}

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mechfourier.drawing.template import BLUE, GRID, VERMILION, panels, styled
+from mechfourier.drawing.marks import dots, line
+from mechfourier.drawing.template import GRID, VERMILION, panels, styled
 from mechfourier.figures.scene import by_phase
 
 if TYPE_CHECKING:
@@ -24,53 +25,36 @@ def stills(evolution: "Evolution", count: int = 4) -> list[int]:
 
 def circle_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
     """The embedding's circle at ``count`` checkpoints, from ``evolution(run, "circle")``."""
-    import plotly.graph_objects as go
-
     chosen = stills(evolution, count)
     titles = [f"step {evolution.step[t]}: circularity {evolution.circularity[t]:.2f}" for t in chosen]
     figure = panels(titles, columns=len(chosen), square=True, shared_yaxes=True, horizontal_spacing=0.03)
     order = by_phase(evolution.n, evolution.k)
     closed = np.append(order, order[0])
     bound = 1.08 * float(np.abs(evolution.circle).max())
+    look = {"color": np.arange(evolution.n), "colorscale": "phase", "size": 5}
+    values = [str(v) for v in range(evolution.n)]
     for column, t in enumerate(chosen, 1):
         points = evolution.circle[t]
-        line = go.Scatter(
-            x=points[closed, 0],
-            y=points[closed, 1],
-            mode="lines",
-            line=dict(color=GRID, width=1),
-            hoverinfo="skip",
-        )
-        dots = go.Scatter(
-            x=points[:, 0], y=points[:, 1], mode="markers", text=[str(v) for v in range(evolution.n)],
-            marker=dict(color=np.arange(evolution.n), colorscale="phase", size=5), hovertemplate="value %{text}<extra></extra>",
-        )  # fmt: skip
-        figure.add_traces([line, dots], rows=1, cols=column)
+        path = line(points[closed, 0], points[closed, 1], colour=GRID)
+        place = dots(points[:, 0], points[:, 1], text=values, marker=look, hover="value %{text}")
+        figure.add_traces([path, place], rows=1, cols=column)
         figure.update_xaxes(range=[-bound, bound], title="cosine direction", row=1, col=column)
         figure.update_yaxes(range=[-bound, bound], row=1, col=column)
     figure.update_yaxes(title=f"sine direction of k = {evolution.k}", row=1, col=1)
-    figure.update_layout(showlegend=False)
     return styled(figure, title=f"A circle emerges in W_E (mod {evolution.n})", height=268)
 
 
 def sine_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
     """One neuron's mean activation over a + b at ``count`` checkpoints, from ``evolution(run, "sine")``."""
-    import plotly.graph_objects as go
-
     chosen, k = stills(evolution, count), evolution.neuron_freqs[0]
     titles = [f"step {evolution.step[t]}: R² {evolution.r2[t, 0]:.2f}" for t in chosen]
     figure = panels(titles, columns=len(chosen), shared_yaxes=True, horizontal_spacing=0.03)
     order = by_phase(evolution.n, k)
     x = order * k % evolution.n
     for column, t in enumerate(chosen, 1):
-        dots = go.Scatter(
-            x=x, y=evolution.profile[t, 0, order], mode="markers", marker=dict(color=BLUE, size=5)
-        )
-        wave = go.Scatter(
-            x=x, y=evolution.fitted[t, 0, order], mode="lines", line=dict(color=VERMILION, width=2)
-        )
-        figure.add_traces([dots, wave], rows=1, cols=column)
+        measured = dots(x, evolution.profile[t, 0, order], marker={"size": 5})
+        wave = line(x, evolution.fitted[t, 0, order], colour=VERMILION)
+        figure.add_traces([measured, wave], rows=1, cols=column)
         figure.update_xaxes(title=f"{k}·(a + b) mod {evolution.n}", row=1, col=column)
     figure.update_yaxes(title="mean activation", row=1, col=1)
-    figure.update_layout(showlegend=False)
     return styled(figure, title=f"Neuron {evolution.neurons[0]} becomes a sine", height=300)

@@ -126,11 +126,23 @@ class LiveView:
         key = tuple(int(i) + 1 for i in (share > 3 * share.mean()).nonzero().flatten())
         circle = project_circle(w_e, k)
         panels = [
-            (self._curves("loss", width, log=True), f"loss (nats): train {last['train_loss']:.2g}, test {last['test_loss']:.2g}"),
-            (self._curves("accuracy", width, log=False), f"accuracy: train {last['train_accuracy']:.1%}, test {last['test_accuracy']:.1%}"),
-            (bars(share.tolist(), key, width=width, height=9), f"W_E by frequency; k = {k} holds {float(share.max()):.0%}"),
-            (_circle(circle.points.numpy(), width), f"circle of k = {k}: circularity {circle.circularity:.2f}"),
-        ]  # fmt: skip
+            (
+                self._curves("loss", width, log=True),
+                f"loss (nats): train {last['train_loss']:.2g}, test {last['test_loss']:.2g}",
+            ),
+            (
+                self._curves("accuracy", width, log=False),
+                f"accuracy: train {last['train_accuracy']:.1%}, test {last['test_accuracy']:.1%}",
+            ),
+            (
+                bars(share.tolist(), key, width=width, height=9),
+                f"W_E by frequency; k = {k} holds {float(share.max()):.0%}",
+            ),
+            (
+                _circle(circle.points.numpy(), width),
+                f"circle of k = {k}: circularity {circle.circularity:.2f}",
+            ),
+        ]
         boxes = [Panel(body, title=title, width=width + 4, height=11) for body, title in panels]
         grid = Table.grid()
         grid.add_row(*boxes[:2])

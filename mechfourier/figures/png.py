@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, report_page
 from mechfourier.errors import MissingExtra, need
 from mechfourier.files import write_with
 
@@ -54,7 +54,7 @@ def write_pngs(
         )
         source = Path(scratch) / "figures.html"
         source.write_text(
-            page("figures", [Section(name, figure) for name, figure in figures.items()]), encoding="utf-8"
+            report_page("figures", [Part("", [Section(n, f) for n, f in figures.items()])]), encoding="utf-8"
         )
         view.goto(source.as_uri())
         view.wait_for_function(
@@ -65,8 +65,11 @@ def write_pngs(
         view.wait_for_timeout(300)
         places = view.locator(".figure")
         written = [
-            write_with(Path(folder) / f"{name}.png", lambda target, i=i: target.write_bytes(places.nth(i).screenshot(type="png")))
+            write_with(
+                Path(folder) / f"{name}.png",
+                lambda target, i=i: target.write_bytes(places.nth(i).screenshot(type="png")),
+            )
             for i, name in enumerate(figures)
-        ]  # fmt: skip
+        ]
         browser.close()
     return written

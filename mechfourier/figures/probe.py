@@ -4,21 +4,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier._version import __version__
-from mechfourier.drawing.html import Section, verdict_card, write_page
-from mechfourier.drawing.template import (
-    BLUE,
-    GREEN,
-    GRID,
-    ORANGE,
-    PINK,
-    SCALE,
-    SKY,
-    TEXT,
-    VERMILION,
-    plain_text,
-    styled,
-)  # fmt: skip
+from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card, write_page
+from mechfourier.drawing.marks import among, dots, figure, heat, line
+from mechfourier.drawing.template import BLUE, GREEN, GRID, ORANGE, PINK, SKY, VERMILION, plain_text, styled
+from mechfourier.figures.inside import closure_figure, seam_figure
 from mechfourier.figures.tokens import tokens_section
 from mechfourier.files import result_name
 
@@ -27,131 +16,69 @@ if TYPE_CHECKING:
 
     from mechfourier.probes.result import Circle, ProbeResult
 
-ACCENT = {
-    "circular": GREEN, "modular": BLUE, "open arc": ORANGE, "magnitude": ORANGE, "interaction": SKY, "token identity": SKY,
-    "noise": PINK, "not testable": VERMILION,
-}  # fmt: skip
+ACCENT = {"circular": GREEN, "modular": BLUE, "open arc": ORANGE, "magnitude": ORANGE, "token identity": SKY}
+ACCENT |= {"interaction": SKY, "noise": PINK, "not testable": VERMILION}
 
 
 def spectrum_figure(result: "ProbeResult") -> "go.Figure":
     """Share of the between-value power at every harmonic (across) and hook point (down)."""
-    import plotly.graph_objects as go
-
     sites = [row.site for row in result.sites]
-    shares = [list(row.spectrum) for row in result.sites]
     if not sites:
-        return styled(go.Figure(), height=260)
-    width = max((len(row) for row in shares), default=0)
-    heat = go.Heatmap(
-        x=list(range(1, width + 1)),
-        y=sites,
-        z=shares,
-        zmin=0,
-        colorscale=SCALE,
-        colorbar=dict(title="share", thickness=12),
-        hovertemplate="%{y}<br>k = %{x}: %{z:.1%}<extra></extra>",
-    )
-    figure = go.Figure(heat)
-    figure.update_xaxes(
-        title=f"harmonic k (cycles per {result.n} {plain_text(result.unit)})", dtick=1 if width < 16 else 5
-    )
-    return styled(figure, height=max(260, 110 + 26 * len(sites)))
+        return figure(height=260)
+    shares = [list(row.spectrum) for row in result.sites]
+    width = max(map(len, shares))
+    x = {
+        "title": f"harmonic k (cycles per {result.n} {plain_text(result.unit)})",
+        "dtick": 1 if width < 16 else 5,
+    }
+    spectra = heat(list(range(1, width + 1)), sites, shares, hover="%{y}<br>k = %{x}: %{z:.1%}")
+    return figure(spectra, x=x, height=max(260, 110 + 26 * len(sites)))
 
 
 def circle_figure(result: "ProbeResult") -> "go.Figure":
     """The values in the fitted plane at the best site, each where it was predicted without being fitted; the dashed line
     is the seam, ellipses are one standard deviation over templates."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
     circle = result.circle
     if circle is None:
-        return styled(figure, height=460)
-    figure.add_traces(circle_traces(circle))
+        return figure(height=460)
     turns = "" if circle.k == 1 else f"·{circle.k}"
     reach = 1.5 * max(abs(x) for x, _ in circle.points)  # room for the labels, which stand outside the circle
-    include = dict(include=[-reach, reach])
-    figure.update_xaxes(
-        scaleanchor="y", title=f"cos 2π{turns}v/{result.n}, held out", autorangeoptions=include
-    )
-    figure.update_yaxes(title=f"sin 2π{turns}v/{result.n}, held out")
-    return styled(figure, height=460)
+    x = {
+        "title": f"cos 2π{turns}v/{result.n}, held out",
+        "scaleanchor": "y",
+        "autorangeoptions": {"include": [-reach, reach]},
+    }
+    y = {"title": f"sin 2π{turns}v/{result.n}, held out"}
+    return figure(*circle_traces(circle), x=x, y=y, height=460)
 
 
 def circle_traces(circle: "Circle") -> list[Any]:
     """Path in the order of the values, the seam, the ellipses, the labelled points."""
-    import plotly.graph_objects as go
-
-    x, y = [p[0] for p in circle.points], [p[1] for p in circle.points]
-    labels = [plain_text(label) for label in circle.labels]
-    ellipses_x: list[float | None] = []
-    ellipses_y: list[float | None] = []
+    x, y = zip(*circle.points, strict=True)
+    around: list[tuple[float | None, float | None]] = []
     for point, spread in zip(circle.points, circle.spread, strict=True):
-        for ex, ey in ellipse(point, spread):
-            ellipses_x.append(ex)
-            ellipses_y.append(ey)
-        ellipses_x.append(None)
-        ellipses_y.append(None)
-    quiet = dict(hoverinfo="skip", showlegend=False)
+        around += [*ellipse(point, spread), (None, None)]
+    seam = line([x[-1], x[0]], [y[-1], y[0]], colour=VERMILION, dash="dash")
+    labels = {
+        "text": [plain_text(label) for label in circle.labels],
+        "textposition": [outward(*p) for p in circle.points],
+    }
     return [
-        go.Scatter(x=ellipses_x, y=ellipses_y, mode="lines", line=dict(color=SKY, width=1), opacity=0.7, **quiet),
-        go.Scatter(x=x, y=y, mode="lines", line=dict(color=GRID, width=2), **quiet),
-        go.Scatter(x=[x[-1], x[0]], y=[y[-1], y[0]], mode="lines", line=dict(color=VERMILION, width=2, dash="dash"), **quiet),
-        go.Scatter(
-            x=x, y=y, mode="markers+text", text=labels, textposition=[outward(*p) for p in circle.points], showlegend=False,
-            marker=dict(color=BLUE, size=9), hovertemplate="%{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
-        ),
-    ]  # fmt: skip
-
-
-def outward(x: float, y: float) -> str:
-    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay clear of it."""
-    across = "right" if x > abs(y) / 2 else "left" if -x > abs(y) / 2 else "center"
-    up = "top" if y > abs(x) / 2 else "bottom" if -y > abs(x) / 2 else "middle"
-    return f"{up} {across}"
-
-
-def ellipse(
-    centre: tuple[float, float], spread: tuple[float, float, float], *, points: int = 41
-) -> list[tuple[float, float]]:
-    """One standard deviation of a 2-D normal with deviations and correlation ``spread``."""
-    sx, sy, correlation = spread
-    rest = math.sqrt(max(0.0, 1 - correlation**2))
-    out = []
-    for i in range(points):
-        a = 2 * math.pi * i / (points - 1)
-        out.append(
-            (
-                centre[0] + sx * math.cos(a),
-                centre[1] + sy * (correlation * math.cos(a) + rest * math.sin(a)),
-            )
-        )
-    return out
+        line([p[0] for p in around], [p[1] for p in around], colour=SKY, opacity=0.7),
+        line(x, y, colour=GRID),
+        seam,
+        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),
+    ]
 
 
 def null_figure(result: "ProbeResult") -> "go.Figure":
     """Best circle score over all sites and harmonics under permuted labels, and the observed one."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
     evidence = result.value
     if evidence is None or evidence.best_site is None:
-        return styled(figure, height=320)
-    figure.add_trace(
-        go.Histogram(
-            x=list(evidence.null), nbinsx=40, marker_color=SKY, name="labels permuted", histnorm="probability"
-        )
-    )
-    figure.add_vline(
-        x=evidence.best_site.score,
-        line=dict(color=VERMILION, width=3),
-        annotation_text=f"observed, p = {evidence.p_value:.2g}",
-        annotation_position="top left",
-        annotation_font_color=TEXT,
-    )
-    figure.update_xaxes(title="best circle score (1 = a perfect circle)")
-    figure.update_yaxes(title="share of permutations")
-    return styled(figure, height=320)
+        return figure(height=320)
+    label, x = f"observed, p = {evidence.p_value:.2g}", "best circle score (1 = a perfect circle)"
+    options = {"y": "share of permutations", "height": 320, "histnorm": "probability"}
+    return among(evidence.null, evidence.best_site.score, x=x, label=label, name="labels permuted", **options)
 
 
 def probe_figure(result: "ProbeResult") -> "go.Figure":
@@ -160,33 +87,44 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
 
     parts: list[Any] = [spectrum_figure(result), circle_figure(result), null_figure(result)]
     drawn = [part for part in parts if part.data]
-    figure = make_subplots(rows=1, cols=max(1, len(drawn)), horizontal_spacing=0.12)
+    made = make_subplots(rows=1, cols=max(1, len(drawn)), horizontal_spacing=0.12)
     for column, part in enumerate(drawn, 1):
-        figure.add_traces(part.data, rows=1, cols=column)
-        figure.update_xaxes(title=part.layout.xaxis.title, row=1, col=column)
-        figure.update_yaxes(title=part.layout.yaxis.title, row=1, col=column)
-    figure.update_traces(colorbar=dict(x=1.02), selector=dict(type="heatmap"))
-    title = f"{result.verdict}: {result.domain} in {result.model}"
-    return styled(figure, title=title, height=460)
+        made.add_traces(part.data, rows=1, cols=column)
+        made.update_xaxes(title=part.layout.xaxis.title, row=1, col=column)
+        made.update_yaxes(title=part.layout.yaxis.title, row=1, col=column)
+    made.update_traces(colorbar=dict(x=1.02), selector=dict(type="heatmap"))
+    return styled(made, title=f"{result.verdict}: {result.domain} in {result.model}", height=460)
+
+
+def ellipse(
+    centre: tuple[float, float], spread: tuple[float, float, float], *, points: int = 41
+) -> list[tuple[float, float]]:
+    """One standard deviation of a 2-D normal with deviations and correlation ``spread``."""
+    (x, y), (sx, sy, correlation) = centre, spread
+    rest = math.sqrt(max(0.0, 1 - correlation**2))
+    angles = [2 * math.pi * i / (points - 1) for i in range(points)]
+    return [(x + sx * math.cos(a), y + sy * (correlation * math.cos(a) + rest * math.sin(a))) for a in angles]
+
+
+def outward(x: float, y: float) -> str:
+    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay clear of it."""
+    across = "right" if x > abs(y) / 4 else "left" if -x > abs(y) / 4 else "center"
+    up = "top" if y > abs(x) / 2 else "bottom" if -y > abs(x) / 2 else "middle"
+    return f"{up} {across}"
 
 
 def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
     """Write the page of a probe into ``folder`` and return its path."""
     name = result_name("probe", result.model, result.domain, result.design, without=("design",))
-    path = Path(folder) / f"{name}.html"
-    return write_page(
-        path,
-        f"{result.domain} in {result.model}",
-        probe_sections(result),
-        card=verdict_card(
-            result.verdict,
-            f"use by the model: {result.used}",
-            result.reasons,
-            accent=ACCENT.get(result.verdict, SKY),
-        ),
-        lead=probe_lead(result),
-        footer=f"mechfourier {__version__}. A probe shows what is represented; only an intervention shows what is used.",
-    )
+    return write_page(Path(folder) / f"{name}.html", probe_part(result))
+
+
+def probe_part(result: "ProbeResult") -> Part:
+    """Verdict, circle, closure, null, spectrum, evidence."""
+    used = f"use by the model: {result.used}"
+    card = verdict_card(result.verdict, used, result.reasons, accent=ACCENT.get(result.verdict, SKY))
+    title = f"Probe: {result.domain} in {result.model}"
+    return Part(title, probe_sections(result), probe_lead(result), card)
 
 
 def probe_lead(result: "ProbeResult") -> str:
@@ -199,14 +137,14 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
         lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value to the first."
-        sections.append(
-            Section(f"The plane of k = {result.circle.k}", circle_figure(result), lead, wide=False)
-        )
+        heading = f"The plane of k = {result.circle.k}"
+        sections.append(half(heading, circle_figure(result), lead))
+    sections += _closure_sections(result)
     if result.value is not None and result.value.null:
         lead = (
             "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
         )
-        sections.append(Section("Label permutation null", null_figure(result), lead, wide=False))
+        sections.append(half("Label permutation null", null_figure(result), lead))
     if result.sites:
         sections.append(Section("Harmonic spectrum", spectrum_figure(result), "Template noise removed."))
         sections.append(Section("Evidence", result.frame()))
@@ -219,6 +157,17 @@ def probe_sections(result: "ProbeResult") -> list[Section]:
         sections.append(Section("Open and closed curves", pd.DataFrame(rows), lead))
     if steps := result.next_steps():
         sections.append(Section("Next steps", steps))
-    if result.notes:
-        sections.append(Section("Notes", result.notes))
+    return [*sections, *notes_section(result)]
+
+
+def _closure_sections(result: "ProbeResult") -> list[Section]:
+    """The contest of open and closed curves, and what a circle and an arc differ in."""
+    if result.value is None or not result.value.models:
+        return []
+    lead = "Curves through the values, each scored on values and templates it was not fitted to."
+    sections = [half("Open and closed curves, compared", closure_figure(result), lead)]
+    site = result.value.best_site
+    if site is not None and site.closure is not None:
+        lead = "A circle has one turn (or k), beats the open shapes, and is as alike across the seam as elsewhere."
+        sections.append(half("Closure", seam_figure(result), lead))
     return sections

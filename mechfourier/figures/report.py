@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier._version import __version__
-from mechfourier.drawing.html import Part, Section, report_page, verdict_card
+from mechfourier.drawing.html import Part, Section, half, report_page, verdict_card, write_page
 from mechfourier.drawing.template import BLUE, ORANGE
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
-from mechfourier.figures.recognise import Opened, open_result
-from mechfourier.figures.sections import analysis_part, facts, part_of, summary_part
-from mechfourier.figures.training import curves_figure
-from mechfourier.files import write_text
+from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest
+from mechfourier.figures.sections import facts, summary_part
+from mechfourier.files import result_name, write_text
+from mechfourier.models.architectures import of_folder, run_folder, with_part
+from mechfourier.models.catalogue import find
 from mechfourier.models.folder import brief
+from mechfourier.results.base import Result
+from mechfourier.results.saved import Saved, read
+from mechfourier.training.figures import curves_figure
 from mechfourier.training.run_folder import CONFIG, METRICS, PROVENANCE, WEIGHTS, RunFolder
 
 if TYPE_CHECKING:
@@ -33,17 +36,21 @@ def write_report(sources: Sequence[str | Path], out: str | Path, *, title: str =
 
 
 def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None = None) -> str:
-    """The page as text; ``plotly`` as in ``html.page``."""
+    """The page as text; ``plotly`` as in ``html.report_page``."""
     if not sources:
         raise UsageError("nothing to report on; give run folders or result files (.json)")
     parts = [part for source in sources for part in parts_of(source)]
     lead = f"{len(parts)} result{'s' if len(parts) > 1 else ''}, by mechfourier {__version__}."
     foot = "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, opens without a network."
-    return report_page(title or _title(parts), parts, lead=lead, footer=foot, plotly=plotly)
+    title = title or (parts[0].title if len(parts) == 1 else "mechfourier report")
+    return report_page(title, parts, lead=lead, footer=foot, plotly=plotly)
 
 
-def _title(parts: list[Part]) -> str:
-    return parts[0].title if len(parts) == 1 else "mechfourier report"
+def write_result(result: Result, folder: str | Path) -> Path:
+    """Write the page of one result into ``folder``, named by its command, model, domain and the command's options."""
+    subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
+    name = result_name(result.about.command, *subjects)
+    return write_page(Path(folder) / f"{name}.html", result.part())
 
 
 def parts_of(source: str | Path) -> list[Part]:
@@ -51,19 +58,18 @@ def parts_of(source: str | Path) -> list[Part]:
     path = Path(source)
     if path.is_file() and path.suffix == ".json":
         return [_result_part(path)]
-    if path.is_dir() and not is_run(path):
-        found = saved_results(path)
-        if not found:
-            raise UsageError(
-                f"{path} holds neither a run (config.json) nor saved results (.json); give one that does"
-            )
-        return [_result_part(each) for each in found]
-    if path.is_dir():
+    if not path.is_dir():
+        return [_named(str(source))]
+    if is_run(path):
         return [
             run_part(path),
             *(_result_part(each) for each in saved_results(path) if each.name != ANALYSIS),
         ]
-    return [_named(str(source))]
+    if found := saved_results(path):
+        return [_result_part(each) for each in found]
+    raise UsageError(
+        f"{path} holds neither a run (config.json) nor saved results (.json); give one that does"
+    )
 
 
 def is_run(folder: Path) -> bool:
@@ -80,7 +86,7 @@ def saved_results(folder: Path) -> list[Path]:
         if path.name in (CONFIG, PROVENANCE):
             continue
         try:
-            open_result(path)
+            read(path)
         except MechFourierError:
             continue
         found.append(path)
@@ -88,30 +94,26 @@ def saved_results(folder: Path) -> list[Path]:
 
 
 def _named(name: str) -> Part:
-    """A registered one-layer model, or one checkpoint of a run."""
-    from mechfourier.toys.one_layer import open_source
-
-    try:
-        opened = open_source(name)
-    except MechFourierError as error:
-        if Path(name).exists():
-            raise
-        raise UsageError(f"no run folder, result file or model {name!r} ({error})") from error
-    part = _one_layer(opened)
+    """A model by name, or one checkpoint of a run, whose architecture has a page."""
+    folder, info = run_folder(Path(name)), find(name)
+    record = of_folder(folder) if folder is not None else info.record if info is not None else None
+    if record is None or not record.page:
+        raise UsageError(
+            f"no run folder, result file or model {name!r} with a page of its own; closest model: "
+            f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of their saved results"
+        )
+    part = record.part("page")(name)
     return replace(part, sections=[*part.sections, _origin({}, f"mechfourier analyze {shlex.quote(name)}")])
 
 
 def _result_part(path: Path) -> Part:
-    opened = open_result(path)
+    opened = read(path)
     try:
-        part = (
-            summary_part(path.name, opened.result)
-            if isinstance(opened.result, dict)
-            else part_of(opened.result)
-        )
+        result = opened.result
+        part = summary_part(path.name, result) if isinstance(result, dict) else result.part()
         sections = list(part.sections)
         if known := facts(opened.result):
-            sections.append(Section("Configuration", known, wide=False))
+            sections.append(half("Configuration", known))
         return replace(part, sections=[*sections, _origin(opened.provenance, _command(opened))])
     except MechFourierError:
         raise
@@ -131,55 +133,32 @@ def _origin(origin: dict[str, Any], command: str) -> Section:
         told["wall time"] = f"{origin['seconds']} s"
     told |= {key: origin[key] for key in ("started", "finished") if origin.get(key)}
     lead = "" if told else "The file does not say which versions and which machine made it."
-    return Section("How it was made", told, lead, wide=False, command=command)
+    return half("How it was made", told, lead, command=command)
 
 
-def _command(opened: Opened) -> str:
+def _command(opened: Saved) -> str:
     """The command that was run, or the one that its fields tell."""
     if command := opened.provenance.get("command"):
         return str(command)
-    result, words = opened.result, ["mechfourier"]
-    name = {
-        "ProbeResult": "probe",
-        "StudyResult": "study",
-        "AblationResult": "ablate",
-        "RotationResult": "rotate",
-    }
-    if isinstance(result, dict) or type(result).__name__ not in name:
+    result, known = opened.result, facts(opened.result)
+    if isinstance(result, dict) or not {"model", "domain"} <= set(known):
         return ""
-    words += [
-        name[type(result).__name__],
-        str(getattr(result, "model", "")),
-        "--domain",
-        str(getattr(result, "domain", "")),
-    ]
-    if type(result).__name__ == "ProbeResult":
-        words += [
-            "--design",
-            str(getattr(result, "design", "auto")),
-            "--position",
-            str(getattr(result, "position", "last")),
-        ]
-    known = facts(result)
-    words += [
-        word for key in ("seed", "permutations") if key in known for word in (f"--{key}", str(known[key]))
-    ]
-    return shlex.join(words)
+    words = ["mechfourier", result.about.command, str(known["model"]), "--domain", str(known["domain"])]
+    told = [(name, known[name]) for name in ("design", "position", "seed", "permutations") if name in known]
+    return shlex.join([*words, *(word for name, value in told for word in (f"--{name}", str(value)))])
 
 
 def run_part(folder: Path) -> Part:
-    """A training run: its curves, its configuration, and for a one-layer model everything inside it."""
+    """A training run: its curves, its configuration, and what the page of its architecture shows."""
     config = config_of(folder)
     history = RunFolder(folder).read_metrics()
-    if config.get("architecture") == "one-layer":
-        part = _one_layer(folder, history if len(history) else None)
+    record = of_folder(folder)
+    if record is not None and record.page:
+        part = record.part("page")(folder, history if len(history) else None)
     else:
         part = _other_run(folder, config, history)
-    sections = [
-        *part.sections,
-        Section("Configuration", _flat(config), wide=False),
-        _origin(_run_origin(folder, history), run_command(folder, config)),
-    ]
+    origin = _origin(_run_origin(folder, history), run_command(folder, config))
+    sections = [*part.sections, half("Configuration", _flat(config)), origin]
     return replace(part, title=f"Run: {folder.name}", sections=sections)
 
 
@@ -194,34 +173,6 @@ def config_of(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadCheckpoint(f"{folder / CONFIG} holds no configuration; is {folder} the folder of a run?")
     return config
-
-
-def _one_layer(source: Any, history: "pd.DataFrame | None" = None) -> Part:
-    from mechfourier.toys.one_layer import portrait
-
-    result = analysis_of(source)
-    part = analysis_part(result, portrait(source))
-    if history is None or "test_loss" not in history.columns:
-        return part
-    lead = "Losses over the pairs trained on and the others."
-    if result.phases is not None:
-        lead += f" Verdict on the phases: {result.phases.verdict}."
-    return replace(
-        part, sections=[Section("Training", curves_figure(history, result.phases), lead), *part.sections]
-    )
-
-
-def analysis_of(source: Any) -> Any:
-    """The analysis saved in a run folder where it is newer than the weights, else a new one."""
-    from mechfourier.toys.one_layer import OneLayerAnalysis, analyze
-
-    if isinstance(source, Path):
-        saved, weights = source / ANALYSIS, source / WEIGHTS
-        if saved.is_file() and weights.is_file() and saved.stat().st_mtime >= weights.stat().st_mtime:
-            opened = open_result(saved)
-            if isinstance(opened.result, OneLayerAnalysis) and opened.result.name == source.name:
-                return opened.result
-    return analyze(source)
 
 
 def _other_run(folder: Path, config: dict[str, Any], history: "pd.DataFrame") -> Part:
@@ -245,30 +196,29 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+def _note_of(folder: Path) -> dict[str, Any]:
+    """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse the report)."""
+    try:
+        told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def _run_origin(folder: Path, history: "pd.DataFrame") -> dict[str, Any]:
-    """What the run's folder says of its making; the wall time is that of the training, over all resumes."""
-    path, told = folder / PROVENANCE, {}
-    if path.is_file():
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            told = {}
-    told = told if isinstance(told, dict) else {}
+    """Where a run comes from; the wall time is that of the training, over all resumes."""
+    told = {
+        key: value for key, value in _note_of(folder).items() if key != "finished"
+    }  # of their start, in older runs
     if "seconds" in history.columns and len(history):
         told["seconds"] = round(float(history["seconds"].iloc[-1]), 1)
-    told.pop("finished", None)  # runs of before said so of their start
     return told
 
 
 def run_command(folder: Path, config: dict[str, Any]) -> str:
     """The command that the run's folder tells, or (for one-layer) the one that its configuration amounts to."""
-    path = folder / PROVENANCE
-    if path.is_file():
-        try:
-            if command := json.loads(path.read_text(encoding="utf-8")).get("command"):
-                return str(command)
-        except (ValueError, AttributeError):
-            pass  # a damaged note is no reason to refuse the report
+    if command := _note_of(folder).get("command"):
+        return str(command)
     training = config.get("training")
     if config.get("architecture") != "one-layer" or not isinstance(training, dict):
         return ""

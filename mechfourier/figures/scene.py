@@ -89,10 +89,13 @@ TITLES: dict[str, str] = {
     "logits": "the 2-D spectrum of the logits",
 }
 WHAT = tuple(TITLES)
-# with three panels: a large one, two beside it; on a small screen one below the other
-LARGE, UPPER, LOWER = (0.0, 0.44, 0.0, 0.93), (0.56, 1.0, 0.56, 0.93), (0.56, 1.0, 0.0, 0.37)
-FIRST, SECOND, THIRD = (0.0, 1.0, 0.62, 0.96), (0.0, 1.0, 0.31, 0.5), (0.0, 1.0, 0.0, 0.19)
-TOP, BOTTOM = (0.0, 1.0, 0.46, 0.93), (0.0, 1.0, 0.0, 0.28)
+# Where a panel lies, and where on a small screen, one below the other: of three a large one and two beside it, or two
+Place = tuple[Box, Box]
+LARGE: Place = ((0.0, 0.44, 0.0, 0.93), (0.0, 1.0, 0.62, 0.96))
+UPPER: Place = ((0.56, 1.0, 0.56, 0.93), (0.0, 1.0, 0.31, 0.5))
+LOWER: Place = ((0.56, 1.0, 0.0, 0.37), (0.0, 1.0, 0.0, 0.19))
+TOP: Place = ((0.0, 1.0, 0.46, 0.93),) * 2
+BOTTOM: Place = ((0.0, 1.0, 0.0, 0.28),) * 2
 
 
 def by_phase(n: int, k: int) -> np.ndarray:
@@ -104,20 +107,24 @@ def by_phase(n: int, k: int) -> np.ndarray:
 def _circle(e: "Evolution") -> tuple[list[Panel], str]:
     titles = tuple(f"circularity {c:.2f} (random: {e.circularity_chance:.2f})" for c in e.circularity)
     circle = Circle(
-        titles, f"cosine direction of k = {e.k}", f"sine direction of k = {e.k}", LARGE, FIRST,
-        points=e.circle, walk=tuple(by_phase(e.n, e.k).tolist()),
-    )  # fmt: skip
+        titles,
+        f"cosine direction of k = {e.k}",
+        f"sine direction of k = {e.k}",
+        *LARGE,
+        points=e.circle,
+        walk=tuple(by_phase(e.n, e.k).tolist()),
+    )
     caption = (
         f"The {e.n} rows of W_E, projected on the cosine and the sine direction of the strongest frequency, k = {e.k}. PCA would not show "
         "it: it mixes the planes of several frequencies. Lines join values that are neighbours on this circle."
     )
-    curves = _curves(e, LOWER, THIRD, {"circularity": e.circularity})
-    return [circle, _bars(e, UPPER, SECOND), curves], caption
+    curves = _curves(e, LOWER, {"circularity": e.circularity})
+    return [circle, _bars(e, UPPER), curves], caption
 
 
 def _spectrum(e: "Evolution") -> tuple[list[Panel], str]:
     caption = f"Share of the power of W_E at each frequency; those that the trained model uses stand out ({_keys(e)})."
-    return [_bars(e, TOP, TOP), _curves(e, BOTTOM, BOTTOM, {})], caption
+    return [_bars(e, TOP), _curves(e, BOTTOM, {})], caption
 
 
 def _logits(e: "Evolution") -> tuple[list[Panel], str]:
@@ -129,23 +136,20 @@ def _logits(e: "Evolution") -> tuple[list[Panel], str]:
         titles,
         f"frequency of a ({unit})",
         f"frequency of b ({unit})",
-        LARGE,
-        FIRST,
+        *LARGE,
         z=np.swapaxes(e.logit_power, 1, 2),
     )
     caption = (
         "Variance of the logits over (a, b) per pair of frequencies. Memorising spreads it everywhere; a network that adds on circles "
         "leaves a few dots on the diagonal."
     )
-    curves = _curves(e, LOWER, THIRD, {"share at key frequencies": at_key})
-    return [heat, _bars(e, UPPER, SECOND), curves], caption
+    curves = _curves(e, LOWER, {"share at key frequencies": at_key})
+    return [heat, _bars(e, UPPER), curves], caption
 
 
 def _sine(e: "Evolution") -> tuple[list[Panel], str]:
-    curves = _curves(
-        e, LOWER, THIRD, {"R² of the sine": e.r2[:, 0], "share of all its variance": e.sum_share[:, 0]}
-    )
-    return [_wave(e, 0, LARGE, FIRST), _bars(e, UPPER, SECOND), curves], _wave_caption(e)
+    curves = _curves(e, LOWER, {"R² of the sine": e.r2[:, 0], "share of all its variance": e.sum_share[:, 0]})
+    return [_wave(e, 0, LARGE), _bars(e, UPPER), curves], _wave_caption(e)
 
 
 def _sines(e: "Evolution") -> tuple[list[Panel], str]:
@@ -159,9 +163,9 @@ def _sines(e: "Evolution") -> tuple[list[Panel], str]:
         side, down = i % 2, i // 2
         narrow_left, high = side * 0.58, 0.96 - down * 0.25
         narrow = (narrow_left, narrow_left + 0.42, high - 0.15, high)
-        panels.append(_wave(e, i, box, narrow, labelled=i + 3 >= count))
+        panels.append(_wave(e, i, (box, narrow), labelled=i + 3 >= count))
     median = np.median(e.r2, axis=1)
-    curves = _curves(e, (0.0, 1.0, 0.0, 0.2), (0.0, 1.0, 0.0, 0.13), {"median R² of the sines": median})
+    curves = _curves(e, ((0.0, 1.0, 0.0, 0.2), (0.0, 1.0, 0.0, 0.13)), {"median R² of the sines": median})
     return [*panels, curves], _wave_caption(e)
 
 
@@ -173,31 +177,35 @@ def _wave_caption(e: "Evolution") -> str:
     )
 
 
-def _wave(e: "Evolution", i: int, box: Box, narrow: Box, *, labelled: bool = True) -> Wave:
+def _wave(e: "Evolution", i: int, place: Place, *, labelled: bool = True) -> Wave:
     k = e.neuron_freqs[i]
     order = by_phase(e.n, k)
     titles = tuple(
         f"neuron {e.neurons[i]}, k = {k}: R² {r2:.2f}, {share:.0%} of all"
-        if box == LARGE
+        if place == LARGE
         else f"neuron {e.neurons[i]}, k = {k}: R² {r2:.2f}"
         for r2, share in zip(e.r2[:, i], e.sum_share[:, i], strict=True)
     )
     x_label = f"k·(a + b) mod {e.n}" if labelled else ""
     return Wave(
-        titles, x_label, "mean activation" if i % 3 == 0 else "", box, narrow,
-        x=order * k % e.n, y=e.profile[:, i, order], fit=e.fitted[:, i, order],
-    )  # fmt: skip
+        titles,
+        x_label,
+        "mean activation" if i % 3 == 0 else "",
+        *place,
+        x=order * k % e.n,
+        y=e.profile[:, i, order],
+        fit=e.fitted[:, i, order],
+    )
 
 
-def _bars(e: "Evolution", box: Box, narrow: Box) -> Bars:
+def _bars(e: "Evolution", place: Place) -> Bars:
     share = e.embed_power[:, [k - 1 for k in e.key_freqs]].sum(1) if e.key_freqs else e.embed_power.max(1)
     titles = tuple(f"W_E: {s:.0%} of its power at {_keys(e)}" for s in share)
     return Bars(
         titles,
         f"frequency k (cycles per {e.n} values)",
         "share of power",
-        box,
-        narrow,
+        *place,
         y=e.embed_power,
         key=e.key_freqs,
     )
@@ -208,10 +216,10 @@ def _keys(e: "Evolution") -> str:
     return f"k = {shown}" if e.key_freqs else "one frequency"
 
 
-def _curves(e: "Evolution", box: Box, narrow: Box, own: dict[str, np.ndarray]) -> Curves:
+def _curves(e: "Evolution", place: Place, own: dict[str, np.ndarray]) -> Curves:
     series = {name: (e.step, values) for name, values in own.items()}
     names = {"test_accuracy": "test accuracy", "train_accuracy": "train accuracy"}
     for column, name in names.items():
         if column in e.history.columns and bool(e.history[column].notna().any()):
             series[name] = (e.history["step"].to_numpy(), e.history[column].to_numpy())
-    return Curves(tuple(f"step {s}" for s in e.step), "step", "share", box, narrow, series=series)
+    return Curves(tuple(f"step {s}" for s in e.step), "step", "share", *place, series=series)

@@ -1,211 +1,20 @@
-"""What a page shows of each kind of result: a card, figures, tables. A kind without a function here gets its plot and its table."""
+"""Chapters of pages: of any result (its text, its figure, its table, its notes), of summaries, of reproductions."""
 
 import dataclasses
-from collections.abc import Callable
+import html
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Part, Section, verdict_card
-from mechfourier.drawing.template import BLUE, GREEN, ORANGE, SKY
-from mechfourier.figures.probe import ACCENT
+from markupsafe import Markup
+
+from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE
 from mechfourier.figures.tokens import tokens_section
 from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from mechfourier.causal.result import AblationResult
-    from mechfourier.causal.study import StudyResult
-    from mechfourier.probes.attention import AttentionResult
-    from mechfourier.probes.lens import LensResult
-    from mechfourier.probes.result import ProbeResult
     from mechfourier.reproduce.result import Reproduction
-    from mechfourier.toys.adder.accuracy import AdderAccuracy
-    from mechfourier.toys.adder.analysis import AdderAnalysis
-    from mechfourier.toys.one_layer import OneLayerAnalysis, Portrait, ProgressCurves
-    from mechfourier.toys.universal.accuracy import AccuracySweep
-    from mechfourier.toys.universal.analysis import MirasAnalysis
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all
-
-
-def part_of(result: Result) -> Part:
-    """The chapter of a result."""
-    function = PARTS.get(type(result).__name__)
-    return function(result) if function is not None else _plain_part(result)
-
-
-def probe_part(result: "ProbeResult") -> Part:
-    """Verdict, circle, closure, null, spectrum, evidence."""
-    from mechfourier.figures.inside import closure_figure, seam_figure
-    from mechfourier.figures.probe import probe_lead, probe_sections
-
-    sections = probe_sections(result)
-    if result.value is not None and result.value.models:
-        site = result.value.best_site
-        lead = "Curves through the values, each scored on values and templates it was not fitted to."
-        sections.insert(
-            1, Section("Open and closed curves, compared", closure_figure(result), lead, wide=False)
-        )
-        if site is not None and site.closure is not None:
-            lead = "A circle has one turn (or k), beats the open shapes, and is as alike across the seam as elsewhere."
-            sections.insert(2, Section("Closure", seam_figure(result), lead, wide=False))
-    used = f"use by the model: {result.used}"
-    card = verdict_card(result.verdict, used, result.reasons, accent=ACCENT.get(result.verdict, SKY))
-    return Part(f"Probe: {result.domain} in {result.model}", sections, probe_lead(result), card)
-
-
-def study_part(result: "StudyResult") -> Part:
-    """Verdict and use, rotation, arms, ablation, and the probe's evidence."""
-    from mechfourier.figures.causal import study_lead, study_sections
-
-    word = f"{result.verdict}, {result.used}"
-    second = "what it is, and whether the model uses it"
-    card = verdict_card(word, second, result.reasons, accent=ACCENT.get(result.verdict, SKY))
-    title = f"Study: {result.domain} in {result.model}"
-    return Part(title, study_sections(result), study_lead(result), card)
-
-
-def ablation_part(result: "AblationResult") -> Part:
-    """The change beside that of the controls."""
-    from mechfourier.figures.causal import ablation_figure
-
-    low, high = result.logit_diff_ci
-    reasons = [
-        f"accuracy {result.base.accuracy:.1%} → {result.ablated.accuracy:.1%} "
-        f"({result.became_wrong} became wrong, {result.became_right} right; McNemar p = {result.mcnemar_p:.2g})",
-        f"logit difference changed by {result.logit_diff_change:+.3g} [{low:+.3g}, {high:+.3g}] nats",
-    ]
-    hurts = result.p_controls is not None and result.p_controls < 0.05 and result.logit_diff_change < 0
-    if result.p_controls is not None:
-        reasons.append(f"{result.n_controls} matched controls: p = {result.p_controls:.2g}")
-    word = (
-        "it matters here"
-        if hurts
-        else "no more than its controls"
-        if result.p_controls is not None
-        else "not compared"
-    )
-    card = verdict_card(word, f"{result.what}: {result.mode}", reasons, accent=GREEN if hurts else ORANGE)
-    lead = "The change of the logit difference among that of units of the same layer with like variance and mean."
-    sections = [Section("Among its controls", ablation_figure(result), lead, wide=False)]
-    sections.append(Section("Before and after", result.frame(), wide=False))
-    return Part(f"Ablation: {result.domain} in {result.model}", [*sections, *_notes(result)], card=card)
-
-
-def lens_part(result: "LensResult") -> Part:
-    """Where the answer arises."""
-    from mechfourier.figures.inside import lens_figure
-
-    lead = (
-        "The final norm and the unembedding applied after every layer; chance and shuffled answers beside it."
-    )
-    sections = [
-        Section("Logit lens", lens_figure(result), lead),
-        Section("Layers", result.frame()),
-        *tokens_section(result.tokens),
-        *_notes(result),
-    ]
-    return Part(f"Logit lens: {result.domain} in {result.model}", sections, str(result))
-
-
-def attention_part(result: "AttentionResult") -> Part:
-    """Where the reading position looks."""
-    from mechfourier.figures.inside import roles_figure
-
-    sections = [
-        Section("Attention to roles", roles_figure(result), "Mean over the prompts, from the position that answers.", wide=False),
-        Section("Heads and roles", result.frame(), wide=False),
-        Section("Fourier content of the heads", _content_table(result), result.carries()),
-        *tokens_section(result.tokens),
-        *_notes(result),
-    ]  # fmt: skip
-    return Part(f"Attention: {result.domain} in {result.model}", sections, result.sink() or result.route())
-
-
-def _content_table(result: "AttentionResult") -> "pd.DataFrame":
-    """Fourier content, the heads' outputs first and the largest shares of the sum on top."""
-    frame = result.fourier_frame()
-    if not len(frame):
-        return frame
-    frame = frame.assign(first=frame["what"] == "z").sort_values(["first", "sum_line"], ascending=False)
-    return frame.drop(columns="first").head(MAX_ROWS)
-
-
-def analysis_part(result: "OneLayerAnalysis", portrait: "Portrait | None" = None) -> Part:
-    """Everything of one checkpoint; with a ``Portrait`` also the pictures that need the weights."""
-    from mechfourier.figures.training import power_figure
-    from mechfourier.toys.one_layer import figures as draw
-
-    sections: list[Section] = []
-    if (curves := result.curves) is not None:
-        sections += _curve_sections(curves, result)
-        sections.append(
-            Section("Spectrum over training", power_figure(curves), "Shares of the power of W_E at every checkpoint.", wide=False)
-        )  # fmt: skip
-    sections += [
-        Section("Embedding spectrum", draw.embed_figure(result), "Power of W_E over the values, per frequency.", wide=False),
-        Section("Neuron–logit spectrum", draw.neuron_logit_figure(result), "Power of W_L = W_out W_U over the answers.", wide=False),
-    ]  # fmt: skip
-    if portrait is not None:
-        sections += portrait_sections(portrait)
-    lead = "What the neurons of every frequency add to the right logit, and the loss with them held at their mean."
-    sections += [
-        Section("What the clusters write", draw.cluster_effect_figure(result), lead, wide=False),
-        Section(
-            "Clock or Pizza", draw.clock_pizza_figure([result]),
-            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.", wide=False,
-        ),
-        Section("Frequencies", result.frame(), "Click a heading to sort."),
-        Section("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats).", wide=False),
-    ]  # fmt: skip
-    word = {"not learned": "not learned"}.get(
-        result.algorithm, f"{result.algorithm}, {result.accuracy:.1%} right"
-    )
-    reasons = str(result).splitlines()[1:]
-    keys = ", ".join(map(str, result.key_freqs)) or "none"
-    card = verdict_card(
-        word, f"key frequencies {keys}", reasons, accent=GREEN if result.accuracy > 0.99 else ORANGE
-    )
-    return Part(f"One layer: {result.name}", sections, f"{result.task} mod {result.p}", card)
-
-
-def _curve_sections(curves: "ProgressCurves", result: Any) -> list[Section]:
-    from mechfourier.figures.training import progress_figure
-
-    lead = (
-        "Restricted: only the key frequencies are kept; excluded: only they are taken away. The circuit forms while the "
-        "excluded loss rises and the test loss has not fallen yet."
-    )
-    return [Section("Progress measures", progress_figure(curves, getattr(result, "phases", None)), lead)]
-
-
-def portrait_sections(portrait: "Portrait") -> list[Section]:
-    """The pictures that need the weights."""
-    from mechfourier.toys.one_layer import figures as draw
-
-    circles = (
-        "The rows of W_E projected on the cosine and sine direction of each key frequency (PCA would mix them). Neighbours on the line "
-        "are values whose difference turns the circle by the least step."
-    )
-    return [
-        Section("Circles", draw.circles_figure(portrait), circles, wide=False),
-        Section("Neurons over the grid", draw.neuron_figure(portrait), "The purest neuron of each key frequency.", wide=False),
-        Section("Attention over the grid", draw.attention_figure(portrait), "From the last position to the first operand.", wide=False),
-        Section("Logit spectrum", draw.logit_figure(portrait), "Variance of the logits over (a, b), per pair of frequencies.", wide=False),
-        Section("Neuron clusters", draw.cluster_figure(portrait), "A neuron reads and writes one frequency."),
-    ]  # fmt: skip
-
-
-def curves_part(result: "ProgressCurves") -> Part:
-    """Progress measures alone."""
-    from mechfourier.figures.training import power_figure
-
-    sections = _curve_sections(result, None)
-    sections += [
-        Section("Spectrum over training", power_figure(result)),
-        Section("Checkpoints", result.frame()),
-    ]
-    return Part(f"Progress: {result.name}", sections, str(result))
 
 
 def summary_part(name: str, values: dict[str, Any]) -> Part:
@@ -218,50 +27,13 @@ def summary_part(name: str, values: dict[str, Any]) -> Part:
         for k, v in values.items()
         if isinstance(v, list) and v and len(v) <= 24 and not isinstance(v[0], (list, dict))
     ]
-    sections = [Section("Numbers", dict(simple), wide=False)]
+    sections = [half("Numbers", dict(simple))]
     if lists:
-        sections.append(Section("Lists", dict(lists), wide=False))
+        sections.append(half("Lists", dict(lists)))
     if (power := values.get("embed_power")) and isinstance(power, list):
         frame = pd.DataFrame({"frequency": range(1, len(power) + 1), "share of W_E": power})
-        sections.append(Section("Spectrum of W_E", frame, wide=False))
+        sections.append(half("Spectrum of W_E", frame))
     return Part(f"Summary: {name}", sections, "The command printed a summary; save all of it with --out.")
-
-
-def adder_part(result: "AdderAccuracy") -> Part:
-    """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
-    from mechfourier.toys.adder.accuracy import GROUPS
-    from mechfourier.toys.adder.figures import lengths_figure, shares_figure
-
-    sections = [Section("Accuracy by the lengths of the operands", lengths_figure(result), wide=False)]
-    sections += [
-        Section(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.", wide=False)
-        for group in GROUPS
-        if group != "lengths" and result.of(group)
-    ]
-    sections.append(Section("All shares", result.frame().head(MAX_ROWS)))
-    lines = str(result).splitlines()
-    card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
-    return Part(f"Addition: {result.model}", [*sections, *_notes(result)], card=card)
-
-
-def moduli_part(result: "AccuracySweep") -> Part:
-    """Accuracy by modulus, what wraps apart from what does not."""
-    import pandas as pd
-
-    from mechfourier.toys.universal.figures import extrapolation_figure
-
-    lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
-    sections = [
-        Section("Extrapolation", extrapolation_figure(result), lead),
-        Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),
-        Section("Moduli", result.frame()),
-    ]
-    lines = str(result).splitlines()
-    return Part(
-        f"Moduli: {result.model}",
-        sections,
-        card=verdict_card("Accuracy by modulus", lines[0], lines[1:], accent=BLUE),
-    )
 
 
 def reproduction_part(result: "Reproduction") -> Part:
@@ -277,33 +49,13 @@ def reproduction_part(result: "Reproduction") -> Part:
     sections = [Section("Claims", table, lead, command=result.command)]
     figure = result.plot()
     if any(value is not None for bar in figure.data for value in bar.x):
-        sections.append(Section("Published, measured, chance", figure, wide=False))
+        sections.append(half("Published, measured, chance", figure))
     return Part(f"{result.title}: {result.model}", sections, f"experiment {result.experiment}", card)
 
 
-def adder_analysis_part(result: "AdderAnalysis") -> Part:
-    """An adder taken apart."""
-    from mechfourier.toys.adder.analysis_figures import analysis_lead, analysis_sections
-
-    lines = str(result).splitlines()
-    card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
-    return Part(
-        f"Adder: {result.model}", [*analysis_sections(result), *_notes(result)], analysis_lead(result), card
-    )
-
-
-def miras_analysis_part(result: "MirasAnalysis") -> Part:
-    """A model of every modulus taken apart."""
-    from mechfourier.toys.universal.analysis_figures import analysis_sections
-
-    lines = str(result.accuracy).splitlines()
-    card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)
-    return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)
-
-
-def _plain_part(result: Result) -> Part:
+def plain_part(result: Result) -> Part:
     """Any result: its text, its plot, its table, its notes."""
-    kind = type(result).__name__.removesuffix("Result")
+    kind = result.about.name.replace("-", " ").capitalize() or type(result).__name__
     where = " in ".join(
         str(v) for v in (getattr(result, "domain", None), getattr(result, "model", None)) if v
     )
@@ -314,19 +66,17 @@ def _plain_part(result: Result) -> Part:
         except NotImplementedError:
             continue
         if heading == "Figure" and len(made.data):
-            sections.append(Section(heading, made))
+            sections.append(Section(html.unescape(made.layout.title.text or heading), made))
         elif heading == "Numbers" and len(made):
             cut = f"The first {MAX_ROWS} of {len(made)} rows." if len(made) > MAX_ROWS else ""
             sections.append(Section(heading, made.head(MAX_ROWS), cut))
     sections += tokens_section(getattr(result, "tokens", None))
-    lines = str(result).splitlines()
-    card = verdict_card(kind, lines[0] if lines else "", lines[1:], accent=BLUE)
-    return Part(f"{kind}: {where}" if where else kind, [*sections, *_notes(result)], card=card)
-
-
-def _notes(result: Any) -> list[Section]:
-    notes = getattr(result, "notes", ())
-    return [Section("Notes", notes)] if notes else []
+    first, *lines = str(result).splitlines() or [""]
+    words = "\n".join(line for line in lines if not line.startswith("note: "))
+    if words.strip():
+        sections.insert(0, Section("In words", Markup("<pre>{}</pre>").format(words)))
+    title = f"{kind}: {where}" if where else kind
+    return Part(title, [*sections, *notes_section(result)], card=verdict_card(kind, first, [], accent=BLUE))
 
 
 def facts(result: Any) -> dict[str, Any]:
@@ -344,19 +94,3 @@ def facts(result: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(inner):
             own |= {n: getattr(inner, n) for n in ("seed", "permutations") if hasattr(inner, n)}
     return {key.replace("_", " "): value for key, value in own.items()}
-
-
-PARTS: dict[str, Callable[[Any], Part]] = {
-    "ProbeResult": probe_part,
-    "StudyResult": study_part,
-    "AblationResult": ablation_part,
-    "LensResult": lens_part,
-    "AttentionResult": attention_part,
-    "OneLayerAnalysis": analysis_part,
-    "ProgressCurves": curves_part,
-    "AdderAccuracy": adder_part,
-    "AccuracySweep": moduli_part,
-    "AdderAnalysis": adder_analysis_part,
-    "MirasAnalysis": miras_analysis_part,
-    "Reproduction": reproduction_part,
-}

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from mechfourier.drawing.html import Part, Section, escape, plotly_script, report_page
+from mechfourier.drawing.html import Part, Section, block, half, plotly_script, report_page
 from mechfourier.errors import MechFourierError, UsageError, need
 from mechfourier.figures.report import config_of, is_run, report, saved_results
-from mechfourier.figures.training import overlay_figure
+from mechfourier.training.figures import overlay_figure
 from mechfourier.training.run_folder import METRICS, RunFolder
 
 if TYPE_CHECKING:
@@ -61,12 +61,11 @@ def index_page(runs: dict[str, Path]) -> str:
     """The list of runs, their last metrics and their curves over each other."""
     histories = {name: RunFolder(path).read_metrics() for name, path in runs.items()}
     sections = [Section("Runs and results", run_table(runs, histories), "Click a heading to sort.")]
-    links = "".join(f'<li><a href="/run/{quote(name, safe="")}">{escape(name)}</a></li>' for name in runs)
-    card = f'<nav class="contents" aria-label="Runs"><p>Open a run</p><ul>{links}</ul></nav>'
+    card = block("links", "Open a run", [(f"/run/{quote(name, safe='')}", name) for name in runs])
     for column, axis in METRICS_SHOWN:
         shown = {name: frame for name, frame in histories.items() if column in frame.columns}
         if shown:
-            sections.append(Section(axis.capitalize(), overlay_figure(shown, column, axis=axis), wide=False))
+            sections.append(half(axis.capitalize(), overlay_figure(shown, column, axis=axis)))
     return report_page(
         "mechfourier runs", [Part("", sections, card=card)], lead=f"{len(runs)} folders.", plotly=PLOTLY
     )
@@ -148,9 +147,11 @@ def make_site(roots: Sequence[str | Path], *, hosts: Sequence[str] = ("127.0.0.1
         return Response(plotly_script(), media_type="text/javascript", headers=cached)
 
     routes = [
-        Route("/", index), Route("/run/{name}", run), Route(PLOTLY, library),
+        Route("/", index),
+        Route("/run/{name}", run),
+        Route(PLOTLY, library),
         Route("/favicon.ico", lambda _request: Response(status_code=204)),
-    ]  # fmt: skip
+    ]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))])
 
 

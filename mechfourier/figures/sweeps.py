@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.template import SCALE, TEXT, panels, styled
+from mechfourier.drawing.marks import dots, figure, heat
+from mechfourier.drawing.template import PALETTE, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -13,32 +14,24 @@ if TYPE_CHECKING:
 
 def phase_figure(diagram: "PhaseDiagram") -> "go.Figure":
     """Left: the share of seeds that generalise; right: the median epochs to 99 % test accuracy (empty where most never do)."""
-    import plotly.graph_objects as go
-
     frame = diagram.frame()
     frame["generalised"] = frame["comprehended"] + frame["grokked"]
-    figure = panels(["runs that generalise", "median epochs to 99 % test accuracy"], columns=2)
+    made = panels(["runs that generalise", "median epochs to 99 % test accuracy"], columns=2)
+    details: Any = frame.set_index([diagram.y, diagram.x])
     for column, (name, unit) in enumerate((("generalised", "share"), ("generalised_at", "epochs")), 1):
         table = frame.pivot(index=diagram.y, columns=diagram.x, values=name).astype(float)
-        details = frame.set_index([diagram.y, diagram.x])
-        hover = [
-            [_hover(details.loc[(y, x)], diagram) for x in table.columns]  # pyright: ignore[reportArgumentType]
-            for y in table.index
-        ]
-        figure.add_trace(
-            go.Heatmap(
-                x=[f"{v:g}" for v in table.columns], y=[f"{v:g}" for v in table.index], z=table.to_numpy(),
-                text=[[_label(v, unit) for v in row] for row in table.to_numpy()], texttemplate="%{text}",
-                customdata=hover, hovertemplate="%{customdata}<extra></extra>", colorscale=SCALE,
-                zmin=0 if unit == "share" else None, zmax=1 if unit == "share" else None, showscale=False,
-                hoverongaps=False,
-            ),
-            row=1, col=column,
-        )  # fmt: skip
-        figure.update_xaxes(title=_title(diagram.x), type="category", row=1, col=column)
-    figure.update_yaxes(type="category")
-    figure.update_yaxes(title=_title(diagram.y), col=1)
-    return styled(figure, title=f"Grokking over {_title(diagram.x)} and {_title(diagram.y)}", height=430)
+        hover = [[_hover(details.loc[(y, x)], diagram) for x in table.columns] for y in table.index]
+        text = [[_label(v, unit) for v in row] for row in table.to_numpy()]
+        limits = {"zmin": 0, "zmax": 1} if unit == "share" else {"zmin": None}
+        x, y = ([f"{v:g}" for v in axis] for axis in (table.columns, table.index))
+        shown = {"text": text, "texttemplate": "%{text}", "showscale": False, "hoverongaps": False, **limits}
+        made.add_trace(
+            heat(x, y, table.to_numpy(), hover="%{customdata}", customdata=hover, **shown), row=1, col=column
+        )
+        made.update_xaxes(title=_title(diagram.x), type="category", row=1, col=column)
+    made.update_yaxes(type="category")
+    made.update_yaxes(title=_title(diagram.y), col=1)
+    return styled(made, title=f"Grokking over {_title(diagram.x)} and {_title(diagram.y)}", height=430)
 
 
 def _title(name: str) -> str:
@@ -68,7 +61,7 @@ def sweep_figure(result: "Sweep") -> "go.Figure":
     frame: Any = result.frame()
     settings = [a for a in result.axes if a not in ("seed", "split_seed") and frame[a].nunique() > 1]
     if (
-        result.kind == "one-layer"
+        result.experiment == "one-layer"
         and len(settings) == 2
         and all(frame[a].dtype.kind in "if" for a in settings)
     ):
@@ -82,19 +75,17 @@ def _number_of(frame: Any, result: "Sweep") -> str:
 
 
 def _points(frame: Any, axes: list[str], number: str) -> "go.Figure":
-    import plotly.graph_objects as go
-
-    figure, colour = go.Figure(), axes[1] if len(axes) > 1 else None
-    for value, group in frame.groupby(colour) if colour else (("", frame),):
-        figure.add_trace(
-            go.Scatter(
-                x=group[axes[0]],
-                y=group[number],
-                mode="markers",
-                name=f"{_title(colour)} {value}" if colour else _title(number),
-            )
+    colour = axes[1] if len(axes) > 1 else None
+    groups = frame.groupby(colour) if colour else [("", frame)]
+    traces = [
+        dots(
+            group[axes[0]],
+            group[number],
+            f"{_title(colour)} {value}" if colour else "",
+            hover="%{x}: %{y:.4g}",
+            marker={"color": PALETTE[i % len(PALETTE)]},
         )
-    figure.update_xaxes(title=_title(axes[0]))
-    figure.update_yaxes(title=_title(number))
-    figure.update_layout(showlegend=colour is not None, font_color=TEXT)
-    return styled(figure, title=f"{_title(number).capitalize()} over {_title(axes[0])}", height=430)
+        for i, (value, group) in enumerate(groups)
+    ]
+    title = f"{_title(number).capitalize()} over {_title(axes[0])}"
+    return figure(*traces, x=_title(axes[0]), y=_title(number), title=title, height=430)

@@ -2,38 +2,25 @@
 
 from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
-
-from mechfourier.drawing.template import styled
+from mechfourier.drawing.marks import bars, dots, figure, whiskers
+from mechfourier.drawing.template import VERMILION
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from mechfourier.domains.tasks import TasksResult
 
 
-def tasks_figure(result: "TasksResult") -> go.Figure:
+def tasks_figure(result: "TasksResult") -> "go.Figure":
     """One bar per task, grouped by domain; chance as a mark."""
-    figure = go.Figure()
     rows = result.tasks
     names = [[row.domain for row in rows], [row.task for row in rows]]
     shares = [row.accuracy.share for row in rows]
-    figure.add_bar(
-        x=names,
-        y=shares,
-        name="right (best of the candidates)",
-        error_y={
-            "type": "data",
-            "array": [row.accuracy.high - row.accuracy.share for row in rows],
-            "arrayminus": [row.accuracy.share - row.accuracy.low for row in rows],
-        },
+    error = whiskers(shares, [row.accuracy.low for row in rows], [row.accuracy.high for row in rows])
+    mark = {"symbol": "line-ew-open", "size": 18, "color": VERMILION}
+    return figure(
+        bars(names, shares, "right (best of the candidates)", hover="%{x}: %{y:.1%}", error_y=error),
+        dots(names, [row.chance for row in rows], "chance", marker=mark, hover="chance %{y:.1%}"),
+        y={"title": "share of prompts", "range": [0, 1.02]},
+        title=f"Tasks of {result.model}",
     )
-    figure.add_scatter(
-        x=names,
-        y=[row.chance for row in rows],
-        mode="markers",
-        marker={"symbol": "line-ew-open", "size": 18},
-        name="chance",
-    )
-    figure.update_layout(
-        title=f"Tasks of {result.model}", yaxis_title="share of prompts", yaxis_range=[0, 1.02]
-    )
-    return styled(figure)

@@ -63,29 +63,14 @@ def _ffmpeg() -> Any:
 
 
 def _encode(ffmpeg: Any, shown: Scene, path: Path, suffix: str, size: tuple[int, int], fps: int) -> None:
+    mp4 = ["-f", "mp4", "-preset", "veryfast", "-movflags", "+faststart"]
+    options: dict[str, Any] = {"codec": "libx264", "quality": 8, "output_params": mp4}
     if suffix == ".gif":
         palette = "split[a][b];[a]palettegen=max_colors=128[p];[b][p]paletteuse=dither=none"
-        options: dict[str, Any] = dict(
-            codec="gif",
-            pix_fmt_out="pal8",
-            quality=None,
-            output_params=["-filter_complex", palette, "-f", "gif"],
-        )
-    else:
-        options = dict(
-            codec="libx264",
-            quality=8,
-            output_params=["-f", "mp4", "-preset", "veryfast", "-movflags", "+faststart"],
-        )
-    writer = ffmpeg.write_frames(
-        str(path.absolute()),
-        size,
-        fps=fps,
-        pix_fmt_in="rgba",
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        **options,
-    )
+        gif = ["-filter_complex", palette, "-f", "gif"]
+        options = {"codec": "gif", "pix_fmt_out": "pal8", "quality": None, "output_params": gif}
+    options |= {"fps": fps, "pix_fmt_in": "rgba", "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    writer = ffmpeg.write_frames(str(path.absolute()), size, **options)
     writer.send(None)
     try:
         last = b""
@@ -221,6 +206,5 @@ def _draw_curves(axes: Any, panel: Curves, steps: np.ndarray) -> Drawn:
     return [cursor], change
 
 
-DRAW: dict[type, Callable[..., Drawn]] = {
-    Circle: _draw_circle, Wave: _draw_wave, Bars: _draw_bars, Heat: _draw_heat, Curves: _draw_curves,
-}  # fmt: skip
+DRAW: dict[type, Callable[..., Drawn]] = {}
+DRAW |= {Circle: _draw_circle, Wave: _draw_wave, Bars: _draw_bars, Heat: _draw_heat, Curves: _draw_curves}

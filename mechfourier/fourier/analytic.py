@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.fourier.waves import harmonic_waves
 
 Style = Literal["clock", "pizza"]
 SHARPNESS = (
@@ -45,7 +46,7 @@ def margin(p: int, ks: Sequence[int], *, style: Style = "clock") -> float:
     k = torch.tensor(list(ks))
     distance = torch.arange(p if style == "pizza" else 1)
     amplitude = torch.cos(torch.outer(distance, k).double() * (math.pi / p)).abs()
-    gap = 1 - torch.cos((torch.outer(k, torch.arange(1, p)) % p).double() * (2 * math.pi / p))
+    gap = 1 - harmonic_waves(p, list(ks))[1:, :, 0].T
     return float((amplitude @ gap).min())
 
 
@@ -151,8 +152,7 @@ def _check_sizes(width: int, per_frequency: int, d_model: int, n_heads: int, d_h
 
 def _circles(p: int, ks: Sequence[int]) -> Float[Tensor, "p width"]:
     """cos(2πkv/p), sin(2πkv/p) for every k, in pairs."""
-    angle = (torch.outer(torch.arange(p), torch.tensor(list(ks))) % p).double() * (2 * math.pi / p)
-    return torch.stack([torch.cos(angle), torch.sin(angle)], dim=2).flatten(1)
+    return harmonic_waves(p, list(ks)).flatten(1)
 
 
 def _attention(

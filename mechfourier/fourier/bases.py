@@ -6,13 +6,14 @@ coefficients of a function add up to its sum of squares (Parseval). Frequencies 
 """
 
 import functools
-import math
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import harmonic_waves
 
 
 def n_frequencies(n: int) -> int:
@@ -38,9 +39,7 @@ def row_frequencies(n: int) -> Int[Tensor, " component"]:
 
 @functools.lru_cache(maxsize=64)
 def _basis64(n: int) -> Tensor:
-    turns = torch.outer(torch.arange(n_frequencies(n) + 1), torch.arange(n)) % n  # exact, so no phase is lost
-    angle = turns.double() * (2 * math.pi / n)
-    rows = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1).flatten(0, 1)
+    rows = rearrange(harmonic_waves(n, range(n_frequencies(n) + 1)), "v k pair -> (k pair) v")
     keep = torch.ones(len(rows), dtype=torch.bool)
     keep[1] = False
     if n % 2 == 0:

@@ -5,7 +5,6 @@ several planes, so that the first two components mix two circles and show neithe
 themselves span at frequency k.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.bases import n_frequencies
+from mechfourier.fourier.waves import harmonic_waves
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,6 @@ class CircleProjection:
     k: int
     points: Float[Tensor, "n 2"]
     circularity: float
-
-
-def _waves(n: int, k: int) -> Float[Tensor, "2 n"]:
-    angle = (k * torch.arange(n) % n).double() * (2 * math.pi / n)
-    return torch.stack([torch.cos(angle), torch.sin(angle)])
 
 
 def project_circle(y: Float[Tensor, "n d"], k: int) -> CircleProjection:
@@ -44,14 +39,14 @@ def project_circle(y: Float[Tensor, "n d"], k: int) -> CircleProjection:
     if d < 2:
         raise OutOfRange(f"{d} dimension holds no plane; give at least 2")
     centred = y.double() - y.double().mean(0)
-    u, _, vh = torch.linalg.svd(_waves(n, k) @ centred, full_matrices=False)
+    u, _, vh = torch.linalg.svd(harmonic_waves(n, k).T @ centred, full_matrices=False)
     points = centred @ (u @ vh).T
     return CircleProjection(k, points, _circularity(points, k))
 
 
 def _circularity(points: Float[Tensor, "n 2"], k: int) -> float:
     n, total = len(points), float((points**2).sum())
-    cosine, sine = _waves(n, k)
+    cosine, sine = harmonic_waves(n, k).T
     along = float(points[:, 0] @ cosine + points[:, 1] @ sine) / n  # Re and Im of mean(z · exp(−iθ))
     across = float(points[:, 1] @ cosine - points[:, 0] @ sine) / n
     return n * (along**2 + across**2) / total if total > 0 else 0.0

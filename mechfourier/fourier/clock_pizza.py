@@ -10,7 +10,6 @@ line of constant a − b, averaged over the lines, by the standard deviation ove
 depends on the sum only (Clock: the distance of the operands is irrelevant), small where it depends on the distance.
 """
 
-import random
 from typing import Literal
 
 import torch
@@ -31,17 +30,6 @@ LEARNED_ACCURACY = 0.99
 def random_triples(p: int, count: int, *, seed: int = 0) -> Int[Tensor, "triple 3"]:
     """``count`` triples (a, b, c), independent and uniform on 0..p−1."""
     return torch.randint(0, p, (count, 3), generator=torch.Generator().manual_seed(seed))
-
-
-def published_triples(p: int) -> Int[Tensor, "triple 3"]:
-    """The sample behind the published numbers: the first 100 of all p³ triples in the order of ``random.Random(42).shuffle``.
-
-    A shuffle of p³ items: a tenth of a second for p = 59, ten times that for p = 113.
-    """
-    order = list(range(p**3))
-    random.Random(42).shuffle(order)
-    flat = torch.tensor(order[:100])
-    return torch.stack([flat // p**2, flat // p % p, flat % p], dim=1)
 
 
 def gradient_cosines(

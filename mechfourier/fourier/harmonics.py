@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.bases import n_frequencies
+from mechfourier.fourier.waves import waves
 
 
 def harmonic_design(
@@ -22,8 +23,7 @@ def harmonic_design(
     if period <= 0:
         raise OutOfRange(f"a period of {period} values does not exist; it must be positive")
     turns = torch.outer(values / period, torch.tensor(harmonics, dtype=values.dtype, device=values.device))
-    angle = 2 * math.pi * torch.remainder(turns, 1.0)
-    return torch.stack([torch.cos(angle), torch.sin(angle)], dim=2).flatten(1)
+    return waves(turns).flatten(1)
 
 
 def orthonormal_columns(columns: Float[Tensor, "value c"]) -> Float[Tensor, "value r"]:
@@ -104,8 +104,8 @@ class HarmonicFit:
 
     def predict(self, values: Float[Tensor, " value"]) -> Float[Tensor, "value d"]:
         """The fitted curve at ``values`` (which need not be whole)."""
-        angle = 2 * math.pi * self.k / self.n * (values.double()[:, None] - self.peak)
-        return self.intercept + self.amplitude * torch.cos(angle)
+        cosine = waves(self.k / self.n * (values.double()[:, None] - self.peak))[..., 0]
+        return self.intercept + self.amplitude * cosine
 
 
 def fit_harmonic(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.bases import fourier_basis, frequency_rows, n_frequencies
+from mechfourier.fourier.waves import harmonic_waves
 
 
 def sums(n: int, device: torch.device | None = None) -> Int[Tensor, "n n"]:
@@ -59,8 +60,7 @@ def cross_entropy(
 
 def trig_basis(n: int, ks: Sequence[int]) -> Float[Tensor, "k n"]:
     """√(2/n)·cos(2πke/n) for e = 0..n−1 (rows of length 1; (−1)^e/√n at Nyquist)."""
-    turns = torch.outer(torch.tensor(list(ks), dtype=torch.long), torch.arange(n)) % n
-    rows = torch.cos(turns.double() * (2 * math.pi / n))
+    rows = harmonic_waves(n, list(ks))[..., 0].T
     return rows / torch.linalg.norm(rows, dim=1, keepdim=True)
 
 

@@ -8,22 +8,10 @@ from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
 
-_PUBLIC = {
-    "capture_dataset": ".run",
-    "CaptureResult": ".run",
-    "open_harvest": ".read",
-    "Harvest": ".read",
-    "verify": ".check",
-    "VerifyResult": ".check",
-    "plan": ".planning",
-    "Plan": ".planning",
-}
-
-__all__ = [*_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
-
 if TYPE_CHECKING:
-    from mechfourier.harvest.check import VerifyResult, verify
-    from mechfourier.harvest.planning import Plan, plan
-    from mechfourier.harvest.read import Harvest, open_harvest
-    from mechfourier.harvest.run import CaptureResult, capture_dataset
+    from mechfourier.harvest.check import VerifyResult as VerifyResult, verify as verify
+    from mechfourier.harvest.planning import Plan as Plan, plan as plan
+    from mechfourier.harvest.read import Harvest as Harvest, open_harvest as open_harvest
+    from mechfourier.harvest.run import CaptureResult as CaptureResult, capture_dataset as capture_dataset
+
+__getattr__, __dir__ = lazy(__name__)

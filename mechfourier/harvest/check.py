@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class VerifyResult(Result):
+class VerifyResult(Result, kind="activations-check"):
     """``faults``: file and what is wrong with it (``lost``, ``cut short``, ``altered``), for every shard that is not whole."""
 
     folder: str

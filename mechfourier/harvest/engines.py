@@ -149,7 +149,7 @@ def work_remotely(work: Work, job: Job) -> Shard:
 
 
 @contextlib.contextmanager
-def engine(
+def runner_of(
     name: str, work: Work, *, workers: int, address: str | None = None, gpus: int = 0
 ) -> Iterator[Callable[[Iterator[Job]], Iterator[Shard]]]:
     """A function from jobs to finished shards. ``name``: ``joblib`` (in this process with one worker) or ``ray``."""

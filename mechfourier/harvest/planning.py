@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.errors import MechFourierError
 from mechfourier.harvest.index import TEXT_BYTES
 from mechfourier.harvest.jobs import jobs, parse_tokens
-from mechfourier.harvest.run import Wish, check_call, size_text, wish_for
+from mechfourier.harvest.run import CaptureConfig, check_call, size_text, wish_for
 from mechfourier.harvest.write import make_shard
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading
 from mechfourier.sae.text import OWN, Source
@@ -25,7 +26,7 @@ FIRST_ROWS, MOST_ROWS = 512, 65_536
 
 
 @dataclass(frozen=True)
-class Plan(Result):
+class Plan(Result, kind="activations-plan"):
     """``tokens_per_second`` of one worker: capture, file, checksum and flush to the disk of ``--out``. ``hours`` of all of it, timed on
     ``timed_tokens``: ``tokens / (tokens_per_second · workers) / 3600``, which holds where workers have cores of their own."""
 
@@ -88,7 +89,7 @@ def _duration(hours: float) -> str:
 
 
 def plan(
-    model: Any,
+    model: Model | str | Path,
     out: str | Path,
     *,
     dataset: str | Source = OWN,
@@ -99,7 +100,7 @@ def plan(
     shard_tokens: str | int | None = None,
     reading: Reading | None = None,
     workers: int = 1,
-    loader: str = "auto",
+    engine: str = "auto",
     device: str = "auto",
 ) -> Plan:
     """What ``capture_dataset`` with the same arguments would take. Times small shards for a few seconds; ``out`` is left as it is.
@@ -110,7 +111,7 @@ def plan(
     check_call(None if workers == 1 else model, workers, "joblib", dtype)
     wish = wish_for(
         model, dataset, sites, layers, dtype=dtype, shard_tokens=shard_tokens, tokens=wanted,
-        reading=reading or Reading(), loader=loader, device=device,
+        reading=reading or Reading(), engine=engine, device=device,
     )  # fmt: skip
     config, disk = wish.config, _existing_parent(Path(out).expanduser().resolve())
     timed, speed = _timed(wish, disk)
@@ -127,7 +128,7 @@ def _existing_parent(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
-def _timed(wish: Wish, disk: Path) -> tuple[int, float]:
+def _timed(wish: CaptureConfig, disk: Path) -> tuple[int, float]:
     """Tokens of the last trial and its tokens per second: shards twice as large each time, until one takes seconds."""
     size = FIRST_ROWS
     try:

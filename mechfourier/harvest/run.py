@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from mechfourier._renamed import renamed
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.files import locked, remove_leftovers
-from mechfourier.harvest.engines import engine
+from mechfourier.harvest.engines import runner_of
 from mechfourier.harvest.index import DTYPES, INDEX, Config, Index, Shard, check_folder, fault, read_index
 from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
 from mechfourier.harvest.write import make_shard
 from mechfourier.hooks.site import model_name, select_sites
+from mechfourier.models.interface import Model
 from mechfourier.models.registry import load
 from mechfourier.models.weights import weights_hash
 from mechfourier.progress import Progress, progress
@@ -39,7 +41,7 @@ class CaptureInterrupted(MechFourierError):
 
 
 @dataclass(frozen=True)
-class CaptureResult(Result):
+class CaptureResult(Result, kind="activations"):
     """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found damaged and made again."""
 
     model: str
@@ -82,10 +84,10 @@ class CaptureResult(Result):
 
 
 @dataclass(frozen=True)
-class Wish:
+class CaptureConfig:
     """What the caller asked for, with the model at hand: its sequences, and what the shards will hold."""
 
-    model: Any
+    model: Model
     config: Config
     source: Source
     reading: Reading
@@ -94,8 +96,9 @@ class Wish:
         return rows(self.model, self.source, self.reading)
 
 
+@renamed(engine_name="runner", loader="engine")
 def capture_dataset(
-    model: Any,
+    model: Model | str | Path,
     out: str | Path,
     *,
     dataset: str | Source = OWN,
@@ -106,15 +109,15 @@ def capture_dataset(
     shard_tokens: str | int | None = None,
     reading: Reading | None = None,
     workers: int = 1,
-    engine_name: str = "joblib",
+    runner: str = "joblib",
     address: str | None = None,
-    loader: str = "auto",
+    engine: str = "auto",
     device: str = "auto",
     resume: bool = False,
 ) -> CaptureResult:
     """Capture ``tokens`` activations of a data set at ``sites`` into the folder ``out``, as sharded safetensors with an index.
 
-    The same call again goes on where the last one stopped, repairs damaged shards, and goes further where it asks for more tokens.
+    The same call again goes on where the last one stopped, repairs damaged shards, goes further for more tokens.
 
     Args:
         model: a name or folder (what `mechfourier.load` takes), or a loaded model where this process does the work.
@@ -126,9 +129,8 @@ def capture_dataset(
         shard_tokens: tokens per shard (default: the power of two that fills about 256 MiB).
         reading: which positions count, and the longest sequence.
         workers: processes, each with a copy of the model.
-        engine_name: ``joblib`` on this machine, or ``ray``.
-        address: of the Ray cluster (None: one is started here).
-        loader, device: as in `mechfourier.load`.
+        runner: ``joblib`` on this machine, or ``ray``; ``address``: of its cluster (None: one is started here).
+        engine, device: as in `mechfourier.load`.
         resume: raise where there is nothing to go on with.
 
     Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call (a folder with another harvest, a data set that
@@ -136,14 +138,14 @@ def capture_dataset(
     """
     folder = Path(out).expanduser().resolve()
     wanted = parse_tokens(tokens)
-    check_call(model, workers, engine_name, dtype)
+    check_call(model, workers, runner, dtype)
     check_folder(folder)
     found = read_index(folder)
     if resume and found is None:
         raise UsageError(f"{folder} holds no harvest to go on with; leave --resume out to begin one")
     wish = wish_for(
         model, dataset, sites, layers, dtype=dtype, shard_tokens=shard_tokens, tokens=wanted,
-        reading=reading or Reading(), loader=loader, device=device,
+        reading=reading or Reading(), engine=engine, device=device,
     )  # fmt: skip
     _check_same(folder, found, wish.config, wanted)
     with locked(folder):
@@ -151,33 +153,31 @@ def capture_dataset(
         index = replace(read_index(folder) or Index(wish.config, wanted), tokens=wanted, complete=False)
         _check_disk(folder, index)
         harvest = _Harvest(folder, wish, index)
-        work = _work(
-            model, wish, folder, loader=loader, device=device, elsewhere=workers > 1 or engine_name == "ray"
-        )
-        gpus = 1 if device.startswith("cuda") else 0
-        with engine(engine_name, work, workers=workers, address=address, gpus=gpus) as run:
+        elsewhere = workers > 1 or runner == "ray"
+        work = _work(model, wish, folder, engine=engine, device=device, elsewhere=elsewhere)
+        with runner_of(runner, work, workers=workers, address=address, gpus=int("cuda" in device)) as run:
             return harvest.run(run)
 
 
-def check_call(model: Any, workers: int, engine_name: str, dtype: str) -> None:
+def check_call(model: Model | str | Path | None, workers: int, runner: str, dtype: str) -> None:
     """Raise ``UsageError`` for what can be said before a model is loaded."""
     if dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; choose {', '.join(DTYPES)}")
     if workers < 1:
         raise UsageError(f"{workers} workers cannot capture anything; take at least 1")
-    if (workers > 1 or engine_name == "ray") and not isinstance(model, (str, Path)):
+    if (workers > 1 or runner == "ray") and not isinstance(model, (str, Path)):
         raise UsageError(
             "several workers load the model themselves; give its name or folder instead of the object"
         )
 
 
 def wish_for(
-    model: Any, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
-    reading: Reading, loader: str, device: str,
-) -> Wish:  # fmt: skip
+    model: Model | str | Path, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
+    reading: Reading, engine: str, device: str,
+) -> CaptureConfig:  # fmt: skip
     """Look everything up: the model, its sites and their widths, the data set. Raises what ``capture_dataset`` raises."""
     source = dataset if isinstance(dataset, Source) else Source.parse(dataset)
-    loaded = load(model, engine=loader, device=device) if isinstance(model, (str, Path)) else model
+    loaded = load(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     chosen = [check_site(loaded, site) for site in select_sites(loaded, sites, layers)]
     first = next(rows(loaded, source, reading), None)
     if first is None:
@@ -192,10 +192,10 @@ def wish_for(
         sites=tuple(map(str, chosen)), widths=widths, dtype=dtype, seed=reading.seed,
         shard_rows=parse_tokens(shard_tokens) if shard_tokens is not None else shard_rows_for(row_bytes),
     )  # fmt: skip
-    return Wish(loaded, config, source, reading)
+    return CaptureConfig(loaded, config, source, reading)
 
 
-def _tokenizer_hash(model: Any) -> str:
+def _tokenizer_hash(model: Model) -> str:
     """XXH3 of a fast tokenizer's own JSON; the class of the model where it reads prompts itself."""
     backend = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
     return type(model).__name__ if backend is None else xxhash.xxh3_128_hexdigest(backend.to_str().encode())
@@ -229,13 +229,13 @@ def _check_disk(folder: Path, index: Index) -> None:
 
 
 def _work(
-    model: Any, wish: Wish, folder: Path, *, loader: str, device: str, elsewhere: bool
+    model: Model | str | Path, wish: CaptureConfig, folder: Path, *, engine: str, device: str, elsewhere: bool
 ) -> Callable[[Job], Shard]:
-    if not elsewhere:
+    if not elsewhere or not isinstance(model, str | Path):
         return lambda job: make_shard(wish.model, wish.config, job, folder)
     # a worker may have another working directory
     name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
-    return Worker(name, loader, device, wish.config, str(folder))
+    return Worker(name, engine, device, wish.config, str(folder))
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ def _loaded(name: str, loader: str, device: str) -> Any:
 class _Harvest:
     """One pass over the data set: which shards are there, which are to be made."""
 
-    def __init__(self, folder: Path, wish: Wish, index: Index) -> None:
+    def __init__(self, folder: Path, wish: CaptureConfig, index: Index) -> None:
         self.folder, self.wish, self.index = folder, wish, index
         self.made = self.kept = self.repaired = self.seen = 0
         self.text_changed = UsageError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from mechfourier.files import atomic_path
 from mechfourier.harvest.index import DTYPES, Config, Shard, file_checksum, shard_name
 from mechfourier.harvest.jobs import Job
 from mechfourier.hooks.site import Site
+from mechfourier.models.interface import Model
 from mechfourier.sae.rows import Row
 from mechfourier.sae.shards import capture_groups
 
@@ -21,7 +21,7 @@ GROUP_BYTES = 128 * 2**20  # of float32 activations, before they are rounded and
 PAD = 16  # lengths that run together: texts end anywhere, and a batch of one sequence is a slow one
 
 
-def make_shard(model: Any, config: Config, job: Job, folder: Path) -> Shard:
+def make_shard(model: Model, config: Config, job: Job, folder: Path) -> Shard:
     """Capture the job's activations and write its file, atomically. The same job gives the same bytes."""
     tensors = {**job.text(), **activations(model, config, job.sequences)}
     path = folder / shard_name(job.number)
@@ -31,7 +31,7 @@ def make_shard(model: Any, config: Config, job: Job, folder: Path) -> Shard:
     return Shard(job.number, path.name, job.rows, size, checksum, job.text_checksum())
 
 
-def activations(model: Any, config: Config, sequences: Sequence[Row]) -> dict[str, Float[Tensor, "row d"]]:
+def activations(model: Model, config: Config, sequences: Sequence[Row]) -> dict[str, Float[Tensor, "row d"]]:
     """What the shard holds of every site: a row per kept position, in the order of the text, in the harvest's dtype."""
     lengths = torch.tensor([len(row.keep) for row in sequences])
     first = lengths.cumsum(0) - lengths

@@ -1,21 +1,24 @@
-"""Keys and values of a HookedTransformer that several continuations of the same tokens grow from."""
+"""Keys and values that several continuations of the same tokens grow from, in either engine."""
 
+import copy
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.hooks.run import device_of
+from mechfourier.hooks.run import device_of, forward, is_bridge
+from mechfourier.models.interface import Model
 
 
-def empty_cache(model: Any, count: int) -> Any:
+def empty_cache(model: Model, count: int) -> Any:
     """No keys and values yet, for ``count`` rows."""
     from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
     return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), count)
 
 
-def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
+def fork(model: Model, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
     """A cache of its own with the rows ``index`` of ``cache`` (None: all).
 
     Its tensors are replaced when it grows, never changed.
@@ -27,3 +30,35 @@ def fork(model: Any, cache: Any, index: Int[Tensor, " row"] | None = None) -> An
         new.past_values = old.past_values[index] if held else old.past_values
     fresh.previous_attention_mask = cache.previous_attention_mask
     return fresh
+
+
+def no_cache(model: Any, rows: int) -> Any:
+    """No keys and values yet, for ``rows`` rows of either engine."""
+    if not is_bridge(model):
+        return empty_cache(model, rows)
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.original_model.config)
+
+
+def take(model: Any, cache: Any, index: Int[Tensor, " row"] | None) -> Any:
+    """A cache of its own with the rows ``index`` of ``cache`` (None: all), of either engine."""
+    if is_bridge(model):
+        own = copy.deepcopy(cache)
+        if index is not None:
+            own.batch_select_indices(index.to(device_of(model)))
+        return own
+    index = None if index is None else index.to(device_of(model))
+    own = fork(model, cache, index)
+    if index is not None:
+        own.previous_attention_mask = own.previous_attention_mask[index]
+    return own
+
+
+def grown(model: Any, tokens: Int[Tensor, "row pos"], cache: Any, **options: Any) -> Any:
+    """What the model returns for tokens that follow those in ``cache``; theirs are added to it. ``options``: of a HookedTransformer."""
+    if is_bridge(model):
+        return forward(model, tokens, past_key_values=cache, use_cache=True)
+    # Said outright, as TransformerLens would look for padding by token id.
+    mask = torch.ones_like(tokens, device=device_of(model))
+    return forward(model, tokens, past_kv_cache=cache, attention_mask=mask, **options)

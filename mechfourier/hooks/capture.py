@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
 from mechfourier.hooks.passes import run_request
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site, select_sites
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Model, encode
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -58,7 +58,7 @@ class Activations:
 
 
 def capture(
-    model: Any,
+    model: Model,
     prompts: Prompts,
     sites: str | Site | Sequence[str | Site],
     positions: Positions = "last",
@@ -98,7 +98,7 @@ class Request:
 
 
 def _request(
-    model: Any,
+    model: Model,
     prompts: Prompts,
     sites: str | Site | Sequence[str | Site],
     positions: Positions,
@@ -115,7 +115,7 @@ def _request(
     return Request(ids, chosen, at, last, squeeze, logits)
 
 
-def _tokens(model: Any, prompts: Prompts) -> tuple[tuple[tuple[int, ...], ...], Int[Tensor, " prompt"]]:
+def _tokens(model: Model, prompts: Prompts) -> tuple[tuple[tuple[int, ...], ...], Int[Tensor, " prompt"]]:
     """Token ids of every prompt, and the place of its last token with text."""
     if isinstance(prompts, Tensor):
         if prompts.ndim != 2 or prompts.is_floating_point():
@@ -178,6 +178,6 @@ def _named_positions(
     return None
 
 
-def _run(model: Any, request: Request, batch_size: int | None) -> Activations:
+def _run(model: Model, request: Request, batch_size: int | None) -> Activations:
     values, logits = run_request(model, request, batch_size)
     return Activations(request.sites, values, logits)

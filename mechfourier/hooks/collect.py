@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
@@ -13,6 +13,7 @@ from mechfourier.errors import MechFourierError, OutOfRange
 from mechfourier.hooks.packing import Pack
 from mechfourier.hooks.run import Batch, StopForward, never_fired
 from mechfourier.hooks.site import ATTENTION_KINDS, FUSED_KINDS, Site
+from mechfourier.models.interface import Model
 
 if TYPE_CHECKING:
     from mechfourier.hooks.capture import Request
@@ -124,7 +125,7 @@ class Collector:
                 f"{site} has other shapes for prompts of other lengths; read one length at a time"
             )
 
-    def finish(self, model: Any) -> None:
+    def finish(self, model: Model) -> None:
         view, self.view = self.view, None
         if self.pending:
             raise never_fired(model, sorted(self.pending))

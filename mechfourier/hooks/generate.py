@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -12,7 +11,7 @@ from mechfourier.errors import OutOfRange
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.run import batches, forward, inference, last_logits, serving
-from mechfourier.models.interface import encode
+from mechfourier.models.interface import Model, encode
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Generation:
 
 
 def generate(
-    model: Any,
+    model: Model,
     prompts: Sequence[str],
     *,
     edits: Sequence[Edit] = (),
@@ -60,7 +59,9 @@ def generate(
     return Generation(tuple(prompts), tokens, tuple(_text(model, ids, ends) for ids in tokens))
 
 
-def _next(model: Any, sequences: Sequence[Sequence[int]], numbers: Sequence[int]) -> Int[Tensor, " sequence"]:
+def _next(
+    model: Model, sequences: Sequence[Sequence[int]], numbers: Sequence[int]
+) -> Int[Tensor, " sequence"]:
     """The likeliest next token of every sequence; ``numbers`` are the prompts they belong to."""
     found = torch.zeros(len(sequences), dtype=torch.long)
     for part in batches(model, sequences):
@@ -71,14 +72,14 @@ def _next(model: Any, sequences: Sequence[Sequence[int]], numbers: Sequence[int]
     return found
 
 
-def _ends(model: Any, stop: Sequence[int] | None) -> frozenset[int]:
+def _ends(model: Model, stop: Sequence[int] | None) -> frozenset[int]:
     if stop is not None:
         return frozenset(stop)
     end = getattr(getattr(model, "tokenizer", None), "eos_token_id", None)
     return frozenset() if end is None else frozenset([end])
 
 
-def _text(model: Any, ids: Sequence[int], ends: frozenset[int]) -> str:
+def _text(model: Model, ids: Sequence[int], ends: frozenset[int]) -> str:
     kept = [token for token in ids if token not in ends]
     tokenizer = getattr(model, "tokenizer", None)
     return " ".join(map(str, kept)) if tokenizer is None else tokenizer.decode(kept)

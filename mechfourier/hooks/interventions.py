@@ -10,7 +10,7 @@ activation stayed as it was: an ablation that silently does nothing reads like a
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import torch
 from einops import reduce, repeat
@@ -21,6 +21,7 @@ from mechfourier.errors import InterventionChangedNothing, UsageError
 from mechfourier.hooks.edit import Basis, Dims, Edit, Positions, Rows, Where, donor_vectors, per_prompt
 from mechfourier.hooks.run import HookFunction, hooked, never_fired, served_rows
 from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.models.interface import Model
 
 Angle = float | Float[Tensor, ""] | Float[Tensor, " prompt"]
 Vector = Float[Tensor, " d"] | Float[Tensor, "prompt d"]
@@ -156,7 +157,7 @@ def _coordinates(
 
 
 @contextlib.contextmanager
-def intervene(model: Any, edits: Sequence[Edit], *, must_change: bool = True) -> Iterator[None]:
+def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) -> Iterator[None]:
     """Make these edits in every forward pass of ``model`` within the block; edits of one site apply in their order.
 
     Raises ``HookNeverFired`` and, unless ``must_change=False``, ``InterventionChangedNothing`` on leaving without an
@@ -178,7 +179,7 @@ def intervene(model: Any, edits: Sequence[Edit], *, must_change: bool = True) ->
         )
 
 
-def _refuse_read_only(model: Any, site: Site) -> None:
+def _refuse_read_only(model: Model, site: Site) -> None:
     """Some engines have hook points that show an activation and do not carry a change of it on (``models.pretrained``)."""
     if site.kind in getattr(model, "mechfourier_read_only", ()):
         raise UsageError(
@@ -204,20 +205,20 @@ class _Watch:
         return edited
 
 
-def zero(model: Any, site: Site, **part: Unpack[Part]) -> contextlib.AbstractContextManager[None]:
+def zero(model: Model, site: Site, **part: Unpack[Part]) -> contextlib.AbstractContextManager[None]:
     """Zero ablation: see ``edit_zero`` and ``Where``."""
     return intervene(model, [edit_zero(site, **part)])
 
 
 def mean(
-    model: Any, site: Site, values: Float[Tensor, "*sample d"], **part: Unpack[Part]
+    model: Model, site: Site, values: Float[Tensor, "*sample d"], **part: Unpack[Part]
 ) -> contextlib.AbstractContextManager[None]:
     """Mean ablation: see ``edit_mean`` and ``Where``."""
     return intervene(model, [edit_mean(site, values, **part)])
 
 
 def resample(
-    model: Any,
+    model: Model,
     site: Site,
     *,
     seed: int = 0,
@@ -229,28 +230,28 @@ def resample(
 
 
 def project_out(
-    model: Any, site: Site, subspace: Basis, **place: Unpack[Place]
+    model: Model, site: Site, subspace: Basis, **place: Unpack[Place]
 ) -> contextlib.AbstractContextManager[None]:
     """Remove a subspace: see ``edit_project_out`` and ``Where``."""
     return intervene(model, [edit_project_out(site, subspace, **place)])
 
 
 def patch(
-    model: Any, site: Site, donors: Float[Tensor, "prompt *rest"], **part: Unpack[Part]
+    model: Model, site: Site, donors: Float[Tensor, "prompt *rest"], **part: Unpack[Part]
 ) -> contextlib.AbstractContextManager[None]:
     """Activation patching: see ``edit_patch`` and ``Where``."""
     return intervene(model, [edit_patch(site, donors, **part)])
 
 
 def add(
-    model: Any, site: Site, vector: Vector, *, scale: float = 1.0, **part: Unpack[Part]
+    model: Model, site: Site, vector: Vector, *, scale: float = 1.0, **part: Unpack[Part]
 ) -> contextlib.AbstractContextManager[None]:
     """Add a direction: see ``edit_add`` and ``Where``."""
     return intervene(model, [edit_add(site, vector, scale=scale, **part)])
 
 
 def rotate(
-    model: Any,
+    model: Model,
     site: Site,
     plane: Basis,
     angle: Angle,

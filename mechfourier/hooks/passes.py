@@ -29,6 +29,7 @@ from mechfourier.hooks.run import (
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.check_memory import CHECK_KEY, packing_remembered, remember_packing
 from mechfourier.models.folder import out_of_memory
+from mechfourier.models.interface import Model
 from mechfourier.progress import progress
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class _Refused(Exception):
     """Packed passes do not give this model's numbers."""
 
 
-def run_request(model: Any, request: "Request", batch_size: int | None) -> Found:
+def run_request(model: Model, request: "Request", batch_size: int | None) -> Found:
     """Every wanted activation of every prompt, and the logits where they are wanted."""
     with inference(model), progress("capture", total=len(request.ids)) as bar:
         for share, plan in _plans(model, request, batch_size):
@@ -70,7 +71,7 @@ def run_request(model: Any, request: "Request", batch_size: int | None) -> Found
         return _run_whole(model, request, batch_size, bar.advance)
 
 
-def _run_whole(model: Any, request: "Request", batch_size: int | None, advance: Advance) -> Found:
+def _run_whole(model: Model, request: "Request", batch_size: int | None, advance: Advance) -> Found:
     """Whole prompts in batches of equal length."""
     collector, logits = Collector(request), _Logits(len(request.ids))
     with hooked(model, collector.hooks()):
@@ -83,7 +84,7 @@ def _run_whole(model: Any, request: "Request", batch_size: int | None, advance: 
     return collector.values, logits.values
 
 
-def _run_packed(model: Any, request: "Request", plan: list[Pack], advance: Advance) -> Found:
+def _run_packed(model: Model, request: "Request", plan: list[Pack], advance: Advance) -> Found:
     collector, logits = Collector(request), _Logits(len(request.ids))
     for pack in plan:
         try:
@@ -101,7 +102,7 @@ def _run_packed(model: Any, request: "Request", plan: list[Pack], advance: Advan
     return collector.values, logits.values
 
 
-def _run_pack(model: Any, request: "Request", pack: Pack, collector: Collector, logits: "_Logits") -> None:
+def _run_pack(model: Model, request: "Request", pack: Pack, collector: Collector, logits: "_Logits") -> None:
     with hooked(model, collector.hooks()):
         options = pass_options(model, pack, n_layers=_layers_needed(request))
         collector.start(packed(request, pack))
@@ -113,7 +114,7 @@ def _run_pack(model: Any, request: "Request", pack: Pack, collector: Collector, 
 
 
 def _pass(
-    model: Any,
+    model: Model,
     request: "Request",
     tokens: Int[Tensor, "line pos"],
     last: Int[Tensor, " line"],
@@ -153,7 +154,7 @@ def _layers_needed(request: "Request") -> int | None:
     return max((site.layer + 1 for site in request.sites if site.layer is not None), default=0)
 
 
-def _plans(model: Any, request: "Request", batch_size: int | None) -> Iterator[tuple[bool, list[Pack]]]:
+def _plans(model: Model, request: "Request", batch_size: int | None) -> Iterator[tuple[bool, list[Pack]]]:
     """Packed plans that are worth trying, the cheapest first; ``share`` says whether beginnings are shared."""
     if not _packable(model, request):
         return
@@ -177,12 +178,12 @@ def _plans(model: Any, request: "Request", batch_size: int | None) -> Iterator[t
             yield share, plan
 
 
-def _packable(model: Any, request: "Request") -> bool:
+def _packable(model: Model, request: "Request") -> bool:
     sites = all(site.kind in PER_TOKEN and site.stack == "blocks" for site in request.sites)
     return request.positions is not None and sites and _layers_needed(request) != 0 and can_pack(model)
 
 
-def _fits(model: Any, batch_size: int | None) -> Callable[[int, int, int], bool]:
+def _fits(model: Model, batch_size: int | None) -> Callable[[int, int, int], bool]:
     """Whether so many lines of so many tokens, after so many others, are one pass."""
     heads = getattr(model.cfg, "n_heads", None) or 1
     kept = 2 * getattr(model.cfg, "n_layers", 1) * 4
@@ -203,7 +204,7 @@ def _fits(model: Any, batch_size: int | None) -> Callable[[int, int, int], bool]
     return fits
 
 
-def _known(model: Any, share: bool) -> bool | None:
+def _known(model: Model, share: bool) -> bool | None:
     """Whether packed passes were seen to give this model's numbers; None where nobody looked yet."""
     kept = getattr(model, _CHECKED, {})
     if share not in kept and (length := packing_remembered(getattr(model, CHECK_KEY, ""), share)):
@@ -212,34 +213,36 @@ def _known(model: Any, share: bool) -> bool | None:
     return kept.get(share)
 
 
-def _trusted(model: Any, share: bool, length: int) -> bool:
+def _trusted(model: Model, share: bool, length: int) -> bool:
     """Whether packed passes were seen to give this model's numbers for prompts of this length."""
     return bool(_known(model, share)) and length <= getattr(model, _LONGEST, {}).get(share, 0)
 
 
-def _remember(model: Any, share: bool, right: bool, length: int = 0) -> None:
+def _remember(model: Model, share: bool, right: bool, length: int = 0) -> None:
     """For this session; that it is right for every session with these weights, while the weights are those of the file."""
     _keep_known(model, share, right, length)
     if right:
         remember_packing(getattr(model, CHECK_KEY, ""), share, length)
 
 
-def _keep_known(model: Any, share: bool, right: bool, length: int) -> None:
+def _keep_known(model: Model, share: bool, right: bool, length: int) -> None:
     object.__setattr__(model, _CHECKED, {**getattr(model, _CHECKED, {}), share: right})
     object.__setattr__(model, _LONGEST, {**getattr(model, _LONGEST, {}), share: length})
 
 
-def packing_notes(model: Any) -> tuple[str, ...]:
+def packing_notes(model: Model) -> tuple[str, ...]:
     """What a result must say where packed passes were tried on ``model`` and did not give its numbers."""
     known: dict[bool, bool] = getattr(model, _CHECKED, {})
     ways = {True: "with shared beginnings", False: "of padded prompts"}
     refused = " and ".join(ways[share] for share in sorted(known) if not known[share])
     if not refused:
         return ()
-    return (f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",)
+    return (
+        f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",
+    )
 
 
-def _check(model: Any, request: "Request", pack: Pack, found: Found) -> None:
+def _check(model: Model, request: "Request", pack: Pack, found: Found) -> None:
     """Run the prompt of ``pack`` that is furthest from a prompt run alone: behind the widest gap, or with the most padding."""
     padding = pack.tokens.shape[1] - pack.mask.sum(1)
     gap = torch.zeros_like(padding)
@@ -258,5 +261,5 @@ def _check(model: Any, request: "Request", pack: Pack, found: Found) -> None:
         raise _Refused(f"prompt {row} run alone has other activations")
 
 
-def _dtype(model: Any) -> torch.dtype:
+def _dtype(model: Model) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

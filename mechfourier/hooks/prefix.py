@@ -15,6 +15,8 @@ from torch import Tensor
 from mechfourier.hooks.packing import Beginnings, Pack
 from mechfourier.hooks.run import StopForward, device_of, forward, has_hooks, hooked, is_bridge
 from mechfourier.hooks.site import Site
+from mechfourier.models.interface import Model
+from mechfourier.models.weights import root_of
 
 WORTHWHILE = 0.85  # share of the tokens still to be run, above which two passes cost more than they save
 
@@ -31,7 +33,7 @@ class SharedPrefix:
         return self.beginnings.shape[1]
 
 
-def can_share(model: Any) -> bool:
+def can_share(model: Model) -> bool:
     """Whether the model keeps keys and values for later tokens, is causal, and nobody else's hooks are on it (edits
     count positions from the beginning of a whole prompt)."""
     accepts = "past_kv_cache" in inspect.signature(model.forward).parameters and not is_bridge(model)
@@ -52,19 +54,19 @@ def shared_prefix(tokens: Int[Tensor, "row pos"], before: int) -> SharedPrefix |
     return SharedPrefix(beginnings, which)
 
 
-def can_pack(model: Any) -> bool:
+def can_pack(model: Model) -> bool:
     """Whether prompts may be cut after the last position that is read, and padded: the model is causal and nobody else's hooks
     are on it. Whether that is so in truth is seen by ``capture``, which runs one prompt alone as well."""
     if has_hooks(model) or getattr(model.cfg, "attention_dir", "causal") != "causal":
         return False
     if not is_bridge(model):
         return "past_kv_cache" in inspect.signature(model.forward).parameters
-    config = getattr(model.original_model, "config", None)
+    config = getattr(getattr(model, "original_model", None), "config", None)
     encoder = getattr(config, "is_encoder_decoder", False)
-    return bool(getattr(model.adapter, "supports_causal_loss", False)) and not encoder
+    return bool(getattr(getattr(model, "adapter", None), "supports_causal_loss", False)) and not encoder
 
 
-def shortest_window(model: Any) -> float:
+def shortest_window(model: Model) -> float:
     """Tokens that the layer with the shortest attention window looks back to; infinite without windows."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     text = getattr(config, "text_config", None) or config
@@ -73,7 +75,7 @@ def shortest_window(model: Any) -> float:
     return min((size for size in sizes if isinstance(size, int) and size > 0), default=float("inf"))
 
 
-def pass_options(model: Any, pack: Pack, *, n_layers: int | None) -> dict[str, Any]:
+def pass_options(model: Model, pack: Pack, *, n_layers: int | None) -> dict[str, Any]:
     """With which options the tokens of ``pack`` are to be run: their padding, and what their beginnings left behind, which are
     run here through the first ``n_layers`` layers (None: all)."""
     begin = pack.beginnings
@@ -85,7 +87,7 @@ def pass_options(model: Any, pack: Pack, *, n_layers: int | None) -> dict[str, A
 
 
 def _hooked_cache(
-    model: Any, pack: Pack, begin: Beginnings, which: Int[Tensor, " line"], n_layers: int | None
+    model: Model, pack: Pack, begin: Beginnings, which: Int[Tensor, " line"], n_layers: int | None
 ) -> dict[str, Any]:
     from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
@@ -103,12 +105,12 @@ def _hooked_cache(
 
 
 def _bridge_cache(
-    model: Any, pack: Pack, begin: Beginnings, which: Int[Tensor, " line"], n_layers: int | None
+    model: Model, pack: Pack, begin: Beginnings, which: Int[Tensor, " line"], n_layers: int | None
 ) -> dict[str, Any]:
     from transformers import DynamicCache
 
     device = device_of(model)
-    cache = DynamicCache(config=model.original_model.config)
+    cache = DynamicCache(config=root_of(model).config)
     with stopping_after(model, n_layers):
         forward(
             model, begin.tokens, attention_mask=begin.mask.to(device), past_key_values=cache, use_cache=True
@@ -119,7 +121,7 @@ def _bridge_cache(
 
 
 @contextlib.contextmanager
-def stopping_after(model: Any, n_layers: int | None) -> Iterator[None]:
+def stopping_after(model: Model, n_layers: int | None) -> Iterator[None]:
     """End forward passes after that many layers (None: all), before the unembedding, where the model shows that point."""
     last = Site("resid_post", (int(model.cfg.n_layers) if n_layers is None else n_layers) - 1)
 

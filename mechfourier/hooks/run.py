@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
 
 from mechfourier.errors import HookNeverFired, MechFourierError, OutOfRange, UsageError
 from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.models.interface import Model
+from mechfourier.models.weights import root_of
 
 HookFunction = Callable[[Tensor], Tensor | None]
 
@@ -34,6 +37,15 @@ _SWITCHES = {
 }
 
 
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "accelerate",
+    "mechfourier",
+)  # whose hooks change no activation
+
+
 class StopForward(Exception):
     """Raised inside a hook to end a forward pass whose rest is not needed; never leaves this layer."""
 
@@ -46,13 +58,13 @@ class Batch:
     tokens: Int[Tensor, "row pos"]
 
 
-def device_of(model: Any) -> torch.device:
+def device_of(model: Model) -> torch.device:
     """The device that tokens must be on."""
     first = next(iter(model.parameters()), None)
     return torch.device("cpu") if first is None else first.device
 
 
-def batches(model: Any, prompts: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Batch]:
+def batches(model: Model, prompts: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Batch]:
     """Token sequences as batches of equal length (no padding), the longest first.
 
     ``batch_size`` bounds the prompts per batch; by default the memory of a batch is bounded instead.
@@ -71,18 +83,18 @@ def batches(model: Any, prompts: Sequence[Sequence[int]], *, batch_size: int | N
     return found
 
 
-def tokens_per_batch(model: Any) -> int:
+def tokens_per_batch(model: Model) -> int:
     """Tokens of one forward pass, so that its activations take about the same memory at any width."""
     width = getattr(model.cfg, "d_model", None) or 256
     return min(max(TOKENS_PER_BATCH * 1024 // width, 512), 32 * 1024)
 
 
-def _batch_size(model: Any, length: int) -> int:
+def _batch_size(model: Model, length: int) -> int:
     heads = getattr(model.cfg, "n_heads", None) or 1
     return max(1, min(tokens_per_batch(model) // length, SCORES_PER_BATCH // (heads * length**2)))
 
 
-def _check_tokens(model: Any, prompts: Sequence[Sequence[int]]) -> None:
+def _check_tokens(model: Model, prompts: Sequence[Sequence[int]]) -> None:
     if not prompts or not min(map(len, prompts)):
         raise UsageError("there is no prompt to run, or an empty one; give every prompt at least one token")
     vocabulary, context = getattr(model.cfg, "d_vocab", None), getattr(model.cfg, "n_ctx", None)
@@ -125,7 +137,7 @@ def served_rows(count: int) -> Int[Tensor, " row"]:
 
 
 @contextlib.contextmanager
-def hooked(model: Any, functions: Sequence[tuple[Site, HookFunction]]) -> Iterator[None]:
+def hooked(model: Model, functions: Sequence[tuple[Site, HookFunction]]) -> Iterator[None]:
     """Put each function on its hook point, after those already there; take exactly these off again, whatever happens.
 
     A function sees the activation and may return another in its place. Raises ``UnknownSite``.
@@ -159,7 +171,7 @@ def _as_hook(function: HookFunction) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _switched_on(model: Any, sites: Sequence[Site]) -> Iterator[None]:
+def _switched_on(model: Model, sites: Sequence[Site]) -> Iterator[None]:
     """Let the hook points that are off by default run."""
     _refuse_grouped(model, sites)
     flags = {_SWITCHES[site.kind] for site in sites if site.kind in _SWITCHES}
@@ -173,7 +185,7 @@ def _switched_on(model: Any, sites: Sequence[Site]) -> Iterator[None]:
             setattr(model.cfg, flag, value)
 
 
-def _refuse_grouped(model: Any, sites: Sequence[Site]) -> None:
+def _refuse_grouped(model: Model, sites: Sequence[Site]) -> None:
     """HookedTransformer makes a copy of ``attn_in`` per query head, and has no way from those to fewer heads of keys."""
     groups, heads = getattr(model.cfg, "n_key_value_heads", None), getattr(model.cfg, "n_heads", None)
     if groups in (None, heads) or is_bridge(model) or all(site.kind != "attn_in" for site in sites):
@@ -185,7 +197,7 @@ def _refuse_grouped(model: Any, sites: Sequence[Site]) -> None:
 
 
 @contextlib.contextmanager
-def inference(model: Any) -> Iterator[None]:
+def inference(model: Model) -> Iterator[None]:
     """No gradients, no dropout. (``torch.inference_mode`` would leave behind tensors that training cannot use.)"""
     training = bool(getattr(model, "training", False))
     try:
@@ -198,12 +210,23 @@ def inference(model: Any) -> Iterator[None]:
             model.train()
 
 
-def has_hooks(model: Any) -> bool:
-    """Whether any hook of a user or of an intervention is on the model."""
-    return any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values())
+def has_hooks(model: Model) -> bool:
+    """Whether any hook of a user or of an intervention is on the model: at its hook points, or PyTorch's own on any module."""
+    if any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values()):
+        return True
+    tables = [module_hooks._global_forward_hooks, module_hooks._global_forward_pre_hooks]
+    for module in nn.Module.modules(root_of(model)):
+        tables += [module._forward_hooks, module._forward_pre_hooks]
+    return any(_foreign(hook) for table in tables for hook in table.values())
 
 
-def forward(model: Any, tokens: Tensor, *, logits: bool = False, **options: Any) -> Any:
+def _foreign(hook: Callable[..., Any]) -> bool:
+    """Whether a hook of PyTorch's is somebody else's; the libraries put some of their own on a model."""
+    function = inspect.unwrap(getattr(hook, "func", hook))
+    return str(getattr(function, "__module__", "")).partition(".")[0] not in LIBRARIES
+
+
+def forward(model: Model, tokens: Tensor, *, logits: bool = False, **options: Any) -> Any:
     """One forward pass, to its end or to ``StopForward`` (then None).
 
     ``logits`` are asked for by name where the model can return other things, so that one without them says so.
@@ -230,7 +253,7 @@ def unembed_only(positions: Int[Tensor, " row"]) -> HookFunction:
 
 
 def last_logits(
-    model: Any, run: Callable[[], Any], positions: Int[Tensor, " row"], *, slim_unembed: bool = True
+    model: Model, run: Callable[[], Any], positions: Int[Tensor, " row"], *, slim_unembed: bool = True
 ) -> Float[Tensor, "row vocab"]:
     """The logits at one position per row of the forward pass ``run``, in float32 on the CPU.
 
@@ -242,7 +265,7 @@ def last_logits(
     return at_positions(logits_of(model, output), positions).to("cpu", torch.float32)
 
 
-def logits_of(model: Any, output: Any) -> Tensor:
+def logits_of(model: Model, output: Any) -> Tensor:
     """The logits in what a model returned: a tensor, ``.logits``, or the first of a tuple."""
     output = getattr(output, "logits", output)
     output = output[0] if isinstance(output, tuple) else output
@@ -268,7 +291,7 @@ def _one_each(values: Tensor, positions: Int[Tensor, " row"]) -> Tensor:
 
 
 def forward_from(
-    model: Any,
+    model: Model,
     residual: Float[Tensor, "row pos d_model"],
     layer: int,
     *,
@@ -293,12 +316,12 @@ def forward_from(
         return last_logits(model, lambda: _replaced(model, tokens, residual, layer), last)
 
 
-def is_bridge(model: Any) -> bool:
+def is_bridge(model: Model) -> bool:
     """A TransformerBridge has the argument ``start_at_layer`` and refuses it."""
     return hasattr(model, "original_model")
 
 
-def _replaced(model: Any, tokens: Tensor, residual: Tensor, layer: int) -> Any:
+def _replaced(model: Model, tokens: Tensor, residual: Tensor, layer: int) -> Any:
     fired: list[Site] = []
     options = [Site("resid_pre", layer), *([Site("resid_post", layer - 1)] if layer else [])]
     site = next((s for s in options if str(s) in model.hook_dict), options[0])
@@ -314,7 +337,7 @@ def _replaced(model: Any, tokens: Tensor, residual: Tensor, layer: int) -> Any:
     return output
 
 
-def never_fired(model: Any, sites: Sequence[Site]) -> HookNeverFired:
+def never_fired(model: Model, sites: Sequence[Site]) -> HookNeverFired:
     """The error for hook points that did not run."""
     names = ", ".join(map(str, sites[:3])) + (f" and {len(sites) - 3} more" if len(sites) > 3 else "")
     return HookNeverFired(

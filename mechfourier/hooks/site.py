@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
+from mechfourier.models.interface import Hooked
 
 # kind -> path inside a block (or at the root), in the order of a forward pass. A kind that is not here prints as
 # ``hook_<kind>``; a kind with a dot in it is the path itself.
@@ -167,18 +168,18 @@ def _place(site: Site) -> int:
     return _ORDER[_PART_ORDER[part]] if part in _PART_ORDER else len(_ORDER)
 
 
-def model_name(model: Any) -> str:
+def model_name(model: object) -> str:
     """What the user called the model (``mechfourier_name``), or its class."""
     return str(getattr(model, "mechfourier_name", None) or type(model).__name__)
 
 
-def sites(model: Any) -> tuple[Site, ...]:
+def sites(model: Hooked) -> tuple[Site, ...]:
     """Every hook point of ``model``, in the order of a forward pass."""
     # by key: a comparison would work it out again, which takes a tenth of a second for 28 layers
     return tuple(sorted((Site.parse(name) for name in model.hook_dict), key=lambda site: site._key))
 
 
-def find_site(model: Any, site: "Site | str", points: Mapping[str, Any] | None = None) -> Site:
+def find_site(model: Hooked, site: "Site | str", points: Mapping[str, Any] | None = None) -> Site:
     """``site`` (or the site of that hook name) when ``model`` has it; else ``UnknownSite`` or ``OutOfRange``.
 
     ``points``: the model's ``hook_dict``, where the caller has it already.
@@ -206,7 +207,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
 
 
 def select_sites(
-    model: Any,
+    model: Hooked,
     kinds: "str | Site | Sequence[str | Site]" = "resid_post",
     layers: str | int | Iterable[int] | None = None,
 ) -> tuple[Site, ...]:
@@ -243,7 +244,7 @@ def _parse_layer_choice(layers: str | int | Iterable[int] | None) -> tuple[int, 
     return (layers,) if isinstance(layers, int) else tuple(layers)
 
 
-def _matching(model: Any, item: "str | Site", known: Sequence[Site]) -> list[Site]:
+def _matching(model: Hooked, item: "str | Site", known: Sequence[Site]) -> list[Site]:
     if isinstance(item, Site) or item in model.hook_dict or _LAYERED.match(item):
         return [find_site(model, item)]
     stacks = {s.stack for s in known if s.layer is not None}
@@ -262,14 +263,14 @@ def _plain(kind: str) -> str:
     return kind if kind in _PATHS or not kind else _KINDS.get(kind, kind.removeprefix("hook_"))
 
 
-def _of_layers(model: Any, matches: Sequence[Site], wanted: tuple[int, ...]) -> list[Site]:
+def _of_layers(model: Hooked, matches: Sequence[Site], wanted: tuple[int, ...]) -> list[Site]:
     available = {s.layer for s in matches} - {None}
     if available:
         _check_layers(model, wanted, available)
     return [s for s in matches if s.layer is None or s.layer in wanted]
 
 
-def _check_layers(model: Any, wanted: Iterable[int], available: Iterable[int | None]) -> None:
+def _check_layers(model: Hooked, wanted: Iterable[int], available: Iterable[int | None]) -> None:
     have = sorted(layer for layer in available if layer is not None)
     for layer in wanted:
         if layer not in have:
@@ -289,7 +290,7 @@ def layer_ranges(numbers: Sequence[int]) -> str:
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
 
 
-def _unknown(model: Any, name: str, options: Iterable[str]) -> UnknownSite:
+def _unknown(model: Hooked, name: str, options: Iterable[str]) -> UnknownSite:
     who = model_name(model)
     return UnknownSite(
         f"{who} has no hook point {name!r}; closest: {nearest(name, options)}. List them with: mechfourier hooks {who}"

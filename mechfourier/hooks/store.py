@@ -27,6 +27,7 @@ from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.files import SAFETENSORS_PART, atomic_path, default_folder
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ActivationStore:
         self.max_bytes = max_bytes
 
     def through(
-        self, model: Any, request: "Request", compute: Callable[["Request"], "Activations"]
+        self, model: Model, request: "Request", compute: Callable[["Request"], "Activations"]
     ) -> "Activations":
         """The activations of ``request``: from the store where they are, by ``compute`` where not."""
         keys = request_keys(model, request)
@@ -203,7 +204,7 @@ def _read_shard(path: Path) -> Shard | None:
     )
 
 
-def request_keys(model: Any, request: "Request") -> dict[str, str]:
+def request_keys(model: Model, request: "Request") -> dict[str, str]:
     """The key of every array of a request: its sites by name, and ``logits``."""
     at = "all" if request.positions is None else request.positions.tolist()
     common = {

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.hooks.run import UNEMBED, StopForward, forward, hooked, logits_of
+from mechfourier.models.interface import Model
 
 SLICE = 2**24  # logits at a time: 64 MiB in float32
 
@@ -47,7 +48,7 @@ class Unembedding:
         return (slice(start, start + size) for start in range(0, rows, size))
 
 
-def unembedding_of(model: Any, tokens: Int[Tensor, "row pos"]) -> Unembedding | None:
+def unembedding_of(model: Model, tokens: Int[Tensor, "row pos"]) -> Unembedding | None:
     """The model's unembedding, held against its logits of the first row of ``tokens``; None where it is not known to be such a map."""
     unembed = getattr(model, "unembed", None)
     weights = getattr(unembed, "W_U", None)
@@ -83,7 +84,7 @@ def _held_against(plain: Unembedding, x: Tensor, own: Tensor) -> Unembedding | N
 
 
 def before_unembedding(
-    model: Any, run: Callable[[], Any], keep: int | None = None
+    model: Model, run: Callable[[], Any], keep: int | None = None
 ) -> Float[Tensor, "row pos d"]:
     """What goes into the unembedding in the pass ``run``, which ends there: the last ``keep`` positions (None: all)."""
     seen: list[Tensor] = []

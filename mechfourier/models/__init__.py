@@ -4,26 +4,15 @@ from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
 
-_PUBLIC = {
-    "load": ".registry",
-    "known_models": ".registry",
-    "ModelInfo": ".catalogue",
-    "Model": ".interface",
-    "Encoding": ".interface",
-    "encode": ".interface",
-    "save_checkpoint": ".checkpoint",
-    "load_checkpoint": ".checkpoint",
-    "load_foreign_tensors": ".checkpoint",
-    "weights_hash": ".weights",
-    "reinitialised": ".weights",
-}
-
-__all__ = [*_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
-
 if TYPE_CHECKING:
-    from mechfourier.models.catalogue import ModelInfo
-    from mechfourier.models.checkpoint import load_checkpoint, load_foreign_tensors, save_checkpoint
-    from mechfourier.models.interface import Encoding, Model, encode
-    from mechfourier.models.registry import known_models, load
-    from mechfourier.models.weights import reinitialised, weights_hash
+    from mechfourier.models.catalogue import ModelInfo as ModelInfo
+    from mechfourier.models.checkpoint import (
+        load_checkpoint as load_checkpoint,
+        load_foreign_tensors as load_foreign_tensors,
+        save_checkpoint as save_checkpoint,
+    )
+    from mechfourier.models.interface import Encoding as Encoding, Model as Model, encode as encode
+    from mechfourier.models.registry import known_models as known_models, load as load
+    from mechfourier.models.weights import reinitialised as reinitialised, weights_hash as weights_hash
+
+__getattr__, __dir__ = lazy(__name__)

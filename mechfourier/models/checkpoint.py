@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.files import write_json, write_with
@@ -173,28 +173,3 @@ def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
         return
     for key, child in children:
         yield from _flatten(child, f"{prefix}.{key}" if prefix else str(key))
-
-
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str | Path) -> None:
-    """``module.load_state_dict`` that says in one sentence what does not fit (buffers may be left out).
-
-    Raises ``BadCheckpoint`` for missing, unexpected or wrongly shaped tensors.
-    """
-    own = module.state_dict()
-    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    missing = sorted(parameters - set(tensors))
-    unexpected = sorted(set(tensors) - set(own))
-    if missing or unexpected:
-        name, word = (missing[0], "no tensor") if missing else (unexpected[0], "an unknown tensor")
-        pool = tensors if missing else own
-        raise BadCheckpoint(
-            f"{source} has {word} {name!r} (closest: {nearest(name, pool)}; {len(missing)} missing, "
-            f"{len(unexpected)} unknown); its config.json and weights do not belong together"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != own[name].shape:
-            raise BadCheckpoint(
-                f"{source}: {name!r} has shape {tuple(tensor.shape)}, the model needs {tuple(own[name].shape)}; "
-                "its config.json and weights do not belong together"
-            )
-    module.load_state_dict(dict(tensors), strict=False)

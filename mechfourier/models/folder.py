@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ MAX_HEADER_BYTES = 100_000_000  # the safetensors format's own limit
 
 
 def brief(error: BaseException) -> str:
-    """The first line of an error, cut to a readable length."""
-    text = str(error).strip().splitlines()
-    first = text[0].split(". ")[0] if text else ""
+    """The first line of an error that says something, cut to a readable length."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # "Class validation error for …:", "Error(s) in loading state_dict for …:": what is wrong stands below
+    told = next((line for line in lines if not line.endswith(":")), lines[0] if lines else "")
+    first = re.sub(r"^\w*Error: ", "", told).split(". ")[0]
     return first[:160] if " " in first else f"{type(error).__name__} {first}".strip()
 
 
@@ -37,7 +40,7 @@ def out_of_memory(error: BaseException) -> bool:
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; anything else raises ``BadCheckpoint``."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no readable JSON ({brief(error)}); write or fetch it again"

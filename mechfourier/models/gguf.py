@@ -71,10 +71,13 @@ def folder_of(source: "Path | PackagedWeights", *, name: str | None = None) -> P
 
 
 def _known_sha256(path: Path) -> str:
-    """The checksum of a file, remembered by its place, size and time, so that a file of gigabytes is read once for it."""
+    """The checksum of a file, remembered by its place, size, times and inode, so that a file of gigabytes is read once for it."""
     read_gguf_header(path)  # what is no GGUF is said before it is read whole
     state = path.stat()
-    seen = [str(path.resolve()), state.st_size, state.st_mtime_ns]
+    seen = [
+        str(path.resolve()),
+        *(getattr(state, f"st_{kind}") for kind in ("size", "mtime_ns", "ctime_ns", "ino")),
+    ]
     record = models_folder() / ".checksums" / f"{slug(path.stem)}-{_short(seen[0])}.json"
     with contextlib.suppress(MechFourierError, OSError):
         known = read_json_object(record)
@@ -172,7 +175,7 @@ def _convert(header: Header, work: Path, made: Path, label: str) -> dict[str, An
         f"{label}: {header.quantisation} weights are converted once, to a Hugging Face folder of {size} (float32)"
     )
     from mechfourier.models.gguf_tokenizer import write_tokenizer
-    from mechfourier.models.pretrained import quiet
+    from mechfourier.models.quiet import quiet
 
     place = _linked(header.path, work)
     with quiet(), quick_reader(), _as_checkpoint_error(header):
@@ -247,11 +250,8 @@ def _write_model(header: Header, place: Path, made: Path) -> None:
     import torch
     import transformers
 
-    from mechfourier.models.gguf_config import complete
-
     options: dict[str, Any] = {"gguf_file": place.name, "local_files_only": True, "trust_remote_code": False}
-    config = transformers.AutoConfig.from_pretrained(str(place.parent), **options)
-    complete(config, header, _frequencies(header))
+    config = _config(header, place)
     if (quantised := getattr(transformers, "GgufConfig", None)) is not None:
         # without it newer versions keep the blocks, which cannot be saved; older ones always dequantise
         options["quantization_config"] = quantised(dequantize=True)
@@ -261,6 +261,33 @@ def _write_model(header: Header, place: Path, made: Path) -> None:
     model, report = loaded
     _check_complete(header, model, report)
     model.save_pretrained(made)
+
+
+def config_of(source: "Path | PackagedWeights") -> Any:
+    """The Hugging Face configuration of a GGUF file, as its converted folder would have it; nothing is kept on disk."""
+    import transformers
+
+    need("gguf", extra="gguf")
+    with tempfile.TemporaryDirectory(prefix="mechfourier-") as work:
+        whole = source if isinstance(source, Path) else join(source, Path(work) / "joined.gguf")
+        header = read_gguf_header(whole)
+        _refuse_architecture(header)
+        with quick_reader(), _as_checkpoint_error(header):
+            config = _config(header, _linked(whole, Path(work)))
+    kind: Any = transformers.AutoModelForCausalLM._model_mapping[type(config)]  # type: ignore[index]
+    config.architectures = [kind.__name__]
+    return config
+
+
+def _config(header: Header, place: Path) -> Any:
+    import transformers
+
+    from mechfourier.models.gguf_config import complete
+
+    options: dict[str, Any] = {"gguf_file": place.name, "local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(str(place.parent), **options)
+    complete(config, header, _frequencies(header))
+    return config
 
 
 def _frequencies(header: Header) -> Any:

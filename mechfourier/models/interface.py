@@ -5,31 +5,60 @@ Anything with these members can be probed: a HookedTransformer, a TransformerBri
 tokens by a Hugging Face tokenizer (the toy models do).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import nn
 
 from mechfourier.errors import NotExpressible
 
 
 @runtime_checkable
-class Model(Protocol):
+class Hooked(Protocol):
+    """Something with hook points, which may be all that it has (`mechfourier.models.outline`)."""
+
+    hook_dict: dict[str, Any]
+
+
+@runtime_checkable
+class Model(Hooked, Protocol):
     """The members that mechfourier calls; see TransformerLens for their meaning."""
 
     cfg: Any
-    hook_dict: dict[str, Any]
+    forward: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+
+
+@runtime_checkable
+class LoadedModel(Model, Protocol):
+    """What `mechfourier.load` gives: TransformerLens's own methods too."""
 
     def run_with_hooks(self, *args: Any, **kwargs: Any) -> Any: ...
     def run_with_cache(self, *args: Any, **kwargs: Any) -> Any: ...
     def hooks(self, *args: Any, **kwargs: Any) -> Any: ...
-    def to_tokens(self, *args: Any, **kwargs: Any) -> Tensor: ...
+    def to_tokens(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
-def weights_of(model: Any) -> str | None:
-    """What the model's weights went through before they were loaded (``"Q4_K_M, dequantised to float32"``); None: as published."""
-    return getattr(model, "mechfourier_weights", None)
+@runtime_checkable
+class Reader(Protocol):
+    """Something that turns text into tokens and need not be able to do more: a model's tokenizer alone."""
+
+    tokenizer: Any
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Something that turns text into tokens in a way of its own."""
+
+    def encode(self, prompts: list[str]) -> "list[Encoding]": ...
+
+
+Readable = Model | Reader | Encoder
 
 
 @dataclass(frozen=True)
@@ -54,7 +83,7 @@ class Encoding:
         return inside[-1] if inside else len(self.ids) - 1
 
 
-def encode(model: Any, prompts: Sequence[str]) -> list[Encoding]:
+def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
     """Prompts as tokens with character spans, by the model's own ``encode`` or its Hugging Face tokenizer.
 
     The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3).

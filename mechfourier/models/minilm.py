@@ -24,8 +24,10 @@ from mechfourier.errors import BadCheckpoint, UsageError, nearest
 from mechfourier.models.adapters import adapter_in
 from mechfourier.models.check_memory import check_key, remember, remembered
 from mechfourier.models.folder import brief, read_config, read_header, weight_files
+from mechfourier.models.hugging_face import load_tokenizer, read_weights
 from mechfourier.models.pooling import Pooling, read_pooling
-from mechfourier.models.pretrained import HAS_HOOKED, load_tokenizer, quiet, read_weights
+from mechfourier.models.pretrained import HAS_HOOKED
+from mechfourier.models.quiet import quiet
 from mechfourier.models.selfcheck import STEPS, TOLERANCE, SelfCheck, check_tokens, difference
 from mechfourier.models.weight_names import refuse_quantised, refuse_wrong_names, strip_prefixes
 

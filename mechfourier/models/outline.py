@@ -1,14 +1,18 @@
 """A model without its weights: the same hook points, built from config.json on torch's meta device, where tensors have shapes and no memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mechfourier.errors import UsageError
-from mechfourier.models import pretrained, registry
+from mechfourier.models import hugging_face, pretrained, registry
 from mechfourier.models.adapters import adapter_in, base_of
 from mechfourier.models.folder import read_config, weight_files
+from mechfourier.models.gguf import config_of
+from mechfourier.models.packaged import PackagedWeights
+from mechfourier.models.quiet import quiet
 
 
 def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
@@ -17,31 +21,40 @@ def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
     A network of this project is loaded whole (the largest has a megabyte), and so is whatever cannot be built without weights. Raises
     what ``load`` raises.
     """
-    folder = registry.resolve(name_or_path)
-    loader = registry._loader(folder)
-    adapter = adapter_in(folder)
-    folder = folder if adapter is None else base_of(adapter)
-    weight_files(folder)
-    build = {registry.PRETRAINED: _language_model, registry.ENCODERS["BertModel"]: _encoder}.get(loader)
-    if build is None or engine not in registry.ENGINES or (build is _encoder and engine != "auto"):
-        return registry.load(name_or_path, engine=engine)
+    build = _builder(registry.source_of(name_or_path), engine) if engine in registry.ENGINES else None
     try:
-        model = build(folder, engine)
+        model = build() if build is not None else None
     except UsageError:
         raise
     except Exception:  # an architecture that asks for numbers while it is built: its own loader knows it, or says what is wrong
+        model = None
+    if model is None:
         return registry.load(name_or_path, engine=engine)
     model.mechfourier_name = str(name_or_path)
     return model
 
 
-def _language_model(folder: Path, engine: str) -> Any:
+def _builder(source: Path | PackagedWeights, engine: str) -> Callable[[], Any] | None:
+    """What makes the model of a folder, or of a GGUF file (which is not converted for that); None where only loading does."""
+    if isinstance(source, PackagedWeights) or not source.is_dir():
+        place = Path(source.file) if isinstance(source, PackagedWeights) else source
+        return lambda: _language_model(place, config_of(source), engine)
+    loader, adapter = registry._loader(source), adapter_in(source)
+    folder = source if adapter is None else base_of(adapter)
+    weight_files(folder)
+    if loader == registry.PRETRAINED:
+        return lambda: _language_model(folder, hugging_face.config_of(folder), engine)
+    return (
+        (lambda: _encoder(folder)) if loader == registry.ENCODERS["BertModel"] and engine == "auto" else None
+    )
+
+
+def _language_model(folder: Path, config: Any, engine: str) -> Any:
     """HookedTransformer where ``load`` would take it, else the bridge."""
-    config = pretrained._config_of(folder)
     reason = pretrained._why_not_hooked(config.to_dict(), folder)
     if engine == "hooked" and reason:
         raise pretrained._no_hooked(folder, reason)
-    with pretrained.quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         return _bridge(folder, config) if engine == "bridge" or reason else _hooked(folder, config)
 
 
@@ -56,13 +69,12 @@ def _hooked(folder: Path, config: Any) -> Any:
 
 def _bridge(folder: Path, config: Any) -> Any:
     config._attn_implementation = "eager"
-    model = pretrained._language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
+    model = hugging_face.language_model(folder, config)._from_config(config, dtype=torch.float32).eval()
     return pretrained._bridge(model, folder, torch.float32, "meta", None)
 
 
-def _encoder(folder: Path, engine: str) -> Any:
+def _encoder(folder: Path) -> Any:
     from mechfourier.models.minilm import SentenceEncoder, encoder_config
 
-    del engine  # it has one of its own
-    with pretrained.quiet(), torch.device("meta"):
+    with quiet(), torch.device("meta"):
         return SentenceEncoder(encoder_config(read_config(folder), device="meta", dtype=torch.float32))

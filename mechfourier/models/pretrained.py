@@ -8,33 +8,24 @@ bridge only shows: ``hooks`` refuses to change it there.
 Memory: the engine's parameters are views of the tensors that Hugging Face loaded, so there is one copy of the weights.
 """
 
-import contextlib
 import importlib.metadata
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from mechfourier.errors import BadCheckpoint, EngineDiffers, MechFourierError, UnsafeCheckpoint, UsageError
-from mechfourier.models.adapters import Adapter, adapter_in, base_of, merge
+from mechfourier.errors import BadCheckpoint, EngineDiffers, UsageError
+from mechfourier.models.adapters import adapter_in, base_of
 from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs, skip_unread_norms
 from mechfourier.models.check_memory import CHECK_KEY, check_key, remember, remembered
 from mechfourier.models.device import DTYPES
-from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, read_header, weight_files
+from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, weight_files
+from mechfourier.models.hugging_face import load_hf, load_tokenizer
+from mechfourier.models.quiet import quiet
 from mechfourier.models.selfcheck import Reference, SelfCheck, compare, reference_of
-from mechfourier.models.text_part import is_text_part, text_config, text_tensors
-from mechfourier.models.weight_names import (
-    hidden_biases,
-    refuse_quantised,
-    refuse_untied,
-    refuse_wrong_names,
-    strip_prefixes,
-)
+from mechfourier.models.weight_names import refuse_quantised
 
 # Architectures that HookedTransformer runs, and the TransformerLens function that renames their weights.
 CONVERTERS = {
@@ -46,10 +37,6 @@ CONVERTERS = {
     "GPTNeoXForCausalLM": "convert_neox_weights",
 }
 TESTED = ("Qwen3ForCausalLM",)
-INPUTS_FIRST = ("gpt2", "openai-gpt", "ctrl", "imagegpt")  # model types that keep their matrices as [in, out]
-# How transformers' classes with a vocabulary head end.
-LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # HookedTransformer and HookedEncoder left TransformerLens in 4.0: there the bridge runs everything
 HAS_HOOKED = int(importlib.metadata.version("transformer-lens").split(".")[0]) < 4
 
@@ -83,7 +70,7 @@ def load_pretrained(
     files = [*weight_files(base), *([adapter.weights] if adapter else [])]
     dtype = dtype or _default_dtype(config, device)
     with quiet():
-        hf_model = _load_hugging_face(base, dtype, adapter=adapter, allow_unused=not check)
+        hf_model = load_hf(base, dtype, adapter=adapter, allow_unused=not check)
         hf_model = hf_model.to(device).requires_grad_(False)
         tokenizer = load_tokenizer(folder) or load_tokenizer(base)
         how = {"adapter": adapter and adapter.settings, "engine": engine, "dtype": dtype, "device": device}
@@ -173,158 +160,6 @@ def _wrong_in_hooked(config: dict[str, Any]) -> str | None:
     if architecture in TESTED and (config.get("attention_bias") or rope.get("partial_rotary_factor", 1) != 1):
         return "attention biases or partial rotary positions"
     return None
-
-
-def load_tokenizer(folder: str | Path) -> Any | None:
-    """The Hugging Face tokenizer of a model folder; None where the folder has none."""
-    from transformers import AutoTokenizer
-
-    folder = Path(folder)
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        if (folder / "tekken.json").is_file():
-            raise UsageError(
-                f"{folder} has its tokenizer only as tekken.json (Mistral's own format), which is not read "
-                f"here; put the tokenizer.json of the "
-                "same model beside it (the transformers version of the repository has one)"
-            )
-        return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, use_fast=True
-        )
-    except Exception as error:  # the tokenizers library raises bare Exception for a bad file
-        raise BadCheckpoint(
-            f"the tokenizer in {folder} cannot be read ({brief(error)}); fetch it again"
-        ) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
-    return tokenizer
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hugging Face's loading bars and TransformerLens's deprecation notices, off while a model loads."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _load_hugging_face(
-    folder: Path, dtype: torch.dtype, *, adapter: Adapter | None = None, allow_unused: bool = False
-) -> Any:
-    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights;
-    here they are an error."""
-    try:
-        config = _config_of(folder)
-        tensors = strip_prefixes(read_weights(weight_files(folder), dtype))
-        if adapter is not None:
-            tensors = merge(
-                adapter,
-                tensors,
-                read_weights([adapter.weights], dtype),
-                inputs_first=config.model_type in INPUTS_FIRST,
-            )
-        if is_text_part(folder, config):
-            tensors = text_tensors(tensors)
-        model_class = _language_model(folder, config)
-        model, report = model_class.from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, attn_implementation="eager",
-            output_loading_info=True,
-        )  # fmt: skip
-    except MechFourierError:
-        raise
-    except Exception as error:  # each architecture's config class raises its own kinds
-        if out_of_memory(error):
-            raise
-        if "trust_remote_code" in str(error):
-            raise _needs_code(folder) from error
-        raise BadCheckpoint(
-            f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
-        ) from error
-    report["unexpected_keys"] = {*report["unexpected_keys"], *hidden_biases(tensors, model.state_dict())}
-    refuse_wrong_names(folder, model_class.__name__, report, tensors, allow_unused=allow_unused)
-    refuse_untied(folder, model)
-    return model.eval()
-
-
-def _config_of(folder: Path) -> Any:
-    """The config as transformers completes it; that of its language model where it reads images too."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    return text_config(config) or config
-
-
-def _language_model(folder: Path, config: Any) -> Any:
-    """The class that config.json names, which must be a language model with one stack of blocks and an
-    output matrix."""
-    found = _model_class(folder, config)
-    if getattr(config, "is_encoder_decoder", False):
-        raise UsageError(
-            f"{folder} is an encoder-decoder ({found.__name__}), which has two residual streams and answers "
-            f"only what a decoder was given; "
-            "take a decoder-only language model"
-        )
-    if not found.__name__.endswith(LANGUAGE_MODELS):
-        raise UsageError(
-            f"{folder} is a {found.__name__}, which is no language model with a vocabulary head; read are "
-            f"those "
-            f"({', '.join('…' + end for end in LANGUAGE_MODELS)}) and sentence encoders of the kind BertModel"
-        )
-    return found
-
-
-def _model_class(folder: Path, config: Any) -> Any:
-    """The class that config.json names; it must be one of transformers' own."""
-    import transformers
-
-    name = str((config.architectures or [None])[0])
-    found = getattr(transformers, name, None)
-    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
-        kind = getattr(found, "config_class", None)
-        if isinstance(kind, type) and not isinstance(config, kind):
-            raise BadCheckpoint(
-                f"{folder / CONFIG} names the architecture {name} and the model_type {config.model_type!r}, which is another "
-                "architecture's; one of the two is wrong: fetch the file again"
-            )
-        return found
-    if getattr(config, "auto_map", None):
-        raise _needs_code(folder)
-    raise BadCheckpoint(
-        f"{folder / CONFIG} names the architecture {name!r}, which transformers does not have"
-    )
-
-
-def _needs_code(folder: Path) -> UnsafeCheckpoint:
-    return UnsafeCheckpoint(
-        f"{folder} needs Python code of its own to be loaded, which is refused; "
-        "convert it to an architecture that transformers knows"
-    )
-
-
-def read_weights(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Every tensor of the files, floats as ``dtype``; memory-mapped where the file has that dtype already.
-
-    The file is opened anew for each tensor: a mapping lives as long as its handle, and a converted model should not
-    share its memory with the whole file it came from.
-    """
-    tensors: dict[str, Tensor] = {}
-    for path in files:
-        for name in read_header(path):
-            with safe_open(path, framework="pt", device="cpu") as file:
-                tensor = file.get_tensor(name)
-            tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
-    return tensors
 
 
 class _NotHooked(Exception):

@@ -1,8 +1,6 @@
 """Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
 
 import contextlib
-import contextvars
-import importlib
 import os
 import re
 from collections.abc import Iterator
@@ -18,8 +16,8 @@ from mechfourier.errors import (
     WeightsNotFound,
     nearest,
 )
+from mechfourier.models.architectures import architectures, imported, of_config, of_folder
 from mechfourier.models.catalogue import (
-    ARCHITECTURES,
     FOLDERS_VARIABLE,
     HUB_FILES,
     KNOWN,
@@ -27,6 +25,7 @@ from mechfourier.models.catalogue import (
     cached_folders,
     find,
     gguf_files,
+    known,
     named_folders,
     weights_at,
 )
@@ -49,8 +48,10 @@ from mechfourier.results.provenance import NOT_CHECKED, remember_weights
 if TYPE_CHECKING:
     import torch
 
-    from mechfourier.models.interface import Model
+    from mechfourier.models.interface import LoadedModel
+    from mechfourier.models.packaged import PackagedWeights
 
+UNCHECKED = "MECHFOURIER_NO_CHECK"  # an environment variable, because worker processes inherit it
 ENGINES = ("auto", "hooked", "bridge")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/\w[\w.-]*")
 # Hugging Face architectures that are no language models -> their loader.
@@ -60,8 +61,8 @@ CHECKED = (PRETRAINED, ENCODERS["BertModel"])
 
 
 def known_models() -> tuple[ModelInfo, ...]:
-    """The models with a name, the embedded ones first."""
-    return KNOWN
+    """The models with a name, the embedded ones first, those of other installed packages last."""
+    return known()
 
 
 def load(
@@ -71,7 +72,7 @@ def load(
     device: "str | torch.device" = "auto",
     dtype: "torch.dtype | str | None" = None,
     check: bool = True,
-) -> "Model":
+) -> "LoadedModel":
     """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or by GGUF file.
 
     Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>`` (a folder, or a GGUF file of
@@ -98,13 +99,15 @@ def load(
     loader = _loader(folder)
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     if loader in CHECKED:
-        options["check"] = check and _CHECK.get()
+        options["check"] = check and not os.environ.get(UNCHECKED)
     if loader == PRETRAINED:
         options["engine"] = engine
     elif engine != "auto":
         raise UsageError(f"{name_or_path} has an engine of its own; leave out engine={engine!r}")
     _check_memory(folder, device, dtype)
     model = _read(loader, folder, options)
+    if (record := of_folder(folder)) is not None:
+        model.mechfourier_architecture = record.name
     info = find(str(name_or_path))
     model.mechfourier_name = info.name if info else str(name_or_path)
     model.mechfourier_weights = "; ".join(filter(None, (weights_of_folder(folder), _mark(model)))) or None
@@ -128,17 +131,17 @@ def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> Non
     )
 
 
-_CHECK: contextvars.ContextVar[bool] = contextvars.ContextVar("check", default=True)
-
-
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Within it no model is held against Hugging Face when it is loaded (``--no-check``)."""
-    token = _CHECK.set(False)
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``), in worker processes begun here either."""
+    before = os.environ.get(UNCHECKED)
+    os.environ[UNCHECKED] = "1"
     try:
         yield
     finally:
-        _CHECK.reset(token)
+        del os.environ[UNCHECKED]
+        if before is not None:
+            os.environ[UNCHECKED] = before
 
 
 def _mark(model: Any) -> str | None:
@@ -152,25 +155,21 @@ def _loader(folder: Path) -> str:
     if is_adapter(folder):
         return PRETRAINED
     config = read_config(folder)
-    own = config.get("architecture")
-    if own is not None:
-        if not isinstance(own, str) or own not in ARCHITECTURES:
-            raise UnknownModel(
-                f"{folder / CONFIG} names the architecture {own!r}; closest: {nearest(str(own), ARCHITECTURES)}"
-            )
-        return ARCHITECTURES[own]
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
+    record = of_config(config, folder / CONFIG)
+    if record is not None and record.load:
+        return record.load
+    theirs = config.get("architectures")
+    if not isinstance(theirs, list) or not theirs:
+        ours = ", ".join(record.name for record in architectures() if record.load)
         raise UnknownModel(
-            f"{folder / CONFIG} names neither 'architecture' ({', '.join(ARCHITECTURES)}) nor Hugging Face's 'architectures'"
+            f"{folder / CONFIG} names neither 'architecture' ({ours}) nor Hugging Face's 'architectures'"
         )
-    return ENCODERS.get(str(architectures[0]), PRETRAINED)
+    return ENCODERS.get(str(theirs[0]), PRETRAINED)
 
 
 def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
     """Call the loader; a config whose values it cannot use is a bad checkpoint, not a bug to show."""
-    module, function = loader.split(":")
-    read = getattr(importlib.import_module(module), function)
+    read = imported(loader, f"{folder} is read by {{}}")
     try:
         return read(folder, **options)
     except (
@@ -192,21 +191,27 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does."""
+    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does, and converts a GGUF."""
+    source = source_of(name_or_path)
+    if isinstance(source, Path) and source.is_dir():
+        return source
+    info = find(name_or_path) if isinstance(name_or_path, str) else None
+    return folder_of(source, name=info.name if info else None)
+
+
+def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
+    """Where the weights of a model are: its folder, or a GGUF file (or installed parts of one) that is not converted yet."""
     name = str(name_or_path)
     info = find(name) if isinstance(name_or_path, str) else None
     if info is not None:
-        source = info.found()
-        if source is None:
-            return _fetch(info)
-        return source if isinstance(source, Path) and source.is_dir() else folder_of(source, name=info.name)
+        return info.found() or _fetch(info)
     path = Path(name_or_path).expanduser()
     # not Path's own: they raise where a name is longer than any file's
     if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)
     if os.path.exists(path):  # noqa: PTH110
         if is_gguf(path):
-            return folder_of(path)
+            return path
         raise UnknownModel(
             f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a GGUF file"
         )
@@ -228,18 +233,15 @@ def resolve(name_or_path: str | Path) -> Path:
             "List them with: mechfourier models (a Hugging Face name looks like org/name)"
         )
     places = (*named_folders(name.split("/")[1], name), *cached_folders(name))
-    source = next(filter(None, map(weights_at, places)), None)
-    if source is None:
-        return _download(name, name)
-    return source if source.is_dir() else folder_of(source)
+    return next(filter(None, map(weights_at, places)), None) or _download(name, name)
 
 
 def _checked(folder: Path) -> Path:
-    """A folder given by the user must be a model folder, or hold one GGUF file; says what it lacks."""
+    """A folder given by the user, or the one GGUF file in it; says what it lacks to be a model folder."""
     if is_adapter(folder):
         return folder
     if not has_weights(folder) and (files := gguf_files(folder)):
-        return folder_of(_only(folder, files))
+        return _only(folder, files)
     if not (folder / CONFIG).is_file():
         refuse_pickles(folder)
     read_config(folder)
@@ -269,8 +271,11 @@ def _fetch(info: ModelInfo) -> Path:
         raise MissingExtra(
             f"{info.name} is not installed; install it with: pip install 'mechfourier[{info.extra}]'"
         )
-    trainer = f"; train it with: mechfourier train {info.name}"
-    raise WeightsNotFound(f"the weights of {info.name} are not in this installation of mechfourier{trainer}")
+    trained = info.record is not None and info.record.train
+    raise WeightsNotFound(
+        f"the weights of {info.name} are not in this installation of {info.source}; "
+        + (f"train it with: mechfourier train {info.name}" if trained else "give a folder of its weights")
+    )
 
 
 def _download(name: str, repo: str) -> Path:

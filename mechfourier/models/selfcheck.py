@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mechfourier.errors import EngineDiffers
 from mechfourier.models.folder import brief, out_of_memory
+from mechfourier.models.interface import LoadedModel
 from mechfourier.results.provenance import NOT_CHECKED
 
 SHORTEST, LONGEST = 64, 1024  # tokens of the check
@@ -207,7 +208,7 @@ def _last_positions(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | Non
     return args[0][:, -KEPT_LOGITS:], *args[1:]
 
 
-def compare(model: Any, reference: Reference, engine: str, *, why: str = "") -> SelfCheck:
+def compare(model: LoadedModel, reference: Reference, engine: str, *, why: str = "") -> SelfCheck:
     """Hold a hooked model against the reference; raises ``EngineDiffers`` with the first layer that differs
     and by how much."""
     name = type(model).__name__
@@ -252,7 +253,7 @@ def difference(ours: Tensor, theirs: Tensor, limit: float, what: str) -> float:
 
 
 @torch.no_grad()
-def _run(model: Any, reference: Reference) -> tuple[dict[str, Tensor], Tensor]:
+def _run(model: LoadedModel, reference: Reference) -> tuple[dict[str, Tensor], Tensor]:
     """The hooked model's streams and parts at the kept positions, and its last logits."""
     found: dict[str, Tensor] = {}
 

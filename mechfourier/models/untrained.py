@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mechfourier.errors import UsageError
 from mechfourier.models.draws import Stream, stream
+from mechfourier.models.weights import reinitialised, root_of
 
 Region = tuple[Any, ...]
 Kind = tuple[torch.dtype, torch.device]
@@ -33,13 +34,11 @@ def untrained(model: Any, seed: int) -> Iterator[Any]:
     of their own. Raises ``UsageError`` for quantised weights.
     """
     if callable(getattr(model, "reinitialised", None)):
-        from mechfourier.models.weights import reinitialised
-
         yield reinitialised(model, seed)
         return
     before = {name: vars(model).get(name) for name in ("mechfourier_name", "_mechfourier_control")}
     shown = getattr(model, "mechfourier_name", type(model).__name__)
-    draws = _Draws(getattr(model, "original_model", model), seed)
+    draws = _Draws(root_of(model), seed)
     try:
         object.__setattr__(model, "mechfourier_name", f"{shown} (weights re-initialised with seed {seed})")
         object.__setattr__(model, "_mechfourier_control", seed)
@@ -51,12 +50,6 @@ def untrained(model: Any, seed: int) -> Iterator[Any]:
                 vars(model).pop(name, None)
             else:
                 object.__setattr__(model, name, value)
-
-
-def drawn_weights(model: Any, seed: int) -> dict[str, Tensor]:
-    """What ``untrained`` puts in the place of each parameter, by name: all of them at once, as a second copy would hold them."""
-    draws = _Draws(getattr(model, "original_model", model), seed)
-    return {name: draws.whole(parameter) for name, parameter in draws.named.items()}
 
 
 class _Draws:

@@ -53,8 +53,14 @@ def refuse_wrong_names(
     *,
     allow_unused: bool = False,
 ) -> None:
-    """Raise ``BadCheckpoint`` for tensors that the architecture lacks or does not use; ``allow_unused`` lets
-    the latter pass."""
+    """Raise ``BadCheckpoint`` for tensors that the architecture lacks, has in another shape or does not use; ``allow_unused`` lets
+    the last pass."""
+    if shapes := sorted((str(name), tuple(a), tuple(b)) for name, a, b in report.get("mismatched_keys", ())):
+        name, stored, needed = shapes[0]
+        raise BadCheckpoint(
+            f"{folder} holds {len(shapes)} tensor{'s' * (len(shapes) > 1)} of another shape than its {CONFIG} asks for ({name}: "
+            f"{list(stored)} where {list(needed)} is needed); they do not belong together: fetch both again"
+        )
     missing = sorted(map(str, report.get("missing_keys", ())))
     unused = sorted(
         name for name in map(str, report.get("unexpected_keys", ())) if not harmless(name, tensors)
@@ -142,11 +148,14 @@ def refuse_untied(folder: Path, hf_model: Any) -> None:
 def refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
     """Raise ``UsageError`` for weights that are stored quantised and would have to be unpacked first."""
     found = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
-    if not isinstance(found, dict):
+    if not found:
         return
-    kind = found.get("quant_method") or (
-        "bitsandbytes" if found.get("load_in_4bit") or found.get("load_in_8bit") else "an unnamed method"
-    )
+    if not isinstance(found, dict):
+        raise BadCheckpoint(
+            f"{folder / CONFIG} has the quantization_config {found!r}, which must be an object; fetch it again"
+        )
+    bits = found.get("load_in_4bit") or found.get("load_in_8bit")
+    kind = found.get("quant_method") or ("bitsandbytes" if bits else "an unnamed method")
     raise UsageError(
         f"the weights in {folder} are quantised ({kind}), which is not read here; take the unquantised "
         f"model (its name without "

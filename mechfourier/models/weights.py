@@ -20,33 +20,23 @@ IGNORED_SETTINGS = frozenset({"device", "model_name", "tokenizer_name", "seed", 
 def weights_hash(model: Any) -> str:
     """Content hash (hex, 32 characters) of a model: class, plain config values, and every parameter's and buffer's bytes.
 
-    The same folder loaded twice by the same engine has the same hash. It is kept on the model and computed again only when
-    a tensor was replaced or written to. Inside ``untrained`` it is another one, which depends on the seed.
+    The same folder loaded twice by the same engine has the same hash. Every call reads the weights, a tenth of a second per
+    gigabyte: no counter of PyTorch's sees what is written through ``param.data``. Inside ``untrained`` the hash is another one, which
+    depends on the seed.
     """
     control = getattr(model, "_mechfourier_control", None)
-    value = _kept_hash(model)
+    value = _hash(model, dict(_tensors(model)))
     if control is None:
         return value
     return hashlib.blake2b(f"{value} drawn {VERSION} {control}".encode(), digest_size=16).hexdigest()
 
 
-def _kept_hash(model: Any) -> str:
-    tensors = dict(_tensors(model))
-    state = tuple((name, t.data_ptr(), t._version) for name, t in tensors.items())
-    kept = getattr(model, "_mechfourier_weights_hash", None)
-    if kept is not None and kept[0] == state:
-        return kept[1]
-    value = _hash(model, tensors)
-    object.__setattr__(model, "_mechfourier_weights_hash", (state, value))
-    return value
-
-
 def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
-    yield from nn.Module.named_parameters(_root(model), remove_duplicate=False)
-    yield from nn.Module.named_buffers(_root(model), remove_duplicate=False)
+    yield from nn.Module.named_parameters(root_of(model), remove_duplicate=False)
+    yield from nn.Module.named_buffers(root_of(model), remove_duplicate=False)
 
 
-def _root(model: Any) -> nn.Module:
+def root_of(model: Any) -> Any:
     """The module that owns the weights: a TransformerBridge keeps the Hugging Face model in ``original_model``."""
     return getattr(model, "original_model", model)
 
@@ -97,7 +87,7 @@ def _redrawn(model: Any, seed: int) -> Any:
     drawn: set[tuple[int, int, int]] = set()
     memo: dict[int, Any] = {}
     generators: dict[torch.device, torch.Generator] = {}
-    for old in nn.Module.parameters(_root(model)):
+    for old in nn.Module.parameters(root_of(model)):
         generator = generators.setdefault(old.device, torch.Generator(old.device).manual_seed(seed))
         key = old.untyped_storage().data_ptr()
         if key not in storages:
@@ -112,9 +102,7 @@ def _redrawn(model: Any, seed: int) -> Any:
         memo[id(old)] = nn.Parameter(new, requires_grad=old.requires_grad)
     tokenizer = getattr(model, "tokenizer", None)
     memo[id(tokenizer)] = tokenizer
-    fresh = copy.deepcopy(model, memo)
-    fresh.__dict__.pop("_mechfourier_weights_hash", None)
-    return fresh
+    return copy.deepcopy(model, memo)
 
 
 @torch.no_grad()

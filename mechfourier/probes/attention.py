@@ -12,7 +12,6 @@ to (a + offset) mod n is spread over all functions of both.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +21,18 @@ from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, templates_of, tokens_asked
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.capture import Activations, capture
 from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.models.interface import Model
 from mechfourier.probes.caveats import first_ratio
-from mechfourier.domains.definition import Domain
 from mechfourier.probes.head_content import HeadFourier, head_content
-from mechfourier.stats.null import check_permutations
-from mechfourier.domains.prepare import Questions, questions
-from mechfourier.domains.reads import TokensRead, templates_of, tokens_asked
 from mechfourier.probes.roles import (
     ROLES,
     SINKS,
@@ -41,9 +43,10 @@ from mechfourier.probes.roles import (
     role_tokens,
     with_sink,
 )
-from mechfourier.stats.sinks import SINK
-from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
+from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
+from mechfourier.stats.sinks import SINK
 
 BOOTSTRAPS = 1000
 LEVEL = 0.05
@@ -67,7 +70,12 @@ class RoleAttention:
 
 
 @dataclass(frozen=True)
-class AttentionResult(Result):
+class AttentionResult(
+    Result,
+    kind="attention",
+    figure="mechfourier.figures.inside:roles_figure",
+    part="mechfourier.figures.inside:attention_part",
+):
     """Attention from the reading position of a domain's operation. ``modulus_excess``: attention to the modulus token less the
     mean of the other words, at the head where it is largest, with its interval (None where the prompt names no modulus).
     ``sink_heads``: of ``heads`` heads, those that put most of their attention on the sink. ``tokens``: what is read."""
@@ -160,14 +168,15 @@ class AttentionResult(Result):
         return pd.DataFrame([vars(row) for row in self.fourier])
 
 
+@renamed(permutations="n_permutations")
 def attention(
-    model: Any,
-    domain: Domain,
+    model: Model,
+    domain: Domain | str,
     *,
     task: str = NATIVE,
     layers: str | None = None,
     cycles: int = 1,
-    permutations: int = 500,
+    n_permutations: int = 500,
     seed: int = 0,
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
@@ -175,7 +184,8 @@ def attention(
     ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError``
     for a model without attention patterns at its hook points.
     """
-    check_permutations(permutations)
+    check_permutations(n_permutations)
+    domain = find_domain(domain)
     asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
     asked, notes = _off_the_sink(
         model, domain, asked, lambda other: questions(model, other, task=task, cycles=cycles, seed=seed)
@@ -187,14 +197,14 @@ def attention(
     last = torch.tensor([len(e.ids) - 1 for e in asked.encodings])
     acts = capture(model, asked.encodings, [*patterns, *outputs], last)
     names, values = _role_values(asked, acts, patterns)
-    rows, excess = _role_rows(names, values, patterns, permutations=permutations, seed=seed)
+    rows, excess = _role_rows(names, values, patterns, permutations=n_permutations, seed=seed)
     return AttentionResult(
         model=model_name(model),
         domain=domain.name,
         n=domain.n,
         prompts=len(asked.encodings),
         roles=tuple(rows),
-        fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, permutations, seed),
+        fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, n_permutations, seed),
         modulus_head=excess[0] if excess else None,
         modulus_excess=excess[1] if excess else None,
         notes=(*notes, *asked.notes),
@@ -204,7 +214,7 @@ def attention(
 
 
 def _off_the_sink(
-    model: Any, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
+    model: Model, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
 ) -> tuple[Questions, tuple[str, ...]]:
     """The questions behind a word where their operand would be the attention sink, and a note where it is the first token.
 
@@ -231,7 +241,7 @@ def _off_the_sink(
 
 
 def _asked_behind(
-    model: Any, domain: Domain, template: str, ask: Callable[[Domain], Questions]
+    model: Model, domain: Domain, template: str, ask: Callable[[Domain], Questions]
 ) -> Questions | None:
     """The questions with a word before them; None where the model cannot read that."""
     if getattr(model, "tokenizer", None) is None:
@@ -349,7 +359,7 @@ def _role_p(
     for _ in range(permutations):
         order = rng.permuted(np.broadcast_to(np.arange(roles), (prompts, roles)), axis=1)
         best.append(studentised(np.take_along_axis(values, order[:, None], axis=2)).max())
-    return np.asarray((1 + (np.array(best)[:, None, None] >= observed).sum(0)) / (permutations + 1))
+    return permutation_p(observed, np.array(best))
 
 
 def _fourier_rows(

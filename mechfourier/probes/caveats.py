@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, layer_ranges, select_sites
-from mechfourier.models.interface import Encoding
+from mechfourier.models.interface import Encoding, Model
 from mechfourier.stats.sinks import (
     LARGE,
     MOST_VARIANCE,
@@ -97,7 +97,7 @@ class Caveats:
 
 
 def caveats(
-    model: Any,
+    model: Model,
     encodings: Sequence[Encoding],
     read: Int[Tensor, " prompt"],
     sites: Sequence[Site],
@@ -120,7 +120,7 @@ def caveats(
 
 
 def _sinks(
-    model: Any,
+    model: Model,
     encodings: Sequence[Encoding],
     read: Int[Tensor, " prompt"],
     sites: Sequence[Site],
@@ -144,7 +144,7 @@ def _sinks(
     return tuple(found)
 
 
-def first_ratio(model: Any, encodings: Sequence[Encoding]) -> float:
+def first_ratio(model: Model, encodings: Sequence[Encoding]) -> float:
     """Norm of the first token over the median of the others, at the site of the residual stream where it is largest; NaN where
     there is none, or where prompts are single tokens."""
     sites, rows = select_sites(model, "resid_post") if _has_residual(model) else (), sample_rows(encodings)
@@ -157,7 +157,7 @@ def first_ratio(model: Any, encodings: Sequence[Encoding]) -> float:
     return float((first.median(1).values / others.median(1).values.clamp_min(1e-30)).max())
 
 
-def _has_residual(model: Any) -> bool:
+def _has_residual(model: Model) -> bool:
     return any(name.startswith("blocks.") and name.endswith("hook_resid_post") for name in model.hook_dict)
 
 

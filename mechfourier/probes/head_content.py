@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.fourier.dft import line_power
+from mechfourier.stats.permutation import permutation_p
 
 MOST_DRAWS = 200
 
@@ -70,7 +71,9 @@ def _centred(site: Float[Tensor, "a o head d"]) -> Float[Tensor, "cell head d"]:
     return flat - flat.mean(0)
 
 
-def _sum_share(cells: Float[Tensor, "cell head d"], classes: Float[Tensor, "label cell"]) -> Float[Tensor, " head"]:
+def _sum_share(
+    cells: Float[Tensor, "cell head d"], classes: Float[Tensor, "label cell"]
+) -> Float[Tensor, " head"]:
     """Share of a head's variance that is a function of the class: (a + offset) mod n."""
     held = torch.tensordot(classes, cells, dims=1).pow(2).sum((0, 2))
     total = cells.pow(2).sum((0, 2))
@@ -91,8 +94,7 @@ def _null(
     scored = (null - mean[:, None]) / (spread + floor)[:, None]
     best = scored.amax((0, 2))
     z = (observed - mean) / (spread + floor)
-    p = (1 + (best >= z[..., None]).sum(-1)) / (draws + 1)
-    return mean, p
+    return mean, torch.as_tensor(permutation_p(z, best))
 
 
 def _null_shares(

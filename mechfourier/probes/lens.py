@@ -13,17 +13,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.prepare import Questions, questions
+from mechfourier.domains.reads import TokensRead, tokens_asked
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import UsageError
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.run import inference
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.stats.intervals import wilson
-from mechfourier.domains.definition import Domain
-from mechfourier.stats.null import check_permutations
-from mechfourier.domains.prepare import Questions, questions
-from mechfourier.domains.reads import TokensRead, tokens_asked
-from mechfourier.domains.task_spec import NATIVE
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
+from mechfourier.stats.intervals import wilson
+from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
 
 CHUNK = 4096
 
@@ -45,7 +49,12 @@ class LensLayer:
 
 
 @dataclass(frozen=True)
-class LensResult(Result):
+class LensResult(
+    Result,
+    kind="lens",
+    figure="mechfourier.figures.inside:lens_figure",
+    part="mechfourier.figures.inside:lens_part",
+):
     """A logit lens over all layers. ``right_then_lost``: share of prompts whose right answer is first after some layer and not
     at the end; ``right_then_lost_null``: the same for shuffled right answers, as any guess is right somewhere by chance."""
 
@@ -74,14 +83,15 @@ class LensResult(Result):
         return pd.DataFrame([vars(layer) for layer in self.layers]).assign(chance=1 / self.choices)
 
 
+@renamed(permutations="n_permutations", samples="n_prompts")
 def lens(
-    model: Any,
-    domain: Domain,
+    model: Model,
+    domain: Domain | str,
     *,
     task: str | None = None,
     cycles: int = 1,
-    samples: int | None = None,
-    permutations: int = 1000,
+    n_prompts: int | None = None,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> LensResult:
     """Rank the right answer against the other candidates after every layer; see ``LensResult``. ``task``: one of the domain's
@@ -89,8 +99,9 @@ def lens(
 
     Raises ``UsageError`` for a model without an unembedding (sentence encoders).
     """
-    check_permutations(permutations)
-    asked = questions(model, domain, task=task, cycles=cycles, samples=samples, seed=seed)
+    check_permutations(n_permutations)
+    domain = find_domain(domain)
+    asked = questions(model, domain, task=task, cycles=cycles, samples=n_prompts, seed=seed)
     sites = _residual_sites(model)
     residuals = capture(
         model, asked.encodings, sites, torch.tensor([len(e.ids) - 1 for e in asked.encodings])
@@ -98,7 +109,7 @@ def lens(
     logits = candidate_logits(model, residuals, asked.choices)
     right = asked.right.expand(len(sites), -1)
     first = logits.argmax(-1)
-    null = _shuffled(first, asked.right, draws=permutations, seed=seed)
+    null = _shuffled(first, asked.right, draws=n_permutations, seed=seed)
     hits = first == right
     return LensResult(
         model=model_name(model),
@@ -108,28 +119,29 @@ def lens(
         choices=len(asked.choices),
         layers=tuple(_layers(sites, logits, right, hits, null)),
         right_then_lost=_lost(hits),
-        right_then_lost_null=_lost_null(first, asked, draws=min(permutations, 200), seed=seed),
+        right_then_lost_null=_lost_null(first, asked, draws=min(n_permutations, 200), seed=seed),
         notes=asked.notes,
         tokens=tokens_asked(model, asked),
         task=asked.task,
     )
 
 
-def _residual_sites(model: Any) -> list[Site]:
+def _residual_sites(model: Model) -> list[Site]:
     layers = int(model.cfg.n_layers)
     return [Site("resid_pre", 0), *(Site("resid_post", layer) for layer in range(layers))]
 
 
 def candidate_logits(
-    model: Any, residuals: Float[Tensor, "site prompt d_model"], tokens: tuple[int, ...]
+    model: Model, residuals: Float[Tensor, "site prompt d_model"], tokens: tuple[int, ...]
 ) -> Float[Tensor, "site prompt choice"]:
     """Logits of a few tokens from residual streams, through the model's own final norm and unembedding."""
     unembed: Any = getattr(model, "unembed", None)
-    if not hasattr(unembed, "W_U") and getattr(model, "W_U", None) is None:
+    matrix: Any = getattr(unembed, "W_U", None) if hasattr(unembed, "W_U") else getattr(model, "W_U", None)
+    if matrix is None:
         raise UsageError(
             f"{model_name(model)} has no unembedding (it gives embeddings, no words), so a logit lens has nothing to read"
         )
-    weights = (unembed.W_U if hasattr(unembed, "W_U") else model.W_U)[:, list(tokens)].detach()
+    weights = matrix[:, list(tokens)].detach()
     bias = getattr(unembed, "b_U", None)
     norm = getattr(model, "ln_final", None) or torch.nn.Identity()
     flat = residuals.flatten(0, 1)
@@ -172,7 +184,7 @@ def _layers(
                 accuracy_low=low,
                 accuracy_high=high,
                 null_accuracy=float(null[:, i].mean()),
-                p_value=float((1 + (best >= accuracy[i]).sum()) / (len(best) + 1)),
+                p_value=permutation_p(float(accuracy[i]), best),
             )
         )
     return found

@@ -10,17 +10,18 @@ from einops import reduce
 from jaxtyping import Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import NUMBER_TEMPLATES
 from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
-from mechfourier.models.interface import Encoding, encode
-from mechfourier.domains.definition import NUMBER_TEMPLATES
-from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
+from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.results.base import Result
+from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
 
 
 @dataclass(frozen=True)
-class NumberLine(Result):
+class NumberLine(Result, kind="number-line"):
     """Helix fits of the numbers ``low`` to ``high``; ``read`` names the token of each fit: "last", or "digit 1 of 2" where the
     tokenizer splits numbers (a causal model has seen only the digits so far there). The p-values are per fit: with many sites, look at the
     held-out R² first, and multiply p by the number of fits (Bonferroni)."""
@@ -60,8 +61,9 @@ def _beside(fit: HelixFit, fits: int) -> dict[str, str | float | bool]:
     )
 
 
+@renamed(permutations="n_permutations")
 def number_line(
-    model: Any,
+    model: Model,
     *,
     low: int = 0,
     high: int = 99,
@@ -70,7 +72,7 @@ def number_line(
     periods: Sequence[int | float] = PERIODS,
     components: int = COMPONENTS,
     digits: bool = False,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> NumberLine:
     """Fit a helix to the mean activation of every number over the templates that the model can express.
@@ -91,7 +93,7 @@ def number_line(
     for i, name in enumerate(reads):
         for site in wanted:
             means = reduce(acts[site][:, i].double(), "(t v) d -> v d", "mean", t=len(templates))
-            fits.append(_fit(means, values, site, periods, components, permutations, seed))
+            fits.append(_fit(means, values, site, periods, components, n_permutations, seed))
             read.append(name)
     return NumberLine(model_name(model), numbers[0], high, len(templates), tuple(fits), tuple(read))
 
@@ -116,7 +118,7 @@ def _fit(
     )
 
 
-def _expressible(model: Any, numbers: Sequence[int]) -> tuple[list[str], list[Encoding]]:
+def _expressible(model: Model, numbers: Sequence[int]) -> tuple[list[str], list[Encoding]]:
     """The templates that the model can express with every number, and their prompts, template by template."""
     templates, encodings, refused = [], [], None
     for template in (*NUMBER_TEMPLATES, "{value}"):

@@ -11,23 +11,26 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.errors import NotExpressible, OutOfRange, UsageError
-from mechfourier.hooks.passes import packing_notes
-from mechfourier.hooks.capture import capture
-from mechfourier.hooks.site import Site, select_sites
-from mechfourier.models.interface import Encoding, encode
-from mechfourier.probes.caveats import caveats
-from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
+from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
+from mechfourier.domains.reads import tokens_read
+from mechfourier.errors import NotExpressible, OutOfRange, UsageError
+from mechfourier.fourier.waves import harmonic_waves
+from mechfourier.hooks.capture import capture
+from mechfourier.hooks.passes import packing_notes
+from mechfourier.hooks.site import Site, model_name, select_sites
+from mechfourier.models.interface import Encoding, Model, encode
+from mechfourier.models.untrained import untrained
+from mechfourier.probes.caveats import caveats
+from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.domains.reads import tokens_read
-from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.subspace import circle_positions
 from mechfourier.stats.value import ValueEvidence, analyse_value
-from mechfourier.stats.verdict import Verdict, verdict_value
+from mechfourier.stats.verdict import verdict_value
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
@@ -36,8 +39,9 @@ Kind = Literal["value", "operation"]
 LEAST_TEMPLATES = 2
 
 
+@renamed(permutations="n_permutations")
 def probe(
-    model: Any,
+    model: Model,
     domain: Domain | str,
     *,
     sites: "str | Site | Sequence[str | Site]" = "resid_post",
@@ -45,7 +49,7 @@ def probe(
     position: str | None = None,
     design: str = "auto",
     cycles: int = 4,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
     store: "ActivationStore | None" = None,
     controls: bool = True,
@@ -61,66 +65,71 @@ def probe(
         design: ``"value"`` (values in sentences), ``"operation"`` (value + offset), or ``"auto"``: values where the model
             can express at least two of the domain's sentences, else operations.
         cycles: cycles of offsets in operation designs (as many of them as the model can express).
-        permutations: label permutations of the family-wise null.
+        n_permutations: label permutations of the family-wise null.
         seed: of permutations, bootstrap and the re-initialised control.
         store: an activation store; captured activations are kept in it and found again.
         controls: also run the same architecture with re-initialised weights.
 
     Raises ``UnknownDomain``, ``UnknownSite``, ``OutOfRange``, ``NotExpressible`` or ``UsageError`` for a wrong call.
     """
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    if permutations < 99:
-        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
-    chosen = select_sites(model, sites, layers)
-    plan, encodings, notes = _plan(model, wanted, design, cycles, position)
+    if n_permutations < 99:
+        raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
+    asked, chosen = find_domain(domain), select_sites(model, sites, layers)
+    plan, encodings, notes = _plan(model, asked, design, cycles, position)
     acts = _grid(model, plan, encodings, chosen, store)
-    control = _control(model, plan, encodings, chosen, seed, store) if controls else None
+    control = None
+    if controls:
+        with untrained(model, seed) as blank:
+            control = _grid(blank, plan, encodings, chosen, store)
+    common = _common(model, plan, encodings, chosen, acts, notes, store)
     names = [str(site) for site in chosen]
-    tokens = tokens_read(model, plan, encodings)
-    modulus = wanted.n if plan.kind == "operation" else None
-    against = caveats(
-        model, encodings, read_positions(plan, encodings), chosen, acts, modulus=modulus, store=store
+    if plan.kind == "value":
+        evidence = analyse_value(
+            acts, control=control, sites=names, unit=asked.unit, permutations=n_permutations, seed=seed
+        )
+        return _value_result(evidence, acts, plan, common)
+    features = rearrange(confounds(plan, encodings).values, "(a o) f -> a o f", a=plan.shape[0]).float()
+    measured = analyse_operation(
+        acts,
+        n=asked.n,
+        confounds=features if features.shape[-1] else None,
+        control=control,
+        permutations=n_permutations,
+        seed=seed,
+        digits=_sees_digits(model, encodings),
     )
-    notes += [*tokens.notes(), *against.notes(), *packing_notes(model)]
-    common = dict(
-        model=str(getattr(model, "mechfourier_name", type(model).__name__)),
-        domain=wanted.name,
-        n=wanted.n,
-        unit=wanted.unit,
+    return _operation_result(measured, acts, plan, names, common)
+
+
+def _common(
+    model: Model,
+    plan: Design,
+    encodings: list[Encoding],
+    sites: Sequence[Site],
+    acts: Tensor,
+    notes: Sequence[str],
+    store: "ActivationStore | None",
+) -> dict[str, Any]:
+    """What a result says whatever the design: names, tokens read, caveats and notes."""
+    domain, tokens = plan.domain, tokens_read(model, plan, encodings)
+    modulus, read = domain.n if plan.kind == "operation" else None, read_positions(plan, encodings)
+    against = caveats(model, encodings, read, sites, acts, modulus=modulus, store=store)
+    return dict(
+        model=model_name(model),
+        domain=domain.name,
+        n=domain.n,
+        unit=domain.unit,
         design=plan.kind,
         position="value" if plan.spans is not None else "last",
         prompts=len(plan),
         tokens=tokens,
         caveats=against,
-        notes=tuple(notes),
+        notes=(*notes, *tokens.notes(), *against.notes(), *packing_notes(model)),
     )
-    if plan.kind == "value":
-        evidence = analyse_value(
-            acts,
-            permutations=permutations,
-            seed=seed,
-            control=control,
-            sites=names,
-            unit=wanted.unit,
-        )
-        return _value_result(evidence, verdict_value(evidence), acts, plan, common)
-    features = confounds(plan, encodings).values
-    measured = analyse_operation(
-        acts,
-        n=wanted.n,
-        confounds=rearrange(features, "(a o) f -> a o f", a=plan.shape[0]).float()
-        if features.shape[1]
-        else None,
-        control=control,
-        permutations=permutations,
-        seed=seed,
-        digits=_sees_digits(model, encodings),
-    )
-    return _operation_result(measured, verdict_operation(measured), acts, plan, names, common)
 
 
 def _plan(
-    model: Any, domain: Domain, kind: str, cycles: int, position: str | None
+    model: Model, domain: Domain, kind: str, cycles: int, position: str | None
 ) -> tuple[Design, list[Encoding], list[str]]:
     """The design to run with its tokens, and notes on what the model could not express."""
     if kind not in ("auto", "value", "operation"):
@@ -138,7 +147,9 @@ def _plan(
         return design, encodings, [f"the operation was probed, not the values alone: {error}", *notes]
 
 
-def _value_plan(model: Any, domain: Domain, position: str | None) -> tuple[Design, list[Encoding], list[str]]:
+def _value_plan(
+    model: Model, domain: Domain, position: str | None
+) -> tuple[Design, list[Encoding], list[str]]:
     """The value design over the templates that the model can express."""
     kept, refused = [], None
     for template in domain.templates:
@@ -164,7 +175,7 @@ def _value_plan(model: Any, domain: Domain, position: str | None) -> tuple[Desig
     return design, encode(model, design.prompts), notes
 
 
-def _operation_plan(model: Any, domain: Domain, cycles: int) -> tuple[Design, list[Encoding], list[str]]:
+def _operation_plan(model: Model, domain: Domain, cycles: int) -> tuple[Design, list[Encoding], list[str]]:
     possible = max_cycles(domain, model, cycles)
     design = domain.operation_design(possible.cycles, template=possible.template)
     notes = [possible.note] if possible.note else []
@@ -182,7 +193,7 @@ def _operation_plan(model: Any, domain: Domain, cycles: int) -> tuple[Design, li
 
 
 def _grid(
-    model: Any,
+    model: Model,
     design: Design,
     encodings: list[Encoding],
     sites: Sequence[Site],
@@ -199,21 +210,7 @@ def _grid(
     return rearrange(stacked, "site (row column) d -> site row column d", row=design.shape[0]).float()
 
 
-def _control(
-    model: Any,
-    design: Design,
-    encodings: list[Encoding],
-    sites: Sequence[Site],
-    seed: int,
-    store: "ActivationStore | None",
-) -> Float[Tensor, "site row column d"]:
-    from mechfourier.models.untrained import untrained
-
-    with untrained(model, seed) as blank:
-        return _grid(blank, design, encodings, sites, store)
-
-
-def _sees_digits(model: Any, encodings: Sequence[Encoding]) -> bool:
+def _sees_digits(model: Model, encodings: Sequence[Encoding]) -> bool:
     """Whether base-10 digits can be known to the model: text tokenizers, or numbers split into several tokens."""
     return (
         getattr(model, "tokenizer", None) is not None
@@ -222,12 +219,9 @@ def _sees_digits(model: Any, encodings: Sequence[Encoding]) -> bool:
 
 
 def _value_result(
-    evidence: ValueEvidence,
-    verdict: Verdict,
-    acts: Tensor,
-    design: Design,
-    common: dict[str, Any],
+    evidence: ValueEvidence, acts: Tensor, design: Design, common: dict[str, Any]
 ) -> ProbeResult:
+    verdict = verdict_value(evidence)
     rows = tuple(SiteRow(s.site, s.p_value, s.k, s.r2, s.spectrum) for s in evidence.sites)
     best = evidence.best_site
     circle = None
@@ -249,13 +243,9 @@ def _value_result(
 
 
 def _operation_result(
-    evidence: OperationEvidence,
-    verdict: Verdict,
-    acts: Tensor,
-    design: Design,
-    names: list[str],
-    common: dict[str, Any],
+    evidence: OperationEvidence, acts: Tensor, design: Design, names: list[str], common: dict[str, Any]
 ) -> ProbeResult:
+    verdict = verdict_operation(evidence)
     best = evidence.best()
     rows = tuple(SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares) for s in evidence.sites)
     circle = None
@@ -304,10 +294,8 @@ def class_positions(
     label = (torch.arange(n)[:, None] + torch.arange(acts.shape[1])) % n
     by_class = torch.nn.functional.one_hot(label, n).double()
     means = torch.einsum("aoc,aod->acd", by_class, y) / by_class.sum(1)[:, :, None].clamp_min(1)
-    angle = 2 * math.pi * k / n * torch.arange(n).double()
-    wave = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
     halves = torch.stack([means[0::2].mean(0), means[1::2].mean(0)])
-    planes = torch.einsum("hcd,ci->hid", halves, wave).flip(0)
+    planes = torch.einsum("hcd,ci->hid", halves, harmonic_waves(n, k)).flip(0)
     planes = planes / torch.linalg.norm(planes, dim=(1, 2), keepdim=True).clamp_min(1e-300)
     each = torch.einsum("hcd,hid->hci", halves, planes)
     return each.mean(0), each

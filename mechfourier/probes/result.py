@@ -5,12 +5,12 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.probes.caveats import Caveats
-from mechfourier.stats.operation import OperationEvidence
 from mechfourier.domains.reads import TokensRead
+from mechfourier.probes.caveats import Caveats
+from mechfourier.results.base import Result
+from mechfourier.stats.operation import OperationEvidence
 from mechfourier.stats.value import ValueEvidence
 from mechfourier.stats.verdict import WORDS
-from mechfourier.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,12 @@ class Circle:
 
 
 @dataclass(frozen=True)
-class ProbeResult(Result):
+class ProbeResult(
+    Result,
+    kind="probe",
+    figure="mechfourier.figures.probe:probe_figure",
+    part="mechfourier.figures.probe:probe_part",
+):
     """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an intervention
     showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
     ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive dimensions.
@@ -89,11 +94,13 @@ class ProbeResult(Result):
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
     def frame(self) -> "pd.DataFrame":
-        """One row per hook point, in the order of a forward pass."""
+        """One row per hook point, in the order of a forward pass; the units are in ``attrs["units"]``."""
         import pandas as pd
 
         if self.value is not None:
-            return pd.DataFrame(_value_rows(self.value))
+            rows = pd.DataFrame(_value_rows(self.value))
+            rows.attrs["units"] = {"error": self.unit, "control_error": self.unit}
+            return rows
         if self.operation is not None:
             return pd.DataFrame(_operation_rows(self.operation, self.sites))
         return pd.DataFrame(columns=["site", "p"])
@@ -109,17 +116,17 @@ def _value_rows(evidence: ValueEvidence) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"site": site.site, "k": site.k, "share": site.share, "p": site.p_value}
         if site.probe is not None:
             row |= {
-                f"error ({evidence.unit})": site.probe.error,
-                "control error": site.probe.null_error,
-                "held-out R²": site.probe.r2,
+                "error": site.probe.error,
+                "control_error": site.probe.null_error,
+                "held_out_r2": site.probe.r2,
             }
         if site.closure is not None:
             row |= {"turns": site.closure.turns.value, "closes": "yes" if site.closure.closed else "no"}
         if site.dimensions:
             row |= {
-                "best dim": site.dimensions[0].dim,
-                "its R²": site.dimensions[0].r2,
-                "p of dim": site.dimensions[0].p_value,
+                "best_dim": site.dimensions[0].dim,
+                "dim_r2": site.dimensions[0].r2,
+                "p_dim": site.dimensions[0].p_value,
             }
         rows.append(row)
     return rows
@@ -135,11 +142,11 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
             "specificity": site.ratio,
             "surrogates": site.p_specific,
             "concentration": site.concentration,
-            "a only": site.a_only,
-            "offset only": site.offset_only,
-            "best dim": site.dim,
-            "partial R²": site.partial_r2,
-            "p of dim": site.p_dim,
+            "a_only": site.a_only,
+            "offset_only": site.offset_only,
+            "best_dim": site.dim,
+            "partial_r2": site.partial_r2,
+            "p_dim": site.p_dim,
         }
         for site, row in zip(evidence.sites, sites, strict=True)
     ]

@@ -4,10 +4,10 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.design import Design
 from mechfourier.errors import UsageError
 from mechfourier.models.interface import Encoding
-from mechfourier.domains.design import Design
-from mechfourier.domains.definition import Domain
 
 SINKS = ("beginning of sequence", "first token")
 """Where attention goes that has nothing to look for: the special token that prompts begin with, or else their first token."""
@@ -92,11 +92,4 @@ def behind_a_word(domain: Domain, template: str) -> Domain:
     operation = domain.operation
     if operation is None:
         raise UsageError(f"domain {domain.name!r} has no operation")
-    return dataclasses.replace(
-        domain, operation=dataclasses.replace(operation, templates=(LEAD + template,))
-    )
-
-
-def all_role_tokens(design: Design, encodings: Sequence[Encoding]) -> list[dict[str, tuple[int, ...]]]:
-    """``role_tokens`` for every prompt of the design."""
-    return [role_tokens(s, e) for s, e in zip(role_spans(design), encodings, strict=True)]
+    return dataclasses.replace(domain, operation=dataclasses.replace(operation, templates=(LEAD + template,)))

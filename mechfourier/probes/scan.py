@@ -9,31 +9,31 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import confounds, max_cycles
+from mechfourier.domains.reads import TokensRead, tokens_of
 from mechfourier.errors import MechFourierError, NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
-from mechfourier.models.interface import encode
-from mechfourier.models.weights import reinitialised
-from mechfourier.domains.design import confounds, max_cycles
-from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
-from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
-from mechfourier.stats.permutation import holm
-from mechfourier.stats.operation_verdict import verdict_operation
-from mechfourier.stats.planes import SharedPlane, shared_plane
-from mechfourier.domains.reads import TokensRead, tokens_of
+from mechfourier.models.interface import Model, encode
+from mechfourier.models.untrained import untrained
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
+from mechfourier.stats.naive import class_means, noise_bound
+from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
+from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.permutation import holm
+from mechfourier.stats.planes import SharedPlane, shared_plane
 
 PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n**0.5) + 1)))
 
@@ -63,7 +63,7 @@ class Modulus:
 
 
 @dataclass(frozen=True)
-class ScanResult(Result):
+class ScanResult(Result, kind="scan"):
     """All moduli, and the planes of the compared domains, pair by pair. ``holm``: the pairs' p-values after Holm."""
 
     model: str
@@ -115,16 +115,17 @@ def parse_moduli(text: str, *, primes: bool = False) -> tuple[int, ...]:
     return chosen
 
 
+@renamed(permutations="n_permutations", control="controls")
 def scan(
-    model: Any,
+    model: Model,
     moduli: Sequence[int],
     *,
     compare: Sequence[str] = (),
     sites: str = "resid_post",
     layers: str | None = None,
     cycles: int = 4,
-    control: bool = True,
-    permutations: int = 1000,
+    controls: bool = True,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
     """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the moduli of their lengths.
@@ -132,10 +133,11 @@ def scan(
     A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other errors of ``capture``.
     """
     wanted = select_sites(model, sites, layers)
-    blank = reinitialised(model, seed) if control else None
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):
-        row, note = _modulus(model, blank, n, wanted, cycles=cycles, permutations=permutations, seed=seed)
+        row, note = _modulus(
+            model, n, wanted, control=controls, cycles=cycles, permutations=n_permutations, seed=seed
+        )
         rows.append(row)
         notes += [note] if note else []
     planes = _compared(model, compare, moduli, wanted, cycles=cycles, seed=seed)
@@ -149,20 +151,18 @@ def scan(
     )
 
 
-def _tokens(model: Any, moduli: Sequence[int]) -> TokensRead | None:
+def _tokens(model: Model, moduli: Sequence[int]) -> TokensRead | None:
     """What is read of every modulus: its first prompt, at the last token."""
     if not moduli:
         return None
     designs = [find_domain(f"mod-{n}").operation_design(1, model=model) for n in moduli]
     prompts = [design.prompts[0] for design in designs]
     encodings = encode(model, prompts)
-    return tokens_of(
-        model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli]
-    )
+    return tokens_of(model, prompts, encodings, [e.last for e in encodings], [f"mod-{n}" for n in moduli])
 
 
 def operation_grid(
-    model: Any, domain: Domain, sites: Sequence[Site], *, cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], *, cycles: int
 ) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
     """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
     possible = max_cycles(domain, model, cycles)
@@ -175,16 +175,19 @@ def operation_grid(
 
 
 def _modulus(
-    model: Any, blank: Any, n: int, sites: Sequence[Site], *, cycles: int, permutations: int, seed: int
+    model: Model, n: int, sites: Sequence[Site], *, control: bool, cycles: int, permutations: int, seed: int
 ) -> tuple[Modulus, str | None]:
     domain = find_domain(f"mod-{n}")
     try:
         acts, features, note = operation_grid(model, domain, sites, cycles=cycles)
     except NotExpressible as error:
         return _untested(n, str(error)), None
-    control = None if blank is None else operation_grid(blank, domain, sites, cycles=cycles)[0]
+    blank = None
+    if control:
+        with untrained(model, seed) as chance:
+            blank = operation_grid(chance, domain, sites, cycles=cycles)[0]
     evidence = analyse_operation(
-        acts, n=n, confounds=features, control=control, permutations=permutations, seed=seed
+        acts, n=n, confounds=features, control=blank, permutations=permutations, seed=seed
     )
     best = evidence.best()
     if best is None:
@@ -222,33 +225,23 @@ def _row(
         dim=single.dim,
         partial_r2=single.partial_r2,
         p_dim=single.p_dim,
-        naive_r2=float(harmonic_r2(_class_means(acts, n)).max()) if n >= 3 else float("nan"),
+        naive_r2=float(harmonic_r2(rearrange(class_means(acts.double()), "site n d -> n (site d)")).max())
+        if n >= 3
+        else float("nan"),
         naive_bound=noise_bound(n, acts.shape[0] * acts.shape[-1]),
         cycles=acts.shape[2] // n,
         reason=" ".join(verdict.reasons),
     )
 
 
-def _class_means(acts: Float[Tensor, "site a offset d"], n: int) -> Float[Tensor, "label column"]:
-    """Mean over the cells of each class (a + o) mod n, all sites side by side: what the literature fits."""
-    a, o = acts.shape[1:3]
-    label = (torch.arange(a)[:, None] + torch.arange(o)[None]) % n
-    cells = rearrange(acts, "site a o d -> (a o) (site d)").double()
-    sums = torch.zeros(n, cells.shape[1], dtype=torch.float64).index_add_(0, label.flatten(), cells)
-    return sums / torch.bincount(label.flatten(), minlength=n)[:, None]
-
-
-def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
-    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with probability ``level``:
-    1 − (1 − (1 − level)^(1/N))^(2/(n−3)), since one fit of two terms has R² ~ Beta(1, (n − 3)/2). 1 for n ≤ 3."""
-    if n <= 3:
-        return 1.0
-    tries = searched * ((n - 1) // 2)
-    return float(1 - (-np.expm1(np.log1p(-level) / tries)) ** (2 / (n - 3)))
-
-
 def _compared(
-    model: Any, names: Sequence[str], moduli: Sequence[int], sites: Sequence[Site], *, cycles: int, seed: int
+    model: Model,
+    names: Sequence[str],
+    moduli: Sequence[int],
+    sites: Sequence[Site],
+    *,
+    cycles: int,
+    seed: int,
 ) -> tuple[SharedPlane, ...]:
     """Pairs of the named domains, and of each with the modulus of its length where that was scanned."""
     domains = [find_domain(name) for name in names]
@@ -265,12 +258,12 @@ def _compared(
 
 
 def _site_means(
-    model: Any, domain: Domain, sites: Sequence[Site], cycles: int
+    model: Model, domain: Domain, sites: Sequence[Site], cycles: int
 ) -> Float[Tensor, "site label d"]:
     acts = operation_grid(model, domain, sites, cycles=cycles)[0]
     if domain.n < 5:
         raise MechFourierError(f"{domain.name} has {domain.n} values; a plane comparison needs at least 5")
-    return torch.stack([_class_means(acts[i : i + 1], domain.n) for i in range(len(sites))])
+    return class_means(acts.double())
 
 
 def _pair(

@@ -1,27 +1,30 @@
 """Analogies and reducibility of a model's value domain, at every asked site."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._renamed import renamed
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.design import read_positions
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
-from mechfourier.models.interface import encode
-from mechfourier.stats.analogies import AnalogyResult, analogies
-from mechfourier.domains.design import read_positions
-from mechfourier.domains.definition import domain as find_domain
-from mechfourier.stats.planes import harmonic_plane
-from mechfourier.stats.reducibility import Reducibility, reducibility
+from mechfourier.models.interface import Model, encode
 from mechfourier.results.base import Result
+from mechfourier.stats.analogies import AnalogyResult
+from mechfourier.stats.analogies import analogies as of_vectors
+from mechfourier.stats.planes import harmonic_plane
+from mechfourier.stats.reducibility import Reducibility
+from mechfourier.stats.reducibility import reducibility as of_points
 
 
 def value_activations(
-    model: Any, domain: str, *, sites: str = "resid_post", layers: str | None = None
+    model: Model, domain: Domain | str, *, sites: str = "resid_post", layers: str | None = None
 ) -> tuple[tuple[Site, ...], Float[Tensor, "site value template d"]]:
     """Activations of a domain's values in all of its templates, float64."""
     design = find_domain(domain).value_design()
@@ -37,7 +40,7 @@ def over_sites(p: float, sites: int) -> str:
 
 
 @dataclass(frozen=True)
-class Analogies(Result):
+class Analogies(Result, kind="analogies"):
     """Analogy tests of one domain, one per site. The p-values are per site."""
 
     model: str
@@ -55,27 +58,28 @@ class Analogies(Result):
         return rows.loc[:, kept]
 
 
-def analogies_of(
-    model: Any,
-    domain: str,
+@renamed(permutations="n_permutations")
+def analogies(
+    model: Model,
+    domain: Domain | str,
     *,
     sites: str = "resid_post",
     layers: str | None = None,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> Analogies:
     """Parallelogram and rotation analogies between the mean activations of a domain's values; see ``AnalogyResult``."""
     wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
     means = acts.mean(2).numpy()
     results = (
-        analogies(m, site=str(s), permutations=permutations, seed=seed)
+        of_vectors(m, site=str(s), permutations=n_permutations, seed=seed)
         for s, m in zip(wanted, means, strict=True)
     )
     return Analogies(model_name(model), find_domain(domain).name, tuple(results))
 
 
 @dataclass(frozen=True)
-class PlaneReducibility(Result):
+class PlaneReducibility(Result, kind="plane-reducibility"):
     """Reducibility of harmonic ``k``'s plane at every site, on templates that the plane was not fitted on."""
 
     model: str
@@ -102,12 +106,14 @@ class PlaneReducibility(Result):
             }
             for site, p in zip(self.sites, self.planes, strict=True)
         ]  # fmt: skip
-        return pd.DataFrame(rows)
+        frame = pd.DataFrame(rows)
+        frame.attrs["units"] = dict.fromkeys(("bits", "paired_anew", "circle_bits"), "bits")
+        return frame
 
 
-def reducibility_of(
-    model: Any,
-    domain: str,
+def reducibility(
+    model: Model,
+    domain: Domain | str,
     *,
     k: int = 1,
     sites: str = "resid_post",
@@ -121,12 +127,12 @@ def reducibility_of(
     wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
     if acts.shape[2] < 4:
         raise OutOfRange(
-            f"{domain} has {acts.shape[2]} templates; fitting and judging on different ones needs at least 4"
+            f"{find_domain(domain).name} has {acts.shape[2]} templates; fitting and judging on different ones needs at least 4"
         )
     fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
     judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()
     planes = (
-        reducibility(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
+        of_points(j @ harmonic_plane(f, k), classes=len(f), seed=seed)
         for f, j in zip(fitted, judged, strict=True)
     )
     return PlaneReducibility(

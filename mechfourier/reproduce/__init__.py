@@ -7,7 +7,7 @@ from mechfourier._lazy import lazy
 _PUBLIC = {
     "Claim": ".result",
     "Reproduction": ".result",
-    "Experiment": ".catalogue",
+    "Experiment": ".experiment",
     "EXPERIMENTS": ".catalogue",
     "Settings": ".settings",
     "QUICK": ".settings",
@@ -19,8 +19,9 @@ __all__ = [*_PUBLIC]
 __getattr__, __dir__ = lazy(__name__, _PUBLIC)
 
 if TYPE_CHECKING:
-    from mechfourier.reproduce.catalogue import EXPERIMENTS, Experiment
+    from mechfourier.reproduce.catalogue import EXPERIMENTS
     from mechfourier.reproduce.estimate import estimate
+    from mechfourier.reproduce.experiment import Experiment
     from mechfourier.reproduce.result import Claim, Reproduction
     from mechfourier.reproduce.run import reproduce
     from mechfourier.reproduce.settings import QUICK, Settings

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from mechfourier.causal.controls import affordable
-from mechfourier.causal.outcome import task_of
+from mechfourier.causal.cost import affordable
+from mechfourier.causal.task import task_of
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import max_cycles
 from mechfourier.hooks.capture import capture
-from mechfourier.reproduce.catalogue import LANGUAGE, Experiment
+from mechfourier.reproduce.experiment import LANGUAGE, Experiment
 from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
@@ -116,7 +116,7 @@ def _others(session: Session, name: str) -> int:
 def _ablated(session: Session) -> int:
     """Prompts of one ablation with its controls."""
     settings = session.settings
-    task = task_of(session.model, find_domain(MODULUS), samples=settings.samples, seed=settings.seed)
+    task = task_of(session.model, find_domain(MODULUS), n_prompts=settings.samples, seed=settings.seed)
     each = settings.control_samples or affordable(session.model, task, settings.controls)
     controls = CONTROL_PASSES * settings.controls * min(each, len(task.rows))
     return SENTENCES + ABLATION_PASSES * len(task.rows) + int(controls)

@@ -20,10 +20,10 @@ from mechfourier.errors import BadCheckpoint
 from mechfourier.files import slug
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
-from mechfourier.probes.scan import noise_bound, operation_grid
+from mechfourier.probes.scan import operation_grid
 from mechfourier.reproduce.session import Session
 from mechfourier.results.base import Result
-from mechfourier.stats.naive import class_means
+from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
 
@@ -33,7 +33,7 @@ CLEARLY, MATERIAL = 4.0, 0.1
 
 
 @dataclass(frozen=True)
-class Measured(Result):
+class Measured(Result, kind="grid-measurement"):
     """One grid. ``verdict`` with its first ``reason``. ``p``, ``share``, ``ratio``, ``site``, ``k``: the strongest plane of the sum
     beyond the confounds (family-wise p); ``blank_*``: the same of the re-initialised network. ``naive``: best R² of the published
     method, at ``naive_site``, dimension ``naive_dim``; ``naive_bound``: what white noise reaches in 95 of 100 such searches;

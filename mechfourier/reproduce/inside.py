@@ -66,8 +66,8 @@ def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
     site, dim = _place(session, published)
     settings = session.settings
     found = ablate(
-        session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", samples=settings.samples,
-        controls=settings.controls, control_samples=settings.control_samples, seed=settings.seed,
+        session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", n_prompts=settings.samples,
+        n_controls=settings.controls, n_control_prompts=settings.control_samples, seed=settings.seed,
     )  # fmt: skip
     word, sentence = judge_ablation(found)
     where = f"dimension {dim} after layer {site.layer}"
@@ -205,7 +205,7 @@ def _lens(session: Session, name: str) -> Claim:
     text = f"{name}: the right answer is readable in inner layers"
     try:
         found = lens(
-            session.model, find_domain(name), samples=session.settings.samples, permutations=session.settings.permutations,
+            session.model, find_domain(name), n_prompts=session.settings.samples, n_permutations=session.settings.permutations,
             seed=session.settings.seed,
         )  # fmt: skip
     except MechFourierError as error:
@@ -251,7 +251,7 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
             sources=(Source(str(prompts)),), schedule=Schedule(tokens=settings.sae_tokens, batch=250, seed=settings.seed),
             rows=settings.sae_rows, resume=folder.exists(),
         )  # fmt: skip
-    found = score(session.model, folder, domain, permutations=settings.permutations, seed=settings.seed)
+    found = score(session.model, folder, domain, n_permutations=settings.permutations, seed=settings.seed)
     word, sentence = judge_sae(found)
     blank = next((family for family in found.families if "re-initialised" in family.what), None)
     return (

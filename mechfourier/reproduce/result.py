@@ -54,7 +54,7 @@ def claim(
 
 
 @dataclass(frozen=True)
-class Reproduction(Result):
+class Reproduction(Result, kind="reproduction", part="mechfourier.figures.sections:reproduction_part"):
     """One experiment on one set of weights. ``weights`` is the content hash of the model ("" where none was there);
     ``settings`` are those that decide whether it has to be run again; ``seconds`` of wall time."""
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, WeightsNotFound
 from mechfourier.models.weights import weights_hash
-from mechfourier.reproduce.catalogue import LANGUAGE, Experiment, chosen
+from mechfourier.reproduce.catalogue import chosen
+from mechfourier.reproduce.experiment import LANGUAGE, Experiment
 from mechfourier.reproduce.result import Reproduction, claim
 from mechfourier.reproduce.session import TRAINED, Session
 from mechfourier.reproduce.settings import Settings

@@ -47,16 +47,10 @@ class Published:
 
 def layer_scan(session: Session) -> tuple[Claim, ...]:
     """Dimension 35 of layer 9, and dimension 8 of layer 7, as cosines of a + b mod 23."""
+    found = ((35, 9, 0.9578), (8, 7, 0.9178))
+    text = "a dimension ({}, best after layer {}) is cos of (a + b) mod 23"
     return _circles(
-        session,
-        [
-            Published(
-                "mod-23", 35, 0.9578, "a dimension (35, best after layer 9) is cos of (a + b) mod 23", QWEN3
-            ),
-            Published(
-                "mod-23", 8, 0.9178, "a dimension (8, best after layer 7) is cos of (a + b) mod 23", QWEN3
-            ),
-        ],
+        session, [Published("mod-23", dim, r2, text.format(dim, at), QWEN3) for dim, at, r2 in found]
     )
 
 
@@ -71,45 +65,25 @@ def calendar_domains(session: Session) -> tuple[Claim, ...]:
 
 def primes(session: Session) -> tuple[Claim, ...]:
     """One dimension for every prime."""
+    found = {n: PRIMES[n] for n in session.some(tuple(PRIMES))}
+    text = "a dimension ({}) is cos of (a + b) mod {}"
     return _circles(
-        session,
-        [
-            Published(
-                f"mod-{n}",
-                PRIMES[n][0],
-                PRIMES[n][1],
-                f"a dimension ({PRIMES[n][0]}) is cos of (a + b) mod {n}",
-            )
-            for n in session.some(tuple(PRIMES))
-        ],
+        session, [Published(f"mod-{n}", dim, r2, text.format(dim, n)) for n, (dim, r2) in found.items()]
     )
 
 
 def range_detector(session: Session) -> tuple[Claim, ...]:
     """Dimension 867 for composite moduli."""
-    return _circles(
-        session,
-        [
-            Published(
-                f"mod-{n}",
-                RANGE_DIM,
-                RANGE_R2,
-                f"one dimension ({RANGE_DIM}, R² above .85) is cos of (a + b) mod {n} too",
-            )
-            for n in session.some(COMPOSITES)
-        ],
-    )
+    text = f"one dimension ({RANGE_DIM}, R² above .85) is cos of (a + b) mod {{}} too"
+    moduli = session.some(COMPOSITES)
+    return _circles(session, [Published(f"mod-{n}", RANGE_DIM, RANGE_R2, text.format(n)) for n in moduli])
 
 
 def polynomial(session: Session) -> tuple[Claim, ...]:
     """A cosine fits and a line does not: beside it, what is left of the cosine once polynomials of the sum are taken out."""
+    text = "mod {}: a cosine (R² {:.4f}) and no polynomial (line {:.4f}) fits a dimension ({})"
     published = [
-        Published(
-            f"mod-{n}",
-            dim,
-            r2,
-            f"mod {n}: a cosine (R² {r2:.4f}) and no polynomial (line {line:.4f}) fits a dimension ({dim})",
-        )
+        Published(f"mod-{n}", dim, r2, text.format(n, r2, line, dim))
         for n, (dim, r2, line) in POLYNOMIAL.items()
     ]
     return _circles(session, published, about=_beyond)

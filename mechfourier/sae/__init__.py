@@ -9,33 +9,18 @@ from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
 
-_PUBLIC = {
-    "Dictionary": ".settings",
-    "Schedule": ".settings",
-    "Reading": ".text",
-    "Source": ".text",
-    "train": ".training",
-    "SAERun": ".training",
-    "load_sae": ".load",
-    "LoadedDictionary": ".load",
-    "feature_basis": ".load",
-    "evaluate": ".evaluation",
-    "SAEEvaluation": ".evaluation",
-    "score": ".scoring",
-    "SAEScore": ".scoring",
-    "feature_pages": ".features",
-    "FeaturePage": ".features",
-}
-
-__all__ = [*_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
-
 if TYPE_CHECKING:
-    from mechfourier.sae.evaluation import SAEEvaluation, evaluate
-    from mechfourier.sae.features import FeaturePage, feature_pages
-    from mechfourier.sae.load import LoadedDictionary, feature_basis, load_sae
-    from mechfourier.sae.rows import Reading
-    from mechfourier.sae.scoring import SAEScore, score
-    from mechfourier.sae.settings import Dictionary, Schedule
-    from mechfourier.sae.text import Source
-    from mechfourier.sae.training import SAERun, train
+    from mechfourier.sae.evaluation import SAEEvaluation as SAEEvaluation, evaluate as evaluate
+    from mechfourier.sae.features import FeaturePage as FeaturePage, feature_pages as feature_pages
+    from mechfourier.sae.load import (
+        LoadedDictionary as LoadedDictionary,
+        feature_basis as feature_basis,
+        load_sae as load_sae,
+    )
+    from mechfourier.sae.rows import Reading as Reading
+    from mechfourier.sae.scoring import SAEScore as SAEScore, score as score
+    from mechfourier.sae.settings import Dictionary as Dictionary, Schedule as Schedule
+    from mechfourier.sae.text import Source as Source
+    from mechfourier.sae.training import SAERun as SAERun, train as train
+
+__getattr__, __dir__ = lazy(__name__)

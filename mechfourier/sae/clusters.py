@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 
-from mechfourier.stats.null import Orders, circle_null, circle_scores, gram_norm
+from mechfourier.stats.null import LabelPermutations, circle_null, circle_scores, gram_norm
 from mechfourier.stats.spectrum import cross_gram, dimension_power, harmonic_share, quadratures
 from mechfourier.stats.subspace import subspace_probe
 
@@ -107,7 +107,7 @@ def circle_clusters(
     features: Float[Tensor, "value template feature"],
     directions: Float[Tensor, "feature d"],
     groups: Sequence[tuple[int, ...]],
-    orders: Orders,
+    orders: LabelPermutations,
     *,
     whole: float,
 ) -> tuple[Cluster, ...]:

@@ -15,6 +15,7 @@ from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import Batch, batches, forward, inference, logits_of, serving
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.hooks.unembed import Unembedding, before_unembedding, unembedding_of
+from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
@@ -34,7 +35,7 @@ LOGIT_WIDTH = (
 
 
 @dataclass(frozen=True)
-class SAEEvaluation(Result):
+class SAEEvaluation(Result, kind="sae-evaluation"):
     """A dictionary on held-out activations.
 
     ``l0``: active features per activation; ``explained_variance``: 1 − squared error / variance; ``shrinkage``: norm of the
@@ -87,7 +88,7 @@ class SAEEvaluation(Result):
 
 
 def evaluate(
-    model: Any,
+    model: Model,
     sae: "LoadedDictionary | str",
     *,
     sources: Sequence[Source] | None = None,
@@ -181,7 +182,7 @@ def edit_reconstruct(site: Site, sae: Any, *, positions: Sequence[int] | None = 
 
 
 @torch.no_grad()
-def losses(model: Any, loaded: LoadedDictionary, site: Site, rows: Sequence[Row]) -> dict[str, Any]:
+def losses(model: Model, loaded: LoadedDictionary, site: Site, rows: Sequence[Row]) -> dict[str, Any]:
     """Cross-entropy as it is, with the reconstruction, and with zero, at the positions that the dictionary was trained on."""
     wanted = [row for row in rows if any(target != IGNORED for target in row.targets)]
     nothing = dict.fromkeys(("loss", "loss_sae", "loss_zero", "loss_recovered"))
@@ -197,11 +198,11 @@ def losses(model: Any, loaded: LoadedDictionary, site: Site, rows: Sequence[Row]
     }  # fmt: skip
 
 
-def _predicts(model: Any) -> bool:
+def _predicts(model: Model) -> bool:
     return "unembed.hook_in" in model.hook_dict or any("unembed" in name for name in model.hook_dict)
 
 
-def _loss(model: Any, rows: Sequence[Row], edit: Any) -> tuple[float, int]:
+def _loss(model: Model, rows: Sequence[Row], edit: Any) -> tuple[float, int]:
     """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change at these positions."""
     total, count = 0.0, 0
     with inference(model):
@@ -224,7 +225,7 @@ def _same_positions(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def _batch_loss(
-    model: Any, rows: Sequence[Row], batch: Batch, edit: Any, read: Unembedding | None
+    model: Model, rows: Sequence[Row], batch: Batch, edit: Any, read: Unembedding | None
 ) -> tuple[float, int]:
     edits = [] if edit is None else [edit(list(rows[0].keep))]
     targets = torch.tensor([row.targets for row in rows])

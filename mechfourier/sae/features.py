@@ -10,10 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.interventions import edit_add, intervene
 from mechfourier.hooks.run import batches, forward, inference, last_logits, serving
 from mechfourier.hooks.site import Site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import scored_prompts
@@ -43,7 +45,7 @@ class Firing:
 
 
 @dataclass(frozen=True)
-class FeaturePage(Result):
+class FeaturePage(Result, kind="sae-feature", figure="mechfourier.figures.sae:values_figure"):
     """A feature. ``density``: share of held-out activations it fires on; ``firings``: the strongest; ``values``: its mean activation
     by value of the domain with the harmonic ``k`` that fits it best (``r2``); ``neighbours``: features with the nearest decoder
     directions (cosine); ``raised``, ``lowered``: next tokens whose centred logit it moves most when added at its usual strength."""
@@ -75,11 +77,6 @@ class FeaturePage(Result):
 
         return pd.DataFrame([asdict(firing) for firing in self.firings])
 
-    def plot(self) -> Any:
-        import plotly.express as px
-
-        return px.bar(self.frame(), x="value", y="activation")
-
     def __str__(self) -> str:
         lines = [
             f"feature {self.feature} of {self.name}: fires on {self.density:.2%} of held-out activations"
@@ -95,11 +92,11 @@ class FeaturePage(Result):
 
 
 def feature_pages(
-    model: Any,
+    model: Model,
     sae: "LoadedDictionary | str",
     features: Sequence[int],
     *,
-    domain: Domain | None = None,
+    domain: Domain | str | None = None,
     sources: Sequence[Source] | None = None,
     activations: int = ACTIVATIONS,
 ) -> tuple[FeaturePage, ...]:
@@ -107,6 +104,7 @@ def feature_pages(
 
     Raises ``OutOfRange`` for features the dictionary has not, and what ``evaluate`` raises.
     """
+    domain = None if domain is None else find_domain(domain)
     loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
     site = loaded.at(model)
     wrong = [f for f in features if not 0 <= f < loaded.features]
@@ -162,7 +160,7 @@ def _usual(fired: Float[Tensor, " row"]) -> float:
 
 
 def _firings(
-    model: Any, places: Sequence[tuple[Row, int]], fired: Float[Tensor, " row"]
+    model: Model, places: Sequence[tuple[Row, int]], fired: Float[Tensor, " row"]
 ) -> tuple[Firing, ...]:
     """The strongest, one per sequence."""
     found: list[Firing] = []
@@ -181,14 +179,14 @@ def _firings(
     return tuple(found)
 
 
-def text_of(model: Any, ids: Sequence[int]) -> str:
+def text_of(model: Model, ids: Sequence[int]) -> str:
     """Tokens as text by the model's tokenizer; as numbers where it has none."""
     tokenizer = getattr(model, "tokenizer", None)
     return " ".join(map(str, ids)) if tokenizer is None else str(tokenizer.decode(list(ids)))
 
 
 def _by_value(
-    model: Any, loaded: LoadedDictionary, site: Site, domain: Domain, index: list[int]
+    model: Model, loaded: LoadedDictionary, site: Site, domain: Domain, index: list[int]
 ) -> Float[Tensor, "value feature"]:
     prompts = scored_prompts(model, domain, loaded)
     return encoded(loaded, prompts.capture(model, site))[..., index].mean(1)
@@ -212,7 +210,7 @@ def _neighbours(cosine: Float[Tensor, " feature"], feature: int) -> tuple[tuple[
 
 
 def _logit_effects(
-    model: Any, loaded: LoadedDictionary, site: Site, rows: Sequence[Row], fired: Tensor, index: list[int]
+    model: Model, loaded: LoadedDictionary, site: Site, rows: Sequence[Row], fired: Tensor, index: list[int]
 ) -> list[dict[str, Any]]:
     """What adding a feature at its usual strength, at the last position, does to the logits there (mean over some prompts)."""
     if not any("unembed" in name for name in model.hook_dict):
@@ -246,7 +244,7 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 
 def _last_logits(
-    model: Any, rows: Sequence[Row], site: Site, vector: Float[Tensor, " d"] | None
+    model: Model, rows: Sequence[Row], site: Site, vector: Float[Tensor, " d"] | None
 ) -> Float[Tensor, "row vocab"]:
     parts = []
     with inference(model):

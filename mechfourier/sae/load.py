@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError, WeightsNotFound, nearest
 from mechfourier.hooks.site import Site, find_site, model_name
+from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 from mechfourier.sae.rows import Reading
 from mechfourier.sae.text import Source
@@ -57,7 +58,7 @@ class LoadedDictionary:
         """The decoder's rows at length 1 (0 for a feature without one)."""
         return torch.nn.functional.normalize(self.sae.W_dec.detach().float().cpu(), dim=1)
 
-    def at(self, model: Any) -> Site:
+    def at(self, model: Model) -> Site:
         """Its site in ``model``; raises ``UsageError`` where it was trained on another one's activations."""
         site = find_site(model, self.site)
         known = self.made.get("weights")
@@ -145,7 +146,7 @@ def feature_basis(
     features: int | Sequence[int],
     *,
     site: Site | str | None = None,
-    model: Any = None,
+    model: Model | None = None,
 ) -> Float[Tensor, "d r"]:
     """Decoder directions as an orthonormal basis, for ``ablate(subspace=…)``, ``patch(subspace=…)``, ``rotate(plane=…)``.
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -13,7 +12,7 @@ from mechfourier.domains.definition import Domain, list_domains
 from mechfourier.domains.design import max_cycles
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.sae.load import LoadedDictionary
 from mechfourier.sae.rows import IGNORED, Row
 from mechfourier.sae.shards import capture_rows
@@ -33,7 +32,7 @@ class ScoredPrompts:
     kind: str
     notes: tuple[str, ...]
 
-    def capture(self, model: Any, site: Site) -> Float[Tensor, "value template d"]:
+    def capture(self, model: Model, site: Site) -> Float[Tensor, "value template d"]:
         """Activations at the site. The rows of ``capture_rows`` come grouped by length, so they are put back in order here."""
         order: dict[tuple[int, int], list[int]] = {}
         for number, row in enumerate(self.rows):
@@ -44,7 +43,7 @@ class ScoredPrompts:
         return rearrange(acts, "(value template) d -> value template d", template=self.templates)
 
 
-def scored_prompts(model: Any, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
+def scored_prompts(model: Model, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
     """Values in sentences where the model has the words, else answers of operations; only what training did not see.
 
     Raises ``NotExpressible`` where the model has neither, ``UsageError`` where too little was held out.
@@ -57,7 +56,7 @@ def scored_prompts(model: Any, domain: Domain, loaded: LoadedDictionary) -> Scor
     return _answers(model, domain, loaded)
 
 
-def _values(model: Any, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts | None:
+def _values(model: Model, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts | None:
     packaged = domain in list_domains()
     kept = held_out_templates(domain) if packaged and loaded.made else domain
     read = [value_prompts(model, dataclasses.replace(kept, templates=(t,))) for t in kept.templates]
@@ -85,7 +84,7 @@ def _notes(held_out: bool, loaded: LoadedDictionary, what: str) -> tuple[str, ..
     return (f"scored on the {what} that were kept out of the dictionary's training",)
 
 
-def _answers(model: Any, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
+def _answers(model: Model, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
     """Questions by their answer: the ones held out by their tokens, as many for every answer."""
     cycles = max_cycles(domain, model, 4)
     design = domain.operation_design(cycles.cycles, template=cycles.template)

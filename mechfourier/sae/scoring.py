@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.models.weights import reinitialised
+from mechfourier.models.interface import Model
+from mechfourier.models.untrained import untrained
 from mechfourier.results.base import Result
 from mechfourier.sae.clusters import (
     Cluster,
@@ -32,7 +34,13 @@ from mechfourier.sae.clusters import (
 )
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
-from mechfourier.stats.null import Orders, circle_scores, dimension_null, dimension_r2, label_orders
+from mechfourier.stats.null import (
+    LabelPermutations,
+    circle_scores,
+    dimension_null,
+    dimension_r2,
+    label_orders,
+)
 from mechfourier.stats.spectrum import cross_gram, dimension_share, shared_gram
 from mechfourier.stats.subspace import subspace_probe
 
@@ -74,7 +82,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class SAEScore(Result):
+class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:families_figure"):
     """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's features;
     ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole site; ``random_clusters`` and
     ``control_clusters``: the best circle score that random groups of features, and the control's groups, reach."""
@@ -126,12 +134,6 @@ class SAEScore(Result):
         columns = ["size", "k", "score", "p_value", "share", "aspect", "power", "r2", "error", "features"]
         return pd.DataFrame(rows, columns=columns)
 
-    def plot(self) -> Any:
-        """Best R² of every family."""
-        import plotly.express as px
-
-        return px.bar(self.frame(), x="what", y="r2")
-
     @property
     def cleaner(self) -> bool:
         """A group of features draws a circle beyond chance, and a cleaner one than the whole site and the control's groups."""
@@ -169,13 +171,14 @@ class SAEScore(Result):
         return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
 
 
+@renamed(permutations="n_permutations")
 def score(
-    model: Any,
+    model: Model,
     sae: "LoadedDictionary | str | Path",
     domain: Domain | str,
     *,
     control: "LoadedDictionary | str | Path | None" = None,
-    permutations: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> SAEScore:
     """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained on.
@@ -183,23 +186,24 @@ def score(
     ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put beside this one).
     Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
     """
-    if permutations < 99:
-        raise OutOfRange(f"permutations is {permutations}; fewer than 99 cannot give a p below .01")
+    if n_permutations < 99:
+        raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
-    wanted = domain if isinstance(domain, Domain) else find_domain(domain)
+    wanted = find_domain(domain)
     site = loaded.at(model)
     prompts = scored_prompts(model, wanted, loaded)
     acts = prompts.capture(model, site)
-    other, note = _control(model, loaded, control)
-    chance = None if other is None else (other[1], prompts.capture(other[0], site))
+    chance, note = _control(model, loaded, control, prompts, site)
     return score_arrays(
         loaded, acts, prompts, site=site, model=model_name(model), control=chance,
-        permutations=permutations, seed=seed, notes=note,
+        permutations=n_permutations, seed=seed, notes=note,
     )  # fmt: skip
 
 
-def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tuple[str, ...]]:
-    """The re-initialised model with its dictionary, or why there is none."""
+def _control(
+    model: Model, loaded: LoadedDictionary, given: Any, prompts: ScoredPrompts, site: Site
+) -> tuple[tuple[LoadedDictionary, Tensor] | None, tuple[str, ...]]:
+    """The dictionary of the untrained model with that model's activations, or why there is none."""
     place = given
     if place is None:
         folder = Path(loaded.name)
@@ -211,9 +215,16 @@ def _control(model: Any, loaded: LoadedDictionary, given: Any) -> tuple[Any, tup
         )
     other = place if isinstance(place, LoadedDictionary) else load_sae(place)
     seed = int(other.made.get("schedule", {}).get("seed", 0))
-    chance = reinitialised(model, seed)
-    other.at(chance)
-    return (chance, other), ()
+    with untrained(model, seed) as chance:
+        try:
+            other.at(chance)
+        except UsageError:
+            if given is not None:
+                raise
+            return None, (
+                f"the dictionary in {place} belongs to other chance weights; train it again for a control",
+            )
+        return (other, prompts.capture(chance, site)), ()
 
 
 @torch.no_grad()
@@ -300,7 +311,7 @@ def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
 
 
 def _best(
-    values: Float[Tensor, "value template direction"], orders: Orders
+    values: Float[Tensor, "value template direction"], orders: LabelPermutations
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """R², harmonic, family-wise p and noise-free share of every direction."""
     mean = values.double().mean(1)[None]
@@ -314,7 +325,7 @@ def _best(
 
 
 def feature_scores(
-    features: Float[Tensor, "value template feature"], orders: Orders, *, numbers: Sequence[int]
+    features: Float[Tensor, "value template feature"], orders: LabelPermutations, *, numbers: Sequence[int]
 ) -> tuple[FeatureScore, ...]:
     """The probe's statistics for every feature, the best first; ``numbers`` are what the features are called."""
     r2, k, p, share = _best(features, orders)
@@ -328,7 +339,7 @@ def feature_scores(
 def family(
     what: str,
     values: Float[Tensor, "value template direction"],
-    orders: Orders,
+    orders: LabelPermutations,
     *,
     numbers: Sequence[int] | None = None,
 ) -> Family:
@@ -343,7 +354,7 @@ def family(
 
 
 def _circles(
-    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: Orders,
+    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: LabelPermutations,
     whole: float, generator: torch.Generator,
 ) -> tuple[tuple[Cluster, ...], float]:  # fmt: skip
     """The groups of a dictionary's features that draw most as a circle, and the best score of random groups of the same sizes."""

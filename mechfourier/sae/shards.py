@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -25,6 +25,7 @@ from mechfourier.files import write_json, write_with
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.edit import as_vectors
 from mechfourier.hooks.site import ATTENTION_KINDS, Site, find_site
+from mechfourier.models.interface import Model
 from mechfourier.progress import progress
 from mechfourier.sae.rows import Row
 
@@ -51,7 +52,7 @@ def vectors_of(site: Site, value: Float[Tensor, "row pos *rest"]) -> Float[Tenso
     return as_vectors(site, value)
 
 
-def check_site(model: Any, name: Site | str) -> Site:
+def check_site(model: Model, name: Site | str) -> Site:
     """The site, if a dictionary can be trained on it; raises ``UnknownSite``, and ``UsageError`` for attention patterns."""
     site = find_site(model, name)
     if site.kind in ATTENTION_KINDS:
@@ -63,7 +64,7 @@ def check_site(model: Any, name: Site | str) -> Site:
 
 
 def capture_groups(
-    model: Any, rows: Sequence[Row], sites: Sequence[Site], *, most: int | None = None, pad: int = 1
+    model: Model, rows: Sequence[Row], sites: Sequence[Site], *, most: int | None = None, pad: int = 1
 ) -> Iterator[tuple[list[int], dict[str, Float[Tensor, "row pos d"]]]]:
     """The kept positions of ``rows``, up to ``most`` sequences at a time: which rows, and their activations.
 
@@ -88,7 +89,9 @@ def _filled(lists: Sequence[Sequence[int]]) -> Int[Tensor, "row longest"]:
     return torch.tensor([[*each, *[each[-1]] * (longest - len(each))] for each in lists])
 
 
-def capture_rows(model: Any, rows: Sequence[Row], sites: Sequence[Site]) -> dict[str, Float[Tensor, "row d"]]:
+def capture_rows(
+    model: Model, rows: Sequence[Row], sites: Sequence[Site]
+) -> dict[str, Float[Tensor, "row d"]]:
     """The activations of the kept positions of ``rows`` at every site: one pass of the model for all of them."""
     parts: dict[str, list[Tensor]] = {str(site): [] for site in sites}
     for _, acts in capture_groups(model, rows, sites):
@@ -140,7 +143,7 @@ class Shards:
 
     # writing
 
-    def collect(self, model: Any, stream: Iterable[Row], rows: int) -> "Shards":
+    def collect(self, model: Model, stream: Iterable[Row], rows: int) -> "Shards":
         """Capture ``rows`` activations of ``stream`` (fewer where it ends) and write those shards that are not there yet.
 
         Raises ``UsageError`` where the disk is too small or the stream is empty, ``MechFourierError`` for NaN activations.

@@ -17,7 +17,7 @@ from mechfourier.domains.definition import Domain, list_domains
 from mechfourier.domains.design import read_positions
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.hooks.site import model_name
-from mechfourier.models.interface import Encoding, encode
+from mechfourier.models.interface import Encoding, Readable, encode
 from mechfourier.sae.own import own_rows
 from mechfourier.sae.rows import Reading, Row, context_of, windows
 
@@ -64,7 +64,7 @@ class Source:
         return cls(parts[0], share, *[part for part in parts[1:] if part])
 
 
-def rows(model: Any, source: Source, reading: Reading) -> Iterator[Row]:
+def rows(model: Readable, source: Source, reading: Reading) -> Iterator[Row]:
     """The sequences of one source from its beginning. Raises ``UsageError`` where there is no such text."""
     if source.name == OWN:
         yield from own_rows(model, reading)
@@ -130,7 +130,7 @@ class _Taken:
         return self.tokens / self.source.weight
 
 
-def mixed_rows(model: Any, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
+def mixed_rows(model: Readable, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
     """All sources, always the one furthest behind its weight next, until every one has been read to its end.
 
     Shares are exact in tokens. A shorter source begins again while a longer one goes on. Raises ``UsageError`` where a
@@ -154,7 +154,7 @@ def mixed_rows(model: Any, sources: Sequence[Source], reading: Reading) -> Itera
 class HeldOut:
     """Which sequences training never sees: a share of all, and every second template of the packaged domains."""
 
-    def __init__(self, model: Any, reading: Reading) -> None:
+    def __init__(self, model: Readable, reading: Reading) -> None:
         self.limit = int(reading.held_out * 2**64)
         self.beginnings = frozenset(held_out_beginnings(model))
         self.lengths = sorted({len(ids) for ids in self.beginnings})
@@ -170,7 +170,7 @@ def held_out_templates(domain: Domain) -> Domain:
     return dataclasses.replace(domain, templates=domain.templates[::2])
 
 
-def held_out_beginnings(model: Any) -> Iterator[tuple[int, ...]]:
+def held_out_beginnings(model: Readable) -> Iterator[tuple[int, ...]]:
     """The prompts of those templates as tokens, up to and with the one that is read, where the model can express them."""
     for domain in list_domains():
         for template in held_out_templates(domain).templates:
@@ -179,7 +179,7 @@ def held_out_beginnings(model: Any) -> Iterator[tuple[int, ...]]:
                 yield from (encoding.ids[: place + 1] for encoding, place in read)
 
 
-def value_prompts(model: Any, domain: Domain) -> list[tuple[Encoding, int]] | None:
+def value_prompts(model: Readable, domain: Domain) -> list[tuple[Encoding, int]] | None:
     """The prompts of a domain's value design as tokens, each with the position to read; None where the model lacks a word."""
     design = domain.value_design()
     try:
@@ -189,13 +189,13 @@ def value_prompts(model: Any, domain: Domain) -> list[tuple[Encoding, int]] | No
     return list(zip(encodings, read_positions(design, encodings).tolist(), strict=True))
 
 
-def training_rows(model: Any, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
+def training_rows(model: Readable, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
     """The mixture without what is held out."""
     out = HeldOut(model, reading)
     return (row for row in mixed_rows(model, sources, reading) if row not in out)
 
 
-def held_out_rows(model: Any, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
+def held_out_rows(model: Readable, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
     """What training never saw of the mixture, each sequence once."""
     out, seen = HeldOut(model, reading), set[bytes]()
     for row in mixed_rows(model, sources, reading):

@@ -1,7 +1,7 @@
 """Training dictionaries on a model: capture, shuffle, train, save in SAELens's format."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from mechfourier.files import keep_inside, locked, remove_leftovers, write_files
 from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
-from mechfourier.models.weights import reinitialised, weights_hash
+from mechfourier.models.interface import Model
+from mechfourier.models.untrained import untrained
+from mechfourier.models.weights import weights_hash
 from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.settings import Dictionary, Schedule
@@ -51,7 +53,7 @@ class TrainedDictionary:
 
 
 @dataclass(frozen=True)
-class SAERun(Result):
+class SAERun(Result, kind="sae-run"):
     """What ``train`` made. ``rows``: distinct activations; ``passes``: how often each was seen; ``seconds`` of training."""
 
     model: str
@@ -86,7 +88,7 @@ class SAERun(Result):
 
 
 def train(
-    model: Any,
+    model: Model,
     dictionaries: Sequence[Dictionary],
     folder: str | Path,
     *,
@@ -128,21 +130,19 @@ def train(
     result = job.run(resume=resume, keep=keep_activations)
     if not control:
         return result
-    chance = reinitialised(model, job.schedule.seed)
-    other = _Job(chance, job.dictionaries, job.folder / CONTROL, job.sources, job.reading, job.schedule, rows)
-    other.run(resume=resume, keep=keep_activations)
-    return SAERun(**{**_fields(result), "control": str(other.folder)})
-
-
-def _fields(result: SAERun) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in result.__dataclass_fields__}
+    with untrained(model, job.schedule.seed) as chance:
+        other = _Job(
+            chance, job.dictionaries, job.folder / CONTROL, job.sources, job.reading, job.schedule, rows
+        )
+        other.run(resume=resume, keep=keep_activations)
+    return replace(result, control=str(other.folder))
 
 
 class _Job:
     """One model, its shards and its dictionaries."""
 
     def __init__(
-        self, model: Any, dictionaries: tuple[Dictionary, ...], folder: Path, sources: tuple[Source, ...],
+        self, model: Model, dictionaries: tuple[Dictionary, ...], folder: Path, sources: tuple[Source, ...],
         reading: Reading, schedule: Schedule, rows: int | None,
     ) -> None:  # fmt: skip
         self.model, self.folder, self.sources = model, folder, sources

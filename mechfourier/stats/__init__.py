@@ -8,21 +8,14 @@ from typing import TYPE_CHECKING
 
 from mechfourier._lazy import lazy
 
-_PUBLIC = {
-    "analyse_value": ".value",
-    "ValueEvidence": ".value",
-    "verdict_value": ".verdict",
-    "Verdict": ".verdict",
-    "analyse_operation": ".operation",
-    "OperationEvidence": ".operation",
-    "verdict_operation": ".operation_verdict",
-}
-
-__all__ = [*_PUBLIC]
-__getattr__, __dir__ = lazy(__name__, _PUBLIC)
-
 if TYPE_CHECKING:
-    from mechfourier.stats.operation import OperationEvidence, analyse_operation
-    from mechfourier.stats.operation_verdict import verdict_operation
-    from mechfourier.stats.value import ValueEvidence, analyse_value
-    from mechfourier.stats.verdict import Verdict, verdict_value
+    from mechfourier.stats.operation import (
+        OperationEvidence as OperationEvidence,
+        analyse_operation as analyse_operation,
+    )
+    from mechfourier.stats.operation_verdict import verdict_operation as verdict_operation
+    from mechfourier.stats.permutation import holm as holm, permutation_p as permutation_p
+    from mechfourier.stats.value import ValueEvidence as ValueEvidence, analyse_value as analyse_value
+    from mechfourier.stats.verdict import Verdict as Verdict, verdict_value as verdict_value
+
+__getattr__, __dir__ = lazy(__name__)

@@ -20,12 +20,14 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.results.base import Result
 from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
 
 
 @dataclass(frozen=True)
-class AnalogyScore(Result):
+class AnalogyScore(Result, kind="analogy-score"):
     """Accuracy of one rule over all analogies, in [0, 1]; the given words are no candidates.
 
     ``wrap``, ``no_wrap``: analogies that leave the end of the list, and those that do not. ``null_mean``, ``p_value``: the
@@ -42,7 +44,7 @@ class AnalogyScore(Result):
 
 
 @dataclass(frozen=True)
-class AnalogyResult(Result):
+class AnalogyResult(Result, kind="analogy"):
     """Both rules over all analogies of a cycle. ``given_word_nearest``: share of parallelograms where a given word is nearer than
     any candidate; ``chance``: 1 / (n − 3)."""
 
@@ -110,7 +112,7 @@ def _score(
     a, b, c = triples
     n = len(centred)
     wraps = _wraps(a, b, c, n)
-    angle, line = 2 * np.pi * np.arange(n) / n, np.arange(n) - (n - 1) / 2
+    line = np.arange(n) - (n - 1) / 2
     answer = _nearest(rule(centred, a, b, c), a, b, c)[0]
     right = _right(answer, triples, n)
     null = _null(answer, a, b, c, labels)
@@ -123,8 +125,8 @@ def _score(
         wrap=float(right[wraps].mean()),
         no_wrap=float(right[~wraps].mean()),
         null_mean=float(null.mean()),
-        p_value=float((1 + (null >= right.mean()).sum()) / (len(labels) + 1)),
-        circle=ideal(np.stack([np.cos(angle), np.sin(angle)], -1)),
+        p_value=permutation_p(float(right.mean()), null),
+        circle=ideal(harmonic_waves(n, 1).numpy()),
         line=ideal(np.stack([line, np.zeros(n)], -1)),
     )
 

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.fourier.harmonics import harmonic_design
+from mechfourier.fourier.waves import waves
 
 GRID = 0.01  # turns
 THREE_QUARTERS = 0.25  # gap of the widest arc that has to count as open, in turns
@@ -70,7 +71,7 @@ def lags(n: int) -> Float[Tensor, "n n"]:
 
 def arc_kernels(n: int, turns: Float[Tensor, " f"]) -> Float[Tensor, "f n n"]:
     """Likeness of points at angles 2πfv/n on a circle, for every number of turns f."""
-    return torch.cos(2 * math.pi / n * turns[:, None, None] * lags(n))
+    return waves(turns[:, None, None] * lags(n) / n)[..., 0]
 
 
 def turn_grid(n: int, k: int) -> Float[Tensor, " f"]:
@@ -83,8 +84,7 @@ def turn_grid(n: int, k: int) -> Float[Tensor, " f"]:
 def _turn_shapes(n: int, k: int) -> tuple[Tensor, Tensor]:
     """Pairs of circular arcs [f, pair], and orthonormal bases of those of elliptical ones [f, pair, 3]."""
     grid = turn_grid(n, k)
-    angle = 2 * math.pi / n * grid[:, None] * torch.arange(n, dtype=torch.float64)
-    wave = torch.stack([torch.cos(angle), torch.sin(angle)], 1)
+    wave = waves(grid[:, None] * torch.arange(n) / n).mT
     wave = wave - wave.mean(-1, keepdim=True)
     products = einsum(wave, wave, "f i v, f j w -> f i j v w")
     products = torch.stack([products[:, 0, 0], products[:, 1, 1], products[:, 0, 1] + products[:, 1, 0]], 1)

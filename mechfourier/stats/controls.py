@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.stats.copies import distinct, distinct_gram, template_groups
-from mechfourier.stats.null import Orders, circle_null, circle_scores
+from mechfourier.stats.null import LabelPermutations, circle_null, circle_scores
 from mechfourier.stats.spectrum import constant_sites, cross_gram
 
 CLEARLY = 0.5
@@ -31,7 +31,7 @@ class ControlEvidence:
 
 
 def control_evidence(
-    control: Float[Tensor, "site value template d"] | None, orders: Orders, excess: float
+    control: Float[Tensor, "site value template d"] | None, orders: LabelPermutations, excess: float
 ) -> ControlEvidence | None:
     """Run the circle test on the control. ``excess``: the trained model's best score less the mean of its null maxima."""
     if control is None:

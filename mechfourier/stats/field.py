@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy.special import gammaincc
 from torch import Tensor
 
+from mechfourier.fourier.waves import waves
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.specificity import (
     NOISE_SPREADS,
@@ -75,8 +76,8 @@ def field_spectrum(
     over whole cycles.
     """
     cube = rearrange(residual, "(a o) d -> a o d", a=grid.n)[:, : grid.full_cycles * grid.n]
-    waves = torch.fft.fft2(cube, dim=(0, 1), norm="ortho") * 2**0.5
-    real, imaginary = waves.real, waves.imag
+    coefficients = torch.fft.fft2(cube, dim=(0, 1), norm="ortho") * 2**0.5
+    real, imaginary = coefficients.real, coefficients.imag
     a, b, c = real.square().sum(-1), imaginary.square().sum(-1), (real * imaginary).sum(-1)
     return smaller_eigenvalue(a, b, c), a + b
 
@@ -120,6 +121,5 @@ def _sum_plane(grid: Grid, k: int) -> tuple[Float[Tensor, "2 cell"], float]:
     confounds leave.
     """
     used = (grid.offset - grid.first_offset) < grid.full_cycles * grid.n
-    angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
-    waves = grid.residual(torch.stack([angle.cos(), angle.sin()], 1) * used[:, None]).T
-    return planes(waves), float(smaller_singular_energy(waves)) / (0.5 * int(used.sum()))
+    pair = grid.residual(waves(k * grid.raw_sum.double() / grid.n) * used[:, None]).T
+    return planes(pair), float(smaller_singular_energy(pair)) / (0.5 * int(used.sum()))

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import waves
 from mechfourier.results.base import Result
 from mechfourier.stats.null import check_permutations
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.rivals import Rival, beside_rivals, held_out_r2, orthonormal, press, residual_of
 
 PERIODS = (2.0, 5.0, 10.0, 100.0)
@@ -25,7 +28,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class HelixFit(Result):
+class HelixFit(Result, kind="helix"):
     """How well a helix describes the representation of the numbers.
 
     All R² are shares of the centred variance over all (kept) principal components. ``r2_held_out`` leaves each number out
@@ -117,8 +120,7 @@ def helix_basis(
     """[1, a, cos(2πa/T), sin(2πa/T) …]; a sine that vanishes on all integers (T = 2) is left out."""
     columns = [np.ones_like(values), values - values.mean()]
     for period in periods:
-        for wave in (np.cos, np.sin):
-            column = wave(2 * np.pi * values / period)
+        for column in waves(torch.from_numpy(values / period)).numpy().T:
             if np.abs(column - column.mean()).max() > 1e-9:
                 columns.append(column)
     return np.stack(columns, -1)
@@ -180,7 +182,7 @@ def helix_fit(
         r2_polynomial=held_out_r2(polynomial, scores),
         r2_random_periods=float(random_periods.mean()),
         p_shuffled=_shuffled_p(basis, scores, draws=permutations, rng=rng),
-        p_periods=float((1 + (random_periods >= held_out).sum()) / (permutations + 1)),
+        p_periods=permutation_p(held_out, random_periods),
         period_share=tuple(held_out - w for w in without),
         rivals=beside_rivals(
             values.astype(int), scores, basis, polynomial, _orders(len(values), permutations, seed)
@@ -212,7 +214,7 @@ def _shuffled_p(
     q = orthonormal(basis)
     observed = press(q, scores)
     shuffled = np.array([press(q, rng.permutation(scores)) for _ in range(draws)])
-    return float((1 + (shuffled <= observed).sum()) / (draws + 1))
+    return permutation_p(-observed, -shuffled)
 
 
 def _orders(count: int, draws: int, seed: int) -> Int[ndarray, "draw value"]:

@@ -5,6 +5,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.fourier.harmonics import r2_bound
+
 NAIVE_R2 = 0.9
 """The claim "this dimension is circular" is made at an R² from here on."""
 
@@ -26,6 +28,11 @@ def best_r2(means: Float[Tensor, "site n d"]) -> float:
     total = centred.pow(2).sum(1).clamp_min(1e-300)
     power = torch.fft.rfft(centred, dim=1).abs().pow(2)[:, 1 : (n + 1) // 2] * 2 / n
     return float((power / total[:, None]).amax())
+
+
+def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
+    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with probability ``level``."""
+    return r2_bound(n, max(1, searched * ((n - 1) // 2)), level=1 - level)
 
 
 def naive_circular(means: Float[Tensor, "site n d"]) -> bool:

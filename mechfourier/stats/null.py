@@ -19,18 +19,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.spectrum import harmonic_planes, plane_axes
 
 EXACT_UP_TO = 7
 MOST_PERMUTATIONS = 10_000_000
 CHUNK_BYTES = 256 * 2**20
-TIE = 1e-9
 ALIKE = 3.5
 SHARED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Orders:
+class LabelPermutations:
     """Label permutations [b, value]. ``exact``: every order, the identity among them."""
 
     index: Int[Tensor, "b value"]
@@ -41,9 +41,7 @@ class Orders:
 
     def p_value(self, observed: Tensor, null: Float[Tensor, " b"]) -> Tensor:
         """p of every ``observed`` statistic against the null maxima; ties count against it."""
-        reached = observed - TIE * observed.abs().clamp_min(1e-12)
-        count = (null >= reached[..., None]).sum(-1).to(torch.float64)
-        return count / len(null) if self.exact else (1 + count) / (len(null) + 1)
+        return torch.as_tensor(permutation_p(observed, null, exact=self.exact), dtype=torch.float64)
 
 
 def smallest_p(n: int) -> float:
@@ -62,13 +60,13 @@ def check_permutations(permutations: int) -> None:
         )
 
 
-def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> Orders:
+def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> LabelPermutations:
     """All n! orders up to n = 7, else ``permutations`` random ones from ``seed``."""
     check_permutations(permutations)
     if n <= EXACT_UP_TO:
-        return Orders(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
+        return LabelPermutations(torch.tensor(list(itertools.permutations(range(n)))), exact=True)
     generator = torch.Generator().manual_seed(seed)
-    return Orders(torch.rand(permutations, n, generator=generator).argsort(1), exact=False)
+    return LabelPermutations(torch.rand(permutations, n, generator=generator).argsort(1), exact=False)
 
 
 def circle_statistic(axes: Float[Tensor, "*lead two"], scale: Tensor) -> Tensor:
@@ -93,7 +91,7 @@ def circle_scores(gram: Float[Tensor, "site value value2"]) -> Float[Tensor, "si
 
 
 def circle_null(
-    gram: Float[Tensor, "site value value2"], orders: Orders
+    gram: Float[Tensor, "site value value2"], orders: LabelPermutations
 ) -> tuple[Float[Tensor, "b site"], Int[Tensor, "b site"]]:
     """Maximum over k of :func:`circle_scores` for every order and site, and the k that reached it.
 
@@ -114,20 +112,18 @@ def _permuted(planes: Float[Tensor, "k pair value"], index: Int[Tensor, "b value
     return rearrange(planes[:, :, index], "k pair b value -> b k pair value")
 
 
-def order_basis(n: int) -> Float[Tensor, "degree value"]:
+def trend_basis(n: int) -> Float[Tensor, "degree value"]:
     """Orthonormal linear and quadratic trends over 0..n−1."""
     v = torch.arange(n, dtype=torch.float64)
     q, _ = torch.linalg.qr(torch.stack([torch.ones(n, dtype=torch.float64), v, v**2], 1))
     return q[:, 1:].T
 
 
-def order_null(
-    gram: Float[Tensor, "site value value2"], orders: Orders
+def trend_null(
+    gram: Float[Tensor, "site value value2"], orders: LabelPermutations
 ) -> tuple[Float[Tensor, " site"], Float[Tensor, "b site"]]:
-    """How far the values are *ordered*: power along the linear and quadratic trends over ‖G‖, and its
-    null.
-    """
-    rows = order_basis(gram.shape[-1])
+    """How far the values are *ordered*: power along the linear and quadratic trends over ‖G‖, and its null."""
+    rows = trend_basis(gram.shape[-1])
     observed = einsum(rows, gram, rows, "i v, site v w, i w -> site") / gram_norm(gram)
     shuffled = rearrange(rows[:, orders.index], "i b v -> (b i) v")
     power = einsum(shuffled @ gram, shuffled, "site r v, r v -> site r") / gram_norm(gram)[:, None]
@@ -143,10 +139,8 @@ def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d
     return (rows**2).sum(2)
 
 
-def dimension_null(acts: Float[Tensor, "site value d"], orders: Orders) -> Float[Tensor, "b site"]:
-    """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix
-    products by chunks.
-    """
+def dimension_null(acts: Float[Tensor, "site value d"], orders: LabelPermutations) -> Float[Tensor, "b site"]:
+    """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix products by chunks."""
     n, d = acts.shape[1:]
     planes = harmonic_planes(n).float()
     columns = rearrange(_unit_columns(acts).float(), "site value d -> value (site d)")
@@ -252,4 +246,4 @@ def _between(pairs: Float[Tensor, "*lead t u"]) -> Float[Tensor, "*lead t u"]:
 
 def _reached(scores: Float[Tensor, " b"]) -> float:
     """Share of flips that reach the first, which is the data."""
-    return float((scores >= scores[0] - TIE * scores[0].abs()).double().mean())
+    return permutation_p(float(scores[0]), scores, exact=True)

@@ -27,8 +27,9 @@ from mechfourier.stats.operation_view import (
     view_of,
     worst_surrogates,
 )
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.residue import harmonic_power, wrap_transfer
-from mechfourier.stats.rotation_null import RotationNull, family_wise_p, rotation_null
+from mechfourier.stats.rotation_null import RotationNull, rotation_null
 from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
     Periods,
@@ -125,7 +126,7 @@ class OperationSite:
 
 
 @dataclass(frozen=True)
-class OperationEvidence(Result):
+class OperationEvidence(Result, kind="operation-evidence"):
     """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is
     empty.
 
@@ -358,14 +359,14 @@ def _site(
         k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
         plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
         p=view.p,
-        ratio=ratio, p_specific=_surrogate_p(worst[:, 0], ratio),
-        class_ratio=classes, p_class=_surrogate_p(worst[:, 1], classes),
+        ratio=ratio, p_specific=permutation_p(ratio, worst[:, 0]),
+        class_ratio=classes, p_class=permutation_p(classes, worst[:, 1]),
         field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
         other_p=field.other_p, strongest=field.strongest,
         difference_p=view.difference_p, sum_over_difference=_sum_over_difference(view),
         period=period.value, period_low=period.low, period_high=period.high, modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness, peak_shift=shift,
-        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=family_wise_p(partial_r2, null.dims),
+        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=permutation_p(partial_r2, null.dims.amax(1)),
         concentration=float(power.max() / power[common - 1 :: common].sum().clamp_min(1e-300)), classes=shapes.classes,
         p_concentration=shapes.p, closed=shapes.closed, open=shapes.rivals[shapes.best_rival],
         rival=shapes.best_rival, hardest=shapes.hardest,
@@ -383,11 +384,6 @@ def _sum_over_difference(view: View) -> float:
         for part in (view.profile, view.difference)
     ]
     return above[0] / max(above[1], 1e-300) if above[0] > 0 else 0.0
-
-
-def _surrogate_p(drawn: Float[Tensor, " draw"], observed: float) -> float:
-    """Share of surrogates that reach ``observed``; 1 where none were drawn."""
-    return (1 + int((~(drawn < observed)).sum())) / (1 + len(drawn))
 
 
 def _share_fields(shares: Shares) -> dict[str, float]:

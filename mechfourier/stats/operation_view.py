@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.residue import class_effects
-from mechfourier.stats.rotation_null import RotationNull, family_wise_p
+from mechfourier.stats.rotation_null import RotationNull
 from mechfourier.stats.shares import moment_p
 from mechfourier.stats.specificity import Background, Floor, Periods, off_sum_floor, plane_spectrum
 from mechfourier.stats.surrogates import SurrogateBasis, off_rows, surrogate_ratios
@@ -62,11 +63,12 @@ def _robust_residual(
     least-squares residual.
     """
     fit = start - grid.residual(start)
+    kept = _cut_rows(_cut(cells - fit))
     for _ in range(ROUNDS):
-        kept = _cut_rows(_cut(cells - fit))
         last, fit = fit, fit + kept - grid.residual(fit + kept)
         if torch.allclose(last, fit, atol=1e-3):
             break
+        kept = _cut_rows(_cut(cells - fit))
     return grid.residual(fit + kept)
 
 
@@ -137,7 +139,7 @@ def view_of(
     z = (plane - null.mean[index]) / null.spread[index]
     keys = _key_harmonics(periods, z, null)
     background = Background(periods, keys or (periods.harmonics[int(z.argmax())],))
-    p = family_wise_p(float(z.max()), null.plane)
+    p = permutation_p(float(z.max()), null.plane.amax(1))
     known = moments(residual)
     return View(
         index, scored, residual, profile, difference, floor, plane, z, keys, background, p,

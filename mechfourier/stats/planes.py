@@ -7,9 +7,12 @@ import pandas as pd
 from einops import rearrange
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.linalg import subspace_angles
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.results.base import Result
+from mechfourier.stats.permutation import permutation_p
 
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
@@ -23,9 +26,7 @@ def harmonic_plane(means: Float[ndarray, "value d"], k: int) -> Float[ndarray, "
     n = len(means)
     if not 1 <= k < n / 2:
         raise OutOfRange(f"harmonic k = {k} of {n} values has no plane; k runs from 1 to {(n - 1) // 2}")
-    angle = 2 * np.pi * k * np.arange(n) / n
-    waves = np.stack([np.cos(angle), np.sin(angle)], -1)
-    directions = (np.asarray(means, np.float64) - means.mean(0)).T @ waves
+    directions = (np.asarray(means, np.float64) - means.mean(0)).T @ harmonic_waves(n, k).numpy()
     u, s, _ = np.linalg.svd(directions, full_matrices=False)
     if s[-1] <= 1e-9 * max(s[0], 1e-300):
         raise OutOfRange(f"harmonic k = {k} lies on a line here, not in a plane")
@@ -33,9 +34,8 @@ def harmonic_plane(means: Float[ndarray, "value d"], k: int) -> Float[ndarray, "
 
 
 def principal_angles(a: Float[ndarray, "d r"], b: Float[ndarray, "d s"]) -> Float[ndarray, " angle"]:
-    """Angles between two subspaces, degrees, smallest first (Björck & Golub 1973). Columns must be orthonormal."""
-    cosines = np.linalg.svd(a.T @ b, compute_uv=False)
-    return np.degrees(np.arccos(np.clip(cosines, 0.0, 1.0)))
+    """Angles between two subspaces, degrees, smallest first (Björck & Golub 1973)."""
+    return np.degrees(subspace_angles(a, b))[::-1]
 
 
 def overlap(a: Float[ndarray, "... d r"], b: Float[ndarray, "... d s"]) -> Float[ndarray, "..."]:
@@ -45,7 +45,7 @@ def overlap(a: Float[ndarray, "... d r"], b: Float[ndarray, "... d s"]) -> Float
 
 
 @dataclass(frozen=True)
-class SharedPlane(Result):
+class SharedPlane(Result, kind="shared-plane"):
     """How close two domains' planes lie, beside random planes that hold as much of the same activations' variance.
 
     ``angles``: principal angles in degrees. ``overlap``: mean squared cosine, in [0, 1]. ``variance``: the share of each domain's
@@ -109,7 +109,7 @@ def shared_plane(
         overlap=observed,
         null_mean=float(null.mean()),
         null_upper=float(np.quantile(null, 0.95)),
-        p_value=float((1 + (null >= observed).sum()) / (draws + 1)),
+        p_value=permutation_p(observed, null),
         variance=(shares[0], shares[1]),
         null_variance=(matched[0], matched[1]),
     )
@@ -117,8 +117,7 @@ def shared_plane(
 
 def _without_harmonic(values: Float[ndarray, "value d"], k: int) -> Float[ndarray, "value d"]:
     """Residual of the centred values after harmonic k is regressed out."""
-    angle = 2 * np.pi * k * np.arange(len(values)) / len(values)
-    waves = np.stack([np.cos(angle), np.sin(angle)], -1) * np.sqrt(2 / len(values))
+    waves = harmonic_waves(len(values), k).numpy() * np.sqrt(2 / len(values))
     return values - waves @ (waves.T @ values)
 
 

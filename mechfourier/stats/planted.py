@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError, nearest
+from mechfourier.fourier.waves import waves
 
 Draw = torch.Generator
 HEAVY = {"t2": 2, "cauchy": 1}
@@ -56,8 +57,7 @@ class Generator:
 
 def wave(index: Tensor, period: float) -> Float[Tensor, "cell 2"]:
     """cos and sin of 2π index / period."""
-    angle = 2 * torch.pi * index.double() / period
-    return torch.stack([angle.cos(), angle.sin()], 1)
+    return waves(index.double() / period)
 
 
 def lookup(index: Int[Tensor, " cell"], directions: int, draw: Draw) -> Float[Tensor, "cell direction"]:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.errors import OutOfRange
+from mechfourier.fourier.waves import waves
 from mechfourier.results.base import Result
+from mechfourier.stats.permutation import permutation_p
 
 ANGLES = 45  # rotations tried in [0, π/2): two degrees apart
 OFFSETS = 101  # offsets of the slab tried for the mixture index
@@ -23,7 +26,7 @@ SHAPES = ("lines", "gaussian", "circle")
 
 
 @dataclass(frozen=True)
-class Reducibility(Result):
+class Reducibility(Result, kind="reducibility"):
     """Both indices of one 2-D feature, each beside references of as many points in as many classes.
 
     ``separability``: the smallest mutual information of the two coordinates over rotations, bits (histogram estimate).
@@ -138,7 +141,7 @@ def reducibility(
         separability_null=float(null.mean()),
         separability_bar=float(np.quantile(null, 0.95)),
         separability_circle=float(np.mean([separability_index(p)[0] for p in shapes["circle"]])),
-        p_separability=float((1 + (null >= separability).sum()) / (draws + 1)),
+        p_separability=permutation_p(separability, null),
         mixture=mixture_index(white, epsilon=epsilon),
         mixture_lines=float(mixtures["lines"].mean()),
         mixture_lines_range=ranges["lines"],
@@ -169,8 +172,8 @@ def _like(
     rms = np.sqrt((centres**2).sum(1).mean() / 2)
     drawn = rng.standard_normal((classes, 2))
     if shape == "circle":
-        angle = 2 * np.pi * (np.arange(classes) / classes + rng.uniform())
-        drawn = np.sqrt(2) * np.stack([np.cos(angle), np.sin(angle)], -1)
+        turns = np.arange(classes) / classes + rng.uniform()
+        drawn = np.sqrt(2) * waves(torch.from_numpy(turns)).numpy()
     elif shape == "lines":
         drawn[np.arange(classes), rng.permutation(np.arange(classes) % 2)] = 0.0
         drawn *= np.sqrt(2)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.fourier.waves import waves
 from mechfourier.stats.confounds import Grid
 
 
@@ -42,8 +43,8 @@ def wrap_transfer(grid: Grid, activations: Float[Tensor, " cell"], k: int) -> fl
 
     1 for a pure modular cosine, below 0 for a function of the raw sum; reported, not decisive.
     """
-    angle = 2 * torch.pi * k * grid.raw_sum.double() / grid.n
-    design = torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()], 1)
+    wave = waves(k * grid.raw_sum.double() / grid.n)
+    design = torch.cat([torch.ones_like(wave[:, :1]), wave], 1)
     before = grid.raw_sum < grid.n
     if int(before.sum()) < 4 or int((~before).sum()) < 4:
         return math.nan

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy.linalg import orth
+
+from mechfourier.stats.permutation import permutation_p
 
 SMALLEST_CLASS = 3  # a class of fewer numbers cannot be predicted where one of them is left out
 RANK = 1e-9
@@ -58,8 +61,7 @@ def _classes(labels: Int[ndarray, " value"]) -> Float[ndarray, "value label"]:
 def orthonormal(basis: Float[ndarray, "value feature"]) -> Float[ndarray, "value rank"]:
     """An orthonormal basis of the columns' span; columns that depend on others (a tens digit of 0, one digit) add nothing."""
     scale = np.linalg.norm(basis, axis=0)
-    left, singular, _ = np.linalg.svd(basis[:, scale > 0] / scale[scale > 0], full_matrices=False)
-    return left[:, singular > RANK * singular.max()]
+    return orth(basis[:, scale > 0] / scale[scale > 0], rcond=RANK)
 
 
 def residual_of(
@@ -94,7 +96,7 @@ def beside_rivals(
     for name, basis in rival_bases(values, polynomial).items():
         with_line = np.hstack([basis, line])
         observed, null = _partial(with_line, np.hstack([with_line, helix]), scores, orders)
-        p = float((1 + (null >= observed).sum()) / (len(orders) + 1))
+        p = permutation_p(observed, null)
         size = orthonormal(basis).shape[1]
         found.append(Rival(name, size, held_out_r2(basis, scores), observed, p))
     return tuple(found)

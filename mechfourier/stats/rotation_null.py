@@ -6,7 +6,6 @@ noise on the smallest grid. Rotating the data is rotating the few sinusoids inst
 the same for all hook points and dimensions, and one matrix product.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -102,10 +101,3 @@ def rotation_null(
     drawn_planes = torch.cat(plane).double()
     mean, spread = drawn_planes.mean((0, 1)), drawn_planes.std((0, 1)).clamp_min(1e-12)
     return RotationNull(((drawn_planes - mean) / spread).amax(1), torch.cat(dims).double(), mean, spread)
-
-
-def family_wise_p(observed: float, draws: Float[Tensor, "draw site"]) -> float:
-    """(1 + draws whose largest value over all hook points reaches ``observed``) / (1 + draws)."""
-    if math.isnan(observed):
-        return 1.0
-    return (1 + int((draws.amax(1) >= observed - 1e-9).sum())) / (1 + draws.shape[0])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier.fourier.waves import waves
 from mechfourier.stats.confounds import Grid, one_hot, orthonormal
 
 MIN_PERIODS = 3.5
@@ -126,8 +127,7 @@ class Periods:
     def waves(self, freqs: Float[Tensor, " freq"]) -> Float[Tensor, "freq 2 profile"]:
         """cos and sin of the raw sum, confounds removed."""
         sums = torch.unique(self.grid.raw_sum).double()
-        angle = 2 * torch.pi * freqs[:, None] * sums[None]
-        return torch.stack([angle.cos(), angle.sin()], 1) @ self._from_sums
+        return waves(freqs[:, None] * sums).mT @ self._from_sums
 
     @cached_property
     def neighbours(self) -> dict[int, Float[Tensor, "profile rank"]]:

@@ -18,9 +18,6 @@ from torch import Tensor
 
 from mechfourier.fourier.bases import fourier_basis, n_frequencies
 
-Acts = Float[Tensor, "site value template d"]
-CrossGram = Float[Tensor, "site t u value value2"]
-
 
 def cross_gram(acts: Float[Tensor, "site value template d"]) -> Float[Tensor, "site t u value value2"]:
     """Inner products ⟨acts[v, t], acts[w, u]⟩ with the mean over values taken from every template, in float64."""

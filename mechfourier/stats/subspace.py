@@ -13,6 +13,9 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.fourier.waves import waves
+from mechfourier.stats.permutation import permutation_p
+
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # ridge, as multiples of the mean eigenvalue of the training Gram matrix
 
 
@@ -57,8 +60,7 @@ def prediction_weights(cross: Float[Tensor, "t u n n2"]) -> Float[Tensor, "penal
 
 def circle_targets(n: int, k: int, order: Int[Tensor, "b n"]) -> Float[Tensor, "b n two"]:
     """[cos, sin] of 2πk·label/n for every order of the labels."""
-    angle = 2 * math.pi * k / n * order.double()
-    return torch.stack([torch.cos(angle), torch.sin(angle)], -1)
+    return waves(k * order.double() / n)
 
 
 def held_out_scores(
@@ -84,18 +86,16 @@ def subspace_probe(
     n = cross.shape[-1]
     weights = prediction_weights(cross)
     r2, error = held_out_scores(weights, circle_targets(n, k, torch.arange(n)[None]))
-    angle = 2 * math.pi / n * order_k[:, None] * orders
-    targets = torch.stack([torch.cos(angle.double()), torch.sin(angle.double())], -1)
+    targets = waves(order_k[:, None] * orders.double() / n)
     null = torch.cat([held_out_scores(weights, part)[1] for part in targets.split(64)])
     steps = n / k
-    p = (1 + int((null <= error[0] + 1e-12).sum())) / (len(null) + 1)
     return SubspaceProbe(
         k=k,
         r2=float(r2[0]),
         error=float(error[0]) * steps,
         null_error=float(null.mean()) * steps,
         null_low=float(torch.quantile(null, 0.05)) * steps,
-        p_value=p,
+        p_value=permutation_p(-float(error[0]), -null),
         selectivity=float(null.mean() - error[0]) * steps,
     )
 

@@ -97,7 +97,7 @@ class CellResult:
 
 
 @dataclass(frozen=True)
-class Validation(Result):
+class Validation(Result, kind="validation", command="validate"):
     """Results of the planted benchmark. ``passed``: every generator at every size is within its bar."""
 
     seed: int

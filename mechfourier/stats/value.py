@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from einops import einsum
@@ -22,7 +23,7 @@ from mechfourier.stats.copies import (
     template_spread,
 )
 from mechfourier.stats.null import (
-    Orders,
+    LabelPermutations,
     alike,
     circle_null,
     circle_reliability_p,
@@ -30,10 +31,10 @@ from mechfourier.stats.null import (
     dimension_null,
     dimension_r2,
     label_orders,
-    order_null,
     reliability_p,
     sign_flips,
     smallest_p,
+    trend_null,
 )
 from mechfourier.stats.spectrum import (
     constant_sites,
@@ -96,7 +97,7 @@ class SiteEvidence:
 
 
 @dataclass(frozen=True)
-class ValueEvidence(Result):
+class ValueEvidence(Result, kind="value-evidence"):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
     ``signal_p``: do templates agree on the values at all; ``harmonic_p``: do they share a circle, at any harmonic
@@ -148,93 +149,122 @@ def analyse_value(
     Args:
         acts: activations of n values in T templates at every site; any float dtype.
         permutations: label permutations of the family-wise null (n ≤ 7: all n! orders instead).
-        seed: of the permutations and the bootstrap.
         control: the same prompts in the same model with re-initialised weights.
-        sites: names of the sites, for the tables.
-        unit: what one step of the domain is called.
+        sites, unit: names of the sites, and what one step of the domain is called, for the tables.
         dimensions: also search the basis dimensions (the slowest part).
-        bootstrap: resamplings of the templates for the intervals.
+        bootstrap: resamplings of the templates for the intervals; ``seed`` is theirs and the permutations'.
 
     Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing that varies.
     Raises ``UsageError`` where shapes or names do not fit together.
     """
     names = _names(acts, control, sites)
-    count, n, templates, d = acts.shape
+    _, n, templates, d = acts.shape
     reason = _untestable(acts, control, names)
     if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
         return _nothing(n, templates, d, unit, permutations, seed, reason)
-    deep = not reason
     flat = constant_sites(acts)
     acts = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
-    cross = cross_gram(acts)
-    groups = [template_groups(each) for each in cross]
-    kept = [distinct(each) for each in groups]
-    gram = distinct_gram(cross, kept)
-    orders = label_orders(n, permutations=permutations, seed=seed)
-    top, k = circle_scores(gram).max(1)
-    k = k + 1
-    null, null_k = circle_null(gram, orders)
-    order, ordered_null = order_null(gram, orders)
-    best = int(top.argmax())
-    harmonic, signal = _reliability(cross, kept, seed) if deep else (math.nan,) * 2
-    found, dimension_p = _dimensions(_means(acts, kept), orders) if dimensions else ([()] * count, math.nan)
-    order_p = orders.p_value(order, ordered_null.amax(1))
-    p = orders.p_value(top, null.amax(1))
-    share, axes = harmonic_share(gram), quadratures(gram)
-    drawn = _probe_orders(orders, seed)
-    rows = []
-    for i, name in enumerate(names):
-        at, own = int(k[i]), distinct_cross(cross[i], kept[i])
-        probe, closed = None, None
-        if deep and not bool(flat[i]):
-            probe = subspace_probe(own, at, orders.index[drawn], order_k=null_k[drawn, i])
-            closed = closure(gram[i], at, draws=_resampled(own, len(kept[i]), bootstrap, seed))
-        rows.append(
-            SiteEvidence(
-                site=name,
-                p_value=float(p[i]),
-                k=at,
-                r2=probe.r2 if probe else math.nan,
-                spectrum=tuple(share[i].tolist()),
-                score=float(top[i]),
-                share=float(share[i, at - 1]),
-                aspect=_aspect(axes[i, at - 1]),
-                order_p=float(order_p[i]),
-                agreement=_agreement(own, at) if len(kept[i]) > 1 else math.nan,
-                probe=probe,
-                closure=closed,
-                dimensions=found[i],
-                distinct=len(kept[i]),
-                effective=effective_templates(groups[i]),
-                spread=template_spread(cross[i], kept[i]),
-            )
-        )
-    own = distinct_cross(cross[best], kept[best])
-    return ValueEvidence(
-        n=n,
-        templates=templates,
-        d_model=d,
-        unit=unit,
-        permutations=len(orders),
+    search = _search(acts, label_orders(n, permutations=permutations, seed=seed))
+    orders, null = search.orders, search.null.amax(1)
+    p, best = orders.p_value(search.top, null), int(search.top.argmax())
+    trend, trends = trend_null(search.gram, orders)
+    order_p = orders.p_value(trend, trends.amax(1))
+    dims, dimension_p = _dimensions(_means(acts, search.kept), orders, skip=not dimensions)
+    found = {"p_value": p.tolist(), "order_p": order_p.tolist(), "dimensions": dims}
+    deep = [NOT_DEEP if reason or bool(x) else search.deep(i, bootstrap, seed) for i, x in enumerate(flat)]
+    rows = tuple(
+        SiteEvidence(site=name, **{key: of[i] for key, of in found.items()}, **search.about(i), **deep[i])
+        for i, name in enumerate(names)
+    )
+    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.kept, seed)
+    evidence = replace(
+        _nothing(n, templates, d, unit, len(orders), seed, reason),
         exact=orders.exact,
-        seed=seed,
-        untestable=reason,
         p_value=float(p[best]),
         smallest_p=smallest_p(n) if orders.exact else 1 / (len(orders) + 1),
         signal_p=signal,
         harmonic_p=harmonic,
         order_p=float(order_p.min()),
-        flatness=_flatness(gram[int(order_p.argmin())]),
+        flatness=_flatness(search.gram[int(order_p.argmin())]),
         dimension_p=dimension_p,
         best=best,
-        sites=tuple(rows),
-        models=curve_models(gram[best], own.mean((0, 1)), int(k[best])) if deep else (),
-        control=control_evidence(control, orders, float(top[best] - null.amax(1).mean())) if deep else None,
-        null=tuple(null.amax(1).sort().values[:: max(1, len(orders) // 500)].tolist()),
+        sites=rows,
+        null=tuple(null.sort().values[:: max(1, len(orders) // 500)].tolist()),
+    )
+    return evidence if reason else _deepened(evidence, search, control)
+
+
+def _deepened(evidence: ValueEvidence, search: "_Search", control: Tensor | None) -> ValueEvidence:
+    """With the curves and the control of the best site."""
+    best = evidence.best
+    excess = float(search.top[best] - search.null.amax(1).mean())
+    return replace(
+        evidence,
+        models=curve_models(search.gram[best], search.own(best).mean((0, 1)), int(search.k[best])),
+        control=control_evidence(control, search.orders, excess),
     )
 
 
-def _probe_orders(orders: Orders, seed: int) -> Int[Tensor, " draw"]:
+NOT_DEEP: dict[str, Any] = {"probe": None, "closure": None, "r2": math.nan}
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """What is computed of all sites at once: products of values over templates, the best harmonic, and its null."""
+
+    cross: Float[Tensor, "site t u n n2"]
+    groups: list[Tensor]
+    kept: list[list[int]]
+    gram: Float[Tensor, "site n n2"]
+    orders: LabelPermutations
+    top: Float[Tensor, " site"]
+    k: Int[Tensor, " site"]
+    null: Float[Tensor, "b site"]
+    null_k: Int[Tensor, "b site"]
+    share: Float[Tensor, "site k"]
+    axes: Float[Tensor, "site plane two"]
+
+    def own(self, i: int) -> Float[Tensor, "t u n n2"]:
+        """Products over the distinct templates of a site."""
+        return distinct_cross(self.cross[i], self.kept[i])
+
+    def about(self, i: int) -> dict[str, Any]:
+        """What is said of every site, testable or not."""
+        at, kept = int(self.k[i]), self.kept[i]
+        return dict(
+            k=at,
+            score=float(self.top[i]),
+            spectrum=tuple(self.share[i].tolist()),
+            share=float(self.share[i, at - 1]),
+            aspect=_aspect(self.axes[i, at - 1]),
+            agreement=_agreement(self.own(i), at) if len(kept) > 1 else math.nan,
+            distinct=len(kept),
+            effective=effective_templates(self.groups[i]),
+            spread=template_spread(self.cross[i], kept),
+        )
+
+    def deep(self, i: int, bootstrap: int, seed: int) -> dict[str, Any]:
+        """The subspace probe and the closure of a testable site."""
+        at, own = int(self.k[i]), self.own(i)
+        drawn = _probe_orders(self.orders, seed)
+        probe = subspace_probe(own, at, self.orders.index[drawn], order_k=self.null_k[drawn, i])
+        closed = closure(self.gram[i], at, draws=_resampled(own, len(self.kept[i]), bootstrap, seed))
+        return dict(probe=probe, closure=closed, r2=probe.r2)
+
+
+def _search(acts: Float[Tensor, "site value template d"], orders: LabelPermutations) -> _Search:
+    cross = cross_gram(acts)
+    groups = [template_groups(each) for each in cross]
+    kept = [distinct(each) for each in groups]
+    gram = distinct_gram(cross, kept)
+    top, k = circle_scores(gram).max(1)
+    null, null_k = circle_null(gram, orders)
+    return _Search(
+        cross, groups, kept, gram, orders, top, k + 1, null, null_k, harmonic_share(gram), quadratures(gram)
+    )
+
+
+def _probe_orders(orders: LabelPermutations, seed: int) -> Int[Tensor, " draw"]:
     """The label permutations that the subspace probe is run on again."""
     drawn = torch.randperm(len(orders), generator=torch.Generator().manual_seed(seed))
     return drawn[:PROBE_PERMUTATIONS]
@@ -330,16 +360,18 @@ def _aspect(axes: Float[Tensor, " two"]) -> float:
 
 
 def _flatness(gram: Float[Tensor, "n n2"]) -> float:
-    from mechfourier.stats.null import order_basis
+    from mechfourier.stats.null import trend_basis
 
-    long, short = plane_axes(order_basis(len(gram)), gram).clamp_min(0).tolist()
+    long, short = plane_axes(trend_basis(len(gram)), gram).clamp_min(0).tolist()
     return short / long if long > 0 else 0.0
 
 
 def _dimensions(
-    mean: Float[Tensor, "site value d"], orders: Orders
+    mean: Float[Tensor, "site value d"], orders: LabelPermutations, *, skip: bool
 ) -> tuple[list[tuple[Dimension, ...]], float]:
     """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
+    if skip:
+        return [()] * len(mean), math.nan
     r2 = dimension_r2(mean)
     null = dimension_null(mean, orders).amax(1).double()
     best = r2.max(1)

@@ -12,8 +12,9 @@ from typing import Literal
 from mechfourier.stats.copies import NEAR
 from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, SiteEvidence, ValueEvidence
 
-Word = Literal["circular", "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable"]
-Used = Literal["not tested", "used", "not used"]
+Word = Literal[
+    "circular", "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable"
+]
 
 WORDS: tuple[Word, ...] = (
     "circular", "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable",

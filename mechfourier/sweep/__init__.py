@@ -1,7 +1,12 @@
 """One experiment over a grid of settings, on this machine or on a Ray cluster."""
 
-from mechfourier.sweep.grid import Axis, axis, points
-from mechfourier.sweep.phase import PhaseDiagram, phase_diagram
-from mechfourier.sweep.run import Sweep, sweep
+from typing import TYPE_CHECKING
 
-__all__ = ["Axis", "PhaseDiagram", "Sweep", "axis", "phase_diagram", "points", "sweep"]
+from mechfourier._lazy import lazy
+
+if TYPE_CHECKING:
+    from mechfourier.sweep.grid import Axis as Axis, axis as axis, points as points
+    from mechfourier.sweep.phase import PhaseDiagram as PhaseDiagram, phase_diagram as phase_diagram
+    from mechfourier.sweep.run import Sweep as Sweep, sweep as sweep
+
+__getattr__, __dir__ = lazy(__name__)

@@ -1,9 +1,9 @@
 """What can be swept: each kind is a function of a run's folder and its point, and returns the numbers of its row.
 
-The keywords of a function are the parameters of its grid; their annotations say what a grid may give them. A further kind is a function in ``KINDS``.
+The keywords of a function are the parameters of its grid; their annotations say what a grid may give them. A further kind is a
+function in ``KINDS``, or the ``sweep`` of an `Architecture`.
 """
 
-import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
@@ -11,52 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import UsageError, nearest
+from mechfourier.models.architectures import named, with_part
 from mechfourier.sweep.grid import Value
 
 Row = dict[str, Value | bool | None]
 Kind = Callable[..., Row]
-
-
-def one_layer(
-    folder: Path,
-    *,
-    p: int = 113,
-    task: str = "add",
-    recipe: str = "fast",
-    seed: int = 0,
-    split_seed: int | None = None,
-    train_fraction: float | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    embed_std: float | None = None,
-    warmup: int | None = None,
-    settle: int | None = None,
-    anneal: int | None = None,
-) -> Row:
-    """Train a one-layer network; ``lr`` to ``anneal`` replace what the recipe says. A stopped run goes on where it was.
-
-    ``memorised_at`` and ``grokked_at``: the first evaluated epochs at 99 % of the train and of the test set.
-    """
-    from mechfourier.toys.one_layer.train import MEMORISED, first_epoch, train_one_layer
-    from mechfourier.training.recipes import recipe as find_recipe
-
-    given = {"lr": lr, "weight_decay": weight_decay, "embed_std": embed_std}
-    given |= {"warmup": warmup, "settle": settle, "anneal": anneal}
-    settings = dataclasses.replace(
-        find_recipe(recipe, p), **{name: value for name, value in given.items() if value is not None}
-    )
-    run = train_one_layer(
-        folder, p=p, task=task, settings=settings, seed=seed, split_seed=split_seed, train_fraction=train_fraction,
-        epochs=settings.max_epochs if epochs is None else epochs, resume=True, checkpoints=False,
-    )  # fmt: skip
-    frame = run.frame()
-    reached = {name: first_epoch(frame, name, MEMORISED) for name in ("train_accuracy", "test_accuracy")}
-    return {
-        "outcome": run.outcome, "memorised_at": reached["train_accuracy"], "grokked_at": reached["test_accuracy"],
-        "test_accuracy": run.test_accuracy, "test_loss": run.test_loss, "train_accuracy": run.train_accuracy,
-        "train_loss": run.train_loss, "epochs_done": run.epochs, "frequencies": len(run.embed_freqs),
-    }  # fmt: skip
 
 
 def probe(
@@ -77,7 +36,7 @@ def probe(
 
     result = run(
         load(model), domain, sites=sites, layers=layers, design=design, cycles=cycles,
-        permutations=permutations, seed=seed,
+        n_permutations=permutations, seed=seed,
     )  # fmt: skip
     result.save(folder / "result.json")
     return _scalars(result.to_dict())
@@ -104,8 +63,8 @@ def ablate(
     from mechfourier.models.registry import load
 
     result = run(
-        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, samples=samples,
-        controls=controls, text=(), seed=seed,
+        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, n_prompts=samples,
+        n_controls=controls, text=(), seed=seed,
     )  # fmt: skip
     result.save(folder / "result.json")
     return _scalars(result.to_dict())
@@ -155,7 +114,7 @@ def sae(
     return row
 
 
-KINDS: dict[str, Kind] = {"one-layer": one_layer, "probe": probe, "ablate": ablate, "sae": sae}
+KINDS: dict[str, Kind] = {"probe": probe, "ablate": ablate, "sae": sae}
 
 
 def _scalars(values: dict[str, Any]) -> Row:
@@ -165,9 +124,13 @@ def _scalars(values: dict[str, Any]) -> Row:
 
 def kind(name: str) -> Kind:
     """The kind of that name; raises ``UsageError`` with the nearest ones otherwise."""
-    if name not in KINDS:
-        raise UsageError(f"nothing to sweep is called {name!r}; closest: {nearest(name, KINDS)}")
-    return KINDS[name]
+    if name in KINDS:
+        return KINDS[name]
+    record = named(name)
+    if record is None or not record.sweep:
+        known = [*KINDS, *(record.name for record in with_part("sweep"))]
+        raise UsageError(f"nothing to sweep is called {name!r}; closest: {nearest(name, known)}")
+    return record.part("sweep")
 
 
 def parameters(of: Kind) -> dict[str, inspect.Parameter]:

@@ -15,7 +15,7 @@ GAP = 2.0  # generalisation this many times later than memorisation is grokking 
 
 
 @dataclass(frozen=True)
-class Cell(Result):
+class Cell(Result, kind="phase-cell"):
     """Runs at one pair of settings, over seeds: shares of the four phases, the 95 % Wilson interval of having generalised (comprehended or
     grokked), and the medians of the epochs at 99 % train and test accuracy (None where fewer than half of the runs reached it).
     """
@@ -34,7 +34,7 @@ class Cell(Result):
 
 
 @dataclass(frozen=True)
-class PhaseDiagram(Result):
+class PhaseDiagram(Result, kind="phase-diagram", figure="mechfourier.figures.sweeps:phase_figure"):
     """``cells`` over ``x`` and ``y``. The phases are those of Liu et al. (2022, arXiv 2205.10343, their table 1): *confused* (train accuracy never at
     99 %), *memorised* (train only), *comprehended* (test within ``gap`` times the epochs of train) and *grokked* (test later than that).
     """

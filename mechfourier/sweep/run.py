@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mechfourier._renamed import renamed
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
 from mechfourier.files import keep_inside, locked, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief
@@ -27,13 +28,19 @@ TABLE_SECONDS = 10.0  # the table is written anew no more often; rows themselves
 
 
 @dataclass(frozen=True)
-class Sweep(Result):
+class Sweep(
+    Result,
+    kind="sweep",
+    schema=2,
+    figure="mechfourier.figures.sweeps:sweep_figure",
+    renamed={"kind": "experiment"},
+):
     """A finished sweep. ``axes`` are the names of its grid; the table has one row per run and lies in ``folder``.
 
     Its columns: the point, ``status`` (``done`` or ``failed``, then with ``error``), the run's numbers, ``seconds`` of the last try.
     """
 
-    kind: str
+    experiment: str
     axes: tuple[str, ...]
     folder: str
     done: int
@@ -74,18 +81,19 @@ class Sweep(Result):
         failed = f", {self.failed} failed" if self.failed else ""
         earlier = f" ({self.skipped} were there already)" if self.skipped else ""
         return (
-            f"{self.kind}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
+            f"{self.experiment}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
             f"table: {Path(self.folder) / TABLE}"
         )
 
 
+@renamed(engine_name="runner")
 def sweep(
     kind: str,
     axes: Sequence[Axis],
     folder: str | Path,
     *,
     fixed: dict[str, Value] | None = None,
-    engine_name: str = "joblib",
+    runner: str = "joblib",
     jobs: int | None = None,
     address: str | None = None,
     retry_failed: bool = False,
@@ -103,7 +111,7 @@ def sweep(
         keep_inside(folder, *(Path(task.folder).relative_to(folder) for task in tasks))
         remove_leftovers(Path(folder) / TABLE, Path(folder) / SETTINGS)
         _claim(Path(folder), {"kind": kind, "axes": sorted(a.name for a in axes), "fixed": same})
-        rows, skipped = _work(kind, tasks, Path(folder), retry_failed, engine_name, jobs, address)
+        rows, skipped = _work(kind, tasks, Path(folder), retry_failed, runner, jobs, address)
     failed = sum(row["status"] == "failed" for row in rows.values())
     return Sweep(
         kind, tuple(a.name for a in axes), str(folder), len(rows) - failed, failed, skipped,
@@ -112,7 +120,7 @@ def sweep(
 
 
 def _work(
-    kind: str, tasks: Sequence[Task], folder: Path, retry_failed: bool, engine_name: str, jobs: int | None, address: str | None,
+    kind: str, tasks: Sequence[Task], folder: Path, retry_failed: bool, runner: str, jobs: int | None, address: str | None,
 ) -> tuple[dict[str, Row], int]:  # fmt: skip
     """The rows of all runs by their folders, and how many of them were there already."""
     rows = {task.folder: row for task in tasks if (row := _finished(task, retry_failed)) is not None}
@@ -123,7 +131,7 @@ def _work(
         )  # of a process that was killed, perhaps just after it had written its row
         if task.folder not in rows:
             task.row.unlink(missing_ok=True)
-    run = engine(engine_name, jobs=min(jobs or os.cpu_count() or 1, max(len(left), 1)), address=address)
+    run = engine(runner, jobs=min(jobs or os.cpu_count() or 1, max(len(left), 1)), address=address)
     skipped = len(rows)
     table = _Table(folder, tasks, rows)
     with progress(f"sweep {kind}", len(left)) as bar:

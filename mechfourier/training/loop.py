@@ -67,8 +67,15 @@ class Trainee(Protocol):
         ...
 
 
+class RunResult(Result, figure="mechfourier.training.figures:run_figure"):
+    """Base of the results of a training, whose metrics lie in ``folder`` or ``checkpoint``."""
+
+    def frame(self) -> "pd.DataFrame":
+        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
+        return RunFolder(getattr(self, "folder", None) or getattr(self, "checkpoint")).read_metrics()  # noqa: B009
+
 @dataclasses.dataclass(frozen=True)
-class TrainingResult(Result):
+class TrainingResult(RunResult, kind="training"):
     """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
 
     steps: int
@@ -77,21 +84,6 @@ class TrainingResult(Result):
     folder: str
     resumed_from: int | None
     stopped_early: bool
-
-    def frame(self) -> "pd.DataFrame":
-        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
-        return RunFolder(self.folder).read_metrics()
-
-    def plot(self) -> Any:
-        """The metrics over the steps, as a Plotly figure."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in frame.columns.drop(["step", "seconds"]):
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(x=column["step"], y=column[name], name=name, mode="lines")
-        return figure.update_layout(xaxis_title="step", template="plotly_white")
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())

@@ -28,15 +28,21 @@
     plot.classList.add("narrow");
     function lay(bar) {
       lying = true;
-      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1, yref: "container", yanchor: "top", len: 0.9 });
-      bar.title = Object.assign({}, bar.title, { side: "top" });
-      if (bar.title.text) { bar.title.text = bar.title.text.replace(/<br>/g, " "); }
+      var title = ((bar.title && bar.title.text) || "").replace(/<br>/g, " "), height = layout.height || 450;
+      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1 - 16 / height, yref: "container", yanchor: "top", len: 0.9 });
+      // as a note: Plotly lays the title of a short bar over the bar
+      bar.title = { text: "" };
+      layout.annotations = (layout.annotations || []).concat({ text: title, showarrow: false, x: 0.5, xref: "paper", xanchor: "center",
+        y: 1, yref: "paper", yanchor: "top", yshift: 83 });
     }
     Object.keys(layout).forEach(function (key) {
       if (/^coloraxis/.test(key) && layout[key].colorbar) { lay(layout[key].colorbar); }
       if (/^[xy]axis/.test(key) && layout[key].title && layout[key].title.text) { layout[key].title.text = wrapped(layout[key].title.text); }
     });
-    (figure.data || []).forEach(function (trace) { if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); } });
+    (figure.data || []).forEach(function (trace) {
+      if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); }
+      if (/text/.test(trace.mode)) { trace.textfont = Object.assign({}, trace.textfont, { size: 10 }); }
+    });
     (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: 10 }); });
     if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 85 }); }
     Object.keys(change).forEach(function (path) {
@@ -47,9 +53,9 @@
     if (change.height) { plot.style.height = change.height + "px"; }
   }
 
-  // Lines of at most 34 characters, where there are spaces to break at.
+  // Lines of at most 24 characters, where there are spaces to break at.
   function wrapped(text) {
-    return text.replace(/(?![^\n]{1,34}$)([^\n]{1,34})\s/g, "$1<br>");
+    return text.replace(/(?![^\n]{1,24}$)([^\n]{1,24})\s/g, "$1<br>");
   }
 
   function place(note) { return { x: note.x, y: note.y, font: note.font }; }

@@ -11,8 +11,8 @@ from mechfourier.hooks.capture import capture
 from mechfourier.hooks.interventions import edit_mean, intervene
 from mechfourier.hooks.site import Site, sites
 from mechfourier.toys.adder.accuracy import correct_characters
+from mechfourier.toys.adder.base import split_at_equals
 from mechfourier.toys.adder.draw import category
-from mechfourier.toys.adder.model import split_at_equals
 from mechfourier.toys.adder.task import PAD, Problems, decoder_input
 
 CATEGORIES = ("equal lengths", "unequal lengths", "full-length carry chain", "no carry")

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.files import write_text, write_with
 from mechfourier.progress import progress
-from mechfourier.results.base import Result
 from mechfourier.stats.intervals import wilson
 from mechfourier.toys.adder.decode import decode_all
 from mechfourier.toys.adder.draw import (
@@ -28,6 +25,7 @@ from mechfourier.toys.adder.draw import (
 )
 from mechfourier.toys.adder.source import open_adder, trained_digits
 from mechfourier.toys.adder.task import Problems, held_out, join
+from mechfourier.toys.result import WrittenResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +74,16 @@ def share(group: str, label: str, right: Bool[Tensor, " problem"], *, a: int, b:
 
 
 @dataclass(frozen=True)
-class AdderAccuracy(Result):
+class AdderAccuracy(
+    WrittenResult,
+    kind="adder-accuracy",
+    figure="mechfourier.toys.adder.figures:lengths_figure",
+    part="mechfourier.toys.adder.figures:accuracy_part",
+):
     """Everything measured. ``samples`` problems per pair of lengths; ``limit``: the longest operand the model has positions for (0:
     any). ``notes`` say what was left out."""
+
+    stem = "accuracy"
 
     model: str
     trained_digits: int
@@ -125,18 +130,6 @@ class AdderAccuracy(Result):
             },
             "notes": list(self.notes),
         }
-
-    def write(self, folder: str | Path) -> list[Path]:
-        """``accuracy.json``, ``accuracy.csv`` (one row per share) and ``accuracy.html``."""
-        from mechfourier.toys.adder.figures import accuracy_page
-
-        folder, frame = Path(folder), self.frame()
-        table = write_with(folder / "accuracy.csv", lambda path: frame.to_csv(path, index=False))
-        return [
-            self.save(folder / "accuracy.json"),
-            table,
-            write_text(folder / "accuracy.html", accuracy_page(self)),
-        ]
 
     def __str__(self) -> str:
         inside, beyond = self.within(1, self.trained_digits), self.within(self.trained_digits + 1, 10**9)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, sites
+from mechfourier.toys.adder.base import split_at_equals, step_ids
 from mechfourier.toys.adder.draw import draw
-from mechfourier.toys.adder.model import split_at_equals, step_ids
 from mechfourier.toys.adder.task import PAD, decoder_input, significance
 
 SHOWN = 3

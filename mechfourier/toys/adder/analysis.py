@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mechfourier.errors import OutOfRange
-from mechfourier.files import write_text, write_with
 from mechfourier.hooks.site import sites
-from mechfourier.results.base import Result, plain
+from mechfourier.results.base import plain
 from mechfourier.toys.adder.ablation import Ablation, ablations
 from mechfourier.toys.adder.accuracy import correct_characters
 from mechfourier.toys.adder.alignment import HeadAlignment, alignment
@@ -25,6 +24,7 @@ from mechfourier.toys.adder.weights import (
     embedding_spectra,
     matrix_spectra,
 )
+from mechfourier.toys.result import WrittenResult
 from mechfourier.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ class HistoryRow:
 
 
 @dataclass(frozen=True)
-class AdderAnalysis(Result):
+class AdderAnalysis(
+    WrittenResult,
+    kind="adder-analysis",
+    schema=2,
+    figure="mechfourier.toys.adder.analysis_figures:quantities_figure",
+    part="mechfourier.toys.adder.analysis_figures:analysis_part",
+    renamed={"kind": "architecture"},
+):
     """All that is known of one adder, at the answer digit of significance ``place`` (0: units) of two ``digits``-digit operands.
 
     ``positions``: share of right characters in the order they are written. Each part's own class says what its numbers mean;
@@ -54,7 +61,7 @@ class AdderAnalysis(Result):
     """
 
     model: str
-    kind: str
+    architecture: str
     parameters: int
     digits: int
     place: int
@@ -87,7 +94,7 @@ class AdderAnalysis(Result):
         """The keys of ``mechfourier analyze --json``."""
         return {
             "model": self.model,
-            "kind": self.kind,
+            "kind": self.architecture,
             "parameters": self.parameters,
             "digits": self.digits,
             "place": self.place,
@@ -107,25 +114,11 @@ class AdderAnalysis(Result):
             "notes": list(self.notes),
         }  # fmt: skip
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """``analysis.json``, tables as CSV, and ``analysis.html``."""
+    def tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
 
-        from mechfourier.toys.adder.analysis_figures import analysis_page
-
-        folder = Path(folder)
-        tables = {
-            "quantities": self.frame(),
-            "heads": pd.DataFrame([plain(h) for h in self.heads]),
-            "carries": pd.DataFrame([plain(c) for c in self.carries]),
-            "ablations": pd.DataFrame([plain(a) for a in self.ablations]),
-        }
-        written = [self.save(folder / "analysis.json")]
-        for name, frame in tables.items():
-            written.append(
-                write_with(folder / f"{name}.csv", lambda path, f=frame: f.to_csv(path, index=False))
-            )
-        return [*written, write_text(folder / "analysis.html", analysis_page(self))]
+        inside = {"heads": self.heads, "carries": self.carries, "ablations": self.ablations}
+        return {"quantities": self.frame()} | {n: pd.DataFrame([plain(x) for x in rows]) for n, rows in inside.items()}
 
     def __str__(self) -> str:
         return "\n".join(_sentences(self))
@@ -158,7 +151,7 @@ def analyze(
         )
     return AdderAnalysis(
         model=model.mechfourier_name,
-        kind=model.cfg.kind,
+        architecture=model.cfg.kind,
         parameters=sum(w.numel() for w in model.parameters()),
         digits=digits,
         place=place,
@@ -213,7 +206,7 @@ def _carries(model: Any, digits: int, seed: int, notes: list[str]) -> tuple[Carr
 
 def _sentences(r: AdderAnalysis) -> list[str]:
     lines = [
-        f"{r.model}: {r.kind} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} problems of {r.digits} digits answered exactly",
+        f"{r.model}: {r.architecture} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} problems of {r.digits} digits answered exactly",
         f"what the sites know, at significance {r.place} (verdict; site where a linear map reads most, held out)",
     ]
     for q in r.quantities:

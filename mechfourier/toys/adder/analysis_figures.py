@@ -1,10 +1,12 @@
 """The figures and the page of ``mechfourier analyze`` for an adder: each draws what the result's tables hold."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
-from mechfourier.drawing.template import BLUE, DIVERGING, SCALE, TEXT, panels, styled
+from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
+from mechfourier.drawing.marks import figure, heat
+from mechfourier.drawing.template import BLUE, DIVERGING, TEXT, panels, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,53 +19,52 @@ CIRCLES = (
 )
 
 
-def _heat(
-    z: Any,
-    x: Any,
-    y: Any,
+Cells = Iterable[tuple[Any, Any, float]]
+
+
+def _heat(cells: Cells, *, title: str, bar: str, hover: str, height: int | None = None, **colours: Any) -> "go.Figure":
+    """A heat map of (row, column, value); rows and columns in the order in which they come."""
+    table = {(y, x): value for y, x, value in cells}
+    rows, columns = list(dict.fromkeys(y for y, _ in table)), list(dict.fromkeys(x for _, x in table))
+    z = [[table.get((y, x)) for x in columns] for y in rows]
+    y = {"autorange": "reversed", "type": "category", "dtick": 1}
+    made = heat(columns, rows, z, bar=bar, hover=hover, **({"zmin": None, **colours} if colours else {"zmax": 1}))
+    return figure(made, x={"type": "category"}, y=y, title=title, height=height or 180 + 24 * len(rows))
+
+
+def _curves(
+    curves: Mapping[str, Sequence[float]],
     *,
     title: str,
-    bar: str,
-    hover: str,
-    diverging: bool = False,
-    height: int | None = None,
+    x: str,
+    y: str,
+    height: int = 380,
+    mode: str = "lines",
+    start: int = 1,
+    **axis: Any,
 ) -> "go.Figure":
+    """Values over 1, 2, … (or from ``start``), a curve each."""
     import plotly.graph_objects as go
 
-    colours = dict(colorscale=DIVERGING, zmid=0) if diverging else dict(colorscale=SCALE, zmin=0, zmax=1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=x,
-            y=y,
-            colorbar=dict(title=bar, thickness=12),
-            hovertemplate=hover + "<extra></extra>",
-            **colours,
+    figure = go.Figure()
+    for name, values in curves.items():
+        at = list(range(start, start + len(values)))
+        figure.add_scatter(
+            x=at, y=list(values), name=name, mode=mode, marker_size=4 if mode == "markers" else None
         )
-    )
-    figure.update_yaxes(autorange="reversed", type="category", dtick=1)
-    figure.update_xaxes(type="category")
-    return styled(figure, title=title, height=height or 180 + 24 * len(y))
+    return styled(figure.update_xaxes(title=x).update_yaxes(title=y, **axis), title=title, height=height)
 
 
 def quantities_figure(result: "AdderAnalysis") -> "go.Figure":
     """Linear read-out accuracy above chance: 0 is guessing, 1 is every held-out problem."""
     readings = [q for q in result.quantities if q.design == "value"]
-    names = list(dict.fromkeys(s.site for q in readings for s in q.sites))
-    columns = list(dict.fromkeys(q.quantity for q in readings))
-    z: list[list[float | None]] = [[None] * len(columns) for _ in names]
-    for q in readings:
-        for s in q.sites:
-            z[names.index(s.site)][columns.index(q.quantity)] = max(
-                0.0, (s.decoded - s.chance) / (1 - s.chance)
-            )
+    cells = (
+        (s.site, q.quantity, max(0.0, (s.decoded - s.chance) / (1 - s.chance)))
+        for q in readings
+        for s in q.sites
+    )
     return _heat(
-        z,
-        columns,
-        names,
-        title="What a linear map reads",
-        bar="above<br>chance",
-        hover="%{y}<br>%{x}: %{z:.2f}",
+        cells, title="What a linear map reads", bar="above<br>chance", hover="%{y}<br>%{x}: %{z:.2f}"
     )
 
 
@@ -71,54 +72,41 @@ def history_figure(result: "AdderAnalysis") -> "go.Figure":
     """Exact match by number of digits, and the loss, over training."""
     import plotly.graph_objects as go
 
-    steps = [row.step for row in result.history]
-    figure = go.Figure()
+    steps, figure = [row.step for row in result.history], go.Figure()
     for digits in result.history[0].accuracy:
         figure.add_scatter(
             x=steps, y=[row.accuracy[digits] for row in result.history], name=f"{digits} digits"
         )
     loss = [row.train_loss for row in result.history]
     figure.add_scatter(x=steps, y=loss, name="train loss", yaxis="y2", line=dict(dash="dot"))
+    right = dict(title="loss (nats)", type="log", overlaying="y", side="right")
     figure.update_layout(
-        xaxis_title="step", yaxis=dict(title="exact match", range=[-0.02, 1.02]),
-        yaxis2=dict(title="loss (nats)", type="log", overlaying="y", side="right"),
-    )  # fmt: skip
+        xaxis_title="step", yaxis=dict(title="exact match", range=[-0.02, 1.02]), yaxis2=right
+    )
     return styled(figure, title="Training", height=420)
 
 
 def heads_figure(result: "AdderAnalysis") -> "go.Figure":
     """Attention by relative significance, head by head."""
-    heads = result.heads
-    x = [*(f"{o:+d}" if o else "0" for o in heads[0].offsets), "+ and =", "farther"]
-    z = [[*h.weights, h.special, h.rest] for h in heads]
-    y = [f"{h.site.removesuffix('.hook_pattern')} head {h.head}" for h in heads]
-    figure = _heat(
-        z,
-        x,
-        y,
-        title="Attention by significance",
-        bar="weight",
-        hover="%{y}<br>relative significance %{x}: %{z:.2f}",
+    x = [*(f"{o:+d}" if o else "0" for o in result.heads[0].offsets), "+ and =", "farther"]
+    cells = (
+        (f"{h.site.removesuffix('.hook_pattern')} head {h.head}", column, weight)
+        for h in result.heads
+        for column, weight in zip(x, [*h.weights, h.special, h.rest], strict=True)
     )
+    hover = "%{y}<br>relative significance %{x}: %{z:.2f}"
+    figure = _heat(cells, title="Attention by significance", bar="weight", hover=hover)
     return figure.update_xaxes(title="significance of the key minus that of the query")
 
 
 def carry_figure(result: "AdderAnalysis") -> "go.Figure":
     """Share of the donor's carry that each patch brings."""
-    sites = list(dict.fromkeys(c.site for c in result.carries))
-    columns = list(dict.fromkeys((c.distance, c.place) for c in result.carries))
-    z: list[list[float | None]] = [[None] * len(columns) for _ in sites]
-    for c in result.carries:
-        z[sites.index(c.site)][columns.index((c.distance, c.place))] = c.recovered
-    x = [f"{d} below, at {p:+d}" if p else f"{d} below, at 0" for d, p in columns]
+    cells = (
+        (c.site, f"{c.distance} below, at " + (f"{c.place:+d}" if c.place else "0"), c.recovered)
+        for c in result.carries
+    )
     figure = _heat(
-        z,
-        x,
-        sites,
-        title="Carry patching",
-        bar="recovered",
-        hover="%{y}<br>carry begun %{x}: %{z:.2f}",
-        height=380,
+        cells, title="Carry patching", bar="recovered", hover="%{y}<br>carry begun %{x}: %{z:.2f}", height=380
     )
     return figure.update_xaxes(
         title="where the carry begins, and the significance patched (relative to the digit asked for)"
@@ -127,80 +115,58 @@ def carry_figure(result: "AdderAnalysis") -> "go.Figure":
 
 def ablation_figure(result: "AdderAnalysis") -> "go.Figure":
     """Exact match left after each ablation, by category."""
-    units = list(dict.fromkeys((a.site, a.what, a.unit) for a in result.ablations))
-    categories = list(dict.fromkeys(a.category for a in result.ablations))
-    z: list[list[float | None]] = [[None] * len(categories) for _ in units]
-    for a in result.ablations:
-        z[units.index((a.site, a.what, a.unit))][categories.index(a.category)] = a.exact
-    y = [
-        f"{site.replace('.hook_', ' ')}, {f'head {unit}' if what == 'head' else f'{unit} neurons'}"
-        for site, what, unit in units
-    ]
+    cells = (
+        (
+            f"{a.site.replace('.hook_', ' ')}, "
+            + (f"head {a.unit}" if a.what == "head" else f"{a.unit} neurons"),
+            a.category,
+            a.exact,
+        )
+        for a in result.ablations
+    )
     return _heat(
-        z,
-        categories,
-        y,
-        title="Exact match after ablation",
-        bar="exact<br>match",
-        hover="%{y}<br>%{x}: %{z:.1%}",
+        cells, title="Exact match after ablation", bar="exact<br>match", hover="%{y}<br>%{x}: %{z:.1%}"
     )
 
 
 def neurons_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
     """Mean activation of the most periodic neurons against the digit sum."""
-    import plotly.graph_objects as go
-
     n = result.neurons[index]
-    figure = go.Figure()
-    for neuron, curve in zip(n.top, n.curves, strict=True):
-        figure.add_scatter(
-            x=list(range(len(curve))), y=list(curve), mode="lines+markers", name=f"neuron {neuron}"
-        )
-    figure.update_xaxes(title="a + b (digits at the place asked for)", dtick=1)
-    figure.update_yaxes(title="mean activation")
-    return styled(figure, title=n.site, height=380)
+    curves = {f"neuron {neuron}": curve for neuron, curve in zip(n.top, n.curves, strict=True)}
+    x = "a + b (digits at the place asked for)"
+    figure = _curves(curves, title=n.site, x=x, y="mean activation", mode="lines+markers", start=0)
+    return figure.update_xaxes(dtick=1)
 
 
 def shares_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
     """How much of each neuron one harmonic of the sum, any function of the sum, and a and b apart explain."""
-    import plotly.graph_objects as go
-
     n = result.neurons[index]
     order = sorted(range(n.live), key=lambda i: -n.r2[i])
-    figure = go.Figure()
-    for name, values in (
-        ("one harmonic of (a + b) mod 10", n.r2),
-        ("any function of (a + b) mod 10", n.mod_sum),
-        ("a and b apart", n.additive),
-    ):
-        figure.add_scatter(
-            x=list(range(1, n.live + 1)),
-            y=[values[i] for i in order],
-            name=name,
-            mode="markers",
-            marker=dict(size=4),
-        )
-    figure.add_hline(y=n.null, line=dict(dash="dot"), annotation_text="best neuron of 95 % of nulls")
-    figure.update_xaxes(title="neuron, by its best harmonic")
-    figure.update_yaxes(title="share of its variance", range=[-0.02, 1.02])
-    return styled(figure, title=n.site, height=380)
+    explained = {
+        "one harmonic of (a + b) mod 10": n.r2,
+        "any function of (a + b) mod 10": n.mod_sum,
+        "a and b apart": n.additive,
+    }
+    figure = _curves(
+        {name: [values[i] for i in order] for name, values in explained.items()},
+        title=n.site, x="neuron, by its best harmonic", y="share of its variance", mode="markers", range=[-0.02, 1.02],
+    )  # fmt: skip
+    return figure.add_hline(y=n.null, line=dict(dash="dot"), annotation_text="best neuron of 95 % of nulls")
 
 
 def spectra_figure(result: "AdderAnalysis") -> "go.Figure":
     """Power of the digit vectors by frequency, with the bar that shuffled digits stay under."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    for e in result.embeddings:
-        figure.add_bar(x=[1, 2, 3, 4, 5], y=list(e.shares), name=f"{e.matrix} (p = {e.p:.2g})")
-    highest = max(e.null for e in result.embeddings)
-    figure.add_hline(
-        y=highest,
-        line=dict(dash="dot"),
-        annotation_text="the largest share stays under this in 95 % of shuffles of the digits",
+    figure = go.Figure(
+        [
+            go.Bar(x=[1, 2, 3, 4, 5], y=list(e.shares), name=f"{e.matrix} (p = {e.p:.2g})")
+            for e in result.embeddings
+        ]
     )
-    figure.update_xaxes(title="cycles per ten digits", dtick=1)
-    figure.update_yaxes(title="share of the power")
+    told = "the largest share stays under this in 95 % of shuffles of the digits"
+    figure.add_hline(y=max(e.null for e in result.embeddings), line=dict(dash="dot"), annotation_text=told)
+    figure.update_xaxes(title="cycles per ten digits", dtick=1).update_yaxes(title="share of the power")
     return styled(figure, title="Digit vectors", height=360)
 
 
@@ -238,124 +204,99 @@ def digits_figure(result: "AdderAnalysis") -> "go.Figure":
 
 def matrices_figure(result: "AdderAnalysis") -> "go.Figure":
     """Singular values of every matrix, relative to the largest."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for m in result.matrices:
-        values = [s / max(m.singular_values) for s in m.singular_values]
-        figure.add_scatter(
-            x=list(range(1, len(values) + 1)), y=values, name=f"{m.matrix} (rank {m.rank:.0f})", mode="lines"
-        )
-    figure.update_xaxes(title="singular value")
-    figure.update_yaxes(title="relative to the largest")
-    return styled(figure, title="Weight spectra", height=480)
+    curves = {
+        f"{m.matrix} (rank {m.rank:.0f})": [s / max(m.singular_values) for s in m.singular_values]
+        for m in result.matrices
+    }
+    return _curves(
+        curves, title="Weight spectra", x="singular value", y="relative to the largest", height=480
+    )
 
 
 def logits_figure(result: "AdderAnalysis") -> "go.Figure":
     """Mean logit of each digit where each digit is right."""
-    axis = [str(d) for d in range(10)]
-    table = [list(row) for row in result.logits.table]
-    figure = _heat(
-        table,
-        axis,
-        axis,
-        title="Logits",
-        bar="logit",
-        hover="right %{y}, digit %{x}: %{z:.2f}",
-        diverging=True,
-        height=440,
+    cells = (
+        (str(y), str(x), value) for y, row in enumerate(result.logits.table) for x, value in enumerate(row)
     )
+    hover, colours = "right %{y}, digit %{x}: %{z:.2f}", dict(colorscale=DIVERGING, zmid=0)
+    figure = _heat(cells, title="Logits", bar="logit", hover=hover, height=440, **colours)
     return figure.update_xaxes(title="digit").update_yaxes(title="right digit")
 
 
 def positions_figure(result: "AdderAnalysis") -> "go.Figure":
     """Share of right characters in the order they are written, and the margin of the right one."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(
-        go.Bar(x=list(range(1, len(result.positions) + 1)), y=list(result.positions), name="right")
+    margin = _curves(
+        {"margin of the right character": result.logits.by_step},
+        title="Answer positions",
+        x="character written",
+        y="share right",
+        height=340,
     )
-    margin = list(result.logits.by_step)
-    figure.add_scatter(
-        x=list(range(1, len(margin) + 1)), y=margin, name="margin of the right character", yaxis="y2"
+    margin.update_traces(yaxis="y2").add_bar(
+        x=list(range(1, len(result.positions) + 1)), y=list(result.positions), name="right"
     )
-    figure.update_layout(
-        xaxis_title="character written", yaxis=dict(title="share right", range=[0, 1.02]),
-        yaxis2=dict(title="margin (nats)", overlaying="y", side="right", rangemode="tozero"),
-    )  # fmt: skip
-    return styled(figure, title="Answer positions", height=340)
+    right = dict(title="margin (nats)", overlaying="y", side="right", rangemode="tozero")
+    return margin.update_layout(yaxis_range=[0, 1.02], yaxis2=right)
 
 
 def analysis_sections(result: "AdderAnalysis") -> list[Section]:
     """All that the analysis holds, figure by figure."""
     import pandas as pd
 
+    read = "Held-out accuracy of a linear read-out, scaled so that guessing is 0. Whether it is a circle is another question: below."
+    verdicts = [
+        {
+            "quantity": q.quantity,
+            "design": q.design,
+            "read at": q.where,
+            "verdict": q.verdict,
+            "site": q.best,
+            "why": " ".join(q.reasons),
+        }
+        for q in result.quantities
+    ]
     sections = [
-        Section(
-            "What every site knows", quantities_figure(result),
-            lead="Held-out accuracy of a linear read-out, scaled so that guessing is 0. Whether it is a circle is another question: below.",
-        ),
+        Section("What every site knows", quantities_figure(result), read),
         Section(
             "Verdicts",
-            pd.DataFrame(
-                [
-                    {"quantity": q.quantity, "design": q.design, "read at": q.where, "verdict": q.verdict, "site": q.best, "why": " ".join(q.reasons)}
-                    for q in result.quantities
-                ]
-            ),
-            lead="By the same probe, nulls and controls as for the pretrained models.",
+            pd.DataFrame(verdicts),
+            "By the same probe, nulls and controls as for the pretrained models.",
         ),
-        Section("Attention", heads_figure(result), lead="Averaged over queries that stand for a digit."),
-    ]  # fmt: skip
-    if result.carries:
-        sections.append(
-            Section(
-                "Where the carry is",
-                carry_figure(result),
-                lead="0: none of the donor's carry comes with the patch, 1: all of it.",
-            )
-        )
-    sections.append(
-        Section(
-            "Ablations",
-            ablation_figure(result),
-            lead="Heads, and the most variable neurons of each MLP, held at their mean.",
-        )
-    )
-    for i, n in enumerate(result.neurons):
-        sections += [
-            Section(
-                f"Neurons of {n.site}",
-                shares_figure(result, i),
-                lead=f"Over the 10 × 10 grid of both digits, read at {n.where}.",
-            ),
-            Section(f"Most periodic neurons of {n.site}", neurons_figure(result, i)),
-        ]
-    sections += [
-        Section("Digit vectors", spectra_figure(result)),
-        *(
-            [Section("Digit circles", digits_figure(result), CIRCLES)]
-            if any(e.points for e in result.embeddings)
-            else []
-        ),
-        Section("Logits", logits_figure(result)),
-        Section("Answer positions", positions_figure(result)),
-        Section("Weight spectra", matrices_figure(result)),
+        Section("Attention", heads_figure(result), "Averaged over queries that stand for a digit."),
     ]
-    if result.history:
-        sections.append(Section("Training", history_figure(result)))
-    return sections
+    if result.carries:
+        lead = "0: none of the donor's carry comes with the patch, 1: all of it."
+        sections.append(Section("Where the carry is", carry_figure(result), lead))
+    lead = "Heads, and the most variable neurons of each MLP, held at their mean."
+    sections.append(Section("Ablations", ablation_figure(result), lead))
+    for i, n in enumerate(result.neurons):
+        lead = f"Over the 10 × 10 grid of both digits, read at {n.where}."
+        sections.append(Section(f"Neurons of {n.site}", shares_figure(result, i), lead))
+        sections.append(Section(f"Most periodic neurons of {n.site}", neurons_figure(result, i)))
+    sections.append(Section("Digit vectors", spectra_figure(result)))
+    if any(e.points for e in result.embeddings):
+        sections.append(Section("Digit circles", digits_figure(result), CIRCLES))
+    sections.append(Section("Logits", logits_figure(result)))
+    sections.append(Section("Answer positions", positions_figure(result)))
+    sections.append(Section("Weight spectra", matrices_figure(result)))
+    return [*sections, *([Section("Training", history_figure(result))] if result.history else [])]
 
 
 def analysis_lead(result: "AdderAnalysis") -> str:
     """What was asked of which model."""
     return (
-        f"{result.kind}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
+        f"{result.architecture}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
         f"Asked about the answer digit of significance {result.place} (0 are the units)."
     )
 
 
-def analysis_page(result: "AdderAnalysis") -> str:
-    """Everything in one HTML file."""
-    sections = [*analysis_sections(result), Section("In words", str(result).splitlines())]
-    return page(f"The adder {result.model} taken apart", sections, lead=analysis_lead(result))
+def analysis_part(result: "AdderAnalysis") -> Part:
+    """An adder taken apart."""
+    lines = str(result).splitlines()
+    card = verdict_card("Adder", lines[0], lines[1:], accent=BLUE)
+    return Part(
+        f"Adder: {result.model}",
+        [*analysis_sections(result), *notes_section(result)],
+        analysis_lead(result),
+        card,
+    )

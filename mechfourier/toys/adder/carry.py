@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.patch import ratio_interval
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.interventions import patch
 from mechfourier.hooks.run import forward, inference
 from mechfourier.hooks.site import Site, select_sites, sites
 from mechfourier.models.interface import encode
+from mechfourier.stats.paired import ratio_interval
 from mechfourier.toys.adder.task import Problems
 
 PAIRS = 48

@@ -2,15 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.models.sizes import check_sizes
-from mechfourier.results.base import rebuild
 from mechfourier.toys.adder.task import D_VOCAB, D_VOCAB_OUT, Format
+from mechfourier.toys.config import NetworkConfig
 
 KINDS = ("encoder-decoder", "decoder-only")
 POSITIONS = ("significance", "coupled", "learned")
@@ -20,7 +19,7 @@ BIAS_EFFECT = 40.0  # what a stored attention bias is multiplied with, so that a
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdderConfig:
+class AdderConfig(NetworkConfig):
     """The architecture. Pre-norm, ReLU, biases everywhere.
 
     ``positions``: ``"significance"`` (attention biases by how far two digits' significances are apart, and nothing else),
@@ -29,6 +28,9 @@ class AdderConfig:
     2501.19399). ``padded`` and ``reverse`` say how problems are written (``Format``). ``max_digits``: the longest operand there are
     positions for; None: any. ``n_layers`` is the encoder's (a decoder-only model's) number of layers.
     """
+
+    record = "adder"
+    normalization_type = "LN"
 
     kind: str = "encoder-decoder"
     d_model: int = 64
@@ -88,31 +90,6 @@ class AdderConfig:
     def n_ctx(self) -> int | None:
         """Tokens of the longest prompt with its answer; None: no limit."""
         return None if self.max_digits is None else 2 * self.max_digits + 2 + self.target_positions - 1
-
-    @property
-    def act_fn(self) -> str:
-        return "relu"
-
-    @property
-    def normalization_type(self) -> str:
-        return "LN"
-
-    @property
-    def attn_only(self) -> bool:
-        return False
-
-    @property
-    def use_attn_result(self) -> bool:
-        """``hook_result`` runs whenever something listens to it."""
-        return True
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "AdderConfig":
-        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
-        return rebuild(cls, values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"architecture": "adder", **dataclasses.asdict(self)}
 
 
 def parameter_shapes(config: AdderConfig) -> dict[str, tuple[int, ...]]:

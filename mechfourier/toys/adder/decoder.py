@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mechfourier.toys.adder.config import BUCKETS, AdderConfig
-from mechfourier.toys.adder.model import AdderBase, split_at_equals, step_ids
+from mechfourier.toys.adder.base import AdderBase, split_at_equals, step_ids
+from mechfourier.toys.adder.config import BUCKETS
 from mechfourier.toys.adder.parts import Block, DecodingState, LayerNorm, View, buckets
 from mechfourier.toys.adder.task import PAD, significance
 
@@ -19,14 +19,10 @@ class AdderDecoder(AdderBase):
     """A causal stack over problem and answer. Attention biases have a table each for problem → problem, answer → problem and
     answer → answer, as the encoder-decoder has in its three attentions."""
 
-    def __init__(self, cfg: AdderConfig, *, weights: dict[str, Tensor] | None = None, seed: int = 0) -> None:
-        super().__init__()
-        weights = self._start(cfg, weights, seed)
-        self.blocks = nn.ModuleList(
-            [Block(cfg, weights, f"blocks.{i}.", self.noise) for i in range(cfg.n_layers)]
-        )
+    def add_layers(self, weights: dict[str, Tensor]) -> None:
+        blocks = [Block(self.cfg, weights, f"blocks.{i}.", self.noise) for i in range(self.cfg.n_layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.ln_final = LayerNorm(weights, "ln_final.")
-        self.setup()
 
     def forward(
         self,

@@ -82,6 +82,12 @@ class AdderDomain(Domain):
         return end - 1 - place, end - place
 
 
+def domain_named(text: str) -> "AdderDomain":
+    """``carry-in@2``: the quantity at the digit of that significance (2, the hundreds, where none is given)."""
+    name, _, place = text.partition("@")
+    return adder_domain(name, place=int(place or 2))
+
+
 def adder_domain(
     name: str,
     *,

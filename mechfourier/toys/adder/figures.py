@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mechfourier.drawing.html import Section, page
-from mechfourier.drawing.template import BLUE, SCALE, TEXT, styled
+from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
+from mechfourier.drawing.marks import dots, figure, heat, whiskers
+from mechfourier.drawing.template import BLUE, VERMILION
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
     """Exact match by the digits of both operands; the frame marks the lengths trained on."""
-    import plotly.graph_objects as go
-
     cells = result.of("lengths")
     size = max(max(s.a, s.b) for s in cells)
     z: list[list[float | None]] = [[None] * size for _ in range(size)]
@@ -22,59 +21,53 @@ def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
     for s in cells:
         z[s.a - 1][s.b - 1] = s.accuracy
         text[s.a - 1][s.b - 1] = f"{s.right} of {s.total}, 95 % [{s.low:.2f}, {s.high:.2f}]"
-    axis = list(range(1, size + 1))
-    heat = go.Heatmap(
-        x=axis, y=axis, z=z, text=text, zmin=0, zmax=1, colorscale=SCALE, colorbar=dict(title="exact<br>match", thickness=12),
-        hovertemplate="a: %{y} digits, b: %{x} digits: %{z:.1%} (%{text})<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure(heat)
-    edge = result.trained_digits + 0.5
-    figure.add_shape(type="rect", x0=0.5, y0=0.5, x1=edge, y1=edge, line=dict(color="#D55E00", width=2))
-    figure.update_xaxes(title="digits of b", constrain="domain")
-    figure.update_yaxes(title="digits of a", scaleanchor="x", autorange="reversed", constrain="domain")
-    return styled(figure, title="Exact match by length (framed: trained on)", height=560)
+    axis, edge = list(range(1, size + 1)), result.trained_digits + 0.5
+    hover = "a: %{y} digits, b: %{x} digits: %{z:.1%} (%{text})"
+    made = figure(
+        heat(axis, axis, z, bar="exact<br>match", zmax=1, text=text, hover=hover),
+        x={"title": "digits of b", "constrain": "domain"},
+        y={"title": "digits of a", "scaleanchor": "x", "autorange": "reversed", "constrain": "domain"},
+        title="Exact match by length (framed: trained on)",
+        height=560,
+    )
+    line = {"color": VERMILION, "width": 2}
+    return made.add_shape(type="rect", x0=0.5, y0=0.5, x1=edge, y1=edge, line=line)
 
 
 def shares_figure(result: "AdderAccuracy", group: str) -> "go.Figure":
     """One group's shares with their Wilson intervals."""
-    import plotly.graph_objects as go
-
     shares = result.of(group)
-    points = go.Scatter(
-        x=[s.accuracy for s in shares],
-        y=[s.label for s in shares],
-        mode="markers",
-        marker=dict(color=BLUE, size=8),
-        error_x=dict(
-            type="data",
-            array=[s.high - s.accuracy for s in shares],
-            arrayminus=[s.accuracy - s.low for s in shares],
-            color=TEXT,
+    values = [s.accuracy for s in shares]
+    return figure(
+        dots(
+            values,
+            [s.label for s in shares],
+            error_x=whiskers(values, [s.low for s in shares], [s.high for s in shares]),
+            customdata=[[s.right, s.total] for s in shares],
+            hover="%{y}: %{x:.2%} (%{customdata[0]} of %{customdata[1]})",
         ),
-        customdata=[[s.right, s.total] for s in shares],
-        hovertemplate="%{y}: %{x:.2%} (%{customdata[0]} of %{customdata[1]})<extra></extra>",
+        x={"title": "exact match (character right, for answer positions)", "range": [-0.02, 1.02]},
+        y={"autorange": "reversed", "type": "category", "dtick": 1},
+        title=group[0].upper() + group[1:],
+        height=140 + 20 * len(shares),
     )
-    figure = go.Figure(points)
-    figure.update_xaxes(title="exact match (character right, for answer positions)", range=[-0.02, 1.02])
-    figure.update_yaxes(autorange="reversed", type="category", dtick=1)
-    return styled(figure, title=group[0].upper() + group[1:], height=140 + 20 * len(shares))
 
 
-def accuracy_page(result: "AdderAccuracy") -> str:
-    """Everything in one HTML file."""
-    groups = dict.fromkeys(s.group for s in result.shares)
-    sections = [
-        Section(
-            "Length by length",
-            lengths_figure(result),
-            lead=f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
-            f"{result.trained_digits} digits are pairs never trained on.",
-        )
-    ]
+def accuracy_part(result: "AdderAccuracy") -> Part:
+    """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
+    from mechfourier.toys.adder.accuracy import GROUPS
+
+    lead = (
+        f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
+        f"{result.trained_digits} digits are pairs never trained on."
+    )
+    sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]
     sections += [
-        Section(g[0].upper() + g[1:], shares_figure(result, g), lead="Bars: 95 % Wilson intervals.")
-        for g in groups
-        if g != "lengths"
+        half(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.")
+        for group in GROUPS
+        if group != "lengths" and result.of(group)
     ]
-    sections.append(Section("In words", str(result).splitlines()))
-    return page(f"Accuracy of {result.model}", sections)
+    sections.append(Section("All shares", result.frame().head(500)))
+    lines = str(result).splitlines()
+    card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
+    return Part(f"Addition: {result.model}", [*sections, *notes_section(result)], card=card)

@@ -15,34 +15,10 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from mechfourier.toys.adder.config import BIAS_EFFECT, BUCKETS, REACH, AdderConfig
+from mechfourier.toys.parameters import Weights
 
 SSMAX_DIVISOR = 2.5  # ln(keys + 1)/2.5 is 1 at the 11 keys of two four-digit operands
 EPS = 1e-5
-
-
-class Weights(nn.Module):
-    """A module that only holds parameters under TransformerLens's names; the tensors are used as they are, no copies."""
-
-    W_E: Tensor
-    W_pos: Tensor
-    W_U: Tensor
-    b_U: Tensor
-    W_O: Tensor
-    b_O: Tensor
-    W_in: Tensor
-    b_in: Tensor
-    W_out: Tensor
-    b_out: Tensor
-    B_rel: Tensor
-    w: Tensor
-    b: Tensor
-
-    def __init__(self, weights: dict[str, Tensor], prefix: str) -> None:
-        super().__init__()
-        for name, value in weights.items():
-            if name.startswith(prefix) and "." not in name.removeprefix(prefix):
-                parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-                self.register_parameter(name.removeprefix(prefix), parameter)
 
 
 class LayerNorm(Weights):

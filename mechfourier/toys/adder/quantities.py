@@ -1,6 +1,7 @@
 """What every site of an adder knows at one answer position: circular or not by the probe of the text models, and how well
 the value can be read off linearly, beside its permutation null."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,100 +78,60 @@ def read_quantities(
 ) -> tuple[QuantityReading, ...]:
     """Every quantity at every site: the encoder's at the source digit of significance ``place``, the decoder's where it is about
     to write that digit."""
+    found, settings = [], {"n_permutations": permutations, "seed": seed}
     found = []
     for name in names:
         domain = adder_domain(name, place=place, digits=digits, form=model.cfg.format, seed=seed)
         for stack, chosen in stack_sites(model).items():
             where = "value" if stack == "encoder" else "last"
-            found.append(_reading(model, domain, chosen, where, place, permutations, seed))
+            found.append(_reading(model, domain, chosen, where, settings))
             if domain.grid and where == "last":
-                found.append(_operation(model, domain, chosen, place, permutations, seed))
+                found.append(_operation(model, domain, chosen, settings))
     return tuple(found)
 
 
 def _reading(
-    model: Any,
-    domain: AdderDomain,
-    chosen: tuple[Site, ...],
-    where: str,
-    place: int,
-    permutations: int,
-    seed: int,
+    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], where: str, settings: dict[str, Any]
 ) -> QuantityReading:
-    acts = value_acts(model, domain, chosen, where)
-    read = [decode_values(a, seed=seed) for a in acts]
-    names = [str(site) for site in chosen]
-    spot = f"{domain.operand}'s digit" if where == "value" else "the step that writes it"
+    read = [decode_values(acts, seed=settings["seed"]) for acts in value_acts(model, domain, chosen, where)]
     if domain.n < 5:
-        rows = tuple(
-            SiteReading(site, *r, k=0, share=0.0, r2=float("nan"), p=float("nan"))
-            for site, r in zip(names, read, strict=True)
-        )
+        unknown: dict[str, Any] = {"k": 0, "share": 0.0, "r2": math.nan, "p": math.nan}
+        rows = tuple(SiteReading(str(site), *r, **unknown) for site, r in zip(chosen, read, strict=True))
         best = max(rows, key=lambda row: row.decoded).site
         reason = f"{domain.n} values: fewer than five points always lie near some circle"
-        return QuantityReading(
-            domain.name.partition("@")[0],
-            "value",
-            spot,
-            place,
-            domain.digits,
-            "not testable",
-            (reason,),
-            best,
-            rows,
-        )
-    result = probe(
-        model,
-        domain,
-        sites=list(chosen),
-        position=where,
-        design="value",
-        permutations=permutations,
-        seed=seed,
-    )
-    rows = tuple(
-        SiteReading(row.site, *r, k=row.k, share=_share(row.spectrum, row.k), r2=row.r2, p=row.p_value)
-        for row, r in zip(result.sites, read, strict=True)
-    )
-    best = result.best.site if result.best else names[0]
-    return QuantityReading(
-        domain.name.partition("@")[0],
-        "value",
-        spot,
-        place,
-        domain.digits,
-        result.verdict,
-        result.reasons,
-        best,
-        rows,
-    )
+        return _quantity(domain, "value", where, ("not testable", (reason,), best), rows)
+    result = probe(model, domain, sites=list(chosen), position=where, design="value", **settings)
+    rows = tuple(SiteReading(row.site, *r, **_probed(row)) for row, r in zip(result.sites, read, strict=True))
+    best = result.best.site if result.best else str(chosen[0])
+    return _quantity(domain, "value", where, (result.verdict, result.reasons, best), rows)
 
 
 def _operation(
-    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], place: int, permutations: int, seed: int
+    model: Any, domain: AdderDomain, chosen: tuple[Site, ...], settings: dict[str, Any]
 ) -> QuantityReading:
     """The 10 × 10 grid of both digits (one cycle of offsets)."""
-    result = probe(
-        model, domain, sites=list(chosen), design="operation", cycles=1, permutations=permutations, seed=seed
-    )
-    rows = tuple(
-        SiteReading(
-            row.site, float("nan"), 0.1, float("nan"), k=row.k, share=_share(row.spectrum, row.k), r2=row.r2, p=row.p_value
-        )
-        for row in result.sites
-    )  # fmt: skip
+    result = probe(model, domain, sites=list(chosen), design="operation", cycles=1, **settings)
+    rows = tuple(SiteReading(row.site, math.nan, 0.1, math.nan, **_probed(row)) for row in result.sites)
     best = result.best.site if result.best else ""
-    return QuantityReading(
-        domain.name.partition("@")[0],
-        "operation",
-        "the step that writes it",
-        place,
-        domain.digits,
-        result.verdict,
-        result.reasons,
-        best,
-        rows,
-    )
+    return _quantity(domain, "operation", "last", (result.verdict, result.reasons, best), rows)
+
+
+def _quantity(
+    domain: AdderDomain,
+    design: str,
+    where: str,
+    said: tuple[str, tuple[str, ...], str],
+    rows: tuple[SiteReading, ...],
+) -> QuantityReading:
+    """``said``: the verdict, its reasons, and the best site."""
+    name, _, place = domain.name.partition("@")
+    spot = f"{domain.operand}'s digit" if where == "value" else "the step that writes it"
+    return QuantityReading(name, design, spot, int(place), domain.digits, *said, rows)
+
+
+def _probed(row: Any) -> dict[str, Any]:
+    """What the probe says of a site."""
+    return {"k": row.k, "share": _share(row.spectrum, row.k), "r2": row.r2, "p": row.p_value}
 
 
 def _share(spectrum: Sequence[float], k: int) -> float:

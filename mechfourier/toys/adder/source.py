@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import UsageError
-from mechfourier.models.checkpoint import load_checkpoint, read_config, read_safetensors
+from mechfourier.toys.adder.base import AdderBase
 from mechfourier.toys.adder.config import AdderConfig
-from mechfourier.toys.adder.model import AdderBase, build
+from mechfourier.toys.adder.model import build
+from mechfourier.toys.opening import open_run
 
 LONGEST_TRAINED = 5  # of every recipe; a run says so itself
 
@@ -22,43 +23,10 @@ def open_adder(source: Any) -> tuple[AdderBase, dict[str, Any]]:
         raise UsageError(
             f"an adder is wanted here, not {type(source).__name__}; train one with: mechfourier train adder"
         )
-    path = Path(source)
-    if path.is_file() and path.suffix == ".safetensors":
-        return _from_file(path)
-    if path.is_dir():
-        folder, name = path, path.name
-    else:
-        from mechfourier.models.registry import resolve
-
-        folder, name = resolve(source), str(source)
-    config = _checked(folder)
-    checkpoints = sorted((folder / "checkpoints").glob("step-*.safetensors"))
-    if checkpoints and not (folder / "model.safetensors").is_file():
-        weights = read_safetensors(checkpoints[-1])  # a run that is still going, or was interrupted
-    else:
-        weights, _ = load_checkpoint(folder)
-    model = build(AdderConfig.from_dict(config), weights=weights).eval()
-    model.mechfourier_name = name
-    return model, config
-
-
-def _from_file(path: Path) -> tuple[AdderBase, dict[str, Any]]:
-    """One checkpoint; its configuration is beside it, or one folder up (``checkpoints/step-….safetensors``)."""
-    folder = next(
-        (f for f in (path.parent, path.parent.parent) if (f / "config.json").is_file()), path.parent
-    )
-    config = _checked(folder)
-    model = build(AdderConfig.from_dict(config), weights=read_safetensors(path)).eval()
-    model.mechfourier_name = f"{folder.name}/{path.name}"
-    return model, config
-
-
-def _checked(folder: Path) -> dict[str, Any]:
-    config = read_config(folder)
-    architecture = config.get("architecture", config.get("model_type"))
-    if architecture != "adder":
-        raise UsageError(f"{folder} holds the architecture {architecture!r}, and an adder is wanted here")
-    return config
+    opened = open_run(source, "adder")
+    model = build(AdderConfig.from_dict(opened.config), weights=opened.weights).eval()
+    model.mechfourier_name = opened.name
+    return model, opened.config
 
 
 def trained_digits(config: dict[str, Any]) -> int:

@@ -1,7 +1,6 @@
 """Train an adder: fresh or fixed pairs, curriculum, noise, and accuracy by greedy decoding at every length on the way."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +9,18 @@ import torch
 from torch import Tensor
 
 from mechfourier.models.device import resolve_device
-from mechfourier.results.base import Result
+from mechfourier.toys.adder.base import loss_of
 from mechfourier.toys.adder.config import AdderConfig, decays, initial_weights
 from mechfourier.toys.adder.decode import decode_all
 from mechfourier.toys.adder.draw import candidates, train_batch, unseen_batch
-from mechfourier.toys.adder.model import build, loss_of
+from mechfourier.toys.adder.model import build
 from mechfourier.toys.adder.recipes import AdderRecipe, recipe
 from mechfourier.toys.adder.task import Problems, decoder_input, held_out, join
-from mechfourier.training.loop import TrainingResult, run_training
-from mechfourier.training.run_folder import RunFolder
+from mechfourier.training.descent import Descent, cosine
+from mechfourier.training.loop import RunResult, TrainingResult, run_training
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 TEST_SEED = 5_000_011  # the problems of the evaluations during training; no training seed comes near it
 TEST_PROBLEMS = 100
@@ -29,7 +28,7 @@ GENERALISED = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
-class AdderRun(Result):
+class AdderRun(RunResult, kind="adder-run"):
     """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out problems answered exactly,
     by greedy decoding of ``problems`` problems each; ``mechfourier sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 %
     at every length measured, those beyond the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.
@@ -44,27 +43,6 @@ class AdderRun(Result):
     outcome: str
     why: str
 
-    def frame(self) -> "pd.DataFrame":
-        """The metrics of the run, one row per step."""
-        return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Accuracy at every length, and the loss, over the steps."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in [c for c in frame.columns if c.startswith("accuracy_")]:
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(
-                x=column["step"], y=column[name], name=f"{name.removeprefix('accuracy_')} digits", yaxis="y2"
-            )
-        figure.add_scatter(x=frame["step"], y=frame["train_loss"], name="train loss", line={"color": "grey"})
-        return figure.update_layout(
-            xaxis_title="step", yaxis={"title": "loss (nats per character)", "type": "log"},
-            yaxis2={"title": "exact match", "overlaying": "y", "side": "right", "range": [0, 1.02]}, template="plotly_white",
-        )  # fmt: skip
-
     def __str__(self) -> str:
         lengths = ", ".join(f"{digits}: {share:.0%}" for digits, share in self.accuracy.items())
         return (
@@ -73,7 +51,7 @@ class AdderRun(Result):
         )
 
 
-class AdderTrainee:
+class AdderTrainee(Descent):
     """An adder as the training loop wants it."""
 
     def __init__(self, config: AdderConfig, settings: AdderRecipe, *, seed: int, device: str = "cpu") -> None:
@@ -82,16 +60,12 @@ class AdderTrainee:
             config, seed=seed, embed_std=settings.embed_std, write_scale=settings.write_scale
         )
         self.model = build(config, weights=start).to(self.device)
+        super().__init__(
+            dict(self.model.named_parameters()), settings, decays=lambda name, _: decays(name),
+            fused=self.device.type in ("cpu", "cuda", "mps"),
+        )  # fmt: skip
         self.generator = torch.Generator().manual_seed(seed)
-        noise_generator = torch.Generator(self.device).manual_seed(seed + 1)
-        self.model.noise.generator = noise_generator
-        named = dict(self.model.named_parameters())
-        groups = [
-            {"params": [w for n, w in named.items() if decays(n)], "weight_decay": settings.weight_decay},
-            {"params": [w for n, w in named.items() if not decays(n)], "weight_decay": 0.0},
-        ]
-        fused = self.device.type in ("cpu", "cuda", "mps")
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
+        self.noise = self.model.noise.generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.fixed = _fixed_pairs(settings, seed) if settings.pairs else None
         self.tests = {n: _test_source(config, settings, n) for n in settings.test_lengths}
 
@@ -106,14 +80,9 @@ class AdderTrainee:
         batch, form = self._batch(index), self.model.cfg.format
         source, target = form.source(batch).to(self.device), form.target(batch).to(self.device)
         loss = loss_of(self.model.logits(source, decoder_input(target)), target)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), r.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = r.lr * self.schedule(index)
-        self.optimizer.step()
+        value = self.descend(loss, cosine(index, r.steps, warmup=r.warmup, final=r.final_lr))
         self.model.eval()
-        return {"train_loss": float(loss.detach())}
+        return {"train_loss": value}
 
     def _batch(self, index: int) -> Problems:
         r = self.recipe
@@ -124,14 +93,6 @@ class AdderTrainee:
             : int((self.fixed.longest <= digits[-1]).sum())
         ]  # they lie in the order of their length
         return pool[torch.randint(len(pool), (r.batch,), generator=self.generator)]
-
-    def schedule(self, index: int) -> float:
-        """The rate relative to the recipe's."""
-        r = self.recipe
-        if index < r.warmup:
-            return (index + 1) / r.warmup
-        done = (index - r.warmup) / max(1, r.steps - r.warmup)
-        return r.final_lr + (1 - r.final_lr) * (1 + math.cos(math.pi * done)) / 2
 
     @torch.no_grad()
     def evaluate(self, index: int) -> dict[str, float]:
@@ -151,25 +112,11 @@ class AdderTrainee:
         )
 
     def state(self) -> dict[str, Any]:
-        noise = self.model.noise.generator
-        return {
-            "weights": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "noise": noise.get_state() if noise is not None else None,
-        }
+        return {**super().state(), "noise": self.noise.get_state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, weight in self.model.named_parameters():
-                weight.copy_(state["weights"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        if self.model.noise.generator is not None:
-            self.model.noise.generator.set_state(state["noise"])
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: value.detach() for name, value in self.model.named_parameters()}
+        super().load_state(state)
+        self.noise.set_state(state["noise"])
 
 
 def _fixed_pairs(settings: AdderRecipe, seed: int) -> Problems:

@@ -21,6 +21,7 @@ from mechfourier.toys.calendar.card import write_card
 from mechfourier.toys.calendar.task import Operation, operations
 from mechfourier.toys.calendar.text import held_out_text, training_text
 from mechfourier.toys.calendar.tokens import END, build_tokenizer
+from mechfourier.training.descent import cosine
 from mechfourier.training.loop import TrainingResult, run_training
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class CalendarTrainee:
     def step(self, index: int) -> dict[str, float]:
         recipe, corpus = self.recipe, self.corpus
         for group in self.optimiser.param_groups:
-            group["lr"] = recipe.lr * self._schedule(index)
+            group["lr"] = recipe.lr * cosine(index, recipe.steps, warmup=recipe.warmup)
         n_text = round(recipe.batch * recipe.text_share)
         drawn = torch.multinomial(
             corpus.draw_weights, recipe.batch - n_text, replacement=True, generator=self.generator
@@ -194,13 +195,6 @@ class CalendarTrainee:
         total.backward()
         self.optimiser.step()
         return {"loss": loss.item(), "text_loss": text_loss.item()}
-
-    def _schedule(self, index: int) -> float:
-        """Linear warm-up, then a half cosine to zero."""
-        recipe = self.recipe
-        if index < recipe.warmup:
-            return (index + 1) / recipe.warmup
-        return 0.5 * (1 + math.cos(math.pi * (index - recipe.warmup) / max(1, recipe.steps - recipe.warmup)))
 
     def logits(self, batch: Batch) -> Float[Tensor, "wanted vocab"]:
         """Logits at the positions with a target only, row-major.
@@ -261,13 +255,27 @@ class CalendarTrainee:
         return tensors
 
 
+class CalendarRun(TrainingResult):
+    """A finished training of the calendar model."""
+
+    def __str__(self) -> str:
+        prefix, metrics = "held_out/", self.metrics
+        rows = [f"  {n.removeprefix(prefix):<16}{v:7.2%}" for n, v in metrics.items() if n.startswith(prefix)]
+        return "\n".join(
+            [
+                "held-out accuracy", *rows, f"text perplexity {metrics['perplexity']:.2f}",
+                f"{self.steps} steps in {self.seconds:.0f} s; weights and metrics are in {self.folder}",
+            ]
+        )  # fmt: skip
+
+
 def train_calendar(
     recipe: CalendarRecipe,
     folder: str | Path,
     *,
     resume: bool = False,
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
-) -> TrainingResult:
+) -> CalendarRun:
     """Train the calendar model in ``folder`` and put its tokenizer and its README beside it: the folder loads on its own.
 
     Raises what ``run_training`` raises.
@@ -285,4 +293,4 @@ def train_calendar(
     )
     write_files_with(folder, trainee.corpus.tokenizer.save_pretrained)
     write_card(folder, recipe, result)
-    return result
+    return CalendarRun(**vars(result))

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class ProgressCurves(Result):
+class ProgressCurves(
+    Result,
+    kind="progress-curves",
+    figure="mechfourier.toys.one_layer.curve_figures:progress_figure",
+    part="mechfourier.toys.one_layer.page:curves_part",
+):
     """One entry per checkpoint and measure; losses in nats. ``key_freqs`` are those of the last checkpoint.
 
     ``embed_power[i]`` are the power shares of W_E at k = 1.. at checkpoint i; ``logit_share`` is the share of the logit
@@ -60,7 +65,7 @@ class ProgressCurves(Result):
         import pandas as pd
 
         columns = [
-            f.name for f in dataclasses.fields(self) if f.name not in ("name", "key_freqs", "embed_power")
+            f.name for f in dataclasses.fields(self) if f.name not in ("name", "key_freqs", "embed_power", "weights", "unknown")
         ]
         return pd.DataFrame({column: getattr(self, column) for column in columns})
 

@@ -15,7 +15,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError, nearest
-from mechfourier.models.checkpoint import load_foreign_tensors, save_checkpoint
+from mechfourier.toys.foreign import Foreign, bring_in, state_dict_of
+from mechfourier.toys.one_layer.model import OneLayerTransformer
 from mechfourier.toys.one_layer.task import S5, TASKS, task
 from mechfourier.toys.one_layer.weights import OneLayerConfig, parameter_shapes
 
@@ -71,23 +72,6 @@ LAYOUTS = {
     )
 }  # fmt: skip
 REQUIRED = tuple(name for name in OURS if ".b_" not in name)
-ENTRIES = ("model", "model_state_dict", "state_dict")  # where a training checkpoint keeps its weights
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A converted checkpoint. ``accuracy`` is over all p² questions of ``config.task``; ``notes`` say what was assumed."""
-
-    layout: str
-    weights: dict[str, Tensor]
-    config: OneLayerConfig
-    accuracy: float
-    notes: tuple[str, ...]
-
-    @property
-    def required_accuracy(self) -> float:
-        """Ten points above chance. A wrongly read layout answers at chance; a network that only memorised 30 % passes."""
-        return 1 / self.config.p + 0.1
 
 
 def detect(tensors: Mapping[str, Tensor]) -> Layout:
@@ -110,38 +94,6 @@ def detect(tensors: Mapping[str, Tensor]) -> Layout:
         f"no known layout: {lacks!r} is missing and {first!r} begins it (closest known: {nearest(first, known)}); "
         f"layouts: {', '.join(LAYOUTS)}"
     )
-
-
-def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """The state dict inside a training checkpoint (flattened names), and where it lay.
-
-    Optimiser states and the like are left behind. Where there are several (a list of snapshots), ``entry`` chooses;
-    without it ``model``, ``model_state_dict`` or ``state_dict`` is taken. Raises ``UsageError`` where that does not decide.
-    """
-    marks = ("embed.W_E", "token_embed.weight")
-    roots = sorted({key[: -len(mark)].rstrip(".") for key in tensors for mark in marks if _ends(key, mark)})
-    if entry is not None and entry not in roots:
-        raise UsageError(f"no weights under {entry!r}; closest: {nearest(entry, roots)}")
-    if not roots:
-        return dict(tensors), ""
-    chosen = (
-        entry
-        if entry is not None
-        else roots[0]
-        if len(roots) == 1
-        else next((r for r in ("", *ENTRIES) if r in roots), None)
-    )
-    if chosen is None:
-        raise UsageError(
-            f"{len(roots)} state dicts in one file ({', '.join(roots[:3])} … {roots[-1]}); choose one with --entry"
-        )
-    prefix = f"{chosen}." if chosen else ""
-    inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    return inside, chosen
-
-
-def _ends(key: str, mark: str) -> bool:
-    return key == mark or key.endswith(f".{mark}")
 
 
 def convert(
@@ -183,7 +135,28 @@ def convert(
     if task_name == "auto":
         notes.append(f"task {name} taken, by accuracy")
     config = OneLayerConfig.from_dict({**config.to_dict(), "task": name})
-    return Foreign(plan.name, _complete(weights, config), config, accuracy, tuple(notes))
+    return _foreign(plan.name, _complete(weights, config), config, accuracy, tuple(notes))
+
+
+def _foreign(
+    layout: str, weights: dict[str, Tensor], config: OneLayerConfig, accuracy: float, notes: tuple[str, ...]
+) -> Foreign:
+    """A wrongly read layout answers at chance; a network that only memorised 30 % passes."""
+    p, chance = config.p, 1 / config.p
+    return Foreign(
+        layout=layout, weights=weights, config=config, accuracy=accuracy, required=chance + 0.1,
+        asked=f"over all {p}² questions ({config.task})", chance=f"guessing: {chance:.1%}",
+        sizes=f"p = {p}, d_model {config.d_model}, {config.n_heads} heads, d_mlp {config.d_mlp}", notes=notes,
+        facts={
+            "p": p, "task": config.task, "attn_coeff": config.attn_coeff, "biases": config.biases, "notes": list(notes),
+        },
+    )  # fmt: skip
+
+
+def is_foreign(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a (possibly nested) state dict has one of the embeddings of a one-layer model."""
+    marks = ("embed.W_E", "token_embed.weight")
+    return any(key == mark or key.endswith(f".{mark}") for key in tensors for mark in marks)
 
 
 def _named(layout: str) -> Layout:
@@ -311,8 +284,6 @@ def _accuracies(
 
 def predictions(weights: dict[str, Tensor], config: OneLayerConfig) -> Int[Tensor, "p p"]:
     """The model's answer to every (a, b), by its ordinary forward pass."""
-    from mechfourier.toys.one_layer.model import OneLayerTransformer
-
     p = config.p
     model = OneLayerTransformer(config, weights=weights)
     pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
@@ -339,24 +310,9 @@ def import_checkpoint(
     ten points above chance, unless ``force``. ``attn_coeff`` is also looked for in the ``config_….json`` beside a
     clock-and-pizza ``model_….pt``.
     """
-    path, out = Path(path), Path(out)
-    if (out / "config.json").exists():
-        raise UsageError(f"{out} already holds a checkpoint; choose another --out")
-    tensors = load_foreign_tensors(path)
-    if attn_coeff is None:
-        attn_coeff = _coefficient_beside(path)
-    foreign = convert(
-        tensors, layout=layout, entry=entry, act=act, attn_coeff=attn_coeff, task_name=task_name
-    )
-    if foreign.accuracy < foreign.required_accuracy and not force:
-        raise BadCheckpoint(
-            f"read as {foreign.layout}, {path} answers {foreign.accuracy:.1%} of the {foreign.config.p}² questions "
-            f"({foreign.config.task}), which is chance ({1 / foreign.config.p:.1%}) or near it: the layout, --act or --task "
-            "may be another, or it is untrained; --force takes it all the same"
-        )
-    metrics = {"accuracy": foreign.accuracy, "layout": foreign.layout, "notes": list(foreign.notes)}
-    save_checkpoint(out, foreign.weights, foreign.config.to_dict() | {"imported_from": path.name}, metrics)
-    return foreign
+    attn_coeff = _coefficient_beside(Path(path)) if attn_coeff is None else attn_coeff
+    settings = {"layout": layout, "entry": entry, "act": act, "attn_coeff": attn_coeff, "task_name": task_name}
+    return bring_in(path, out, lambda tensors: convert(tensors, **settings), force=force)
 
 
 def _coefficient_beside(path: Path) -> float | None:

@@ -13,42 +13,23 @@ import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from mechfourier.errors import BadCheckpoint, NotExpressible
+from mechfourier.errors import NotExpressible
+from mechfourier.hooks.site import Site
+from mechfourier.models.checkpoint import load_checkpoint
 from mechfourier.models.interface import Encoding
 from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights, parameter_shapes
+from mechfourier.toys.opening import check_shapes
+from mechfourier.toys.parameters import Network, Weights
 
 __all__ = ["OneLayerConfig", "OneLayerTransformer", "load_folder"]
 
 ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "square": torch.square}
 
 
-class _Weights(nn.Module):
-    """A module that only holds parameters under TransformerLens's names."""
-
-    W_E: Tensor
-    W_pos: Tensor
-    W_U: Tensor
-    W_O: Tensor
-    W_in: Tensor
-    W_out: Tensor
-
-    def __init__(self, weights: dict[str, Tensor], prefix: str) -> None:
-        super().__init__()
-        for name, value in weights.items():
-            if name.startswith(prefix) and "." not in name.removeprefix(prefix):
-                parameter = value if isinstance(value, nn.Parameter) else nn.Parameter(value)
-                self.register_parameter(name.removeprefix(prefix), parameter)
-
-    def bias(self, name: str) -> Tensor | float:
-        """The bias of that name, or 0 where the model has none."""
-        return getattr(self, name, 0.0)
-
-
-class Attention(_Weights):
+class Attention(Weights):
     """Multi-head attention; ``hook_result`` (per-head output) runs only when something listens to it."""
 
     def __init__(self, config: OneLayerConfig, weights: dict[str, Tensor]) -> None:
@@ -83,7 +64,7 @@ class Attention(_Weights):
         return einsum(z, self.W_O, "batch pos head e, head e d -> batch pos d") + self.bias("b_O")
 
 
-class MLP(_Weights):
+class MLP(Weights):
     """One hidden layer."""
 
     def __init__(self, config: OneLayerConfig, weights: dict[str, Tensor]) -> None:
@@ -111,7 +92,7 @@ class Block(nn.Module):
         return self.hook_resid_post(mid + self.hook_mlp_out(self.mlp(mid)))
 
 
-class Unembed(_Weights):
+class Unembed(Weights):
     """Residual stream to logits."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
@@ -122,13 +103,15 @@ class Unembed(_Weights):
         return self.hook_out(self.hook_in(x) @ self.W_U + self.bias("b_U"))
 
 
-class OneLayerTransformer(HookedRootModule):
+class OneLayerTransformer(Network):
     """Modular arithmetic in one layer. Logits have p entries: the answer, read at the last position.
 
     ``run_with_cache`` gives the same names and values as a HookedTransformer with the same weights.
     ``weights`` (TransformerLens names) are used as they are, without a copy, so that the fast training step and
     this model share their parameters; without them, ``seed`` draws new ones.
     """
+
+    mechfourier_architecture = "one-layer"
 
     def __init__(
         self, cfg: OneLayerConfig, *, weights: dict[str, Tensor] | None = None, seed: int = 0
@@ -137,10 +120,10 @@ class OneLayerTransformer(HookedRootModule):
         self.cfg = cfg
         self.mechfourier_name = cfg.model_name
         weights = initial_weights(cfg, seed=seed) if weights is None else weights
-        _check_shapes(cfg, weights)
-        self.embed = _Weights(weights, "embed.")
+        check_shapes(weights, parameter_shapes(cfg), f"a one-layer model mod {cfg.p}")
+        self.embed = Weights(weights, "embed.")
         self.hook_embed = HookPoint()
-        self.pos_embed = _Weights(weights, "pos_embed.")
+        self.pos_embed = Weights(weights, "pos_embed.")
         self.hook_pos_embed = HookPoint()
         self.blocks = nn.ModuleList([Block(cfg, weights)])  # named as in TransformerLens
         self.unembed = Unembed(weights)
@@ -193,13 +176,6 @@ class OneLayerTransformer(HookedRootModule):
     def b_U(self) -> Float[Tensor, " p"]:
         """Zero where the model has no biases."""
         return self.W_U.new_zeros(self.cfg.p) + self.unembed.bias("b_U")
-
-    def run_with_cache(self, *args: Any, return_cache_object: bool = True, **kwargs: Any) -> Any:
-        """As ``HookedTransformer.run_with_cache``: the logits and an ``ActivationCache`` (or a plain dict)."""
-        out, cache = super().run_with_cache(*args, **kwargs)
-        if not return_cache_object:
-            return out, cache
-        return out, ActivationCache(cache, self, has_batch_dim=not kwargs.get("remove_batch_dim", False))
 
     def to_tokens(self, prompts: str | Sequence[str], **_: Any) -> Int[Tensor, "batch pos"]:
         """Prompts (without answers) as tokens on the model's device; see ``encode``."""
@@ -254,32 +230,23 @@ class OneLayerTransformer(HookedRootModule):
         weights = initial_weights(self.cfg, seed=seed, dtype=self.embed.W_E.dtype)
         return OneLayerTransformer(self.cfg, weights=weights).to(self.embed.W_E.device)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The parameters by TransformerLens name (the live tensors, no copies)."""
-        return dict(self.named_parameters())
-
-
-def _check_shapes(cfg: OneLayerConfig, weights: dict[str, Tensor]) -> None:
-    shapes = parameter_shapes(cfg)
-    for name in [*shapes, *weights]:
-        if name not in weights:
-            raise BadCheckpoint(f"the tensor {name!r} is missing; a one-layer model mod {cfg.p} needs it")
-        if name not in shapes:
-            raise BadCheckpoint(
-                f"the tensor {name!r} is none of a one-layer model's; its names: {', '.join(shapes)}"
-            )
-        if tuple(weights[name].shape) != shapes[name]:
-            raise BadCheckpoint(
-                f"{name!r} has shape {tuple(weights[name].shape)}; p = {cfg.p} needs {shapes[name]}"
-            )
-
 
 def load_folder(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> OneLayerTransformer:
     """A one-layer checkpoint folder (``config.json`` and ``model.safetensors``) as a model in evaluation mode."""
-    from mechfourier.models.checkpoint import load_checkpoint
-
     tensors, config = load_checkpoint(folder)
     model = OneLayerTransformer(OneLayerConfig.from_dict(config), weights=tensors)
     return model.to(device=device, dtype=dtype).eval()
+
+
+def readout(
+    model: OneLayerTransformer, site: Site, tokens: Sequence[int]
+) -> Float[Tensor, "d token"] | None:
+    """What one unit of each dimension of ``site`` adds to the logits of ``tokens``: no norm and no nonlinearity follows the neurons."""
+    if site.kind not in ("mlp_post", "mlp_out", "resid_post"):
+        return None
+    matrix = model.W_U[:, list(tokens)].detach()
+    if site.kind == "mlp_post":
+        matrix = model.blocks[0].mlp.W_out.detach() @ matrix  # type: ignore[union-attr]
+    return matrix.float().cpu()

@@ -25,7 +25,7 @@ LEARNED = 0.99
 
 
 @dataclass(frozen=True)
-class Phases(Result):
+class Phases(Result, kind="phases"):
     """Steps at which a phase ended (None where it did not). ``verdict``: ``three phases``, ``no plateau`` (it generalised
     as it learned), ``memorised`` or ``not learned``. The losses are those at the ends of the first two phases."""
 

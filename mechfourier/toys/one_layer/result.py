@@ -1,13 +1,12 @@
 """What the analysis of a one-layer transformer says."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.files import write_with
-from mechfourier.results.base import Result, plain
+from mechfourier.results.base import plain
 from mechfourier.toys.one_layer.curves import ProgressCurves
 from mechfourier.toys.one_layer.phases import Phases
+from mechfourier.toys.result import WrittenResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +61,9 @@ class HeadSpectrum:
 
 
 @dataclass(frozen=True)
-class OneLayerAnalysis(Result):
+class OneLayerAnalysis(
+    WrittenResult, kind="one-layer-analysis", part="mechfourier.toys.one_layer.page:analysis_part"
+):
     """Everything that is known of one checkpoint. Losses are in nats; lists over frequencies start at k = 1.
 
     ``embed_power``, ``unembed_power``, ``w_l_power``: shares of the power of W_E, W_U and W_L = W_out W_U above
@@ -149,15 +150,9 @@ class OneLayerAnalysis(Result):
         )
         return {key: whole[key] for key in (*SUMMARY, *extra)}
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """Everything as ``analysis.json``, and the run's progress measures as ``progress.csv`` where there are any."""
-        written = [self.save(Path(folder) / "analysis.json")]
-        if self.curves is not None:
-            frame = self.curves.frame()
-            written.append(
-                write_with(Path(folder) / "progress.csv", lambda path: frame.to_csv(path, index=False))
-            )
-        return written
+    def tables(self) -> "dict[str, pd.DataFrame]":
+        """The run's progress measures, where there are any."""
+        return {} if self.curves is None else {"progress": self.curves.frame()}
 
     def frame(self) -> "pd.DataFrame":
         """One row per frequency: powers, logit share and amplitude, neurons in its cluster, whether it is key."""

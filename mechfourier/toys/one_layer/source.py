@@ -1,7 +1,5 @@
 """What is analysed: a model, a run folder, a checkpoint file or a packaged name, as weights with their configuration."""
 
-import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +9,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
-from mechfourier.models.checkpoint import load_checkpoint, read_config, read_safetensors
+from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.toys.one_layer.task import split
 from mechfourier.toys.one_layer.weights import OneLayerConfig, parameter_shapes
-
-STEP = re.compile(r"step-(\d+)\.safetensors")
+from mechfourier.toys.opening import check_shapes, open_run
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,7 @@ def open_source(source: Any) -> Source:
     """
     if isinstance(source, Source):
         return source
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if path.is_dir():
-            return _from_folder(path)
-        if path.is_file():
-            return _from_file(path)
-        from mechfourier.models.registry import resolve
-
-        return dataclasses.replace(_from_folder(resolve(source)), name=str(source))
-    return _from_model(source)
+    return _from_files(source) if isinstance(source, str | Path) else _from_model(source)
 
 
 def _from_model(model: Any) -> Source:
@@ -61,65 +48,23 @@ def _from_model(model: Any) -> Source:
     return Source(str(getattr(model, "mechfourier_name", cfg.model_name)), weights, cfg)
 
 
-def _from_folder(folder: Path) -> Source:
-    config = read_config(folder)
-    cfg = _config(config, folder)
-    checkpoints = _checkpoints(folder)
-    if checkpoints and not (folder / "model.safetensors").is_file():
-        weights = read_safetensors(checkpoints[-1][1])  # a run that is still going, or was interrupted
-    else:
-        weights, _ = load_checkpoint(folder)
-    check_weights(weights, cfg, folder)
-    return Source(folder.name or str(folder), weights, cfg, train_mask(config, cfg), checkpoints)
-
-
-def _from_file(path: Path) -> Source:
-    """One checkpoint; its configuration is beside it, or one folder up (``checkpoints/step-….safetensors``)."""
-    folder = next((f for f in (path.parent, path.parent.parent) if (f / "config.json").is_file()), None)
-    if folder is None or path.suffix != ".safetensors":
-        raise UsageError(
-            f"{path} is no checkpoint of a run of ours (a .safetensors file with config.json beside it or above it); "
-            f"bring it in with: mechfourier import {path} --out DIR"
-        )
-    config = read_config(folder)
-    cfg = _config(config, folder)
-    weights = read_safetensors(path)
-    check_weights(weights, cfg, path)
-    return Source(f"{folder.name}/{path.name}", weights, cfg, train_mask(config, cfg))
-
-
-def _config(config: Mapping[str, Any], folder: Path) -> OneLayerConfig:
-    architecture = config.get("architecture", config.get("model_type"))
-    if architecture != "one-layer":
-        raise UsageError(
-            f"{folder} holds the architecture {architecture!r}, and only one-layer networks can be taken apart and animated "
-            "(make one with: mechfourier train one-layer); for others use: mechfourier probe"
-        )
+def _from_files(source: str | Path) -> Source:
+    otherwise = (
+        ": only one-layer networks can be taken apart and animated (make one with: mechfourier train one-layer); for others use: "
+        "mechfourier probe"
+    )
+    opened = open_run(source, "one-layer", otherwise=otherwise)
     try:
-        return OneLayerConfig.from_dict(dict(config))
-    except MechFourierError:
-        raise
+        cfg = OneLayerConfig.from_dict(opened.config)
     except TypeError as error:
-        raise BadCheckpoint(
-            f"{folder / 'config.json'} does not describe a one-layer model ({error})"
-        ) from error
+        raise BadCheckpoint(f"the config.json of {source} does not describe a one-layer model ({error})") from error
+    check_weights(opened.weights, cfg, source)
+    return Source(opened.name, opened.weights, cfg, train_mask(opened.config, cfg), opened.checkpoints)
 
 
-def _checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
-    found = [
-        (STEP.fullmatch(path.name), path) for path in (folder / "checkpoints").glob("step-*.safetensors")
-    ]
-    return tuple(sorted((int(match[1]), path) for match, path in found if match))
-
-
-def check_weights(weights: Mapping[str, Tensor], cfg: OneLayerConfig, where: Path) -> None:
-    for name, shape in parameter_shapes(cfg).items():
-        if name not in weights:
-            raise BadCheckpoint(f"{where} lacks the tensor {name!r}; its config.json says it should be there")
-        if tuple(weights[name].shape) != shape:
-            raise BadCheckpoint(
-                f"{where}: {name!r} has shape {tuple(weights[name].shape)}, config.json asks for {shape}"
-            )
+def check_weights(weights: Mapping[str, Tensor], cfg: OneLayerConfig, where: str | Path) -> None:
+    """Raise ``BadCheckpoint`` where the tensors read from ``where`` are not those of the configuration."""
+    check_shapes(weights, parameter_shapes(cfg), "the model that its config.json describes", where=str(where))
 
 
 def train_mask(config: Mapping[str, Any], cfg: OneLayerConfig) -> Bool[Tensor, "p p"] | None:

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.models.device import resolve_device
-from mechfourier.results.base import Result
 from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy, stablemax_cross_entropy
+from mechfourier.toys.one_layer.optimizers import Optimizer
+from mechfourier.toys.one_layer.recipes import Recipe, default_train_fraction, recipe
 from mechfourier.toys.one_layer.task import ModularData, split
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
-from mechfourier.training.loop import TrainingResult, run_training
-from mechfourier.training.optimizers import Optimizer
-from mechfourier.training.recipes import Recipe, default_train_fraction, recipe
-from mechfourier.training.run_folder import RunFolder
+from mechfourier.training.loop import RunResult, TrainingResult, run_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +33,7 @@ UNSTABLE_DROP = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class OneLayerRun(Result):
+class OneLayerRun(RunResult, kind="one-layer-run"):
     """A finished run. Losses in nats per pair, accuracies and shares in 0..1; ``outcome`` is one of
     ``generalised``, ``memorised``, ``collapsed``, ``unstable``, ``undertrained``, and ``why`` says it in a sentence.
 
@@ -54,25 +52,10 @@ class OneLayerRun(Result):
     generalised_at: int | None
     embed_freqs: tuple[int, ...]
 
-    def frame(self) -> "pd.DataFrame":
-        """The metrics of the run, one row per epoch."""
-        return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Losses and accuracies over the epochs."""
-        import plotly.graph_objects as go
-
-        frame = self.frame()
-        figure = go.Figure()
-        for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
-            column = frame[["step", name]].dropna()
-            figure.add_scatter(
-                x=column["step"], y=column[name], name=name, yaxis="y2" if "accuracy" in name else "y"
-            )
-        return figure.update_layout(
-            xaxis_title="epoch", yaxis={"title": "loss (nats)", "type": "log"},
-            yaxis2={"title": "accuracy", "overlaying": "y", "side": "right", "range": [0, 1.02]}, template="plotly_white",
-        )  # fmt: skip
+    @property
+    def succeeded(self) -> bool:
+        """Whether it generalised; the command line ends with 1 where it did not."""
+        return self.outcome == "generalised"
 
     def __str__(self) -> str:
         freqs = ", ".join(map(str, self.embed_freqs[:8])) + ("…" if len(self.embed_freqs) > 8 else "")

@@ -2,26 +2,27 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.models.sizes import check_sizes
-from mechfourier.results.base import rebuild
+from mechfourier.toys.config import NetworkConfig
 
 ACTIVATIONS = ("relu", "gelu", "square")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneLayerConfig:
+class OneLayerConfig(NetworkConfig):
     """The architecture: tokens 0..p−1 and, with three positions, ``=`` as token p; no layer norm.
 
     ``attn_coeff`` c mixes the attention pattern with a constant one, c · softmax + (1 − c) (Zhong et al. 2023,
     arXiv 2306.17844); 1 is ordinary attention. ``biases`` adds b_Q, b_K, b_V, b_O, b_in, b_out and b_U.
     ``task`` is the operation its prompts ask for (``mechfourier.toys.one_layer.task``).
     """
+
+    record = "one-layer"
 
     p: int
     d_model: int = 128
@@ -61,29 +62,8 @@ class OneLayerConfig:
         return self.p
 
     @property
-    def act_fn(self) -> str:
+    def act_fn(self) -> str:  # type: ignore[override]
         return self.act
-
-    @property
-    def normalization_type(self) -> None:
-        return None
-
-    @property
-    def attn_only(self) -> bool:
-        return False
-
-    @property
-    def use_attn_result(self) -> bool:
-        """``hook_result`` runs whenever something listens to it."""
-        return True
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "OneLayerConfig":
-        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
-        return rebuild(cls, values)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"architecture": "one-layer", **dataclasses.asdict(self)}
 
 
 def parameter_shapes(config: OneLayerConfig) -> dict[str, tuple[int, ...]]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.files import write_with
-from mechfourier.results.base import Result
 from mechfourier.stats.intervals import wilson
+from mechfourier.toys.result import WrittenResult
 from mechfourier.toys.universal.source import Opened, open_miras, right
 from mechfourier.toys.universal.task import SMALLEST, boundary, check_modulus, grid, random_questions, wraps
 
@@ -66,10 +65,17 @@ def _group(role: str, rows: Sequence[ModulusAccuracy]) -> Group:
 
 
 @dataclass(frozen=True)
-class AccuracySweep(Result):
+class AccuracySweep(
+    WrittenResult,
+    kind="universal-accuracy",
+    figure="mechfourier.toys.universal.figures:extrapolation_figure",
+    part="mechfourier.toys.universal.figures:accuracy_part",
+):
     """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked; ``lowest`` is negative
     where the model reads numbers by value: with no number below 0 to choose, the edge of the candidates would rule out
     a + b − m < 0 by itself."""
+
+    stem = "accuracy"
 
     model: str
     trained_to: int
@@ -95,12 +101,6 @@ class AccuracySweep(Result):
             "model": self.model, "trained_to": self.trained_to, "lowest": self.lowest, "highest": self.highest, "seed": self.seed,
             "groups": [vars(group) for group in self.groups()], "moduli": self.to_dict()["moduli"],
         }  # fmt: skip
-
-    def write(self, folder: str | Path) -> list[Path]:
-        """``accuracy.json`` and ``accuracy.csv`` in ``folder``."""
-        folder = Path(folder)
-        table = write_with(folder / "accuracy.csv", lambda path: self.frame().to_csv(path, index=False))
-        return [self.save(folder / "accuracy.json"), table]
 
     def __str__(self) -> str:
         lines = [f"{self.model}: (a + b) mod m, the best of {self.lowest} to {self.highest}, none masked"]

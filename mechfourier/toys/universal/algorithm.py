@@ -57,7 +57,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Algorithm(Result):
+class Algorithm(Result, kind="universal-algorithm"):
     """Interventions, thresholds and how exactly h points at the answer (``phase_error``: median |angle| in radians between h
     and φ(c) over questions and frequencies, by modulus)."""
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.files import write_text, write_with
-from mechfourier.results.base import Result
+from mechfourier.toys.result import WrittenResult
 from mechfourier.toys.universal.accuracy import AccuracySweep, sweep_accuracy
 from mechfourier.toys.universal.algorithm import Algorithm, study_algorithm
 from mechfourier.toys.universal.memory import MemoryEffect, memory_effects
@@ -38,7 +37,12 @@ class Band:
 
 
 @dataclass(frozen=True)
-class MirasAnalysis(Result):
+class MirasAnalysis(
+    WrittenResult,
+    kind="universal-analysis",
+    figure="mechfourier.toys.universal.analysis_figures:adaptation_figure",
+    part="mechfourier.toys.universal.analysis_figures:analysis_part",
+):
     """A universal model taken apart. ``follows_draw``: correlation of a neuron's frequency with that of its draw."""
 
     model: str
@@ -61,14 +65,12 @@ class MirasAnalysis(Result):
         """What ``--json`` prints: everything but the single neurons."""
         return {key: value for key, value in self.to_dict().items() if key != "adaptation"}
 
-    def write(self, folder: str | Path) -> list[Path]:
-        """``analysis.json``, ``neurons.csv``, ``analysis.html`` and the accuracy sweep's files."""
-        from mechfourier.toys.universal.analysis_figures import analysis_page
+    def tables(self) -> "dict[str, pd.DataFrame]":
+        return {"neurons": self.frame()}
 
-        folder = Path(folder)
-        table = write_with(folder / "neurons.csv", lambda path: self.frame().to_csv(path, index=False))
-        page = write_text(folder / "analysis.html", analysis_page(self))
-        return [self.save(folder / "analysis.json"), table, page, *self.accuracy.write(folder)]
+    def write(self, folder: str | Path) -> list[Path]:
+        """Also the accuracy sweep's files."""
+        return [*super().write(folder), *self.accuracy.write(folder)]
 
     def __str__(self) -> str:
         lines = [str(self.accuracy), "", "neurons at =, best harmonic of (a + b) mod m (R² of single cells):"]

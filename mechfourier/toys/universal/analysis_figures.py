@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.html import Section, page
+from mechfourier.drawing.html import Part, Section, half, verdict_card
 from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, SCALE, TEXT, panels, styled
 from mechfourier.toys.universal.figures import extrapolation_figure
 
@@ -162,7 +162,7 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
         lead = "Waves carry a number as phases, sizes as a magnitude; each is changed apart from the other. Nothing is masked, candidates below 0 included."
         sections += [
             Section("What decides, what composes", effects_figure(result.algorithm), lead),
-            Section("The tipping point", thresholds_figure(result.algorithm), wide=False),
+            half("The tipping point", thresholds_figure(result.algorithm)),
         ]
     if result.memory:
         sections.append(
@@ -177,8 +177,8 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
     return sections
 
 
-def analysis_page(result: "MirasAnalysis") -> str:
-    """Everything in one HTML file."""
-    words = str(result).removesuffix(str(result.algorithm) if result.algorithm else "").splitlines()
-    sections = [*analysis_sections(result), Section("In words", [line for line in words if line])]
-    return page(f"{result.model} taken apart", sections)
+def analysis_part(result: "MirasAnalysis") -> Part:
+    """A model of every modulus taken apart."""
+    lines = str(result.accuracy).splitlines()
+    card = verdict_card("Every modulus", lines[0], lines[1:], accent=BLUE)
+    return Part(f"Every modulus: {result.model}", analysis_sections(result), card=card)

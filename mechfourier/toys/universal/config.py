@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError, nearest
 from mechfourier.models.sizes import check_sizes
-from mechfourier.results.base import rebuild
+from mechfourier.toys.config import NetworkConfig
 
 N_CTX = 4
 """Positions: m, a, b, =."""
@@ -18,8 +18,24 @@ MEMORIES = ("none", "feedforward", "titans")
 ENCODINGS = ("sinpe", "log")
 
 
+class _UniversalConfig(NetworkConfig):
+    """What both models share: four positions, and answers 0 to ``n_values`` − 1."""
+
+    record = "miras"
+    architecture: ClassVar[str]
+    n_ctx: ClassVar[int] = N_CTX
+    n_values: int
+
+    @property
+    def d_vocab_out(self) -> int:
+        return self.n_values
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"architecture": self.record, "kind": self.architecture, **dataclasses.asdict(self)}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExtrapolatingConfig:
+class ExtrapolatingConfig(_UniversalConfig):
     """Every number encoded by value at drawn frequencies; the answer c scored by ⟨h, φ(c)⟩.
 
     The network of width ``width`` reads ``freqs`` frequencies at a time and is applied to ``draws`` such draws, whose
@@ -31,6 +47,8 @@ class ExtrapolatingConfig:
     With ``by_position`` the queries and keys of the first block read the position embedding alone: its pattern is the same
     for all numbers, so the block adds sizes up linearly, however large they are.
     """
+
+    architecture = "extrapolating"
 
     form: str = "shared"
     width: int = 32
@@ -56,8 +74,6 @@ class ExtrapolatingConfig:
                 f"width {self.width} is shared by {self.heads} heads and {self.gates} gates by two kinds; both must divide"
             )
 
-    architecture = "extrapolating"
-
     @property
     def d_model(self) -> int:
         return self.draws * self.width
@@ -75,16 +91,8 @@ class ExtrapolatingConfig:
         return self.draws * self.gates
 
     @property
-    def n_ctx(self) -> int:
-        return N_CTX
-
-    @property
     def d_vocab(self) -> int:
         return self.n_values + 1
-
-    @property
-    def d_vocab_out(self) -> int:
-        return self.n_values
 
     @property
     def equals(self) -> int:
@@ -103,20 +111,9 @@ class ExtrapolatingConfig:
             f"nothing is trained per number, so take more: model.with_values({m + 1})"
         )
 
-    @property
-    def use_attn_result(self) -> bool:
-        return True
-
-    @property
-    def normalization_type(self) -> None:
-        return None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"architecture": "miras", "kind": self.architecture, **dataclasses.asdict(self)}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FaithfulConfig:
+class FaithfulConfig(_UniversalConfig):
     """SinPE at position 0, categorical a and b, pre-norm, class logits (the MIRAS experiment of grokking-fourier).
 
     ``memory`` stands between the encoding and position 0: ``none``, ``feedforward`` or ``titans``. ``encoding``:
@@ -126,6 +123,9 @@ class FaithfulConfig:
     ``n_values`` + 1 is ``=`` (``n_values`` is free, as in the original); m itself is a number too, so it runs to
     ``n_values`` − 1.
     """
+
+    architecture = "faithful"
+    normalization_type = "LN"
 
     n_values: int = 200
     d_model: int = 128
@@ -153,23 +153,13 @@ class FaithfulConfig:
         if self.d_model % self.n_heads or self.d_model % 4:
             raise OutOfRange(f"d_model {self.d_model} must divide by 4 and by the {self.n_heads} heads")
 
-    architecture = "faithful"
-
     @property
     def d_head(self) -> int:
         return self.d_model // self.n_heads
 
     @property
-    def n_ctx(self) -> int:
-        return N_CTX
-
-    @property
     def d_vocab(self) -> int:
         return self.n_values + 2
-
-    @property
-    def d_vocab_out(self) -> int:
-        return self.n_values
 
     @property
     def equals(self) -> int:
@@ -188,17 +178,6 @@ class FaithfulConfig:
             f"end at {self.n_values}; the model 'miras' reads larger ones"
         )
 
-    @property
-    def use_attn_result(self) -> bool:
-        return True
-
-    @property
-    def normalization_type(self) -> str:
-        return "LN"
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"architecture": "miras", "kind": self.architecture, **dataclasses.asdict(self)}
-
 
 MirasConfig = ExtrapolatingConfig | FaithfulConfig
 KINDS = {"extrapolating": ExtrapolatingConfig, "faithful": FaithfulConfig}
@@ -209,8 +188,7 @@ def config_from(values: dict[str, Any]) -> MirasConfig:
     name = values.get("kind", "extrapolating")
     if not isinstance(name, str) or name not in KINDS:
         raise UsageError(f"no kind of miras model {name!r}; known: {', '.join(KINDS)}")
-    kind = KINDS[name]
-    return rebuild(kind, values)
+    return KINDS[name].from_dict(values)
 
 
 def parameter_shapes(config: MirasConfig) -> dict[str, tuple[int, ...]]:

@@ -5,17 +5,16 @@ goes into the encoding's bias.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from mechfourier.errors import BadCheckpoint, UsageError, nearest
-from mechfourier.models.checkpoint import load_foreign_tensors, save_checkpoint
-from mechfourier.toys.one_layer.foreign import state_dict_of
+from mechfourier.errors import BadCheckpoint, nearest
+from mechfourier.toys.foreign import Foreign, bring_in, state_dict_of
 from mechfourier.toys.universal.config import FaithfulConfig, parameter_shapes
+from mechfourier.toys.universal.model import UniversalModulusTransformer
 from mechfourier.toys.universal.task import answers, sample
 
 MARK = "p_embedder.proj.weight"
@@ -45,21 +44,12 @@ LAYER = {
 }
 
 
-@dataclass(frozen=True)
-class ForeignMiras:
-    """A converted checkpoint; ``accuracy`` is on random questions of the moduli 2..79."""
-
-    weights: dict[str, Tensor]
-    config: FaithfulConfig
-    accuracy: float
-
-
-def looks_like_miras(tensors: Mapping[str, Tensor]) -> bool:
+def is_foreign(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a (possibly nested) state dict is a MIRAS model's: it has a modulus encoder."""
     return any(key == MARK or key.endswith(f".{MARK}") for key in tensors)
 
 
-def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) -> ForeignMiras:
+def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) -> Foreign:
     """A MIRAS state dict as our weights and configuration; sizes from the shapes.
 
     Raises ``BadCheckpoint`` naming the first tensor that is missing, left over or misshapen.
@@ -76,7 +66,12 @@ def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) ->
             raise BadCheckpoint(
                 f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it {shape}"
             )
-    return ForeignMiras(weights, config, _accuracy(config, weights))
+    return Foreign(
+        layout=LAYOUT, weights=weights, config=config, accuracy=_accuracy(config, weights), required=0.15,
+        asked="on 2000 random questions mod 2 to 79", chance="guessing: 5 %",
+        sizes=f"numbers 0 to {config.n_values - 1}, d_model {config.d_model}, {config.n_layers} layers",
+        facts={"n_values": config.n_values, "encoding": config.encoding},
+    )  # fmt: skip
 
 
 def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
@@ -123,8 +118,6 @@ def _config(weights: Mapping[str, Tensor]) -> FaithfulConfig:
 
 @torch.no_grad()
 def _accuracy(config: FaithfulConfig, weights: dict[str, Tensor]) -> float:
-    from mechfourier.toys.universal.model import UniversalModulusTransformer
-
     model = UniversalModulusTransformer(config, weights=weights)
     chosen = range(2, min(79, config.largest_modulus) + 1)
     questions = sample(chosen, 2000, torch.Generator().manual_seed(0))
@@ -133,20 +126,9 @@ def _accuracy(config: FaithfulConfig, weights: dict[str, Tensor]) -> float:
 
 def import_miras(
     path: str | Path, out: str | Path, *, entry: str | None = None, force: bool = False
-) -> ForeignMiras:
-    """Read (``weights_only=True``), convert, verify and write; ``out`` is then a folder like any other.
+) -> Foreign:
+    """Bring a MIRAS checkpoint in (`mechfourier.toys.foreign.bring_in`).
 
     Refused (``BadCheckpoint``) below 15 % on random questions mod 2..79, where guessing reaches 5 %, unless ``force``.
     """
-    out = Path(out)
-    if (out / "config.json").exists():
-        raise UsageError(f"{out} already holds a checkpoint; choose another --out")
-    found = convert_miras(load_foreign_tensors(path), entry=entry)
-    if found.accuracy < 0.15 and not force:
-        raise BadCheckpoint(
-            f"read as {LAYOUT}, {path} answers {found.accuracy:.1%} of 2000 questions mod 2 to 79 (guessing: 5 %): it may be "
-            "untrained; --force takes it all the same"
-        )
-    config = found.config.to_dict() | {"imported_from": Path(path).name}
-    save_checkpoint(out, found.weights, config, {"accuracy": found.accuracy, "layout": LAYOUT})
-    return found
+    return bring_in(path, out, lambda tensors: convert_miras(tensors, entry=entry), force=force)

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import ActivationCache, HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from mechfourier.errors import BadCheckpoint, NotExpressible, OutOfRange
+from mechfourier.errors import NotExpressible, OutOfRange
+from mechfourier.models.checkpoint import load_checkpoint
 from mechfourier.models.interface import Encoding
 from mechfourier.toys.one_layer.task import task
+from mechfourier.toys.opening import check_shapes
+from mechfourier.toys.parameters import Network
 from mechfourier.toys.universal.config import (
     ExtrapolatingConfig,
     FaithfulConfig,
@@ -73,9 +75,10 @@ class _Hooks:
         return self.points[name].has_hooks()
 
 
-class _Universal(HookedRootModule):
+class _Universal(Network):
     """What both models share: questions in, parameters and hook points by name."""
 
+    mechfourier_architecture = "miras"
     cfg: Any
     blocks: nn.ModuleList
 
@@ -84,7 +87,7 @@ class _Universal(HookedRootModule):
         self.cfg = cfg
         self.mechfourier_name = cfg.model_name
         weights = initial_weights(cfg, seed=seed) if weights is None else weights
-        _check_shapes(cfg, weights)
+        check_shapes(weights, parameter_shapes(cfg), f"a miras model ({cfg.architecture})")
         for name, value in weights.items():
             _plant(self, name, value if isinstance(value, nn.Parameter) else nn.Parameter(value))
         for name in self._points():
@@ -100,21 +103,10 @@ class _Universal(HookedRootModule):
         blocks = [f"blocks.{layer}.{path}" for layer in range(self.cfg.n_layers) for path in inside]
         return ["hook_embed", "hook_pos_embed", *blocks, "unembed.hook_in", "unembed.hook_out"]
 
-    def weights(self) -> dict[str, Tensor]:
-        """The parameters by name (the live tensors, no copies)."""
-        return dict(self.named_parameters())
-
     def reinitialised(self, seed: int) -> "_Universal":
         """The same architecture with newly drawn weights (the control of a probe)."""
         fresh = type(self)(self.cfg, weights=initial_weights(self.cfg, seed=seed))
         return fresh.to(next(self.parameters()).device)
-
-    def run_with_cache(self, *args: Any, return_cache_object: bool = True, **kwargs: Any) -> Any:
-        """As ``HookedTransformer.run_with_cache``: the logits and an ``ActivationCache`` (or a plain dict)."""
-        out, cache = super().run_with_cache(*args, **kwargs)
-        if not return_cache_object:
-            return out, cache
-        return out, ActivationCache(cache, self, has_batch_dim=not kwargs.get("remove_batch_dim", False))
 
     # questions
 
@@ -332,21 +324,6 @@ class UniversalModulusTransformer(_Universal):
         return self.answer_logits(questions).argmax(1)
 
 
-def _check_shapes(cfg: MirasConfig, weights: dict[str, Tensor]) -> None:
-    shapes = parameter_shapes(cfg)
-    for name in [*shapes, *weights]:
-        if name not in weights:
-            raise BadCheckpoint(
-                f"the tensor {name!r} is missing, which a {cfg.architecture} miras model needs"
-            )
-        if name not in shapes:
-            raise BadCheckpoint(f"the tensor {name!r} is none of a {cfg.architecture} miras model's")
-        if tuple(weights[name].shape) != shapes[name]:
-            raise BadCheckpoint(
-                f"{name!r} has shape {tuple(weights[name].shape)}; the configuration needs {shapes[name]}"
-            )
-
-
 Universal = ExtrapolatingTransformer | UniversalModulusTransformer
 
 
@@ -361,7 +338,5 @@ def load_folder(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Universal:
     """A checkpoint folder with ``"architecture": "miras"`` as a model in evaluation mode."""
-    from mechfourier.models.checkpoint import load_checkpoint
-
     tensors, config = load_checkpoint(folder)
     return build(config_from(config), tensors).to(device=device, dtype=dtype).eval()

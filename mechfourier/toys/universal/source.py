@@ -1,6 +1,5 @@
 """Where a universal model comes from, and its answers to many questions."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,12 @@ from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.models.catalogue import DATA
-from mechfourier.models.folder import CONFIG
+from mechfourier.models.folder import CONFIG, read_config
+from mechfourier.models.registry import load
 from mechfourier.progress import progress
+from mechfourier.toys.opening import open_run
+from mechfourier.toys.universal.config import config_from
+from mechfourier.toys.universal.model import build
 from mechfourier.toys.universal.task import ModuliSplit, answers, moduli
 
 QUESTIONS_AT_ONCE = 2**20  # activations of one draw per batch
@@ -41,29 +44,16 @@ def open_miras(run: str | Path | Any) -> Opened:
     if not isinstance(run, str | Path):
         return Opened(_ours(run), moduli("all"), run.mechfourier_name)
     path = Path(run)
-    if path.suffix == ".safetensors":
-        return _checkpoint(path)
-    from mechfourier.models.registry import load
-
+    if path.is_file():
+        opened = open_run(path, "miras")
+        return Opened(build(config_from(opened.config), opened.weights).eval(), _split_of(opened.config), str(path))
     folder = path if (path / CONFIG).is_file() else DATA / str(run)
-    return Opened(_ours(load(str(run))), _split_of(folder), str(run))
+    config = read_config(folder) if (folder / CONFIG).is_file() else {}
+    return Opened(_ours(load(str(run))), _split_of(config), str(run))
 
 
-def _checkpoint(path: Path) -> Opened:
-    from mechfourier.models.checkpoint import read_safetensors
-    from mechfourier.toys.universal.config import config_from
-    from mechfourier.toys.universal.model import build
-
-    folder = next((f for f in (path.parent, path.parent.parent) if (f / CONFIG).is_file()), None)
-    if folder is None:
-        raise UsageError(f"no {CONFIG} beside {path} or above it; give a checkpoint inside its run folder")
-    config = config_from(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    return Opened(build(config, read_safetensors(path)).eval(), _split_of(folder), str(path))
-
-
-def _split_of(folder: Path) -> ModuliSplit:
-    path = folder / CONFIG
-    training = json.loads(path.read_text(encoding="utf-8")).get("training", {}) if path.is_file() else {}
+def _split_of(config: dict[str, Any]) -> ModuliSplit:
+    training = config.get("training", {})
     return moduli(training.get("moduli", "all"), largest=training.get("largest", 120))
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 from mechfourier.models.device import resolve_device
-from mechfourier.results.base import Result
 from mechfourier.toys.universal.config import (
     ExtrapolatingConfig,
     FaithfulConfig,
@@ -34,17 +33,17 @@ from mechfourier.toys.universal.forward_pass import (
 from mechfourier.toys.universal.recipes import MirasRecipe
 from mechfourier.toys.universal.sizes import drawn_sizes, shift_reach
 from mechfourier.toys.universal.task import ModuliSplit, answers, boundary, random_questions, sample
-from mechfourier.training.loop import TrainingResult, run_training
-from mechfourier.training.run_folder import RunFolder
+from mechfourier.training.descent import Descent
+from mechfourier.training.loop import RunResult, run_training
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 PER_MODULUS = 40  # random questions of each modulus that an evaluation asks
 AT_ONCE = 4096
 
 
-class _Trainee:
+class _Trainee(Descent):
     """Weights, optimiser, schedule and sampling; what a step's loss is, the two models say."""
 
     loss: Callable[[Tensor, int], tuple[Tensor, dict[str, float]]]
@@ -56,13 +55,8 @@ class _Trainee:
         self.model, self.split, self.recipe, self.seed = config, split, recipe, seed
         _check(split, recipe)
         start = initial_weights(config, seed=seed)
-        self.parameters = {name: value.to(device).requires_grad_() for name, value in start.items()}
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.parameters, recipe),
-            lr=recipe.lr,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
-        )
+        parameters = {name: value.to(device).requires_grad_() for name, value in start.items()}
+        super().__init__(parameters, recipe, decays=lambda _, value: value.ndim > 1)
         self.generator = torch.Generator(device).manual_seed(seed)
         self.device = device
 
@@ -85,14 +79,8 @@ class _Trainee:
         return min(largest, round(recipe.curriculum_from + (largest - recipe.curriculum_from) * done))
 
     def step(self, index: int) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr * _schedule(self.recipe, index)
         loss, metrics = self.loss(self.questions(index), index)
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip)
-        self.optimizer.step()
-        return {"train_loss": float(loss.detach()), **metrics}
+        return {"train_loss": self.descend(loss, _schedule(self.recipe, index)), **metrics}
 
     @torch.no_grad()
     def evaluate(self, index: int) -> dict[str, float]:
@@ -111,23 +99,6 @@ class _Trainee:
         parts = questions.to(self.device).split(AT_ONCE)
         right = torch.cat([self.predictions(part) == answers(part) for part in parts])
         return float(right.double().mean())
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "weights": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for name, value in state["weights"].items():
-                self.parameters[name].copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: value.detach() for name, value in self.parameters.items()}
 
 
 class ExtrapolatingTrainee(_Trainee):
@@ -248,13 +219,6 @@ def _check(split: ModuliSplit, recipe: MirasRecipe) -> None:
         split.up_to(recipe.curriculum_from)
 
 
-def _groups(parameters: dict[str, Tensor], recipe: MirasRecipe) -> list[dict[str, Any]]:
-    """Biases and norms are not decayed."""
-    flat = [value for value in parameters.values() if value.ndim == 1]
-    rest = [value for value in parameters.values() if value.ndim > 1]
-    return [{"params": rest, "weight_decay": recipe.weight_decay}, {"params": flat, "weight_decay": 0.0}]
-
-
 def _schedule(recipe: MirasRecipe, index: int) -> float:
     """The rate of step ``index`` relative to the recipe's."""
     high = (1 + math.cos(math.pi * index / recipe.steps)) / 2
@@ -262,7 +226,7 @@ def _schedule(recipe: MirasRecipe, index: int) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class MirasRun(Result):
+class MirasRun(RunResult, kind="universal-run"):
     """A finished run. Accuracies in 0..1 on random questions: trained moduli, held-out ones, and the cells of the held-out
     ones next to the wrap."""
 
@@ -274,14 +238,6 @@ class MirasRun(Result):
     seconds: float
     checkpoint: str
 
-    def frame(self) -> "pd.DataFrame":
-        """The metrics of the run, one row per step."""
-        return RunFolder(self.checkpoint).read_metrics()
-
-    def plot(self) -> Any:
-        """Loss and accuracies over the steps."""
-        return _as_training_result(self).plot()
-
     def __str__(self) -> str:
         return (
             f"held-out moduli {self.held_out_accuracy:.2%} (next to the wrap {self.held_out_boundary_accuracy:.2%}), "
@@ -289,10 +245,6 @@ class MirasRun(Result):
             f"{self.steps} steps in {self.seconds:.0f} s; {self.checkpoint}\n"
             f"beyond the trained range: mechfourier sweep-accuracy {self.checkpoint}"
         )
-
-
-def _as_training_result(run: MirasRun) -> TrainingResult:
-    return TrainingResult(run.steps, run.seconds, {}, run.checkpoint, None, False)
 
 
 def train_miras(

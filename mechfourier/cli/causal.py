@@ -1,0 +1,119 @@
+"""What the commands of interventions share: options, and how a result is written and shown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mechfourier.cli.common import CONTROLS, COUNT, CYCLES, LAYER, emit_json, note, number_list
+from mechfourier.cli.common import SEED as SEEDS
+from mechfourier.cli.common import TASK as A_TASK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+POSITION = typer.Option(
+    help="'value' (the last token of the value asked about) or 'last' (the prompt's last token)."
+)
+Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
+Domain = Annotated[
+    str | None,
+    typer.Option(
+        help="A domain (mechfourier domains), mod-N, or a .toml file "
+        "(default: the model's own task, else months)."
+    ),
+]
+Task = Annotated[str | None, A_TASK]
+Site = Annotated[
+    str,
+    typer.Option(
+        help="A hook point's full name (hook_embed, blocks.0.hook_resid_post), or a kind with --layer."
+    ),
+]
+Layer = Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)]
+Harmonics = Annotated[
+    str | None,
+    typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
+]
+Position = Annotated[str, POSITION]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        help="As many prompts, balanced over the answers (default: all that minutes allow).", **COUNT
+    ),
+]
+Cycles = Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)]
+Controls = Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)]
+Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.", **SEEDS)]
+Engine = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Out = Annotated[Path, typer.Option(help="Folder of the HTML page.")]
+OUT = Path("mechfourier-out")
+
+
+def harmonics(text: str | None) -> list[int] | None:
+    """``"1"`` or ``"5,37"`` as numbers; None stays None."""
+    if text is None:
+        return None
+    plain = ",".join(part.strip().removeprefix("k=") for part in text.split(","))
+    return number_list(plain, "--k", "harmonics", "1, or 5,37")
+
+
+def listed(text: str | None, option: str) -> list[int] | None:
+    """``"8"`` or ``"8,35"`` as numbers; None stays None."""
+    return (
+        None
+        if text is None
+        else number_list(
+            text, option, "heads" if option == "--head" else "dimensions", "8, or 8,35, or 0-63", ranges=True
+        )
+    )
+
+
+def site_of(name: str, layer: int | None) -> Any:
+    """A site from its full name, or from a kind and a layer."""
+    from mechfourier.errors import UsageError
+    from mechfourier.hooks.site import Site
+
+    if "." in name or name.startswith("hook_"):
+        site = Site.parse(name)
+        if layer is not None and site.layer != layer:
+            raise UsageError(
+                f"{name} is not at layer {layer}; give a kind with it, for example: --site resid_post "
+                "--layer "
+                f"{layer}"
+            )
+        return site
+    if layer is None and name not in ("embed", "pos_embed"):
+        raise UsageError(f"name the layer of {name}, for example: --layer 0")
+    return Site(name, layer)
+
+
+def finish(
+    result: Any,
+    out: Path,
+    as_json: bool,
+    *,
+    frames: "Sequence[tuple[pd.DataFrame, str | None]]" = (),
+    more: Sequence[str] = (),
+) -> None:
+    """Write the page of ``result``, then print it: as one JSON object, or in words with these tables and
+    lines."""
+    from mechfourier.figures.report import write_result
+
+    page = write_result(result, out)
+    if as_json:
+        note(f"wrote {page}")
+        return emit_json(result.to_dict())
+    for line in str(result).splitlines():
+        (note if line.startswith("note: ") else typer.echo)(line)
+    from mechfourier.cli.tables import print_frame
+
+    for frame, heading in frames:
+        print_frame(frame, title=heading)
+    for line in more:
+        typer.echo(line)
+    typer.echo(f"figure: {page}")
+    return None

@@ -1,0 +1,248 @@
+"""The contest of shapes: arrays in, a word with its evidence out, for every site and for all of them.
+
+See docs/shapes.md for what is asked, how often the answers are wrong on data with a known answer, and what they cannot tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange
+from mechfourier.stats.shapes.decide import LEVEL, Decision, decide_site
+from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
+from mechfourier.stats.shapes.headline import Headline, combined_p, headline
+from mechfourier.stats.shapes.tables import (
+    canonical_frame,
+    cross_gram,
+    distinct_templates,
+    unbiased_mean,
+)
+from mechfourier.stats.shapes.words import CIRCULAR, DISTINCT, FLAT, without_circle, word_of
+
+FEWEST_VALUES = 5
+FEWEST_TEMPLATES = 3
+MOST_VALUES = 31
+
+
+@dataclass(frozen=True)
+class ShapeEvidence:
+    """One shape on one site. ``evidence``: share of the power between values that it predicts of values left out, at most 1, with its 95 %
+    interval (None below six templates). ``p``: how often data of this shape would favour the others as strongly; None where that
+    was not asked (closed shapes that are not the best one)."""
+
+    name: str
+    evidence: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class SiteShapes:
+    """The contest at one site.
+
+    ``word``: circular, flattened circle, nearly closed, open curve, wave, clusters, line, other period, values distinguishable, noise, not
+    testable, or "undecided: A or B". ``p``: the largest probability of any rival that a circle would win by as much. ``k``, ``aspect``,
+    ``beside_line``: of the circle. ``gap``: steps between the ends of an open or nearly closed curve; ``ends``: the two values
+    (indices) between which it is cut. ``period``: in values, of other periods. ``set_aside``: the value without which the rest lies on a circle.
+    """
+
+    word: str
+    p: float
+    agreement_p: float
+    templates: int
+    shapes: tuple[ShapeEvidence, ...] = ()
+    reasons: tuple[str, ...] = ()
+    k: int | None = None
+    aspect: Estimate | None = None
+    beside_line: bool = False
+    gap: Estimate | None = None
+    ends: tuple[int, int] | None = None
+    period: float | None = None
+    set_aside: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The word with what belongs to it: "circular at k = 2, beside a line", "period 10 of 12 values", "nearly closed (gap 2.2 steps)"."""
+        text = self.word
+        if self.k is not None and self.k != 1:
+            text += f" at k = {self.k}"
+        if self.beside_line:
+            text += " beside a line"
+        if self.period is not None:
+            text = f"period {self.period:.3g}"
+        if self.gap is not None:
+            text += f" (gap {self.gap.value:.1f} steps)"
+        return text
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All sites. ``p``: that no site is a circle, all of them taken together."""
+
+    sites: tuple[SiteShapes, ...]
+    p: float
+    headline: Headline
+
+    @property
+    def word(self) -> str:
+        return self.headline.word
+
+
+def contest(
+    acts: Tensor | ndarray, *, n_bootstrap: int = 200, n_permutations: int = 1000, seed: int = 0
+) -> Contest:
+    """Which shape the values of a cycle lie in, at every site.
+
+    ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling by a shift or a reversal, rotation,
+    scale, the order and copies of templates and of sites change no word. Raises ``OutOfRange`` for arrays of another kind.
+    """
+    stack = checked(acts)
+    grams = [_gram(site) for site in stack]
+    memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
+    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in grams]
+    p = combined_p([site.p for _, site, _ in memory if site.word != "not testable"])
+    sites = tuple(_corrected(site, decision, p) for site, decision in found)
+    return Contest(sites, p, headline([site.word for site in sites]))
+
+
+def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
+    """The stack of sites in double precision."""
+    array = acts.detach().cpu().double().numpy() if isinstance(acts, Tensor) else np.asarray(acts)
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim != 4 or not np.issubdtype(array.dtype, np.floating):
+        raise OutOfRange(
+            f"activations of shape {tuple(array.shape)} and type {array.dtype}; give floating-point numbers "
+            "[value, template, d] or [site, value, template, d]"
+        )
+    if array.shape[1] > MOST_VALUES:
+        raise OutOfRange(
+            f"{array.shape[1]} values on the cycle; the contest holds designs for up to {MOST_VALUES}"
+        )
+    return array
+
+
+def _gram(site: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"] | str:
+    """The inner products of distinct templates, or why there is nothing to test."""
+    n, templates, _ = site.shape
+    if n < FEWEST_VALUES:
+        return f"{n} values: at least {FEWEST_VALUES} are needed"
+    if not np.isfinite(site).all():
+        return "activations are not finite"
+    gram = cross_gram(site / max(float(np.abs(site).max()), 1e-300))
+    if not np.einsum("ttvv->", gram) > 0 or np.ptp(site, axis=0).max() <= 1e-6 * np.abs(site).max():
+        return "activations do not depend on the value"
+    kept = distinct_templates(gram)
+    if len(kept) < FEWEST_TEMPLATES:
+        return f"{len(kept)} distinct template{'s' * (len(kept) != 1)} of {templates}: at least {FEWEST_TEMPLATES} are needed"
+    return gram[np.ix_(kept, kept)]
+
+
+def _remembered(
+    gram: ndarray | str, memory: list, n_bootstrap: int, n_permutations: int, seed: int
+) -> tuple[SiteShapes, Decision | None]:
+    """The contest of one site; of two sites with the same inner products only the first is counted."""
+    if isinstance(gram, str):
+        return SiteShapes("not testable", 1.0, 1.0, 0, reasons=(gram,)), None
+    for known, site, decision in memory:
+        if known.shape == gram.shape and np.allclose(known, gram, rtol=1e-5, atol=1e-5 * np.abs(gram).max()):
+            return site, decision
+    site, decision = _site(gram, n_bootstrap, n_permutations, seed)
+    memory.append((gram, site, decision))
+    return site, decision
+
+
+def _site(
+    gram: Float[ndarray, "t t n n"], n_bootstrap: int, n_permutations: int, seed: int
+) -> tuple[SiteShapes, Decision | None]:
+    frame = canonical_frame(unbiased_mean(gram))
+    framed = gram[:, :, frame.order][:, :, :, frame.order]
+    agreement = agreement_p(framed, count=n_permutations, seed=seed)
+    if agreement >= LEVEL:
+        reason = f"templates do not agree about the values (p = {agreement:.2g})"
+        return SiteShapes("noise", 1.0, agreement, len(gram), reasons=(reason,)), None
+    decision = decide_site(gram, frame, n_bootstrap=n_bootstrap, seed=seed)
+    return described(decision, word_of(decision), agreement), decision
+
+
+def _corrected(site: SiteShapes, decision: Decision | None, p: float) -> SiteShapes:
+    """A circle that does not stand the number of sites is undecided."""
+    if decision is None or site.word not in (CIRCULAR, "flattened circle") or p < LEVEL:
+        return site
+    return described(
+        decision,
+        without_circle(decision),
+        site.agreement_p,
+        f"one circle among so many sites is no evidence (p = {p:.2g})",
+    )
+
+
+def described(decision: Decision, word: str, agreement: float, *reasons: str) -> SiteShapes:
+    """The word with its numbers."""
+    table, closed = decision.table, decision.closed_name
+    k = int(decision.design(closed).params.get("k", 1)) if word == CIRCULAR else None
+    line_from = decision.design(closed).params["cut"] if closed == "circle beside a line" else None
+    ellipse = aspect(table, k, None if line_from is None else int(line_from)) if k is not None else None
+    if ellipse is not None and ellipse.value < FLAT:
+        word = "flattened circle"
+    curve = _curve_design(decision) if "open curve" in word or word == "nearly closed" else None
+    cut = int(curve.params["cut"]) if curve is not None else None
+    period = decision.design("other period").params["period"] if word == "other period" else None
+    return SiteShapes(
+        word=word,
+        p=decision.p,
+        agreement_p=agreement,
+        templates=table.templates,
+        shapes=shape_evidence(decision),
+        reasons=(*_reasons(decision, word), *reasons),
+        k=k,
+        aspect=ellipse,
+        beside_line=word == CIRCULAR and closed == "circle beside a line",
+        gap=gap(table, cut) if cut is not None else None,
+        ends=_ends(decision, cut) if cut is not None else None,
+        period=period,
+        set_aside=int(table.frame.order[decision.set_aside]) if decision.set_aside is not None else None,
+    )
+
+
+def _curve_design(decision: Decision):
+    names = [name for name in ("nearly closed", "open curve", "smooth path") if name in decision.scores]
+    return decision.design(min(names, key=lambda name: decision.scores[name]))
+
+
+def _ends(decision: Decision, cut: int) -> tuple[int, int]:
+    """The caller's values at the two ends of a curve that begins at place ``cut`` of the frame."""
+    order = decision.table.frame.order
+    return tuple(sorted((int(order[cut]), int(order[cut - 1]))))  # pyright: ignore[reportReturnType]
+
+
+def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
+    """Every shape, best first."""
+    out = []
+    for name in sorted(decision.scores, key=decision.scores.__getitem__):
+        share = predicted_share(decision.table, decision.designs, decision.best[name])
+        p = decision.adequate.get(name)
+        if name == decision.closed_name:
+            p = decision.adequate["closed"]
+        out.append(ShapeEvidence(name, share.value, share.low, share.high, p))
+    return tuple(out)
+
+
+def _reasons(decision: Decision, word: str) -> Sequence[str]:
+    if word == DISTINCT:
+        return (f"no order of the values beyond chance (p = {decision.rejects['distinct values']:.2g})",)
+    name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
+    p = decision.rejects[name]
+    if word in (CIRCULAR, "flattened circle"):
+        return (f"a circle wins by as much on data of no other shape (largest p = {p:.2g}, {name})",)
+    out = []
+    if decision.adequate["closed"] < LEVEL:
+        out.append(f"a circle does not fit (p = {decision.adequate['closed']:.2g})")
+    if p >= LEVEL:
+        out.append(f"{name} is not rejected against a circle (p = {p:.2g})")
+    return tuple(out)

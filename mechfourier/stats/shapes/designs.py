@@ -1,0 +1,313 @@
+"""The shapes that n values of a cycle can lie in, as linear predictors of the table of value means.
+
+A *design* is one member of a shape: an open curve with its cut and its number of turns, a wave with its phase. It predicts the table
+``m [value d]`` as ``S m``, where S is the projection on a few columns or the smoother of a Gaussian process. How well it predicts is then
+linear in the Gram matrix of the values, so that thousands of designs cost one matrix product (:mod:`mechfourier.stats.shapes.scores`).
+
+A new shape is one function, which yields designs, and one line in :data:`SHAPES`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from math import gcd
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+OPEN_GAP = 3.0
+"""Steps between the ends of an open curve, from which on it is a rival of the circle; the gap of a closed curve is one step."""
+LINE_GAP = 5.0
+"""The same for an open curve beside a line: a helix with a smaller gap predicts the same tables as a circle beside a line."""
+NEAR_GAP = 2.0
+"""Smallest gap of a curve that is called nearly closed."""
+FEWEST_PLACES = 5
+"""A harmonic that visits fewer different places than this is a set of classes, not a circle."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """The values that take part (``kept``), out of ``n`` on the cycle."""
+
+    n: int
+    kept: Int[ndarray, " m"]
+
+    @property
+    def harmonics(self) -> range:
+        return range(1, (self.n - 1) // 2 + 1)
+
+    def along(self, cut: int) -> Int[ndarray, " m"]:
+        """The position of every value on a list that begins at ``cut``."""
+        return (self.kept - cut) % self.n
+
+
+@dataclass(frozen=True)
+class Design:
+    """One predictor. ``kernel`` (with ``nugget``) is the prior covariance over values, for Gaussian processes."""
+
+    params: dict[str, float]
+    smoother: Float[ndarray, "m m"]
+    kernel: Float[ndarray, "m m"] | None = None
+    nugget: float = 0.0
+
+
+def waves(turns: float, at: Int[ndarray, " m"], n: int) -> list[Float[ndarray, " m"]]:
+    """cos and sin of ``turns`` turns per n values."""
+    angle = 2 * np.pi * turns * at / n
+    return [np.cos(angle), np.sin(angle)]
+
+
+def turns_of_gap(gap: float, n: int) -> float:
+    """Turns per n values of a curve whose ends are ``gap`` steps apart: n/f = n − 1 + gap."""
+    return n / (n - 1 + gap)
+
+
+def regression(columns: list[Float[ndarray, " m"]], **params: float) -> Iterator[Design]:
+    """The least-squares fit on a constant and ``columns``; nothing where fewer than two values are left to test it on."""
+    x = np.column_stack([np.ones(len(columns[0])), *columns])
+    if x.shape[1] >= len(x) - 1:
+        return
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    if s[-1] > 1e-8 * s[0]:
+        yield Design(params, u @ u.T)
+
+
+def process(kernel: Float[ndarray, "m m"], nugget: float, **params: float) -> Design:
+    """Kriging with an unknown mean: the posterior mean of a Gaussian process of that covariance."""
+    inverse = np.linalg.inv(kernel + nugget * np.eye(len(kernel)))
+    row = inverse.sum(0)
+    projector = inverse - np.outer(row, row) / row.sum()
+    return Design(params | {"nugget": nugget}, np.eye(len(kernel)) - nugget * projector, kernel, nugget)
+
+
+def circle(places: Places) -> Iterator[Design]:
+    """cos and sin of one harmonic with enough different places."""
+    for k in _round(places):
+        yield from regression(waves(k, places.kept, places.n), k=k)
+
+
+def _round(places: Places) -> Iterator[int]:
+    for k in places.harmonics:
+        if places.n // gcd(k, places.n) >= FEWEST_PLACES:
+            yield k
+
+
+def circle_and_harmonics(places: Places) -> Iterator[Design]:
+    """A closed curve of two harmonics, k and 2k or 3k."""
+    n = places.n
+    for k in _round(places):
+        for times in (2, 3):
+            if times * k < n / 2:
+                yield from regression(
+                    waves(k, places.kept, n) + waves(times * k, places.kept, n), k=k, also=times * k
+                )
+
+
+def circle_beside_line(places: Places) -> Iterator[Design]:
+    """The first harmonic, and a straight line in another direction that begins at any value."""
+    for cut in range(places.n):
+        yield from regression([places.along(cut), *waves(1, places.kept, places.n)], k=1, cut=cut)
+
+
+LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.5)
+NUGGETS = (0.003, 0.03, 0.3)
+
+
+def closed_curve(places: Places) -> Iterator[Design]:
+    """Similarity that decays with circular distance: any smooth closed curve."""
+    away = np.abs(places.kept[:, None] - places.kept)
+    chord = places.n / np.pi * np.sin(np.pi * away / places.n)
+    for nugget in NUGGETS:
+        for length in LENGTHS:
+            yield process(np.exp(-(chord**2) / 2 / length**2), nugget, k=1, length=length)
+            yield process(np.exp(-chord / length), nugget, k=1, length=length, rough=1)
+
+
+def smooth_path(places: Places) -> Iterator[Design]:
+    """Similarity that decays with linear distance from any first value on: any smooth, or fading, open curve."""
+    for nugget in NUGGETS:
+        for length in LENGTHS:
+            for cut in range(places.n):
+                at = places.along(cut)
+                away = np.abs(at[:, None] - at)
+                yield process(np.exp(-(away**2) / 2 / length**2), nugget, cut=cut, length=length)
+                yield process(np.exp(-away / length), nugget, cut=cut, length=length, rough=1)
+
+
+def line(places: Places) -> Iterator[Design]:
+    """Equal steps in one direction."""
+    for cut in range(places.n):
+        yield from regression([places.along(cut)], cut=cut)
+
+
+def open_curve(places: Places) -> Iterator[Design]:
+    """Parabolas, cubics, and arcs with a gap of at least three steps, alone or beside a line."""
+    n = places.n
+    for cut in range(n):
+        at = places.along(cut)
+        u = 2 * at / (n - 1) - 1
+        yield from regression([u, u**2], cut=cut, degree=2)
+        yield from regression([u, u**2, u**3], cut=cut, degree=3)
+        for turns in np.linspace(0.2, turns_of_gap(OPEN_GAP, n), 15):
+            yield from regression(waves(turns, at, n), cut=cut, turns=float(turns))
+        for turns in np.linspace(0.2, turns_of_gap(LINE_GAP, n), 15):
+            yield from regression([u, *waves(turns, at, n)], cut=cut, turns=float(turns), line=1)
+
+
+def nearly_closed(places: Places) -> Iterator[Design]:
+    """Arcs with a gap of two to three steps."""
+    n = places.n
+    for cut in range(n):
+        for turns in np.linspace(turns_of_gap(OPEN_GAP, n), turns_of_gap(NEAR_GAP, n), 4)[1:]:
+            yield from regression(waves(turns, places.along(cut), n), cut=cut, turns=float(turns))
+
+
+def wave(places: Places) -> Iterator[Design]:
+    """One harmonic along one direction: a single quadrature, at any phase."""
+    for k in places.harmonics:
+        for phase in np.arange(0, np.pi, np.pi / 48):
+            column = np.cos(2 * np.pi * k * places.kept / places.n + phase)
+            yield from regression([column], k=k, phase=float(phase))
+
+
+def clusters(places: Places) -> Iterator[Design]:
+    """Neighbouring values in blocks of nearly equal size, anywhere."""
+    n = places.n
+    for groups in range(2, n // 2 + 1):
+        label = np.arange(n) * groups // n
+        for offset in range(-(-n // groups)):
+            yield from _classes(label[(places.kept - offset) % n], groups=groups, offset=offset)
+
+
+def _classes(label: Int[ndarray, " m"], **params: float) -> Iterator[Design]:
+    _, index = np.unique(label, return_inverse=True)
+    member = np.eye(index.max() + 1)[index]
+    if member.shape[1] < len(label) - 1:
+        yield Design(params, member @ (member / member.sum(0)).T)
+
+
+def other_period(places: Places) -> Iterator[Design]:
+    """Circles and helices whose period is not n/k, and classes of the value modulo a small number."""
+    n = places.n
+    for modulus in range(2, n // 2 + 1):
+        for design in _classes(places.kept % modulus, period=modulus, classes=1):
+            yield replace(
+                design, kernel=np.equal.outer(places.kept % modulus, places.kept % modulus) * 1.0, nugget=1.0
+            )
+    for cut in range(n):
+        at = places.along(cut)
+        for k in places.harmonics:
+            low, high = k * n / (n - 1), (k + 1) * n / (n + 1)
+            for turns in np.unique(np.r_[np.arange(low, high, 0.05), high]):
+                if turns < n / 2 - 0.3:
+                    yield from regression(waves(turns, at, n), cut=cut, period=float(n / turns))
+            for turns in np.arange(k + 0.2, k + 0.81, 0.1):
+                if turns < n / 2 - 0.3:
+                    yield from regression(
+                        [at, *waves(turns, at, n)], cut=cut, period=float(n / turns), line=1
+                    )
+
+
+def distinct_values(places: Places) -> Iterator[Design]:
+    """No order at all: nothing is predicted but the mean."""
+    m = len(places.kept)
+    yield Design({}, np.full((m, m), 1 / m))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A named family of designs; ``closed`` ones are circles. ``rival``: has to be rejected before a circle is called one."""
+
+    name: str
+    designs: Callable[[Places], Iterator[Design]]
+    closed: bool = False
+    rival: bool = True
+
+
+SHAPES: tuple[Shape, ...] = (
+    Shape("circle", circle, closed=True, rival=False),
+    Shape("circle and harmonics", circle_and_harmonics, closed=True, rival=False),
+    Shape("circle beside a line", circle_beside_line, closed=True, rival=False),
+    Shape("closed curve", closed_curve, closed=True, rival=False),
+    Shape("nearly closed", nearly_closed, rival=False),
+    Shape("open curve", open_curve),
+    Shape("smooth path", smooth_path),
+    Shape("line", line),
+    Shape("wave", wave),
+    Shape("clusters", clusters),
+    Shape("other period", other_period),
+    Shape("distinct values", distinct_values),
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """All designs of all shapes for one set of values, in the order of :data:`SHAPES`.
+
+    ``weights``: generalised cross-validation as a linear form, score = ⟨weights, G⟩ with G the Gram matrix of the value means:
+    ‖(1 − S) m‖² · m / tr(1 − S)², the leave-one-value-out error with the free parameters paid for (Golub, Heath & Wahba 1979).
+    """
+
+    places: Places
+    names: tuple[str, ...]
+    designs: tuple[Design, ...]
+    starts: Int[ndarray, " shape"]
+    weights: Float[ndarray, "design m2"] = field(repr=False)
+
+    @cached_property
+    def weights32(self) -> Float[ndarray, "design m2"]:
+        """The same in single precision, for simulations."""
+        return self.weights.astype(np.float32)
+
+    def members(self, name: str) -> range:
+        """Indices of the designs of one shape."""
+        i = self.names.index(name)
+        ends = [*self.starts[1:], len(self.designs)]
+        return range(int(self.starts[i]), int(ends[i]))
+
+    @property
+    def closed(self) -> list[int]:
+        """Positions in ``names`` of the closed shapes."""
+        return [self.names.index(s.name) for s in SHAPES if s.closed and s.name in self.names]
+
+    @property
+    def rivals(self) -> list[str]:
+        """Names of the shapes that have to be rejected."""
+        return [s.name for s in SHAPES if s.rival and s.name in self.names]
+
+    @cached_property
+    def _likelihoods(self) -> tuple[Float[ndarray, "path m2"], Float[ndarray, " path"]]:
+        projectors, constants = [], []
+        for i in self.members("smooth path"):
+            design = self.designs[i]
+            assert design.kernel is not None
+            rest = np.eye(len(design.kernel)) - design.smoother
+            precision = rest / design.nugget
+            row_sum = np.linalg.inv(design.kernel + design.nugget * np.eye(len(rest))).sum()
+            logdet = np.linalg.slogdet(design.kernel + design.nugget * np.eye(len(rest)))[1]
+            projectors.append(precision.ravel())
+            constants.append(logdet + np.log(row_sum))
+        return np.stack(projectors), np.array(constants)
+
+    def path_likelihood(self, gram: Float[ndarray, "m m"]) -> Float[ndarray, " path"]:
+        """Restricted log likelihood of every smooth path, with its scale profiled out (up to factors that all share)."""
+        projectors, constants = self._likelihoods
+        return -(len(gram) - 1) * np.log(np.maximum(projectors @ gram.ravel(), 1e-300)) - constants
+
+
+@lru_cache(maxsize=64)
+def family(n: int, without: int | None = None) -> Family:
+    """Every design for n values on a cycle, one of them set aside or none."""
+    places = Places(n, np.array([v for v in range(n) if v != without]))
+    groups = {shape.name: tuple(shape.designs(places)) for shape in SHAPES}
+    groups = {name: designs for name, designs in groups.items() if designs}
+    sizes = [len(designs) for designs in groups.values()]
+    designs = tuple(design for group in groups.values() for design in group)
+    weights = np.stack([_weight(design.smoother) for design in designs])
+    return Family(places, tuple(groups), designs, np.cumsum([0, *sizes[:-1]]), weights)
+
+
+def _weight(smoother: Float[ndarray, "m m"]) -> Float[ndarray, " m2"]:
+    rest = np.eye(len(smoother)) - smoother
+    return (rest.T @ rest * len(rest) / np.trace(rest) ** 2).ravel()

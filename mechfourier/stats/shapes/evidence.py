@@ -1,0 +1,164 @@
+"""Numbers with intervals: evidence of every shape, aspect of the circle, gap of an open curve.
+
+Everything here is a function of products of different templates, which are free of noise in expectation, and the interval comes from leaving out
+one template at a time (jackknife, Student's t with T − 1 degrees of freedom). Below six templates there is none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy import optimize, stats
+
+from mechfourier.stats.shapes.designs import Family, waves
+from mechfourier.stats.shapes.tables import Table
+
+FEWEST_TEMPLATES = 6
+"""Templates from which on an interval covers."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval; ``low`` and ``high`` are None where there is none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def without_each(table: Table) -> Float[ndarray, "t m m"]:
+    """The noise-free Gram matrix estimated without each template in turn."""
+    g, t = table.gram, table.templates
+    symmetric = (g + g.transpose(1, 0, 3, 2)) / 2
+    off = symmetric * (1 - np.eye(t))[:, :, None, None]
+    whole, by_template = off.sum((0, 1)), off.sum(1)
+    return (whole - 2 * by_template) / ((t - 1) * (t - 2))
+
+
+def jackknife(
+    table: Table,
+    statistic: Callable[[Float[ndarray, "m m"]], float],
+    low: float = -np.inf,
+    high: float = np.inf,
+) -> Estimate:
+    """``statistic`` of the noise-free Gram matrix, with its interval; both are cut off at ``low`` and ``high``."""
+    value = float(np.clip(statistic(table.mean), low, high))
+    t = table.templates
+    if t < FEWEST_TEMPLATES:
+        return Estimate(value)
+    whole = statistic(table.mean)
+    left = np.array([statistic(gram) for gram in without_each(table)])
+    pseudo = t * whole - (t - 1) * left
+    half = stats.t.ppf(0.975, t - 1) * pseudo.std(ddof=1) / np.sqrt(t)
+    return Estimate(value, float(np.clip(whole - half, low, high)), float(np.clip(whole + half, low, high)))
+
+
+def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
+    """Share of the power between values that the design predicts of values left out, its free parameters paid for: 1 where it
+    predicts everything, 0 where no more than the mean does, at most 1."""
+    m = len(table.kept)
+    form = designs.weights[index].reshape(m, m)
+    scale = m / (m - 1) ** 2
+
+    def share(gram: Float[ndarray, "m m"]) -> float:
+        total = float(np.trace(gram))
+        return 1 - float(np.sum(form * gram)) / (scale * total) if total > 0 else 0.0
+
+    return jackknife(table, share, high=1.0)
+
+
+def aspect(table: Table, k: int, line_from: int | None = None) -> Estimate:
+    """Ratio of the short to the long axis of the ellipse at harmonic k, beside a line that begins at place ``line_from``.
+
+    The ellipse's eccentricity vector e (real and imaginary part of the non-circular power over the power) has length (1 − a²)/(1 + a²). Its
+    length is never negative, so the interval inverts the test of every length (non-central F) instead of going to and fro.
+    """
+    n = len(table.frame.order)
+    basis = np.column_stack(waves(k, table.kept, n))
+    if line_from is not None:
+        basis = np.column_stack([basis, (table.kept - line_from) % n])
+    basis = basis - basis.mean(0)
+    solve = np.linalg.pinv(basis)[:2]
+
+    def vector(gram: Float[ndarray, "m m"]) -> Float[ndarray, " 2"]:
+        power = solve @ gram @ solve.T
+        total = power[0, 0] + power[1, 1]
+        return np.array([power[0, 0] - power[1, 1], 2 * power[0, 1]]) / total if total > 0 else np.zeros(2)
+
+    whole, t = vector(table.mean), table.templates
+    length = min(float(np.linalg.norm(whole)), 1.0)
+    if t < FEWEST_TEMPLATES:
+        return Estimate(_axes(length))
+    left = np.array([vector(gram) for gram in without_each(table)])
+    pseudo = t * whole - (t - 1) * left
+    spread = np.sqrt(pseudo.var(0, ddof=1).mean() / t)
+    short, long = _length_interval(length, spread, 2 * (t - 1))
+    return Estimate(_axes(length), _axes(min(long, 1.0)), _axes(short))
+
+
+def _axes(length: float) -> float:
+    return float(np.sqrt((1 - length) / (1 + length)))
+
+
+def _length_interval(length: float, spread: float, freedom: int) -> tuple[float, float]:
+    """Lengths of a vector in the plane that do not contradict its estimate, of standard error ``spread`` along each axis."""
+    if spread <= 0:
+        return length, length
+    observed = (length / spread) ** 2 / 2
+
+    def tail(true: float, level: float) -> float:
+        return float(stats.ncf.cdf(observed, 2, freedom, (true / spread) ** 2)) - level
+
+    top = length + 12 * spread
+
+    def edge(level: float) -> float:
+        if tail(1e-9, level) < 0:
+            return 0.0
+        return float(optimize.root_scalar(tail, args=(level,), bracket=(1e-9, top)).root)
+
+    return edge(0.975), edge(0.025)
+
+
+TURNS = np.linspace(0.1, 1.3, 121)
+
+
+def gap(table: Table, cut: int) -> Estimate:
+    """Steps between the ends of an arc that begins at ``cut``: 1 where it closes as a circle does, n/f − n + 1 for f turns."""
+    n = len(table.frame.order)
+    forms = np.stack([_left_over(waves(f, (table.kept - cut) % n, n)) for f in TURNS])
+
+    def fitted_gap(gram: Float[ndarray, "m m"]) -> float:
+        return n / _lowest(TURNS, forms.reshape(len(TURNS), -1) @ gram.ravel()) - n + 1
+
+    return jackknife(table, fitted_gap)
+
+
+def _left_over(columns: list[Float[ndarray, " m"]]) -> Float[ndarray, "m m"]:
+    u = np.linalg.svd(np.column_stack([np.ones(len(columns[0])), *columns]), full_matrices=False)[0]
+    return np.eye(len(u)) - u @ u.T
+
+
+def _lowest(at: Float[ndarray, " f"], values: Float[ndarray, " f"]) -> float:
+    """Place of the minimum, between grid points by a parabola."""
+    i = int(np.clip(values.argmin(), 1, len(at) - 2))
+    a, b, c = values[i - 1 : i + 2]
+    bend = a - 2 * b + c
+    shift = 0.5 * (a - c) / bend if bend > 0 else 0.0
+    return float(at[i] + np.clip(shift, -1, 1) * (at[1] - at[0]))
+
+
+def permutation_p(statistic: float, drawn: Float[ndarray, " b"]) -> float:
+    return float((1 + np.sum(drawn >= statistic)) / (len(drawn) + 1))
+
+
+def agreement_p(gram: Float[ndarray, "t t n n"], *, count: int, seed: int) -> float:
+    """Whether templates agree about the values at all: labels permuted in every template by itself."""
+    t, n = len(gram), gram.shape[2]
+    rng = np.random.default_rng(seed + 2)
+    upper = [(a, b) for a in range(t) for b in range(a + 1, t)]
+    orders: Int[ndarray, "b t n"] = np.argsort(rng.random((count, t, n)), 2)
+    observed = sum(np.trace(gram[a, b]) for a, b in upper)
+    drawn = sum(gram[a, b][orders[:, a], orders[:, b]].sum(1) for a, b in upper)
+    return permutation_p(float(observed), np.asarray(drawn))

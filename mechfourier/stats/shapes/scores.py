@@ -1,0 +1,96 @@
+"""How well every design predicts values that were left out, seen in directions that other templates chose.
+
+Token identity and noise fill all dimensions, a curve only a few. So directions are fitted on half of the templates (the strongest ones of
+the low harmonics), the other half is read along them, and the other way round. The Gram matrix of what is read is scored by generalised
+cross-validation, which is linear in it.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from mechfourier.stats.shapes.designs import Family, Places, waves
+
+LOW = 3
+"""Directions come from harmonics 1 to 3: curves are there, and little of token identity."""
+RANKS = (2, 4)
+"""Numbers of directions read: a circle alone is seen best in 2, one beside other shapes in 4."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two halves of the groups of templates, as weights over groups."""
+
+    first: Float[ndarray, " g"]
+    second: Float[ndarray, " g"]
+
+
+@lru_cache(maxsize=64)
+def splits(sizes: tuple[int, ...]) -> tuple[Split, ...]:
+    """Every way to part four groups two and two, or three groups one and two."""
+    count = len(sizes)
+    halves = [(0, i) for i in range(1, count)] if count == 4 else [(i,) for i in range(count)]
+    weights = np.array(sizes, float)
+    out = []
+    for half in halves:
+        inside = np.isin(np.arange(count), half)
+        parts = [np.where(mask, weights, 0) for mask in (inside, ~inside)]
+        out.append(Split(*(part / part.sum() for part in parts)))
+    return tuple(out)
+
+
+def low_harmonics(places: Places) -> Float[ndarray, "m q"]:
+    """An orthonormal basis of the harmonics that directions come from."""
+    top = max(1, min(len(places.harmonics), LOW))
+    columns = np.column_stack([c for k in range(1, top + 1) for c in waves(k, places.kept, places.n)])
+    return np.linalg.qr(columns - columns.mean(0))[0]
+
+
+def read_gram(
+    groups: Float[ndarray, "*batch g g m m"], sizes: tuple[int, ...], places: Places
+) -> Float[ndarray, "*batch rank m m"]:
+    """Gram matrices along the strongest directions of the other half, the mean over splits, for every number of directions."""
+    low = low_harmonics(places)
+    out = 0.0
+    ways = splits(sizes)
+    for split in ways:
+        for a, b in ((split.first, split.second), (split.second, split.first)):
+            out = out + _read(_combine(groups, a, a), _combine(groups, b, a), low)
+    return np.asarray(out) / len(ways)
+
+
+def _combine(groups: ndarray, left: ndarray, right: ndarray) -> ndarray:
+    """The Gram block of two weighted means of groups."""
+    shape = groups.shape
+    flat = groups.reshape(*shape[:-4], shape[-4] * shape[-3], shape[-2] * shape[-1])
+    return (np.outer(left, right).ravel() @ flat).reshape(*shape[:-4], *shape[-2:])
+
+
+def _read(own: ndarray, other: ndarray, low: Float[ndarray, "m q"]) -> ndarray:
+    values, vectors = np.linalg.eigh(low.T @ own @ low)
+    scale = 1 / np.sqrt(np.maximum(values, 1e-12 * np.maximum(values[..., -1:], 1e-300)))
+    read = other @ (low @ (vectors * scale[..., None, :]))
+    grams = []
+    for rank in RANKS:
+        z = read[..., -min(rank, read.shape[-1]) :]
+        grams.append(z @ np.swapaxes(z, -1, -2))
+    return np.stack(grams, -3)
+
+
+def design_scores(
+    grams: Float[ndarray, "*batch m m"], designs: Family, chunk: int = 2048
+) -> Float[ndarray, "*batch design"]:
+    """Logarithm of the left-out error of every design."""
+    flat = grams.reshape(-1, grams.shape[-1] ** 2)
+    scores = np.log(np.maximum(flat @ designs.weights.T, 1e-300))
+    return scores.reshape(*grams.shape[:-2], -1)
+
+
+def shape_scores(grams: Float[ndarray, "*batch m m"], designs: Family) -> Float[ndarray, "*batch shape"]:
+    """Logarithm of the left-out error of the best design of every shape."""
+    flat = grams.reshape(-1, grams.shape[-1] ** 2).astype(np.float32)
+    best = np.minimum.reduceat(flat @ designs.weights32.T, designs.starts, axis=1)
+    return np.log(np.maximum(best, 1e-30)).astype(np.float64).reshape(*grams.shape[:-2], -1)

@@ -1,0 +1,153 @@
+"""What the contest sees of one site: Gram matrices of templates × values, in a frame that does not depend on labels or order.
+
+Every statistic of the contest is a function of inner products, so it does not change under rotations of the activations. The rest of the
+invariances come from the frame: templates that repeat another are dropped, the others sorted by a property of their own, the scale
+is divided out, and the first value and the direction of the cycle are chosen by the data, before anything random happens.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+SAME = 0.01
+"""Largest difference between two copies of a template, relative to their norm."""
+GROUPS = 4
+"""Templates are averaged in this many groups; directions come from half of them, the rest is predicted."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How the values of the caller lie in the frame: ``order[i]`` is the caller's value at place i."""
+
+    order: Int[ndarray, " n"]
+
+    @property
+    def reversed(self) -> bool:
+        """Whether the frame runs against the caller's direction."""
+        return (self.order[1] - self.order[0]) % len(self.order) != 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise of single templates. ``total``: variance over all dimensions, the mean over values. ``dims``: effective number of
+    dimensions, (tr Σ)² / tr Σ². ``spread``: standard deviation of every value over the mean one."""
+
+    total: float
+    dims: float
+    spread: Float[ndarray, " m"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Inner products of one site: ``gram[t, u, v, w]`` = ⟨x_tv, x_uw⟩, every template less its mean over the values.
+
+    ``groups [g g m m]``: the same for the means of groups of ``sizes`` templates. ``mean``: unbiased for the Gram matrix of the
+    noise-free means (products of different templates only).
+    """
+
+    frame: Frame
+    kept: Int[ndarray, " m"]
+    gram: Float[ndarray, "t t m m"]
+    groups: Float[ndarray, "g g m m"]
+    sizes: Int[ndarray, " g"]
+    mean: Float[ndarray, "m m"]
+    noise: Noise
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.sizes)
+
+    @property
+    def templates(self) -> int:
+        return len(self.gram)
+
+
+def cross_gram(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"]:
+    """⟨x_tv, x_uw⟩ with every template less its mean over the values, at a scale of the data's own."""
+    x = np.moveaxis(np.asarray(acts, np.float64), 1, 0)
+    x = x - x.mean(1, keepdims=True)
+    t, n, _ = x.shape
+    rows = x.reshape(t * n, -1)
+    gram = (rows @ rows.T).reshape(t, n, t, n).transpose(0, 2, 1, 3)
+    total = np.einsum("ttvv->", gram) / t
+    return gram / total if total > 0 else gram
+
+
+def distinct_templates(gram: Float[ndarray, "t t n n"]) -> list[int]:
+    """One template of every group of copies, in an order of their own: by how much they vary over the values."""
+    inner = np.einsum("tuvv->tu", gram)
+    power = np.diag(inner)
+    distance = np.sqrt(np.maximum(power[:, None] + power - 2 * inner, 0))
+    alike = distance <= SAME * np.sqrt((power[:, None] + power) / 2)
+    first = alike.argmax(1)
+    kept = [t for t in range(len(gram)) if first[t] == t]
+    return sorted(kept, key=lambda t: -power[t])
+
+
+def canonical_frame(mean: Float[ndarray, "n n"]) -> Frame:
+    """The cyclic shift and direction in which a fixed generic functional of the Gram matrix is largest."""
+    n = len(mean)
+    generic = np.random.default_rng(1827).standard_normal((n, n))
+    around = (np.arange(n)[:, None] + np.arange(n)) % n
+    orders = np.concatenate([around, around[:, ::-1]])
+    values = [np.sum(generic * mean[np.ix_(order, order)]) for order in orders]
+    return Frame(orders[int(np.argmax(values))])
+
+
+def table(gram: Float[ndarray, "t t n n"], frame: Frame, without: int | None = None) -> Table:
+    """The table of a site, in its frame; ``without``: the place of a value that is set aside."""
+    kept = np.array([i for i in range(len(frame.order)) if i != without])
+    g = gram[:, :, frame.order[kept]][:, :, :, frame.order[kept]]
+    g = g - g.mean(2, keepdims=True)
+    g = g - g.mean(3, keepdims=True)
+    weights = _grouping(len(g))
+    return Table(
+        frame=frame,
+        kept=kept,
+        gram=g,
+        groups=np.einsum("gt,hu,tuvw->ghvw", weights, weights, g),
+        sizes=(weights > 0).sum(1),
+        mean=unbiased_mean(g),
+        noise=_noise(g),
+    )
+
+
+def unbiased_mean(gram: Float[ndarray, "t t m m"]) -> Float[ndarray, "m m"]:
+    """The mean over pairs of different templates: free of noise in expectation."""
+    t = len(gram)
+    whole = gram.sum((0, 1)) - np.einsum("ttvw->vw", gram)
+    return (whole + whole.T) / (2 * t * (t - 1))
+
+
+def _grouping(templates: int) -> Float[ndarray, "g t"]:
+    """Averages over groups, dealt to and fro so that strong and weak templates mix."""
+    groups = min(GROUPS, templates)
+    deal = np.arange(templates) % (2 * groups)
+    member = np.minimum(deal, 2 * groups - 1 - deal)[None] == np.arange(groups)[:, None]
+    return member / member.sum(1, keepdims=True)
+
+
+def residual_gram(gram: Float[ndarray, "t t m m"]) -> Float[ndarray, "r r"]:
+    """Inner products of what is left of single templates without the mean over templates, rows (template, value)."""
+    e = gram - gram.mean(0, keepdims=True)
+    e = e - e.mean(1, keepdims=True)
+    t, m = len(e), e.shape[2]
+    return e.transpose(0, 2, 1, 3).reshape(t * m, t * m)
+
+
+def _noise(gram: Float[ndarray, "t t m m"]) -> Noise:
+    t, m = len(gram), gram.shape[2]
+    rest = residual_gram(gram)
+    freedom = (t - 1) * (m - 1)
+    trace = np.trace(rest)
+    total = trace / freedom
+    if total <= 0:
+        return Noise(0.0, 1.0, np.ones(m))
+    squared = (np.sum(rest**2) - trace**2 / freedom) / (freedom * (freedom + 1) - 2)
+    dims = float(np.clip(total**2 / max(squared, 1e-300), 1.0, 1e6))
+    by_value = np.diag(rest).reshape(t, m).sum(0) / trace * m
+    trust = dims * (t - 1) / (dims * (t - 1) + 10)
+    spread = np.sqrt(np.maximum(1 + trust * (by_value - 1), 0.05))
+    return Noise(float(total), dims, spread / np.sqrt(np.mean(spread**2)))

@@ -1,0 +1,69 @@
+"""From the contest to a word: what is left when every rejected shape is gone."""
+
+from mechfourier.stats.shapes.decide import LEVEL, Decision
+
+CIRCULAR = "circular"
+DISTINCT = "values distinguishable"
+WORDS = {
+    "closed": CIRCULAR,
+    "nearly closed": "nearly closed",
+    "open curve": "open curve",
+    "smooth path": "open curve",
+    "line": "line",
+    "wave": "wave",
+    "clusters": "clusters",
+    "other period": "other period",
+    "distinct values": DISTINCT,
+}
+"""The word that an adequate shape stands for."""
+IN_SENTENCE = {CIRCULAR: "circle"}
+RICHER = {
+    "line": {"open curve", CIRCULAR, "nearly closed", "other period"},
+    "wave": {"open curve", CIRCULAR, "nearly closed", "other period"},
+}
+"""Shapes that hold another as a special case: they never do worse than it, except for their parameters."""
+FLAT = 0.3
+"""Aspect below which a circle is called flattened."""
+
+
+def word_of(decision: Decision) -> str:
+    """The word of one table, before the number of sites is taken into account."""
+    if decision.circular:
+        return CIRCULAR
+    if decision.adequate["distinct values"] >= LEVEL or decision.rejects["distinct values"] >= LEVEL:
+        return DISTINCT
+    return without_circle(decision)
+
+
+def without_circle(decision: Decision) -> str:
+    """The word where a circle is not proven: the shape that is left, or the two that cannot be told apart."""
+    scores = word_scores(decision)
+    left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL} - {DISTINCT}
+    for simple, richer in RICHER.items():
+        if simple in left:
+            left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
+    ranked = sorted(left, key=lambda word: scores[word])
+    if not ranked:
+        return min(
+            (word for word in scores if word not in (DISTINCT, CIRCULAR)), key=lambda word: scores[word]
+        )
+    if ranked == [CIRCULAR]:
+        ranked.append(_strongest_rival(decision))
+    if len(ranked) == 1:
+        return ranked[0]
+    return "undecided: " + " or ".join(IN_SENTENCE.get(word, word) for word in sorted(ranked[:2]))
+
+
+def _strongest_rival(decision: Decision) -> str:
+    name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
+    return WORDS[name] if WORDS[name] != DISTINCT else "no order"
+
+
+def word_scores(decision: Decision) -> dict[str, float]:
+    """Left-out error of the best shape of every word."""
+    scores: dict[str, float] = {}
+    closed = {decision.designs.names[i] for i in decision.designs.closed}
+    for name, score in decision.scores.items():
+        word = CIRCULAR if name in closed else WORDS[name]
+        scores[word] = min(score, scores.get(word, float("inf")))
+    return scores
