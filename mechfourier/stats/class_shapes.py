@@ -49,17 +49,24 @@ class ShapeContest:
 
 
 def shape_contest(
-    gram: Float[Tensor, "n n"], *, classes: int, step: int, permutations: int, seed: int
+    gram: Float[Tensor, "n n"],
+    *,
+    classes: int,
+    step: int,
+    permutations: int,
+    seed: int,
+    power: float | None = None,
 ) -> ShapeContest:
     """Closed curve or not: ``gram`` of the class effects, folded to ``classes`` classes, in steps of
-    ``step`` along the curve.
+    ``step`` along the curve. ``power``: of a class, where a part of it has been taken from ``gram``.
     """
     n = gram.shape[0]
     folded = gram.reshape(n // classes, classes, n // classes, classes).mean((0, 2))
     if classes < MIN_CLASSES:
         return ShapeContest(classes, 0.0, {"no order": 0.0}, 1.0, "no order")
-    inverse = torch.tensor([place * step % classes for place in range(classes)])
-    y = _pairs(folded[inverse][:, inverse])
+    at = torch.arange(classes) * pow(step, -1, classes) % classes
+    y = _pairs(folded[at][:, at])
+    power = float(folded.diagonal().mean()) if power is None else power
     orders = _orders(classes, permutations, seed)
     shapes = _Shapes.of(classes)
     closed = shapes.misfit(shapes.closed(y[None]), y[None])
@@ -67,7 +74,7 @@ def shape_contest(
     fits |= {name: _best(y, templates) for name, templates in shapes.templates.items()}
     worlds = {name: shapes.permuted(name, y, fit, orders) for name, fit in fits.items()}
     p = {name: _reached(shapes, name, y, fit, closed, worlds[name]) for name, fit in fits.items()}
-    smooth = shapes.drawn(y, fits["open curve"], float(folded.diagonal().mean()), len(orders), seed)
+    smooth = shapes.drawn(y, fits["open curve"], power, len(orders), seed)
     again = _reached(shapes, "open curve", y, fits["open curve"], closed, smooth)
     p["open curve"] = max(p["open curve"], again)
     hardest = max(p, key=lambda name: p[name])

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.results.base import Result
-from mechfourier.stats.class_shapes import ShapeContest, shape_contest
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.field import field_contest
 from mechfourier.stats.operation_view import (
@@ -28,7 +27,7 @@ from mechfourier.stats.operation_view import (
     worst_surrogates,
 )
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.residue import harmonic_power, wrap_transfer
+from mechfourier.stats.residue import class_contest, common_divisor, harmonic_power, wrap_transfer
 from mechfourier.stats.rotation_null import RotationNull, rotation_null
 from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_VALUES = 5
-PERMUTED_CLASSES = 499
 
 
 @dataclass(frozen=True)
@@ -311,28 +309,12 @@ def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], see
     kept = [(v, s) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
     if not kept:
         return 1.0
-    wide = torch.cat([view.effects / view.effects.norm().clamp_min(1e-300) for view, _ in kept], 1)
+    size = [view.effects.norm().clamp_min(1e-300) for view, _ in kept]
+    wide = torch.cat([view.effects / norm for norm, (view, _) in zip(size, kept, strict=True)], 1)
+    noise = sum(view.floor.energy / float(norm) ** 2 for norm, (view, _) in zip(size, kept, strict=True))
     strongest = max((site for _, site in kept), key=lambda site: site.plane_z).k
-    return _contest(wide, math.gcd(grid.n, *(grid.n // s.classes for _, s in kept)), strongest, seed).p
-
-
-def _contest(effects: Float[Tensor, "n d"], common: int, k: int, seed: int) -> ShapeContest:
-    """The shapes of the n / ``common`` classes that differ, passed in the order of harmonic k where that
-    passes all of them.
-    """
-    n = effects.shape[0]
-    step = k // common if math.gcd(k, n) == common else 1
-    return shape_contest(
-        effects @ effects.T, classes=n // common, step=step, permutations=PERMUTED_CLASSES, seed=seed
-    )
-
-
-def _common(n: int, harmonics: tuple[int, ...], plane: Float[Tensor, " k"], floor: float) -> int:
-    """The greatest common divisor of n and of all harmonics at least half as strong as the strongest."""
-    strength = plane - floor
-    return math.gcd(
-        n, *(k for k, t in zip(harmonics, strength.tolist(), strict=True) if t >= 0.5 * float(strength.max()))
-    )
+    common = math.gcd(grid.n, *(grid.n // site.classes for _, site in kept))
+    return class_contest(grid, wide, noise, common, strongest, seed).p
 
 
 def _site(
@@ -347,8 +329,8 @@ def _site(
     r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
     dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
     dim_k, partial_r2 = periods.harmonics[dim_index], float(r2.max())
-    common = _common(grid.n, periods.harmonics, view.plane, view.floor.mean)
-    shapes = _contest(view.effects, common, k, seed)
+    common = common_divisor(grid.n, periods.harmonics, view.plane - view.floor.mean)
+    shapes = class_contest(grid, view.effects, view.floor.energy, common, k, seed)
     power = harmonic_power(view.effects)
     field = field_contest(grid, view.residual, view.floor, k)
     off = view.residual - grid.sum_basis @ view.profile

@@ -9,7 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.fourier.waves import waves
+from mechfourier.stats.class_shapes import ShapeContest, shape_contest
 from mechfourier.stats.confounds import Grid
+
+PERMUTED_CLASSES = 499
 
 
 def class_effects(
@@ -36,6 +39,54 @@ def harmonic_power(effects: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
     if n % 2 == 0:
         power[-1] = power[-1] / 2
     return power
+
+
+def common_divisor(n: int, harmonics: tuple[int, ...], strength: Float[Tensor, " k"]) -> int:
+    """The greatest common divisor of n and of all harmonics at least half as strong as the strongest."""
+    bar = 0.5 * float(strength.max())
+    return math.gcd(n, *(k for k, t in zip(harmonics, strength.tolist(), strict=True) if t >= bar))
+
+
+def class_contest(
+    grid: Grid, effects: Float[Tensor, "n d"], noise: float, common: int, k: int, seed: int
+) -> ShapeContest:
+    """The shapes of the n / ``common`` classes that differ, in the order of harmonic k where it passes all.
+
+    ``noise``: energy of the noise in the effect of one class.
+    """
+    n = effects.shape[0]
+    step = k // common if math.gcd(k, n) == common else 1
+    gram = effects @ effects.T
+    return shape_contest(
+        without_identity(gram, grid, noise),
+        classes=n // common,
+        step=step,
+        permutations=PERMUTED_CLASSES,
+        seed=seed,
+        power=float(gram.diagonal().mean()) / common,
+    )
+
+
+def without_identity(gram: Float[Tensor, "n n"], grid: Grid, noise: float) -> Float[Tensor, "n n"]:
+    """``gram`` less what a direction of its own for every class would give it.
+
+    Where the confounds overlap a harmonic, a direction per class comes out weaker there, and that alone is a
+    likeness that depends on the distance round the cycle. Its power is that of the weakest harmonic.
+    """
+    columns = grid.class_columns
+    identity = columns.T @ columns * (grid.n / grid.cells)
+    full, own = (
+        harmonic_power_of(identity),
+        harmonic_power_of(gram - noise * torch.eye(grid.n, dtype=gram.dtype)),
+    )
+    kept = full > 0.1 * full.max()
+    return gram - float((own / full)[kept].min().clamp_min(0)) * identity
+
+
+def harmonic_power_of(gram: Float[Tensor, "n n"]) -> Float[Tensor, " k"]:
+    """Power per quadrature at k = 1 … n // 2 of effects with this Gram matrix."""
+    n = gram.shape[0]
+    return torch.fft.ifft(torch.fft.fft(gram, dim=0), dim=1).diagonal().real[1 : n // 2 + 1]
 
 
 def wrap_transfer(grid: Grid, activations: Float[Tensor, " cell"], k: int) -> float:
