@@ -261,8 +261,8 @@ def localisation(
 
 @dataclass(frozen=True)
 class Period:
-    """The period of the raw sum whose plane holds most, with its 95 % interval (Cramér–Rao bound of a
-    circle in white noise).
+    """The period of the raw sum whose plane holds most, with its 95 % interval (from the curvature of
+    the likelihood).
     """
 
     value: float
@@ -281,15 +281,18 @@ def found_period(
     freqs = freqs[periods.surviving(periods.waves(freqs)) >= MIN_SURVIVING]
     if not len(freqs) or dof <= 0:
         return Period(math.nan, math.nan, math.nan)
-    for narrower in (1, 4, 16, 64):
-        best = freqs[plane_spectrum(planes(periods.waves(freqs)), profile).argmax()]
+    best = freqs[plane_spectrum(planes(periods.waves(freqs)), profile).argmax()]
+    for narrower in (1, 4, 16, 64):  # by the energy of the plane, which is maximum likelihood
         freqs = best + step / narrower * torch.linspace(-1, 1, 9, dtype=torch.float64)
+        best = freqs[(planes(periods.waves(freqs)) @ profile).pow(2).sum((1, 2)).argmax()]
     scores = planes(periods.waves(best[None]))[0] @ profile
     directions = torch.linalg.qr(scores.T).Q
     noise = float((off @ directions).pow(2).sum()) / (2 * dof)
-    sums = periods.grid.raw_sum.double()
-    information = float(scores.pow(2).sum()) * float(sums.var(correction=0)) / max(noise, 1e-300)
-    error = 1.96 / (2 * math.pi * max(information, 1e-300) ** 0.5)
+    shift = 0.2 * periods.resolution
+    beside = best + shift * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    energy = (planes(periods.waves(beside)) @ (profile @ directions)).pow(2).sum((1, 2))
+    curvature = float(2 * energy[1] - energy[0] - energy[2]) / shift**2
+    error = 1.96 * (2 * noise / max(curvature, 1e-300)) ** 0.5
     return Period(float(1 / best), float(1 / (best + error)), float(1 / (best - error).clamp_min(1e-9)))
 
 
