@@ -20,7 +20,7 @@ CLOSED = {shape.name for shape in SHAPES if shape.closed}
 ACCENT = {
     "circular": GREEN, "flattened circle": GREEN, "modular": BLUE, "nearly closed": YELLOW, "open curve": ORANGE, "open arc": ORANGE,
     "line": ORANGE, "magnitude": ORANGE, "wave": VERMILION, "clusters": PINK, "other period": BLUE, "values distinguishable": SKY,
-    "token identity": SKY, "noise": PINK, "not testable": VERMILION,
+    "token identity": SKY, "interaction": SKY, "noise": PINK, "not testable": VERMILION,
 }  # fmt: skip
 """The colour of a verdict."""
 STRIP = ACCENT | {"flattened circle": "#66C2A5", "line": "#B07D00", "noise": "#BBBBBB", "not testable": "#DDDDDD"}
