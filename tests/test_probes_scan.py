@@ -12,7 +12,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.models.registry import load
 from mechfourier.probes.scan import ScanResult, parse_moduli, scan
-from mechfourier.stats.naive import noise_bound
+from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.permutation import holm
 
 
