@@ -176,21 +176,21 @@ def test_a_sweep_read_back_takes_its_table_from_beside_it(tmp_path: Path) -> Non
         pd.DataFrame({"seed": [name]}).to_parquet(tmp_path / name / TABLE)
     (tmp_path / "work").mkdir()
 
-    def read(saved: Path, folder: str) -> str:
+    def read_back(saved: Path, folder: str) -> str:
         Sweep("one-layer", ("seed",), folder, 1, 0, 0, 1.0).save(saved)
         result = read(saved).result
         assert isinstance(result, Sweep)
         return str(result.frame()["seed"][0])
 
     with chdir(tmp_path / "work"):
-        assert read(tmp_path / "sweep" / "x.json", "/nowhere") == "sweep"
-        assert read(tmp_path / "x.json", "sweep") == "sweep"
+        assert read_back(tmp_path / "sweep" / "x.json", "/nowhere") == "sweep"
+        assert read_back(tmp_path / "x.json", "sweep") == "sweep"
         for folder in ("../secret", str(tmp_path / "secret"), "nowhere"):
             with pytest.raises(BadCheckpoint, match="neither here nor beside it"):
-                read(Path("x.json"), folder)
+                read_back(Path("x.json"), folder)
     (tmp_path / "sweep" / TABLE).write_bytes(b"PAR1")
     with pytest.raises(BadCheckpoint, match="cannot be read"):
-        read(tmp_path / "sweep" / "x.json", "sweep")
+        read_back(tmp_path / "sweep" / "x.json", "sweep")
 
 
 # links
