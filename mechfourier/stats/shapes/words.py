@@ -28,6 +28,8 @@ RICHER = {
     "wave": {"open curve", CIRCULAR, "nearly closed", "other period"},
 }
 """Shapes that hold another as a special case: they never do worse than it, except for their parameters."""
+FREE = "one direction"
+"""A rival of the circle, but no word: it is fitted to every value, and holds lines and waves."""
 FLAT = 0.3
 """Aspect below which a circle is called flattened."""
 
@@ -44,9 +46,7 @@ def word_of(decision: Decision) -> str:
 def without_circle(decision: Decision) -> str:
     """The word where a circle is not proven: the shape that is left, or the two that cannot be told apart."""
     scores = word_scores(decision)
-    left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL} - {DISTINCT}
-    if "line" in left and decision.adequate.get("wave", 0.0) < LEVEL:
-        left.discard("wave")  # a line is one profile along one direction
+    left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL and name != FREE} - {DISTINCT}
     for simple, richer in RICHER.items():
         if simple in left:
             left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
@@ -72,6 +72,8 @@ def word_scores(decision: Decision) -> dict[str, float]:
     scores: dict[str, float] = {}
     closed = {decision.designs.names[i] for i in decision.designs.closed}
     for name, score in decision.scores.items():
+        if name == FREE:
+            continue
         word = CIRCULAR if name in closed else WORDS[name]
         scores[word] = min(score, scores.get(word, float("inf")))
     return scores
