@@ -1,16 +1,19 @@
 """The controls of an ablation study on a Qwen3-0.6B-shaped model, against one full forward pass for each.
 
-    python benchmarks/ablate_speed.py --tokenizer ../shared/data/qwen3-0.6b          # about ten minutes, 2.4 GB of disk
-    python benchmarks/ablate_speed.py --tokenizer … --layers 4 --part 20 --out /tmp/small.json     # a trial
+    python benchmarks/ablate_speed.py --tokenizer ../shared/data/qwen3-0.6b          # about ten minutes, 2.4
+    GB of disk python benchmarks/ablate_speed.py --tokenizer … --layers 4 --part 20 --out /tmp/small.json
+    # a trial
 
-A dimension of ``blocks.7.hook_resid_post`` on all 529 questions "a + b mod 23 =", at all positions. The cost of both ways is
-proportional to the number of controls, so one and then two of them are run, and the ratio is that of 201 passes; that of whole passes is
-proportional to the prompts too, so they run on every ``--part``-th. Compared, in one process:
-- ``ours``: ``Experiment.ablated``, per control (the passes up to the edited layer are shared by all of them and counted apart, as ``shared``);
-- ``full passes``: one intervention each, every question with every continuation that its answers need, from the tokens on, the
-  unembedding at the read positions only: the same numbers;
-- ``prompts only``: the questions alone, without continuations, from the tokens on (not enough to score answers of two digits).
-Writes benchmarks/results/ablate_speed.json.
+A dimension of ``blocks.7.hook_resid_post`` on all 529 questions "a + b mod 23 =", at all positions. The cost
+of both ways is proportional to the number of controls, so one and then two of them are run, and the ratio is
+that of 201 passes; that of whole passes is proportional to the prompts too, so they run on every
+``--part``-th. Compared, in one process:
+- ``ours``: ``Experiment.ablated``, per control (the passes up to the edited layer are shared by all of them
+  and counted apart, as ``shared``);
+- ``full passes``: one intervention each, every question with every continuation that its answers need, from
+  the tokens on, the unembedding at the read positions only: the same numbers;
+- ``prompts only``: the questions alone, without continuations, from the tokens on (not enough to score
+  answers of two digits). Writes benchmarks/results/ablate_speed.json.
 """
 
 import argparse
@@ -80,13 +83,21 @@ def measure(folder: Path, part: int, layer: int) -> dict[str, Any]:
     each, whole, alone = two - one, whole * scale, alone * scale
     study = one + CONTROLS * each
     return {
-        "prompts": len(task.rows), "sequences": task.plan.n_sequences, "layer": layer, "layers": model.cfg.n_layers,
-        "part": part, "seconds": {
-            "ours_per_control": each, "shared": one - each, "full_pass": whole, "prompts_only": alone,
+        "prompts": len(task.rows),
+        "sequences": task.plan.n_sequences,
+        "layer": layer,
+        "layers": model.cfg.n_layers,
+        "part": part,
+        "seconds": {
+            "ours_per_control": each,
+            "shared": one - each,
+            "full_pass": whole,
+            "prompts_only": alone,
         },
-        "ratio_full_passes": (1 + CONTROLS) * whole / study, "ratio_prompts_only": (1 + CONTROLS) * alone / study,
+        "ratio_full_passes": (1 + CONTROLS) * whole / study,
+        "ratio_prompts_only": (1 + CONTROLS) * alone / study,
         "largest_difference": float((first[0, few] - reference).abs().max()),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -107,9 +118,12 @@ def main() -> None:
         write_model(folder, options.tokenizer, options.layers)
         found = measure(folder, options.part, min(options.layer, (options.layers or 28) - 1))
     found["machine"] = {
-        "cpus": os.cpu_count(), "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
-        "python": platform.python_version(), "torch": str(torch.__version__),
-    }  # fmt: skip
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(found, indent=1) + "\n")

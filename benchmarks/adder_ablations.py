@@ -1,7 +1,9 @@
-"""The teaching table: the generalising recipe with one thing left out, and what is left of it at lengths it never saw.
+"""The teaching table: the generalising recipe with one thing left out, and what is left of it at lengths it
+never saw.
 
-    python benchmarks/adder_ablations.py              # trains each variant (seed 100; about 2 core-minutes each) under runs/
-    python benchmarks/adder_ablations.py --runs DIR   # measures runs named adder-RECIPE-SEED that are there already
+    python benchmarks/adder_ablations.py              # trains each variant (seed 100; about 2 core-minutes
+    each) under runs/ python benchmarks/adder_ablations.py --runs DIR   # measures runs named
+    adder-RECIPE-SEED that are there already
 
 Writes benchmarks/results/adder_ablations.json after every variant.
 """
@@ -32,10 +34,18 @@ def measure(folder: Path, samples: int) -> list[dict[str, Any]]:
     model, _ = open_adder(folder)
     limit = model.cfg.max_digits or max(LENGTHS)
     rows = [
-        plain(share("held out", "equal lengths", exact(model, unseen_batch(samples, _g(n, 0), len_a=n, len_b=n)),
-                    a=n, b=n, unseen=True))
+        plain(
+            share(
+                "held out",
+                "equal lengths",
+                exact(model, unseen_batch(samples, _g(n, 0), len_a=n, len_b=n)),
+                a=n,
+                b=n,
+                unseen=True,
+            )
+        )
         for n in (3, 5)
-    ]  # fmt: skip
+    ]
     for n in (n for n in LENGTHS if n <= limit):
         for i, name in enumerate(NAMES):
             right = exact(model, category(name, samples, n, _g(n, i + 1)))

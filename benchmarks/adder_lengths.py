@@ -1,7 +1,8 @@
-"""Does the generalising adder add at lengths it never saw? The figures that docs/adder.md quotes, by greedy decoding.
+"""Does the generalising adder add at lengths it never saw? The figures that docs/adder.md quotes, by greedy
+decoding.
 
-    mechfourier train adder --recipe generalising --seed 100 --out runs/adder-generalising-100   # and 101, 102
-    python benchmarks/adder_lengths.py runs/adder-generalising-100 runs/adder-generalising-101 …
+    mechfourier train adder --recipe generalising --seed 100 --out runs/adder-generalising-100   # and 101,
+    102 python benchmarks/adder_lengths.py runs/adder-generalising-100 runs/adder-generalising-101 …
 
 Writes benchmarks/results/adder_lengths.json after every run; runs that are in it already are measured again.
 """
@@ -34,8 +35,15 @@ def generator(place: int) -> torch.Generator:
 
 def row(name: str, digits: int, right: torch.Tensor) -> dict[str, Any]:
     found = share(name, name, right, a=digits, b=digits, unseen=True)
-    return {"category": name, "digits": digits, "right": found.right, "total": found.total,
-            "accuracy": found.accuracy, "low": found.low, "high": found.high}  # fmt: skip
+    return {
+        "category": name,
+        "digits": digits,
+        "right": found.right,
+        "total": found.total,
+        "accuracy": found.accuracy,
+        "low": found.low,
+        "high": found.high,
+    }
 
 
 def measure(folder: str, samples: int) -> dict[str, Any]:
@@ -49,8 +57,13 @@ def measure(folder: str, samples: int) -> dict[str, Any]:
             problems = category(name, samples, digits, generator(1000 * digits + place))
             rows.append(row(name, digits, exact(model, problems)))
     training = config.get("training", {})
-    return {"run": Path(folder).name, "recipe": training.get("recipe", {}).get("name"), "seed": training.get("seed"),
-            "shares": rows, **(speed(model) if limit is None else {})}  # fmt: skip
+    return {
+        "run": Path(folder).name,
+        "recipe": training.get("recipe", {}).get("name"),
+        "seed": training.get("seed"),
+        "shares": rows,
+        **(speed(model) if limit is None else {}),
+    }
 
 
 def speed(model: Any) -> dict[str, Any]:
@@ -78,8 +91,11 @@ def main() -> None:
         kept = [run for run in kept if run["run"] != found["run"]] + [found]
         write_json(RESULTS, {"note": "exact match by greedy decoding; intervals: Wilson, 95 %", "runs": kept})
         for line in found["shares"]:
-            print(f"{found['run']:<24}{line['category']:<32}{line['digits']:>4} digits {line['accuracy']:8.2%}"
-                  f"  [{line['low']:.2%}, {line['high']:.2%}] of {line['total']}", flush=True)  # fmt: skip
+            print(
+                f"{found['run']:<24}{line['category']:<32}{line['digits']:>4} digits {line['accuracy']:8.2%}"
+                f"  [{line['low']:.2%}, {line['high']:.2%}] of {line['total']}",
+                flush=True,
+            )
         print({key: value for key, value in found.items() if key.startswith("decode")}, flush=True)
 
 

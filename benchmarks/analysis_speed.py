@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=2 python benchmarks/analysis_speed.py
 
-Bars: 5 s and 60 s on two cores. The checkpoints are mixtures of untrained and closed-form weights (the work does not
-depend on the values). Processor seconds are given beside the wall clock, since another program may hold the cores.
-Writes benchmarks/results/analysis_speed.json.
+Bars: 5 s and 60 s on two cores. The checkpoints are mixtures of untrained and closed-form weights (the work
+does not depend on the values). Processor seconds are given beside the wall clock, since another program may
+hold the cores. Writes benchmarks/results/analysis_speed.json.
 """
 
 import argparse
@@ -69,7 +69,8 @@ def main() -> None:
     write_json(RESULTS, found)
     for key in ("analysis", "analysis_again", "progress_measures"):
         print(
-            f"{key:<18} {found[key]['seconds']:6.2f} s wall, {found[key]['processor_seconds']:6.2f} s of processor"
+            f"{key:<18} {found[key]['seconds']:6.2f} s wall, {found[key]['processor_seconds']:6.2f} s of "
+            f"processor"
         )
     print(f"{found['threads']} threads, load average {found['load_average']:.1f}")
 

@@ -2,10 +2,12 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.figures_speed
 
-Bars: the report under 12 MB and open in under 2 s; the player of 200 checkpoints and a video of 300 frames at 1280 × 720 in under 60 s
-each on two cores. The run is a mixture of untrained and closed-form weights, p = 113 (the work does not depend on the values). Processor
-seconds (with those of ffmpeg) are given beside the wall clock, since another program may hold the cores. Opening is timed in a headless
-Chromium until the page has loaded with the figures on its first screen drawn (its processor seconds: those of the page's main thread). Writes benchmarks/results/figures_speed.json.
+Bars: the report under 12 MB and open in under 2 s; the player of 200 checkpoints and a video of 300 frames at
+1280 × 720 in under 60 s each on two cores. The run is a mixture of untrained and closed-form weights, p = 113
+(the work does not depend on the values). Processor seconds (with those of ffmpeg) are given beside the wall
+clock, since another program may hold the cores. Opening is timed in a headless Chromium until the page has
+loaded with the figures on its first screen drawn (its processor seconds: those of the page's main thread).
+Writes benchmarks/results/figures_speed.json.
 """
 
 import argparse

@@ -1,12 +1,14 @@
-"""How fast activations of a data set come to disk, against the straightforward way, and how much memory that takes.
+"""How fast activations of a data set come to disk, against the straightforward way, and how much memory that
+takes.
 
     OMP_NUM_THREADS=1 python benchmarks/harvest_speed.py
 
-Side by side in one process, alternating: ``capture_dataset`` against a ``run_with_cache`` per document with a ``torch.save`` per batch, on
-the same documents (2 to 128 tokens, or to the model's longest) and sites, for ``calendar`` (all residual streams) and for a model with blocks of Qwen3-0.6B's shape
-(d_model 1024; fewer layers and a small vocabulary, random weights). Then: writing, verifying and reading shards alone, and the peak memory
-of a capture of 1× and 8× the tokens, each in a process of its own. Processor seconds are given beside the wall clock, since other programs
-may hold the cores. Writes benchmarks/results/harvest_speed.json.
+Side by side in one process, alternating: ``capture_dataset`` against a ``run_with_cache`` per document with a
+``torch.save`` per batch, on the same documents (2 to 128 tokens, or to the model's longest) and sites, for
+``calendar`` (all residual streams) and for a model with blocks of Qwen3-0.6B's shape (d_model 1024; fewer
+layers and a small vocabulary, random weights). Then: writing, verifying and reading shards alone, and the
+peak memory of a capture of 1× and 8× the tokens, each in a process of its own. Processor seconds are given
+beside the wall clock, since other programs may hold the cores. Writes benchmarks/results/harvest_speed.json.
 """
 
 import argparse
@@ -59,11 +61,24 @@ def qwen_like(layers: int) -> Any:
     torch.manual_seed(0)
     return HookedTransformer(
         HookedTransformerConfig(
-            n_layers=layers, d_model=1024, n_ctx=512, d_head=128, n_heads=16, n_key_value_heads=8, d_mlp=3072, d_vocab=1000,
-            positional_embedding_type="rotary", rotary_dim=128, gated_mlp=True, normalization_type="RMS", act_fn="silu",
-            use_qk_norm=True, device="cpu", seed=0,
+            n_layers=layers,
+            d_model=1024,
+            n_ctx=512,
+            d_head=128,
+            n_heads=16,
+            n_key_value_heads=8,
+            d_mlp=3072,
+            d_vocab=1000,
+            positional_embedding_type="rotary",
+            rotary_dim=128,
+            gated_mlp=True,
+            normalization_type="RMS",
+            act_fn="silu",
+            use_qk_norm=True,
+            device="cpu",
+            seed=0,
         )
-    )  # fmt: skip
+    )
 
 
 def documents(count: int, vocabulary: int, longest: int) -> list[Row]:
@@ -95,11 +110,16 @@ def compare(name: str, model: Any, count: int, repeats: int, dtype: str) -> dict
         for way, found in spent.items()
     }
     return {
-        "model": name, "sites": len(sites), "d_model": model.cfg.d_model, "dtype": dtype, "tokens": tokens, "repeats": repeats,
+        "model": name,
+        "sites": len(sites),
+        "d_model": model.cfg.d_model,
+        "dtype": dtype,
+        "tokens": tokens,
+        "repeats": repeats,
         "tokens_per_second": {way: round(per[way]["seconds"]) for way in per},
         "tokens_per_processor_second": {way: round(per[way]["processor_seconds"]) for way in per},
         "ratio": round(per["here"]["processor_seconds"] / per["baseline"]["processor_seconds"], 2),
-    }  # fmt: skip
+    }
 
 
 def disk(folder: Path, tokens: int) -> dict[str, float]:
@@ -166,7 +186,8 @@ def main() -> None:
         result["memory"] = peaks(Path(folder), 131_072 // share)
     for line in result["capture"]:
         print(
-            f"{line['model']}: {line['tokens_per_processor_second']} tokens per processor second, {line['ratio']} times"
+            f"{line['model']}: {line['tokens_per_processor_second']} tokens per processor second, "
+            f"{line['ratio']} times"
         )
     print(result["disk"], result["memory"])
     if not quick:

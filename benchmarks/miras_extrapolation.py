@@ -1,12 +1,14 @@
 """What the models that read numbers by value reach beyond the moduli they were trained on.
 
-    python benchmarks/miras_extrapolation.py RUN [RUN …] [--grids [--only M …]] [--far] [--draws N] [--name NAME]
+    python benchmarks/miras_extrapolation.py RUN [RUN …] [--grids [--only M …]] [--far] [--draws N] [--name
+    NAME]
 
-Every RUN is a folder of ``mechfourier train miras``. Asked of each: whole grids of the held-out moduli, all questions next to
-the wrap of 121..199 and of 251, 499 and 997 (``within_4_``: a + b − m from −4 to 4), and 10,000 random questions of those three; ``--grids`` adds the whole grids of
-121..199 (2 million questions), ``--far`` 1999 and 4999 with a smaller scale floor. ``errors`` counts answers that
-are not the best of 0..1999 (0..9999 for --far), ``errors_with_negatives`` of −1999..1999; nothing is masked.
-Results: benchmarks/results/NAME.json, written after every part; a run goes on where it stopped.
+Every RUN is a folder of ``mechfourier train miras``. Asked of each: whole grids of the held-out moduli, all
+questions next to the wrap of 121..199 and of 251, 499 and 997 (``within_4_``: a + b − m from −4 to 4), and
+10,000 random questions of those three; ``--grids`` adds the whole grids of
+121..199 (2 million questions), ``--far`` 1999 and 4999 with a smaller scale floor. ``errors`` counts answers
+that are not the best of 0..1999 (0..9999 for --far), ``errors_with_negatives`` of −1999..1999; nothing is
+masked. Results: benchmarks/results/NAME.json, written after every part; a run goes on where it stopped.
 """
 
 import argparse
@@ -41,8 +43,11 @@ def wrong(model: ExtrapolatingTransformer, questions: torch.Tensor) -> dict[str,
         strict += int((logits.argmax(1) - last != right).sum())
     seconds = round(time.process_time() - started, 1)
     return {
-        "questions": len(questions), "errors": errors, "errors_with_negatives": strict, "cpu_seconds": seconds,
-    }  # fmt: skip
+        "questions": len(questions),
+        "errors": errors,
+        "errors_with_negatives": strict,
+        "cpu_seconds": seconds,
+    }
 
 
 def quick(model: ExtrapolatingTransformer) -> dict[str, Any]:
@@ -66,7 +71,8 @@ def far(model: ExtrapolatingTransformer) -> dict[str, Any]:
 
 
 def parts(options: argparse.Namespace) -> dict[str, Callable[[ExtrapolatingTransformer], dict[str, Any]]]:
-    """What is asked of every run: name of the part -> what measures it (its keys go into the run's row, grids below ``grids``)."""
+    """What is asked of every run: name of the part -> what measures it (its keys go into the run's row, grids
+    below ``grids``)."""
     chosen: dict[str, Callable[[ExtrapolatingTransformer], dict[str, Any]]] = {"held_out_grids": quick}
     if options.far:
         chosen["boundary_4999_floor_0.05"] = far
@@ -76,7 +82,8 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[ExtrapolatingTrans
 
 
 def keep(path: Path, run: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Add what was found to the row of ``run``, reading the file anew: another process may measure another run beside this one."""
+    """Add what was found to the row of ``run``, reading the file anew: another process may measure another
+    run beside this one."""
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     row = rows.setdefault(run, {})
     grids = row.get("grids", {}) | found.pop("grids", {})

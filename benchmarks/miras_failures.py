@@ -1,12 +1,14 @@
-"""What the shared recipe needs: each part left out in turn, trained on m ≤ 20 (without 15), asked about 15 and 21..120.
+"""What the shared recipe needs: each part left out in turn, trained on m ≤ 20 (without 15), asked about 15
+and 21..120.
 
     python benchmarks/miras_failures.py [--steps 4000] [--seeds 0 1 2] [--only VARIANT …]
 
-Here the recipe was chosen: a network that was trained to 20 has to go six times as far at 120. Writes benchmarks/results/miras_failures.json
-after every run and goes on where it stopped. Errors among −1999..1999 and, with ``_nonnegative``, among 0..1999. ``held_out``: the whole
-grid of 15; ``beyond``: random questions of 21..120; ``near_120``: all questions of 120 with a + b − m from −4 to 4, and how surely they are answered: ``margin``
-is the least difference of the logits of the right answer and of that without (or with) the wrap, over the largest logit; below 0 it is an error. The fixed-frequency
-network is asked at its own frequencies.
+Here the recipe was chosen: a network that was trained to 20 has to go six times as far at 120. Writes
+benchmarks/results/miras_failures.json after every run and goes on where it stopped. Errors among −1999..1999
+and, with ``_nonnegative``, among 0..1999. ``held_out``: the whole grid of 15; ``beyond``: random questions of
+21..120; ``near_120``: all questions of 120 with a + b − m from −4 to 4, and how surely they are answered:
+``margin`` is the least difference of the logits of the right answer and of that without (or with) the wrap,
+over the largest logit; below 0 it is an error. The fixed-frequency network is asked at its own frequencies.
 """
 
 import argparse
@@ -53,7 +55,8 @@ VARIANTS: dict[str, Variant] = {
 
 @torch.no_grad()
 def margin(model: ExtrapolatingTransformer, questions: Tensor) -> float:
-    """The least (right logit − the other) / largest |logit|; the other is a + b where the question wraps, else a + b − m."""
+    """The least (right logit − the other) / largest |logit|; the other is a + b where the question wraps,
+    else a + b − m."""
     least, last = math.inf, model.cfg.n_values - 1
     for part in questions.split(128):
         logits = scores(model.written(model.table[part], model.sizes(part)), with_negatives(model.table))

@@ -1,6 +1,8 @@
-"""Speed and memory of the family-wise nulls of a value domain: months, 28 layers × 1024 dimensions, 1000 permutations, all k.
+"""Speed and memory of the family-wise nulls of a value domain: months, 28 layers × 1024 dimensions, 1000
+permutations, all k.
 
-Run: python benchmarks/null_speed.py [--threads 2]. Writes benchmarks/results/null_speed.json. Aim: under 10 s on 2 cores, 2 GB.
+Run: python benchmarks/null_speed.py [--threads 2]. Writes benchmarks/results/null_speed.json. Aim: under 10 s
+on 2 cores, 2 GB.
 """
 
 import argparse

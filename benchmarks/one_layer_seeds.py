@@ -1,4 +1,5 @@
-"""Does the fast recipe always generalise, how soon, and how clean is what it learns? Every seed, every figure.
+"""Does the fast recipe always generalise, how soon, and how clean is what it learns? Every seed, every
+figure.
 
     python benchmarks/one_layer_seeds.py            # p = 113 seeds 100–109; 53, 59, 71, 97, 101 seeds 100–102
     python benchmarks/one_layer_seeds.py --p 23 199 # other moduli, seeds 100–102
@@ -58,11 +59,19 @@ def one(p: int, seed: int) -> dict[str, object]:
         result = train_one_layer(folder, p=p, seed=seed)
         cpu = time.process_time() - cpu
         return {
-            "p": p, "seed": seed, "outcome": result.outcome, "test_accuracy": result.test_accuracy,
-            "test_loss": result.test_loss, "generalised_at": result.generalised_at, "epochs": result.epochs,
-            "wall_seconds": round(result.seconds, 2), "cpu_seconds": round(cpu, 2), "threads": torch.get_num_threads(),
-            "load_average": [round(load, 1), round(os.getloadavg()[0], 1)], **quality(Path(folder)),
-        }  # fmt: skip
+            "p": p,
+            "seed": seed,
+            "outcome": result.outcome,
+            "test_accuracy": result.test_accuracy,
+            "test_loss": result.test_loss,
+            "generalised_at": result.generalised_at,
+            "epochs": result.epochs,
+            "wall_seconds": round(result.seconds, 2),
+            "cpu_seconds": round(cpu, 2),
+            "threads": torch.get_num_threads(),
+            "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+            **quality(Path(folder)),
+        }
 
 
 def summary(runs: list[dict]) -> dict[str, object]:
@@ -79,11 +88,12 @@ def summary(runs: list[dict]) -> dict[str, object]:
             "logit_share",
         )
         by_p[str(p)] = {
-            "runs": len(here), "generalised": sum(run["outcome"] == "generalised" for run in here),
+            "runs": len(here),
+            "generalised": sum(run["outcome"] == "generalised" for run in here),
             "worst_test_accuracy": min(run["test_accuracy"] for run in here),
             "worst_test_loss": max(run["test_loss"] for run in here),
             **{f"median_{name}": statistics.median(run[name] for run in here) for name in numbers},
-        }  # fmt: skip
+        }
     return by_p
 
 

@@ -1,10 +1,12 @@
-"""The fast training step against the straightforward one, side by side in one run, forward, backward and optimiser.
+"""The fast training step against the straightforward one, side by side in one run, forward, backward and
+optimiser.
 
-    OMP_NUM_THREADS=2 python benchmarks/one_layer_speed.py          # add --compile to measure torch.compile too
+    OMP_NUM_THREADS=2 python benchmarks/one_layer_speed.py          # add --compile to measure torch.compile
+    too
 
-The two alternate, so that a busy machine slows both; ratios are of medians and of minima. The straightforward step is
-benchmarks/baselines/one_layer.py (all three positions, log-softmax in float64), as in the published code.
-Writes benchmarks/results/one_layer_speed.json.
+The two alternate, so that a busy machine slows both; ratios are of medians and of minima. The straightforward
+step is benchmarks/baselines/one_layer.py (all three positions, log-softmax in float64), as in the published
+code. Writes benchmarks/results/one_layer_speed.json.
 """
 
 import argparse
@@ -95,17 +97,23 @@ def main() -> None:
     times = alternate(steps, options.rounds)
     base = times["straightforward"]
     report = {
-        "p": options.p, "pairs": len(tokens), "rounds": options.rounds, "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "machine": platform.machine(), "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "p": options.p,
+        "pairs": len(tokens),
+        "rounds": options.rounds,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         "gradient_error": {
             str(dtype).removeprefix("torch."): gradient_error(config, (slow, fast), dtype)
             for dtype in (torch.float32, torch.float64)
         },
         "milliseconds": {n: {"median": statistics.median(t), "min": min(t)} for n, t in times.items()},
         "ratio_to_straightforward": {
-            n: {"median": statistics.median(base) / statistics.median(t), "min": min(base) / min(t)} for n, t in times.items()
+            n: {"median": statistics.median(base) / statistics.median(t), "min": min(base) / min(t)}
+            for n, t in times.items()
         },
-    }  # fmt: skip
+    }
     write_json(RESULTS, report)
     print(report)
 

@@ -1,10 +1,11 @@
-"""Speed and memory of the operation test: months, 144 cells (12 × 12), 28 layers × 1024 dimensions, 1000 permutations, all k.
+"""Speed and memory of the operation test: months, 144 cells (12 × 12), 28 layers × 1024 dimensions, 1000
+permutations, all k.
 
     python benchmarks/operation_speed.py [--threads 2]
 
-Also a toy (one layer × 128), and the grid of four cycles (12 × 48), which is what ``probe`` uses by default. Noise: every permutation
-and every surrogate is run in full. Writes benchmarks/results/operation_speed.json. Aim: under 30 s on 2 cores and 2 GB; the toy
-under 1 s.
+Also a toy (one layer × 128), and the grid of four cycles (12 × 48), which is what ``probe`` uses by default.
+Noise: every permutation and every surrogate is run in full. Writes benchmarks/results/operation_speed.json.
+Aim: under 30 s on 2 cores and 2 GB; the toy under 1 s.
 """
 
 import argparse
@@ -32,10 +33,15 @@ def measured(layers: int, width: int, offsets: int, permutations: int) -> dict[s
     wall, cpu = time.perf_counter(), time.process_time()
     evidence = analyse_operation(acts, n=12, permutations=permutations, surrogates=max(99, permutations // 5))
     return {
-        "cells": 12 * offsets, "verdict": verdict_operation(evidence).word, "layers": layers, "width": width, "permutations": permutations,
-        "seconds": round(time.perf_counter() - wall, 2), "cpu_seconds": round(time.process_time() - cpu, 2),
+        "cells": 12 * offsets,
+        "verdict": verdict_operation(evidence).word,
+        "layers": layers,
+        "width": width,
+        "permutations": permutations,
+        "seconds": round(time.perf_counter() - wall, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
         "memory_above_activations_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -53,9 +59,15 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     write_json(
         RESULTS,
-        {"sizes": found, "peak_memory_mb": peak, "threads": options.threads, "load_average_before": load,
-         "torch": torch.__version__, "machine": platform.machine()},
-    )  # fmt: skip
+        {
+            "sizes": found,
+            "peak_memory_mb": peak,
+            "threads": options.threads,
+            "load_average_before": load,
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+        },
+    )
     print(RESULTS.read_text(encoding="utf-8"))
 
 

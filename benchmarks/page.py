@@ -71,9 +71,12 @@ def machine(data: Data) -> str:
         return _joined(_of(data, "threads", "threads"))
     cores = told.get("cpus", told.get("cores"))
     return _joined(
-        told.get("processor"), told.get("system"), f"{cores} cores" if cores else "", told.get("memory"),
+        told.get("processor"),
+        told.get("system"),
+        f"{cores} cores" if cores else "",
+        told.get("memory"),
         _of(told, "threads", "threads") or _of(data, "threads", "threads"),
-    )  # fmt: skip
+    )
 
 
 def versions(data: Data) -> str:

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/planted.py [--trials 60] [--seed 0] [--restart]
 
-Writes benchmarks/results/planted.json after every cell, so that an interrupted run goes on where it stopped, and the table
-docs/planted.md at the end (or with --table from what is there).
+Writes benchmarks/results/planted.json after every cell, so that an interrupted run goes on where it stopped,
+and the table docs/planted.md at the end (or with --table from what is there).
 """
 
 import argparse
@@ -101,7 +101,10 @@ def _entry(row: CellResult | None) -> str:
     if row is None:
         return ""
     mark = "" if row.passed else " ✗"
-    return f"{percent(row.circular, row.trials)} [{100 * row.low:.0f}, {100 * row.high:.0f}] · {percent(row.naive, row.trials)}{mark}"
+    return (
+        f"{percent(row.circular, row.trials)} [{100 * row.low:.0f}, {100 * row.high:.0f}] · "
+        f"{percent(row.naive, row.trials)}{mark}"
+    )
 
 
 def _list(rows: Sequence[CellResult]) -> str:
@@ -112,7 +115,8 @@ def _list(rows: Sequence[CellResult]) -> str:
     for row in sorted(rows, key=lambda r: (r.layers, r.d_model, r.cycles, r.snr, not r.planted, r.name, r.n)):
         name = f"**{row.name}**" if row.planted else row.name
         lines.append(
-            f"| {name} | {row.n} | {row.cycles} | {row.layers} | {row.d_model} | {row.snr:.3g} | {row.trials} | {_entry(row)} |"
+            f"| {name} | {row.n} | {row.cycles} | {row.layers} | {row.d_model} | {row.snr:.3g} | "
+            f"{row.trials} | {_entry(row)} |"
         )
     return "\n".join(lines)
 
@@ -124,7 +128,8 @@ def _lost(rows: Sequence[CellResult]) -> str:
     fooled = sum(row.naive > 0.05 * row.trials for row in naive)
     ours = sum(row.circular for row in naive)
     lines = [
-        f"- Over all look-alikes, {ours} of {sum(row.trials for row in naive)} draws were called circular; the naive method calls "
+        f"- Over all look-alikes, {ours} of {sum(row.trials for row in naive)} draws were called circular; "
+        f"the naive method calls "
         f"more than 5 % of the draws a circle in {fooled} of {len(naive)} rows.",
         *(f"- Outside its bar: {_told(row)}." for row in outside),
         *(f"- Power is lost: {_told(row)}." for row in weak),
@@ -133,7 +138,10 @@ def _lost(rows: Sequence[CellResult]) -> str:
 
 
 def _told(row: CellResult) -> str:
-    size = f"n = {row.n}, {row.layers} layer{'s' * (row.layers > 1)}, d {row.d_model}, signal-to-noise {row.snr:.3g}"
+    size = (
+        f"n = {row.n}, {row.layers} layer{'s' * (row.layers > 1)}, d {row.d_model}, signal-to-noise "
+        f"{row.snr:.3g}"
+    )
     cycles = f", {row.cycles} cycle{'s' * (row.cycles > 1)}" if row.kind == "operation" else ""
     return f"{row.kind} {row.name} at {size}{cycles}: {row.circular} of {row.trials} called circular"
 

@@ -1,15 +1,17 @@
 """Reading all layers of a Qwen3-0.6B-shaped model for a probe of months, against the straightforward ways.
 
-    python benchmarks/probe_speed.py --tokenizer ../shared/data/qwen3-0.6b          # about 15 minutes, 2.4 GB of disk
-    python benchmarks/probe_speed.py --tokenizer … --layers 2 --rounds 1 --out /tmp/small.json     # a trial
+    python benchmarks/probe_speed.py --tokenizer ../shared/data/qwen3-0.6b          # about 15 minutes, 2.4 GB
+    of disk python benchmarks/probe_speed.py --tokenizer … --layers 2 --rounds 1 --out /tmp/small.json     # a
+    trial
 
-Writes a model of Qwen3-0.6B's configuration with random weights to a temporary folder (or ``--folder``, which is kept),
-and compares, in one process and in turns, so that a busy machine slows all alike:
-- ``capture``: one bucketed pass of the 144 prompts "{month} + {k} months =" that keeps the residual stream after every block;
+Writes a model of Qwen3-0.6B's configuration with random weights to a temporary folder (or ``--folder``, which
+is kept), and compares, in one process and in turns, so that a busy machine slows all alike:
+- ``capture``: one bucketed pass of the 144 prompts "{month} + {k} months =" that keeps the residual stream
+  after every block;
 - ``single calls``: Hugging Face, one call per prompt with output_hidden_states;
-- ``layer scan``: one call per prompt and layer, on the first prompts only, scaled up to all of them.
-Then, each in a process of its own: peak memory of load + capture, and the time of a second run from the activation store.
-Writes benchmarks/results/probe_speed.json.
+- ``layer scan``: one call per prompt and layer, on the first prompts only, scaled up to all of them. Then,
+  each in a process of its own: peak memory of load + capture, and the time of a second run from the
+  activation store. Writes benchmarks/results/probe_speed.json.
 """
 
 import argparse
@@ -88,7 +90,8 @@ def compare(folder: Path, prompts: Sequence[str], rounds: int) -> dict[str, Any]
         for name, work in ways.items():
             took, found[name] = timed(work)
             seconds[name].append(took)
-    # Hugging Face gives the last block's states after the final norm: they are compared at all layers but the last.
+    # Hugging Face gives the last block's states after the final norm: they are compared at all layers but the
+    # last.
     a, b = found["capture"][:-1], found["single_calls"][:-1]
     return {
         "seconds": seconds,
@@ -100,7 +103,8 @@ def compare(folder: Path, prompts: Sequence[str], rounds: int) -> dict[str, Any]
 
 
 def one_run(folder: Path, cache: Path | None) -> dict[str, Any]:
-    """In a fresh process: imports, loading, capture (through a store where ``cache`` is given), peak memory."""
+    """In a fresh process: imports, loading, capture (through a store where ``cache`` is given), peak
+    memory."""
     import_seconds, modules = timed(_imports)
     capture, load, store_class = modules
     imported = _peak_bytes()
@@ -110,10 +114,13 @@ def one_run(folder: Path, cache: Path | None) -> dict[str, Any]:
     store = None if cache is None else store_class(cache)
     capture_seconds, acts = timed(lambda: capture(model, prompts, "resid_post", store=store))
     return {
-        "import_seconds": import_seconds, "load_seconds": load_seconds, "capture_seconds": capture_seconds,
-        "total_without_import": load_seconds + capture_seconds, "sum": float(acts.stack().double().sum()),
+        "import_seconds": import_seconds,
+        "load_seconds": load_seconds,
+        "capture_seconds": capture_seconds,
+        "total_without_import": load_seconds + capture_seconds,
+        "sum": float(acts.stack().double().sum()),
         "peak_bytes": {"after_import": imported, "after_load": loaded, "after_capture": _peak_bytes()},
-    }  # fmt: skip
+    }
 
 
 def _imports() -> tuple[Any, Any, Any]:
@@ -126,7 +133,8 @@ def _imports() -> tuple[Any, Any, Any]:
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory. Linux's ru_maxrss counts the process that started this one, so VmHWM comes first."""
+    """Peak resident memory. Linux's ru_maxrss counts the process that started this one, so VmHWM comes
+    first."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -160,10 +168,13 @@ def machine() -> dict[str, Any]:
     import torch
 
     return {
-        "cpus": os.cpu_count(), "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
-        "processor": platform.processor() or platform.machine(), "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
         "python": platform.python_version(),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

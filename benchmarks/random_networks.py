@@ -1,7 +1,9 @@
-"""What the operation test says about networks that learned nothing: python benchmarks/random_networks.py [--draws 60]
+"""What the operation test says about networks that learned nothing: python benchmarks/random_networks.py
+[--draws 60]
 
-One-layer networks mod 11, 13 and 23 with random weights, and the packaged calendar's architecture re-initialised, each asked *without* its
-control (which would be another such network). Counts of verdicts: benchmarks/results/random_networks.json.
+One-layer networks mod 11, 13 and 23 with random weights, and the packaged calendar's architecture
+re-initialised, each asked *without* its control (which would be another such network). Counts of verdicts:
+benchmarks/results/random_networks.json.
 """
 
 import argparse

@@ -1,10 +1,12 @@
-"""What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of docs/real-models.md.
+"""What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of
+docs/real-models.md.
 
-Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study]   (an hour on two cores for both models)
-     python -m benchmarks.real_models --page                                         (only writes the page from the results)
+Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study]   (an hour
+on two cores for both models) python -m benchmarks.real_models --page
+(only writes the page from the results)
 
-Every model is loaded once and its results are kept one by one, so that an interrupted run goes on. The page's tables stand
-between ``<!-- table … -->`` marks; a test compares them with the results.
+Every model is loaded once and its results are kept one by one, so that an interrupted run goes on. The page's
+tables stand between ``<!-- table … -->`` marks; a test compares them with the results.
 """
 
 import argparse
@@ -73,12 +75,18 @@ def asked(model: Any, name: str) -> Data:
     result, seconds = timed(lambda: mf.tasks(model, name))
     rows = [
         {
-            "task": row.task, "kind": row.kind, "right": row.accuracy.right, "prompts": row.accuracy.prompts,
-            "low": row.accuracy.low, "high": row.accuracy.high, "greedy": row.greedy.share, "p": row.p_holm,
+            "task": row.task,
+            "kind": row.kind,
+            "right": row.accuracy.right,
+            "prompts": row.accuracy.prompts,
+            "low": row.accuracy.low,
+            "high": row.accuracy.high,
+            "greedy": row.greedy.share,
+            "p": row.p_holm,
             "answered": row.answered,
         }
         for row in result.tasks
-    ]  # fmt: skip
+    ]
     return {"rows": rows, "unasked": list(result.unasked), **seconds}
 
 
@@ -89,12 +97,23 @@ def studied(model: Any, name: str) -> Data:
     result, seconds = timed(lambda: mf.study(model, name))
     turn, ablation = result.rotation, result.ablation
     return {
-        "verdict": result.verdict, "used": result.used, "task": result.task, "accuracy": result.accuracy, "site": result.site,
-        "position": result.position, "ks": list(result.ks), "reasons": list(result.reasons), "notes": list(result.notes),
-        "exact": turn and turn.exact_share, "exact_ci": turn and list(turn.exact_ci), "random": turn and turn.random_share,
+        "verdict": result.verdict,
+        "used": result.used,
+        "task": result.task,
+        "accuracy": result.accuracy,
+        "site": result.site,
+        "position": result.position,
+        "ks": list(result.ks),
+        "reasons": list(result.reasons),
+        "notes": list(result.notes),
+        "exact": turn and turn.exact_share,
+        "exact_ci": turn and list(turn.exact_ci),
+        "random": turn and turn.random_share,
         "rotation_p": turn and turn.p_value,
-        "logit_diff_change": ablation and ablation.logit_diff_change, "ablation_p": ablation and ablation.p_controls, **seconds,
-    }  # fmt: skip
+        "logit_diff_change": ablation and ablation.logit_diff_change,
+        "ablation_p": ablation and ablation.p_controls,
+        **seconds,
+    }
 
 
 STEPS: dict[str, Callable[[Any, str], Data]] = {"probe": probed, "tasks": asked, "study": studied}
@@ -184,7 +203,8 @@ def _task_table(found: Data) -> str:
 
 def _study_table(found: Data) -> str:
     rows = [
-        "| domain | task | verdict | turned at | answers that move by exactly δ | in random planes | p | seconds |",
+        "| domain | task | verdict | turned at | answers that move by exactly δ | in random planes | p | "
+        "seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, part in found["domains"].items():

@@ -1,15 +1,16 @@
 """``probe MODEL --domain months`` on real language models, against a straightforward Hugging Face script.
 
-    python benchmarks/real_speed.py                               # the two known models, about 8 minutes on two quiet cores
-    python benchmarks/real_speed.py --model gemma3-270m=FOLDER --rounds 1 --out /tmp/trial.json
+    python benchmarks/real_speed.py                               # the two known models, about 8 minutes on
+    two quiet cores python benchmarks/real_speed.py --model gemma3-270m=FOLDER --rounds 1 --out
+    /tmp/trial.json
 
-Processes, in turns (script, probe, probe without controls, again and again), no activation store: wall time, processor time and peak
-memory of each, and the median of the ratios of a turn. The script (``baselines/hugging_face_process.py``) loads the same folder in
-float32, runs the same 132 prompts in one padded batch and saves all hidden states; it computes no logits and no statistics.
-Then, in one process and in turns: ``capture`` of the residual stream after every block at the position that the probe reads (its
-check of one prompt run alone, made once for a model's weights, falls into the turn that is not counted) against that script's forward
-pass, and the largest difference of their numbers.
-Writes benchmarks/results/real_speed.json.
+Processes, in turns (script, probe, probe without controls, again and again), no activation store: wall time,
+processor time and peak memory of each, and the median of the ratios of a turn. The script
+(``baselines/hugging_face_process.py``) loads the same folder in float32, runs the same 132 prompts in one
+padded batch and saves all hidden states; it computes no logits and no statistics. Then, in one process and in
+turns: ``capture`` of the residual stream after every block at the position that the probe reads (its check of
+one prompt run alone, made once for a model's weights, falls into the turn that is not counted) against that
+script's forward pass, and the largest difference of their numbers. Writes benchmarks/results/real_speed.json.
 """
 
 import argparse
@@ -150,8 +151,11 @@ def measure(folder: Path, rounds: int, unmeasured: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="real-speed-") as cache:
         done = subprocess.run(
             [sys.executable, __file__, "--capture", str(folder), "--rounds", str(rounds + 2)],
-            env={**os.environ, "MECHFOURIER_CACHE": cache}, check=True, capture_output=True, text=True,
-        )  # fmt: skip
+            env={**os.environ, "MECHFOURIER_CACHE": cache},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     captured = json.loads(done.stdout.splitlines()[-1])
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     return {

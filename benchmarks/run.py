@@ -1,6 +1,8 @@
-"""Every benchmark in turn, each writing its JSON under benchmarks/results, and the page of them: python -m benchmarks.run [NAME …]
+"""Every benchmark in turn, each writing its JSON under benchmarks/results, and the page of them: python -m
+benchmarks.run [NAME …]
 
-Times depend on the machine and on what else it does; the ratios inside a file were measured side by side in one run.
+Times depend on the machine and on what else it does; the ratios inside a file were measured side by side in
+one run.
 """
 
 import subprocess

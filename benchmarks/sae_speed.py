@@ -1,7 +1,8 @@
-"""Dictionaries trained from shards on disk beside ``SAETrainer`` on a tensor in memory, and memory against the number of rows.
+"""Dictionaries trained from shards on disk beside ``SAETrainer`` on a tensor in memory, and memory against
+the number of rows.
 
-Both take the same steps with the same settings, in turns, in one process; CPU seconds, so that a busy machine does not
-decide. What ours adds: reading and shuffling shards, held-out evaluations, metrics, the saved state.
+Both take the same steps with the same settings, in turns, in one process; CPU seconds, so that a busy machine
+does not decide. What ours adds: reading and shuffling shards, held-out evaluations, metrics, the saved state.
 
     python benchmarks/sae_speed.py [--rounds 5] [--out benchmarks/results/sae_speed.json]
 """
@@ -67,8 +68,13 @@ def from_shards(folder: Path, acts: Tensor) -> float:
     schedule = Schedule(tokens=STEPS * BATCH, batch=BATCH)
     start = time.process_time()
     trainee = DictionariesTrainee(
-        {"speed": Dictionary(SITE, width=WIDTH)}, Stream(shards, BATCH, seed=0), schedule, {SITE: acts[:4096]}, plan={}, metadata={},
-    )  # fmt: skip
+        {"speed": Dictionary(SITE, width=WIDTH)},
+        Stream(shards, BATCH, seed=0),
+        schedule,
+        {SITE: acts[:4096]},
+        plan={},
+        metadata={},
+    )
     every = max(1, trainee.blocks // EVALUATIONS)
     run_training(trainee, folder / "run", steps=trainee.blocks, evaluate_at=every, checkpoint_at=())
     trainee.finished()
@@ -111,11 +117,16 @@ def main() -> None:
         print(f"round {number}: direct {times[-1][0]:.2f} s, from shards {times[-1][1]:.2f} s", flush=True)
     ratios = sorted(ours / theirs for theirs, ours in times)
     found = {
-        "activations_per_round": STEPS * BATCH, "d": D, "features": WIDTH, "threads": torch.get_num_threads(),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "direct_cpu_s": [t for t, _ in times],
-        "from_shards_cpu_s": [t for _, t in times], "ratio_median": ratios[len(ratios) // 2],
+        "activations_per_round": STEPS * BATCH,
+        "d": D,
+        "features": WIDTH,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "direct_cpu_s": [t for t, _ in times],
+        "from_shards_cpu_s": [t for _, t in times],
+        "ratio_median": ratios[len(ratios) // 2],
         "peak_mib": {str(rows): peak_memory(rows) for rows in options.rows},
-    }  # fmt: skip
+    }
     print(json.dumps(found, indent=2))
     print("wrote", write_json(options.out, found))
 

@@ -1,9 +1,11 @@
-"""Are many small one-layer runs faster as one stacked step than one after the other? (On a CPU only for moduli below 23.)
+"""Are many small one-layer runs faster as one stacked step than one after the other? (On a CPU only for
+moduli below 23.)
 
     python benchmarks/stacked_speed.py [--threads 1]
 
-R runs of the fast recipe, each with its own split and weights: one step of all with stacked parameters (``torch.func.vmap`` over the fast step, its
-gathers folded into one, one backward pass), against R steps, side by side. Gradients are compared. Writes benchmarks/results/stacked_speed.json.
+R runs of the fast recipe, each with its own split and weights: one step of all with stacked parameters
+(``torch.func.vmap`` over the fast step, its gathers folded into one, one backward pass), against R steps,
+side by side. Gradients are compared. Writes benchmarks/results/stacked_speed.json.
 """
 
 import argparse
@@ -97,7 +99,8 @@ def _single(run: OneLayerTrainee) -> tuple[Tensor, ...]:
 
 
 def measure(p: int, count: int, steps: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds of processor time per run and step, both ways in turn; the ratio is the median of the rounds'."""
+    """Milliseconds of processor time per run and step, both ways in turn; the ratio is the median of the
+    rounds'."""
     from mechfourier.toys.one_layer import fast_step
 
     runs = [_run(p, seed) for seed in range(count)]
@@ -121,10 +124,14 @@ def measure(p: int, count: int, steps: int, rounds: int) -> dict[str, Any]:
             times.append(1e3 * (time.process_time() - began) / steps / count)
     ratios = sorted(a / t for a, t in zip(alone, together, strict=True))
     return {
-        "p": p, "runs": count, "ms_stacked": round(min(together), 2), "ms_alone": round(min(alone), 2),
-        "ratio": round(ratios[len(ratios) // 2], 2), "ratios": [round(r, 2) for r in ratios],
+        "p": p,
+        "runs": count,
+        "ms_stacked": round(min(together), 2),
+        "ms_alone": round(min(alone), 2),
+        "ratio": round(ratios[len(ratios) // 2], 2),
+        "ratios": [round(r, 2) for r in ratios],
         "largest_relative_gradient_difference": max(errors),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

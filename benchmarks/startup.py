@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py
 
-Best of ten processes each. Bars: ``mechfourier --help`` under 0.5 s, ``import mechfourier`` under 0.2 s (the start of Python itself
-included in both). Writes benchmarks/results/startup.json.
+Best of ten processes each. Bars: ``mechfourier --help`` under 0.5 s, ``import mechfourier`` under 0.2 s (the
+start of Python itself included in both). Writes benchmarks/results/startup.json.
 """
 
 import json

@@ -11,11 +11,12 @@ without an edit ran whole, from its tokens to its logits.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,17 +46,34 @@ class Walk:
 
 
 class Watch:
-    """Counts on a model while it is watched: every pass, and every block that runs in it."""
+    """Counts every pass of a model, and every block that runs in it, where PyTorch calls modules: a hook
+    would change what runs."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.walk, self.whole = model, Walk(), Counter()
         self.seen: set[Any] = set()
-        self.handles = [model.register_forward_pre_hook(self._pass, with_kwargs=True)]
-        self.handles += [
-            block.register_forward_pre_hook(self._block, with_kwargs=True) for block in model.blocks
-        ]
+        self.blocks = {id(block) for block in model.blocks}
 
-    def _pass(self, module: Any, args: Any, options: Any) -> None:
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """While this lasts, calls of the model and of its blocks are counted."""
+        call = torch.nn.Module.__call__
+
+        def counted(module: Any, *args: Any, **options: Any) -> Any:
+            if module is self.model:
+                self._pass(args, options)
+            elif id(module) in self.blocks and "forward" not in vars(module):  # not one that a pass skips
+                given = args[0] if args else options.get("hidden_states", options.get("resid_pre"))
+                self.walk.block_rows += given.shape[0] * given.shape[1]
+            return call(module, *args, **options)
+
+        torch.nn.Module.__call__ = counted  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            torch.nn.Module.__call__ = call  # type: ignore[method-assign]
+
+    def _pass(self, args: Any, options: Any) -> None:
         given = args[0] if args else options.get("input", options.get("input_ids"))
         rows, positions = given.shape[:2]
         self.walk.passes += 1
@@ -65,13 +83,9 @@ class Watch:
         partial = any(
             options.get(k) is not None for k in ("past_kv_cache", "past_key_values", "start_at_layer")
         )
+        partial |= any("forward" in vars(block) for block in self.model.blocks)  # a pass that skips blocks
         if given.ndim == 2 and not partial and not set(points) - {"unembed.hook_in"}:
             self.whole.update(map(tuple, given.tolist()))
-
-    def _block(self, module: Any, args: Any, options: Any) -> None:
-        if "forward" not in vars(module):  # a block that a suffix pass skips
-            given = args[0] if args else options.get("hidden_states", options.get("resid_pre"))
-            self.walk.block_rows += given.shape[0] * given.shape[1]
 
     def profile(self, frame: Any, event: str, arg: Any) -> None:
         """Functions of the package that are entered, and calls from one of its files into another."""
@@ -90,11 +104,10 @@ class Watch:
         if trace:
             sys.setprofile(self.profile)
         try:
-            result = call()
+            with self.counting():
+                result = call()
         finally:
             sys.setprofile(None)
-            for handle in self.handles:
-                handle.remove()
         walk = self.walk
         walk.seconds = round(time.process_time() - start, 2)
         walk.functions = len(self.seen)

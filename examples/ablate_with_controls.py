@@ -1,8 +1,9 @@
 """Take a plane out of a model, beside planes of the same size: is it used?
 
-Run: python examples/ablate_with_controls.py [--quick]
-One learns: an effect means something only beside matched controls; single dimensions of a residual stream rarely matter, the planes of the
-harmonics do. Expected output: the planes take the answers to chance (1 in 7) with p = 1/(controls + 1), one dimension changes nothing.
+Run: python examples/ablate_with_controls.py [--quick] One learns: an effect means something only beside
+matched controls; single dimensions of a residual stream rarely matter, the planes of the harmonics do.
+Expected output: the planes take the answers to chance (1 in 7) with p = 1/(controls + 1), one dimension
+changes nothing.
 """
 
 import argparse

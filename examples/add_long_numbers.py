@@ -1,8 +1,8 @@
 """How long can the numbers be? The packaged adder was trained on 1 to 5 digits.
 
-Run: python examples/add_long_numbers.py [--quick]
-One learns: with positions by significance a small network adds numbers of lengths it never saw; an absolute position ends where training
-ended. Expected output: every sum right, and an accuracy of 100 % (with its interval) for each length.
+Run: python examples/add_long_numbers.py [--quick] One learns: with positions by significance a small network
+adds numbers of lengths it never saw; an absolute position ends where training ended. Expected output: every
+sum right, and an accuracy of 100 % (with its interval) for each length.
 """
 
 import argparse

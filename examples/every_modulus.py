@@ -1,8 +1,9 @@
-"""One network for every modulus, asked beyond the moduli it was trained on, beside a network that never wraps.
+"""One network for every modulus, asked beyond the moduli it was trained on, beside a network that never
+wraps.
 
-Run: python examples/every_modulus.py [--quick]
-One learns: accuracy beyond the range means nothing until it is put beside never wrapping (a + b), and the questions next to the wrap are
-where it fails first. Expected output: no error to 199, where never wrapping is right about half of the time.
+Run: python examples/every_modulus.py [--quick] One learns: accuracy beyond the range means nothing until it
+is put beside never wrapping (a + b), and the questions next to the wrap are where it fails first. Expected
+output: no error to 199, where never wrapping is right about half of the time.
 """
 
 import argparse

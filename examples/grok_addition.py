@@ -1,8 +1,9 @@
 """Train one layer on a + b mod p until it generalises, and read the algorithm off its weights.
 
-Run: python examples/grok_addition.py [--quick]  (half a minute; --quick trains on a smaller modulus)
-One learns: it first memorises, then generalises, and does so with a handful of frequencies. Expected output: a test accuracy near 100 %,
-three to six key frequencies that hold most of the logits, and a share next to nothing for an untrained network.
+Run: python examples/grok_addition.py [--quick]  (half a minute; --quick trains on a smaller modulus) One
+learns: it first memorises, then generalises, and does so with a handful of frequencies. Expected output: a
+test accuracy near 100 %, three to six key frequencies that hold most of the logits, and a share next to
+nothing for an untrained network.
 """
 
 import argparse
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> mf.OneLayerAnalysis:
         result = mf.analyze(folder)
     print(result)
     print(
-        f"{len(result.key_freqs)} key frequencies hold {result.logit_share:.1%} of the logits; untrained: {result.untrained.logit_share:.2%}"
+        f"{len(result.key_freqs)} key frequencies hold {result.logit_share:.1%} of the logits; untrained: "
+        f"{result.untrained.logit_share:.2%}"
     )
     return result
 

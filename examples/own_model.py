@@ -1,9 +1,10 @@
-"""Add a model of your own: anything built on TransformerLens hook points, with a way to turn prompts into tokens.
+"""Add a model of your own: anything built on TransformerLens hook points, with a way to turn prompts into
+tokens.
 
-The model below is planted: it embeds the numbers 0 to 11 on a circle, and everything else at random, so the right verdict is known.
-Its `Architecture` says what mechfourier may ask of it: here how its folders are loaded, and which domain it knows. A package of your own
-adds one with an entry point instead of ``register`` (examples/own_network), and the command line then knows it too.
-Run: python examples/own_model.py
+The model below is planted: it embeds the numbers 0 to 11 on a circle, and everything else at random, so the
+right verdict is known. Its `Architecture` says what mechfourier may ask of it: here how its folders are
+loaded, and which domain it knows. A package of your own adds one with an entry point instead of ``register``
+(examples/own_network), and the command line then knows it too. Run: python examples/own_model.py
 """
 
 import math
@@ -50,7 +51,8 @@ class Clock(HookedRootModule):
         return residual @ self.W_E.T
 
     def encode(self, prompts: list[str]) -> list[Encoding]:
-        """Words as tokens: numbers below 12 keep their value, other words go to a fixed place of the table."""
+        """Words as tokens: numbers below 12 keep their value, other words go to a fixed place of the
+        table."""
         return [Encoding(*self._tokens(prompt)) for prompt in prompts]
 
     def _tokens(self, prompt: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
@@ -66,7 +68,8 @@ class Clock(HookedRootModule):
         return torch.tensor([self._tokens(prompt)[0]])
 
     def reinitialised(self, seed: int) -> "Clock":
-        """What the first control compares with: the same model before anything was learned (here: planted)."""
+        """What the first control compares with: the same model before anything was learned (here:
+        planted)."""
         return Clock(seed + 1000, self.cfg.d_model, self.cfg.d_vocab, planted=False)
 
 

@@ -1,8 +1,9 @@
 """See grokking before it shows: progress measures over the checkpoints of a training.
 
-Run: python examples/phases.py [--quick] [--run FOLDER]
-One learns: restricted loss falls and excluded loss rises while the test accuracy still stands at chance. Expected output: a table of the
-checkpoints, and the steps at which memorisation and clean-up ended (with the fast recipe the plateau is short, and may be missing).
+Run: python examples/phases.py [--quick] [--run FOLDER] One learns: restricted loss falls and excluded loss
+rises while the test accuracy still stands at chance. Expected output: a table of the checkpoints, and the
+steps at which memorisation and clean-up ended (with the fast recipe the plateau is short, and may be
+missing).
 """
 
 import argparse

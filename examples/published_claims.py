@@ -1,8 +1,8 @@
 """Published claims beside what is measured here, without any download.
 
-Run: python examples/published_claims.py [--quick] [NAME …]
-One learns: the published failures beyond the training range are those of an encoding, and the published R² of circles come with random
-weights too. Expected output: a line per claim: stands, does not stand, noise, or not measured with what is missing.
+Run: python examples/published_claims.py [--quick] [NAME …] One learns: the published failures beyond the
+training range are those of an encoding, and the published R² of circles come with random weights too.
+Expected output: a line per claim: stands, does not stand, noise, or not measured with what is missing.
 """
 
 import argparse

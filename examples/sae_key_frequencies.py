@@ -1,8 +1,9 @@
-"""Train a sparse dictionary on the MLP of the one-layer model, and see whether its features recover the key frequencies.
+"""Train a sparse dictionary on the MLP of the one-layer model, and see whether its features recover the key
+frequencies.
 
 Run: python examples/sae_key_frequencies.py [--tokens 400000] [--out FOLDER] (about two minutes on two cores).
-The frequencies that the features stand for are found on questions that the dictionary was not trained on, and compared with those
-that ``mechfourier analyze one-layer`` reads from the weights.
+The frequencies that the features stand for are found on questions that the dictionary was not trained on, and
+compared with those that ``mechfourier analyze one-layer`` reads from the weights.
 """
 
 import argparse
@@ -28,10 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> tuple[SAEScore, tuple[int, .
     model = mf.load("one-layer")
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch) / "dictionary"
-        print(train(
-            model, [Dictionary("blocks.0.mlp.hook_post", "topk", "1x", k=32)], folder,
-            schedule=Schedule(tokens=options.tokens, batch=256), reading=Reading(held_out=0.2), control=False,
-        ))  # fmt: skip
+        print(
+            train(
+                model,
+                [Dictionary("blocks.0.mlp.hook_post", "topk", "1x", k=32)],
+                folder,
+                schedule=Schedule(tokens=options.tokens, batch=256),
+                reading=Reading(held_out=0.2),
+                control=False,
+            )
+        )
         dictionary = load_sae(folder)
         print(evaluate(model, dictionary))
         found = score(model, dictionary, mf.domain("mod-113"), n_permutations=options.permutations)

@@ -1,8 +1,8 @@
 """Do months and mod 12 share a plane? Two circles of the same size need not be the same circle.
 
-Run: python examples/shared_planes.py [--quick]
-One learns: planes that hold much variance overlap by themselves, so the overlap stands beside random planes of as much variance.
-Expected output: whether 12 is circular, and the overlap of the planes with its null.
+Run: python examples/shared_planes.py [--quick] One learns: planes that hold much variance overlap by
+themselves, so the overlap stands beside random planes of as much variance. Expected output: whether 12 is
+circular, and the overlap of the planes with its null.
 """
 
 import argparse

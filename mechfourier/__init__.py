@@ -1,7 +1,8 @@
 """Find, test and explain Fourier (circular) features in transformers.
 
-The public names below are loaded on first use (PEP 562), so that ``import mechfourier`` stays cheap: no torch, no
-transformer_lens. Every command of the command line is a function here, and so is the class of its result.
+The public names below are loaded on first use (PEP 562), so that ``import mechfourier`` stays cheap: no
+torch, no transformer_lens. Every command of the command line is a function here, and so is the class of its
+result.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
 """Packages whose public names are loaded on first use (PEP 562), so that importing them stays cheap.
 
-A package writes its names once, as imports under ``if TYPE_CHECKING:`` that type checkers read, and so does :func:`lazy`.
+A package writes its names once, as imports under ``if TYPE_CHECKING:`` that type checkers read, and so does
+:func:`lazy`.
 """
 
 import ast
@@ -13,7 +14,8 @@ from typing import Any
 
 
 class _Package(ModuleType):
-    """A package in which a public name is never hidden by the submodule of the same name (``causal.ablate``)."""
+    """A package in which a public name is never hidden by the submodule of the same name
+    (``causal.ablate``)."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, ModuleType) and vars(self)["_names"].get(name):
@@ -24,11 +26,12 @@ class _Package(ModuleType):
 def lazy(
     package: str, names: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``package``: ``names`` maps a public name to the module that defines it.
+    """``__getattr__`` and ``__dir__`` of ``package``: ``names`` maps a public name to the module that defines
+    it.
 
-    Without ``names`` they are those that the package imports under ``if TYPE_CHECKING:``. A module is written in full or from the
-    package on (``".value"``); an empty one means that the name is a submodule. An unknown name raises ``AttributeError`` with the
-    nearest known one; ``__all__`` lists all of them.
+    Without ``names`` they are those that the package imports under ``if TYPE_CHECKING:``. A module is written
+    in full or from the package on (``".value"``); an empty one means that the name is a submodule. An unknown
+    name raises ``AttributeError`` with the nearest known one; ``__all__`` lists all of them.
     """
     module = sys.modules[package]
     known = dict(written(module) if names is None else names)

@@ -12,10 +12,11 @@ GONE_IN = "0.3"
 
 
 def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a function whose keywords were renamed: ``@renamed(permutations="n_permutations")``, old name to new name.
+    """Decorate a function whose keywords were renamed: ``@renamed(permutations="n_permutations")``, old name
+    to new name.
 
-    The old keyword is passed on under its new name with a ``DeprecationWarning`` that names the version in which it goes; giving both
-    raises ``TypeError``.
+    The old keyword is passed on under its new name with a ``DeprecationWarning`` that names the version in
+    which it goes; giving both raises ``TypeError``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -28,7 +29,8 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                         f"{function.__name__}() got {new} and {old}, its old name; give {new} only"
                     )
                 warnings.warn(
-                    f"{function.__name__}({old}=…) is called {new}=… now; {old} goes in mechfourier {GONE_IN}",
+                    f"{function.__name__}({old}=…) is called {new}=… now; {old} goes in mechfourier "
+                    f"{GONE_IN}",
                     DeprecationWarning,
                     stacklevel=2,
                 )

@@ -9,8 +9,8 @@ KNOCK_SECONDS = 5.0
 
 
 def connect(address: str | None) -> tuple[Any, bool]:
-    """Ray, connected, and whether it was us who connected (who connects shuts down). ``address``: ``"auto"`` for the running cluster,
-    ``host:port``, or None to start one here.
+    """Ray, connected, and whether it was us who connected (who connects shuts down). ``address``: ``"auto"``
+    for the running cluster, ``host:port``, or None to start one here.
 
     Raises ``MissingExtra`` without Ray, ``UsageError`` where nobody answers at the address.
     """
@@ -28,7 +28,8 @@ def connect(address: str | None) -> tuple[Any, bool]:
 
 
 def _knock(address: str | None) -> None:
-    """Raise ``OSError`` or ``ValueError`` where nobody listens at ``host:port``: Ray itself would try for many minutes."""
+    """Raise ``OSError`` or ``ValueError`` where nobody listens at ``host:port``: Ray itself would try for
+    many minutes."""
     if address in (None, "auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -1,7 +1,8 @@
-"""What is installed, what is found, and what to do about what is missing: the logic of ``mechfourier doctor``.
+"""What is installed, what is found, and what to do about what is missing: the logic of ``mechfourier
+doctor``.
 
-It reads the package's own metadata, so that a requirement has one home (pyproject.toml). Only the device section
-imports torch, and a torch that does not import is a finding, not a crash.
+It reads the package's own metadata, so that a requirement has one home (pyproject.toml). Only the device
+section imports torch, and a torch that does not import is a finding, not a crash.
 """
 
 import contextlib
@@ -75,7 +76,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A named model: ``folder`` where its weights are here, else ``todo``, one sentence on how to get them."""
+    """A named model: ``folder`` where its weights are here, else ``todo``, one sentence on how to get
+    them."""
 
     name: str
     folder: str | None
@@ -85,7 +87,8 @@ class FoundModel:
 
 @dataclass(frozen=True)
 class Devices:
-    """What computes: ``bfloat16`` is the time of a matrix product in bfloat16 over that in float32 on ``default``."""
+    """What computes: ``bfloat16`` is the time of a matrix product in bfloat16 over that in float32 on
+    ``default``."""
 
     default: str
     cuda: tuple[str, ...]
@@ -116,7 +119,8 @@ class Doctor(Result, kind="doctor"):
         return not self.problems
 
     def frame(self) -> "pd.DataFrame":
-        """One row per package, model and extra: what kind it is, its name, and what was found (None: nothing)."""
+        """One row per package, model and extra: what kind it is, its name, and what was found (None:
+        nothing)."""
         import pandas as pd
 
         rows = [
@@ -133,10 +137,17 @@ def examine() -> Doctor:
     devices, trouble = _devices()
     caches, models = found_caches(), found_models()
     return Doctor(
-        mechfourier=__version__, python=_python(), machine=machine(), packages=packages, devices=devices,
-        caches=caches, models=models, extras=optional_extras(), chromium=_chromium(),
+        mechfourier=__version__,
+        python=_python(),
+        machine=machine(),
+        packages=packages,
+        devices=devices,
+        caches=caches,
+        models=models,
+        extras=optional_extras(),
+        chromium=_chromium(),
         problems=(*_package_problems(packages), *trouble, *_cache_problems(caches), *_model_problems(models)),
-    )  # fmt: skip
+    )
 
 
 def _python() -> str:
@@ -218,9 +229,13 @@ def look_at_devices() -> Devices:
     cuda = tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     ratio = bfloat16_ratio(default)
     return Devices(
-        default=default, cuda=cuda, mps=torch.backends.mps.is_available(), threads=torch.get_num_threads(),
-        bfloat16=ratio, hint=bfloat16_hint(ratio, default),
-    )  # fmt: skip
+        default=default,
+        cuda=cuda,
+        mps=torch.backends.mps.is_available(),
+        threads=torch.get_num_threads(),
+        bfloat16=ratio,
+        hint=bfloat16_hint(ratio, default),
+    )
 
 
 def bfloat16_ratio(device: str, *, size: int = 384, repeats: int = 5) -> float:
@@ -249,7 +264,10 @@ def bfloat16_hint(ratio: float, device: str) -> str:
     if ratio > SLOW_BFLOAT16:
         return f"bfloat16 takes {ratio:.1f} times as long as float32 on this {device}; load models in float32"
     if ratio < 1 / SLOW_BFLOAT16:
-        return f"bfloat16 takes {ratio:.2f} of the time of float32 on this {device}; dtype='bfloat16' pays for large models"
+        return (
+            f"bfloat16 takes {ratio:.2f} of the time of float32 on this {device}; dtype='bfloat16' pays for "
+            f"large models"
+        )
     return f"bfloat16 is about as fast as float32 on this {device}; it halves the memory of a model"
 
 
@@ -276,8 +294,13 @@ def activation_folder() -> Path:
 def _cache(name: str, folder: Path, variable: str) -> Cache:
     there = next(place for place in (folder, *folder.parents) if place.exists())
     return Cache(
-        name, str(folder), folder_bytes(folder), shutil.disk_usage(there).free, os.access(there, os.W_OK), variable
-    )  # fmt: skip
+        name,
+        str(folder),
+        folder_bytes(folder),
+        shutil.disk_usage(there).free,
+        os.access(there, os.W_OK),
+        variable,
+    )
 
 
 def folder_bytes(folder: Path) -> int:
@@ -345,7 +368,8 @@ def _model_problems(models: Iterable[FoundModel]) -> Iterator[str]:
 
 
 def _chromium() -> str | None:
-    """The browser that draws pictures; None where there is none, on PATH or of Playwright (which may be absent)."""
+    """The browser that draws pictures; None where there is none, on PATH or of Playwright (which may be
+    absent)."""
     from mechfourier.figures.png import find_chromium
 
     with contextlib.suppress(ImportError):

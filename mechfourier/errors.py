@@ -22,7 +22,8 @@ class MechFourierError(Exception):
 
 
 def printable(text: str) -> str:
-    """One line that moves no cursor and rings no bell: control characters, which names in files may hold, as escapes."""
+    """One line that moves no cursor and rings no bell: control characters, which names in files may hold, as
+    escapes."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -32,7 +32,8 @@ _TORCH_ERROR = re.compile(r"unexpected pos|PytorchStreamWriter")
 
 
 def default_folder() -> Path:
-    """The cache: ``$MECHFOURIER_CACHE``, or ``mechfourier`` in the user's cache folder (``$XDG_CACHE_HOME``, ``~/.cache``)."""
+    """The cache: ``$MECHFOURIER_CACHE``, or ``mechfourier`` in the user's cache folder (``$XDG_CACHE_HOME``,
+    ``~/.cache``)."""
     own = os.environ.get("MECHFOURIER_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME")
     return Path(own).expanduser() if own else Path(shared or Path.home() / ".cache") / "mechfourier"
@@ -40,7 +41,8 @@ def default_folder() -> Path:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step, on error it is removed.
+    """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step, on error it is
+    removed.
 
     Raises ``MechFourierError`` in one sentence when the disk is full or the folder cannot be written.
     """
@@ -91,7 +93,8 @@ def _explained(path: Path, error: OSError) -> MechFourierError:
         )
     if error.errno == errno.EFBIG:
         return MechFourierError(
-            f"{path} would be larger than the system allows (ulimit -f, or the file system's limit); raise it or choose another --out"
+            f"{path} would be larger than the system allows (ulimit -f, or the file system's limit); raise "
+            f"it or choose another --out"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MechFourierError(f"cannot write to {path.parent} ({error.strerror}); choose another --out")
@@ -116,9 +119,11 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def write_files_with(folder: str | Path, write: Callable[[str], Any]) -> None:
-    """Call ``write`` on an empty scratch folder and move what it wrote there to ``folder``, file by file, each whole.
+    """Call ``write`` on an empty scratch folder and move what it wrote there to ``folder``, file by file,
+    each whole.
 
-    For writers of other libraries, which open files by name: a link of that name in ``folder`` is replaced, not followed.
+    For writers of other libraries, which open files by name: a link of that name in ``folder`` is replaced,
+    not followed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         with explained(Path(scratch) / "files"):
@@ -128,7 +133,8 @@ def write_files_with(folder: str | Path, write: Callable[[str], Any]) -> None:
 
 
 def slug(name: Any) -> str:
-    """A file name from any name (of a model, a domain, a dictionary; the last part of a path): letters, digits, ``-`` and ``.``."""
+    """A file name from any name (of a model, a domain, a dictionary; the last part of a path): letters,
+    digits, ``-`` and ``.``."""
     text = str(name).rstrip("/").rsplit("/", 1)[-1]
     kept = "".join(c if c.isalnum() or c in "-." else "-" for c in text).strip("-.").lower() or "unnamed"
     return (
@@ -143,7 +149,8 @@ _OPTIONS: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def named_with(options: Mapping[str, Any]) -> Iterator[None]:
-    """Results that are written inside also carry ``options`` in their names: those of a command that differ from its defaults."""
+    """Results that are written inside also carry ``options`` in their names: those of a command that differ
+    from its defaults."""
     token = _OPTIONS.set(dict(options))
     try:
         yield
@@ -152,10 +159,12 @@ def named_with(options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def result_name(kind: str, *subjects: Any, without: tuple[str, ...] = ()) -> str:
-    """The name, without its ending, of a result's file: its kind, its subjects (model, domain) and the options of ``named_with``.
+    """The name, without its ending, of a result's file: its kind, its subjects (model, domain) and the
+    options of ``named_with``.
 
-    Other options give another name, the same ones the same. A model or domain given by its path carries four digits of that path's
-    hash, since the last part of a path names many folders. ``without``: options that a subject already says.
+    Other options give another name, the same ones the same. A model or domain given by its path carries four
+    digits of that path's hash, since the last part of a path names many folders. ``without``: options that a
+    subject already says.
     """
     parts = [kind, *(_subject(subject) for subject in subjects)]
     parts += [_option(key, value) for key, value in (_OPTIONS.get() or {}).items() if key not in without]
@@ -200,21 +209,24 @@ def name_hash(text: str) -> str:
 
 
 def keep_inside(folder: str | Path, *names: str | Path) -> None:
-    """Raise ``MechFourierError`` where a link leads one of ``names`` (parts of ``folder`` that will be written to) out of it."""
+    """Raise ``MechFourierError`` where a link leads one of ``names`` (parts of ``folder`` that will be
+    written to) out of it."""
     root = Path(folder).resolve()
     for name in names:
         if not (path := Path(folder) / name).resolve().is_relative_to(root):
             raise MechFourierError(
-                f"{path} leads out of {folder} ({path.resolve()}), and nothing is written there; remove the link, or choose another --out"
+                f"{path} leads out of {folder} ({path.resolve()}), and nothing is written there; remove the "
+                f"link, or choose another --out"
             )
 
 
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[None]:
-    """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it that goes when the block ends.
+    """Keep other processes that also ask for it out of ``folder``, by a ``.lock`` file in it that goes when
+    the block ends.
 
-    The lock is the system's and dies with the process, so that a killed one never stands in the way. Raises ``FolderInUse`` at once where
-    another holds it.
+    The lock is the system's and dies with the process, so that a killed one never stands in the way. Raises
+    ``FolderInUse`` at once where another holds it.
     """
     path = Path(folder) / LOCK
     with explained(path):
@@ -224,7 +236,8 @@ def locked(folder: str | Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise FolderInUse(
-                f"another process is working in {path.parent}; wait until it has ended, or choose another --out"
+                f"another process is working in {path.parent}; wait until it has ended, or choose another "
+                f"--out"
             ) from None
     try:
         yield
@@ -235,7 +248,8 @@ def locked(folder: str | Path) -> Iterator[None]:
 
 
 def remove_leftovers(*paths: Path) -> None:
-    """Remove what killed processes left of ``atomic_path`` for these files (names may hold ``*``); only under a lock."""
+    """Remove what killed processes left of ``atomic_path`` for these files (names may hold ``*``); only under
+    a lock."""
     for path in paths:
         for temporary in (*path.parent.glob(f".{path.name}.*.part"), *path.parent.glob(SAFETENSORS_PART)):
             temporary.unlink(missing_ok=True)

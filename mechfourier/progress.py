@@ -1,4 +1,5 @@
-"""Progress on standard error: a bar on a terminal when the work takes longer than a second, elsewhere a line now and then."""
+"""Progress on standard error: a bar on a terminal when the work takes longer than a second, elsewhere a line
+now and then."""
 
 import contextlib
 import sys
@@ -72,9 +73,12 @@ class Progress:
         from rich.progress import Progress as RichProgress
 
         columns = [
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-        ]  # fmt: skip
+        ]
         self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
         self._bar.start()
         Progress._shown = self

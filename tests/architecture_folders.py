@@ -1,4 +1,5 @@
-"""Random Hugging Face folders of the architectures in ``architectures.py``, variants of them, and transformers' own numbers."""
+"""Random Hugging Face folders of the architectures in ``architectures.py``, variants of them, and
+transformers' own numbers."""
 
 import functools
 import json
@@ -93,7 +94,8 @@ def hugging_face(folder: Path, tokens: torch.Tensor) -> tuple[Any, list[torch.Te
             block.register_forward_hook(functools.partial(keep, f"{s}.{layer}"))
     with torch.no_grad():
         output = model(tokens)
-    # norms per head may be a list of the same length inside a block; the blocks are the outermost list that runs
+    # norms per head may be a list of the same length inside a block; the blocks are the outermost list that
+    # runs
     layers = range(text.num_hidden_layers)
     ran = [s for s in range(len(stacks)) if all(f"{s}.{layer}" in blocks for layer in layers)]
     return output, [blocks[f"{ran[0]}.{layer}"] for layer in layers] if ran else []

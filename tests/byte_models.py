@@ -1,4 +1,5 @@
-"""Small random Hugging Face folders whose tokenizer has a token for every byte, so that every question can be asked of them."""
+"""Small random Hugging Face folders whose tokenizer has a token for every byte, so that every question can be
+asked of them."""
 
 from pathlib import Path
 from typing import Any

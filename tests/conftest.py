@@ -8,7 +8,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# one thread per worker, set before torch is imported: two workers with two spinning threads each take four times as long on two cores
+# one thread per worker, set before torch is imported: two workers with two spinning threads each take four
+# times as long on two cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
@@ -54,7 +55,8 @@ def shared_data() -> Path:
 
 
 def _skip_what_left(error: BaseException) -> None:
-    """TransformerLens 4 has no HookedTransformer: what is about it alone is skipped there, with the reason."""
+    """TransformerLens 4 has no HookedTransformer: what is about it alone is skipped there, with the
+    reason."""
     if "TransformerLens 4" in str(error) or "left TransformerLens in 4.0" in str(error):
         pytest.skip(str(error).split(".")[0])
 

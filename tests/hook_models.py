@@ -21,9 +21,16 @@ from transformer_lens.hook_points import HookPoint
 
 VOCAB, D_MODEL, N_LAYERS, N_HEADS = 50, 16, 3, 4
 _COMMON: dict[str, Any] = {
-    "n_layers": N_LAYERS, "d_model": D_MODEL, "n_ctx": 32, "d_head": 4, "n_heads": N_HEADS, "d_mlp": 32,
-    "d_vocab": VOCAB, "device": "cpu", "seed": 0,
-}  # fmt: skip
+    "n_layers": N_LAYERS,
+    "d_model": D_MODEL,
+    "n_ctx": 32,
+    "d_head": 4,
+    "n_heads": N_HEADS,
+    "d_mlp": 32,
+    "d_vocab": VOCAB,
+    "device": "cpu",
+    "seed": 0,
+}
 
 
 @functools.cache
@@ -31,9 +38,15 @@ def transformer() -> HookedTransformer:
     """Qwen3's architecture: rotary positions, grouped keys, query and key norms, gated MLP."""
     torch.manual_seed(0)
     config = HookedTransformerConfig(
-        **_COMMON, n_key_value_heads=2, positional_embedding_type="rotary", rotary_dim=4, gated_mlp=True,
-        normalization_type="RMS", act_fn="silu", use_qk_norm=True,
-    )  # fmt: skip
+        **_COMMON,
+        n_key_value_heads=2,
+        positional_embedding_type="rotary",
+        rotary_dim=4,
+        gated_mlp=True,
+        normalization_type="RMS",
+        act_fn="silu",
+        use_qk_norm=True,
+    )
     return HookedTransformer(config)
 
 
@@ -102,10 +115,16 @@ def bridge(folder: Path) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
-        vocab_size=VOCAB, hidden_size=D_MODEL, intermediate_size=32, num_hidden_layers=N_LAYERS,
-        num_attention_heads=N_HEADS, num_key_value_heads=2, head_dim=8, max_position_embeddings=32,
+        vocab_size=VOCAB,
+        hidden_size=D_MODEL,
+        intermediate_size=32,
+        num_hidden_layers=N_LAYERS,
+        num_attention_heads=N_HEADS,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=32,
         tie_word_embeddings=True,
-    )  # fmt: skip
+    )
     torch.manual_seed(2)
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return TransformerBridge.boot_transformers(str(folder), device="cpu")

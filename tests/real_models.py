@@ -1,7 +1,9 @@
-"""The real language models that tests marked ``real`` run on: found as a user's are, and never downloaded by a test.
+"""The real language models that tests marked ``real`` run on: found as a user's are, and never downloaded by
+a test.
 
-``pytest.mark.real`` tests take ``real_folder("gemma3-270m")`` (or ``"qwen2.5-0.5b"``): the model's Hugging Face folder, or a skip
-with the reason. Install the weights with ``make test-real``, or name a folder of models in ``$MECHFOURIER_MODELS``.
+``pytest.mark.real`` tests take ``real_folder("gemma3-270m")`` (or ``"qwen2.5-0.5b"``): the model's Hugging
+Face folder, or a skip with the reason. Install the weights with ``make test-real``, or name a folder of
+models in ``$MECHFOURIER_MODELS``.
 """
 
 import os
@@ -19,7 +21,8 @@ CACHE = os.environ.get("MECHFOURIER_REAL_CACHE") or os.environ.get("MECHFOURIER_
 
 
 def real_folder(name: str) -> Path:
-    """The folder of the real model ``name``, converted once into the user's cache; skips where its weights are absent."""
+    """The folder of the real model ``name``, converted once into the user's cache; skips where its weights
+    are absent."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         if CACHE is not None:

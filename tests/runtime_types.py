@@ -1,4 +1,5 @@
-"""The run-time checker of the tests: beartype, with an int allowed where a float is asked for, as PEP 484 has it."""
+"""The run-time checker of the tests: beartype, with an int allowed where a float is asked for, as PEP 484 has
+it."""
 
 from beartype import BeartypeConf, beartype
 

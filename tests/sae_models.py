@@ -29,7 +29,8 @@ def stored(folder: Path, acts: Tensor, *, site: str = MLP, parts: int = 3, seed:
 def dictionary_of(
     directions: Tensor, *, bias: float = 0.0, made: dict[str, Any] | None = None
 ) -> LoadedDictionary:
-    """A dictionary that fires where an activation reaches beyond ``bias`` along one of these unit directions."""
+    """A dictionary that fires where an activation reaches beyond ``bias`` along one of these unit
+    directions."""
     sae = StandardSAE(
         StandardSAEConfig(d_in=directions.shape[1], d_sae=len(directions), apply_b_dec_to_input=False)
     )

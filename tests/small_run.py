@@ -1,4 +1,5 @@
-"""A run folder made in a moment: mixtures of untrained weights and the closed-form solution, which grok by construction."""
+"""A run folder made in a moment: mixtures of untrained weights and the closed-form solution, which grok by
+construction."""
 
 from pathlib import Path
 
@@ -11,7 +12,8 @@ P = 13
 
 
 def write_run(folder: Path, *, checkpoints: int = 6, p: int = P, metrics: bool = True) -> Path:
-    """``checkpoints`` files from untrained to closed form, a configuration with a split, and metrics to match."""
+    """``checkpoints`` files from untrained to closed form, a configuration with a split, and metrics to
+    match."""
     config = OneLayerConfig(p=p)
     final = {name: value.float() for name, value in analytic_weights(p).items()}
     start = initial_weights(config, seed=0)
@@ -28,6 +30,10 @@ def write_run(folder: Path, *, checkpoints: int = 6, p: int = P, metrics: bool =
 
 def _row(step: int, mix: float) -> dict[str, float | int]:
     return {
-        "step": step, "seconds": 0.5 * step, "train_loss": 3 * (1 - mix) ** 2 + 1e-6, "test_loss": 3 * (1 - mix) + 1e-4,
-        "train_accuracy": min(1.0, 2 * mix), "test_accuracy": mix,
-    }  # fmt: skip
+        "step": step,
+        "seconds": 0.5 * step,
+        "train_loss": 3 * (1 - mix) ** 2 + 1e-6,
+        "test_loss": 3 * (1 - mix) + 1e-4,
+        "train_accuracy": min(1.0, 2 * mix),
+        "test_accuracy": mix,
+    }

@@ -1,4 +1,5 @@
-"""Networks of other packages: one record, found by its entry point, and no edit here; a broken one stands in nobody's way.
+"""Networks of other packages: one record, found by its entry point, and no edit here; a broken one stands in
+nobody's way.
 
 Also what holds the rooms apart: no import circle in the package, and no network named outside ``toys``.
 """
@@ -43,8 +44,11 @@ def run(site: Path, *arguments: object, code: int = 0) -> subprocess.CompletedPr
     path = os.pathsep.join([str(PACKAGE.parent), str(site)])
     done = subprocess.run(
         [sys.executable, "-m", "mechfourier", *map(str, arguments)],
-        capture_output=True, text=True, cwd=site, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert done.returncode == code, done.stderr
     return done
 
@@ -89,7 +93,10 @@ def _entry_point(site: Path, name: str, value: str, **files: str) -> None:
     (info / "entry_points.txt").write_text(f"[{architectures.GROUP}]\n{name} = {value}\n")
 
 
-RECORD = "from mechfourier.models.architectures import Architecture\nRECORD = Architecture(name={!r}, title='x'{})\n"
+RECORD = (
+    "from mechfourier.models.architectures import Architecture\nRECORD = Architecture(name={!r}, "
+    "title='x'{})\n"
+)
 
 
 BROKEN = (
@@ -182,7 +189,8 @@ def _modules() -> dict[str, Path]:
 
 
 def _imports(tree: ast.AST, modules: dict[str, Path]) -> Iterator[str]:
-    """Modules imported anywhere in a module, inside functions too; what only a type checker sees is left out."""
+    """Modules imported anywhere in a module, inside functions too; what only a type checker sees is left
+    out."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             for other in node.orelse:

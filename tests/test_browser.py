@@ -1,4 +1,5 @@
-"""Pages in a real headless Chromium: figures draw, the player plays, tables sort, dark mode switches, text stays text."""
+"""Pages in a real headless Chromium: figures draw, the player plays, tables sort, dark mode switches, text
+stays text."""
 
 import dataclasses
 import importlib.util
@@ -59,10 +60,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = probe(example("own_model").Clock(), "mod-12", sites="embed,resid_post", n_permutations=99)
     assert found.circle is not None
     attacked = dataclasses.replace(
-        found, model=EVIL, domain=EVIL, unit=EVIL, reasons=(EVIL,), notes=(EVIL,),
+        found,
+        model=EVIL,
+        domain=EVIL,
+        unit=EVIL,
+        reasons=(EVIL,),
+        notes=(EVIL,),
         circle=dataclasses.replace(found.circle, labels=(EVIL,) * 12),
         sites=tuple(dataclasses.replace(site, site="<b>blocks</b>.0.<i>hook</i>") for site in found.sites),
-    )  # fmt: skip
+    )
     saved = attacked.save(folder / "evil.json")
     return {
         "networks": networks_page(folder / "networks"),
@@ -72,7 +78,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def networks_page(folder: Path) -> Path:
-    """The figures of the models of every modulus, of the adder's digits and of a sweep: a tiny trained run, and planted tables."""
+    """The figures of the models of every modulus, of the adder's digits and of a sweep: a tiny trained run,
+    and planted tables."""
     import pandas as pd
     import torch
 
@@ -91,9 +98,18 @@ def networks_page(folder: Path) -> Path:
     recipe = MirasRecipe(steps=2, batch=8, lr=1e-3, evaluate_every=1)
     train_miras(folder / "run", small, moduli("all", largest=18), recipe)
     rule = Algorithm(
-        (23, 60), tuple(Effect(m, what, 0.9, 1.0, float("nan")) for m in (23, 60) for what in ("nothing changed", EVIL)),
-        tuple(Threshold(m, cell, x / 4, float(x > cell)) for m in (23, 60) for cell in (-1, 0) for x in range(-8, 9)), (0.3, 0.3),
-    )  # fmt: skip
+        (23, 60),
+        tuple(
+            Effect(m, what, 0.9, 1.0, float("nan")) for m in (23, 60) for what in ("nothing changed", EVIL)
+        ),
+        tuple(
+            Threshold(m, cell, x / 4, float(x > cell))
+            for m in (23, 60)
+            for cell in (-1, 0)
+            for x in range(-8, 9)
+        ),
+        (0.3, 0.3),
+    )
     result = dataclasses.replace(analyze(folder / "run"), algorithm=rule)
     digits: Any = type(
         "Digits",

@@ -98,9 +98,19 @@ def small() -> Any:
 
         tokenizer = calendar_tokenizer()
         config = HookedTransformerConfig(
-            n_layers=3, d_model=24, n_heads=2, d_head=12, d_mlp=32, d_vocab=len(tokenizer), n_ctx=32, act_fn="relu",
-            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=12, seed=1,
-        )  # fmt: skip
+            n_layers=3,
+            d_model=24,
+            n_heads=2,
+            d_head=12,
+            d_mlp=32,
+            d_vocab=len(tokenizer),
+            n_ctx=32,
+            act_fn="relu",
+            normalization_type="RMS",
+            positional_embedding_type="rotary",
+            rotary_dim=12,
+            seed=1,
+        )
         model = HookedTransformer(config, move_to_device=False)
     model.tokenizer = tokenizer
     with torch.no_grad():
@@ -175,9 +185,13 @@ def packaged_and_known(model: Any) -> tuple[str, ...]:
 
 MODES = ("zero", "mean", "resample", "project-out")
 SITES = (
-    "blocks.1.hook_resid_post", "blocks.1.hook_resid_pre", "blocks.2.hook_resid_post", "blocks.1.mlp.hook_post",
-    "blocks.1.attn.hook_z", "hook_embed",
-)  # fmt: skip
+    "blocks.1.hook_resid_post",
+    "blocks.1.hook_resid_pre",
+    "blocks.2.hook_resid_post",
+    "blocks.1.mlp.hook_post",
+    "blocks.1.attn.hook_z",
+    "hook_embed",
+)
 
 
 @pytest.mark.parametrize(

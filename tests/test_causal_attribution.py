@@ -32,9 +32,17 @@ def small(request: pytest.FixtureRequest) -> Any:
 
         tokenizer = build_tokenizer()
         config = HookedTransformerConfig(
-            n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=20, d_vocab=len(tokenizer), n_ctx=32, act_fn="relu",
-            normalization_type=request.param, seed=1,
-        )  # fmt: skip
+            n_layers=2,
+            d_model=16,
+            n_heads=2,
+            d_head=8,
+            d_mlp=20,
+            d_vocab=len(tokenizer),
+            n_ctx=32,
+            act_fn="relu",
+            normalization_type=request.param,
+            seed=1,
+        )
         model = HookedTransformer(config, move_to_device=False)
     model.tokenizer = tokenizer
     generator = torch.Generator().manual_seed(0)

@@ -137,10 +137,21 @@ def build(tokenizer: Any, positions: str) -> Any:
         from transformer_lens import HookedTransformer, HookedTransformerConfig
 
         config = HookedTransformerConfig(
-            n_layers=3, d_model=24, n_heads=4, d_head=8, d_mlp=32, d_vocab=len(tokenizer), n_ctx=32, act_fn="silu",
-            gated_mlp=True, n_key_value_heads=2, normalization_type="RMS", positional_embedding_type=positions,
-            rotary_dim=8, seed=1,
-        )  # fmt: skip
+            n_layers=3,
+            d_model=24,
+            n_heads=4,
+            d_head=8,
+            d_mlp=32,
+            d_vocab=len(tokenizer),
+            n_ctx=32,
+            act_fn="silu",
+            gated_mlp=True,
+            n_key_value_heads=2,
+            normalization_type="RMS",
+            positional_embedding_type=positions,
+            rotary_dim=8,
+            seed=1,
+        )
         model: Any = HookedTransformer(config, move_to_device=False)
     model.tokenizer, model.mechfourier_name = tokenizer, f"random-{positions}"
     with torch.no_grad():
@@ -180,9 +191,13 @@ def one_by_one(model: Any, task: AnswerTask, several: Ablations, *, last_only: b
 
 
 SITES = (
-    "hook_embed", "blocks.0.hook_resid_pre", "blocks.1.hook_resid_post", "blocks.2.hook_resid_post", "blocks.1.attn.hook_k",
+    "hook_embed",
+    "blocks.0.hook_resid_pre",
+    "blocks.1.hook_resid_post",
+    "blocks.2.hook_resid_post",
+    "blocks.1.attn.hook_k",
     "blocks.1.mlp.hook_post",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("last_only", [False, True])

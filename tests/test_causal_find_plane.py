@@ -19,12 +19,14 @@ def test_what_moves_the_answer_is_found(planted: Any) -> None:  # noqa: F811
     found = find_plane(planted, "days", RESID, steps=150, batch=32)
     assert found.accuracy == 1.0
     assert (found.whole_accuracy, found.probe_accuracy, found.model_accuracy) == (1.0, 1.0, 1.0)
-    # The circle is in dimensions 0, 1 and, unread, in 2, 3: carrying the copy along does no harm, leaving 0, 1 out would.
+    # The circle is in dimensions 0, 1 and, unread, in 2, 3: carrying the copy along does no harm, leaving 0,
+    # 1 out would.
     inside = np.linalg.svd(found.plane[list(USED)], compute_uv=False)
     assert inside.min() > 0.5
     assert max(found.angles) < 60.0
     assert found.ks == (1,)
-    # Nothing else varies in this model, so random planes of like variance are the same plane, and that is said.
+    # Nothing else varies in this model, so random planes of like variance are the same plane, and that is
+    # said.
     assert any("little else varies" in note for note in found.notes)
     assert found.losses[-1] < found.losses[0]
     assert not has_hooks(planted)

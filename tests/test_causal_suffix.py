@@ -27,9 +27,12 @@ FAMILIES = ("GPT2", "Llama", "Gemma3", "Qwen3")
 def gemma3(folder: Path) -> Path:
     """A random Gemma 3: sliding and full attention, post-norms, two rotary bases."""
     config = transformers.Gemma3TextConfig(
-        **{**SHARED, **GROUPED, "num_hidden_layers": 6}, head_dim=16, query_pre_attn_scalar=16, sliding_window=4,
+        **{**SHARED, **GROUPED, "num_hidden_layers": 6},
+        head_dim=16,
+        query_pre_attn_scalar=16,
+        sliding_window=4,
         layer_types=[*["sliding_attention"] * 5, "full_attention"],
-    )  # fmt: skip
+    )
     model, generator = transformers.Gemma3ForCausalLM(config), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -118,7 +121,8 @@ def test_a_hooked_transformer_starts_where_it_is_told() -> None:
 def test_a_model_that_passes_more_than_the_stream_from_block_to_block_runs_whole(tmp_path: Path) -> None:
     model = load_pretrained(write_model(tmp_path, "Llama"), engine="bridge")
     held: list[torch.Tensor] = []
-    # the last block adds what the first one's MLP made: nothing that the stream in front of the last one tells
+    # the last block adds what the first one's MLP made: nothing that the stream in front of the last one
+    # tells
     model.blocks[0].mlp.register_forward_hook(lambda module, args, output: held.append(output))
     model.blocks[2].register_forward_hook(lambda module, args, output: output + held[-1])
     assert not starts_inside(model)

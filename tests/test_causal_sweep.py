@@ -56,9 +56,19 @@ def small() -> Any:
 
         tokenizer = build_tokenizer()
         config = HookedTransformerConfig(
-            n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=20, d_vocab=len(tokenizer), n_ctx=32, act_fn="relu",
-            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=8, seed=1,
-        )  # fmt: skip
+            n_layers=2,
+            d_model=16,
+            n_heads=2,
+            d_head=8,
+            d_mlp=20,
+            d_vocab=len(tokenizer),
+            n_ctx=32,
+            act_fn="relu",
+            normalization_type="RMS",
+            positional_embedding_type="rotary",
+            rotary_dim=8,
+            seed=1,
+        )
         model = HookedTransformer(config, move_to_device=False)
     model.tokenizer = tokenizer
     with torch.no_grad():
@@ -96,8 +106,15 @@ def test_units_are_what_single_ablations_find(toy: Any, small: Any) -> None:
     assert heads.accuracies[1][1] == pytest.approx(one.ablated.accuracy)
     last = sweep_ablate(small, "days", sites="resid_post", layers=1, positions="last", samples=14, flips=50)
     one = ablate(
-        small, domain("days"), site="blocks.1.hook_resid_post", dims=3, positions="last", samples=14, controls=0, text=()
-    )  # fmt: skip
+        small,
+        domain("days"),
+        site="blocks.1.hook_resid_post",
+        dims=3,
+        positions="last",
+        samples=14,
+        controls=0,
+        text=(),
+    )
     assert last.effects[0][3] == pytest.approx(-one.logit_diff_change, abs=1e-5)
     assert any("chance" in note for note in last.notes)
     assert not has_hooks(small)

@@ -15,9 +15,20 @@ from mechfourier.toys.one_layer.foreign import predictions
 from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 KEYS = [
-    "accuracy", "loss", "key_freqs", "embed_power", "unembed_power", "neuron_share_85", "logit_share",
-    "restricted_loss", "excluded_loss", "gini_W_E", "gini_W_L", "gradient_symmetricity", "distance_irrelevance",
-]  # fmt: skip
+    "accuracy",
+    "loss",
+    "key_freqs",
+    "embed_power",
+    "unembed_power",
+    "neuron_share_85",
+    "logit_share",
+    "restricted_loss",
+    "excluded_loss",
+    "gini_W_E",
+    "gini_W_L",
+    "gradient_symmetricity",
+    "distance_irrelevance",
+]
 
 
 @pytest.fixture

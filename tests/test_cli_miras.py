@@ -29,20 +29,40 @@ def test_train_then_sweep(tmp_path: Path) -> None:
     assert [row["role"] for row in swept["moduli"]][-4:] == ["held out", "trained", "beyond", "beyond"]
     run("sweep-accuracy", made, "--largest", 4, "--full", "--out", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "accuracy.json", "accuracy.csv", "accuracy.html",
-    }  # fmt: skip
+        "accuracy.json",
+        "accuracy.csv",
+        "accuracy.html",
+    }
 
 
 def test_a_faithful_run_by_reinforce(tmp_path: Path) -> None:
     made = tmp_path / "run"
     run(
-        "train", "miras", "--form", "faithful", "--moduli", "primes", "--largest", 20, "--loss", "reinforce",
-        "--memory", "titans", "--steps", 2, "--batch", 8, "--out", made,
-    )  # fmt: skip
+        "train",
+        "miras",
+        "--form",
+        "faithful",
+        "--moduli",
+        "primes",
+        "--largest",
+        20,
+        "--loss",
+        "reinforce",
+        "--memory",
+        "titans",
+        "--steps",
+        2,
+        "--batch",
+        8,
+        "--out",
+        made,
+    )
     config = json.loads((made / "config.json").read_text())
     assert (config["kind"], config["memory"], config["training"]["recipe"]["loss"]) == (
-        "faithful", "titans", "reinforce",
-    )  # fmt: skip
+        "faithful",
+        "titans",
+        "reinforce",
+    )
     with pytest.raises(OutOfRange, match="token table ends at 199"):
         run("sweep-accuracy", made, "--largest", 201)
 

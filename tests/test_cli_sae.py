@@ -1,4 +1,5 @@
-"""``mechfourier sae`` from the command line, on a small model's folder: every command, its JSON, its page, and wrong calls."""
+"""``mechfourier sae`` from the command line, on a small model's folder: every command, its JSON, its page,
+and wrong calls."""
 
 import json
 import re
@@ -30,8 +31,25 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
     base = tmp_path_factory.mktemp("cli")
     model = tiny_model()
     save_checkpoint(base / "tiny", {k: v.detach() for k, v in model.weights().items()}, model.cfg.to_dict())
-    call("train", base / "tiny", "--site", MLP, "--width", "2x", "-k", 4, "--tokens", 3200, "--batch", 32,
-         "--held-out", 0.3, "--no-control", "--out", base / "dictionary")  # fmt: skip
+    call(
+        "train",
+        base / "tiny",
+        "--site",
+        MLP,
+        "--width",
+        "2x",
+        "-k",
+        4,
+        "--tokens",
+        3200,
+        "--batch",
+        32,
+        "--held-out",
+        0.3,
+        "--no-control",
+        "--out",
+        base / "dictionary",
+    )
     return base / "tiny", base / "dictionary"
 
 
@@ -113,9 +131,12 @@ def test_a_feature_is_ablated_and_patched_like_any_direction(
         (["sae", "feature", "SAE", "twelve"], "write 12"),
         (["sae", "feature", "SAE", "999", "--model", "MODEL"], "0 to 47"),
         (["ablate", "MODEL", "--site", MLP, "--domain", "mod-23", "--sae", "SAE"], "--feature"),
-        (["rotate", "MODEL", "--site", MLP, "--domain", "mod-23", "--sae", "SAE", "--feature", "3"], "two columns"),
+        (
+            ["rotate", "MODEL", "--site", MLP, "--domain", "mod-23", "--sae", "SAE", "--feature", "3"],
+            "two columns",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_calls_are_one_sentence(
     folders: tuple[Path, Path], tmp_path: Path, arguments: list[str], said: str
 ) -> None:
@@ -128,7 +149,10 @@ def test_wrong_calls_are_one_sentence(
 
 
 def test_help_does_not_import_torch_or_saelens() -> None:
-    code = "import sys, mechfourier.cli.app; print([m for m in ('torch', 'sae_lens', 'datasets') if m in sys.modules])"
+    code = (
+        "import sys, mechfourier.cli.app; print([m for m in ('torch', 'sae_lens', 'datasets') if m in "
+        "sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -139,9 +163,22 @@ def test_help_does_not_import_torch_or_saelens() -> None:
 
 def test_prompts_are_escaped(tmp_path: Path) -> None:
     page = FeaturePage(
-        "d", 1, MLP, "m", 0.1, 1.0, (Firing(1.0, "<script>alert(1)</script>", "&", "'\""),), "x", ("<b>",), (1.0,), 1, 0.5,
-        ((2, 0.5),), (("<i>", 1.0),), (("</ul>", -1.0),),
-    )  # fmt: skip
+        "d",
+        1,
+        MLP,
+        "m",
+        0.1,
+        1.0,
+        (Firing(1.0, "<script>alert(1)</script>", "&", "'\""),),
+        "x",
+        ("<b>",),
+        (1.0,),
+        1,
+        0.5,
+        ((2, 0.5),),
+        (("<i>", 1.0),),
+        (("</ul>", -1.0),),
+    )
     assert len(feature_sections(page)) == 4
     text = write_features([page], tmp_path).read_text()
     body = text[text.index("<body") :]

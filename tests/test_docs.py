@@ -1,4 +1,5 @@
-"""The documentation: Python blocks run and print what the page says, commands have the options shown, links lead somewhere."""
+"""The documentation: Python blocks run and print what the page says, commands have the options shown, links
+lead somewhere."""
 
 import importlib.util
 import re

@@ -1,4 +1,5 @@
-"""What is read where: the tokens of one prompt per template, the beginning-of-sequence token, values of several tokens."""
+"""What is read where: the tokens of one prompt per template, the beginning-of-sequence token, values of
+several tokens."""
 
 import dataclasses
 from types import SimpleNamespace

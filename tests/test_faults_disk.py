@@ -1,4 +1,5 @@
-"""A full disk under the commands that write: one sentence, no half of a file, and once there is room the same command works.
+"""A full disk under the commands that write: one sentence, no half of a file, and once there is room the same
+command works.
 
 Trainings, captures and the writers themselves are in test_faults_runs.py and test_harvest.py.
 """
@@ -129,7 +130,8 @@ def test_a_disk_that_fills_up_under_a_dictionary_loses_nothing(
 def test_a_disk_that_fills_up_under_a_sweep_is_no_failed_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that failed stays failed until --retry-failed; a disk that was full is nobody's fault but its own."""
+    """A run that failed stays failed until --retry-failed; a disk that was full is nobody's fault but its
+    own."""
 
     def heavy(folder: Path, *, seed: int = 0) -> kinds.Row:
         from mechfourier.files import write_text

@@ -1,6 +1,8 @@
-"""Whatever a file or a command line holds: one sentence or a result, no traceback, no code run, nothing written outside --out.
+"""Whatever a file or a command line holds: one sentence or a result, no traceback, no code run, nothing
+written outside --out.
 
-The corpora begin with real files and are mutated by hypothesis; every input that once broke something stays as an example.
+The corpora begin with real files and are mutated by hypothesis; every input that once broke something stays
+as an example.
 """
 
 import json
@@ -39,7 +41,8 @@ fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max
 
 
 def mutated(content: bytes, seed: int, edits: int) -> bytes:
-    """``content`` after a few random edits: bytes changed, dropped, doubled; pieces swapped; the end cut off."""
+    """``content`` after a few random edits: bytes changed, dropped, doubled; pieces swapped; the end cut
+    off."""
     rng, data = random.Random(seed), bytearray(content)
     for _ in range(edits):
         at, to = sorted(rng.randrange(len(data) + 1) for _ in range(2))
@@ -83,10 +86,15 @@ def test_a_mutated_domain_is_a_domain_or_one_sentence(name: str, edit: tuple[int
 
 
 toml_values = st.recursive(
-    st.one_of(st.integers(), st.booleans(), st.text(max_size=8), st.sampled_from(["nan", "-inf", "1e400", "1979-05-27"])),
+    st.one_of(
+        st.integers(),
+        st.booleans(),
+        st.text(max_size=8),
+        st.sampled_from(["nan", "-inf", "1e400", "1979-05-27"]),
+    ),
     lambda inner: st.lists(inner, max_size=10),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @fuzz
@@ -113,7 +121,8 @@ def test_any_name_of_a_domain_is_known_or_one_sentence(name: str) -> None:
 
 
 def with_one_sentence(call: Any) -> Any:
-    """The result, or None where it is refused; anything but a ``MechFourierError`` of one sentence fails the test."""
+    """The result, or None where it is refused; anything but a ``MechFourierError`` of one sentence fails the
+    test."""
     try:
         return call()
     except MechFourierError as error:
@@ -183,8 +192,16 @@ def test_a_mutated_run_is_a_model_or_one_sentence(tmp_path: Path, file: str, edi
     with_one_sentence(lambda: load(tmp_path, device="cpu"))
 
 
-hostile_values = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([]), st.just({}),
-                           st.sampled_from([10**30, 2**62, -1, 0]))  # fmt: skip
+hostile_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.just([]),
+    st.just({}),
+    st.sampled_from([10**30, 2**62, -1, 0]),
+)
 
 
 @fuzz
@@ -286,12 +303,68 @@ def call(*arguments: str) -> tuple[int, str]:
     return 0, err.getvalue()
 
 
-COMMANDS = ["ablate", "analyze", "attention", "capture", "domains show", "find-plane", "helix", "hooks", "import", "lens", "patch",
-            "probe", "report", "rotate", "sae train", "sae eval", "scan", "study", "sweep", "sweep-accuracy", "train one-layer",
-            "train adder", "train miras", "validate"]  # fmt: skip
-WORDS = ["--domain", "--layer", "--dim", "--site", "--sites", "--out", "--seed", "--grid", "--tokens", "--json", "--debugg", "--k", "--p",
-         "-1", "0", "nan", "inf", "1e400", "9" * 30, "9" * 5000, "mod-7", "months", "../../x", "no such", "", "\udc80", "a\tb", "=", "--",
-         "seed=0:2", "seed=../../x", "resid_post", "0-3,7", "blocks.0.hook_resid_post"]  # fmt: skip
+COMMANDS = [
+    "ablate",
+    "analyze",
+    "attention",
+    "capture",
+    "domains show",
+    "find-plane",
+    "helix",
+    "hooks",
+    "import",
+    "lens",
+    "patch",
+    "probe",
+    "report",
+    "rotate",
+    "sae train",
+    "sae eval",
+    "scan",
+    "study",
+    "sweep",
+    "sweep-accuracy",
+    "train one-layer",
+    "train adder",
+    "train miras",
+    "validate",
+]
+WORDS = [
+    "--domain",
+    "--layer",
+    "--dim",
+    "--site",
+    "--sites",
+    "--out",
+    "--seed",
+    "--grid",
+    "--tokens",
+    "--json",
+    "--debugg",
+    "--k",
+    "--p",
+    "-1",
+    "0",
+    "nan",
+    "inf",
+    "1e400",
+    "9" * 30,
+    "9" * 5000,
+    "mod-7",
+    "months",
+    "../../x",
+    "no such",
+    "",
+    "\udc80",
+    "a\tb",
+    "=",
+    "--",
+    "seed=0:2",
+    "seed=../../x",
+    "resid_post",
+    "0-3,7",
+    "blocks.0.hook_resid_post",
+]
 
 
 @settings(max_examples=50)

@@ -1,4 +1,5 @@
-"""The targets of tools/fuzz.py on what they begin with, on changes of one value, and on every input that once broke something."""
+"""The targets of tools/fuzz.py on what they begin with, on changes of one value, and on every input that once
+broke something."""
 
 import importlib.util
 import json
@@ -166,9 +167,18 @@ def test_configurations_of_every_modulus_survive_json() -> None:
 
 @pytest.mark.parametrize(
     ("place", "key", "value"),
-    [("shards", "rows", {}), ("shards", "rows", -5), ("shards", "file", "../x"), ("config", "dtype", "int3"), ("config", "widths", [8]),
-     ("config", "sites", "ab"), ("", "tokens", "many"), ("", "complete", 1), ("config", "shard_rows", 0)],
-)  # fmt: skip
+    [
+        ("shards", "rows", {}),
+        ("shards", "rows", -5),
+        ("shards", "file", "../x"),
+        ("config", "dtype", "int3"),
+        ("config", "widths", [8]),
+        ("config", "sites", "ab"),
+        ("", "tokens", "many"),
+        ("", "complete", 1),
+        ("config", "shard_rows", 0),
+    ],
+)
 def test_an_index_with_a_right_checksum_and_a_wrong_value(
     tmp_path: Path, place: str, key: str, value: Any
 ) -> None:

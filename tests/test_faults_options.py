@@ -1,4 +1,5 @@
-"""Numbers on the command line: whatever is given to whichever option, it is said before a model is loaded or anything begins."""
+"""Numbers on the command line: whatever is given to whichever option, it is said before a model is loaded or
+anything begins."""
 
 import contextlib
 import io
@@ -32,7 +33,8 @@ def commands(group: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 def numeric(function: Any) -> Iterator[tuple[str, Any, bool]]:
-    """The options of a command that are numbers: name, typer's information, and whether it is a whole number."""
+    """The options of a command that are numbers: name, typer's information, and whether it is a whole
+    number."""
     for name, hint in typing.get_type_hints(function, include_extras=True).items():
         if typing.get_origin(hint) is not typing.Annotated:
             continue
@@ -44,7 +46,7 @@ def numeric(function: Any) -> Iterator[tuple[str, Any, bool]]:
         }
         if parts & {int, float}:
             flags = [flag for flag in information.param_decls or () if flag.startswith("--")]
-            yield (flags or [f"--{name.replace('_', '-')}"])[0], information, float not in parts  # fmt: skip
+            yield (flags or [f"--{name.replace('_', '-')}"])[0], information, float not in parts
 
 
 OPTIONS = [(path, *each) for path, function in commands(app) for each in numeric(function)]
@@ -62,7 +64,9 @@ def test_the_walk_sees_the_options_that_it_should() -> None:
     assert len(found) > 100
 
 
-@pytest.mark.parametrize(("path", "name", "information", "whole"), OPTIONS, ids=[f"{' '.join(o[0])} {o[1]}" for o in OPTIONS])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "name", "information", "whole"), OPTIONS, ids=[f"{' '.join(o[0])} {o[1]}" for o in OPTIONS]
+)
 def test_every_number_has_limits_and_is_refused_beyond_them(
     path: tuple[str, ...], name: str, information: Any, whole: bool
 ) -> None:

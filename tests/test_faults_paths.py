@@ -1,4 +1,5 @@
-"""Names and manifests from anybody: nothing is written outside the folder given, and no manifest says what is read elsewhere."""
+"""Names and manifests from anybody: nothing is written outside the folder given, and no manifest says what is
+read elsewhere."""
 
 import json
 import os
@@ -44,7 +45,7 @@ HOSTILE = [
     "\n",
     "𝔘" * 90,
 ]
-names = st.sampled_from(HOSTILE) | st.text(max_size=40)  # fmt: skip
+names = st.sampled_from(HOSTILE) | st.text(max_size=40)
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
@@ -58,7 +59,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture()
 def ground(tmp_path: Path) -> Iterator[Path]:
-    """A working folder deep inside others, all of which must stay as they are but for ``out`` and the defaults of commands in it."""
+    """A working folder deep inside others, all of which must stay as they are but for ``out`` and the
+    defaults of commands in it."""
     work = tmp_path / "a" / "b" / "work"
     work.mkdir(parents=True)
     (tmp_path / "a" / "precious").write_text("text")
@@ -146,7 +148,7 @@ def harvest(folder: Path, file: str) -> None:
         {"hook_embed": rows.float()[:, None], "token": rows.int(), "document": rows, "position": rows.int()},
         path,
     )
-    config = Config("m", "w", "t", {"name": "own"}, {}, ("hook_embed",), (1,), "float32", 0, 4)  # fmt: skip
+    config = Config("m", "w", "t", {"name": "own"}, {}, ("hook_embed",), (1,), "float32", 0, 4)
     assert config.dtype in DTYPES
     shard = Shard(0, file, 4, path.stat().st_size, file_checksum(path), "")
     Index(config, 4, True, {0: shard}).write(folder)
@@ -295,7 +297,12 @@ def test_whatever_a_model_and_a_domain_are_called_their_results_lie_in_out(groun
     file = ground / f"{name}.toml"
     file.write_text(DOMAIN)
     before = outside(ground)
-    for words in (["lens", "--permutations", "20"], ["attention", "--permutations", "20"], ["attribution"], ["analogies", "--permutations", "20"]):  # fmt: skip
+    for words in (
+        ["lens", "--permutations", "20"],
+        ["attention", "--permutations", "20"],
+        ["attribution"],
+        ["analogies", "--permutations", "20"],
+    ):
         command, *options = words
         code, said = call(command, str(model), "--domain", str(file), *options, "--out", "out")
         assert code == 0, said
@@ -313,8 +320,17 @@ def test_a_result_with_hostile_names_is_a_page_in_out(ground: Path, model: str, 
     saved = Path("saved.json")
     if (ground / "a" / "b" / "work") != Path.cwd():
         os.chdir(ground / "a" / "b" / "work")
-    hostile = {"experiment": model, "title": domain, "model": model, "weights": domain, "settings": {domain: model}, "claims": [],
-               "command": model, "seconds": 1.0, "provenance": {"command": domain, "versions": {model: domain}, "machine": {}}}  # fmt: skip
+    hostile = {
+        "experiment": model,
+        "title": domain,
+        "model": model,
+        "weights": domain,
+        "settings": {domain: model},
+        "claims": [],
+        "command": model,
+        "seconds": 1.0,
+        "provenance": {"command": domain, "versions": {model: domain}, "machine": {}},
+    }
     saved.write_text(json.dumps(hostile))
     assert isinstance(read(saved).result, Reproduction)
     before = outside(ground)

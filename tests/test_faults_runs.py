@@ -1,4 +1,5 @@
-"""Faults of the machine: kills, full disks, read-only folders, damaged files, two processes at once. Nothing is lost, nothing half-written is read."""
+"""Faults of the machine: kills, full disks, read-only folders, damaged files, two processes at once. Nothing
+is lost, nothing half-written is read."""
 
 import contextlib
 import importlib.util
@@ -237,7 +238,8 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def small_files(limit: int) -> Iterator[None]:
-    """No file of this process may grow beyond ``limit`` bytes: a full disk for those who may not mount one."""
+    """No file of this process may grow beyond ``limit`` bytes: a full disk for those who may not mount
+    one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:

@@ -1,4 +1,5 @@
-"""Players and videos: a frame per checkpoint, drawn from the evolution, and clear words where something is missing."""
+"""Players and videos: a frame per checkpoint, drawn from the evolution, and clear words where something is
+missing."""
 
 import dataclasses
 from pathlib import Path

@@ -29,8 +29,10 @@ def test_the_lens_draws_accuracy_beside_its_null_and_chance() -> None:
 def test_the_roles_are_a_grid_of_heads() -> None:
     rows = tuple(
         RoleAttention(layer, head, role, 0.1 * layer + 0.2 * head + 0.3 * r, 0.0, 1.0, 0.2, 0.5)
-        for layer in (0, 1) for head in (0, 1) for r, role in enumerate(("first operand", "offset"))
-    )  # fmt: skip
+        for layer in (0, 1)
+        for head in (0, 1)
+        for r, role in enumerate(("first operand", "offset"))
+    )
     figure: Any = AttentionResult("m", "days", 7, 49, rows, (), None, None, ()).plot()
     heat = figure.data[0]
     assert list(heat.y) == ["0.0", "0.1", "1.0", "1.1"] and list(heat.x) == ["first operand", "offset"]

@@ -1,4 +1,5 @@
-"""Pictures of the one-layer model: a planted circle is measured as one, and figures draw what the tables hold."""
+"""Pictures of the one-layer model: a planted circle is measured as one, and figures draw what the tables
+hold."""
 
 import dataclasses
 import math

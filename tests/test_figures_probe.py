@@ -1,4 +1,5 @@
-"""The page of a probe: draws what the result holds, needs no network, escapes every text, is written whole or not at all."""
+"""The page of a probe: draws what the result holds, needs no network, escapes every text, is written whole or
+not at all."""
 
 import dataclasses
 import re
@@ -76,9 +77,14 @@ def test_no_text_becomes_markup(found: ProbeResult, tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     assert found.circle is not None
     attacked = dataclasses.replace(
-        found, model=evil, domain=evil, unit=evil, reasons=(evil,), notes=(evil,),
+        found,
+        model=evil,
+        domain=evil,
+        unit=evil,
+        reasons=(evil,),
+        notes=(evil,),
         circle=dataclasses.replace(found.circle, labels=(evil,) * 12),
-    )  # fmt: skip
+    )
     text = write_probe(attacked, tmp_path).read_text(encoding="utf-8")
     assert "alert(1)</script>" not in text and evil not in text
     assert "&lt;script&gt;alert(1)" in text
@@ -101,7 +107,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(found: ProbeResult, tmp
 
 def test_the_library_is_embedded_once_however_many_figures(found: ProbeResult) -> None:
     one = report_page("t", [Part("", [Section("a", spectrum_figure(found))])])
-    two = report_page("t", [Part("", [Section("a", spectrum_figure(found)), Section("b", null_figure(found))])])
+    two = report_page(
+        "t", [Part("", [Section("a", spectrum_figure(found)), Section("b", null_figure(found))])]
+    )
     assert len(two) - len(one) < 200_000 < len(one)
 
 

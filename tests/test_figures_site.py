@@ -41,8 +41,19 @@ def test_a_run_has_its_report_and_the_library_comes_once(client: TestClient) -> 
     assert client.get("/run/two%20%3Cb%3E").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/run/out", "/run/..", "/run/..%2fsecret", "/run/%2e%2e%2fsecret", "/run/one/../../secret",
-                                  "/run//etc/passwd", "/secret", "/run/one/config.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/out",
+        "/run/..",
+        "/run/..%2fsecret",
+        "/run/%2e%2e%2fsecret",
+        "/run/one/../../secret",
+        "/run//etc/passwd",
+        "/secret",
+        "/run/one/config.json",
+    ],
+)
 def test_no_address_leads_out(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert "train_fraction" not in answer.text and "secret" not in answer.text

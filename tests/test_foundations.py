@@ -102,7 +102,8 @@ def test_the_command_answers_version_and_help() -> None:
 
 
 def _processor_seconds(*arguments: str) -> float:
-    """Of a process, start of Python included: processor time, which other work on the machine hardly changes."""
+    """Of a process, start of Python included: processor time, which other work on the machine hardly
+    changes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -32,9 +32,12 @@ def test_one_fit_and_all_fits_agree_on_any_values(n: int, k: int, seed: int) -> 
 
 
 @given(
-    n=st.integers(3, 30), k=st.integers(1, 14), amplitude=st.floats(0.1, 10), turn=st.floats(0.05, 0.95),
+    n=st.integers(3, 30),
+    k=st.integers(1, 14),
+    amplitude=st.floats(0.1, 10),
+    turn=st.floats(0.05, 0.95),
     mean=st.floats(-5, 5),
-)  # fmt: skip
+)
 def test_a_planted_harmonic_is_recovered(n: int, k: int, amplitude: float, turn: float, mean: float) -> None:
     k = 1 + (k - 1) % ((n - 1) // 2)
     peak = turn * n / k

@@ -1,4 +1,5 @@
-"""What is on disk is what the model computes, a harvest goes on from any state of its folder, and nothing damaged counts as whole."""
+"""What is on disk is what the model computes, a harvest goes on from any state of its folder, and nothing
+damaged counts as whole."""
 
 import copy
 import json
@@ -46,8 +47,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 def harvest(made: tuple[Any, Path], out: Path, **changes: Any) -> CaptureResult:
     model, text = made
     options: dict[str, Any] = {
-        "dataset": Source(str(text)), "sites": SITES, "layers": "0-1", "tokens": TOKENS, "shard_tokens": SHARD, "reading": ALL,
-    }  # fmt: skip
+        "dataset": Source(str(text)),
+        "sites": SITES,
+        "layers": "0-1",
+        "tokens": TOKENS,
+        "shard_tokens": SHARD,
+        "reading": ALL,
+    }
     return capture_dataset(model, out, **{**options, **changes})
 
 
@@ -262,8 +268,13 @@ def test_narrow_dtypes_are_the_float32_values_rounded(
 
 def test_numbers_of_tokens() -> None:
     assert [parse_tokens(t) for t in ("10M", "500k", "1_000_000", "2.5B", "1e3", 7)] == [
-        10**7, 500_000, 10**6, 2_500_000_000, 1000, 7,
-    ]  # fmt: skip
+        10**7,
+        500_000,
+        10**6,
+        2_500_000_000,
+        1000,
+        7,
+    ]
 
 
 @given(st.text(max_size=12) | st.integers())
@@ -284,8 +295,12 @@ def test_shards_fill_about_a_quarter_of_a_gibibyte(row_bytes: int) -> None:
 def test_a_plan_is_what_the_capture_then_takes(made: tuple[Any, Path], tmp_path: Path) -> None:
     model, text = made
     options: dict[str, Any] = {
-        "dataset": str(text), "layers": 1, "tokens": TOKENS, "shard_tokens": SHARD, "reading": ALL,
-    }  # fmt: skip
+        "dataset": str(text),
+        "layers": 1,
+        "tokens": TOKENS,
+        "shard_tokens": SHARD,
+        "reading": ALL,
+    }
     planned = plan(model, tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
     got = capture_dataset(model, tmp_path / "out", **options)
@@ -329,8 +344,10 @@ def test_whole_shards_outlive_their_process(
     number = str(int(getattr(signal, name)))
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(folder), str(text), str(tmp_path / "out"), "3", number],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == code, ended.stderr
     if code == 130:
         assert "CaptureInterrupted stopped; 3 of 6 shards are kept" in ended.stdout

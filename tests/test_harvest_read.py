@@ -1,4 +1,5 @@
-"""Reading back: the memory of the files themselves, rows that lead to their text, and batches that SAELens trains on."""
+"""Reading back: the memory of the files themselves, rows that lead to their text, and batches that SAELens
+trains on."""
 
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     loaded = load(str(model))
     for dtype in ("float32", "float16", "bfloat16"):
         capture_dataset(
-            loaded, base / dtype, dataset=str(text), layers="0-1", tokens=TOKENS, shard_tokens=SHARD, dtype=dtype, reading=ALL
-        )  # fmt: skip
+            loaded,
+            base / dtype,
+            dataset=str(text),
+            layers="0-1",
+            tokens=TOKENS,
+            shard_tokens=SHARD,
+            dtype=dtype,
+            reading=ALL,
+        )
     return {dtype: base / dtype for dtype in ("float32", "float16", "bfloat16")}
 
 
@@ -135,11 +143,25 @@ def test_saelens_trains_on_the_provider(harvest: Harvest) -> None:
 
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=48, d_sae=96, k=8))
     options: dict[str, Any] = {
-        "n_checkpoints": 0, "checkpoint_path": None, "save_final_checkpoint": False, "total_training_samples": 60 * 300,
-        "device": "cpu", "autocast": False, "lr": 3e-3, "lr_end": 3e-4, "lr_scheduler_name": "constant", "lr_warm_up_steps": 0,
-        "adam_beta1": 0.9, "adam_beta2": 0.999, "lr_decay_steps": 0, "n_restart_cycles": 1, "train_batch_size_samples": 300,
-        "dead_feature_window": 1000, "feature_sampling_window": 2000, "logger": LoggingConfig(log_to_wandb=False),
-    }  # fmt: skip
+        "n_checkpoints": 0,
+        "checkpoint_path": None,
+        "save_final_checkpoint": False,
+        "total_training_samples": 60 * 300,
+        "device": "cpu",
+        "autocast": False,
+        "lr": 3e-3,
+        "lr_end": 3e-4,
+        "lr_scheduler_name": "constant",
+        "lr_warm_up_steps": 0,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "lr_decay_steps": 0,
+        "n_restart_cycles": 1,
+        "train_batch_size_samples": 300,
+        "dead_feature_window": 1000,
+        "feature_sampling_window": 2000,
+        "logger": LoggingConfig(log_to_wandb=False),
+    }
     acts = torch.cat(list(harvest.site(SITE)))
 
     def error() -> float:

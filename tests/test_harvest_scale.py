@@ -1,4 +1,5 @@
-"""Many processes make the shards that one makes, a killed one costs nothing, and memory does not grow with the data."""
+"""Many processes make the shards that one makes, a killed one costs nothing, and memory does not grow with
+the data."""
 
 import os
 import signal
@@ -20,8 +21,12 @@ from mechfourier.harvest.index import Shard
 from mechfourier.harvest.jobs import Job
 
 OPTIONS: dict[str, Any] = {
-    "sites": "resid_post", "layers": "0-1", "tokens": 1000, "shard_tokens": 64, "reading": ALL,
-}  # fmt: skip
+    "sites": "resid_post",
+    "layers": "0-1",
+    "tokens": 1000,
+    "shard_tokens": 64,
+    "reading": ALL,
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

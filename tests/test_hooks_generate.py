@@ -24,7 +24,7 @@ def digits() -> Any:
 
 @pytest.mark.parametrize("edited", [False, True])
 def test_generation_is_what_teacher_forcing_calls_greedy(digits: Any, edited: bool) -> None:
-    task = task_of(digits, domain("mod-12"), samples=24)
+    task = task_of(digits, domain("mod-12"), n_prompts=24)
     assert isinstance(task, AnswerTask)
     edits = [edit_zero(SITE, dims=[1, 2, 5])] if edited else []
     prompts = [task.design.prompts[i] for i in task.rows.tolist()]

@@ -1,4 +1,5 @@
-"""Interventions: what they promise to the activation, that they always restore, and that they never silently do nothing."""
+"""Interventions: what they promise to the activation, that they always restore, and that they never silently
+do nothing."""
 
 import math
 from collections.abc import Callable
@@ -84,10 +85,12 @@ def test_zero_on_every_kind_of_model(name: str, request: pytest.FixtureRequest) 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    dims=st.lists(st.integers(-D_MODEL, D_MODEL - 1), min_size=1, max_size=4, unique_by=lambda d: d % D_MODEL),
+    dims=st.lists(
+        st.integers(-D_MODEL, D_MODEL - 1), min_size=1, max_size=4, unique_by=lambda d: d % D_MODEL
+    ),
     positions=st.none() | st.integers(-5, 4) | st.lists(st.integers(-5, 4), min_size=1, max_size=3),
     rows=st.none() | st.lists(st.integers(0, 5), min_size=1, max_size=4),
-)  # fmt: skip
+)
 def test_only_the_chosen_part_changes(dims: list[int], positions: Any, rows: Any) -> None:
     before = read(toy(), IDS)
     with zero(toy(), SITE, dims=dims, positions=positions, rows=rows):
@@ -357,7 +360,11 @@ def test_interventions_let_gradients_through() -> None:
 @pytest.mark.parametrize(
     ("part", "error", "words"),
     [
-        ({"dims": 16}, OutOfRange, r"dimension 16 of blocks\.1\.hook_resid_post is out of range: it has 16 \(0-15\)"),
+        (
+            {"dims": 16},
+            OutOfRange,
+            r"dimension 16 of blocks\.1\.hook_resid_post is out of range: it has 16 \(0-15\)",
+        ),
         ({"dims": -17}, OutOfRange, "dimension -17"),
         ({"dims": []}, UsageError, "dims is empty"),
         ({"dims": 1, "subspace": basis(1)}, UsageError, "not both"),
@@ -369,7 +376,7 @@ def test_interventions_let_gradients_through() -> None:
         ({"dims": torch.zeros(2, 1, dtype=torch.long)}, OutOfRange, "dims has entries for 2 prompts"),
         ({"head": 0}, UsageError, "no heads"),
     ],
-)  # fmt: skip
+)
 def test_bad_parts(part: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words), zero(toy(), SITE, **part):
         toy()(IDS)

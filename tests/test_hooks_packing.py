@@ -1,4 +1,5 @@
-"""Packed passes: the plan gives every token back and costs least; the numbers are those of prompts run alone."""
+"""Packed passes: the plan gives every token back and costs least; the numbers are those of prompts run
+alone."""
 
 from pathlib import Path
 from typing import Any

@@ -39,9 +39,10 @@ def layered(n_layers: int) -> list[str]:
 
 LENS = model_with([*OUTSIDE_AFTER, *reversed(layered(12)), *OUTSIDE_BEFORE])
 TWO_STACKS = model_with(
-    ["hook_embed"] + [f"{stack}.{i}.hook_resid_post" for stack in ("decoder", "encoder") for i in (0, 1)]
+    ["hook_embed"]
+    + [f"{stack}.{i}.hook_resid_post" for stack in ("decoder", "encoder") for i in (0, 1)]
     + ["decoder.0.cross_attn.hook_pattern", "encoder_final_ln.hook_scale", "decoder_final_ln.hook_scale"]
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE_BEFORE, *layered(2), *OUTSIDE_AFTER, *ODD])

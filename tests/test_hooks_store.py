@@ -1,4 +1,5 @@
-"""The store gives back exactly what was captured, never what was captured from something else, and never damage."""
+"""The store gives back exactly what was captured, never what was captured from something else, and never
+damage."""
 
 import errno
 import multiprocessing

@@ -23,12 +23,19 @@ SMALL: dict[str, Any] = dict(d_model=16, n_heads=2, d_mlp=24)
 CONFIGS = {
     "generalising": AdderConfig(**SMALL, n_layers=2, n_decoder_layers=2),
     "faithful": AdderConfig(
-        **SMALL, positions="learned", max_digits=5, padded=False, reverse=False, ssmax=False, n_layers=2, n_decoder_layers=2
+        **SMALL,
+        positions="learned",
+        max_digits=5,
+        padded=False,
+        reverse=False,
+        ssmax=False,
+        n_layers=2,
+        n_decoder_layers=2,
     ),
     "coupled": AdderConfig(**SMALL, positions="coupled", max_digits=8),
     "no padding": AdderConfig(**SMALL, padded=False),
     "decoder-only": AdderConfig(**SMALL, kind="decoder-only", n_layers=2),
-}  # fmt: skip
+}
 
 
 def model_of(name: str, seed: int = 0) -> AdderBase:
@@ -158,11 +165,18 @@ def test_spans_point_at_the_characters() -> None:
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("12+x=", "'x' is no digit"), ("+5=", "an operand is empty"), ("5+=", "an operand is empty"), ("-3+5=", "negative"),
-        ("12+5", "'=' at the end is missing"), ("1+2+3=", "exactly one +"), ("", "'=' at the end is missing"),
-        ("12+3=15", "already holds an answer"), ("1.5+2=", "'.' is no digit"), ("1+2=3=4", "write two numbers"),
+        ("12+x=", "'x' is no digit"),
+        ("+5=", "an operand is empty"),
+        ("5+=", "an operand is empty"),
+        ("-3+5=", "negative"),
+        ("12+5", "'=' at the end is missing"),
+        ("1+2+3=", "exactly one +"),
+        ("", "'=' at the end is missing"),
+        ("12+3=15", "already holds an answer"),
+        ("1.5+2=", "'.' is no digit"),
+        ("1+2=3=4", "write two numbers"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_addition_is_refused_in_one_sentence(prompt: str, words: str) -> None:
     with pytest.raises(NotExpressible) as caught:
         model_of("generalising").answer(prompt)

@@ -1,5 +1,5 @@
-"""Foreign checkpoints: every layout is built from a model of ours, read back, and gives the same logits as a plain
-computation in the foreign layout's own axes."""
+"""Foreign checkpoints: every layout is built from a model of ours, read back, and gives the same logits as a
+plain computation in the foreign layout's own axes."""
 
 import json
 import math
@@ -55,11 +55,15 @@ def _tokens(n_ctx: int) -> Tensor:
 
 def _grokking_fourier(w: dict[str, Tensor]) -> tuple[dict[str, object], Tensor]:
     state = {
-        "token_embed.weight": w["embed.W_E"], "pos_embed.weight": w["pos_embed.W_pos"],
+        "token_embed.weight": w["embed.W_E"],
+        "pos_embed.weight": w["pos_embed.W_pos"],
         **{f"W_{x}": w[f"{A}W_{x}"] for x in "QKVO"},
-        "W_in.weight": w[f"{M}W_in"].T, "W_in.bias": w[f"{M}b_in"],
-        "W_out.weight": w[f"{M}W_out"].T, "W_out.bias": w[f"{M}b_out"], "unembed.weight": w["unembed.W_U"].T,
-    }  # fmt: skip
+        "W_in.weight": w[f"{M}W_in"].T,
+        "W_in.bias": w[f"{M}b_in"],
+        "W_out.weight": w[f"{M}W_out"].T,
+        "W_out.bias": w[f"{M}b_out"],
+        "unembed.weight": w["unembed.W_U"].T,
+    }
     x = torch.nn.functional.embedding(_tokens(3), state["token_embed.weight"]) + state["pos_embed.weight"]
     q, k, v = (torch.einsum("bsd,hdk->bshk", x, state[f"W_{name}"]) for name in "QKV")
     mid = x[:, -1] + torch.einsum("bhk,hkd->bd", _attend(x, q, k, v), state["W_O"])
@@ -85,13 +89,19 @@ def _hooked_transformer(w: dict[str, Tensor]) -> tuple[dict[str, object], Tensor
 def _turned(w: dict[str, Tensor], *, extra_answer: bool) -> dict[str, Tensor]:
     unembed = w["unembed.W_U"]
     return {
-        "embed.W_E": w["embed.W_E"].T, "pos_embed.W_pos": w["pos_embed.W_pos"],
-        "unembed.W_U": torch.cat([unembed, torch.full_like(unembed[:, :1], -9.0)], 1) if extra_answer else unembed,
+        "embed.W_E": w["embed.W_E"].T,
+        "pos_embed.W_pos": w["pos_embed.W_pos"],
+        "unembed.W_U": torch.cat([unembed, torch.full_like(unembed[:, :1], -9.0)], 1)
+        if extra_answer
+        else unembed,
         **{f"{A}W_{x}": w[f"{A}W_{x}"].transpose(1, 2) for x in "QKV"},
-        f"{A}W_O": w[f"{A}W_O"].flatten(0, 1).T, f"{A}mask": torch.ones(3, 3).tril(),
-        f"{M}W_in": w[f"{M}W_in"].T, f"{M}b_in": w[f"{M}b_in"],
-        f"{M}W_out": w[f"{M}W_out"].T, f"{M}b_out": w[f"{M}b_out"],
-    }  # fmt: skip
+        f"{A}W_O": w[f"{A}W_O"].flatten(0, 1).T,
+        f"{A}mask": torch.ones(3, 3).tril(),
+        f"{M}W_in": w[f"{M}W_in"].T,
+        f"{M}b_in": w[f"{M}b_in"],
+        f"{M}W_out": w[f"{M}W_out"].T,
+        f"{M}b_out": w[f"{M}b_out"],
+    }
 
 
 def _turned_logits(state: dict[str, Tensor], n_ctx: int, coefficient: float = 1.0) -> Tensor:

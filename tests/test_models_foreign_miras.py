@@ -25,12 +25,19 @@ def checkpoint(inputs: int = 1) -> dict[str, Tensor]:
         return torch.randn(*shape, generator=g) * 0.3
 
     tensors = {
-        "token_embed.weight": normal(MAX_P + 2, D), "p_embedder.proj.weight": normal(D, inputs),
-        "p_embedder.proj.bias": normal(D), "pos_embed.weight": normal(4, D), "memory_block.W_mem": normal(D, MEM),
-        "memory_block.b_mem": normal(MEM), "memory_block.surprise_net.weight": normal(D, MEM),
-        "memory_block.surprise_net.bias": normal(D), "mem_to_hidden.weight": normal(D, MEM),
-        "mem_to_hidden.bias": normal(D), "unembed.weight": normal(MAX_P, D), "unembed.bias": normal(MAX_P),
-    }  # fmt: skip
+        "token_embed.weight": normal(MAX_P + 2, D),
+        "p_embedder.proj.weight": normal(D, inputs),
+        "p_embedder.proj.bias": normal(D),
+        "pos_embed.weight": normal(4, D),
+        "memory_block.W_mem": normal(D, MEM),
+        "memory_block.b_mem": normal(MEM),
+        "memory_block.surprise_net.weight": normal(D, MEM),
+        "memory_block.surprise_net.bias": normal(D),
+        "mem_to_hidden.weight": normal(D, MEM),
+        "mem_to_hidden.bias": normal(D),
+        "unembed.weight": normal(MAX_P, D),
+        "unembed.bias": normal(MAX_P),
+    }
     for layer in ("layer1", "layer2"):
         tensors |= {f"{layer}.W_{x}": normal(HEADS, D, D // HEADS) for x in "QKV"}
         tensors[f"{layer}.W_O"] = normal(HEADS, D // HEADS, D)

@@ -191,7 +191,10 @@ def read_name(path: Path) -> str:
 
 
 def test_two_processes_convert_once(tiny: Path) -> None:
-    code = f"from pathlib import Path; from mechfourier.models.gguf import folder_of; print(folder_of(Path({str(tiny)!r})))"
+    code = (
+        f"from pathlib import Path; from mechfourier.models.gguf import folder_of; "
+        f"print(folder_of(Path({str(tiny)!r})))"
+    )
     both = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code],
@@ -293,7 +296,8 @@ def test_a_file_cut_short(share: float, tiny: Path, tmp_path: Path) -> None:
 @settings(max_examples=200)
 @given(data=st.data())
 def test_no_header_is_believed(data: st.DataObject, tiny: Path) -> None:
-    """Any bytes changed anywhere in the header: a header or a sentence, never another exception and never much memory."""
+    """Any bytes changed anywhere in the header: a header or a sentence, never another exception and never
+    much memory."""
     content = bytearray(tiny.read_bytes()[:9000])
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(content) - 9))

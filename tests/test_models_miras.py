@@ -65,7 +65,8 @@ def test_one_transformer_of_block_diagonal_matrices() -> None:
 
 
 def test_attention_by_position_adds_sizes_up_linearly() -> None:
-    """One pattern for all numbers, and what the first block's attention writes is affine in the sizes; by content it is not."""
+    """One pattern for all numbers, and what the first block's attention writes is affine in the sizes; by
+    content it is not."""
     for by_position in (True, False):
         model, questions = by_value(by_position=by_position), grid(7)
         _, cache = model.run_with_cache(model.tokens(questions))
@@ -198,7 +199,8 @@ def test_faithful_model_against_an_independent_computation(scale: float) -> None
 
 
 def test_the_titans_memory_learns_while_it_reads() -> None:
-    """With all forget gates shut and every step a full one, the memory recalls the value of the last key it saw."""
+    """With all forget gates shut and every step a full one, the memory recalls the value of the last key it
+    saw."""
     cfg = FaithfulConfig(**{**vars(FAITHFUL), "memory": "titans"})
     weights = initial_weights(cfg, seed=4)
     weights["memory.W_gates"] = torch.zeros_like(weights["memory.W_gates"])

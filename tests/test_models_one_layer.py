@@ -21,11 +21,21 @@ def hooked(config: OneLayerConfig, weights: dict[str, torch.Tensor]):
 
     theirs = HookedTransformer(
         HookedTransformerConfig(
-            n_layers=1, d_model=config.d_model, n_heads=config.n_heads, d_head=config.d_head, d_mlp=config.d_mlp,
-            n_ctx=config.n_ctx, d_vocab=config.d_vocab, d_vocab_out=config.p, act_fn="relu", normalization_type=None,
-            use_attn_result=True, device="cpu", dtype=torch.float64,
+            n_layers=1,
+            d_model=config.d_model,
+            n_heads=config.n_heads,
+            d_head=config.d_head,
+            d_mlp=config.d_mlp,
+            n_ctx=config.n_ctx,
+            d_vocab=config.d_vocab,
+            d_vocab_out=config.p,
+            act_fn="relu",
+            normalization_type=None,
+            use_attn_result=True,
+            device="cpu",
+            dtype=torch.float64,
         )
-    )  # fmt: skip
+    )
     rest = {k: torch.zeros_like(v) for k, v in theirs.state_dict().items() if ".b_" in k}
     missing = theirs.load_state_dict(rest | weights, strict=False).missing_keys
     assert all(name.endswith(("mask", "IGNORE")) for name in missing)

@@ -95,11 +95,20 @@ def test_a_hook_by_its_site_name_reads_and_writes(qwen3: Path, engine: str, name
 
 
 WRITABLE = (
-    "hook_embed", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_post", "blocks.1.hook_attn_out",
-    "blocks.1.hook_mlp_out", "blocks.1.mlp.hook_pre", "blocks.1.mlp.hook_post", "blocks.1.attn.hook_v",
-    "blocks.1.attn.hook_z", "blocks.1.attn.hook_attn_scores", "blocks.1.attn.hook_pattern",
-    "blocks.1.ln1.hook_normalized", "ln_final.hook_normalized",
-)  # fmt: skip
+    "hook_embed",
+    "blocks.1.hook_resid_pre",
+    "blocks.1.hook_resid_post",
+    "blocks.1.hook_attn_out",
+    "blocks.1.hook_mlp_out",
+    "blocks.1.mlp.hook_pre",
+    "blocks.1.mlp.hook_post",
+    "blocks.1.attn.hook_v",
+    "blocks.1.attn.hook_z",
+    "blocks.1.attn.hook_attn_scores",
+    "blocks.1.attn.hook_pattern",
+    "blocks.1.ln1.hook_normalized",
+    "ln_final.hook_normalized",
+)
 
 
 def test_a_change_has_the_same_effect_in_both_engines(qwen3: Path) -> None:
@@ -207,7 +216,8 @@ def test_what_hooked_cannot_run_goes_to_the_bridge(
 
 
 def test_llama_with_free_head_size_is_never_run_wrongly(tmp_path: Path) -> None:
-    """TransformerLens takes head_dim = d_model / n_heads for Llama; whichever engine answers must be right."""
+    """TransformerLens takes head_dim = d_model / n_heads for Llama; whichever engine answers must be
+    right."""
     folder = write_model(tmp_path / "free", "Llama", head_dim=16)
     assert largest(run(load_pretrained(folder))[0], reference(folder, "Llama").logits) < 1e-4
 

@@ -76,7 +76,8 @@ def test_a_real_model_is_the_hugging_face_forward_pass(name: str, engine: str) -
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["gemma3-270m", "qwen2.5-0.5b"])
 def test_attribution_of_a_real_model_adds_up(name: str) -> None:
-    """Gemma's gain is 1 + w and its blocks normalise what they write; heads and neurons are there all the same."""
+    """Gemma's gain is 1 + w and its blocks normalise what they write; heads and neurons are there all the
+    same."""
     from mechfourier.causal.attribution import attribution
 
     found = attribution(load_pretrained(folder_of(name)), "days", samples=4, neurons=5)

@@ -217,7 +217,10 @@ def test_the_command_says_where_weights_were_found(nowhere: Path, qwen3: Path) -
 
 
 def test_listing_models_needs_no_torch() -> None:
-    code = "import sys; from mechfourier.models.catalogue import KNOWN; [(i.folder(), i.parameters()) for i in KNOWN]; print('torch' in sys.modules)"
+    code = (
+        "import sys; from mechfourier.models.catalogue import KNOWN; [(i.folder(), i.parameters()) for i in "
+        "KNOWN]; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

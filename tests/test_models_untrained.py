@@ -1,4 +1,5 @@
-"""The untrained control in place: chance weights inside the ``with`` block, the trained ones after it, whatever happens."""
+"""The untrained control in place: chance weights inside the ``with`` block, the trained ones after it,
+whatever happens."""
 
 import copy
 from pathlib import Path
@@ -63,7 +64,8 @@ def run(model: Any) -> torch.Tensor:
 
 
 def test_the_pass_is_that_of_a_model_that_holds_all_the_draws(model: Any) -> None:
-    """One block at a time, one row of an embedding at a time, and tied weights from both sides: the same as a second copy."""
+    """One block at a time, one row of an embedding at a time, and tied weights from both sides: the same as a
+    second copy."""
     other = copy.deepcopy(model)
     with torch.no_grad():
         for name, drawn in drawn_weights(model, 3).items():

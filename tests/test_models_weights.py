@@ -92,7 +92,8 @@ def test_reinitialised_is_another_model_of_the_same_shape(model: Any) -> None:
 
 
 def test_the_control_runs_on_its_own_weights_and_hooks(model: Any) -> None:
-    """Copying the original's weights back must give the original's logits: nothing of the copy points elsewhere."""
+    """Copying the original's weights back must give the original's logits: nothing of the copy points
+    elsewhere."""
     fresh = reinitialised(model, 0)
     roots = [getattr(m, "original_model", m) for m in (fresh, model)]
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""The adder measured and taken apart: planted answers for every statistic, identities for every intervention."""
+"""The adder measured and taken apart: planted answers for every statistic, identities for every
+intervention."""
 
 import json
 import math
@@ -141,9 +142,13 @@ def test_every_cell_of_a_domain_holds_its_value(name: str, form: Format) -> None
         x, y = a // 10**place % 10, b // 10**place % 10
         carry_in = (a % 10**place + b % 10**place) >= 10**place
         truth = {
-            "digit-a": x, "digit-b": y, "digit-sum-mod-10": (x + y) % 10, "carry-in": int(carry_in),
-            "carry-out": int(x + y + carry_in >= 10), "significance": place,
-        }  # fmt: skip
+            "digit-a": x,
+            "digit-b": y,
+            "digit-sum-mod-10": (x + y) % 10,
+            "carry-in": int(carry_in),
+            "carry-out": int(x + y + carry_in >= 10),
+            "significance": place,
+        }
         assert truth[name] == value
         assert prompt[slice(*span)] == str(y if name == "digit-b" else x)
         digits = str(a + b).zfill(6)
@@ -263,7 +268,8 @@ def test_patching_a_carry_where_everything_has_passed_brings_all_of_it(adder: Ad
         assert by_place[distance, "decoder.0.hook_resid_post", 0].recovered == pytest.approx(1.0, abs=1e-4)
         assert by_place[distance, "decoder.0.hook_resid_post", -1].recovered == 0.0
         assert by_place[distance, "encoder.0.hook_resid_pre", 0].recovered == 0.0  # the digits are the same
-    # a carry from just below comes in part from the problem; one from further down only through what was written
+    # a carry from just below comes in part from the problem; one from further down only through what was
+    # written
     assert by_place[1, "encoder.0.hook_resid_post", -1].recovered > 0.3
     assert by_place[2, "encoder.0.hook_resid_post", -2].recovered < 0.1
     assert by_place[2, "decoder.0.hook_resid_pre", 0].recovered > 0.9

@@ -1,4 +1,5 @@
-"""Answers are scored over all their tokens, exclusively, and as one straightforward pass per candidate would."""
+"""Answers are scored over all their tokens, exclusively, and as one straightforward pass per candidate
+would."""
 
 import warnings
 from types import SimpleNamespace
@@ -37,9 +38,20 @@ def small(request: pytest.FixtureRequest) -> Any:
         from transformers import AutoTokenizer
 
         config = HookedTransformerConfig(
-            n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=16, d_vocab=151936, n_ctx=32, act_fn="relu",
-            normalization_type="RMS", positional_embedding_type="rotary", rotary_dim=8, seed=3, init_weights=True,
-        )  # fmt: skip
+            n_layers=2,
+            d_model=16,
+            n_heads=2,
+            d_head=8,
+            d_mlp=16,
+            d_vocab=151936,
+            n_ctx=32,
+            act_fn="relu",
+            normalization_type="RMS",
+            positional_embedding_type="rotary",
+            rotary_dim=8,
+            seed=3,
+            init_weights=True,
+        )
         model = HookedTransformer(config, move_to_device=False)
     model.tokenizer = AutoTokenizer.from_pretrained(shared / "qwen3-0.6b")
     with torch.no_grad():
@@ -127,11 +139,14 @@ def test_a_longer_number_is_no_right_answer(small: Any) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    answers=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple), min_size=2, max_size=12, unique=True),
+    answers=st.lists(
+        st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple), min_size=2, max_size=12, unique=True
+    ),
     seed=st.integers(0, 10**6),
-)  # fmt: skip
+)
 def test_the_tree_gives_the_scores_of_every_path(answers: list[tuple[int, ...]], seed: int) -> None:
-    """For logits that depend on the whole sequence, the tree and one walk per candidate agree and exclude each other."""
+    """For logits that depend on the whole sequence, the tree and one walk per candidate agree and exclude
+    each other."""
 
     def logits(ids: tuple[int, ...]) -> Tensor:
         return torch.randn(6, generator=torch.Generator().manual_seed(hash((seed, ids)) % 2**31)) * 2

@@ -20,9 +20,16 @@ from mechfourier.errors import DomainSchemaError, NotExpressible, OutOfRange, Un
 from mechfourier.models.interface import encode
 
 PACKAGED = {
-    "alphabet": 26, "compass": 8, "days": 7, "hours-12": 12, "hours-24": 24, "months": 12, "notes": 12, "numbers": 10,
+    "alphabet": 26,
+    "compass": 8,
+    "days": 7,
+    "hours-12": 12,
+    "hours-24": 24,
+    "months": 12,
+    "notes": 12,
+    "numbers": 10,
     "seasons": 4,
-}  # fmt: skip
+}
 
 GOOD = """\
 title = "planets"
@@ -270,10 +277,10 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("The colour of {value}", "The air of {value} now", 6, "same text before {value}"),
         ("{value} + {offset} planets", "{value} + planets", 10, "key operation.templates"),
         ("[operation]", "[operations]", 9, "key operations: unknown key"),
-        ("planets =\"]", "planets =\"]\nanswers = [\"a\"]", 11, "key operation.answers: 1 answers for 5 values"),
-        ("planets =\"]", "planets =\"]\nanswer = [\"a\"]", 11, "key operation.answer: unknown key"),
+        ('planets ="]', 'planets ="]\nanswers = ["a"]', 11, "key operation.answers: 1 answers for 5 values"),
+        ('planets ="]', 'planets ="]\nanswer = ["a"]', 11, "key operation.answer: unknown key"),
     ],
-)  # fmt: skip
+)
 def test_schema_errors_name_the_line_and_the_key(old: str, new: str, line: int, says: str) -> None:
     assert old in GOOD
     with pytest.raises(DomainSchemaError) as caught:

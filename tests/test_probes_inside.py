@@ -83,7 +83,8 @@ def test_no_head_of_the_closed_form_carries_the_sum(clock: OneLayerTransformer) 
 
 
 def grid_of(weight: float, *, n: int = 7, heads: int = 3, d: int = 5) -> torch.Tensor:
-    """[site, a, o, head, d]: noise and functions of one operand; head 1 of site 0 also a function of the sum."""
+    """[site, a, o, head, d]: noise and functions of one operand; head 1 of site 0 also a function of the
+    sum."""
     draw = torch.Generator().manual_seed(0)
     grid = torch.randn(2, n, n, heads, d, generator=draw) + 2 * torch.randn(2, n, 1, heads, d, generator=draw)
     label = (torch.arange(n)[:, None] + torch.arange(n)) % n

@@ -143,7 +143,8 @@ def test_the_packaged_model_decides_and_composes() -> None:
 
 
 def test_the_packaged_model_far_beyond_its_training() -> None:
-    """No error, with candidates below 0 offered too (docs/miras.md says why), nor on any question of 997 up to 4 from the wrap."""
+    """No error, with candidates below 0 offered too (docs/miras.md says why), nor on any question of 997 up
+    to 4 from the wrap."""
     sweep = sweep_accuracy("miras", only=(15, 121, 199, 499, 997), samples=200)
     assert sweep.lowest == -sweep.highest
     assert [(row.errors, row.boundary_errors) for row in sweep.moduli] == [(0, 0)] * 5

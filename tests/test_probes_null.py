@@ -20,6 +20,7 @@ from mechfourier.stats.null import (
     smallest_p,
 )
 from mechfourier.stats.spectrum import cross_gram, shared_gram
+from mechfourier.stats.value import analyse_value
 
 
 def gram_of(points: torch.Tensor) -> torch.Tensor:
@@ -90,11 +91,45 @@ def test_sign_flips_are_all_patterns_or_a_sample() -> None:
 def test_templates_that_agree_are_told_from_noise_that_is_smooth() -> None:
     def p(name: str, seed: int) -> float:
         cross = cross_gram(planted(name, 12, d=16, seed=seed))
-        return reliability_p(torch.einsum("stuvv->stu", cross))
+        return reliability_p(torch.einsum("stuvv->stu", cross), sign_flips(cross.shape[1]))
 
     assert max(p("identity", s) for s in range(5)) <= 2 / 128
     flagged = sum(p("walk per template", s) < 0.05 for s in range(200))
     assert binomtest(flagged, 200, 0.05, alternative="greater").pvalue > 0.01
+
+
+NOISE = {
+    "white": lambda x, draw: x,
+    "t2": lambda x, draw: x / torch.randn(2, *x.shape, generator=draw).double().square().mean(0).sqrt(),
+    "cauchy": lambda x, draw: x / torch.randn(x.shape, generator=draw).double().abs().clamp_min(1e-9),
+    "two directions": lambda x, draw: x[..., :2] @ torch.randn(2, 16, generator=draw, dtype=torch.float64),
+    "walk along the values": lambda x, draw: x.cumsum(1),
+    "templates in pairs": lambda x, draw: (
+        x + 1.2 * torch.randn(x[:, :, ::2].shape, generator=draw).double().repeat_interleave(2, 2)
+    ),
+    "copies": lambda x, draw: x[:, :, torch.arange(16) % 12],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOISE)
+@pytest.mark.parametrize("sites", [1, 5])
+def test_p_of_a_shared_circle_is_uniform_in_noise(name: str, sites: int) -> None:
+    """300 draws, sites and harmonics chosen in every flip: the share at or below .05 within its binomial law."""
+    p = []
+    for seed in range(300):
+        draw = torch.Generator().manual_seed(seed)
+        x = torch.randn(sites, 12, 16, 16, generator=draw, dtype=torch.float64)
+        p.append(
+            analyse_value(
+                NOISE[name](x, draw).float(), permutations=9, bootstrap=0, dimensions=False
+            ).harmonic_p
+        )
+    known = [x for x in p if not math.isnan(x)]
+    assert len(known) >= 270
+    assert binomtest(sum(x <= 0.05 for x in known), len(known), 0.05).pvalue > 0.001
+    if name not in ("templates in pairs", "copies"):  # few sign patterns are no continuous law
+        assert kstest(known, "uniform").pvalue > 0.001
 
 
 def test_dimensions_that_are_constant_never_win() -> None:

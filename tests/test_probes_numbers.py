@@ -71,7 +71,8 @@ def test_the_commands_print_one_json_object() -> None:
     assert "held-out R²" in outcome.stdout
 
 
-# held-out R² of the helix and of "last digit + number of digits", measured independently on the Hugging Face activations
+# held-out R² of the helix and of "last digit + number of digits", measured independently on the Hugging Face
+# activations
 REFERENCE = {
     ("qwen2.5-0.5b", "0,12"): ((0.598, 0.897), (0.564, 0.581)),
     ("gemma3-270m", "0,12"): ((0.691, 0.767), (0.471, 0.359)),

@@ -1,4 +1,5 @@
-"""The analysis of the one-layer transformer: against the real model's cache, planted weights, published numbers, a run."""
+"""The analysis of the one-layer transformer: against the real model's cache, planted weights, published
+numbers, a run."""
 
 import dataclasses
 import json
@@ -180,7 +181,8 @@ def test_tasks_without_a_cycle_are_refused() -> None:
 
 
 def published_triples(p: int) -> torch.Tensor:
-    """The sample behind the published numbers: the first 100 of all p³ triples in the order of ``random.Random(42).shuffle``.
+    """The sample behind the published numbers: the first 100 of all p³ triples in the order of
+    ``random.Random(42).shuffle``.
 
     A shuffle of p³ items: a tenth of a second for p = 59, ten times that for p = 113.
     """
@@ -307,9 +309,20 @@ def test_the_result_survives_json_and_holds_what_the_command_promises() -> None:
     assert back.to_dict() == result.to_dict()
     summary = json.loads(json.dumps(result.summary(), allow_nan=False))
     assert list(summary)[:13] == [
-        "accuracy", "loss", "key_freqs", "embed_power", "unembed_power", "neuron_share_85", "logit_share",
-        "restricted_loss", "excluded_loss", "gini_W_E", "gini_W_L", "gradient_symmetricity", "distance_irrelevance",
-    ]  # fmt: skip
+        "accuracy",
+        "loss",
+        "key_freqs",
+        "embed_power",
+        "unembed_power",
+        "neuron_share_85",
+        "logit_share",
+        "restricted_loss",
+        "excluded_loss",
+        "gini_W_E",
+        "gini_W_L",
+        "gradient_symmetricity",
+        "distance_irrelevance",
+    ]
     frame = result.frame()
     assert frame[frame["key"]]["frequency"].tolist() == [3, 7]
     assert result.plot().data[0]["y"].tolist() == frame["embed_power"].tolist()

@@ -14,18 +14,14 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.stats.confounds import Grid, confound_columns, orthonormal
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.operation_view import energy_p, moments, standardised
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.planted import find, planted_operation
-from mechfourier.stats.residue import (
-    class_effects,
-    concentration,
-    curve_contest,
-    harmonic_power,
-    wrap_transfer,
-)
+from mechfourier.stats.planted import OPERATIONS, find, planted_operation
+from mechfourier.stats.planted_operations import FURTHER
+from mechfourier.stats.residue import class_effects, harmonic_power, wrap_transfer
 from mechfourier.stats.rotation_null import coordinates, random_frames, rotation_null
 from mechfourier.stats.shares import moment_p, variance_shares
-from mechfourier.stats.specificity import Periods
+from mechfourier.stats.specificity import Periods, found_period
 
 QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 
@@ -33,7 +29,8 @@ QUICK: dict[str, Any] = dict(permutations=199, surrogates=199)
 def analysed(
     name: str, n: int = 12, *, cycles: int = 4, seed: int = 1, layers: int = 1, snr: float = 1.0
 ) -> OperationEvidence:
-    acts = planted_operation(find(name), n=n, cycles=cycles, layers=layers, d_model=48, snr=snr, seed=seed)
+    generator = find(name, (*OPERATIONS, *FURTHER))
+    acts = planted_operation(generator, n=n, cycles=cycles, layers=layers, d_model=48, snr=snr, seed=seed)
     return analyse_operation(acts, n=n, seed=seed, **QUICK)
 
 
@@ -43,7 +40,7 @@ def analysed(
         ("circle", "circular"), ("circle-basis", "circular"), ("circle-k2", "circular"), ("circle+quadratic", "circular"),
         ("circle+random-sum", "circular"), ("white", "noise"), ("ramp", "magnitude"), ("quadratic", "magnitude"),
         ("relu", "magnitude"), ("digits", "magnitude"), ("helix-10", "magnitude"), ("random-sum-16", "magnitude"),
-        ("autocorrelated", "magnitude"), ("token-identity", "token identity"), ("circle-of-a", "token identity"),
+        ("autocorrelated", "interaction"), ("token-identity", "token identity"), ("circle-of-a", "token identity"),
         ("modular-16", "modular"), ("label-ramp", "modular"), ("label-arc", "open arc"),
     ],
 )  # fmt: skip
@@ -200,6 +197,52 @@ def test_holes_and_constants_are_not_testable() -> None:
     assert "do not vary" in analyse_operation(torch.full((2, 7, 28, 4), 3.7), n=7).reason
 
 
+def test_a_control_with_holes_is_not_testable_and_a_constant_one_says_so() -> None:
+    acts = planted_operation(find("circle"), n=7, d_model=16, seed=1)
+    told = analyse_operation(acts, n=7, control=acts * math.nan, **QUICK)
+    assert "196 of 196 cells of the untrained control have no finite activation" in told.reason
+    assert verdict_operation(told).word == "not testable"
+    still = verdict_operation(analyse_operation(acts, n=7, control=torch.ones_like(acts), **QUICK))
+    assert still.word == "circular" and any("do not vary" in reason for reason in still.reasons)
+
+
+@pytest.mark.parametrize(
+    "name", ["random-layer", "aligned-layer", "product-of-circles", "difference", "sum<difference", "2a+o"]
+)
+def test_where_the_difference_is_there_as_strongly_nothing_adds(name: str) -> None:
+    verdict = verdict_operation(analysed(name))
+    assert verdict.word == "interaction"
+    assert any("nothing adds" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize(("change", "period"), [("-1", 11), ("+1", 13), ("+0.5", 12.5)])
+def test_a_neighbouring_period_is_named(change: str, period: float) -> None:
+    evidence = analysed(f"period-n{change}")
+    verdict, best = verdict_operation(evidence), evidence.best()
+    assert verdict.word == "magnitude"
+    assert any("its strongest period is 1" in reason for reason in verdict.reasons)
+    assert best is not None and best.period == pytest.approx(period, abs=0.05)
+
+
+@pytest.mark.parametrize("snr", [1.0, 1 / 32])
+def test_the_interval_of_the_period_covers(snr: float) -> None:
+    grid = Grid(12, 48)
+    periods, covered = Periods(grid), 0
+    for seed in range(100):
+        acts = planted_operation(find("period-n+1", FURTHER), n=12, d_model=32, snr=snr, seed=seed)
+        residual = standardised(grid, acts)[1][0]
+        profile = grid.sum_basis.T @ residual
+        off = residual - grid.sum_basis @ profile
+        found = found_period(periods, profile, off, grid.residual_dof - grid.sum_basis.shape[1])
+        covered += found.low <= 13 <= found.high
+    assert stats.binomtest(covered, 100, 0.95).pvalue > 0.01
+
+
+@pytest.mark.parametrize("name", ["clock-k1+3", "pizza-k1+3", "circles-3", "circles-5", "ellipse"])
+def test_networks_that_add_on_circles(name: str) -> None:
+    assert verdict_operation(analysed(name)).word == "circular"
+
+
 def test_wrong_calls() -> None:
     acts = torch.zeros(1, 7, 28, 4)
     with pytest.raises(UsageError, match="7 values but n is 8"):
@@ -275,6 +318,34 @@ def test_p_values_are_uniform_on_the_smallest_grid(heavy: bool) -> None:
     assert sum(p <= 0.05 for p in found) / 500 == pytest.approx(0.05, abs=0.025)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["white", "one dimension", "two directions", "t2", "cauchy"])
+def test_p_values_of_the_sum_the_difference_and_the_operands_are_uniform(kind: str) -> None:
+    """300 draws on 7 x 28 cells: the share at or below .05 within 99.9 % of its binomial law, and Kolmogorov–Smirnov."""
+    grid = Grid(7, 28)
+    found: dict[str, list[float]] = {"sum": [], "difference": [], "operands": []}
+    for seed in range(300):
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn(
+            1, 7, 28, 1 if kind == "one dimension" else 24, generator=draw, dtype=torch.float64
+        )
+        degrees = {"t2": 2, "cauchy": 1}.get(kind)
+        if degrees:
+            noise = (
+                noise / torch.randn(degrees, *noise.shape, generator=draw).double().square().mean(0).sqrt()
+            )
+        if kind == "two directions":
+            noise = noise[..., :2] @ torch.randn(2, 24, generator=draw, dtype=torch.float64) + 0.1 * noise
+        scored, residual = standardised(grid, noise)
+        known = moments(residual[0])
+        found["sum"].append(energy_p(grid, grid.sum_basis.T @ residual[0], known))
+        found["difference"].append(energy_p(grid, grid.difference_basis.T @ residual[0], known))
+        found["operands"].append(variance_shares(grid, scored[0]).main_p)
+    for name, p in found.items():
+        assert stats.binomtest(sum(x <= 0.05 for x in p), 300, 0.05).pvalue > 0.001, name
+        assert stats.kstest(p, "uniform").pvalue > 0.001, name
+
+
 def test_moments_of_the_energy_test() -> None:
     generator = torch.Generator().manual_seed(0)
     y = torch.randn(40, 6, generator=generator, dtype=torch.float64) * torch.arange(1, 7)
@@ -301,34 +372,6 @@ def test_class_effects_of_a_pure_harmonic_are_that_harmonic(n: int, data: st.Dat
     power = harmonic_power(effects)
     assert float(power.sum()) == pytest.approx(float(effects.pow(2).sum()), rel=1e-9)
     assert int(power.argmax()) + 1 == k
-
-
-def test_concentration_compares_among_the_classes_that_differ() -> None:
-    generator = torch.Generator().manual_seed(0)
-    mod12 = torch.randn(12, 16, generator=generator, dtype=torch.float64).repeat(2, 1)
-    mod12 = mod12 - mod12.mean(0)
-    k = 2 * (int(harmonic_power(mod12[:12]).argmax()) + 1)
-    found = concentration(mod12, k, permutations=500, seed=0)
-    assert found.classes == 24 // math.gcd(k, 24)
-    assert found.p > 0.02
-    angle = 2 * math.pi * torch.arange(24).double() / 12
-    circle = torch.stack([angle.cos(), angle.sin()], 1)
-    assert concentration(circle, 2, permutations=500, seed=0).p < 0.01
-    assert concentration(circle, 2, permutations=500, seed=0).share == pytest.approx(1)
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(7, 20), st.floats(0.35, 0.7), st.integers(0, 19), st.booleans())
-def test_closed_and_open_curves_through_the_classes(n: int, turns: float, cut: int, closed: bool) -> None:
-    grid = Grid(n, 4 * n, digits=False)
-    place = (grid.label + cut) % n
-    angle = 2 * math.pi * (1.0 if closed else turns) * place.double() / n
-    y = torch.stack([angle.cos(), angle.sin()], 1)
-    noise = 0.05 * torch.randn(
-        grid.cells, 2, generator=torch.Generator().manual_seed(cut), dtype=torch.float64
-    )
-    curve = curve_contest(grid, y + noise, grid.residual(y + noise), 1)
-    assert (curve.closed > curve.open) == closed
 
 
 def test_wrap_transfer_scores_one_for_a_modular_cosine_and_less_for_a_ramp() -> None:

@@ -59,7 +59,8 @@ def test_two_domains_in_unrelated_planes_do_not() -> None:
 
 
 def test_a_common_large_component_is_no_shared_circle() -> None:
-    """Every prompt shares a few large components; planes of high variance overlap through them, and the null must know."""
+    """Every prompt shares a few large components; planes of high variance overlap through them, and the null
+    must know."""
     rng = np.random.default_rng(0)
     big = np.linalg.qr(rng.standard_normal((64, 2)))[0]
     found = []
@@ -82,14 +83,22 @@ def test_roles_of_calendar_and_arithmetic_prompts() -> None:
     design = domain("mod-12").operation_design(1, template=1)
     spans = role_spans(design)[design.prompts.index("5 + 9 mod 12 =")]
     assert {r: "5 + 9 mod 12 ="[a:b] for r, (a, b) in spans.items()} == {
-        "first operand": "5", "operator": "+", "second operand": "9", "modulus": "12", "equals": "=",
-    }  # fmt: skip
+        "first operand": "5",
+        "operator": "+",
+        "second operand": "9",
+        "modulus": "12",
+        "equals": "=",
+    }
     design = domain("days").operation_design(1, template=1)
     prompt = "Monday + 3 days ="
     spans = role_spans(design)[design.prompts.index(prompt)]
     assert {r: prompt[a:b] for r, (a, b) in spans.items()} == {
-        "first operand": "Monday", "operator": "+", "second operand": "3", "unit": "days", "equals": "=",
-    }  # fmt: skip
+        "first operand": "Monday",
+        "operator": "+",
+        "second operand": "3",
+        "unit": "days",
+        "equals": "=",
+    }
     encoding = Encoding((1, 2, 3, 4, 5, 6), ((0, 3), (3, 6), (7, 8), (9, 10), (11, 15), (16, 17)))
     assert role_tokens(spans, encoding)["first operand"] == (0, 1)
     with pytest.raises(UsageError, match="operation design"):

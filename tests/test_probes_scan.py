@@ -12,7 +12,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.models.registry import load
 from mechfourier.probes.scan import ScanResult, parse_moduli, scan
-from mechfourier.stats.naive import noise_bound
+from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.permutation import holm
 
 
@@ -83,7 +83,9 @@ def test_two_domains_are_compared_in_their_planes() -> None:
         control=False,
     )
     assert [(p.first.split()[0], p.second.split()[0]) for p in result.planes] == [
-        ("months", "hours-12"), ("months", "mod-12"), ("hours-12", "mod-12"),
-    ]  # fmt: skip
+        ("months", "hours-12"),
+        ("months", "mod-12"),
+        ("hours-12", "mod-12"),
+    ]
     assert len(result.holm) == 3
     assert result.planes_frame()["p_value"].between(0, 1).all()

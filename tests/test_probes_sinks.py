@@ -1,4 +1,5 @@
-"""Attention sinks and massive dimensions: in arrays, in a model whose first position has a huge norm, and on real weights."""
+"""Attention sinks and massive dimensions: in arrays, in a model whose first position has a huge norm, and on
+real weights."""
 
 import dataclasses
 from typing import Any
@@ -90,15 +91,25 @@ class Letters:
 
 
 def sinking(norm: float) -> Any:
-    """A tiny random transformer whose first position has a large constant vector, as models without a beginning of sequence have."""
+    """A tiny random transformer whose first position has a large constant vector, as models without a
+    beginning of sequence have."""
     if not HAS_HOOKED:
         pytest.skip("HookedTransformer left TransformerLens in 4.0")
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     torch.manual_seed(0)
     config = HookedTransformerConfig(
-        n_layers=2, d_model=32, n_ctx=32, d_head=8, n_heads=4, d_mlp=64, d_vocab=96, act_fn="relu", device="cpu", seed=0,
-    )  # fmt: skip
+        n_layers=2,
+        d_model=32,
+        n_ctx=32,
+        d_head=8,
+        n_heads=4,
+        d_mlp=64,
+        d_vocab=96,
+        act_fn="relu",
+        device="cpu",
+        seed=0,
+    )
     model: Any = HookedTransformer(config)
     with torch.no_grad():
         model.W_pos[0] = norm * torch.nn.functional.normalize(model.W_pos[0], dim=0)

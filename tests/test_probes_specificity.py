@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
+from mechfourier.stats.field import combination, field_contest
 from mechfourier.stats.specificity import (
     Background,
     Periods,
     class_ratio,
-    field_ratio,
+    found_modulus,
+    found_period,
     localisation,
     off_sum_floor,
     plane_spectrum,
@@ -131,8 +133,40 @@ def test_a_smooth_field_of_both_operands_fails_the_field_ratio() -> None:
     smooth = grid.residual(torch.einsum("ab,op,bpd->aod", *roots, white).reshape(-1, 30))
     profile = grid.sum_basis.T @ smooth
     floor = off_sum_floor(smooth - grid.sum_basis @ profile, grid.residual_dof - grid.sum_basis.shape[1])
-    assert field_ratio(grid, smooth, floor, 1) < 1
-    assert field_ratio(grid, circle(grid, 7), floor, 1) > 1
+    assert field_contest(grid, smooth, floor, 1).ratio < 1
+    assert field_contest(grid, circle(grid, 7), floor, 1).ratio > 1
+
+
+def test_a_product_of_both_operands_circles_has_the_difference_as_strongly_as_the_sum() -> None:
+    grid = GRIDS[(12, 4)].grid
+    angle = [2 * math.pi * x.double() / 12 for x in (grid.a, grid.offset)]
+    waves = [torch.stack([x.cos(), x.sin()], 1) for x in angle]
+    product = grid.residual((waves[0][:, :, None] * waves[1][:, None]).flatten(1))
+    still = off_sum_floor(torch.zeros(grid.cells, 1, dtype=torch.float64), grid.residual_dof)
+    found = field_contest(grid, product, still, 1)
+    assert found.name == "a − o"
+    assert found.difference == pytest.approx(1, rel=0.15)
+    assert field_contest(grid, circle(grid, 12), still, 1).difference > 100
+
+
+def test_combinations_of_the_operands_have_names() -> None:
+    grid = GRIDS[(12, 4)].grid
+    assert [combination(grid, j, at % 48) for j, at in ((1, -4), (2, 4), (3, 24), (11, 4), (6, 6))] == [
+        "a − o", "2a + o", "a + 2o", "a − o", "a wave of 6 turns over a and 6 over o",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", sorted(GRIDS))
+@pytest.mark.parametrize("change", [-1, 0, 1])
+def test_the_period_and_the_modulus_of_the_sum_are_found(size: tuple[int, int], change: int) -> None:
+    periods, period = GRIDS[size], size[0] + change
+    grid = periods.grid
+    residual = circle(grid, period)
+    profile = grid.sum_basis.T @ residual
+    off = residual - grid.sum_basis @ profile
+    still = off_sum_floor(torch.zeros(grid.cells, 1, dtype=torch.float64), grid.residual_dof)
+    assert found_period(periods, profile, off, grid.residual_dof).value == pytest.approx(period, rel=0.01)
+    assert found_modulus(periods, profile, still) == period
 
 
 def test_over_one_cycle_a_product_of_the_operands_fails_the_field_ratio() -> None:
@@ -144,9 +178,9 @@ def test_over_one_cycle_a_product_of_the_operands_fails_the_field_ratio() -> Non
         scalar = torch.randn(13, 1, generator=draw, dtype=torch.float64)
         vector = torch.randn(13, 64, generator=draw, dtype=torch.float64)
         product = scalar[grid.a] * vector[grid.offset] + scalar[grid.offset] * vector[grid.a]
-        found.append(max(field_ratio(grid, grid.residual(product), still, k) for k in range(1, 7)))
+        found.append(max(field_contest(grid, grid.residual(product), still, k).ratio for k in range(1, 7)))
     assert sum(ratio > 1.3 for ratio in found) <= 2
-    assert field_ratio(grid, circle(grid, 13), still, 1) > 10
+    assert field_contest(grid, circle(grid, 13), still, 1).ratio > 10
 
 
 def test_where_operands_can_be_exchanged_a_random_function_of_the_pair_has_no_more_of_the_sum_than_its_share() -> (

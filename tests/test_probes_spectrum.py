@@ -1,4 +1,5 @@
-"""Harmonic spectra: Parseval, agreement with the plain DFT, no bias from template noise, nothing lost by rotation."""
+"""Harmonic spectra: Parseval, agreement with the plain DFT, no bias from template noise, nothing lost by
+rotation."""
 
 import pytest
 import torch

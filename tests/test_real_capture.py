@@ -1,4 +1,5 @@
-"""On real language models: packed passes give the numbers of prompts run alone, and the control leaves the weights as they were."""
+"""On real language models: packed passes give the numbers of prompts run alone, and the control leaves the
+weights as they were."""
 
 from typing import Any
 
@@ -32,7 +33,8 @@ def test_months_are_read_as_in_prompts_run_alone(model: Any) -> None:
     for row in (0, 5, 10, 47, 131):
         alone = capture(model, [encodings[row]], acts.sites, at[row : row + 1], logits=True)
         assert acts.logits is not None and alone.logits is not None
-        # Qwen's attention scores reach hundreds, where a step of float32 is 3e-5: patterns and what follows carry that much
+        # Qwen's attention scores reach hundreds, where a step of float32 is 3e-5: patterns and what follows
+        # carry that much
         pairs = [(acts[s][row][..., : alone[s].shape[-1]], alone[s][0], 1e-4) for s in acts.sites]
         for found, expected, error in [*pairs, (acts.logits[row], alone.logits[0], 1e-4)]:
             assert (found - expected).abs().max() <= error * expected.abs().max()

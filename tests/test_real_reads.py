@@ -1,4 +1,5 @@
-"""Tokens, sinks and attention on real language models: one with a beginning-of-sequence token, one without."""
+"""Tokens, sinks and attention on real language models: one with a beginning-of-sequence token, one
+without."""
 
 import dataclasses
 from typing import Any
@@ -15,8 +16,13 @@ from mechfourier.probes.result import ProbeResult
 pytestmark = pytest.mark.real
 
 FIRST = (
-    "{value} is a month", "{value} was cold", "{value} comes again", "{value} has days", "{value} ended", "{value}, they said",
-)  # fmt: skip
+    "{value} is a month",
+    "{value} was cold",
+    "{value} comes again",
+    "{value} has days",
+    "{value} ended",
+    "{value}, they said",
+)
 
 
 @pytest.fixture(scope="module")

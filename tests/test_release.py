@@ -105,7 +105,8 @@ def test_commands_and_options_complete(words: str, expected: str) -> None:
 
 
 def test_every_dependency_has_a_lower_bound_that_the_constraints_meet() -> None:
-    """The least versions are those that the tests ran with (docs/compatibility.md); constraints.txt are the newest."""
+    """The least versions are those that the tests ran with (docs/compatibility.md); constraints.txt are the
+    newest."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for extra in project["optional-dependencies"].values() for line in extra]
     asked = [Requirement(line) for line in (*project["dependencies"], *extras)]

@@ -1,4 +1,5 @@
-"""The report: runs and results on one page, found by their kind, every text escaped, bad input in one sentence."""
+"""The report: runs and results on one page, found by their kind, every text escaped, bad input in one
+sentence."""
 
 import dataclasses
 import json
@@ -46,8 +47,19 @@ def test_a_saved_result_is_known_by_its_kind(found: ProbeResult, tmp_path: Path)
 
 def test_a_run_gives_curves_pictures_configuration_and_its_command(run: Path) -> None:
     text = shown(report([run]))
-    for heading in ("Training", "Progress measures", "Embedding spectrum", "Circles", "Neurons over the grid", "Logit spectrum",
-                    "Attention over the grid", "Neuron clusters", "Clock or Pizza", "Configuration", "How it was made"):  # fmt: skip
+    for heading in (
+        "Training",
+        "Progress measures",
+        "Embedding spectrum",
+        "Circles",
+        "Neurons over the grid",
+        "Logit spectrum",
+        "Attention over the grid",
+        "Neuron clusters",
+        "Clock or Pizza",
+        "Configuration",
+        "How it was made",
+    ):
         assert f"<h2>{heading}</h2>" in text
     assert "training.split_seed" in text and "wall time" in text
     assert "mechfourier train one-layer --p 13 --task add --recipe fast --seed 0 --split-seed 0" in text
@@ -75,10 +87,15 @@ def test_several_sources_are_chapters_of_one_page(found: ProbeResult, run: Path,
 def test_every_text_is_escaped(found: ProbeResult, run: Path, tmp_path: Path) -> None:
     assert found.circle is not None
     attacked = dataclasses.replace(
-        found, model=EVIL, domain=EVIL, unit=EVIL, reasons=(EVIL,), notes=(EVIL,),
+        found,
+        model=EVIL,
+        domain=EVIL,
+        unit=EVIL,
+        reasons=(EVIL,),
+        notes=(EVIL,),
         circle=dataclasses.replace(found.circle, labels=(EVIL,) * 12),
         sites=tuple(dataclasses.replace(site, site=EVIL) for site in found.sites),
-    )  # fmt: skip
+    )
     saved = attacked.save(tmp_path / "evil.json")
     origin = json.loads(saved.read_text())
     origin["provenance"] = {

@@ -1,4 +1,5 @@
-"""Published claims: every one is noise on random weights and stands where real circles are; nothing is run twice."""
+"""Published claims: every one is noise on random weights and stands where real circles are; nothing is run
+twice."""
 
 import dataclasses
 import functools
@@ -115,10 +116,30 @@ def test_a_grid_of_an_interrupted_run_is_read_and_a_damaged_one_measured_again(
 
 
 GRID = Measured(
-    domain="mod-23", n=23, cycles=4, prompts=2116, verdict="circular", reason="r", p=0.001, share=0.4, ratio=5.0,
-    site="blocks.9.hook_resid_post", k=1, blank_p=0.5, blank_share=0.01, naive=0.96, naive_site="blocks.9.hook_resid_post",
-    naive_dim=35, naive_k=1, naive_bound=0.7, blank_naive=0.9, line=0.1, partial=0.3, p_partial=0.01, dims={"35": 0.95},
-)  # fmt: skip
+    domain="mod-23",
+    n=23,
+    cycles=4,
+    prompts=2116,
+    verdict="circular",
+    reason="r",
+    p=0.001,
+    share=0.4,
+    ratio=5.0,
+    site="blocks.9.hook_resid_post",
+    k=1,
+    blank_p=0.5,
+    blank_share=0.01,
+    naive=0.96,
+    naive_site="blocks.9.hook_resid_post",
+    naive_dim=35,
+    naive_k=1,
+    naive_bound=0.7,
+    blank_naive=0.9,
+    line=0.1,
+    partial=0.3,
+    p_partial=0.01,
+    dims={"35": 0.95},
+)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +250,8 @@ def test_the_estimate_grows_with_the_work(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trainings of --train, on a modulus of seconds instead of minutes; everything else of them is as it is."""
+    """The trainings of --train, on a modulus of seconds instead of minutes; everything else of them is as it
+    is."""
     monkeypatch.setattr("mechfourier.toys.one_layer.claims.SMALL", {P: 0.013})
 
 
@@ -257,7 +279,8 @@ def test_train_trains_what_is_missing_and_only_once(
 def test_an_interrupted_training_stops_the_run_and_goes_on(
     tmp_path: Path, small_training: None, monkeypatch: pytest.MonkeyPatch, saved: bool
 ) -> None:
-    """Ctrl-C is no reason to begin the next training, and a folder that was only begun no reason to refuse."""
+    """Ctrl-C is no reason to begin the next training, and a folder that was only begun no reason to
+    refuse."""
     real = functools.partial(train_one_layer, epochs=20)
     folder = tmp_path / "trained" / f"one-layer-{P}-fast-seed0"
 

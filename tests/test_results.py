@@ -1,4 +1,5 @@
-"""Saved results: every kind is found by its name, old files are read, what is not known is kept, another package's class is drawn."""
+"""Saved results: every kind is found by its name, old files are read, what is not known is kept, another
+package's class is drawn."""
 
 import dataclasses
 import importlib
@@ -152,7 +153,8 @@ def figure(result):
 def test_a_result_of_another_package_is_one_class_and_one_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What CONTRIBUTING says under "Add a result": the package is installed, and nothing of it is imported before the file is read."""
+    """What CONTRIBUTING says under "Add a result": the package is installed, and nothing of it is imported
+    before the file is read."""
     (tmp_path / "ebbs.py").write_text(PACKAGE)
     info = tmp_path / "ebbs-1.0.dist-info"
     info.mkdir()

@@ -125,7 +125,8 @@ def test_activations_of_another_width_are_refused() -> None:
 
 
 def planted(count: int, seed: int = 0) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Activations of 24 rare features and two circles of 12 points; the true directions, and the circles' planes."""
+    """Activations of 24 rare features and two circles of 12 points; the true directions, and the circles'
+    planes."""
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(D, D, generator=generator)).Q.T
     alone = torch.nn.functional.normalize(
@@ -147,8 +148,13 @@ def test_planted_features_come_back_and_their_circles_are_found(tmp_path: Path) 
     schedule = Schedule(tokens=256 * 700, batch=256, lr=3e-3)
     shards = stored(tmp_path, acts)
     trainee = DictionariesTrainee(
-        {"planted": Dictionary(MLP, "topk", "3x", k=4)}, Stream(shards, 256, seed=0), schedule, {MLP: acts[:1000]}, plan={}, metadata={},
-    )  # fmt: skip
+        {"planted": Dictionary(MLP, "topk", "3x", k=4)},
+        Stream(shards, 256, seed=0),
+        schedule,
+        {MLP: acts[:1000]},
+        plan={},
+        metadata={},
+    )
     for index in range(trainee.blocks):
         trainee.step(index)
     assert trainee.evaluate(0)["held_out_explained_variance"] > 0.9

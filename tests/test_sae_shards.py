@@ -1,4 +1,5 @@
-"""Shards: every row once per pass, in another order every time, the same from any place, and whole again after damage."""
+"""Shards: every row once per pass, in another order every time, the same from any place, and whole again
+after damage."""
 
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def test_passes_differ_and_neighbours_do_not_stay_together(
     stream = Stream(stored(tmp_path, numbered(4000), parts=8), 100, seed=0)
     first, second = read(stream, 40), read(stream, 40)
     assert not torch.equal(first, second)
-    # a shuffled order has no memory of where a row lay: no correlation with it, and rarely two neighbours side by side
+    # a shuffled order has no memory of where a row lay: no correlation with it, and rarely two neighbours
+    # side by side
     place = torch.arange(4000).float()
     assert abs(torch.corrcoef(torch.stack([place, first]))[0, 1]) < 0.08
     assert int(((first[1:] - first[:-1]).abs() == 1).sum()) < 20

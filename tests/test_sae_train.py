@@ -1,4 +1,5 @@
-"""Training: what SAELens reads back, exact resumes, several dictionaries in one pass, and calls that are refused."""
+"""Training: what SAELens reads back, exact resumes, several dictionaries in one pass, and calls that are
+refused."""
 
 import json
 from pathlib import Path
@@ -24,9 +25,11 @@ QUICK = Schedule(tokens=640, batch=32, lr=1e-3)
 
 def quick(folder: Path, *dictionaries: Dictionary, **options):
     return train(
-        tiny_model(), dictionaries or (Dictionary(MLP, "topk", "2x", k=4),), folder,
+        tiny_model(),
+        dictionaries or (Dictionary(MLP, "topk", "2x", k=4),),
+        folder,
         **{"schedule": QUICK, "reading": Reading(held_out=0.2), "control": False, **options},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,9 @@ def test_several_dictionaries_are_those_trained_alone(tmp_path: Path) -> None:
     both = [Dictionary(MLP, "topk", "2x", k=4), Dictionary("blocks.0.hook_resid_post", "topk", "1x", k=2)]
     result = quick(tmp_path / "both", *both)
     assert [Path(each.folder).name for each in result.dictionaries] == [
-        f"{MLP}-topk-48-k4", "blocks.0.hook_resid_post-topk-16-k2",
-    ]  # fmt: skip
+        f"{MLP}-topk-48-k4",
+        "blocks.0.hook_resid_post-topk-16-k2",
+    ]
     quick(tmp_path / "alone", both[0])
     together = load_file(tmp_path / "both" / f"{MLP}-topk-48-k4" / "sae_weights.safetensors")
     alone = load_file(tmp_path / "alone" / "sae_weights.safetensors")

@@ -1,4 +1,5 @@
-"""Grids mean what they say, finished runs are not run again, a killed process costs nothing but time, and engines agree."""
+"""Grids mean what they say, finished runs are not run again, a killed process costs nothing but time, and
+engines agree."""
 
 import json
 import os
@@ -33,18 +34,29 @@ def test_axes_mean_what_the_help_says() -> None:
     assert axis("weight-decay=0.01:100:5:log") == Axis("weight_decay", (0.01, 0.1, 1.0, 10.0, 100.0))
     assert axis("recipe=fast,classic").values == ("fast", "classic")
     assert points([axis("a=1,2"), axis("b=x,y")]) == [
-        {"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"},
-    ]  # fmt: skip
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("p", "NAME=VALUES"), ("=3", "NAME=VALUES"), ("p=", "NAME=VALUES"), ("p=3,3", "twice"), ("p=5:5", "counts 0"),
-        ("p=0:1000000000000", "counts"), ("lr=0.1:0.5", "COUNT"), ("lr=0:1:5:log", "above 0"), ("lr=a:b:3", "no number"),
-        ("lr=0:1:1", "from 2 on"), ("lr=0:1:3:cubic", "FROM:TO"),
+        ("p", "NAME=VALUES"),
+        ("=3", "NAME=VALUES"),
+        ("p=", "NAME=VALUES"),
+        ("p=3,3", "twice"),
+        ("p=5:5", "counts 0"),
+        ("p=0:1000000000000", "counts"),
+        ("lr=0.1:0.5", "COUNT"),
+        ("lr=0:1:5:log", "above 0"),
+        ("lr=a:b:3", "no number"),
+        ("lr=0:1:1", "from 2 on"),
+        ("lr=0:1:3:cubic", "FROM:TO"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_axis_is_explained(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         axis(text)
@@ -72,8 +84,10 @@ def test_the_folder_of_a_point_stays_where_it_is_put(point: dict[str, Any]) -> N
 def test_parameters_are_checked_before_anything_runs(tmp_path: Path) -> None:
     assert checked("one-layer", {"p": 53, "weight_decay": 1}) == {"p": 53, "weight_decay": 1.0}
     for point, said in (
-        ({"q": 53}, "closest: p"), ({"p": "many"}, "no whole number"), ({"p": 5.5}, "no whole number"),
-    ):  # fmt: skip
+        ({"q": 53}, "closest: p"),
+        ({"p": "many"}, "no whole number"),
+        ({"p": 5.5}, "no whole number"),
+    ):
         with pytest.raises(UsageError, match=said):
             sweep("one-layer", [Axis(n, (v,)) for n, v in point.items()], tmp_path / "s")
     with pytest.raises(UsageError, match="needs model"):
@@ -108,7 +122,8 @@ def test_a_sweep_has_a_row_and_a_folder_per_run(finished: Sweep) -> None:
 
 
 def test_a_run_that_ends_early_keeps_the_setting_it_was_given(tmp_path: Path) -> None:
-    """Its number of epochs is another than the one asked for; a measured site is another name than the one asked for."""
+    """Its number of epochs is another than the one asked for; a measured site is another name than the one
+    asked for."""
     fixed = {"p": 11, "train_fraction": 0.9, "epochs": 3000, "settle": 0, "anneal": 0}
     row = sweep("one-layer", [axis("seed=0:1")], tmp_path / "a", fixed=fixed, jobs=1).frame().iloc[0]
     assert row["epochs"] == 3000 > row["epochs_done"] and row["outcome"] == "generalised"

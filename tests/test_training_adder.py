@@ -60,9 +60,19 @@ def test_a_short_run_learns_something_and_its_folder_loads(tmp_path: Path) -> No
 
 def test_the_curriculum_goes_through_its_stages() -> None:
     _, faithful = recipe("faithful")
-    assert [max(faithful.digits_at(int(share * faithful.steps))) for share in (0, 0.09, 0.11, 0.24, 0.26, 0.44, 0.46, 1)] == [
-        2, 2, 3, 3, 4, 4, 5, 5,
-    ]  # fmt: skip
+    assert [
+        max(faithful.digits_at(int(share * faithful.steps)))
+        for share in (0, 0.09, 0.11, 0.24, 0.26, 0.44, 0.46, 1)
+    ] == [
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+    ]
     config, settings = small("faithful")
     trainee = AdderTrainee(config, settings, seed=0)
     assert trainee.fixed is not None

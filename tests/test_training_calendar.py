@@ -1,4 +1,5 @@
-"""The calendar model's training, on a few steps of a small one, and the packaged weights on sentences they never saw."""
+"""The calendar model's training, on a few steps of a small one, and the packaged weights on sentences they
+never saw."""
 
 import dataclasses
 import json

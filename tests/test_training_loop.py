@@ -1,4 +1,5 @@
-"""The training loop: an interrupted run ends with the same bits, and nothing broken is ever taken for whole."""
+"""The training loop: an interrupted run ends with the same bits, and nothing broken is ever taken for
+whole."""
 
 import json
 import os

@@ -121,8 +121,8 @@ def test_the_reach_of_shifts_grows_to_the_whole() -> None:
 
 
 def test_shared_learns_small_moduli(tmp_path: Path) -> None:
-    """A network a fraction of the size of the packaged one learns m ≤ 12 in seconds, and the loss falls (the bare sizes: 80 steps
-    are no schedule for shifts)."""
+    """A network a fraction of the size of the packaged one learns m ≤ 12 in seconds, and the loss falls (the
+    bare sizes: 80 steps are no schedule for shifts)."""
     recipe = dataclasses.replace(SHARED, steps=80, batch=48, draws=8, evaluate_every=80, shift=0.0)
     config = ExtrapolatingConfig(width=16, gates=32, draws=16, n_values=30, scale=3.0, by_position=True)
     run = train_miras(tmp_path, config, moduli("all", largest=16), recipe, seed=0)
@@ -132,7 +132,8 @@ def test_shared_learns_small_moduli(tmp_path: Path) -> None:
 
 
 def test_policy_gradient_points_where_the_likelihood_does() -> None:
-    """The expected REINFORCE gradient on the logits is p(right)·(1[right] − p): checked by drawing many answers."""
+    """The expected REINFORCE gradient on the logits is p(right)·(1[right] − p): checked by drawing many
+    answers."""
     split = moduli("all", largest=18)
     trainee = FaithfulTrainee(SMALL, split, dataclasses.replace(REINFORCE, entropy=0.0), seed=0)
     logits = torch.tensor([[1.0, 0.0, -1.0, 0.5]]).requires_grad_()
@@ -196,5 +197,7 @@ def test_primes_get_what_makes_a_network_interpolate() -> None:
     policy = plan("faithful", moduli="primes", loss="reinforce")
     configs = [chosen.config for chosen in (primes, asked, policy)]
     assert [(c.memory, c.sinusoid_scale) for c in configs if isinstance(c, FaithfulConfig)] == [
-        ("none", 30.0), ("titans", 30.0), ("feedforward", 1.0),
-    ]  # fmt: skip
+        ("none", 30.0),
+        ("titans", 30.0),
+        ("feedforward", 1.0),
+    ]

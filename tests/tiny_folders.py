@@ -9,12 +9,20 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 VOCABULARY = ("<pad>", "<unk>", *(f"w{i}" for i in range(38)))
 SHARED: dict[str, Any] = {
-    "vocab_size": len(VOCABULARY), "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0, "initializer_range": 0.1,
-}  # fmt: skip
+    "vocab_size": len(VOCABULARY),
+    "pad_token_id": 0,
+    "eos_token_id": 0,
+    "bos_token_id": 0,
+    "initializer_range": 0.1,
+}
 GROUPED: dict[str, Any] = {
-    "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 64,
-}  # fmt: skip
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 # Grouped-query attention, tied embeddings, head_dim (16) other than d_model / n_heads (12).
 CONFIGS: dict[str, dict[str, Any]] = {
     "Qwen3": {**SHARED, **GROUPED, "head_dim": 16, "tie_word_embeddings": True},
@@ -40,7 +48,8 @@ HEADS = {"GPT2": "GPT2LMHeadModel"}
 def write_model(
     folder: Path, family: str = "Qwen3", *, dtype: torch.dtype = torch.float32, **changes: Any
 ) -> Path:
-    """A random model of one family with a word-level tokenizer, norm weights drawn too (ones would hide a missing one)."""
+    """A random model of one family with a word-level tokenizer, norm weights drawn too (ones would hide a
+    missing one)."""
     config = getattr(transformers, f"{family}Config")(**{**CONFIGS[family], **changes})
     generator = torch.Generator().manual_seed(0)
     model = getattr(transformers, HEADS.get(family, f"{family}ForCausalLM"))(config)

@@ -1,4 +1,5 @@
-"""Small GGUF files, written with the gguf package from random Hugging Face models, and the models that they must read back as."""
+"""Small GGUF files, written with the gguf package from random Hugging Face models, and the models that they
+must read back as."""
 
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,15 @@ PIECES = [
     "▁a",
 ]
 SIZES: dict[str, Any] = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-    "num_key_value_heads": GROUPS, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 20000.0,
-}  # fmt: skip
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": GROUPS,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 20000.0,
+}
 # the size of a head is another one than hidden size / heads where the architecture has it as a setting
 FAMILIES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "qwen3": ("Qwen3", {"head_dim": 32}, BYTE_LEVEL),
@@ -62,7 +69,8 @@ def random_model(family: str, **changes: Any) -> Any:
 def write_gguf(
     path: Path, model: Any, family: str, kind: str = "F32", *, extra: dict[str, Any] | None = None
 ) -> Path:
-    """The model as llama.cpp's converter would write it; the model itself takes the values that the file holds (rounded, quantised)."""
+    """The model as llama.cpp's converter would write it; the model itself takes the values that the file
+    holds (rounded, quantised)."""
     writer = gguf.GGUFWriter(path, family)
     _metadata(writer, model.config, family, KINDS[kind][1])
     for key, value in (extra or {}).items():

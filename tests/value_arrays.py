@@ -57,7 +57,8 @@ def planted(
     snr: float = 1.0,
     seed: int = 0,
 ) -> Tensor:
-    """Activations [layers, n, templates, d] in float32; every layer is the same signal, turned and with new noise."""
+    """Activations [layers, n, templates, d] in float32; every layer is the same signal, turned and with new
+    noise."""
     draw = torch.Generator().manual_seed(seed)
     signal = SIGNALS[name](n, d, draw)
     signal = signal - signal.mean(0)

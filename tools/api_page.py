@@ -1,7 +1,8 @@
 """Write docs/api.md: every public name with its signature, from the package itself.
 
-Run: python tools/api_page.py (--check: only say whether the page is as the package). The page freezes the public API: a test
-compares it with the package, so a change of a name or a signature shows as a change of the page.
+Run: python tools/api_page.py (--check: only say whether the page is as the package). The page freezes the
+public API: a test compares it with the package, so a change of a name or a signature shows as a change of the
+page.
 """
 
 import argparse
@@ -48,7 +49,8 @@ def section(module: ModuleType) -> str:
 
 
 def entry(module: ModuleType, name: str) -> str:
-    """A function with its signature, a class with its fields or arguments and its public methods, a module as such."""
+    """A function with its signature, a class with its fields or arguments and its public methods, a module as
+    such."""
     value = getattr(module, name)
     if isinstance(value, ModuleType):
         return f"module {name}"

@@ -1,8 +1,9 @@
 """Coverage-guided fuzzing of what reads files and words: python tools/fuzz.py TARGET [--seconds 60]
 
-Atheris (``pip install 'mechfourier[fuzz]'``) changes real inputs and keeps the changes that run new lines of ours. An input may be read or
-refused with a ``MechFourierError`` of one sentence; anything else is a finding, and the file with it is named at the end. Half of the changes
-are made to bytes, half to one value of the JSON or TOML that the bytes hold. tests/test_faults_fuzz_targets.py runs the same targets without Atheris.
+Atheris (``pip install 'mechfourier[fuzz]'``) changes real inputs and keeps the changes that run new lines of
+ours. An input may be read or refused with a ``MechFourierError`` of one sentence; anything else is a finding,
+and the file with it is named at the end. Half of the changes are made to bytes, half to one value of the JSON
+or TOML that the bytes hold. tests/test_faults_fuzz_targets.py runs the same targets without Atheris.
 """
 
 import argparse
@@ -22,12 +23,28 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fuzz_inputs as inputs
 
-WORDS = (b"0:8", b"=", b",", b":log", b"1e400", b"nan", b"inf", b"9" * 60, b"../", b"\\ud800", b"[[", b'"""', b"{value}", b"1979-05-27")  # fmt: skip
+WORDS = (
+    b"0:8",
+    b"=",
+    b",",
+    b":log",
+    b"1e400",
+    b"nan",
+    b"inf",
+    b"9" * 60,
+    b"../",
+    b"\\ud800",
+    b"[[",
+    b'"""',
+    b"{value}",
+    b"1979-05-27",
+)
 LONGEST = 20_000  # bytes of one input
 
 
 def allowed(call: Callable[[], Any]) -> Any:
-    """What ``call`` gives, or None where it refuses with one sentence; anything else goes through and is a finding."""
+    """What ``call`` gives, or None where it refuses with one sentence; anything else goes through and is a
+    finding."""
     from mechfourier.errors import MechFourierError
 
     try:
@@ -80,7 +97,8 @@ def result(data: bytes, folder: Path) -> object:
 
 
 def config(data: bytes, folder: Path) -> object:
-    """``config.json`` beside the weights of the small model it names (the one-layer network's where it names none)."""
+    """``config.json`` beside the weights of the small model it names (the one-layer network's where it names
+    none)."""
     from mechfourier.models.registry import load
 
     kind = next((name for name in inputs.tiny_models() if name.encode() in data), "one-layer")
@@ -90,7 +108,8 @@ def config(data: bytes, folder: Path) -> object:
 
 
 def weights(data: bytes, folder: Path) -> object:
-    """A safetensors file: as it is, and with the length of its header put right, so that most inputs get to the header."""
+    """A safetensors file: as it is, and with the length of its header put right, so that most inputs get to
+    the header."""
     from mechfourier.models.checkpoint import read_safetensors
     from mechfourier.models.folder import read_header
 
@@ -129,13 +148,23 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {
-    "domain": Target(domain, inputs.domain_seeds, ("tomllib", "mechfourier.domains.definition", "mechfourier.domains.design")),
+    "domain": Target(
+        domain,
+        inputs.domain_seeds,
+        ("tomllib", "mechfourier.domains.definition", "mechfourier.domains.design"),
+    ),
     "axis": Target(axis, inputs.axis_seeds, ("mechfourier.sweep.grid", "mechfourier.files")),
-    "result": Target(result, inputs.result_seeds, ("mechfourier.results", "mechfourier.probes", "mechfourier.causal")),
+    "result": Target(
+        result, inputs.result_seeds, ("mechfourier.results", "mechfourier.probes", "mechfourier.causal")
+    ),
     "config": Target(config, inputs.config_seeds, ("mechfourier.models",)),
-    "weights": Target(weights, inputs.weights_seeds, ("mechfourier.models.checkpoint", "mechfourier.models.folder")),
-    "harvest-index": Target(harvest_index, inputs.harvest_index_seeds, ("mechfourier.harvest.index", "mechfourier.harvest.read")),
-}  # fmt: skip
+    "weights": Target(
+        weights, inputs.weights_seeds, ("mechfourier.models.checkpoint", "mechfourier.models.folder")
+    ),
+    "harvest-index": Target(
+        harvest_index, inputs.harvest_index_seeds, ("mechfourier.harvest.index", "mechfourier.harvest.read")
+    ),
+}
 
 # the search
 
@@ -146,7 +175,8 @@ def search(name: str, seconds: int, folder: Path) -> None:
         atheris: Any = importlib.import_module("atheris")
     except ImportError:
         sys.exit(
-            "fuzzing needs Atheris (Linux, Python 3.11 to 3.13); install it with: pip install 'mechfourier[fuzz]'"
+            "fuzzing needs Atheris (Linux, Python 3.11 to 3.13); install it with: pip install "
+            "'mechfourier[fuzz]'"
         )
     target = TARGETS[name]
     with atheris.instrument_imports(include=list(target.modules)):

@@ -1,4 +1,5 @@
-"""What tools/fuzz.py begins with, and how it changes one value of it: real files of the package, and small ones of every kind it writes."""
+"""What tools/fuzz.py begins with, and how it changes one value of it: real files of the package, and small
+ones of every kind it writes."""
 
 import contextlib
 import copy
@@ -17,8 +18,34 @@ from typing import Any
 import mechfourier
 
 DATA = Path(mechfourier.__path__[0]) / "data"
-HOSTILE: tuple[Any, ...] = (None, True, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, 1e308, float("nan"), float("inf"), "", "x", "\x00", "\ud800",
-                            "../../x", "٣", "[" * 50, [], [[]], {}, {"": None}, "{value}", "1e400", "a=b")  # fmt: skip
+HOSTILE: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    0.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    "../../x",
+    "٣",
+    "[" * 50,
+    [],
+    [[]],
+    {},
+    {"": None},
+    "{value}",
+    "1e400",
+    "a=b",
+)
 
 # seeds
 
@@ -37,7 +64,8 @@ def axis_seeds() -> list[bytes]:
 
 
 def result_seeds() -> list[bytes]:
-    """One result of every kind that a command saves, with small values in all fields, and the summaries of the packaged models."""
+    """One result of every kind that a command saves, with small values in all fields, and the summaries of
+    the packaged models."""
     from mechfourier.results.kinds import class_of, modules
 
     kinds = map(class_of, modules())
@@ -81,7 +109,8 @@ def harvest_index_seeds() -> list[bytes]:
 
 @cache
 def tiny_models() -> dict[str, tuple[bytes, bytes]]:
-    """Name of an architecture -> ``config.json`` and ``model.safetensors`` of a model of it that is as small as can be."""
+    """Name of an architecture -> ``config.json`` and ``model.safetensors`` of a model of it that is as small
+    as can be."""
     from mechfourier.models.checkpoint import save_checkpoint
     from mechfourier.toys.adder import config as adder_config
     from mechfourier.toys.one_layer import weights as one_layer_weights
@@ -90,11 +119,17 @@ def tiny_models() -> dict[str, tuple[bytes, bytes]]:
     adder_shape = adder_config.AdderConfig(d_model=8, n_heads=2, d_mlp=8)
     faithful = miras_config.FaithfulConfig(d_model=8, n_heads=2, n_values=12)
     shapes = {
-        "one-layer": (one_layer_weights, one_layer_weights.OneLayerConfig(p=7, d_model=8, n_heads=2, d_head=4, d_mlp=8)),
+        "one-layer": (
+            one_layer_weights,
+            one_layer_weights.OneLayerConfig(p=7, d_model=8, n_heads=2, d_head=4, d_mlp=8),
+        ),
         "adder": (adder_config, adder_shape),
         "faithful": (miras_config, faithful),
-        "miras": (miras_config, miras_config.ExtrapolatingConfig(width=4, gates=4, n_layers=1, draws=2, n_values=12)),
-    }  # fmt: skip
+        "miras": (
+            miras_config,
+            miras_config.ExtrapolatingConfig(width=4, gates=4, n_layers=1, draws=2, n_values=12),
+        ),
+    }
     found = {}
     for name, (module, shape) in shapes.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -128,7 +163,8 @@ def example(kind: Any) -> Any:
 
 
 def altered(data: bytes, seed: int) -> bytes | None:
-    """``data`` (JSON, TOML, a safetensors file) with one value replaced, left out or doubled; None where it is none of them."""
+    """``data`` (JSON, TOML, a safetensors file) with one value replaced, left out or doubled; None where it
+    is none of them."""
     rng = random.Random(seed)
     for form in (_in_json, _in_header, _in_toml):
         with contextlib.suppress(ValueError, RecursionError, TypeError, AttributeError):

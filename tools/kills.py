@@ -1,11 +1,14 @@
-"""Kill long runs at random moments, resume them, and compare what they end with: python tools/kills.py [SUBJECT …] --kills 8
+"""Kill long runs at random moments, resume them, and compare what they end with: python tools/kills.py
+[SUBJECT …] --kills 8
 
-Every run is made in a process of its own, which gets SIGKILL at a moment drawn at random, over and over until one attempt gets to its end.
-States are saved many times a second here, so that kills hit the writing of files too. After every kill each file that is not a temporary one
-must be whole; at the end every tensor and every metric must be that of a run which nobody killed, and no temporary file may be left.
+Every run is made in a process of its own, which gets SIGKILL at a moment drawn at random, over and over until
+one attempt gets to its end. States are saved many times a second here, so that kills hit the writing of files
+too. After every kill each file that is not a temporary one must be whole; at the end every tensor and every
+metric must be that of a run which nobody killed, and no temporary file may be left.
 
-Processes are forked from this one, which has imported everything and computed nothing: most of a short run would be imports otherwise. ``--program``
-adds kills of the installed program itself. Needs a system with ``fork`` (Linux).
+Processes are forked from this one, which has imported everything and computed nothing: most of a short run
+would be imports otherwise. ``--program`` adds kills of the installed program itself. Needs a system with
+``fork`` (Linux).
 """
 
 import argparse
@@ -52,9 +55,17 @@ def adder(folder: Path) -> object:
     from mechfourier.toys.adder.train import train_adder
 
     recipe = dataclasses.replace(
-        FAITHFUL, steps=60, batch=32, pairs=200, noise=0.5, warmup=5, evaluate_every=20, checkpoint_every=15, test_lengths=(1, 2),
+        FAITHFUL,
+        steps=60,
+        batch=32,
+        pairs=200,
+        noise=0.5,
+        warmup=5,
+        evaluate_every=20,
+        checkpoint_every=15,
+        test_lengths=(1, 2),
         stages=((1.0, 2),),
-    )  # fmt: skip
+    )
     return train_adder(folder, settings=(PLAIN, recipe), resume=True)
 
 
@@ -107,8 +118,21 @@ def capture(folder: Path) -> object:
 
 
 # imported here, so that the processes forked from this one need not
-IMPORTS = ("pandas", "pyarrow.parquet", "transformers", "transformer_lens", "sae_lens", "sae_lens.evals", "sae_lens.synthetic.evals",
-           "mechfourier.toys.calendar.train", "mechfourier.toys.adder.train", "mechfourier.toys.universal.train", "mechfourier.sae.training", "mechfourier.harvest", "joblib")  # fmt: skip
+IMPORTS = (
+    "pandas",
+    "pyarrow.parquet",
+    "transformers",
+    "transformer_lens",
+    "sae_lens",
+    "sae_lens.evals",
+    "sae_lens.synthetic.evals",
+    "mechfourier.toys.calendar.train",
+    "mechfourier.toys.adder.train",
+    "mechfourier.toys.universal.train",
+    "mechfourier.sae.training",
+    "mechfourier.harvest",
+    "joblib",
+)
 SUBJECTS: dict[str, Subject] = {
     each.__name__.replace("_", "-"): each for each in (one_layer, adder, miras, calendar, sae, sweep, capture)
 }
@@ -116,7 +140,8 @@ SUBJECTS: dict[str, Subject] = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of the runs of one subject: how often each was killed before it ended, and every difference found."""
+    """What became of the runs of one subject: how often each was killed before it ended, and every difference
+    found."""
 
     subject: str
     kills: int
@@ -181,7 +206,8 @@ def _start(subject: Subject, folder: Path) -> int:
 
 
 def _killed(subject: Subject, folder: Path, *, after: float, alone: bool) -> bool:
-    """Whether the process was still at work ``after`` seconds, and so was killed (``alone``: the processes it started were not)."""
+    """Whether the process was still at work ``after`` seconds, and so was killed (``alone``: the processes it
+    started were not)."""
     child = _start(subject, folder)
     until = time.monotonic() + after
     while time.monotonic() < until:
@@ -244,7 +270,8 @@ def compare(peace: Path, killed: Path) -> list[str]:
     """Every difference between two finished runs: files, tensors to the last bit, metrics (times aside)."""
     names = {_name(path, peace) for path in peace.rglob("*") if path.is_file()}
     there = {_name(path, killed) for path in killed.rglob("*") if path.is_file()}
-    # the state before the last depends on when states were saved, and the lock is the system's: the file alone locks nothing
+    # the state before the last depends on when states were saved, and the lock is the system's: the file
+    # alone locks nothing
     ignored = {name for name in names ^ there if name.endswith((PREVIOUS_STATE, LOCK))}
     found = [f"{killed.name}: {name} is in one of the two only" for name in sorted((names ^ there) - ignored)]
     for name in sorted(names & there):
@@ -271,7 +298,21 @@ def _differences(first: Path, second: Path) -> list[str]:
 def program(scratch: Path, *, kills: int, seed: int) -> Outcome:
     """``mechfourier train one-layer`` itself, its imports and its command line included."""
     moments = random.Random(f"program {seed}")
-    command = [sys.executable, "-m", "mechfourier", "train", "one-layer", "--p", "53", "--epochs", "400", "--recipe", "classic", "--resume", "--out"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mechfourier",
+        "train",
+        "one-layer",
+        "--p",
+        "53",
+        "--epochs",
+        "400",
+        "--recipe",
+        "classic",
+        "--resume",
+        "--out",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     peace, killed, started = scratch / "program" / "whole", scratch / "program" / "killed", time.monotonic()
     subprocess.run([*command, str(peace)], env=environment, capture_output=True, check=False)
@@ -322,7 +363,8 @@ def main() -> int:
 
 
 def record(path: Path, seed: int, outcomes: list[Outcome]) -> None:
-    """Write the outcomes, and keep those of other subjects from earlier calls with the same seed and version."""
+    """Write the outcomes, and keep those of other subjects from earlier calls with the same seed and
+    version."""
     common = {"seed": seed, "torch": str(torch.__version__), "threads": 1}
     rows = {each.subject: {**dataclasses.asdict(each), "identical": each.identical} for each in outcomes}
     if path.exists():
@@ -338,7 +380,8 @@ def record(path: Path, seed: int, outcomes: list[Outcome]) -> None:
 
 def _show(outcome: Outcome) -> None:
     print(
-        f"{outcome.subject}: {outcome.kills} kills in {outcome.runs} runs, {'identical' if outcome.identical else 'DIFFERENT'}"
+        f"{outcome.subject}: {outcome.kills} kills in {outcome.runs} runs, "
+        f"{'identical' if outcome.identical else 'DIFFERENT'}"
     )
     for text in outcome.differences[:10]:
         print(f"  {text}")

@@ -1,11 +1,11 @@
 """Run the Python blocks of the documentation, and write what they print into the pages.
 
-    python tools/run_docs.py            run everything; exit 1 where a block fails or prints something else than the page says
-    python tools/run_docs.py --write    put what the blocks print into the pages
-    python tools/run_docs.py docs/concepts.md …   only these pages
+    python tools/run_docs.py            run everything; exit 1 where a block fails or prints something else
+    than the page says python tools/run_docs.py --write    put what the blocks print into the pages python
+    tools/run_docs.py docs/concepts.md …   only these pages
 
-The blocks of a page share one namespace, as a reader would type them. ``<!-- not run: why -->`` before a block leaves it out;
-a text block that follows ``<!-- prints -->`` is what the Python block before it prints.
+The blocks of a page share one namespace, as a reader would type them. ``<!-- not run: why -->`` before a
+block leaves it out; a text block that follows ``<!-- prints -->`` is what the Python block before it prints.
 """
 
 import argparse
@@ -30,7 +30,8 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """One Python block: ``why`` it is not run (None: it is), what it ``prints`` (None: not said), ``where`` that text is."""
+    """One Python block: ``why`` it is not run (None: it is), what it ``prints`` (None: not said), ``where``
+    that text is."""
 
     code: str
     line: int
@@ -53,7 +54,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def run(page: Path) -> Iterator[tuple[Block, str]]:
-    """Run a page's blocks in one namespace and an empty folder: each with what it printed. Errors name page and line."""
+    """Run a page's blocks in one namespace and an empty folder: each with what it printed. Errors name page
+    and line."""
     names: dict[str, object] = {"__name__": f"docs_{page.stem}"}
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.why is None:

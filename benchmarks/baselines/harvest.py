@@ -1,4 +1,5 @@
-"""The straightforward way to put a data set's activations on disk: a pass per document, a pickle per batch."""
+"""The straightforward way to put a data set's activations on disk: a pass per document, a pickle per
+batch."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice

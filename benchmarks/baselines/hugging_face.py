@@ -9,7 +9,8 @@ from torch import Tensor
 
 @torch.no_grad()
 def all_layers(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
-    """Hidden states after every block at the last token, ``[layer, prompt, d_model]``: one call per prompt."""
+    """Hidden states after every block at the last token, ``[layer, prompt, d_model]``: one call per
+    prompt."""
     rows = []
     for prompt in prompts:
         states = model(**tokenizer(prompt, return_tensors="pt"), output_hidden_states=True).hidden_states

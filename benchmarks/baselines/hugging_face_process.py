@@ -1,8 +1,10 @@
-"""The straightforward script that a probe of a language model is compared with: no statistics, no controls, nothing spared.
+"""The straightforward script that a probe of a language model is compared with: no statistics, no controls,
+nothing spared.
 
     python benchmarks/baselines/hugging_face_process.py FOLDER PROMPTS.json OUT.pt
 
-Loads the folder in float32, runs all prompts in one padded batch with ``output_hidden_states``, saves the hidden states.
+Loads the folder in float32, runs all prompts in one padded batch with ``output_hidden_states``, saves the
+hidden states.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The straightforward training step: all three positions through the whole model, log-softmax in float64.
 
-This is what the published code for this experiment does (Nanda et al. 2023), and what the fast step is compared with.
+This is what the published code for this experiment does (Nanda et al. 2023), and what the fast step is
+compared with.
 """
 
 import math

@@ -136,7 +136,7 @@ def _stream(model: Model, run: Callable[[], Any], read: Unembedding | None) -> F
 
 
 def _surprisals(
-    stream: Float[Tensor, "row pos d"], tokens: Int[Tensor, "row pos"], read: Unembedding | None
+    stream: Float[Tensor, "row pos d"], tokens: Int[Tensor, "row length"], read: Unembedding | None
 ) -> Iterator[tuple[Float[Tensor, "token vocab"], Float[Tensor, " token"]]]:
     """A slice at a time: the log-probabilities of every word after these tokens, and the surprisal of the one
     that follows."""
@@ -152,7 +152,7 @@ def _surprisals(
 def _compare(
     before: Float[Tensor, "row pos d"],
     after: Float[Tensor, "row pos d"],
-    tokens: Int[Tensor, "row pos"],
+    tokens: Int[Tensor, "row length"],
     read: Unembedding | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Surprisal before, after, and KL of every predicted token."""

@@ -1,4 +1,5 @@
-"""``mechfourier analyze``: a model this project trains taken apart, by the ``analyze`` of its `Architecture`."""
+"""``mechfourier analyze``: a model this project trains taken apart, by the ``analyze`` of its
+`Architecture`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,15 +51,17 @@ def analyze(
 ) -> None:
     """Take a trained model apart; what is measured follows from its architecture.
 
-    one-layer: spectra, key frequencies, neurons, progress measures, Clock or Pizza; every number stands beside that of an
-    untrained model. Losses are in nats; restricted and trig loss are over all questions, the excluded loss over the
-    training questions where the run says which those are.
+    one-layer: spectra, key frequencies, neurons, progress measures, Clock or Pizza; every number stands
+    beside that of an untrained model. Losses are in nats; restricted and trig loss are over all questions,
+    the excluded loss over the training questions where the run says which those are.
 
-    adder: what every site knows of digits, sums, carries and significance; attention by significance; where the carry is; periodic
-    neurons; ablations by category; digit vectors, weight spectra and logits. --out writes tables and one HTML page.
+    adder: what every site knows of digits, sums, carries and significance; attention by significance; where
+    the carry is; periodic neurons; ablations by category; digit vectors, weight spectra and logits. --out
+    writes tables and one HTML page.
 
-    miras: accuracy by modulus, neurons across moduli with their null, attention, the memory silenced and swapped, accuracy over
-    the run's checkpoints, and, by value, what composes the phases and decides the wrap.
+    miras: accuracy by modulus, neurons across moduli with their null, attention, the memory silenced and
+    swapped, accuracy over the run's checkpoints, and, by value, what composes the phases and decides the
+    wrap.
     """
     quiet_libraries()
     options = {

@@ -35,10 +35,12 @@ def animate(
     size: Annotated[str, typer.Option("--size", help="Of a video, in pixels.")] = "1280x720",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Animate a training run: an interactive HTML player, or with --mp4 or --gif a video (pip install 'mechfourier[video]').
+    """Animate a training run: an interactive HTML player, or with --mp4 or --gif a video (pip install
+    'mechfourier[video]').
 
-    circle: the embedding in the plane of its strongest frequency (its cosine and sine directions, which PCA misses);
-    sine, sines: neurons over (a + b) mod p; spectrum: the power of the embedding; logits: their 2-D spectrum.
+    circle: the embedding in the plane of its strongest frequency (its cosine and sine directions, which PCA
+    misses); sine, sines: neurons over (a + b) mod p; spectrum: the power of the embedding; logits: their 2-D
+    spectrum.
     """
     from mechfourier.errors import UsageError
 

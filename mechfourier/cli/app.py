@@ -1,4 +1,5 @@
-"""The Typer application and its error handling. A new command: a module beside this one, a line in ``COMMANDS``, and one in ``contents.OTHERS``."""
+"""The Typer application and its error handling. A new command: a module beside this one, a line in
+``COMMANDS``, and one in ``contents.OTHERS``."""
 
 import importlib
 import sys

@@ -40,7 +40,8 @@ def attention(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:
-    """Attention from the reading position to each role of the prompt, per layer and head, with the heads' Fourier content."""
+    """Attention from the reading position to each role of the prompt, per layer and head, with the heads'
+    Fourier content."""
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.attention import attention as run
@@ -82,7 +83,8 @@ def show(result: "AttentionResult", *, tokens: bool = False) -> None:
 
 
 def pd_frame(rows: "Sequence[HeadFourier]") -> "pd.DataFrame":
-    """Heads with the share on the sum, what permuted offsets and an even spread give, and the best harmonic."""
+    """Heads with the share on the sum, what permuted offsets and an even spread give, and the best
+    harmonic."""
     import pandas as pd
 
     columns = (

@@ -19,7 +19,8 @@ cache = typer.Typer(
 
 @cache.command("ls")
 def list_shards(json_: JSON = False) -> None:
-    """List what is kept, the most recently used first: size, days since it was used, model, hook point, shape."""
+    """List what is kept, the most recently used first: size, days since it was used, model, hook point,
+    shape."""
     import time
 
     from mechfourier.hooks.store import ActivationStore
@@ -44,8 +45,9 @@ def list_shards(json_: JSON = False) -> None:
 
 @cache.command()
 def clear(json_: JSON = False) -> None:
-    """Remove the activations that are kept; they are computed again when they are next asked for. Models converted from GGUF
-    files stay (``mechfourier cache ls`` names their folders, which can be deleted by hand)."""
+    """Remove the activations that are kept; they are computed again when they are next asked for. Models
+    converted from GGUF files stay (``mechfourier cache ls`` names their folders, which can be deleted by
+    hand)."""
     from mechfourier.hooks.store import ActivationStore
 
     store = ActivationStore()
@@ -66,9 +68,13 @@ def _models() -> list[tuple[str, int]]:
 
 def _plain(shard: "Shard") -> dict[str, Any]:
     return {
-        "key": shard.key, "model": shard.model, "site": shard.site, "shape": list(shard.shape),
-        "bytes": shard.bytes, "used": shard.used,
-    }  # fmt: skip
+        "key": shard.key,
+        "model": shard.model,
+        "site": shard.site,
+        "shape": list(shard.shape),
+        "bytes": shard.bytes,
+        "used": shard.used,
+    }
 
 
 def readable(count: float) -> str:

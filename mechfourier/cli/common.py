@@ -26,15 +26,17 @@ LONGEST_RANGE = 1_000_000
 
 
 def finite(value: Any) -> Any:
-    """Callback of every option that is a real number: "nan" reads as one, and is neither below nor above anything."""
+    """Callback of every option that is a real number: "nan" reads as one, and is neither below nor above
+    anything."""
     for number in value if isinstance(value, (list, tuple)) else [value]:
         if number is not None and not math.isfinite(number):
             raise typer.BadParameter(f"{number} is no number that can be used")
     return value
 
 
-# Limits of options, so that a wrong number is said before a model is loaded: ``typer.Option(help=…, **SEED)``.
-# A limit is far above what anybody waits for and below what fills the memory; the library has limits of its own by model and domain.
+# Limits of options, so that a wrong number is said before a model is loaded: ``typer.Option(help=…,
+# **SEED)``. A limit is far above what anybody waits for and below what fills the memory; the library has
+# limits of its own by model and domain.
 Limits = dict[str, Any]
 SEED: Limits = {"min": 0, "max": 2**63 - 1}
 COUNT: Limits = {"min": 1, "max": 1_000_000}
@@ -51,13 +53,15 @@ STEPS: Limits = {"min": 1, "max": 10**9}
 PROCESSES: Limits = {"min": 1, "max": 4096}
 # An option of its own, as many commands ask a model questions.
 TASK = typer.Option(
-    help="A task of the domain by name (mechfourier tasks lists them; default: the best one answered above chance)."
+    help="A task of the domain by name (mechfourier tasks lists them; default: the best one answered above "
+    "chance)."
 )
 SHARE: Limits = {"min": 0, "max": 1, "callback": finite}
 
 
 def number_list(text: str, option: str, what: str, example: str, *, ranges: bool = False) -> list[int]:
-    """``"8"``, ``"8,35"`` and with ``ranges`` ``"0-3,7"`` as numbers; raises ``UsageError``, and ``OutOfRange`` for a range without end."""
+    """``"8"``, ``"8,35"`` and with ``ranges`` ``"0-3,7"`` as numbers; raises ``UsageError``, and
+    ``OutOfRange`` for a range without end."""
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,12})\s*(?:-\s*(\d{1,12})\s*)?", part)
@@ -103,7 +107,8 @@ def _say(sentence: str, code: int) -> int:
 
 
 def domain_of(given: str | None, model: str, default: str = "months") -> "Domain":
-    """The domain asked for; where none was, the task that the model was trained on, or ``default``. No model is loaded for that."""
+    """The domain asked for; where none was, the task that the model was trained on, or ``default``. No model
+    is loaded for that."""
     from mechfourier.domains.definition import domain
     from mechfourier.models.catalogue import own_task
 

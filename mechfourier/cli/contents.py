@@ -1,4 +1,5 @@
-"""The first page of ``mechfourier --help``: the five commands to begin with, and the others by the question they answer."""
+"""The first page of ``mechfourier --help``: the five commands to begin with, and the others by the question
+they answer."""
 
 from typing import Any
 

@@ -16,8 +16,8 @@ from mechfourier.models.folder import CONFIG, read_config
 
 
 def architecture_of(run: str) -> Architecture | str:
-    """The record of a run folder, of one of its checkpoints, or of a model by name; for another maker's model its Hugging Face
-    ``model_type``, or what it is. Raises ``UsageError`` where there is no such model."""
+    """The record of a run folder, of one of its checkpoints, or of a model by name; for another maker's model
+    its Hugging Face ``model_type``, or what it is. Raises ``UsageError`` where there is no such model."""
     path = Path(run)
     folder = run_folder(path)
     if folder is None:
@@ -26,7 +26,8 @@ def architecture_of(run: str) -> Architecture | str:
             return info.record or info.title
         if path.is_file():
             raise UsageError(
-                f"{path} is no checkpoint of a run of ours (a .safetensors file with {CONFIG} beside it or above it); "
+                f"{path} is no checkpoint of a run of ours (a .safetensors file with {CONFIG} beside it or "
+                f"above it); "
                 f"bring it in with: mechfourier import {path} --out DIR"
             )
         from mechfourier.models.registry import resolve
@@ -39,8 +40,9 @@ def architecture_of(run: str) -> Architecture | str:
 def handle(command: str, part: str, run: str, options: Mapping[str, Any], *, instead: str) -> Any:
     """Call the ``part`` of the architecture of ``run`` with the options that were given.
 
-    ``options`` maps the function's keyword names to values; None stands for "not given". Raises ``UsageError`` where the
-    architecture has no such part (``instead`` says what to use) and for an option that the function does not have.
+    ``options`` maps the function's keyword names to values; None stands for "not given". Raises
+    ``UsageError`` where the architecture has no such part (``instead`` says what to use) and for an option
+    that the function does not have.
     """
     record = architecture_of(run)
     if isinstance(record, str) or not getattr(record, part):
@@ -54,14 +56,15 @@ def handle(command: str, part: str, run: str, options: Mapping[str, Any], *, ins
 def fitting(
     function: Any, options: Mapping[str, Any], architecture: str, flags: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The options that were given; raises ``UsageError`` for one that ``function`` does not have (``flags``: what they are called
-    on the command line, where it is not their keyword)."""
+    """The options that were given; raises ``UsageError`` for one that ``function`` does not have (``flags``:
+    what they are called on the command line, where it is not their keyword)."""
     given = {key: value for key, value in options.items() if value is not None}
     known = inspect.signature(function).parameters
     for key in given:
         if key not in known:
             raise UsageError(
-                f"--{(flags or {}).get(key, key).replace('_', '-')} means nothing for the architecture {architecture!r}; leave it out"
+                f"--{(flags or {}).get(key, key).replace('_', '-')} means nothing for the architecture "
+                f"{architecture!r}; leave it out"
             )
     return given
 

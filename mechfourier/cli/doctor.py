@@ -38,9 +38,18 @@ def doctor(
 def lines(report: "Doctor") -> list[str]:
     """The report as text, what is wrong at the end, where the eye stays."""
     return [
-        *_versions(report), "", *_devices(report), "", *_caches(report), "", *_models(report), "",
-        *_extras(report), "", *_problems(report),
-    ]  # fmt: skip
+        *_versions(report),
+        "",
+        *_devices(report),
+        "",
+        *_caches(report),
+        "",
+        *_models(report),
+        "",
+        *_extras(report),
+        "",
+        *_problems(report),
+    ]
 
 
 def _versions(report: "Doctor") -> list[str]:
@@ -91,10 +100,11 @@ def _models(report: "Doctor") -> list[str]:
 
 def _extras(report: "Doctor") -> list[str]:
     rows = [
-        f"  {e.name:14}" + (f"lacks {', '.join(e.missing)}; run: {e.command}" if e.missing else "installed")
+        f"  {e.name:14}"
+        + (f"lacks {', '.join(e.missing)}; run: {e.command}" if e.missing else "installed")
         + (f" ({e.purpose})" if e.purpose else "")
         for e in report.extras
-    ]  # fmt: skip
+    ]
     browser = report.chromium or "none found (pictures need one; Debian: apt-get install chromium)"
     return ["optional parts", *rows, f"  {'Chromium':14}{browser}"]
 

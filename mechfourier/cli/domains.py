@@ -1,4 +1,5 @@
-"""``mechfourier domains`` and ``mechfourier domains show``: what can be asked, and what a tokenizer makes of it."""
+"""``mechfourier domains`` and ``mechfourier domains show``: what can be asked, and what a tokenizer makes of
+it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,7 +50,8 @@ def list_command(context: typer.Context, as_json: JSON = False) -> None:
     table.add_row("mod-N", f"{low}–{high}", "numbers modulo N", "0, 1, …", "{value} + {offset} mod N =")
     Console().print(table)
     note(
-        "prompts and tokens: mechfourier domains show months --model MODEL · your own: --domain path/to/mine.toml"
+        "prompts and tokens: mechfourier domains show months --model MODEL · your own: --domain "
+        "path/to/mine.toml"
     )
 
 
@@ -96,7 +98,8 @@ def show_command(
 
 
 def _reader(name: str) -> Any:
-    """Something that turns text into tokens: the tokenizer of a model's folder alone where it has one, else the model."""
+    """Something that turns text into tokens: the tokenizer of a model's folder alone where it has one, else
+    the model."""
     from types import SimpleNamespace
 
     from mechfourier.models.hugging_face import load_tokenizer
@@ -162,7 +165,8 @@ def _print_questions(domain: "Domain", everything: bool) -> None:
 
 
 def _questions(domain: "Domain") -> dict[str, list[tuple[str, str]]]:
-    """Prompts and right answers of the tasks beside the operation (of chat tasks without the template round them)."""
+    """Prompts and right answers of the tasks beside the operation (of chat tasks without the template round
+    them)."""
     from mechfourier.domains.task_design import task_design
     from mechfourier.domains.task_spec import NATIVE
 

@@ -22,10 +22,11 @@ def gallery(
         Path | None, typer.Option("--readme", help="Also copy the three pictures of the front page here.")
     ] = None,
 ) -> None:
-    """Draw every figure as PNG (pip install 'mechfourier[png]', and a Chromium). The probes are of the calendar model.
+    """Draw every figure as PNG (pip install 'mechfourier[png]', and a Chromium). The probes are of the
+    calendar model.
 
-    The pictures of this project: mechfourier train one-layer --p 113 --recipe classic --out runs/classic, then
-    mechfourier gallery runs/classic --out docs/gallery --readme docs/images
+    The pictures of this project: mechfourier train one-layer --p 113 --recipe classic --out runs/classic,
+    then mechfourier gallery runs/classic --out docs/gallery --readme docs/images
     """
     quiet_libraries()
     from mechfourier.figures.gallery import write_gallery

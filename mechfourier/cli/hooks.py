@@ -15,7 +15,8 @@ def hooks(
     engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """List a model's hook points in the order of a forward pass: the kind is what --sites takes, {} is the layer. No weights are loaded."""
+    """List a model's hook points in the order of a forward pass: the kind is what --sites takes, {} is the
+    layer. No weights are loaded."""
     quiet_libraries()
     from mechfourier.hooks.site import sites
     from mechfourier.models.outline import outline

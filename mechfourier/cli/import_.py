@@ -62,8 +62,13 @@ def import_(
     ours = [each for each in records if each in built_in()][-1]  # its error says what layouts there are
     record = next((each for each in records if each.part("is_foreign")(tensors)), ours)
     options = {
-        "layout": layout, "entry": entry, "act": act, "attn_coeff": attn_coeff, "task_name": task, "force": force or None,
-    }  # fmt: skip
+        "layout": layout,
+        "entry": entry,
+        "act": act,
+        "attn_coeff": attn_coeff,
+        "task_name": task,
+        "force": force or None,
+    }
     function = record.part("import_checkpoint")
     found = function(
         file, out, **fitting(function, options, record.name, {"layout": "format", "task_name": "task"})

@@ -23,7 +23,8 @@ def models(
 ) -> None:
     """List the models that have a name: parameters, licence, where they were found, what would be downloaded.
 
-    Any folder with config.json and safetensors, any GGUF file, and any Hugging Face name (org/name) can be given in their place.
+    Any folder with config.json and safetensors, any GGUF file, and any Hugging Face name (org/name) can be
+    given in their place.
     """
     from mechfourier.models.architectures import installed
     from mechfourier.models.catalogue import known

@@ -1,4 +1,5 @@
-"""Names of result files: every command's options that differ from their defaults, so that no result replaces another."""
+"""Names of result files: every command's options that differ from their defaults, so that no result replaces
+another."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""``mechfourier helix``, ``mechfourier analogies`` and ``mechfourier reducibility``: shapes beside the circle."""
+"""``mechfourier helix``, ``mechfourier analogies`` and ``mechfourier reducibility``: shapes beside the
+circle."""
 
 import re
 from pathlib import Path
@@ -35,16 +36,24 @@ def helix(
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Number line in base 10: a helix of given periods plus a line, against random periods and rivals (digits, logarithm, polynomial)."""
+    """Number line in base 10: a helix of given periods plus a line, against random periods and rivals
+    (digits, logarithm, polynomial)."""
     (low, high), wanted = _range(range_), _periods(periods)
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.numbers import number_line
 
     result = number_line(
-        load(model), low=low, high=high, sites=sites, layers=layers, periods=wanted, digits=digits,
-        n_permutations=permutations, seed=seed,
-    )  # fmt: skip
+        load(model),
+        low=low,
+        high=high,
+        sites=sites,
+        layers=layers,
+        periods=wanted,
+        digits=digits,
+        n_permutations=permutations,
+        seed=seed,
+    )
     name = result_name("helix", result.model)
     _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
 
@@ -56,7 +65,8 @@ def _range(text: str) -> tuple[int, int]:
     low, high = int(found[1]), int(found[2])
     if high - low > LONGEST_RANGE // 100:
         raise OutOfRange(
-            f"--range {text}: {high - low + 1} numbers are too many to fit; at most {LONGEST_RANGE // 100 + 1}"
+            f"--range {text}: {high - low + 1} numbers are too many to fit; at most "
+            f"{LONGEST_RANGE // 100 + 1}"
         )
     return low, high
 
@@ -81,7 +91,8 @@ def analogies(
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping ones apart."""
+    """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping
+    ones apart."""
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.shapes import analogies
@@ -108,7 +119,8 @@ def reducibility(
     json_: Json = False,
     out: Out = None,
 ) -> None:
-    """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged on the rest."""
+    """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged
+    on the rest."""
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.shapes import reducibility

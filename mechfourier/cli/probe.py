@@ -130,12 +130,11 @@ SHORT = {
     "partial_r2": "R²",
     "p_dim": "p dim",
     "specificity": "ratio",
-    "p_specific": "p ratio",
     "a_only": "a only",
     "offset_only": "o only",
 }
 COLUMNS = (
-    "site", "word", "k", "share", "p", "error", "control", "ratio", "p ratio", "a only", "o only", "dim", "R²", "p dim",
+    "site", "word", "k", "share", "p", "error", "control", "ratio", "surrogates", "a only", "o only", "dim", "R²", "p dim",
 )  # fmt: skip
 
 
@@ -152,7 +151,7 @@ def legend(result: "ProbeResult") -> str:
     if result.design == "operation":
         return (
             f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p family-wise); ratio: period "
-            "specificity with its p; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
+            "specificity, and the share of surrogates that reach it; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
         )
     return (
         f"{layers}word: from the contest of shapes (A or B?: undecided); share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "

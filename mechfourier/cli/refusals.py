@@ -1,4 +1,5 @@
-"""What the command line says of a value it cannot take: the value itself, which Typer leaves out of its sentence."""
+"""What the command line says of a value it cannot take: the value itself, which Typer leaves out of its
+sentence."""
 
 import itertools
 from typing import Any
@@ -27,7 +28,8 @@ class Commands(TyperGroup):
 
 
 def with_value(message: str, option: Any, words: list[str]) -> str:
-    """``Input should be …`` as ``'0'; it should be …``: the message with what was given for ``option``, if it is not there yet."""
+    """``Input should be …`` as ``'0'; it should be …``: the message with what was given for ``option``, if it
+    is not there yet."""
     given = [value for flag in getattr(option, "opts", ()) for value in values_of(flag, words)]
     shown = ", ".join(repr(value[:60]) for value in given)
     said = message.replace("'", " ").split()

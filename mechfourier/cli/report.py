@@ -15,15 +15,21 @@ def register(app: typer.Typer) -> None:
 
 def report(
     sources: Annotated[
-        list[str], typer.Argument(help="Run folders, folders of results, result files (.json), or: one-layer.", metavar="RUN_OR_RESULTS")
+        list[str],
+        typer.Argument(
+            help="Run folders, folders of results, result files (.json), or: one-layer.",
+            metavar="RUN_OR_RESULTS",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option("--title", help="Its title (default: from what it holds).")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-) -> None:  # fmt: skip
-    """Write one self-contained HTML page: verdicts, figures, tables, configuration, and the commands that make them again.
+) -> None:
+    """Write one self-contained HTML page: verdicts, figures, tables, configuration, and the commands that
+    make them again.
 
-    A one-layer run is analysed on the way; save that once with `mechfourier analyze RUN --out RUN` to make the next page quickly.
+    A one-layer run is analysed on the way; save that once with `mechfourier analyze RUN --out RUN` to make
+    the next page quickly.
     """
     quiet_libraries()
     from mechfourier.figures.report import write_report

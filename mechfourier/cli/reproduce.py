@@ -48,7 +48,8 @@ def reproduce_command(
         "mechfourier-out/reproduce"
     ),
 ) -> None:
-    """Run the experiments of grokking-fourier on the weights that are here: published beside measured, claim by claim.
+    """Run the experiments of grokking-fourier on the weights that are here: published beside measured, claim
+    by claim.
 
     What is finished is kept in --out and not run again with the same weights and settings.
     """

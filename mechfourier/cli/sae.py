@@ -28,7 +28,8 @@ MODEL = typer.Argument(help="A name (mechfourier models), a folder, or a GGUF fi
 FOLDER = typer.Argument(help="A folder with a dictionary, or a release of SAELens (release:sae_id).")
 OF_MODEL = typer.Option("--model", help="The model it belongs to (default: the one it was trained on).")
 TEXT = typer.Option(
-    help="Where text comes from: own (the model's task), a file, or a data set (name:split:column); with =WEIGHT. Repeat to mix."
+    help="Where text comes from: own (the model's task), a file, or a data set (name:split:column); with "
+    "=WEIGHT. Repeat to mix."
 )
 DEVICE = typer.Option(help="auto, cpu, cuda, mps.")
 ENGINE = typer.Option(help="auto, hooked or bridge.")
@@ -57,30 +58,72 @@ def register(app: typer.Typer) -> None:
 @sae.command("train")
 def train_command(
     model: Annotated[str, MODEL],
-    site: Annotated[list[str], typer.Option(help="A hook point, like blocks.7.hook_resid_post. Repeat for several.")],
-    architecture: Annotated[list[str] | None, typer.Option(help="standard, topk, batchtopk, jumprelu or gated. Repeat for several (default: topk).")] = None,
-    width: Annotated[list[str] | None, typer.Option(help="Features: 4x the site's dimensions, or a number. Repeat for several (default: 4x).")] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.", **COUNT)] = None,
-    penalty: Annotated[list[float] | None, typer.Option(help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.", min=0, max=1e9, callback=finite)] = None,
+    site: Annotated[
+        list[str], typer.Option(help="A hook point, like blocks.7.hook_resid_post. Repeat for several.")
+    ],
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="standard, topk, batchtopk, jumprelu or gated. Repeat for several (default: topk)."
+        ),
+    ] = None,
+    width: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Features: 4x the site's dimensions, or a number. Repeat for several (default: 4x)."
+        ),
+    ] = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.", **COUNT),
+    ] = None,
+    penalty: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.",
+            min=0,
+            max=1e9,
+            callback=finite,
+        ),
+    ] = None,
     text: Annotated[list[str] | None, TEXT] = None,
-    tokens: Annotated[int, typer.Option(help="Activations to train on, repetitions included.", **TOKENS)] = 1_000_000,
-    rows: Annotated[int | None, typer.Option(help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).", **TOKENS)] = None,
+    tokens: Annotated[
+        int, typer.Option(help="Activations to train on, repetitions included.", **TOKENS)
+    ] = 1_000_000,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).",
+            **TOKENS,
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Activations per step.", **BATCH)] = 512,
     lr: Annotated[float, typer.Option(help="Learning rate.", **SHARE)] = 1e-3,
-    positions: Annotated[str, typer.Option(help="all, last, or auto (last where the model's own task answers only there).")] = "auto",
-    skip: Annotated[int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)] = 0,
-    context: Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)] = 128,
+    positions: Annotated[
+        str, typer.Option(help="all, last, or auto (last where the model's own task answers only there).")
+    ] = "auto",
+    skip: Annotated[
+        int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)
+    ] = 0,
+    context: Annotated[
+        int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)
+    ] = 128,
     held_out: Annotated[float, typer.Option(help="Share of the sequences never trained on.", **SHARE)] = 0.1,
-    control: Annotated[bool, typer.Option("--control/--no-control", help="Train the same on the re-initialised model too.")] = True,
-    keep_activations: Annotated[bool, typer.Option("--keep-activations", help="Leave the captured activations on disk.")] = False,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Train the same on the re-initialised model too.")
+    ] = True,
+    keep_activations: Annotated[
+        bool, typer.Option("--keep-activations", help="Leave the captured activations on disk.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and the held-out share.", **SEED)] = 0,
     engine: Annotated[str, ENGINE] = "auto",
     device: Annotated[str, DEVICE] = "auto",
     as_json: Annotated[bool, JSON] = False,
     out: Annotated[Path, typer.Option(help="Folder of the dictionaries.")] = Path("mechfourier-sae"),
-) -> None:  # fmt: skip
-    """Train dictionaries; every combination of sites, architectures, widths and sparsities goes through one pass of the model."""
+) -> None:
+    """Train dictionaries; every combination of sites, architectures, widths and sparsities goes through one
+    pass of the model."""
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.sae.rows import Reading
@@ -91,9 +134,17 @@ def train_command(
     reading = Reading(positions=positions, skip=skip, context=context, held_out=held_out, seed=seed)
     dictionaries = product(site, architecture or ["topk"], width or ["4x"], k or [], penalty or [])
     result = train(
-        load(model, engine=engine, device=device), dictionaries, out, sources=_sources(text) or _sources(["own"]), reading=reading, schedule=schedule, rows=rows,
-        control=control, keep_activations=keep_activations, resume=resume,
-    )  # fmt: skip
+        load(model, engine=engine, device=device),
+        dictionaries,
+        out,
+        sources=_sources(text) or _sources(["own"]),
+        reading=reading,
+        schedule=schedule,
+        rows=rows,
+        control=control,
+        keep_activations=keep_activations,
+        resume=resume,
+    )
     if as_json:
         return emit_json(result.to_dict())
     _show(str(result))
@@ -208,7 +259,8 @@ def feature_numbers(text: str) -> list[int]:
 
 
 def feature_subspace(model: "Model", folder: str | None, feature: str | None, site: Any) -> Any:
-    """The directions of ``--sae FOLDER --feature N`` as a basis, or None without them; for ablate, patch and rotate."""
+    """The directions of ``--sae FOLDER --feature N`` as a basis, or None without them; for ablate, patch and
+    rotate."""
     from mechfourier.errors import UsageError
 
     if (folder is None) != (feature is None):

@@ -31,7 +31,8 @@ def scan(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
 ) -> None:
-    """Which moduli does the model carry on a circle, with which dimensions and planes, and does the calendar share them?"""
+    """Which moduli does the model carry on a circle, with which dimensions and planes, and does the calendar
+    share them?"""
     quiet_libraries()
     from mechfourier.probes.scan import parse_moduli
 
@@ -40,9 +41,16 @@ def scan(
     from mechfourier.probes.scan import scan as run
 
     result = run(
-        load(model), chosen, compare=[name.strip() for name in compare.split(",") if name.strip()], sites=sites,
-        layers=layers, cycles=cycles, controls=not no_controls, n_permutations=permutations, seed=seed,
-    )  # fmt: skip
+        load(model),
+        chosen,
+        compare=[name.strip() for name in compare.split(",") if name.strip()],
+        sites=sites,
+        layers=layers,
+        cycles=cycles,
+        controls=not no_controls,
+        n_permutations=permutations,
+        seed=seed,
+    )
     if out is not None:
         path = out / f"{result_name('scan', result.model)}.json"
         note(f"wrote {result.save(path)}")

@@ -17,11 +17,15 @@ def register(app: typer.Typer) -> None:
 def serve(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or folders that hold runs and saved results.")],
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; anything but this machine's own is open to others.")
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; anything but this machine's own is open to others."
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port (0: any free one).", min=0, max=65535)] = 8113,
-) -> None:  # fmt: skip
-    """Serve runs and results as pages: a list with overlaid curves, and a report of each. Read-only, on this machine by default."""
+) -> None:
+    """Serve runs and results as pages: a list with overlaid curves, and a report of each. Read-only, on this
+    machine by default."""
     quiet_libraries()
     from mechfourier.errors import need
     from mechfourier.figures.site import make_site
@@ -40,7 +44,8 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises ``UsageError`` where the port is taken or the address is not this machine's."""
+    """A listening socket; raises ``UsageError`` where the port is taken or the address is not this
+    machine's."""
     from mechfourier.errors import UsageError
 
     try:

@@ -19,7 +19,8 @@ def sweep(
     grid: Annotated[
         list[str] | None,
         typer.Option(
-            help="An axis: p=53,71 or seed=0:8 (0 to 7) or lr=0.3:3:8 (eight values) or …:8:log. Repeat, or put several after it."
+            help="An axis: p=53,71 or seed=0:8 (0 to 7) or lr=0.3:3:8 (eight values) or …:8:log. Repeat, or "
+            "put several after it."
         ),
     ] = None,
     fixed: Annotated[
@@ -40,7 +41,8 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/sweep-KIND).")] = None,
 ) -> None:
-    """Run an experiment at every point of a grid, in parallel. The same command again goes on where it stopped."""
+    """Run an experiment at every point of a grid, in parallel. The same command again goes on where it
+    stopped."""
     from mechfourier.errors import UsageError
     from mechfourier.sweep.grid import axis, points
     from mechfourier.sweep.kinds import checked
@@ -62,9 +64,15 @@ def sweep(
     from mechfourier.sweep.run import sweep as run
 
     result = run(
-        kind, axes, out or Path("runs") / f"sweep-{kind}", fixed=same, runner=engine, jobs=jobs,
-        address=address, retry_failed=retry_failed,
-    )  # fmt: skip
+        kind,
+        axes,
+        out or Path("runs") / f"sweep-{kind}",
+        fixed=same,
+        runner=engine,
+        jobs=jobs,
+        address=address,
+        retry_failed=retry_failed,
+    )
     if as_json:
         emit_json(result.to_dict())
     else:

@@ -1,4 +1,5 @@
-"""``mechfourier sweep-accuracy``: where a trained model answers right. by the ``sweep_accuracy`` of its `Architecture`."""
+"""``mechfourier sweep-accuracy``: where a trained model answers right. by the ``sweep_accuracy`` of its
+`Architecture`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,10 @@ def sweep_accuracy(
         **settings(set_),
     }
     result = handle(
-        "sweep-accuracy", "sweep_accuracy", run, options, instead="For one-layer models use: mechfourier analyze"
+        "sweep-accuracy",
+        "sweep_accuracy",
+        run,
+        options,
+        instead="For one-layer models use: mechfourier analyze",
     )
     say(result, as_json=as_json, out=out)

@@ -15,7 +15,8 @@ NARROW = 100
 
 
 def say(text: str) -> None:
-    """Print a line; on a terminal wrapped at words under its beginning, elsewhere (a pipe, a file) as it is."""
+    """Print a line; on a terminal wrapped at words under its beginning, elsewhere (a pipe, a file) as it
+    is."""
     if not sys.stdout.isatty():
         typer.echo(text)
         return
@@ -33,7 +34,8 @@ def _cell(value: Any, digits: int = 4) -> str:
 
 
 def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
-    """Print a frame on standard output, numbers right-aligned with four significant digits (three on a narrow terminal)."""
+    """Print a frame on standard output, numbers right-aligned with four significant digits (three on a narrow
+    terminal)."""
     from pandas.api.types import is_numeric_dtype
     from rich import box
     from rich.console import Console
@@ -65,7 +67,8 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
 
 
 def short_sites(names: list[str]) -> list[str]:
-    """``blocks.7.hook_resid_post`` as ``7`` where every hook point is of that kind, else as ``7 resid_post``; other texts as they are."""
+    """``blocks.7.hook_resid_post`` as ``7`` where every hook point is of that kind, else as ``7 resid_post``;
+    other texts as they are."""
     from mechfourier.hooks.site import Site
 
     if not all("hook_" in name for name in names):

@@ -1,4 +1,5 @@
-"""``mechfourier train NAME``: a subcommand per `Architecture` with a ``train`` part, whose keywords become the options."""
+"""``mechfourier train NAME``: a subcommand per `Architecture` with a ``train`` part, whose keywords become
+the options."""
 
 import contextlib
 import functools
@@ -53,7 +54,8 @@ OURS = (
 
 
 class Trainings(TyperGroup):
-    """The group ``train``: the networks of this package, and those of other packages once one of them is asked for."""
+    """The group ``train``: the networks of this package, and those of other packages once one of them is
+    asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [
@@ -113,7 +115,8 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
         hints = get_type_hints(quoted, function.__globals__, include_extras=True)
     except NameError as error:
         raise UsageError(
-            f"the options of {function.__module__}:{function.__name__} cannot be read ({error}); import what its "
+            f"the options of {function.__module__}:{function.__name__} cannot be read ({error}); import "
+            f"what its "
             "annotations name"
         ) from error
     known = [

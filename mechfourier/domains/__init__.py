@@ -1,4 +1,5 @@
-"""What is asked: domain files, designs (prompts as a grid), their tokens, tasks and answers. Names are loaded on first use."""
+"""What is asked: domain files, designs (prompts as a grid), their tokens, tasks and answers. Names are loaded
+on first use."""
 
 from typing import TYPE_CHECKING
 

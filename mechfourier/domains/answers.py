@@ -1,8 +1,9 @@
 """How a model answers: the log-probability of every candidate answer, over all of its tokens.
 
-Candidates whose tokens begin alike ("1", "10", "11" with a digit tokenizer; "C", "C#") are scored on one tree. A
-candidate that is the beginning of another counts only where it is not continued, by a token of the other or, for
-a number shorter than the longest one, by any digit: without that, " 1" could never lose against " 12".
+Candidates whose tokens begin alike ("1", "10", "11" with a digit tokenizer; "C", "C#") are scored on one
+tree. A candidate that is the beginning of another counts only where it is not continued, by a token of the
+other or, for a number shorter than the longest one, by any digit: without that, " 1" could never lose against
+" 12".
 
 Models without logits (sentence encoders) are scored by similarity instead; `AnswerScores.outcome` says which.
 """
@@ -35,8 +36,9 @@ _TERMINATE = -1  # an edge that stands for "not continued"
 class AnswerScores:
     """``scores[prompt, candidate]``: log-probabilities in nats, or cosines (see ``outcome``).
 
-    ``greedy[prompt, candidate]``: greedy decoding over the whole vocabulary gives exactly this candidate (False
-    throughout for similarities, which have no vocabulary). ``label`` is the number of the right candidate.
+    ``greedy[prompt, candidate]``: greedy decoding over the whole vocabulary gives exactly this candidate
+    (False throughout for similarities, which have no vocabulary). ``label`` is the number of the right
+    candidate.
     """
 
     scores: Float[Tensor, "prompt candidate"]
@@ -62,7 +64,8 @@ class AnswerScores:
 
     @property
     def greedy_accuracy(self) -> float | None:
-        """Share of prompts answered rightly by greedy decoding over the whole vocabulary; None for similarities."""
+        """Share of prompts answered rightly by greedy decoding over the whole vocabulary; None for
+        similarities."""
         if self.outcome == "similarity":
             return None
         return float(self.greedy.gather(1, self.label[:, None]).double().mean())
@@ -75,8 +78,8 @@ class AnswerScores:
 
 @dataclass(frozen=True, eq=False)
 class Bucket:
-    """Rows of equal length that go through the model together: each is a prompt followed by ``path``. Logits are
-    needed at the last ``keep`` positions."""
+    """Rows of equal length that go through the model together: each is a prompt followed by ``path``. Logits
+    are needed at the last ``keep`` positions."""
 
     tokens: Int[Tensor, "row pos"]
     prompt: Int[Tensor, " row"]
@@ -98,7 +101,8 @@ class Edge:
 
 
 class AnswerPlan:
-    """Which sequences to run, and how their logits add up to scores; made once, used for every intervention."""
+    """Which sequences to run, and how their logits add up to scores; made once, used for every
+    intervention."""
 
     def __init__(
         self, encodings: Sequence[Encoding], answers: Sequence[tuple[int, ...]], digits: Sequence[int] = ()
@@ -138,7 +142,8 @@ class AnswerPlan:
 
     @property
     def of_one_token(self) -> bool:
-        """Whether every answer is one token that nothing continues; then margins need the logits of the answers only."""
+        """Whether every answer is one token that nothing continues; then margins need the logits of the
+        answers only."""
         return self.deepest == 0 and not any(self.continuing[answer] for answer in self.answers)
 
     @property
@@ -170,7 +175,8 @@ class AnswerPlan:
     def read(
         self, bucket: Bucket, logits: Float[Tensor, "row keep vocab"]
     ) -> tuple[Int[Tensor, " edge"], Float[Tensor, "row edge"], Bool[Tensor, "row edge"]]:
-        """The edges that ``bucket`` answers for: their numbers, log-probabilities, and whether they are greedy."""
+        """The edges that ``bucket`` answers for: their numbers, log-probabilities, and whether they are
+        greedy."""
         chosen = self._read_at[bucket.path]
         first = len(bucket.path) + 1 - bucket.keep
         log_probs, greedy = [], []
@@ -205,7 +211,8 @@ class AnswerPlan:
 def _ends(
     logits: Float[Tensor, "row vocab"], normaliser: Float[Tensor, " row"], more: Int[Tensor, " token"]
 ) -> Float[Tensor, " row"]:
-    """log P(none of the tokens ``more``): 1 − P(more), or, where that cancels, the sum over all other tokens."""
+    """log P(none of the tokens ``more``): 1 − P(more), or, where that cancels, the sum over all other
+    tokens."""
     continued = (logits[:, more] - normaliser[:, None]).double().exp().sum(dim=1)
     ended = torch.log1p(-continued.clamp(max=1.0 - 1e-12)).float()
     if len(close := (continued > 0.99).nonzero()[:, 0]):
@@ -258,7 +265,8 @@ def _continuations(
     for candidate, tokens in zip(candidates, whole, strict=True):
         if tokens[: len(ids)] != ids or len(tokens) == len(ids):
             raise NotExpressible(
-                f"the answer {candidate!r} does not start a new token after {prompt!r}; end the template without a blank"
+                f"the answer {candidate!r} does not start a new token after {prompt!r}; end the template "
+                f"without a blank"
             )
     return [tokens[len(ids) :] for tokens in whole]
 
@@ -284,7 +292,8 @@ def _digit_tokens(
 
 
 def last_logits(model: Model, bucket: Bucket) -> Float[Tensor, "row keep vocab"]:
-    """Logits at the last ``bucket.keep`` positions of its sequences, unembedding no others where that can be avoided."""
+    """Logits at the last ``bucket.keep`` positions of its sequences, unembedding no others where that can be
+    avoided."""
     slim = str(UNEMBED) in model.hook_dict
     narrow = [(UNEMBED, lambda value: value[:, -bucket.keep :])] if slim else []
     with inference(model), serving(bucket.prompt), hooked(model, narrow):
@@ -322,7 +331,8 @@ def score_plan(
 def _continued(
     model: Model, plan: AnswerPlan, rows: int
 ) -> Iterator[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]:
-    """What ``plan.read`` gives for every bucket, with each prompt run once; by whole passes where that is not the same."""
+    """What ``plan.read`` gives for every bucket, with each prompt run once; by whole passes where that is not
+    the same."""
     for first in plan.buckets(rows):
         if first.path != plan.paths[0]:
             return  # all prompts of all lengths have been seen, each with all its paths
@@ -349,7 +359,8 @@ def score_candidates(
 ) -> Float[Tensor, "prompt candidate"]:
     """Log-probability of every candidate answer of an operation design, summed over its tokens.
 
-    ``rows`` chooses some of the design's prompts. Raises ``NotExpressible`` where the model has no such tokens.
+    ``rows`` chooses some of the design's prompts. Raises ``NotExpressible`` where the model has no such
+    tokens.
     """
     if design.answers is None:
         raise UsageError("a value design has no answers; use domain.operation_design()")

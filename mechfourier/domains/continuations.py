@@ -1,8 +1,9 @@
 """Candidate answers of several tokens after prompts that run once.
 
-What each continuation shares with the others is kept as keys and values. "7" counts only where no digit follows, so
-numbers of two digits need ten continuations of every prompt; run whole, they would read the prompt ten times.
-The first use on a model compares these numbers with those of whole passes; where they differ everything runs whole.
+What each continuation shares with the others is kept as keys and values. "7" counts only where no digit
+follows, so numbers of two digits need ten continuations of every prompt; run whole, they would read the
+prompt ten times. The first use on a model compares these numbers with those of whole passes; where they
+differ everything runs whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,8 @@ def continues_exactly(model: Model, tokens: Int[Tensor, "row pos"], paths: list[
 
 
 def continuation_notes(model: Model) -> tuple[str, ...]:
-    """What a result must say where continuations were tried on ``model`` and were not those of whole passes."""
+    """What a result must say where continuations were tried on ``model`` and were not those of whole
+    passes."""
     if vars(model).get(KEPT) is not False:
         return ()
     return (

@@ -51,8 +51,8 @@ class Domain(Quantity):
     def operation_design(
         self, cycles: int = 4, *, template: int = 0, model: "Readable | None" = None
     ) -> "Design":
-        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With a ``model``: in the
-        first wording that it can express, and over as many cycles."""
+        """Every value with offsets 0 to cycles·n − 1: see `mechfourier.domains.design.operation_design`. With
+        a ``model``: in the first wording that it can express, and over as many cycles."""
         from mechfourier.domains.design import max_cycles, operation_design
 
         if model is None:
@@ -62,7 +62,8 @@ class Domain(Quantity):
 
 
 def domain(name_or_path: Domain | str | Path) -> Domain:
-    """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or your own (``"mine.toml"``).
+    """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or
+    your own (``"mine.toml"``).
 
     A ``Domain`` is returned as it is: every function that takes one takes its name too.
 
@@ -104,7 +105,8 @@ def _of_a_network(name: str) -> Domain | None:
 
 
 def list_domains() -> tuple[Domain, ...]:
-    """The packaged domains in the order of their names (``mod-N`` is generated on request, so it is not here)."""
+    """The packaged domains in the order of their names (``mod-N`` is generated on request, so it is not
+    here)."""
     return tuple(_packaged().values())
 
 

@@ -22,15 +22,15 @@ MIN_TESTABLE = 5
 class Design:
     """Prompts in row-major order over a grid of ``shape``.
 
-    ``kind="value"``: shape (n, T), value × template; ``template`` is set, ``offset`` is None, ``label`` is ``value``.
-    ``kind="operation"``: shape (n, n_offsets), a × offset; ``value`` (also called ``a``) and ``offset`` are set, and
-    ``label`` is (a + offset) mod n.
-    ``kind="task"``: shape (n, columns), value asked about × wording (template, drawn examples, and offset in arithmetic:
-    ``offset`` is None for successors); ``template`` is set; ``label`` is the number of the right candidate.
-    ``spans[i]`` are the characters of prompt i to read (half open), or None for the prompt's last token.
-    ``answers[i]`` is the right continuation of prompt i (None for value designs); ``candidates`` are the answers
-    in the order of the values. ``operand[i]`` are the characters of the value that prompt i asks about, ``task`` what is
-    asked, ``wordings`` the templates.
+    ``kind="value"``: shape (n, T), value × template; ``template`` is set, ``offset`` is None, ``label`` is
+    ``value``. ``kind="operation"``: shape (n, n_offsets), a × offset; ``value`` (also called ``a``) and
+    ``offset`` are set, and ``label`` is (a + offset) mod n. ``kind="task"``: shape (n, columns), value asked
+    about × wording (template, drawn examples, and offset in arithmetic: ``offset`` is None for successors);
+    ``template`` is set; ``label`` is the number of the right candidate. ``spans[i]`` are the characters of
+    prompt i to read (half open), or None for the prompt's last token. ``answers[i]`` is the right
+    continuation of prompt i (None for value designs); ``candidates`` are the answers in the order of the
+    values. ``operand[i]`` are the characters of the value that prompt i asks about, ``task`` what is asked,
+    ``wordings`` the templates.
     """
 
     kind: Literal["value", "operation", "task"]
@@ -55,7 +55,8 @@ class Design:
 
     @property
     def n_answers(self) -> int:
-        """Number of candidate answers: n, or more where results run past the values of a domain that is no cycle."""
+        """Number of candidate answers: n, or more where results run past the values of a domain that is no
+        cycle."""
         return len(self.candidates)
 
     @property
@@ -64,8 +65,9 @@ class Design:
         return self.domain.n if self.domain.cyclic else None
 
     def moved(self, rows: Int[Tensor, " row"], delta: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
-        """By how much the right answer of these prompts moves when the value asked about is another by ``delta`` steps round
-        the values: ``delta`` on a cycle; less by n where a row of values starts again."""
+        """By how much the right answer of these prompts moves when the value asked about is another by
+        ``delta`` steps round the values: ``delta`` on a cycle; less by n where a row of values starts again.
+        """
         columns = self.shape[1]
         value, column = rows // columns, rows % columns
         other = ((value + delta) % self.n) * columns + column
@@ -89,8 +91,8 @@ class Design:
 
     @property
     def wraps(self) -> Tensor:
-        """Bool [prompt]: the answer lies beyond the last value (or before the first), so that it needs the cycle. For a
-        domain that is no cycle: the result is none of the values. False in value designs."""
+        """Bool [prompt]: the answer lies beyond the last value (or before the first), so that it needs the
+        cycle. For a domain that is no cycle: the result is none of the values. False in value designs."""
         step = 0 if self.task is None else self.task.step
         reached = self.value + (step if self.offset is None else self.offset)
         return (reached >= self.n) | (reached < 0)
@@ -126,9 +128,9 @@ def value_design(domain: Quantity, *, position: str | None = None) -> Design:
 def operation_design(domain: Quantity, cycles: int = 4, *, template: int = 0) -> Design:
     """Every value a with offsets 0 to cycles·n − 1, read at the prompt's last token ("=").
 
-    One cycle is the classical n × n grid, on which a k = 1 circle cannot be told from a smooth function of the raw
-    sum; four can. Raises ``UsageError`` for a domain without an operation, ``OutOfRange`` for bad ``cycles`` or
-    ``template``.
+    One cycle is the classical n × n grid, on which a k = 1 circle cannot be told from a smooth function of
+    the raw sum; four can. Raises ``UsageError`` for a domain without an operation, ``OutOfRange`` for bad
+    ``cycles`` or ``template``.
     """
     operation = _operation(domain)
     if cycles < 1:
@@ -182,7 +184,8 @@ def _grid(rows: int, columns: int) -> tuple[Int[Tensor, " cell"], Int[Tensor, " 
 
 
 def read_positions(design: Design, encodings: Sequence[Encoding]) -> Int[Tensor, " prompt"]:
-    """Token index to read in every prompt: the last token that overlaps its span, or its last token with text."""
+    """Token index to read in every prompt: the last token that overlaps its span, or its last token with
+    text."""
     if len(encodings) != len(design.prompts):
         raise UsageError(
             f"{len(encodings)} encodings for {len(design.prompts)} prompts; encode design.prompts"
@@ -194,8 +197,8 @@ def read_positions(design: Design, encodings: Sequence[Encoding]) -> Int[Tensor,
 
 @dataclass(frozen=True)
 class Cycles:
-    """``cycles`` of the ``wanted`` ones that a model can express, with the first wording (``template``) that it has all words
-    of; ``note`` is a sentence when they are fewer."""
+    """``cycles`` of the ``wanted`` ones that a model can express, with the first wording (``template``) that
+    it has all words of; ``note`` is a sentence when they are fewer."""
 
     cycles: int
     wanted: int
@@ -256,8 +259,8 @@ def _fewer(domain: Quantity, whole: int, wanted: int, refused: NotExpressible | 
 
 @dataclass(frozen=True, eq=False)
 class Confounds:
-    """What a cell of an operation design looks like on the surface: ``values[cell, feature]``, constant columns
-    left out. They are regressed out before anything is called a circle."""
+    """What a cell of an operation design looks like on the surface: ``values[cell, feature]``, constant
+    columns left out. They are regressed out before anything is called a circle."""
 
     names: tuple[str, ...]
     values: Float[Tensor, "cell feature"]
@@ -267,8 +270,9 @@ def confounds(design: Design, encodings: Sequence[Encoding] | None = None) -> Co
     """Digit and token-length features of every cell of an operation design.
 
     ``a_two_digits``, ``a_tens``, ``offset_two_digits``, ``offset_tens``, and, where the values are numbers,
-    ``both_two_digits``, ``carry`` (the units add up to 10 or more), ``sum_two_digits``, ``sum_tens`` of the raw sum;
-    ``tokens`` is the length of the prompt where ``encodings`` are given. Features of names ("Monday") have no digits.
+    ``both_two_digits``, ``carry`` (the units add up to 10 or more), ``sum_two_digits``, ``sum_tens`` of the
+    raw sum; ``tokens`` is the length of the prompt where ``encodings`` are given. Features of names
+    ("Monday") have no digits.
     """
     if design.offset is None:
         raise UsageError("confounds are those of an operation design; use domain.operation_design()")

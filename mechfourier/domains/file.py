@@ -1,5 +1,5 @@
-"""Domain files: TOML to `Domain`, in three stages: parse (tomllib), check (`_Checker`: every complaint names the line
-and the key), build.
+"""Domain files: TOML to `Domain`, in three stages: parse (tomllib), check (`_Checker`: every complaint names
+the line and the key), build.
 
 tomllib keeps no positions, so the line of a complaint is looked up in the text.
 """
@@ -17,7 +17,8 @@ MIN_TEMPLATES = 8
 
 
 def parse(text: str, *, name: str, where: str, source: str) -> dict[str, Any]:
-    """The fields of a domain, parsed and checked. ``where`` is what errors call the file; raises ``DomainSchemaError``."""
+    """The fields of a domain, parsed and checked. ``where`` is what errors call the file; raises
+    ``DomainSchemaError``."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -162,7 +163,8 @@ class _Checker:
         return templates
 
     def distinct_prefixes(self, templates: tuple[str, ...]) -> None:
-        """A causal model sees only the text before the value: the same text twice is one template, not two."""
+        """A causal model sees only the text before the value: the same text twice is one template, not
+        two."""
         seen: dict[str, str] = {}
         for template in templates:
             prefix = template.partition("{value}")[0]

@@ -1,4 +1,5 @@
-"""An operation design made ready for a model: the cycles it can express, a sample of cells, tokens up to where answers differ."""
+"""An operation design made ready for a model: the cycles it can express, a sample of cells, tokens up to
+where answers differ."""
 
 import itertools
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ from mechfourier.models.interface import Encoding, Model, encode
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Prompts of a task, each followed by the tokens that all answers share (a space, say), so that the next token
-    decides. ``choices`` are the different next tokens; ``choice_of[c]`` is the one that candidate c begins with (digits make
-    candidates share one). ``right`` is the right choice of every prompt, ``rows`` the cells of the design asked."""
+    """Prompts of a task, each followed by the tokens that all answers share (a space, say), so that the next
+    token decides. ``choices`` are the different next tokens; ``choice_of[c]`` is the one that candidate c
+    begins with (digits make candidates share one). ``right`` is the right choice of every prompt, ``rows``
+    the cells of the design asked."""
 
     design: Design
     rows: Int[Tensor, " prompt"]
@@ -43,10 +45,11 @@ def questions(
     samples: int | None = None,
     seed: int = 0,
 ) -> Questions:
-    """Ask a task of ``domain`` (``task``: its name, or None for the best one that is answered above chance): every prompt
-    (``cycles`` cycles of offsets of an arithmetic task), or ``samples`` of them drawn at random.
+    """Ask a task of ``domain`` (``task``: its name, or None for the best one that is answered above chance):
+    every prompt (``cycles`` cycles of offsets of an arithmetic task), or ``samples`` of them drawn at random.
 
-    Raises ``NotExpressible`` where the answers begin alike to the end, ``OutOfRange`` for fewer than 2 samples.
+    Raises ``NotExpressible`` where the answers begin alike to the end, ``OutOfRange`` for fewer than 2
+    samples.
     """
     choice = task if isinstance(task, Choice) else choose_task(model, domain, task)
     design, said = design_of(model, domain, choice.spec, cycles=cycles, seed=seed)

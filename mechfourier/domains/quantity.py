@@ -13,10 +13,11 @@ Position = Literal["value", "last"]
 class Quantity:
     """``n`` values on a cycle, in order: value number v is followed by (v + 1) mod n.
 
-    ``unit`` is the plural name of one step ("days"). ``position`` is where value prompts are read: at the value's
-    last token (``"value"``) or at the prompt's last token (``"last"``). ``source`` is ``"packaged"``,
-    ``"generated"`` or the path of a file. ``tasks`` are the questions that a model can be asked, the ``operation`` first;
-    ``cyclic`` is False for an open row of values (numbers), whose last one is followed by none of them.
+    ``unit`` is the plural name of one step ("days"). ``position`` is where value prompts are read: at the
+    value's last token (``"value"``) or at the prompt's last token (``"last"``). ``source`` is ``"packaged"``,
+    ``"generated"`` or the path of a file. ``tasks`` are the questions that a model can be asked, the
+    ``operation`` first; ``cyclic`` is False for an open row of values (numbers), whose last one is followed
+    by none of them.
     """
 
     name: str
@@ -44,5 +45,6 @@ class Quantity:
         if not known:
             raise UsageError(f"domain {self.name!r} has no tasks; add a [[task]] table to {self.source}")
         raise UsageError(
-            f"domain {self.name!r} has no task {name!r}; closest: {nearest(name, known)} (it has {', '.join(known)})"
+            f"domain {self.name!r} has no task {name!r}; closest: {nearest(name, known)} (it has "
+            f"{', '.join(known)})"
         )

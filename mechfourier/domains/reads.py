@@ -1,4 +1,5 @@
-"""What is read where: the tokens of one prompt per template, the position that is read, and how values are cut."""
+"""What is read where: the tokens of one prompt per template, the position that is read, and how values are
+cut."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ MOST_NAMED = 4
 class TemplateTokens:
     """One prompt of a template as the model reads it: ``tokens[read]`` is the one whose activation is used.
 
-    ``value_tokens[v]``: the number of tokens that value v has in this template (empty where it holds no value).
+    ``value_tokens[v]``: the number of tokens that value v has in this template (empty where it holds no
+    value).
     """
 
     template: str
@@ -35,8 +37,9 @@ class TemplateTokens:
 class TokensRead:
     """The tokens of one prompt per template.
 
-    ``bos``: the special token that every prompt begins with, None where there is none. ``first_read[t]``: the share of template t's
-    prompts that are read at their first token. ``pieces[v]``: the tokens of value v in the first template.
+    ``bos``: the special token that every prompt begins with, None where there is none. ``first_read[t]``: the
+    share of template t's prompts that are read at their first token. ``pieces[v]``: the tokens of value v in
+    the first template.
     """
 
     bos: str | None
@@ -50,7 +53,8 @@ class TokensRead:
         return "\n".join(lines)
 
     def rows(self) -> tuple[dict[str, str], ...]:
-        """One row per template, for a table: the token read between « and », and how many tokens the values have."""
+        """One row per template, for a table: the token read between « and », and how many tokens the values
+        have."""
         return tuple(
             {"template": row.template, "tokens": str(row), "tokens per value": _counted(row.value_tokens)}
             for row in self.templates
@@ -63,16 +67,19 @@ class TokensRead:
         return f"prompts begin with {self.bos}"
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences on values of several tokens, on values that end alike, and on prompts read at their first token."""
+        """Sentences on values of several tokens, on values that end alike, and on prompts read at their first
+        token."""
         found = [self._split(), self._alike(), self._first()]
         return tuple(sentence for sentence in found if sentence)
 
     def reason(self) -> str | None:
-        """The sentence that a verdict must carry: every prompt is read at its first token, without anything before it."""
+        """The sentence that a verdict must carry: every prompt is read at its first token, without anything
+        before it."""
         if self.bos is not None or not self.first_read or min(self.first_read) < 1:
             return None
         return (
-            "every prompt is read at its first token, where a model without a beginning-of-sequence token has its "
+            "every prompt is read at its first token, where a model without a beginning-of-sequence token "
+            "has its "
             "attention sink; put words before {value}"
         )
 
@@ -96,7 +103,8 @@ class TokensRead:
         numbers = all(self.values[v].isdecimal() for v in split)
         shown = [f"{self.values[v]} = {'|'.join(p.strip() for p in self.pieces[v])}" for v in split]
         return (
-            f"{len(split)} of {len(self.values)} values are more than one token ({some(shown)}): the last one is "
+            f"{len(split)} of {len(self.values)} values are more than one token ({some(shown)}): the last "
+            f"one is "
             f"read{', which is a number’s last digit' if numbers else ''}"
         )
 
@@ -106,13 +114,15 @@ class TokensRead:
         if pairs := self.neighbours_alike():
             shown = [f"{a} and {b} in “{token}”" for a, b, token in pairs]
             return (
-                f"{len(pairs)} pairs of neighbouring values end in the same token ({some(shown)}): what is read there "
+                f"{len(pairs)} pairs of neighbouring values end in the same token ({some(shown)}): what is "
+                f"read there "
                 "is alike in any network, so that untrained weights show order too"
             )
         ends = {p[-1].strip() for p in self.pieces if p}
         if len(ends) < len(self.values):
             return (
-                f"the {len(self.values)} values end in {len(ends)} different tokens: values that end alike are read "
+                f"the {len(self.values)} values end in {len(ends)} different tokens: values that end alike "
+                f"are read "
                 "at the same token, whatever the model knows"
             )
         return ""
@@ -132,13 +142,15 @@ class TokensRead:
         )
         return (
             f"{which} ({some([repr(t) for t in first], 2)}) is read at the first token: in a model without a "
-            "beginning-of-sequence token that is the attention sink, which hardly depends on the value; put words "
+            "beginning-of-sequence token that is the attention sink, which hardly depends on the value; put "
+            "words "
             "before {value}"
         )
 
 
 def tokens_read(model: Readable, design: Design, encodings: Sequence[Encoding]) -> TokensRead:
-    """What a design reads in ``encodings`` of its prompts; raises ``NotExpressible`` where no token covers a span."""
+    """What a design reads in ``encodings`` of its prompts; raises ``NotExpressible`` where no token covers a
+    span."""
     read = read_positions(design, encodings).tolist()
     spans = value_spans(design)
     columns = [0] * len(design) if design.template is None else design.template.tolist()

@@ -1,4 +1,5 @@
-"""Which task an intervention asks: the one that was named, or the best one that the model answers above chance."""
+"""Which task an intervention asks: the one that was named, or the best one that the model answers above
+chance."""
 
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ ENOUGH = 0.95
 
 @dataclass(frozen=True)
 class Choice:
-    """``spec``: the task taken. ``table``: the accuracies of the tasks looked at, ``reason``: one sentence that says which was
-    taken and why (None where there was nothing to choose); ``unasked``: tasks that the model has no tokens for."""
+    """``spec``: the task taken. ``table``: the accuracies of the tasks looked at, ``reason``: one sentence
+    that says which was taken and why (None where there was nothing to choose); ``unasked``: tasks that the
+    model has no tokens for."""
 
     spec: TaskSpec
     table: tuple[TaskRow, ...] = ()
@@ -27,10 +29,12 @@ class Choice:
 
 
 def choose_task(model: Model, domain: Domain, task: str | None = None) -> Choice:
-    """The task named ``task``; without a name the best one answered above chance, on ``PROMPTS`` prompts each.
+    """The task named ``task``; without a name the best one answered above chance, on ``PROMPTS`` prompts
+    each.
 
-    Tasks are tried in the order of the file, and the first that is answered nearly always (``ENOUGH``) ends the search. Where
-    none is answered, the first that can be asked, and the reason says so. Nothing depends on a seed.
+    Tasks are tried in the order of the file, and the first that is answered nearly always (``ENOUGH``) ends
+    the search. Where none is answered, the first that can be asked, and the reason says so. Nothing depends
+    on a seed.
 
     Raises ``UsageError`` (no such task, a domain without tasks) and ``NotExpressible`` (none can be asked).
     """
@@ -39,7 +43,8 @@ def choose_task(model: Model, domain: Domain, task: str | None = None) -> Choice
     specs = specs_of(domain)
     if not specs:
         raise UsageError(
-            f"domain {domain.name!r} has no operation and no tasks; add an [operation] or a [[task]] table to {domain.source}"
+            f"domain {domain.name!r} has no operation and no tasks; add an [operation] or a [[task]] table "
+            f"to {domain.source}"
         )
     if len(specs) == 1:
         return Choice(specs[0])
@@ -72,6 +77,12 @@ def _reason(best: TaskRow | None, table: tuple[TaskRow, ...], unasked: list[str]
     others = ", ".join(row.words() for row in table if row is not best)
     missing = f"; not asked: {', '.join(each.partition(':')[0] for each in unasked)}" if unasked else ""
     if best is None:
-        return f"no task is answered above chance (right of the prompts asked: {others}{missing}); task {table[0].task!r} is taken"
+        return (
+            f"no task is answered above chance (right of the prompts asked: {others}{missing}); task "
+            f"{table[0].task!r} is taken"
+        )
     beside = f"; beside it {others}" if others else ""
-    return f"task {best.task!r} is taken, the best that the model answers (right of the prompts asked: {best.words()}{beside}{missing})"
+    return (
+        f"task {best.task!r} is taken, the best that the model answers (right of the prompts asked: "
+        f"{best.words()}{beside}{missing})"
+    )

@@ -1,4 +1,5 @@
-"""The prompts of a task: every value in every wording, with few-shot examples and the chat template where asked for."""
+"""The prompts of a task: every value in every wording, with few-shot examples and the chat template where
+asked for."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -35,8 +36,8 @@ def task_design(
 ) -> Design:
     """Every value in every wording of ``spec``, read at the prompt's last token.
 
-    ``cycles`` of offsets (arithmetic on a cycle only); ``seed`` draws the examples; ``wrap`` puts the chat template round a
-    question. Raises ``OutOfRange`` for bad ``cycles``.
+    ``cycles`` of offsets (arithmetic on a cycle only); ``seed`` draws the examples; ``wrap`` puts the chat
+    template round a question. Raises ``OutOfRange`` for bad ``cycles``.
     """
     if cycles < 1:
         raise OutOfRange(f"cycles is {cycles}; it must be 1 or more")
@@ -85,7 +86,8 @@ def _label(domain: Domain, spec: TaskSpec, value: int, offset: int | None) -> in
 def _prompt(
     domain: Domain, spec: TaskSpec, value: int, column: _Column, seed: int, wrap: Wrap | None
 ) -> tuple[str, Span]:
-    """One prompt, and the characters of the value that it asks about (in the question, not in its examples)."""
+    """One prompt, and the characters of the value that it asks about (in the question, not in its
+    examples)."""
     question, (start, stop) = fill(
         spec.templates[column.template], domain.values, value, offset=column.offset
     )
@@ -108,11 +110,11 @@ def _prompt(
 def shown_pairs(
     domain: Domain, spec: TaskSpec, value: int, column: _Column, seed: int
 ) -> list[tuple[int, int | None]]:
-    """The (value, offset) pairs of the examples before a question: one random order for all values of a column, from which the
-    pair that is asked is left out.
+    """The (value, offset) pairs of the examples before a question: one random order for all values of a
+    column, from which the pair that is asked is left out.
 
-    Pairs that name the right answer or the value asked about come last: they are shown only where there are no others.
-    All other pairs are shown in the order of the values.
+    Pairs that name the right answer or the value asked about come last: they are shown only where there are
+    no others. All other pairs are shown in the order of the values.
     """
     if not spec.examples:
         return []
@@ -169,10 +171,11 @@ def _check_length(model: Any, tokens: int) -> None:
 def expressible(
     model: Any, domain: Domain, spec: TaskSpec, *, cycles: int = 1, seed: int = 0
 ) -> tuple[Design, tuple[str, ...]]:
-    """The design of ``spec`` over the templates that ``model`` can express, with a note on those that it cannot.
+    """The design of ``spec`` over the templates that ``model`` can express, with a note on those that it
+    cannot.
 
-    Kept are templates whose prompts have tokens and after which the answers are cut into the same tokens as after the first
-    one kept. Raises ``NotExpressible`` where none is left.
+    Kept are templates whose prompts have tokens and after which the answers are cut into the same tokens as
+    after the first one kept. Raises ``NotExpressible`` where none is left.
     """
     wrap = chat_wrap(model) if spec.chat else None
     kept: list[str] = []

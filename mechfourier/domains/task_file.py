@@ -95,14 +95,19 @@ class TaskChecker:
         if not steps:
             return
         if kind == "arithmetic" or not self.cyclic or key == "example":
-            self.fail(key, f"{template!r} holds {{value{steps[0]:+d}}}; neighbours are for templates of "
-                           "successor and predecessor tasks of a cycle", template)  # fmt: skip
+            self.fail(
+                key,
+                f"{template!r} holds {{value{steps[0]:+d}}}; neighbours are for templates of "
+                "successor and predecessor tasks of a cycle",
+                template,
+            )
         for k in steps:
             if (k - STEP[kind]) % len(self.values) == 0:
                 self.fail(key, f"{template!r} holds {{value{k:+d}}}, which is the answer", template)
 
     def answers(self, kind: TaskKind) -> tuple[str, ...]:
-        """What follows the prompts, without blanks. Results of a domain that is no cycle may run past its values."""
+        """What follows the prompts, without blanks. Results of a domain that is no cycle may run past its
+        values."""
         needed = len(self.values)
         if not self.cyclic:
             needed += 1
@@ -129,8 +134,11 @@ class TaskChecker:
             return self.checker.flag(self.table, "blank", self.section, default=True)
         without = {chat or template.endswith(OPENERS) for template in templates}
         if len(without) > 1:
-            self.fail("templates", "some end in a newline, a quote or a bracket and some do not: say blank = true or "
-                                   "false, or make two tasks")  # fmt: skip
+            self.fail(
+                "templates",
+                "some end in a newline, a quote or a bracket and some do not: say blank = true or "
+                "false, or make two tasks",
+            )
         return not without.pop()
 
     def example(self, kind: TaskKind) -> tuple[str | None, int]:

@@ -1,8 +1,8 @@
 """Tasks of a domain: questions with one right answer each, as wordings with placeholders.
 
-A task is asked of every value. ``{value}`` is the value asked about, ``{value-2}`` and ``{value+1}`` its neighbours on
-the cycle, ``{offset}`` what is added to it. The right answer of a ``successor`` task is the next value, of a
-``predecessor`` task the one before, of an ``arithmetic`` task value + offset.
+A task is asked of every value. ``{value}`` is the value asked about, ``{value-2}`` and ``{value+1}`` its
+neighbours on the cycle, ``{offset}`` what is added to it. The right answer of a ``successor`` task is the
+next value, of a ``predecessor`` task the one before, of an ``arithmetic`` task value + offset.
 """
 
 import re
@@ -22,9 +22,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Operation:
-    """value + offset on the cycle. ``templates`` hold ``{value}`` and ``{offset}``; ``answers[c]`` is the text (with its
-    leading blank) that follows the prompt when the result is value number c. ``fallback`` are wordings for models that
-    can express none of ``templates``: those that the toy models were trained on, which put the value first."""
+    """value + offset on the cycle. ``templates`` hold ``{value}`` and ``{offset}``; ``answers[c]`` is the
+    text (with its leading blank) that follows the prompt when the result is value number c. ``fallback`` are
+    wordings for models that can express none of ``templates``: those that the toy models were trained on,
+    which put the value first."""
 
     templates: tuple[str, ...]
     answers: tuple[str, ...]
@@ -38,12 +39,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One task of a domain. ``answers[c]`` is the whole text that follows the prompt when the result is number c (its
-    leading blank included where there is one).
+    """One task of a domain. ``answers[c]`` is the whole text that follows the prompt when the result is
+    number c (its leading blank included where there is one).
 
     ``example`` is the wording of one example and ``examples`` how many are put before each question, apart by
-    ``separator``; they are drawn ``draws`` times, with a seed, and never hold the pair that is asked. ``chat``: the
-    tokenizer's chat template goes round the prompt.
+    ``separator``; they are drawn ``draws`` times, with a seed, and never hold the pair that is asked.
+    ``chat``: the tokenizer's chat template goes round the prompt.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Which questions of a domain a model answers: accuracy by task and template, with exact intervals, against chance."""
+"""Which questions of a domain a model answers: accuracy by task and template, with exact intervals, against
+chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -61,10 +62,11 @@ def accuracy_of(right: Bool[Tensor, " prompt"]) -> Accuracy | None:
 class TaskRow:
     """One task, or one ``template`` of it (None: all of them together).
 
-    ``accuracy``: the right answer scores highest among the candidates; ``greedy``: greedy decoding over the whole vocabulary
-    gives exactly it. ``wrap``: prompts whose answer lies beyond the last value (or before the first), ``no_wrap``: the others.
-    ``chance``: the share that the best constant answer gets; ``p_value``: exact one-sided binomial against it, ``p_holm``
-    corrected over the tasks of the result (both None for a single template).
+    ``accuracy``: the right answer scores highest among the candidates; ``greedy``: greedy decoding over the
+    whole vocabulary gives exactly it. ``wrap``: prompts whose answer lies beyond the last value (or before
+    the first), ``no_wrap``: the others. ``chance``: the share that the best constant answer gets;
+    ``p_value``: exact one-sided binomial against it, ``p_holm`` corrected over the tasks of the result (both
+    None for a single template).
     """
 
     domain: str
@@ -92,7 +94,8 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class TasksResult(Result, kind="tasks", figure="mechfourier.figures.tasks:tasks_figure"):
-    """Tasks of one domain or of several. ``unasked``: tasks that the model cannot be asked, each with the reason."""
+    """Tasks of one domain or of several. ``unasked``: tasks that the model cannot be asked, each with the
+    reason."""
 
     model: str
     rows: tuple[TaskRow, ...]
@@ -106,7 +109,8 @@ class TasksResult(Result, kind="tasks", figure="mechfourier.figures.tasks:tasks_
         return tuple(row for row in self.rows if row.template is None)
 
     def best(self, domain: str) -> TaskRow | None:
-        """The task of ``domain`` with the highest accuracy of those answered above chance; None where none is."""
+        """The task of ``domain`` with the highest accuracy of those answered above chance; None where none
+        is."""
         return best_of([row for row in self.tasks if row.domain == domain])
 
     def frame(self) -> "pd.DataFrame":
@@ -125,9 +129,12 @@ class TasksResult(Result, kind="tasks", figure="mechfourier.figures.tasks:tasks_
 
 def _flat(row: TaskRow) -> dict[str, Any]:
     flat: dict[str, Any] = {
-        "domain": row.domain, "task": row.task, "kind": row.kind, "template": row.template,
+        "domain": row.domain,
+        "task": row.task,
+        "kind": row.kind,
+        "template": row.template,
         "prompts": row.accuracy.prompts,
-    }  # fmt: skip
+    }
     for name in ("accuracy", "greedy", "wrap", "no_wrap"):
         found: Accuracy | None = getattr(row, name)
         flat[name] = None if found is None else found.share
@@ -153,12 +160,14 @@ def tasks(
 ) -> TasksResult:
     """How ``model`` answers the tasks of ``domain`` (``"all"``: every packaged domain; or several).
 
-    ``task``: this one only. ``n_prompts``: as many prompts per task, balanced over the answers (None: all, or ``MOST_PROMPTS``
-    of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no
-    tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values
-    speak of these prompts.
+    ``task``: this one only. ``n_prompts``: as many prompts per task, balanced over the answers (None: all, or
+    ``MOST_PROMPTS`` of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic
+    tasks; ``seed`` draws samples and examples. A task that the model has no tokens for is named in
+    ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values speak
+    of these prompts.
 
-    Raises ``UnknownDomain``, ``UsageError`` (a task that the domain lacks, a model without logits) and ``OutOfRange``.
+    Raises ``UnknownDomain``, ``UsageError`` (a task that the domain lacks, a model without logits) and
+    ``OutOfRange``.
     """
     wanted = _domains(domain)
     asked = [(each, spec) for each in wanted for spec in _specs(each, task)]
@@ -221,7 +230,13 @@ def design_of(
 
 
 def score_task(
-    model: Model, domain: Domain, spec: TaskSpec, *, samples: int | None = None, cycles: int = 1, seed: int = 0
+    model: Model,
+    domain: Domain,
+    spec: TaskSpec,
+    *,
+    samples: int | None = None,
+    cycles: int = 1,
+    seed: int = 0,
 ) -> tuple[list[TaskRow], tuple[str, ...]]:
     """The row of one task and those of its templates, without correction, and notes.
 
@@ -259,16 +274,18 @@ def _asked(
 def _aside(
     design: Design, spec: TaskSpec, chosen: Int[Tensor, " prompt"], scores: AnswerScores
 ) -> tuple[str, ...]:
-    """A note where a chat model answers with a sentence, so that the candidates do not say what it answers: the likeliest text is
-    none of them, or the value asked about, with which such a sentence begins."""
+    """A note where a chat model answers with a sentence, so that the candidates do not say what it answers:
+    the likeliest text is none of them, or the value asked about, with which such a sentence begins."""
     best = scores.scores.argmax(dim=1)
     plainly = scores.greedy.any(dim=1) & (best != design.value[chosen])
     aside = int((~plainly).sum())
     if aside <= ASIDE * len(chosen):
         return ()
     return (
-        f"{design.domain.name}, {spec.name}: on {aside} of {len(chosen)} prompts the likeliest answer is none of the candidates, or repeats "
-        "the value asked about: the model may answer in a sentence, which the accuracy does not see; ask for one word only",
+        f"{design.domain.name}, {spec.name}: on {aside} of {len(chosen)} prompts the likeliest answer is "
+        f"none of the candidates, or repeats "
+        "the value asked about: the model may answer in a sentence, which the accuracy does not see; ask "
+        "for one word only",
     )
 
 

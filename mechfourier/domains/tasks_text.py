@@ -12,7 +12,8 @@ _HEAD = f"{'task':<12}{'kind':<12}{'right, 95 % exact':<22}{'of':>4}{'greedy':>8
 
 
 def table_of(result: "TasksResult") -> str:
-    """The tasks by domain, with what their columns mean; templates below their task where there are several."""
+    """The tasks by domain, with what their columns mean; templates below their task where there are
+    several."""
     lines = [f"{result.model}: accuracy by task (best of the candidates)"]
     for domain in dict.fromkeys(row.domain for row in result.rows):
         rows = [row for row in result.rows if row.domain == domain]
@@ -22,8 +23,14 @@ def table_of(result: "TasksResult") -> str:
             lines += _lines(row)
         lines.append(_best(result, domain))
     if result.rows:
-        lines += ["", *_wrapped("greedy: by greedy decoding over the whole vocabulary; wrap: the answer lies beyond the last value; "
-                                "p: exact binomial against chance, Holm over the tasks")]  # fmt: skip
+        lines += [
+            "",
+            *_wrapped(
+                "greedy: by greedy decoding over the whole vocabulary; wrap: the answer lies beyond the "
+                "last value; "
+                "p: exact binomial against chance, Holm over the tasks"
+            ),
+        ]
     if result.unasked:
         lines += ["", "not asked:"] if result.rows else ["no task can be asked of this model:"]
         for reason in _grouped(result.unasked):
@@ -34,7 +41,8 @@ def table_of(result: "TasksResult") -> str:
 
 
 def _grouped(unasked: "tuple[str, ...]") -> list[str]:
-    """The tasks of a domain that have nearly the same reason (the same beginning) in one line, with the first one's."""
+    """The tasks of a domain that have nearly the same reason (the same beginning) in one line, with the first
+    one's."""
     found: dict[tuple[str, str], list[str]] = {}
     reasons: dict[tuple[str, str], str] = {}
     for each in unasked:

@@ -24,7 +24,8 @@ class PromptTokens:
 @dataclass(frozen=True)
 class TokenReport(Result, kind="token-report"):
     """``values`` and ``operation`` prompts with their tokens (empty where the model cannot express them),
-    ``answers`` with the number of their tokens, the number of ``cycles`` of offsets it can express, warnings."""
+    ``answers`` with the number of their tokens, the number of ``cycles`` of offsets it can express, warnings.
+    """
 
     domain: str
     model: str
@@ -43,7 +44,8 @@ class TokenReport(Result, kind="token-report"):
 
 
 def token_report(domain: Domain, model: Readable, *, cycles: int = 4) -> TokenReport:
-    """Prompts of ``domain`` with the tokens of ``model``, which needs a tokenizer (or ``encode``) and no weights."""
+    """Prompts of ``domain`` with the tokens of ``model``, which needs a tokenizer (or ``encode``) and no
+    weights."""
     warnings: list[str] = []
     if domain.n < MIN_TESTABLE:
         warnings.append(
@@ -99,7 +101,8 @@ def _operation_side(
     lengths = {len(encoding.ids) for encoding in encodings}
     if len(lengths) > 1:
         warnings.append(
-            f"operation prompts have {min(lengths)} to {max(lengths)} tokens: token length is a confound (taken out by the probe)"
+            f"operation prompts have {min(lengths)} to {max(lengths)} tokens: token length is a confound "
+            f"(taken out by the probe)"
         )
     reads = tokens_read(model, design, encodings)
     return _rows(model, design, encodings), answers, found, reads

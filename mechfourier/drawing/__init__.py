@@ -1,1 +1,2 @@
-"""What every figure and page is made of: the Plotly template, colours, and self-contained HTML. No result is known here."""
+"""What every figure and page is made of: the Plotly template, colours, and self-contained HTML. No result is
+known here."""

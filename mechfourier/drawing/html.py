@@ -1,7 +1,8 @@
 """One HTML file that holds all it needs: no network, no second file, every text escaped, light and dark.
 
-The templates in ``assets`` escape all they are given. Figures lie in the page as JSON in inert script elements, and a few lines of
-script (``page.js``) draw those on the screen first. Plotly itself is embedded once.
+The templates in ``assets`` escape all they are given. Figures lie in the page as JSON in inert script
+elements, and a few lines of script (``page.js``) draw those on the screen first. Plotly itself is embedded
+once.
 """
 
 import math
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text, ``Markup``, or (a mapping) facts.
-    ``command`` is what makes it again."""
+    """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text,
+    ``Markup``, or (a mapping) facts. ``command`` is what makes it again."""
 
     heading: str
     body: "go.Figure | pd.DataFrame | Sequence[str] | Mapping[str, Any]"
@@ -45,7 +46,8 @@ def half(heading: str, body: Any, lead: str = "", command: str = "") -> Section:
 
 @dataclass(frozen=True)
 class Part:
-    """A chapter of a report: one run or result. ``card`` is what :func:`verdict_card` made; plain text in its place is escaped."""
+    """A chapter of a report: one run or result. ``card`` is what :func:`verdict_card` made; plain text in its
+    place is escaped."""
 
     title: str
     sections: Sequence[Section] = ()
@@ -88,7 +90,8 @@ def report_page(
 ) -> str:
     """A page of several chapters, with a contents list where there are three sections or more.
 
-    ``plotly`` is the address of Plotly's script for a page that a server gives; by default the script is embedded.
+    ``plotly`` is the address of Plotly's script for a page that a server gives; by default the script is
+    embedded.
     """
     numbers = count(1)
     shown = [_part(part, index, numbers) for index, part in enumerate(parts)]
@@ -118,9 +121,13 @@ def report_page(
 
 
 def write_page(path: str | Path, part: Part) -> Path:
-    """Write the page of one chapter, atomically. Raises ``MechFourierError`` where the disk is full or the folder is read-only."""
+    """Write the page of one chapter, atomically. Raises ``MechFourierError`` where the disk is full or the
+    folder is read-only."""
     alone = Part("", part.sections, card=part.card)
-    foot = f"mechfourier {__version__}. A probe shows what is represented; only an intervention shows what is used."
+    foot = (
+        f"mechfourier {__version__}. A probe shows what is represented; only an intervention shows what is "
+        f"used."
+    )
     return write_text(path, report_page(part.title, [alone], lead=part.lead, footer=foot))
 
 

@@ -1,4 +1,5 @@
-"""What figures are made of: lines, dots, bars, bands and heat maps with the hover text and the colours of this package."""
+"""What figures are made of: lines, dots, bars, bands and heat maps with the hover text and the colours of
+this package."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,10 @@
-"""The look of every figure: colours that colour-blind readers can tell apart, and a page that may be light or dark.
+"""The look of every figure: colours that colour-blind readers can tell apart, and a page that may be light or
+dark.
 
-The palette is Okabe and Ito's (2008, "Color Universal Design"); the sequential scale is cividis (Nuñez et al. 2018),
-which is also in order of lightness. Backgrounds are transparent, and text and grid take two greys that read on white and on
-near-black; the page's script swaps the text for darker or lighter ink with the reader's colour scheme.
+The palette is Okabe and Ito's (2008, "Color Universal Design"); the sequential scale is cividis (Nuñez et al.
+2018), which is also in order of lightness. Backgrounds are transparent, and text and grid take two greys that
+read on white and on near-black; the page's script swaps the text for darker or lighter ink with the reader's
+colour scheme.
 """
 
 from functools import cache

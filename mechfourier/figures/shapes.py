@@ -20,10 +20,10 @@ CLOSED = {shape.name for shape in SHAPES if shape.closed}
 ACCENT = {
     "circular": GREEN, "flattened circle": GREEN, "modular": BLUE, "nearly closed": YELLOW, "open curve": ORANGE, "open arc": ORANGE,
     "line": ORANGE, "magnitude": ORANGE, "wave": VERMILION, "clusters": PINK, "other period": BLUE, "values distinguishable": SKY,
-    "token identity": SKY, "noise": PINK, "not testable": VERMILION,
+    "token identity": SKY, "interaction": SKY, "noise": PINK, "not testable": VERMILION,
 }  # fmt: skip
 """The colour of a verdict."""
-STRIP = ACCENT | {"flattened circle": "#66C2A5", "line": "#B07D00", "noise": "#BBBBBB", "not testable": "#DDDDDD"}
+STRIP = ACCENT | {"interaction": "#A6CEE3", "flattened circle": "#66C2A5", "line": "#B07D00", "noise": "#BBBBBB", "not testable": "#DDDDDD"}
 """The same for words side by side, where no two may look alike."""
 UNDECIDED = "#8C8C8C"
 

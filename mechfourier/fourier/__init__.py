@@ -1,4 +1,5 @@
-"""Fourier analysis of plain arrays: bases, spectra, harmonic fits, and the measures of modular addition. No model in sight."""
+"""Fourier analysis of plain arrays: bases, spectra, harmonic fits, and the measures of modular addition. No
+model in sight."""
 
 from typing import TYPE_CHECKING
 

@@ -1,12 +1,12 @@
 """Closed-form weights of a one-layer transformer that answers (a + b) mod p, for any p.
 
-For each frequency k a set of neurons with phases (φ, ψ) computes relu(cos(2πka/p − φ) + cos(2πkb/p − ψ)) and writes
-cos(2πkc/p − φ − ψ) to the answers (Gromov 2023, arXiv 2301.02679, with squares in place of relu). Summed over phases
-that are spread evenly, all that is left is a positive multiple of cos(2πk(a + b − c)/p).
+For each frequency k a set of neurons with phases (φ, ψ) computes relu(cos(2πka/p − φ) + cos(2πkb/p − ψ)) and
+writes cos(2πkc/p − φ − ψ) to the answers (Gromov 2023, arXiv 2301.02679, with squares in place of relu).
+Summed over phases that are spread evenly, all that is left is a positive multiple of cos(2πk(a + b − c)/p).
 
-``clock``: one group of heads attends to a, another to b, so each operand has its own phase; the logit of an answer
-depends on a + b − c only. ``pizza``: attention is uniform, so φ = ψ, and |cos(πk(a − b)/p)| stays as a factor (Zhong et
-al. 2023); at even p some pairs then have no answer, so p must be odd.
+``clock``: one group of heads attends to a, another to b, so each operand has its own phase; the logit of an
+answer depends on a + b − c only. ``pizza``: attention is uniform, so φ = ψ, and |cos(πk(a − b)/p)| stays as a
+factor (Zhong et al. 2023); at even p some pairs then have no answer, so p must be odd.
 """
 
 import math
@@ -30,7 +30,8 @@ MARGIN = (
 
 
 def choose_frequencies(p: int, count: int = 5, *, style: Style = "clock", seed: int = 0) -> tuple[int, ...]:
-    """The ``count`` (at most ⌊(p−1)/2⌋) frequencies with the widest margin among 500 random sets, ascending."""
+    """The ``count`` (at most ⌊(p−1)/2⌋) frequencies with the widest margin among 500 random sets,
+    ascending."""
     possible = (p - 1) // 2
     if possible < 1:
         raise OutOfRange(f"p = {p} has no frequency with two phases; choose p >= 3")
@@ -42,7 +43,8 @@ def choose_frequencies(p: int, count: int = 5, *, style: Style = "clock", seed: 
 
 
 def margin(p: int, ks: Sequence[int], *, style: Style = "clock") -> float:
-    """The smallest gap of Σ_k A_k(a−b)·cos(2πk(a+b−c)/p) between c = a + b and any other c; A_k is 1 or |cos(πk(a−b)/p)|."""
+    """The smallest gap of Σ_k A_k(a−b)·cos(2πk(a+b−c)/p) between c = a + b and any other c; A_k is 1 or
+    |cos(πk(a−b)/p)|."""
     k = torch.tensor(list(ks))
     distance = torch.arange(p if style == "pizza" else 1)
     amplitude = torch.cos(torch.outer(distance, k).double() * (math.pi / p)).abs()
@@ -51,7 +53,8 @@ def margin(p: int, ks: Sequence[int], *, style: Style = "clock") -> float:
 
 
 def phases(count: int, *, style: Style = "clock") -> Float[Tensor, "phase 2"]:
-    """``count`` phase pairs (φ, ψ), evenly spread: on the circle φ = ψ (pizza), or a lattice on the torus (clock)."""
+    """``count`` phase pairs (φ, ψ), evenly spread: on the circle φ = ψ (pizza), or a lattice on the torus
+    (clock)."""
     turn = torch.arange(count, dtype=torch.float64) * (2 * math.pi / count)
     return torch.stack([turn, turn * (1 if style == "pizza" else _lattice_step(count))], 1)
 
@@ -82,11 +85,12 @@ def analytic_weights(
     n_ctx: int = 3,
     act: str = "relu",
 ) -> dict[str, Tensor]:
-    """Weights by TransformerLens name (float64, no biases) for a one-layer model of these sizes; positions are [a, b, =] or [a, b].
+    """Weights by TransformerLens name (float64, no biases) for a one-layer model of these sizes; positions
+    are [a, b, =] or [a, b].
 
-    The residual stream holds, in this order: the operands' circles (2 dimensions per frequency), a's circles and b's
-    circles at the last position, the answer's circles, and three dimensions that tell the positions apart.
-    Raises ``OutOfRange`` where the sizes do not hold that, or the frequencies leave two answers tied.
+    The residual stream holds, in this order: the operands' circles (2 dimensions per frequency), a's circles
+    and b's circles at the last position, the answer's circles, and three dimensions that tell the positions
+    apart. Raises ``OutOfRange`` where the sizes do not hold that, or the frequencies leave two answers tied.
     """
     ks = tuple(frequencies) if frequencies is not None else choose_frequencies(p, style=style)
     _check(p, ks, style, act)
@@ -143,8 +147,10 @@ def _check_sizes(width: int, per_frequency: int, d_model: int, n_heads: int, d_h
     copied = -(-width // groups) if groups else 0
     if d_model < 4 * width + 3 or not groups or copied > d_head or per_frequency < 7:
         raise OutOfRange(
-            f"{width // 2} frequencies need d_model >= {4 * width + 3} (here {d_model}), 2 heads or more with "
-            f"n_heads//2 · d_head >= {width} (here {groups * d_head}) and 7 neurons each (here {per_frequency}); "
+            f"{width // 2} frequencies need d_model >= {4 * width + 3} (here {d_model}), 2 heads or more "
+            f"with "
+            f"n_heads//2 · d_head >= {width} (here {groups * d_head}) and 7 neurons each (here "
+            f"{per_frequency}); "
             "take fewer frequencies or a wider model"
         )
     return groups, copied
@@ -176,7 +182,8 @@ def _attention(
 def _mlp(
     n_freqs: int, pair: Float[Tensor, "phase 2"], d_model: int, d_mlp: int, *, scale: float
 ) -> tuple[Float[Tensor, "d m"], Float[Tensor, "m d"]]:
-    """W_in reads cos(x − φ) + cos(y − ψ) off the two circles of each frequency; W_out writes the angle φ + ψ."""
+    """W_in reads cos(x − φ) + cos(y − ψ) off the two circles of each frequency; W_out writes the angle φ +
+    ψ."""
     width, count = 2 * n_freqs, len(pair)
     w_in = torch.zeros(d_model, d_mlp, dtype=torch.float64)
     w_out = torch.zeros(d_mlp, d_model, dtype=torch.float64)

@@ -1,8 +1,9 @@
 """The orthonormal real Fourier basis on Z_n.
 
 Rows, in order: the constant 1/√n; for k = 1, 2, … below n/2 the pair √(2/n)·cos(2πkv/n), √(2/n)·sin(2πkv/n);
-and, where n is even, the Nyquist row (−1)^v/√n. Every row has length 1 and they are orthogonal, so the squared
-coefficients of a function add up to its sum of squares (Parseval). Frequencies are in cycles per n values.
+and, where n is even, the Nyquist row (−1)^v/√n. Every row has length 1 and they are orthogonal, so the
+squared coefficients of a function add up to its sum of squares (Parseval). Frequencies are in cycles per n
+values.
 """
 
 import functools
@@ -55,7 +56,8 @@ def fourier_basis(n: int, *, dtype: torch.dtype = torch.float64) -> Float[Tensor
 
 
 def frequency_rows(n: int, k: int) -> slice:
-    """The rows of :func:`fourier_basis` that belong to frequency ``k``; raises ``OutOfRange`` outside 0..⌊n/2⌋."""
+    """The rows of :func:`fourier_basis` that belong to frequency ``k``; raises ``OutOfRange`` outside
+    0..⌊n/2⌋."""
     check_frequency(n, k)
     if k == 0:
         return slice(0, 1)
@@ -69,6 +71,7 @@ def check_frequency(n: int, k: int) -> None:
 
 
 def fold_frequency(k: int, n: int) -> int:
-    """The frequency in 0..⌊n/2⌋ that looks like ``k`` on Z_n: k and n − k are the same circle, turned the other way."""
+    """The frequency in 0..⌊n/2⌋ that looks like ``k`` on Z_n: k and n − k are the same circle, turned the
+    other way."""
     k %= n
     return min(k, n - k)

@@ -1,8 +1,9 @@
-"""The plane in which a table of values turns k times: projection on the cosine and sine directions of one frequency.
+"""The plane in which a table of values turns k times: projection on the cosine and sine directions of one
+frequency.
 
-PCA finds the directions of largest variance, and a network that computes with several frequencies spreads its variance over
-several planes, so that the first two components mix two circles and show neither. The plane here is the one the values
-themselves span at frequency k.
+PCA finds the directions of largest variance, and a network that computes with several frequencies spreads its
+variance over several planes, so that the first two components mix two circles and show neither. The plane
+here is the one the values themselves span at frequency k.
 """
 
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from mechfourier.fourier.waves import harmonic_waves
 
 @dataclass(frozen=True)
 class CircleProjection:
-    """``points[v] = (x, y)``: value v (its mean over values taken off) in the plane of frequency ``k``, x along the cosine
-    and y along the sine direction. ``circularity``: share of the points' variance that is one even circle walked k times
-    (1: a perfect circle; (1+r)²/2(1+r²) of it for an ellipse with axes 1 : r)."""
+    """``points[v] = (x, y)``: value v (its mean over values taken off) in the plane of frequency ``k``, x
+    along the cosine and y along the sine direction. ``circularity``: share of the points' variance that is
+    one even circle walked k times (1: a perfect circle; (1+r)²/2(1+r²) of it for an ellipse with axes 1 : r).
+    """
 
     k: int
     points: Float[Tensor, "n 2"]
@@ -30,8 +32,9 @@ class CircleProjection:
 def project_circle(y: Float[Tensor, "n d"], k: int) -> CircleProjection:
     """``y`` (one row per value) in the plane of its coefficients at frequency ``k``, in float64.
 
-    The axes are the orthonormal pair nearest to the cosine and the sine coefficient (their polar factor), so that the
-    picture does not turn between two checkpoints. Raises ``OutOfRange`` for a k outside 1..⌊n/2⌋ or fewer than two columns.
+    The axes are the orthonormal pair nearest to the cosine and the sine coefficient (their polar factor), so
+    that the picture does not turn between two checkpoints. Raises ``OutOfRange`` for a k outside 1..⌊n/2⌋ or
+    fewer than two columns.
     """
     n, d = y.shape
     if not 1 <= k <= n_frequencies(n):
@@ -53,8 +56,8 @@ def _circularity(points: Float[Tensor, "n 2"], k: int) -> float:
 
 
 def circularity_by_chance(n: int, d: int, *, draws: int = 20, seed: int = 0) -> float:
-    """Mean circularity of untrained tables [n, d] with independent normal entries: about d / (n + d), not 0, since the
-    plane is chosen by the very coefficients that it then shows."""
+    """Mean circularity of untrained tables [n, d] with independent normal entries: about d / (n + d), not 0,
+    since the plane is chosen by the very coefficients that it then shows."""
     generator = torch.Generator().manual_seed(seed)
     made = [
         project_circle(torch.randn(n, d, generator=generator, dtype=torch.float64), 1).circularity

@@ -1,13 +1,14 @@
 """Clock or Pizza: the two measures of Zhong et al. (2023, arXiv 2306.17844, definitions 4.1 and 4.2).
 
-*Gradient symmetricity*: over random triples (a, b, c) — c any residue, right or wrong — the mean cosine between the
-gradients of the logit of c with respect to the embeddings of a and of b. The paper takes 100 triples of all p³; with
-so few its standard error is about 0.04 for a Clock, so here more are drawn and the error is given. An untrained
-network has a symmetricity near 1, so a high value alone does not show a Pizza.
+*Gradient symmetricity*: over random triples (a, b, c) — c any residue, right or wrong — the mean cosine
+between the gradients of the logit of c with respect to the embeddings of a and of b. The paper takes 100
+triples of all p³; with so few its standard error is about 0.04 for a Clock, so here more are drawn and the
+error is given. An untrained network has a symmetricity near 1, so a high value alone does not show a Pizza.
 
-*Distance irrelevance*: of the logit of the *right* answer, L[a, b] at c = a + b: the standard deviation along each
-line of constant a − b, averaged over the lines, by the standard deviation over all pairs. 1 where the right logit
-depends on the sum only (Clock: the distance of the operands is irrelevant), small where it depends on the distance.
+*Distance irrelevance*: of the logit of the *right* answer, L[a, b] at c = a + b: the standard deviation along
+each line of constant a − b, averaged over the lines, by the standard deviation over all pairs. 1 where the
+right logit depends on the sum only (Clock: the distance of the operands is irrelevant), small where it
+depends on the distance.
 """
 
 from typing import Literal
@@ -20,8 +21,8 @@ from mechfourier.errors import OutOfRange
 
 Algorithm = Literal["clock", "pizza", "boundary", "not learned"]
 
-# The paper calls distance irrelevance in [0, 0.4] typical of Pizzas and in [0.4, 1] of Clocks. A band about 0.4 and
-# disagreement of the two measures are reported as the boundary that they are.
+# The paper calls distance irrelevance in [0, 0.4] typical of Pizzas and in [0.4, 1] of Clocks. A band about
+# 0.4 and disagreement of the two measures are reported as the boundary that they are.
 PIZZA_DISTANCE, CLOCK_DISTANCE = 0.35, 0.55
 PIZZA_SYMMETRICITY, CLOCK_SYMMETRICITY = 0.95, 0.75
 LEARNED_ACCURACY = 0.99
@@ -64,7 +65,8 @@ def right_logits(logits: Float[Tensor, "n n n"]) -> Float[Tensor, "n n"]:
 
 
 def classify(symmetricity: float, irrelevance: float, accuracy: float) -> Algorithm:
-    """``clock``, ``pizza``, ``boundary`` where the two measures disagree or lie between, ``not learned`` below 99 %.
+    """``clock``, ``pizza``, ``boundary`` where the two measures disagree or lie between, ``not learned``
+    below 99 %.
 
     clock: distance irrelevance ≥ 0.55 and symmetricity ≤ 0.75; pizza: ≤ 0.35 and ≥ 0.95.
     """

@@ -1,7 +1,8 @@
 """Power spectra of functions on Z_n and on the grid Z_n × Z_n.
 
-Power is the sum of squared coefficients in the orthonormal basis of :mod:`mechfourier.fourier.bases`, so the powers
-of a function add up to its sum of squares. The first axes are the values; every further axis is carried along.
+Power is the sum of squared coefficients in the orthonormal basis of :mod:`mechfourier.fourier.bases`, so the
+powers of a function add up to its sum of squares. The first axes are the values; every further axis is
+carried along.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ def fourier_coefficients(y: Float[Tensor, "n *rest"]) -> Float[Tensor, "n *rest"
 
 
 def frequency_power(y: Float[Tensor, "n *rest"]) -> Float[Tensor, "freq *rest"]:
-    """Power of ``y`` at the frequencies 0..⌊n/2⌋ (index = frequency; the sum over them is the sum of ``y²``)."""
+    """Power of ``y`` at the frequencies 0..⌊n/2⌋ (index = frequency; the sum over them is the sum of
+    ``y²``)."""
     n = len(y)
     power = fourier_coefficients(y) ** 2
     out = power.new_zeros(n_frequencies(n) + 1, *y.shape[1:])
@@ -29,7 +31,8 @@ def frequency_power(y: Float[Tensor, "n *rest"]) -> Float[Tensor, "freq *rest"]:
 
 
 def power_share(y: Float[Tensor, "n *rest"]) -> Float[Tensor, "freq *rest"]:
-    """Share of the power above frequency 0 at the frequencies 1..⌊n/2⌋ (row 0 is k = 1); 0 where ``y`` is constant."""
+    """Share of the power above frequency 0 at the frequencies 1..⌊n/2⌋ (row 0 is k = 1); 0 where ``y`` is
+    constant."""
     power = frequency_power(y)[1:]
     total = power.sum(0, keepdim=True)
     floor = torch.finfo(y.dtype).eps ** 2 * (y**2).sum(
@@ -39,12 +42,14 @@ def power_share(y: Float[Tensor, "n *rest"]) -> Float[Tensor, "freq *rest"]:
 
 
 def norm_by_component(y: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-    """Euclidean norm over ``d`` of every Fourier component: what Nanda et al. (2023, figure 3) plot for W_E and W_L."""
+    """Euclidean norm over ``d`` of every Fourier component: what Nanda et al. (2023, figure 3) plot for W_E
+    and W_L."""
     return torch.linalg.norm(fourier_coefficients(y), dim=1)
 
 
 def fourier_coefficients_2d(y: Float[Tensor, "n m *rest"]) -> Float[Tensor, "n m *rest"]:
-    """Coefficients on the grid in the product basis: entry [i, j] belongs to row i of the basis of Z_n times row j of Z_m."""
+    """Coefficients on the grid in the product basis: entry [i, j] belongs to row i of the basis of Z_n times
+    row j of Z_m."""
     half = fourier_coefficients(y)
     return rearrange(fourier_coefficients(rearrange(half, "n m ... -> m n ...")), "m n ... -> n m ...")
 
@@ -66,9 +71,9 @@ def frequency_power_2d(y: Float[Tensor, "n m *rest"]) -> Float[Tensor, "freq_a f
 class LinePower:
     """Where the power of a function of (a, b) lies, per frequency k = 1..⌊n/2⌋ (axis 0, row 0 is k = 1).
 
-    ``sum``: functions cos/sin(2πk(a+b)/n); ``difference``: cos/sin(2πk(a−b)/n); ``a_only``, ``b_only``: functions of one
-    operand; ``constant``: the squared mean times the number of cells; ``rest``: everything else, over all frequencies.
-    The five and ``rest`` add up to the sum of squares.
+    ``sum``: functions cos/sin(2πk(a+b)/n); ``difference``: cos/sin(2πk(a−b)/n); ``a_only``, ``b_only``:
+    functions of one operand; ``constant``: the squared mean times the number of cells; ``rest``: everything
+    else, over all frequencies. The five and ``rest`` add up to the sum of squares.
     """
 
     sum: Tensor
@@ -92,17 +97,21 @@ class LinePower:
             variance > 1e-12 * total, 1 / variance.clamp_min(torch.finfo(variance.dtype).tiny), 0.0
         )
         return LinePower(
-            self.sum * scale, self.difference * scale, self.a_only * scale, self.b_only * scale,
-            self.constant * 0, self.rest * scale,
-        )  # fmt: skip
+            self.sum * scale,
+            self.difference * scale,
+            self.a_only * scale,
+            self.b_only * scale,
+            self.constant * 0,
+            self.rest * scale,
+        )
 
 
 def line_power(y: Float[Tensor, "n m *rest"]) -> LinePower:
     """Power on the sum line, the difference line and the two axes of the 2-D spectrum of ``y[a, b]``.
 
-    ``m`` must be a whole number of cycles of ``n`` (b = 0..m−1); frequencies are in cycles per n values on both axes.
-    At the Nyquist frequency a + b and a − b are the same function; its power counts as the sum line.
-    Raises ``OutOfRange`` where ``m`` is no multiple of ``n``.
+    ``m`` must be a whole number of cycles of ``n`` (b = 0..m−1); frequencies are in cycles per n values on
+    both axes. At the Nyquist frequency a + b and a − b are the same function; its power counts as the sum
+    line. Raises ``OutOfRange`` where ``m`` is no multiple of ``n``.
     """
     n, m = y.shape[:2]
     if m % n:

@@ -1,7 +1,7 @@
 """Least-squares fits of harmonics, on a full cycle or on any set of values.
 
-On a full cycle (every value once) the R² of a harmonic equals its share of the power above frequency 0.
-An R² is worth what :func:`r2_bound` leaves of it: the best of many fits to few values is always good.
+On a full cycle (every value once) the R² of a harmonic equals its share of the power above frequency 0. An R²
+is worth what :func:`r2_bound` leaves of it: the best of many fits to few values is always good.
 """
 
 import math
@@ -41,12 +41,14 @@ def residual(y: Float[Tensor, "value d"], columns: Float[Tensor, "value c"]) -> 
 def partial_r2(
     y: Float[Tensor, "value d"], columns: Float[Tensor, "value c"], confounds: Float[Tensor, "value z"]
 ) -> Float[Tensor, " d"]:
-    """Share of the variance of ``y`` left by ``confounds`` and a constant that ``columns`` explain; 0 where none is left."""
+    """Share of the variance of ``y`` left by ``confounds`` and a constant that ``columns`` explain; 0 where
+    none is left."""
     ones = torch.ones(len(y), 1, dtype=y.dtype, device=y.device)
     nuisance = torch.cat([ones, confounds.to(y.dtype)], 1)
     left = residual(y, nuisance)
     fresh = residual(columns.to(y.dtype), nuisance)
-    # a column that the confounds already span leaves rounding only, and must not count as a direction of its own
+    # a column that the confounds already span leaves rounding only, and must not count as a direction of its
+    # own
     scale = torch.linalg.norm(columns.to(y.dtype), dim=0)
     fresh = fresh[:, torch.linalg.norm(fresh, dim=0) > 1e-9 * scale]
     if fresh.shape[1] == 0:
@@ -65,10 +67,12 @@ def _ratio(part: Tensor, whole: Tensor, raw: Tensor) -> Tensor:
 def harmonic_r2(
     y: Float[Tensor, "value d"], *, values: Float[Tensor, " points"] | None = None, n: int | None = None
 ) -> Float[Tensor, "freq d"]:
-    """R² of the fit of a constant, cos(2πkv/n) and sin(2πkv/n), for every k = 1..⌊n/2⌋ (row 0 is k = 1) and dimension.
+    """R² of the fit of a constant, cos(2πkv/n) and sin(2πkv/n), for every k = 1..⌊n/2⌋ (row 0 is k = 1) and
+    dimension.
 
-    ``values`` (default 0..n−1) may repeat or leave out values; ``n`` is the length of the cycle (default: len(y)).
-    At Nyquist the sine is nought and the fit has one term. Exact in float64; ``y`` is taken to float64.
+    ``values`` (default 0..n−1) may repeat or leave out values; ``n`` is the length of the cycle (default:
+    len(y)). At Nyquist the sine is nought and the fit has one term. Exact in float64; ``y`` is taken to
+    float64.
     """
     n = len(y) if n is None else n
     y = y.double()
@@ -83,7 +87,8 @@ def harmonic_r2(
 
 
 def _harmonic_planes(points: Tensor, n: int) -> Tensor:
-    """Orthonormal bases of the centred planes of every harmonic, [freq, value, 2]; a missing direction is a zero column."""
+    """Orthonormal bases of the centred planes of every harmonic, [freq, value, 2]; a missing direction is a
+    zero column."""
     ks = tuple(range(1, n_frequencies(n) + 1))
     columns = harmonic_design(points, float(n), harmonics=ks).reshape(len(points), len(ks), 2)
     columns = (columns - columns.mean(0)).permute(1, 0, 2)
@@ -115,7 +120,8 @@ def fit_harmonic(
     n: int | None = None,
     values: Float[Tensor, " value"] | None = None,
 ) -> HarmonicFit:
-    """The least-squares harmonic ``k`` of every dimension of ``y``, in float64. Raises ``OutOfRange`` for a k outside 1..⌊n/2⌋."""
+    """The least-squares harmonic ``k`` of every dimension of ``y``, in float64. Raises ``OutOfRange`` for a k
+    outside 1..⌊n/2⌋."""
     n = len(y) if n is None else n
     if not 1 <= k <= n_frequencies(n):
         raise OutOfRange(f"harmonic {k} is outside 1..{n_frequencies(n)} of a cycle of {n} values")
@@ -134,10 +140,13 @@ def fit_harmonic(
 
 
 def r2_bound(n: int, n_fits: int, *, level: float = 0.95, nyquist: bool = False) -> float:
-    """The R² that the best of ``n_fits`` independent fits of one harmonic to white noise on n values stays under.
+    """The R² that the best of ``n_fits`` independent fits of one harmonic to white noise on n values stays
+    under.
 
-    One fit has R² ~ Beta(1, (n−3)/2), or Beta(1/2, (n−2)/2) at Nyquist; the bound is its quantile at level^(1/n_fits).
-    1.0 where the fit has no freedom left (n ≤ 3). Raises ``OutOfRange`` for n_fits < 1 or a level outside (0, 1).
+    One fit has R² ~ Beta(1, (n−3)/2), or Beta(1/2, (n−2)/2) at Nyquist; the bound is its quantile at
+    level^(1/n_fits).
+    1.0 where the fit has no freedom left (n ≤ 3). Raises ``OutOfRange`` for n_fits < 1 or a level outside (0,
+    1).
     """
     from scipy.stats import beta
 

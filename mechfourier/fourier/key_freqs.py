@@ -1,11 +1,11 @@
 """Key frequencies: those that an untrained model would not have.
 
 The rule. Let q_k be the share of frequency k in the power of a weight matrix over the values (its constant
-component left out). In an untrained model the rows are exchangeable, so every frequency is as good as any other, and
-the largest q_k of a draw says what chance alone gives. A frequency is *significant* where q_k exceeds the ``level``
-quantile of that largest share over many untrained draws (so a whole untrained spectrum is falsely marked with
-probability 1 − level), and *key* where it is significant in the matrix that reads the operands (W_E) and in the one
-that writes the answer (W_L = W_out W_U): it takes both to be used.
+component left out). In an untrained model the rows are exchangeable, so every frequency is as good as any
+other, and the largest q_k of a draw says what chance alone gives. A frequency is *significant* where q_k
+exceeds the ``level`` quantile of that largest share over many untrained draws (so a whole untrained spectrum
+is falsely marked with probability 1 − level), and *key* where it is significant in the matrix that reads the
+operands (W_E) and in the one that writes the answer (W_L = W_out W_U): it takes both to be used.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ LEVEL = 0.95
 def null_threshold(null_shares: Float[Tensor, "draw freq"], *, level: float = LEVEL) -> float:
     """The ``level`` quantile, over untrained draws, of the largest share of any frequency.
 
-    The quantile is the ⌈level·(draws+1)⌉-th smallest, so that a false mark has probability ≤ 1 − level exactly;
-    raises ``OutOfRange`` where there are too few draws for that.
+    The quantile is the ⌈level·(draws+1)⌉-th smallest, so that a false mark has probability ≤ 1 − level
+    exactly; raises ``OutOfRange`` where there are too few draws for that.
     """
     if not 0 < level < 1:
         raise OutOfRange(f"the level must lie between 0 and 1, not at {level}")
@@ -34,7 +34,8 @@ def null_threshold(null_shares: Float[Tensor, "draw freq"], *, level: float = LE
     rank = -(-round(level * (len(largest) + 1) * 1e9) // 10**9)  # ceiling, free of rounding
     if rank > len(largest):
         raise OutOfRange(
-            f"{len(largest)} untrained draws are too few for level {level}; use {round(level / (1 - level))} or more"
+            f"{len(largest)} untrained draws are too few for level {level}; use "
+            f"{round(level / (1 - level))} or more"
         )
     return float(largest[rank - 1])
 
@@ -42,7 +43,8 @@ def null_threshold(null_shares: Float[Tensor, "draw freq"], *, level: float = LE
 def gaussian_null(
     n: int, d: int, *, draws: int = 199, seed: int = 0, mixing: Float[Tensor, "d e"] | None = None
 ) -> Float[Tensor, "draw freq"]:
-    """Power shares of ``draws`` untrained matrices [n, d]: independent normal entries, times ``mixing`` if given.
+    """Power shares of ``draws`` untrained matrices [n, d]: independent normal entries, times ``mixing`` if
+    given.
 
     ``mixing`` stands for a second untrained factor, as W_out in W_L = W_out W_U.
     """
@@ -57,7 +59,8 @@ def gaussian_null(
 
 
 def matrix_share(y: Float[Tensor, "n d"]) -> Float[Tensor, " freq"]:
-    """Share of the power of all columns together at k = 1..⌊n/2⌋ (row 0 is k = 1); 0 for a constant matrix."""
+    """Share of the power of all columns together at k = 1..⌊n/2⌋ (row 0 is k = 1); 0 for a constant
+    matrix."""
     power = frequency_power(y.double())[1:].sum(1)
     total = power.sum()
     return power / total if total > 0 else power
@@ -82,7 +85,8 @@ def answer_share(by_sum: Float[Tensor, "*draw n n"]) -> Float[Tensor, "*draw fre
 def answer_null(
     reading: Float[Tensor, "n d"], *, draws: int = 199, seed: int = 0
 ) -> Float[Tensor, "draw freq"]:
-    """:func:`answer_share` of untrained networks: ``reading[s]`` is one's mean residual vector per sum, W_U is drawn anew."""
+    """:func:`answer_share` of untrained networks: ``reading[s]`` is one's mean residual vector per sum, W_U is
+    drawn anew."""
     n, d = reading.shape
     unembed = torch.randn(draws, d, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return answer_share(reading.double() @ unembed)

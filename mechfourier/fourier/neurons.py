@@ -1,8 +1,8 @@
 """How purely each neuron computes with one frequency, on the grid of all (a, b).
 
-The share of frequency k in a neuron is the share of its variance over the grid that lies in the eight functions
-cos/sin(2πka/n), cos/sin(2πkb/n) and their four products (Nanda et al. 2023, section 4.2): its power at
-(k, 0), (0, k) and (k, k) in the spectrum of |frequencies|.
+The share of frequency k in a neuron is the share of its variance over the grid that lies in the eight
+functions cos/sin(2πka/n), cos/sin(2πkb/n) and their four products (Nanda et al. 2023, section 4.2): its power
+at (k, 0), (0, k) and (k, k) in the spectrum of |frequencies|.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ from mechfourier.errors import OutOfRange
 from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.dft import frequency_power_2d
 
-# A neuron whose variance over the grid is below this part of the largest neuron's takes no part in the answer.
+# A neuron whose variance over the grid is below this part of the largest neuron's takes no part in the
+# answer.
 LIVE_VARIANCE = 1e-6
 CLUSTER_SHARE = 0.85  # the bar of Nanda et al. (2023) for "explained by one frequency"
 
 
 @dataclass(frozen=True)
 class NeuronSpectrum:
-    """``share[k−1, neuron]``: share of the neuron's variance at frequency k; ``variance[neuron]`` over the grid."""
+    """``share[k−1, neuron]``: share of the neuron's variance at frequency k; ``variance[neuron]`` over the
+    grid."""
 
     share: Float[Tensor, "freq neuron"]
     variance: Float[Tensor, " neuron"]
@@ -51,7 +53,8 @@ class NeuronSpectrum:
         return float((self.best_share[self.live] >= bar).sum() / n_live) if n_live else 0.0
 
     def clusters(self, bar: float = CLUSTER_SHARE) -> dict[int, Int[Tensor, " member"]]:
-        """Frequency → the neurons it explains to at least ``bar``; frequencies without neurons are left out."""
+        """Frequency → the neurons it explains to at least ``bar``; frequencies without neurons are left
+        out."""
         chosen = torch.where(self.best_share >= bar, self.frequency, 0)
         return {int(k): torch.nonzero(chosen == k).flatten() for k in torch.unique(chosen) if k > 0}
 

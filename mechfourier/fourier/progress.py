@@ -1,9 +1,11 @@
-"""Progress measures of a network that learns (a + b) mod n, from its logits ``L[a, b, c]`` (Nanda et al. 2023, section 5).
+"""Progress measures of a network that learns (a + b) mod n, from its logits ``L[a, b, c]`` (Nanda et al.
+2023, section 5).
 
-All are functions of cos and sin of 2πk(a+b)/n. The projection of the logits on functions of a + b is their mean over
-the n pairs of equal sum, a table ``[s, c]``; every measure is a filter of that table along s.
+All are functions of cos and sin of 2πk(a+b)/n. The projection of the logits on functions of a + b is their
+mean over the n pairs of equal sum, a table ``[s, c]``; every measure is a filter of that table along s.
 
-- *restricted loss*: the loss when the logits keep only their mean over all pairs and the key frequencies of a + b;
+- *restricted loss*: the loss when the logits keep only their mean over all pairs and the key frequencies of a
+  + b;
 - *excluded loss*: the loss when the key frequencies of a + b are taken away and all the rest is kept;
 - *trig loss*: the loss when the logits are replaced by Σ_k α_k cos(2πk(a+b−c)/n), α_k by least squares.
 
@@ -83,7 +85,8 @@ def trig_amplitudes(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " freq"]:
 def trig_share(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " freq"]:
     """Share of the logit variance in cos(2πk(a+b−c)/n), for k = 1..⌊n/2⌋.
 
-    The variance is over all (a, b, c) after the mean over c is taken from every pair, which the softmax does not see.
+    The variance is over all (a, b, c) after the mean over c is taken from every pair, which the softmax does
+    not see.
     """
     n = len(logits)
     profile = _by_difference(class_means(logits).double())
@@ -100,7 +103,8 @@ def _variance_over_answers(logits: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Progress:
-    """The measures of one checkpoint; ``*_train`` and ``*_test`` are over the pairs trained on and the others."""
+    """The measures of one checkpoint; ``*_train`` and ``*_test`` are over the pairs trained on and the
+    others."""
 
     loss_train: float
     loss_test: float
@@ -122,10 +126,11 @@ class Progress:
 def progress_measures(
     logits: Float[Tensor, "n n n"], ks: Sequence[int], *, train: Bool[Tensor, "n n"] | None = None
 ) -> Progress:
-    """All measures that come from logits; ``ks`` are the key frequencies, ``train[a, b]`` marks the training pairs.
+    """All measures that come from logits; ``ks`` are the key frequencies, ``train[a, b]`` marks the training
+    pairs.
 
-    Without ``train`` the train and test values are NaN. An empty ``ks`` is allowed: then the restricted logits are
-    constant in (a, b) and nothing is excluded.
+    Without ``train`` the train and test values are NaN. An empty ``ks`` is allowed: then the restricted
+    logits are constant in (a, b) and nothing is excluded.
     """
     n, s = len(logits), sums(len(logits), logits.device)
     by_sum = class_means(logits)
@@ -159,7 +164,8 @@ def _trig_table(by_sum: Float[Tensor, "n n"], ks: Sequence[int]) -> Float[Tensor
 
 
 def gini(norms: Float[Tensor, "*batch x"]) -> Float[Tensor, " *batch"]:
-    """Gini coefficient over the last axis of non-negative values: 0 where all are equal, (m−1)/m where one of m holds all.
+    """Gini coefficient over the last axis of non-negative values: 0 where all are equal, (m−1)/m where one of
+    m holds all.
 
     Raises ``OutOfRange`` for a negative value. All-zero rows give 0.
     """
@@ -173,7 +179,8 @@ def gini(norms: Float[Tensor, "*batch x"]) -> Float[Tensor, " *batch"]:
 
 
 def fourier_gini(y: Float[Tensor, "n d"]) -> float:
-    """Gini coefficient of the norms of the n−1 non-constant Fourier components of ``y`` (first axis: the values)."""
+    """Gini coefficient of the norms of the n−1 non-constant Fourier components of ``y`` (first axis: the
+    values)."""
     n = len(y)
     components = fourier_basis(n, dtype=y.dtype).to(y.device)[1:] @ y
     return float(gini(torch.linalg.norm(components, dim=1)))

@@ -1,7 +1,8 @@
-"""Activations of a whole data set on disk: sharded safetensors with checksums, made by one process or many, read back without copying.
+"""Activations of a whole data set on disk: sharded safetensors with checksums, made by one process or many,
+read back without copying.
 
-``capture_dataset`` makes them (``mechfourier capture``), ``open_harvest`` reads them, ``plan`` says beforehand what they take. Names
-are loaded on first use.
+``capture_dataset`` makes them (``mechfourier capture``), ``open_harvest`` reads them, ``plan`` says
+beforehand what they take. Names are loaded on first use.
 """
 
 from typing import TYPE_CHECKING

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerifyResult(Result, kind="activations-check"):
-    """``faults``: file and what is wrong with it (``lost``, ``cut short``, ``altered``), for every shard that is not whole."""
+    """``faults``: file and what is wrong with it (``lost``, ``cut short``, ``altered``), for every shard that
+    is not whole."""
 
     folder: str
     shards: int
@@ -42,7 +43,10 @@ class VerifyResult(Result, kind="activations-check"):
         return px.histogram(self.frame(), x="fault")
 
     def __str__(self) -> str:
-        whole = f"{self.shards - len(self.faults)} of {self.shards} shards of {self.folder} are whole ({self.tokens:,} tokens)"
+        whole = (
+            f"{self.shards - len(self.faults)} of {self.shards} shards of {self.folder} are whole "
+            f"({self.tokens:,} tokens)"
+        )
         lines = [f"{file}: {what}" for file, what in self.faults]
         if lines:
             lines.append("the capture command of this folder makes them again")
@@ -65,11 +69,17 @@ def existing(folder: str | Path) -> tuple[Path, Index]:
 
 
 def verify(folder: str | Path) -> VerifyResult:
-    """Read every shard and compare its checksum with the index. Raises ``UsageError`` and, for a damaged index, ``BadCheckpoint``."""
+    """Read every shard and compare its checksum with the index. Raises ``UsageError`` and, for a damaged
+    index, ``BadCheckpoint``."""
     path, index = existing(folder)
     shards = [index.shards[number] for number in sorted(index.shards)]
     found = [(shard.file, fault(path, shard)) for shard in tracked(shards, "verify", len(shards))]
     return VerifyResult(
-        folder=str(path), shards=len(shards), expected=index.expected, complete=index.complete, tokens=index.rows,
-        bytes=sum(shard.bytes for shard in shards), faults=tuple((file, what) for file, what in found if what is not None),
-    )  # fmt: skip
+        folder=str(path),
+        shards=len(shards),
+        expected=index.expected,
+        complete=index.complete,
+        tokens=index.rows,
+        bytes=sum(shard.bytes for shard in shards),
+        faults=tuple((file, what) for file, what in found if what is not None),
+    )

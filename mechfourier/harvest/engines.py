@@ -1,7 +1,7 @@
 """Who makes the shards: this process, joblib's loky processes beside it, or a Ray cluster.
 
-Work is split by shard, and at most one shard per worker is under way: memory does not grow with the data set, and the shards are the
-same whoever makes them. A shard whose worker was killed is made again.
+Work is split by shard, and at most one shard per worker is under way: memory does not grow with the data set,
+and the shards are the same whoever makes them. A shard whose worker was killed is made again.
 """
 
 import contextlib
@@ -55,7 +55,8 @@ def in_pool(jobs: Iterator[Job], pool: Pool, workers: int) -> Iterator[Shard]:
             deaths += 1
             if deaths > RETRIES:
                 raise MechFourierError(
-                    f"worker processes were killed {deaths} times ({error}), most often for want of memory; take fewer --workers "
+                    f"worker processes were killed {deaths} times ({error}), most often for want of memory; "
+                    f"take fewer --workers "
                     "or smaller shards (--shard-tokens). What is whole is kept: the same command goes on"
                 ) from error
             again += [job, *waiting.values()]
@@ -152,7 +153,8 @@ def work_remotely(work: Work, job: Job) -> Shard:
 def runner_of(
     name: str, work: Work, *, workers: int, address: str | None = None, gpus: int = 0
 ) -> Iterator[Callable[[Iterator[Job]], Iterator[Shard]]]:
-    """A function from jobs to finished shards. ``name``: ``joblib`` (in this process with one worker) or ``ray``."""
+    """A function from jobs to finished shards. ``name``: ``joblib`` (in this process with one worker) or
+    ``ray``."""
     if name not in ENGINES:
         raise UsageError(f"no engine {name!r}; choose joblib or ray")
     if name == "joblib" and workers == 1:

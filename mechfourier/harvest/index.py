@@ -1,4 +1,5 @@
-"""The index of a harvest: what it is of, and the checksum of every shard. It is replaced in one step and checks itself."""
+"""The index of a harvest: what it is of, and the checksum of every shard. It is replaced in one step and
+checks itself."""
 
 import json
 from collections.abc import Mapping
@@ -45,7 +46,8 @@ class Config:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file. ``checksum``: XXH3 of its bytes; ``text``: XXH3 of the tokens, documents and positions it was made from."""
+    """One file. ``checksum``: XXH3 of its bytes; ``text``: XXH3 of the tokens, documents and positions it was
+    made from."""
 
     number: int
     file: str
@@ -99,7 +101,8 @@ def read_index(folder: Path) -> Index | None:
         checksum = found.pop("checksum")
         if found.get("format") != FORMAT:
             raise BadCheckpoint(
-                f"{path} is of format {found.get('format')!r} and this version reads {FORMAT}; update mechfourier"
+                f"{path} is of format {found.get('format')!r} and this version reads {FORMAT}; update "
+                f"mechfourier"
             )
         if checksum != _digest(found):
             raise ValueError("its checksum does not fit its content")
@@ -158,7 +161,8 @@ def file_checksum(path: Path) -> str:
 
 
 def fault(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with a shard's file: ``"lost"``, ``"cut short"``, ``"altered"``, or None where it is whole."""
+    """What is wrong with a shard's file: ``"lost"``, ``"cut short"``, ``"altered"``, or None where it is
+    whole."""
     path = folder / shard.file
     try:
         if path.stat().st_size != shard.bytes:
@@ -179,5 +183,6 @@ def check_folder(folder: Path) -> None:
     )
     if others and INDEX not in others:
         raise UsageError(
-            f"{folder} holds other files ({', '.join(sorted(others)[:3])}) and no harvest; choose another --out"
+            f"{folder} holds other files ({', '.join(sorted(others)[:3])}) and no harvest; choose another "
+            f"--out"
         )

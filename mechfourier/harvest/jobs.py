@@ -18,7 +18,8 @@ SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 
 
 def parse_tokens(text: str | int) -> int:
-    """``"10M"``, ``"500k"``, ``"2.5B"``, ``"1_000_000"`` or a number. Raises ``UsageError`` and ``OutOfRange``."""
+    """``"10M"``, ``"500k"``, ``"2.5B"``, ``"1_000_000"`` or a number. Raises ``UsageError`` and
+    ``OutOfRange``."""
     if isinstance(text, int):
         count = float(text) if abs(text) < MOST_TOKENS else MOST_TOKENS
     else:
@@ -74,7 +75,8 @@ def _numbers(values: Iterator[int], dtype: torch.dtype) -> Tensor:
 def jobs(rows: Iterable[Row], size: int, total: int) -> Iterator[Job]:
     """Shards of exactly ``size`` tokens (the last one fewer), ``total`` in all or until ``rows`` end.
 
-    A sequence across the border runs for both shards, and each keeps its part: a shard is a function of the stream alone.
+    A sequence across the border runs for both shards, and each keeps its part: a shard is a function of the
+    stream alone.
     """
     number, held, room, left = 0, list[Row](), min(size, total), total
     for whole in rows:

@@ -27,8 +27,9 @@ FIRST_ROWS, MOST_ROWS = 512, 65_536
 
 @dataclass(frozen=True)
 class Plan(Result, kind="activations-plan"):
-    """``tokens_per_second`` of one worker: capture, file, checksum and flush to the disk of ``--out``. ``hours`` of all of it, timed on
-    ``timed_tokens``: ``tokens / (tokens_per_second · workers) / 3600``, which holds where workers have cores of their own."""
+    """``tokens_per_second`` of one worker: capture, file, checksum and flush to the disk of ``--out``.
+    ``hours`` of all of it, timed on ``timed_tokens``: ``tokens / (tokens_per_second · workers) / 3600``,
+    which holds where workers have cores of their own."""
 
     model: str
     dataset: str
@@ -72,11 +73,14 @@ class Plan(Result, kind="activations-plan"):
         )
         return "\n".join(
             [
-                f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites ({sum(self.widths):,} numbers a token)",
+                f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites "
+                f"({sum(self.widths):,} numbers a token)",
                 f"size: {self.token_bytes:,} bytes a token as {self.dtype}, {size_text(self.bytes)} in all, "
                 f"{size_text(self.free_bytes)} free: {fits}",
-                f"shards: {self.shards:,} of {self.shard_tokens:,} tokens, {size_text(self.shard_tokens * self.token_bytes)} each",
-                f"time: {self.tokens_per_second:,.0f} tokens a second and worker (timed on {self.timed_tokens:,}), "
+                f"shards: {self.shards:,} of {self.shard_tokens:,} tokens, "
+                f"{size_text(self.shard_tokens * self.token_bytes)} each",
+                f"time: {self.tokens_per_second:,.0f} tokens a second and worker (timed on "
+                f"{self.timed_tokens:,}), "
                 f"{_duration(self.hours)} with {self.workers} worker{'s' if self.workers > 1 else ''}",
             ]
         )
@@ -103,25 +107,45 @@ def plan(
     engine: str = "auto",
     device: str = "auto",
 ) -> Plan:
-    """What ``capture_dataset`` with the same arguments would take. Times small shards for a few seconds; ``out`` is left as it is.
+    """What ``capture_dataset`` with the same arguments would take. Times small shards for a few seconds;
+    ``out`` is left as it is.
 
     Raises what ``capture_dataset`` raises for a wrong call.
     """
     wanted = parse_tokens(tokens)
     check_call(None if workers == 1 else model, workers, "joblib", dtype)
     wish = wish_for(
-        model, dataset, sites, layers, dtype=dtype, shard_tokens=shard_tokens, tokens=wanted,
-        reading=reading or Reading(), engine=engine, device=device,
-    )  # fmt: skip
+        model,
+        dataset,
+        sites,
+        layers,
+        dtype=dtype,
+        shard_tokens=shard_tokens,
+        tokens=wanted,
+        reading=reading or Reading(),
+        engine=engine,
+        device=device,
+    )
     config, disk = wish.config, _existing_parent(Path(out).expanduser().resolve())
     timed, speed = _timed(wish, disk)
     size = wanted * config.row_bytes
     return Plan(
-        model=config.model, dataset=config.dataset["name"], dtype=config.dtype, sites=config.sites, widths=config.widths,
-        tokens=wanted, workers=workers, token_bytes=config.row_bytes, shard_tokens=config.shard_rows,
-        shards=-(-wanted // config.shard_rows), bytes=size, free_bytes=shutil.disk_usage(disk).free, timed_tokens=timed,
-        tokens_per_second=speed, hours=wanted / (speed * workers) / 3600,
-    )  # fmt: skip
+        model=config.model,
+        dataset=config.dataset["name"],
+        dtype=config.dtype,
+        sites=config.sites,
+        widths=config.widths,
+        tokens=wanted,
+        workers=workers,
+        token_bytes=config.row_bytes,
+        shard_tokens=config.shard_rows,
+        shards=-(-wanted // config.shard_rows),
+        bytes=size,
+        free_bytes=shutil.disk_usage(disk).free,
+        timed_tokens=timed,
+        tokens_per_second=speed,
+        hours=wanted / (speed * workers) / 3600,
+    )
 
 
 def _existing_parent(folder: Path) -> Path:
@@ -129,7 +153,8 @@ def _existing_parent(folder: Path) -> Path:
 
 
 def _timed(wish: CaptureConfig, disk: Path) -> tuple[int, float]:
-    """Tokens of the last trial and its tokens per second: shards twice as large each time, until one takes seconds."""
+    """Tokens of the last trial and its tokens per second: shards twice as large each time, until one takes
+    seconds."""
     size = FIRST_ROWS
     try:
         with tempfile.TemporaryDirectory(dir=disk, prefix=".mechfourier-plan-") as folder:

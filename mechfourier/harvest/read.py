@@ -1,7 +1,9 @@
-"""Reading a harvest back: memory-mapped shards, a ``datasets.Dataset`` on the same memory, batches for SAELens.
+"""Reading a harvest back: memory-mapped shards, a ``datasets.Dataset`` on the same memory, batches for
+SAELens.
 
-A safetensors file that torch maps into memory is not copied: its pages come from the disk when they are looked at, and the kernel drops
-them again. A shard is verified against its checksum before its first number is given out.
+A safetensors file that torch maps into memory is not copied: its pages come from the disk when they are
+looked at, and the kernel drops them again. A shard is verified against its checksum before its first number
+is given out.
 """
 
 import bisect
@@ -31,14 +33,16 @@ TEXT = ("token", "document", "position")
 def open_harvest(folder: str | Path, *, partial: bool = False, verify: bool = True) -> "Harvest":
     """Open what ``capture_dataset`` wrote.
 
-    ``partial``: take the shards that are there where it is not finished. ``verify=False`` compares sizes instead of checksums (for a
-    harvest that ``mechfourier capture --verify`` has just read in full).
-    Raises ``UsageError`` where there is none, ``BadCheckpoint`` for a damaged one, ``MechFourierError`` for an unfinished one.
+    ``partial``: take the shards that are there where it is not finished. ``verify=False`` compares sizes
+    instead of checksums (for a harvest that ``mechfourier capture --verify`` has just read in full). Raises
+    ``UsageError`` where there is none, ``BadCheckpoint`` for a damaged one, ``MechFourierError`` for an
+    unfinished one.
     """
     path, index = existing(folder)
     if not (index.complete or partial):
         raise MechFourierError(
-            f"the harvest in {path} has {len(index.shards)} of {index.expected} shards; finish it with its capture command, "
+            f"the harvest in {path} has {len(index.shards)} of {index.expected} shards; finish it with its "
+            f"capture command, "
             "or open it with partial=True"
         )
     return Harvest(
@@ -48,7 +52,8 @@ def open_harvest(folder: str | Path, *, partial: bool = False, verify: bool = Tr
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row comes from: its token, the number of its document in the data set, and its position there."""
+    """Where a row comes from: its token, the number of its document in the data set, and its position
+    there."""
 
     row: int
     token: int
@@ -57,7 +62,8 @@ class Place:
 
 
 class Column:
-    """One site (or ``token``, ``document``, ``position``) as memory-mapped tensors, one per shard, opened when they are used."""
+    """One site (or ``token``, ``document``, ``position``) as memory-mapped tensors, one per shard, opened
+    when they are used."""
 
     def __init__(self, harvest: "Harvest", name: str) -> None:
         self.harvest, self.name = harvest, name
@@ -100,7 +106,10 @@ class Harvest:
         return self.rows
 
     def __repr__(self) -> str:
-        return f"Harvest({self.folder}: {self.rows:,} tokens, {len(self.sites)} sites, {self.config.dtype}, {len(self.shards)} shards)"
+        return (
+            f"Harvest({self.folder}: {self.rows:,} tokens, {len(self.sites)} sites, {self.config.dtype}, "
+            f"{len(self.shards)} shards)"
+        )
 
     # memory-mapped tensors
 
@@ -109,7 +118,8 @@ class Harvest:
         wanted = str(name)
         if wanted not in self.sites:
             raise UnknownSite(
-                f"{wanted!r} is not in {self.folder}; closest: {nearest(wanted, self.sites)}. Capture it into another --out"
+                f"{wanted!r} is not in {self.folder}; closest: {nearest(wanted, self.sites)}. Capture it "
+                f"into another --out"
             )
         return Column(self, wanted)
 
@@ -120,7 +130,8 @@ class Harvest:
         return Column(self, name)
 
     def tensor(self, shard: int, name: str) -> Tensor:
-        """A column of one shard: memory of the file itself, not a copy. Raises ``BadCheckpoint`` where the file is not whole."""
+        """A column of one shard: memory of the file itself, not a copy. Raises ``BadCheckpoint`` where the
+        file is not whole."""
         if shard not in self._open:
             self._open[shard] = self._opened(self.shards[shard])
         return self._open[shard].get_tensor(name)
@@ -134,7 +145,8 @@ class Harvest:
         except (OSError, SafetensorError) as error:
             wrong = f"unreadable ({error})"
         raise BadCheckpoint(
-            f"{path} is {wrong}; run the capture command of {self.folder} again: only such shards are made anew"
+            f"{path} is {wrong}; run the capture command of {self.folder} again: only such shards are made "
+            f"anew"
         )
 
     def locate(self, row: int) -> tuple[int, int]:
@@ -151,7 +163,8 @@ class Harvest:
         return Place(row, *(int(self.text(name).row(row)) for name in TEXT))
 
     def around(self, row: int, before: int = 8, after: int = 8) -> list[Place]:
-        """The captured tokens of the same document from ``before`` rows before a row to ``after`` rows after it."""
+        """The captured tokens of the same document from ``before`` rows before a row to ``after`` rows after
+        it."""
         here = self.where(row)
         near = (self.where(n) for n in range(max(0, row - before), min(self.rows, row + after + 1)))
         return [place for place in near if place.document == here.document]
@@ -159,10 +172,11 @@ class Harvest:
     # for other libraries
 
     def dataset(self) -> "datasets.Dataset":
-        """A ``datasets.Dataset`` whose columns (``token``, ``document``, ``position`` and the sites) are the mapped files: no copy.
+        """A ``datasets.Dataset`` whose columns (``token``, ``document``, ``position`` and the sites) are the
+        mapped files: no copy.
 
-        What it gives out (``[0:64]``, ``with_format("torch")``) is copied row by row, as ``datasets`` does; ``with_format("arrow")`` is not.
-        Raises ``UsageError`` for bfloat16, which Arrow has no type for.
+        What it gives out (``[0:64]``, ``with_format("torch")``) is copied row by row, as ``datasets`` does;
+        ``with_format("arrow")`` is not. Raises ``UsageError`` for bfloat16, which Arrow has no type for.
         """
         import datasets
         import pyarrow as pa
@@ -170,7 +184,8 @@ class Harvest:
 
         if self.config.dtype == "bfloat16":
             raise UsageError(
-                f"{self.folder} holds bfloat16, which Arrow has no type for; use .site() or .provider(), or capture with --dtype float16"
+                f"{self.folder} holds bfloat16, which Arrow has no type for; use .site() or .provider(), or "
+                f"capture with --dtype float16"
             )
         names = (*TEXT, *self.sites)
         columns = {name: pa.chunked_array([_arrow(part) for part in Column(self, name)]) for name in names}
@@ -183,8 +198,9 @@ class Harvest:
     ) -> Iterator[Float[Tensor, "batch d"]]:
         """Batches of one site without end, float32: the data provider of SAELens's ``SAETrainer``.
 
-        Shuffled: every row once per pass, another order in each (a bucket of at most 128 MiB is in memory). ``shuffle=False``: in the
-        order of the text, views of the mapped files (for a float32 harvest nothing is copied); the last batch of a shard may be smaller.
+        Shuffled: every row once per pass, another order in each (a bucket of at most 128 MiB is in memory).
+        ``shuffle=False``: in the order of the text, views of the mapped files (for a float32 harvest nothing
+        is copied); the last batch of a shard may be smaller.
         """
         if site is None:
             site, *others = self.sites
@@ -227,7 +243,8 @@ def _in_order(column: Column, batch_size: int) -> Iterator[Float[Tensor, "batch 
 
 
 class _OneSite:
-    """A site of a harvest as what ``sae.shards.Stream`` shuffles: bucket k is the k-th slice of every shard."""
+    """A site of a harvest as what ``sae.shards.Stream`` shuffles: bucket k is the k-th slice of every
+    shard."""
 
     complete = True
 

@@ -42,7 +42,8 @@ class CaptureInterrupted(MechFourierError):
 
 @dataclass(frozen=True)
 class CaptureResult(Result, kind="activations"):
-    """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found damaged and made again."""
+    """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found
+    damaged and made again."""
 
     model: str
     dataset: str
@@ -76,10 +77,14 @@ class CaptureResult(Result, kind="activations"):
 
     def __str__(self) -> str:
         head = (
-            f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites: {self.shards} shards, "
+            f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites: "
+            f"{self.shards} shards, "
             f"{size_text(self.bytes)} in {self.folder}"
         )
-        work = f"{self.made} shards made, {self.kept} found whole, {self.repaired} repaired, in {self.seconds:.0f} s"
+        work = (
+            f"{self.made} shards made, {self.kept} found whole, {self.repaired} repaired, in "
+            f"{self.seconds:.0f} s"
+        )
         return "\n".join([head, work, *(f"note: {note}" for note in self.notes)])
 
 
@@ -115,26 +120,24 @@ def capture_dataset(
     device: str = "auto",
     resume: bool = False,
 ) -> CaptureResult:
-    """Capture ``tokens`` activations of a data set at ``sites`` into the folder ``out``, as sharded safetensors with an index.
+    """Capture ``tokens`` activations of a data set at ``sites`` into the folder ``out``, as sharded
+    safetensors with an index.
 
-    The same call again goes on where the last one stopped, repairs damaged shards, goes further for more tokens.
+    The same call again goes on where the last one stopped, repairs damaged shards, goes further for more
+    tokens.
 
-    Args:
-        model: a name or folder (what `mechfourier.load` takes), or a loaded model where this process does the work.
-        out: the folder.
-        dataset: ``"own"`` (what the model was trained on), a file, a folder saved by ``datasets``, or ``name:split:column``.
-        sites, layers: what `mechfourier.hooks.site.select_sites` takes.
-        tokens: how many, like ``"10M"``; fewer where the data set ends.
-        dtype: ``float32``, ``float16`` or ``bfloat16``.
-        shard_tokens: tokens per shard (default: the power of two that fills about 256 MiB).
-        reading: which positions count, and the longest sequence.
-        workers: processes, each with a copy of the model.
-        runner: ``joblib`` on this machine, or ``ray``; ``address``: of its cluster (None: one is started here).
-        engine, device: as in `mechfourier.load`.
-        resume: raise where there is nothing to go on with.
+    Args: model: a name or folder (what `mechfourier.load` takes), or a loaded model where this process does
+    the work. out: the folder. dataset: ``"own"`` (what the model was trained on), a file, a folder saved by
+    ``datasets``, or ``name:split:column``. sites, layers: what `mechfourier.hooks.site.select_sites` takes.
+    tokens: how many, like ``"10M"``; fewer where the data set ends. dtype: ``float32``, ``float16`` or
+    ``bfloat16``. shard_tokens: tokens per shard (default: the power of two that fills about 256 MiB).
+    reading: which positions count, and the longest sequence. workers: processes, each with a copy of the
+    model. runner: ``joblib`` on this machine, or ``ray``; ``address``: of its cluster (None: one is started
+    here). engine, device: as in `mechfourier.load`. resume: raise where there is nothing to go on with.
 
-    Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call (a folder with another harvest, a data set that
-    changed), ``MechFourierError`` where the disk is full or cannot be written, ``CaptureInterrupted`` after Ctrl-C.
+    Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call (a folder with another harvest,
+    a data set that changed), ``MechFourierError`` where the disk is full or cannot be written,
+    ``CaptureInterrupted`` after Ctrl-C.
     """
     folder = Path(out).expanduser().resolve()
     wanted = parse_tokens(tokens)
@@ -144,9 +147,17 @@ def capture_dataset(
     if resume and found is None:
         raise UsageError(f"{folder} holds no harvest to go on with; leave --resume out to begin one")
     wish = wish_for(
-        model, dataset, sites, layers, dtype=dtype, shard_tokens=shard_tokens, tokens=wanted,
-        reading=reading or Reading(), engine=engine, device=device,
-    )  # fmt: skip
+        model,
+        dataset,
+        sites,
+        layers,
+        dtype=dtype,
+        shard_tokens=shard_tokens,
+        tokens=wanted,
+        reading=reading or Reading(),
+        engine=engine,
+        device=device,
+    )
     _check_same(folder, found, wish.config, wanted)
     with locked(folder):
         # what another process wrote between the first look and the lock counts
@@ -172,10 +183,20 @@ def check_call(model: Model | str | Path | None, workers: int, runner: str, dtyp
 
 
 def wish_for(
-    model: Model | str | Path, dataset: str | Source, sites: Any, layers: Any, *, dtype: str, shard_tokens: str | int | None, tokens: int,
-    reading: Reading, engine: str, device: str,
-) -> CaptureConfig:  # fmt: skip
-    """Look everything up: the model, its sites and their widths, the data set. Raises what ``capture_dataset`` raises."""
+    model: Model | str | Path,
+    dataset: str | Source,
+    sites: Any,
+    layers: Any,
+    *,
+    dtype: str,
+    shard_tokens: str | int | None,
+    tokens: int,
+    reading: Reading,
+    engine: str,
+    device: str,
+) -> CaptureConfig:
+    """Look everything up: the model, its sites and their widths, the data set. Raises what
+    ``capture_dataset`` raises."""
     source = dataset if isinstance(dataset, Source) else Source.parse(dataset)
     loaded = load(model, engine=engine, device=device) if isinstance(model, (str, Path)) else model
     chosen = [check_site(loaded, site) for site in select_sites(loaded, sites, layers)]
@@ -186,12 +207,17 @@ def wish_for(
     # float16 and float32 shards hold equally many bytes, not tokens
     row_bytes = DTYPES[dtype].itemsize * sum(widths)
     config = Config(
-        model=model_name(loaded), weights=weights_hash(loaded), tokenizer=_tokenizer_hash(loaded),
+        model=model_name(loaded),
+        weights=weights_hash(loaded),
+        tokenizer=_tokenizer_hash(loaded),
         dataset={"name": source.name, "split": source.split, "column": source.column},
         reading={key: getattr(reading, key) for key in ("positions", "skip", "context")},
-        sites=tuple(map(str, chosen)), widths=widths, dtype=dtype, seed=reading.seed,
+        sites=tuple(map(str, chosen)),
+        widths=widths,
+        dtype=dtype,
+        seed=reading.seed,
         shard_rows=parse_tokens(shard_tokens) if shard_tokens is not None else shard_rows_for(row_bytes),
-    )  # fmt: skip
+    )
     return CaptureConfig(loaded, config, source, reading)
 
 
@@ -206,11 +232,13 @@ def _check_same(folder: Path, found: Index | None, config: Config, tokens: int) 
         return
     if unlike := differences(_plain(found.config), _plain(config)):
         raise UsageError(
-            f"{folder} holds another harvest: {'; '.join(unlike)}. Go on with the same options, or choose another --out"
+            f"{folder} holds another harvest: {'; '.join(unlike)}. Go on with the same options, or choose "
+            f"another --out"
         )
     if found.tokens > tokens:
         raise UsageError(
-            f"{folder} is a harvest of {found.tokens:,} tokens; ask for at least as many, or choose another --out"
+            f"{folder} is a harvest of {found.tokens:,} tokens; ask for at least as many, or choose another "
+            f"--out"
         )
 
 
@@ -223,7 +251,8 @@ def _check_disk(folder: Path, index: Index) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise MechFourierError(
-            f"{index.tokens:,} tokens take {size_text(need)} more, and {folder} has {size_text(free)} free; take fewer --tokens or "
+            f"{index.tokens:,} tokens take {size_text(need)} more, and {folder} has {size_text(free)} free; "
+            f"take fewer --tokens or "
             "sites, --dtype float16, or another --out"
         )
 
@@ -254,7 +283,8 @@ class Worker:
         model = _loaded(self.model, self.loader, self.device)
         if weights_hash(model) != self.config.weights:
             raise MechFourierError(
-                f"a worker found other weights under {self.model!r} than this process did; give the same folder to all of them"
+                f"a worker found other weights under {self.model!r} than this process did; give the same "
+                f"folder to all of them"
             )
         with hidden():
             return make_shard(model, self.config, job, Path(self.folder))
@@ -272,7 +302,8 @@ class _Harvest:
         self.folder, self.wish, self.index = folder, wish, index
         self.made = self.kept = self.repaired = self.seen = 0
         self.text_changed = UsageError(
-            f"{wish.source.name!r} is not the text that {folder} was begun with; bring it back, or choose another --out"
+            f"{wish.source.name!r} is not the text that {folder} was begun with; bring it back, or choose "
+            f"another --out"
         )
 
     def run(self, engine: Callable[[Iterator[Job]], Iterator[Shard]]) -> CaptureResult:
@@ -288,12 +319,14 @@ class _Harvest:
                     self._tell(bar, shard)
         except KeyboardInterrupt:
             raise CaptureInterrupted(
-                f"stopped; {len(self.index.shards)} of {self.index.expected} shards are kept in {self.folder}, and the same command goes on"
+                f"stopped; {len(self.index.shards)} of {self.index.expected} shards are kept in "
+                f"{self.folder}, and the same command goes on"
             ) from None
         return self._finished(time.monotonic() - started)
 
     def _missing(self, bar: Progress) -> Iterator[Job]:
-        """The shards that are not there, or not whole. Raises ``UsageError`` where the text is no longer the same."""
+        """The shards that are not there, or not whole. Raises ``UsageError`` where the text is no longer the
+        same."""
         for job in jobs(self.wish.sequences(), self.index.config.shard_rows, self.index.tokens):
             self.seen += 1
             known = self.index.shards.get(job.number)
@@ -319,10 +352,21 @@ class _Harvest:
         config, count = self.index.config, self.index.rows
         notes = () if count >= self.index.tokens else (f"the data set ended after {count:,} tokens",)
         return CaptureResult(
-            model=config.model, dataset=config.dataset["name"], folder=str(self.folder), dtype=config.dtype, sites=config.sites,
-            widths=config.widths, tokens=count, shards=len(self.index.shards), made=self.made, kept=self.kept,
-            repaired=self.repaired, bytes=sum(shard.bytes for shard in self.index.shards.values()), seconds=seconds, notes=notes,
-        )  # fmt: skip
+            model=config.model,
+            dataset=config.dataset["name"],
+            folder=str(self.folder),
+            dtype=config.dtype,
+            sites=config.sites,
+            widths=config.widths,
+            tokens=count,
+            shards=len(self.index.shards),
+            made=self.made,
+            kept=self.kept,
+            repaired=self.repaired,
+            bytes=sum(shard.bytes for shard in self.index.shards.values()),
+            seconds=seconds,
+            notes=notes,
+        )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def make_shard(model: Model, config: Config, job: Job, folder: Path) -> Shard:
 
 
 def activations(model: Model, config: Config, sequences: Sequence[Row]) -> dict[str, Float[Tensor, "row d"]]:
-    """What the shard holds of every site: a row per kept position, in the order of the text, in the harvest's dtype."""
+    """What the shard holds of every site: a row per kept position, in the order of the text, in the harvest's
+    dtype."""
     lengths = torch.tensor([len(row.keep) for row in sequences])
     first = lengths.cumsum(0) - lengths
     count, dtype = int(lengths.sum()), DTYPES[config.dtype]
@@ -53,7 +54,8 @@ def activations(model: Model, config: Config, sequences: Sequence[Row]) -> dict[
 
 
 def _rounded(site: str, vectors: Float[Tensor, "row d"], dtype: torch.dtype) -> Tensor:
-    """The activations in ``dtype``; float16 ends at 65504, and what lies beyond must not turn into infinity unseen."""
+    """The activations in ``dtype``; float16 ends at 65504, and what lies beyond must not turn into infinity
+    unseen."""
     if dtype == torch.float16 and (largest := float(vectors.abs().max())) > torch.finfo(dtype).max:
         raise MechFourierError(
             f"{site} reaches {largest:.0f}, which float16 cannot hold; use --dtype bfloat16 or float32"

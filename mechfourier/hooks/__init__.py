@@ -1,6 +1,7 @@
 """The uniform hook layer: models in, arrays out. Sites, capture, the activation store, interventions."""
 
-# the folder is linked as ``hooks`` at the top of the repository, to be read there; imported so, every class would exist twice
+# the folder is linked as ``hooks`` at the top of the repository, to be read there; imported so, every class
+# would exist twice
 if __name__ != "mechfourier.hooks":
     raise ImportError(f"{__name__} is a link to mechfourier/hooks; write: import mechfourier.hooks")
 

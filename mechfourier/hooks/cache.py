@@ -56,7 +56,8 @@ def take(model: Any, cache: Any, index: Int[Tensor, " row"] | None) -> Any:
 
 
 def grown(model: Any, tokens: Int[Tensor, "row pos"], cache: Any, **options: Any) -> Any:
-    """What the model returns for tokens that follow those in ``cache``; theirs are added to it. ``options``: of a HookedTransformer."""
+    """What the model returns for tokens that follow those in ``cache``; theirs are added to it. ``options``:
+    of a HookedTransformer."""
     if is_bridge(model):
         return forward(model, tokens, past_key_values=cache, use_cache=True)
     # Said outright, as TransformerLens would look for padding by token id.

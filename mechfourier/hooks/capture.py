@@ -25,9 +25,10 @@ Positions = str | int | Sequence[int] | Int[Tensor, " prompt"] | Int[Tensor, "pr
 class Activations:
     """What ``capture`` read: float32, on the CPU, in the order of the prompts.
 
-    ``values[site]`` is ``[prompt, *rest]``: ``[prompt, d]`` for one position per prompt, ``[prompt, k, d]`` for k of
-    them, ``[prompt, pos, d]`` for all; heads come after the positions. Attention patterns are read at query
-    positions: ``[prompt, head, key]``. ``logits`` are those at the last position, or None where not asked for.
+    ``values[site]`` is ``[prompt, *rest]``: ``[prompt, d]`` for one position per prompt, ``[prompt, k, d]``
+    for k of them, ``[prompt, pos, d]`` for all; heads come after the positions. Attention patterns are read
+    at query positions: ``[prompt, head, key]``. ``logits`` are those at the last position, or None where not
+    asked for.
     """
 
     sites: tuple[Site, ...]
@@ -69,14 +70,16 @@ def capture(
 ) -> Activations:
     """Read activations of ``prompts`` at ``sites`` (what ``select_sites`` takes) and ``positions``.
 
-    ``prompts``: strings, ``Encoding``s, or tokens ``[prompt, pos]``. The pass ends at the last wanted hook point unless
-    ``logits`` are wanted too. Causal models run only the tokens up to the last position that is read, and beginnings that
-    prompts share once (`mechfourier.hooks.passes`); others run batches of equal length. ``positions``:
-    ``"last"`` (the last token that stands for text), ``"all"`` (prompts of equal length only), a number for every
-    prompt, or ``[prompt]`` or ``[prompt, k]`` of them; negative ones count from the prompt's end. Nothing but the
-    wanted sites and positions is kept. ``store`` is looked up first and filled after.
+    ``prompts``: strings, ``Encoding``s, or tokens ``[prompt, pos]``. The pass ends at the last wanted hook
+    point unless ``logits`` are wanted too. Causal models run only the tokens up to the last position that is
+    read, and beginnings that prompts share once (`mechfourier.hooks.passes`); others run batches of equal
+    length. ``positions``: ``"last"`` (the last token that stands for text), ``"all"`` (prompts of equal
+    length only), a number for every prompt, or ``[prompt]`` or ``[prompt, k]`` of them; negative ones count
+    from the prompt's end. Nothing but the wanted sites and positions is kept. ``store`` is looked up first
+    and filled after.
 
-    Raises ``UnknownSite``, ``OutOfRange``, ``HookNeverFired``, and ``MechFourierError`` for NaN or infinite activations.
+    Raises ``UnknownSite``, ``OutOfRange``, ``HookNeverFired``, and ``MechFourierError`` for NaN or infinite
+    activations.
     """
     request = _request(model, prompts, sites, positions, logits)
     # Hooks of others change the activations, and the store's key does not know of them.
@@ -159,7 +162,8 @@ def _positions(
     if len(wrong):
         row, place = wrong[0].tolist()
         raise OutOfRange(
-            f"prompt {row} has {lengths[row]} tokens; there is no position {int(at[row, place])} to read in it"
+            f"prompt {row} has {lengths[row]} tokens; there is no position {int(at[row, place])} to read in "
+            f"it"
         )
     return torch.where(at < 0, at + size, at).long()
 
@@ -173,7 +177,8 @@ def _named_positions(
         raise UsageError(f"unknown positions {name!r}; choose last, all, or numbers")
     if len(set(lengths)) > 1:
         raise UsageError(
-            f"positions='all' needs prompts of equal length; these have {min(lengths)} to {max(lengths)} tokens"
+            f"positions='all' needs prompts of equal length; these have {min(lengths)} to {max(lengths)} "
+            f"tokens"
         )
     return None
 

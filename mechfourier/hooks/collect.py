@@ -1,4 +1,5 @@
-"""The hooks of a capture: every wanted activation is sliced as it passes, and the pass ends once all have passed."""
+"""The hooks of a capture: every wanted activation is sliced as it passes, and the pass ends once all have
+passed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 class View:
     """Where the prompts of a pass are found in its activations.
 
-    ``rows`` are prompts; prompt i is line ``line[i]`` of the pass and is read at ``at[i]`` of the pass's own positions (None: at
-    all of them). ``keys`` says which key position of the pass holds each position of the prompt, where that differs.
+    ``rows`` are prompts; prompt i is line ``line[i]`` of the pass and is read at ``at[i]`` of the pass's own
+    positions (None: at all of them). ``keys`` says which key position of the pass holds each position of the
+    prompt, where that differs.
     """
 
     rows: Int[Tensor, " row"]
@@ -134,7 +136,8 @@ class Collector:
 
 
 def _prompt_keys(pattern: Tensor, keys: Int[Tensor, "row pos"], known: Bool[Tensor, "row pos"]) -> Tensor:
-    """``[row, k, head, key of the pass]`` by the positions of the prompt; no attention goes beyond a line's end."""
+    """``[row, k, head, key of the pass]`` by the positions of the prompt; no attention goes beyond a line's
+    end."""
     where = keys.to(pattern.device)[:, None, None].expand(*pattern.shape[:3], -1)
     return pattern.gather(-1, where) * known.to(pattern.device)[:, None, None]
 
@@ -145,7 +148,8 @@ def _with_line_axis(site: Site, value: Tensor, count: int) -> Tensor:
         return value.expand(count, *value.shape[1:])
     if not value.ndim or value.shape[0] != count:
         raise MechFourierError(
-            f"{site} has shape {list(value.shape)}, whose first axis is not the {count} prompts; it cannot be captured"
+            f"{site} has shape {list(value.shape)}, whose first axis is not the {count} prompts; it cannot "
+            f"be captured"
         )
     return value
 

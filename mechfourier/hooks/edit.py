@@ -1,7 +1,9 @@
-"""Edits of activations: where (a site, coordinates, positions, rows) and what (a function of those coordinates).
+"""Edits of activations: where (a site, coordinates, positions, rows) and what (a function of those
+coordinates).
 
-Every intervention is the same act: read the coordinates of the chosen part of an activation, put others in their place.
-The coordinates are single dimensions (read and written exactly) or those of an orthonormal basis.
+Every intervention is the same act: read the coordinates of the chosen part of an activation, put others in
+their place. The coordinates are single dimensions (read and written exactly) or those of an orthonormal
+basis.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +32,12 @@ ORTHONORMAL = 1e-4  # largest entry of BᵀB − I that is taken for rounding
 class Where:
     """The part of an activation that an edit changes.
 
-    ``dims``: one dimension, several, or ``[prompt, k]`` (each prompt its own); ``subspace``: an orthonormal basis
-    ``[d, r]``, or ``[prompt, d, r]``; neither means the whole vector. ``head`` takes one head of a site with heads;
-    without it, heads are laid side by side (head 2 of width 64 begins at dimension 128). ``positions``: all (None), one,
-    several, or a tensor with one per prompt; negative ones count from the end. ``rows``: the prompts to change.
-    A prompt is a row of the batch, or its place among all prompts when ``capture`` runs several batches.
+    ``dims``: one dimension, several, or ``[prompt, k]`` (each prompt its own); ``subspace``: an orthonormal
+    basis ``[d, r]``, or ``[prompt, d, r]``; neither means the whole vector. ``head`` takes one head of a site
+    with heads; without it, heads are laid side by side (head 2 of width 64 begins at dimension 128).
+    ``positions``: all (None), one, several, or a tensor with one per prompt; negative ones count from the
+    end. ``rows``: the prompts to change. A prompt is a row of the batch, or its place among all prompts when
+    ``capture`` runs several batches.
     """
 
     site: Site
@@ -98,14 +101,16 @@ class Where:
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A change of one part of one site; ``name`` stands in messages. See ``interventions`` for the ready-made ones."""
+    """A change of one part of one site; ``name`` stands in messages. See ``interventions`` for the ready-made
+    ones."""
 
     name: str
     where: Where
     change: Change
 
     def apply(self, value: Tensor, prompts: Int[Tensor, " row"]) -> Tensor:
-        """The activation ``value`` of the site, for these prompts, with the edit made; ``value`` itself stays."""
+        """The activation ``value`` of the site, for these prompts, with the edit made; ``value`` itself
+        stays."""
         vectors = as_vectors(self.where.site, value, self.where.head)
         mask = self._mask(vectors, prompts)
         rows = mask.any(1).nonzero()[:, 0]
@@ -144,7 +149,8 @@ def per_prompt(values: Tensor, prompts: Int[Tensor, " row"], what: str) -> Tenso
 
 
 def check_range(index: Tensor, size: int, what: str) -> None:
-    """Raise ``OutOfRange`` for an index outside −size … size − 1; ``what`` has ``{}`` where the number goes."""
+    """Raise ``OutOfRange`` for an index outside −size … size − 1; ``what`` has ``{}`` where the number
+    goes."""
     wrong = index[(index >= size) | (index < -size)]
     if wrong.numel():
         raise OutOfRange(
@@ -174,7 +180,8 @@ def _check_orthonormal(basis: Tensor) -> None:
 
 
 def as_vectors(site: Site, value: Tensor, head: int | None = None) -> Float[Tensor, "row pos d"]:
-    """An activation as one vector per position: heads side by side (or one of them), patterns by query position."""
+    """An activation as one vector per position: heads side by side (or one of them), patterns by query
+    position."""
     if site.kind in ATTENTION_KINDS:
         value = rearrange(value, "row head query key -> row query head key")
     if head is not None:
@@ -200,7 +207,8 @@ def from_vectors(site: Site, value: Tensor, vectors: Float[Tensor, "row pos d"],
 
 
 def donor_vectors(site: Site, donors: Tensor, head: int | None = None) -> Float[Tensor, "donor pos d"]:
-    """Activations that ``capture`` gave as vectors; those of one position per prompt get a position axis of length 1."""
+    """Activations that ``capture`` gave as vectors; those of one position per prompt get a position axis of
+    length 1."""
     if donors.ndim == 2:
         return rearrange(donors, "donor d -> donor 1 d")
     if donors.ndim == 3 and site.kind in ATTENTION_KINDS:

@@ -16,8 +16,8 @@ from mechfourier.models.interface import Model, encode
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote after each prompt. ``tokens``: the new tokens; ``texts``: the same as text, without the stop token (the numbers of
-    the tokens, where the model has no tokenizer)."""
+    """What a model wrote after each prompt. ``tokens``: the new tokens; ``texts``: the same as text, without
+    the stop token (the numbers of the tokens, where the model has no tokenizer)."""
 
     prompts: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
@@ -32,14 +32,16 @@ def generate(
     max_new_tokens: int = 8,
     stop: Sequence[int] | None = None,
 ) -> Generation:
-    """Continue ``prompts`` greedily with ``edits`` made in every forward pass, the passes of the new tokens included.
+    """Continue ``prompts`` greedily with ``edits`` made in every forward pass, the passes of the new tokens
+    included.
 
-    An edit at all positions also changes the tokens that are written; one at chosen positions (counted from the beginning
-    of the prompt) is made there at every step. ``stop``: tokens that end a continuation (None: the tokenizer's end of
-    text). Every step runs the whole sequence, so this works on every model with logits and gives what teacher forcing gives.
+    An edit at all positions also changes the tokens that are written; one at chosen positions (counted from
+    the beginning of the prompt) is made there at every step. ``stop``: tokens that end a continuation (None:
+    the tokenizer's end of text). Every step runs the whole sequence, so this works on every model with logits
+    and gives what teacher forcing gives.
 
-    Raises ``OutOfRange`` for fewer than one new token or a sequence longer than the model reads, ``HookNeverFired`` and
-    ``InterventionChangedNothing``.
+    Raises ``OutOfRange`` for fewer than one new token or a sequence longer than the model reads,
+    ``HookNeverFired`` and ``InterventionChangedNothing``.
     """
     if max_new_tokens < 1:
         raise OutOfRange(f"max_new_tokens is {max_new_tokens}; ask for at least 1")

@@ -3,9 +3,9 @@
 >>> with zero(model, Site("resid_post", 7), dims=8):        # doctest: +SKIP
 ...     logits = model(tokens)
 
-On leaving they raise ``HookNeverFired`` when the hook point did not run, and ``InterventionChangedNothing`` when every
-activation stayed as it was: an ablation that silently does nothing reads like a result. Each is one ``Edit``
-(``edit_zero`` …); ``intervene`` makes several at once.
+On leaving they raise ``HookNeverFired`` when the hook point did not run, and ``InterventionChangedNothing``
+when every activation stayed as it was: an ablation that silently does nothing reads like a result. Each is
+one ``Edit`` (``edit_zero`` …); ``intervene`` makes several at once.
 """
 
 import contextlib
@@ -48,7 +48,8 @@ def edit_zero(site: Site, **part: Unpack[Part]) -> Edit:
 
 
 def edit_mean(site: Site, values: Float[Tensor, "*sample d"], **part: Unpack[Part]) -> Edit:
-    """Set the coordinates to their mean over ``values``: activations of the site, or the mean ``[d]`` itself."""
+    """Set the coordinates to their mean over ``values``: activations of the site, or the mean ``[d]``
+    itself."""
     where = Where(site, **part)
     if values.ndim > 1:
         values = reduce(donor_vectors(site, values, where.head).float(), "donor pos d -> d", "mean")
@@ -64,8 +65,9 @@ def edit_resample(
 ) -> Edit:
     """Set the coordinates to those of another prompt (resample ablation; Chan et al. 2022, causal scrubbing).
 
-    ``donors``: activations of the site to draw from, with replacement; without them each batch is permuted, in one cycle,
-    so that no prompt keeps its own. ``seed`` fixes the draw; the same positions of all prompts move together.
+    ``donors``: activations of the site to draw from, with replacement; without them each batch is permuted,
+    in one cycle, so that no prompt keeps its own. ``seed`` fixes the draw; the same positions of all prompts
+    move together.
     """
     where, generator = Where(site, **part), torch.Generator().manual_seed(seed)
     pool = None if donors is None else donor_vectors(site, donors, where.head)
@@ -87,8 +89,9 @@ def edit_project_out(site: Site, subspace: Basis, **place: Unpack[Place]) -> Edi
 
 
 def edit_patch(site: Site, donors: Float[Tensor, "prompt *rest"], **part: Unpack[Part]) -> Edit:
-    """Set the coordinates to those of ``donors``, an activation per prompt: at one position (``[prompt, d]``, what
-    ``capture`` gives; put at every chosen position) or at each (``[prompt, pos, d]``). Activation patching, Vig et al. 2020."""
+    """Set the coordinates to those of ``donors``, an activation per prompt: at one position (``[prompt, d]``,
+    what ``capture`` gives; put at every chosen position) or at each (``[prompt, pos, d]``). Activation
+    patching, Vig et al. 2020."""
     where = Where(site, **part)
     pool = donor_vectors(site, donors, where.head)
 
@@ -117,8 +120,9 @@ def edit_rotate(
     center: Float[Tensor, " d"] | None = None,
     **place: Unpack[Place],
 ) -> Edit:
-    """Turn the component in ``plane`` (orthonormal ``[d, 2]``, or one per prompt) by ``angle`` radians, from the first
-    column towards the second; ``angle`` may be one per prompt. ``center`` ``[d]`` is what it turns around (the origin)."""
+    """Turn the component in ``plane`` (orthonormal ``[d, 2]``, or one per prompt) by ``angle`` radians, from
+    the first column towards the second; ``angle`` may be one per prompt. ``center`` ``[d]`` is what it turns
+    around (the origin)."""
     where = Where(site, subspace=plane, **place)
     if plane.shape[-1] != 2:
         raise UsageError(f"a plane has two columns; got {list(plane.shape)}")
@@ -158,10 +162,11 @@ def _coordinates(
 
 @contextlib.contextmanager
 def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) -> Iterator[None]:
-    """Make these edits in every forward pass of ``model`` within the block; edits of one site apply in their order.
+    """Make these edits in every forward pass of ``model`` within the block; edits of one site apply in their
+    order.
 
-    Raises ``HookNeverFired`` and, unless ``must_change=False``, ``InterventionChangedNothing`` on leaving without an
-    error. Hooks are removed in every case.
+    Raises ``HookNeverFired`` and, unless ``must_change=False``, ``InterventionChangedNothing`` on leaving
+    without an error. Hooks are removed in every case.
     """
     watches = [_Watch(edit) for edit in edits]
     for watch in watches:
@@ -180,10 +185,12 @@ def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) 
 
 
 def _refuse_read_only(model: Model, site: Site) -> None:
-    """Some engines have hook points that show an activation and do not carry a change of it on (``models.pretrained``)."""
+    """Some engines have hook points that show an activation and do not carry a change of it on
+    (``models.pretrained``)."""
     if site.kind in getattr(model, "mechfourier_read_only", ()):
         raise UsageError(
-            f"a change at {site} of {model_name(model)} would not reach the residual stream in TransformerBridge; "
+            f"a change at {site} of {model_name(model)} would not reach the residual stream in "
+            f"TransformerBridge; "
             "change attn_out or resid_post, or load the model with engine='hooked'"
         )
 

@@ -1,8 +1,9 @@
 """Which tokens of many prompts have to be run at all, and in which passes.
 
-In a causal model nothing after a position changes what is read there, so a prompt ends at the last position that is read, padding
-on its right costs nothing but its own tokens, and a beginning that prompts share is run once (through the keys and values
-that it leaves behind). Nothing here touches a model: prompts in, ``Pack``s of token lines out.
+In a causal model nothing after a position changes what is read there, so a prompt ends at the last position
+that is read, padding on its right costs nothing but its own tokens, and a beginning that prompts share is run
+once (through the keys and values that it leaves behind). Nothing here touches a model: prompts in, ``Pack``s
+of token lines out.
 """
 
 import itertools
@@ -24,7 +25,8 @@ Fits = Callable[
 
 @dataclass(frozen=True)
 class Line:
-    """Tokens that are run once for all ``rows`` (prompts) that begin with them and are read at the same positions.
+    """Tokens that are run once for all ``rows`` (prompts) that begin with them and are read at the same
+    positions.
 
     ``first`` is the first position that is read: a shared beginning ends before it.
     """
@@ -47,8 +49,8 @@ class Beginnings:
 class Pack:
     """Lines of one forward pass, padded on the right.
 
-    ``rows`` are prompts and ``line`` the line that each of them reads; ``start`` is how many tokens of a line lie in its
-    beginning; ``mask`` is 1 at tokens and 0 at padding.
+    ``rows`` are prompts and ``line`` the line that each of them reads; ``start`` is how many tokens of a line
+    lie in its beginning; ``mask`` is 1 at tokens and 0 at padding.
     """
 
     rows: Int[Tensor, " row"]
@@ -66,7 +68,8 @@ class Pack:
 
 
 def lines_of(ids: Sequence[Ids], read: Sequence[Sequence[int]]) -> list[Line]:
-    """One line for all prompts with the same tokens up to the last position in ``read`` and the same positions."""
+    """One line for all prompts with the same tokens up to the last position in ``read`` and the same
+    positions."""
     rows: dict[tuple[Ids, Ids], list[int]] = {}
     for row, (tokens, positions) in enumerate(zip(ids, read, strict=True)):
         rows.setdefault((tokens[: max(positions) + 1], tuple(positions)), []).append(row)
@@ -88,8 +91,8 @@ def packs(lines: Sequence[Line], fits: Fits, *, share: bool) -> list[Pack]:
 def cuts(lines: Sequence[Line]) -> list[int]:
     """How many first tokens each line takes from a shared beginning, so that the fewest tokens are run.
 
-    Lines with the same beginning form the branches of a tree; a branch either has one beginning as long as all of it shares
-    (which saves length × (lines − 1) tokens), or its own branches are better apart.
+    Lines with the same beginning form the branches of a tree; a branch either has one beginning as long as
+    all of it shares (which saves length × (lines − 1) tokens), or its own branches are better apart.
     """
     order = sorted(range(len(lines)), key=lambda number: lines[number].ids)
     common = [_common(lines[a].ids, lines[b].ids) for a, b in itertools.pairwise(order)]
@@ -120,7 +123,8 @@ def _common(a: Ids, b: Ids) -> int:
 
 
 def _tree(common: Sequence[int], count: int) -> list[tuple[int, int, int, list[int]]]:
-    """Branches of sorted lines, parents first: from, to, tokens in common, numbers of its branches of two or more lines."""
+    """Branches of sorted lines, parents first: from, to, tokens in common, numbers of its branches of two or
+    more lines."""
     intervals: list[tuple[int, int, int, list[int]]] = []
     waiting: list[tuple[int, int, int | None]] = [(0, count, None)] if count > 1 else []
     while waiting:
@@ -136,7 +140,8 @@ def _tree(common: Sequence[int], count: int) -> list[tuple[int, int, int, list[i
 
 
 def _batches(group: list[tuple[Line, int]], fits: Fits) -> list[list[tuple[Line, int]]]:
-    """Lines of similar length together, as many as a pass holds; padding in a batch stays below the cost of a pass."""
+    """Lines of similar length together, as many as a pass holds; padding in a batch stays below the cost of a
+    pass."""
     group = sorted(group, key=lambda item: (item[1] - len(item[0].ids), item[0].ids))
     found: list[list[tuple[Line, int]]] = []
     longest = before = waste = 0
@@ -166,7 +171,8 @@ def _pack(chosen: list[tuple[Line, int]]) -> Pack:
 
 
 def padded(lines: Sequence[Ids]) -> tuple[Int[Tensor, "line pos"], Int[Tensor, "line pos"]]:
-    """Lines as one table, filled up on the right with their own last token (always in the vocabulary), and the mask."""
+    """Lines as one table, filled up on the right with their own last token (always in the vocabulary), and
+    the mask."""
     longest = max(map(len, lines))
     tokens = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in lines])
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in lines])

@@ -1,8 +1,10 @@
-"""The forward passes of a capture: packed where the model is causal, in batches of equal length where it is not.
+"""The forward passes of a capture: packed where the model is causal, in batches of equal length where it is
+not.
 
-Packed passes (`packing`) run several times fewer tokens. Their numbers are those of whole prompts within float error in a causal
-model that gives positions and attention as its kind does; since no list of architectures could promise that, one prompt of
-the first packed pass is also run alone, and where the two differ the prompts run whole instead.
+Packed passes (`packing`) run several times fewer tokens. Their numbers are those of whole prompts within
+float error in a causal model that gives positions and attention as its kind does; since no list of
+architectures could promise that, one prompt of the first packed pass is also run alone, and where the two
+differ the prompts run whole instead.
 """
 
 import dataclasses
@@ -40,15 +42,47 @@ Found = tuple[Values, Float[Tensor, "prompt vocab"] | None]
 Advance = Callable[[int], None]
 
 # Kinds with one entry per token after the prompt's axis, in both engines, and the attention pattern.
-PER_TOKEN = frozenset({
-    "embed", "full_embed", "resid_pre", "resid_mid", "resid_post", "normalized_resid_post", "attn_out", "mlp_out", "mlp_in",
-    "attn_in", "q_input", "k_input", "v_input", "q", "k", "v", "z", "result", "pattern", "mlp_pre", "mlp_pre_linear", "mlp_mid",
-    "mlp_post", "ln1_scale", "ln1_normalized", "ln2_scale", "ln2_normalized", "ln1_post_scale", "ln1_post_normalized",
-    "ln2_post_scale", "ln2_post_normalized", "ln_final_scale", "ln_final_normalized",
-})  # fmt: skip
+PER_TOKEN = frozenset(
+    {
+        "embed",
+        "full_embed",
+        "resid_pre",
+        "resid_mid",
+        "resid_post",
+        "normalized_resid_post",
+        "attn_out",
+        "mlp_out",
+        "mlp_in",
+        "attn_in",
+        "q_input",
+        "k_input",
+        "v_input",
+        "q",
+        "k",
+        "v",
+        "z",
+        "result",
+        "pattern",
+        "mlp_pre",
+        "mlp_pre_linear",
+        "mlp_mid",
+        "mlp_post",
+        "ln1_scale",
+        "ln1_normalized",
+        "ln2_scale",
+        "ln2_normalized",
+        "ln1_post_scale",
+        "ln1_post_normalized",
+        "ln2_post_scale",
+        "ln2_post_normalized",
+        "ln_final_scale",
+        "ln_final_normalized",
+    }
+)
 CACHE_BYTES = 2**29  # of keys and values that the lines of one pass continue
 WORTHWHILE = 0.9  # share of the cost of whole prompts, above which packing is not worth its complications
-# Mean difference from a prompt run alone, of its mean size: float error stays a hundred times below, another computation above.
+# Mean difference from a prompt run alone, of its mean size: float error stays a hundred times below, another
+# computation above.
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 2e-4}
 COARSE_TOLERANCE = 0.05
 _CHECKED = "_mechfourier_packing"
@@ -93,7 +127,8 @@ def _run_packed(model: Model, request: "Request", plan: list[Pack], advance: Adv
             if out_of_memory(error):
                 raise
             raise _Refused from error
-        # a pack without beginnings says nothing of those with them, nor short prompts of long ones (scaled rotary positions)
+        # a pack without beginnings says nothing of those with them, nor short prompts of long ones (scaled
+        # rotary positions)
         kind, length = pack.beginnings is not None, max(len(request.ids[row]) for row in pack.rows.tolist())
         if not _trusted(model, kind, length):
             _check(model, request, pack, (collector.values, logits.values))
@@ -120,7 +155,8 @@ def _pass(
     last: Int[Tensor, " line"],
     options: dict[str, Any],
 ) -> Float[Tensor, "line vocab"] | None:
-    """One forward pass through the collector's hooks; its logits at the positions ``last``, where they are wanted."""
+    """One forward pass through the collector's hooks; its logits at the positions ``last``, where they are
+    wanted."""
 
     def run() -> Any:
         return forward(model, tokens, logits=request.logits, **options)
@@ -155,7 +191,8 @@ def _layers_needed(request: "Request") -> int | None:
 
 
 def _plans(model: Model, request: "Request", batch_size: int | None) -> Iterator[tuple[bool, list[Pack]]]:
-    """Packed plans that are worth trying, the cheapest first; ``share`` says whether beginnings are shared."""
+    """Packed plans that are worth trying, the cheapest first; ``share`` says whether beginnings are
+    shared."""
     if not _packable(model, request):
         return
     read = [list(row) for row in request.positions.tolist()]  # type: ignore[union-attr]
@@ -219,7 +256,8 @@ def _trusted(model: Model, share: bool, length: int) -> bool:
 
 
 def _remember(model: Model, share: bool, right: bool, length: int = 0) -> None:
-    """For this session; that it is right for every session with these weights, while the weights are those of the file."""
+    """For this session; that it is right for every session with these weights, while the weights are those of
+    the file."""
     _keep_known(model, share, right, length)
     if right:
         remember_packing(getattr(model, CHECK_KEY, ""), share, length)
@@ -238,12 +276,14 @@ def packing_notes(model: Model) -> tuple[str, ...]:
     if not refused:
         return ()
     return (
-        f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without them",
+        f"passes {refused} differ from whole ones in {model_name(model)}: activations were captured without "
+        f"them",
     )
 
 
 def _check(model: Model, request: "Request", pack: Pack, found: Found) -> None:
-    """Run the prompt of ``pack`` that is furthest from a prompt run alone: behind the widest gap, or with the most padding."""
+    """Run the prompt of ``pack`` that is furthest from a prompt run alone: behind the widest gap, or with the
+    most padding."""
     padding = pack.tokens.shape[1] - pack.mask.sum(1)
     gap = torch.zeros_like(padding)
     if pack.beginnings is not None:

@@ -1,6 +1,6 @@
-"""Prompts that begin alike ("January + 3 …", "January + 4 …"): the common beginning is run once, through the keys and
-values it leaves behind. What follows it sees the same keys and values as in a whole pass, so the numbers are the same
-within float error."""
+"""Prompts that begin alike ("January + 3 …", "January + 4 …"): the common beginning is run once, through the
+keys and values it leaves behind. What follows it sees the same keys and values as in a whole pass, so the
+numbers are the same within float error."""
 
 import contextlib
 import inspect
@@ -34,14 +34,15 @@ class SharedPrefix:
 
 
 def can_share(model: Model) -> bool:
-    """Whether the model keeps keys and values for later tokens, is causal, and nobody else's hooks are on it (edits
-    count positions from the beginning of a whole prompt)."""
+    """Whether the model keeps keys and values for later tokens, is causal, and nobody else's hooks are on it
+    (edits count positions from the beginning of a whole prompt)."""
     accepts = "past_kv_cache" in inspect.signature(model.forward).parameters and not is_bridge(model)
     return accepts and getattr(model.cfg, "attention_dir", "") == "causal" and not has_hooks(model)
 
 
 def shared_prefix(tokens: Int[Tensor, "row pos"], before: int) -> SharedPrefix | None:
-    """The length of beginning, up to position ``before``, that leaves the fewest tokens to run; None if hardly any less."""
+    """The length of beginning, up to position ``before``, that leaves the fewest tokens to run; None if
+    hardly any less."""
     rows, length = tokens.shape
     best, cost = 0, WORTHWHILE * rows * length
     for size in range(1, min(before, length - 1) + 1):
@@ -55,8 +56,9 @@ def shared_prefix(tokens: Int[Tensor, "row pos"], before: int) -> SharedPrefix |
 
 
 def can_pack(model: Model) -> bool:
-    """Whether prompts may be cut after the last position that is read, and padded: the model is causal and nobody else's hooks
-    are on it. Whether that is so in truth is seen by ``capture``, which runs one prompt alone as well."""
+    """Whether prompts may be cut after the last position that is read, and padded: the model is causal and
+    nobody else's hooks are on it. Whether that is so in truth is seen by ``capture``, which runs one prompt
+    alone as well."""
     if has_hooks(model) or getattr(model.cfg, "attention_dir", "causal") != "causal":
         return False
     if not is_bridge(model):
@@ -76,11 +78,12 @@ def shortest_window(model: Model) -> float:
 
 
 def pass_options(model: Model, pack: Pack, *, n_layers: int | None) -> dict[str, Any]:
-    """With which options the tokens of ``pack`` are to be run: their padding, and what their beginnings left behind, which are
-    run here through the first ``n_layers`` layers (None: all)."""
+    """With which options the tokens of ``pack`` are to be run: their padding, and what their beginnings left
+    behind, which are run here through the first ``n_layers`` layers (None: all)."""
     begin = pack.beginnings
     if begin is None:
-        # Said outright, as TransformerLens would look for padding by token id. A bridge leaves a causal model's padding to it.
+        # Said outright, as TransformerLens would look for padding by token id. A bridge leaves a causal
+        # model's padding to it.
         return {} if is_bridge(model) else {"attention_mask": pack.mask}
     run = _bridge_cache if is_bridge(model) else _hooked_cache
     return run(model, pack, begin, begin.which.to(device_of(model)), n_layers)
@@ -94,9 +97,12 @@ def _hooked_cache(
     device = device_of(model)
     cache = TransformerLensKeyValueCache.init_cache(model.cfg, device, len(begin.tokens))
     model(
-        begin.tokens.to(device), past_kv_cache=cache, attention_mask=begin.mask.to(device),
-        stop_at_layer=n_layers, return_type=None,
-    )  # fmt: skip
+        begin.tokens.to(device),
+        past_kv_cache=cache,
+        attention_mask=begin.mask.to(device),
+        stop_at_layer=n_layers,
+        return_type=None,
+    )
     for entry in cache.entries:
         if entry.past_keys.shape[1]:
             entry.past_keys, entry.past_values = entry.past_keys[which], entry.past_values[which]
@@ -122,7 +128,8 @@ def _bridge_cache(
 
 @contextlib.contextmanager
 def stopping_after(model: Model, n_layers: int | None) -> Iterator[None]:
-    """End forward passes after that many layers (None: all), before the unembedding, where the model shows that point."""
+    """End forward passes after that many layers (None: all), before the unembedding, where the model shows
+    that point."""
     last = Site("resid_post", (int(model.cfg.n_layers) if n_layers is None else n_layers) - 1)
 
     def stop(value: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Running a model with hooks: batches of equal length, hooks that are always taken off again, early stops.
 
-Hooks are put on the hook points themselves, in the same way for a HookedTransformer, a TransformerBridge and a
-``HookedRootModule`` of one's own, and only the hooks put on here are removed: those of a user stay.
+Hooks are put on the hook points themselves, in the same way for a HookedTransformer, a TransformerBridge and
+a ``HookedRootModule`` of one's own, and only the hooks put on here are removed: those of a user stay.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ def device_of(model: Model) -> torch.device:
 def batches(model: Model, prompts: Sequence[Sequence[int]], *, batch_size: int | None = None) -> list[Batch]:
     """Token sequences as batches of equal length (no padding), the longest first.
 
-    ``batch_size`` bounds the prompts per batch; by default the memory of a batch is bounded instead.
-    Raises ``UsageError`` for no prompts or empty ones, ``OutOfRange`` for tokens or lengths the model does not have.
+    ``batch_size`` bounds the prompts per batch; by default the memory of a batch is bounded instead. Raises
+    ``UsageError`` for no prompts or empty ones, ``OutOfRange`` for tokens or lengths the model does not have.
     """
     _check_tokens(model, prompts)
     by_length: dict[int, list[int]] = {}
@@ -125,7 +125,8 @@ def serving(rows: Int[Tensor, " row"]) -> Iterator[None]:
 
 
 def served_rows(count: int) -> Int[Tensor, " row"]:
-    """The prompts that a batch of ``count`` rows holds: those of ``serving``, or 0 to count − 1 outside of it."""
+    """The prompts that a batch of ``count`` rows holds: those of ``serving``, or 0 to count − 1 outside of
+    it."""
     rows = _ROWS.get()
     if rows is None:
         return torch.arange(count)
@@ -138,7 +139,8 @@ def served_rows(count: int) -> Int[Tensor, " row"]:
 
 @contextlib.contextmanager
 def hooked(model: Model, functions: Sequence[tuple[Site, HookFunction]]) -> Iterator[None]:
-    """Put each function on its hook point, after those already there; take exactly these off again, whatever happens.
+    """Put each function on its hook point, after those already there; take exactly these off again, whatever
+    happens.
 
     A function sees the activation and may return another in its place. Raises ``UnknownSite``.
     """
@@ -158,7 +160,8 @@ def hooked(model: Model, functions: Sequence[tuple[Site, HookFunction]]) -> Iter
 
 
 def _as_hook(function: HookFunction) -> Callable[..., Any]:
-    """TransformerLens calls ``hook(value, hook=point)``; some bridge hook points carry a tuple whose head counts."""
+    """TransformerLens calls ``hook(value, hook=point)``; some bridge hook points carry a tuple whose head
+    counts."""
 
     def hook(value: Any, hook: Any) -> Any:
         del hook
@@ -186,19 +189,22 @@ def _switched_on(model: Model, sites: Sequence[Site]) -> Iterator[None]:
 
 
 def _refuse_grouped(model: Model, sites: Sequence[Site]) -> None:
-    """HookedTransformer makes a copy of ``attn_in`` per query head, and has no way from those to fewer heads of keys."""
+    """HookedTransformer makes a copy of ``attn_in`` per query head, and has no way from those to fewer heads
+    of keys."""
     groups, heads = getattr(model.cfg, "n_key_value_heads", None), getattr(model.cfg, "n_heads", None)
     if groups in (None, heads) or is_bridge(model) or all(site.kind != "attn_in" for site in sites):
         return
     raise UsageError(
-        f"{model_name(model)} has {groups} heads of keys for {heads} of queries, so it has no attn_in per head; "
+        f"{model_name(model)} has {groups} heads of keys for {heads} of queries, so it has no attn_in per "
+        f"head; "
         "take q_input, k_input, v_input or resid_pre, or engine='bridge'"
     )
 
 
 @contextlib.contextmanager
 def inference(model: Model) -> Iterator[None]:
-    """No gradients, no dropout. (``torch.inference_mode`` would leave behind tensors that training cannot use.)"""
+    """No gradients, no dropout. (``torch.inference_mode`` would leave behind tensors that training cannot
+    use.)"""
     training = bool(getattr(model, "training", False))
     try:
         if training:
@@ -211,7 +217,8 @@ def inference(model: Model) -> Iterator[None]:
 
 
 def has_hooks(model: Model) -> bool:
-    """Whether any hook of a user or of an intervention is on the model: at its hook points, or PyTorch's own on any module."""
+    """Whether any hook of a user or of an intervention is on the model: at its hook points, or PyTorch's own
+    on any module."""
     if any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values()):
         return True
     tables = [module_hooks._global_forward_hooks, module_hooks._global_forward_pre_hooks]
@@ -229,7 +236,8 @@ def _foreign(hook: Callable[..., Any]) -> bool:
 def forward(model: Model, tokens: Tensor, *, logits: bool = False, **options: Any) -> Any:
     """One forward pass, to its end or to ``StopForward`` (then None).
 
-    ``logits`` are asked for by name where the model can return other things, so that one without them says so.
+    ``logits`` are asked for by name where the model can return other things, so that one without them says
+    so.
     """
     if logits and "return_type" in inspect.signature(model.forward).parameters:
         options["return_type"] = "logits"
@@ -271,13 +279,15 @@ def logits_of(model: Model, output: Any) -> Tensor:
     output = output[0] if isinstance(output, tuple) else output
     if not isinstance(output, Tensor) or output.ndim not in (2, 3):
         raise MechFourierError(
-            f"{model_name(model)} returned {type(output).__name__} where logits [row, pos, vocab] were expected"
+            f"{model_name(model)} returned {type(output).__name__} where logits [row, pos, vocab] were "
+            f"expected"
         )
     return output
 
 
 def at_positions(values: Tensor, positions: Int[Tensor, " row"]) -> Tensor:
-    """``[row, pos, vocab]`` at one position per row; ``[row, vocab]`` and a single position stay as they are."""
+    """``[row, pos, vocab]`` at one position per row; ``[row, vocab]`` and a single position stay as they
+    are."""
     if values.ndim == 2:
         return values
     if values.shape[1] == 1:
@@ -299,9 +309,9 @@ def forward_from(
 ) -> Float[Tensor, "row vocab"]:
     """Logits at the last position when the residual stream before block ``layer`` is ``residual``.
 
-    ``layer`` may be n_layers: then only the final norm and the unembedding run. A HookedTransformer starts there;
-    any other model runs from its tokens (zeros unless given) and has its residual stream replaced, which costs a whole
-    pass and gives the same numbers. Raises ``OutOfRange`` and ``UnknownSite``.
+    ``layer`` may be n_layers: then only the final norm and the unembedding run. A HookedTransformer starts
+    there; any other model runs from its tokens (zeros unless given) and has its residual stream replaced,
+    which costs a whole pass and gives the same numbers. Raises ``OutOfRange`` and ``UnknownSite``.
     """
     n_layers = int(model.cfg.n_layers)
     if not 0 <= layer <= n_layers:

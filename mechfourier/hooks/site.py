@@ -1,8 +1,9 @@
 """Hook points as values: where in a model an activation is read or changed.
 
-A ``Site`` is a kind of activation, a layer and a stack of blocks; it prints as TransformerLens's hook name and is
-read back from it. The kinds are the field's names (``resid_post``, ``mlp_post``, ``pattern``); a hook point that
-fits no pattern keeps its own path as its kind, so that every name of every model makes the round trip.
+A ``Site`` is a kind of activation, a layer and a stack of blocks; it prints as TransformerLens's hook name
+and is read back from it. The kinds are the field's names (``resid_post``, ``mlp_post``, ``pattern``); a hook
+point that fits no pattern keeps its own path as its kind, so that every name of every model makes the round
+trip.
 """
 
 import functools
@@ -14,8 +15,8 @@ from typing import Any
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
 from mechfourier.models.interface import Hooked
 
-# kind -> path inside a block (or at the root), in the order of a forward pass. A kind that is not here prints as
-# ``hook_<kind>``; a kind with a dot in it is the path itself.
+# kind -> path inside a block (or at the root), in the order of a forward pass. A kind that is not here prints
+# as ``hook_<kind>``; a kind with a dot in it is the path itself.
 _PATHS: dict[str, str] = {
     "tokens": "hook_tokens",
     "embed": "hook_embed",
@@ -76,9 +77,16 @@ _KINDS = {path: kind for kind, path in _PATHS.items()}
 _ORDER = {kind: place for place, kind in enumerate(_PATHS)}
 # Paths of no known kind take the place of the last known kind of the same part of a block.
 _PART_ORDER = {
-    "ln1": "ln1_normalized", "attn": "v", "self_attn": "v", "cross_attn": "cross_v", "ln2": "ln2_normalized",
-    "mlp": "mlp_pre", "embed": "embed", "rotary_emb": "pos_embed", "pos_embed": "pos_embed",
-}  # fmt: skip
+    "ln1": "ln1_normalized",
+    "attn": "v",
+    "self_attn": "v",
+    "cross_attn": "cross_v",
+    "ln2": "ln2_normalized",
+    "mlp": "mlp_pre",
+    "embed": "embed",
+    "rotary_emb": "pos_embed",
+    "pos_embed": "pos_embed",
+}
 _BEFORE = re.compile(r"^(hook_)?(tokens|(?!un)\w*emb|pos)")
 _LAYERED = re.compile(r"^(?P<stack>.+?)\.(?P<layer>\d+)\.(?P<path>.+)$")
 
@@ -87,10 +95,26 @@ ATTENTION_KINDS = frozenset({"attn_scores", "pattern", "cross_attn_scores", "cro
 # Kinds whose position and head may be one axis with the prompt's.
 FUSED_KINDS = frozenset({"q_norm_scale", "q_norm_normalized", "k_norm_scale", "k_norm_normalized"})
 # Kinds with a head axis after the position.
-HEAD_KINDS = frozenset({
-    "q", "k", "v", "z", "result", "rot_q", "rot_k", "attn_in", "q_input", "k_input", "v_input",
-    "cross_q", "cross_k", "cross_v", "cross_z", "cross_result",
-})  # fmt: skip
+HEAD_KINDS = frozenset(
+    {
+        "q",
+        "k",
+        "v",
+        "z",
+        "result",
+        "rot_q",
+        "rot_k",
+        "attn_in",
+        "q_input",
+        "k_input",
+        "v_input",
+        "cross_q",
+        "cross_k",
+        "cross_v",
+        "cross_z",
+        "cross_result",
+    }
+)
 
 
 @functools.total_ordering
@@ -98,8 +122,9 @@ HEAD_KINDS = frozenset({
 class Site:
     """A hook point: ``Site("resid_post", 7)`` is ``blocks.7.hook_resid_post``.
 
-    ``kind`` is the field's name for the activation, ``layer`` the block (None outside the blocks), ``stack`` the
-    list of blocks (``encoder`` and ``decoder`` where a model has both). Sites sort in the order of a forward pass.
+    ``kind`` is the field's name for the activation, ``layer`` the block (None outside the blocks), ``stack``
+    the list of blocks (``encoder`` and ``decoder`` where a model has both). Sites sort in the order of a
+    forward pass.
     """
 
     kind: str
@@ -213,9 +238,9 @@ def select_sites(
 ) -> tuple[Site, ...]:
     """The model's sites of these kinds and layers, in the order of a forward pass.
 
-    ``kinds``: ``"resid_post"``, several joined by commas, ``"decoder.resid_post"`` for one stack, full hook names,
-    or ``Site`` values. ``layers`` (``"0-3,7"``, a number or several) narrows the kinds, not full names; sites outside
-    the blocks stay. Raises ``UnknownSite`` and ``OutOfRange``.
+    ``kinds``: ``"resid_post"``, several joined by commas, ``"decoder.resid_post"`` for one stack, full hook
+    names, or ``Site`` values. ``layers`` (``"0-3,7"``, a number or several) narrows the kinds, not full
+    names; sites outside the blocks stay. Raises ``UnknownSite`` and ``OutOfRange``.
     """
     known = sites(model)
     wanted = _parse_layer_choice(layers)
@@ -293,5 +318,6 @@ def layer_ranges(numbers: Sequence[int]) -> str:
 def _unknown(model: Hooked, name: str, options: Iterable[str]) -> UnknownSite:
     who = model_name(model)
     return UnknownSite(
-        f"{who} has no hook point {name!r}; closest: {nearest(name, options)}. List them with: mechfourier hooks {who}"
+        f"{who} has no hook point {name!r}; closest: {nearest(name, options)}. List them with: mechfourier "
+        f"hooks {who}"
     )

@@ -1,9 +1,9 @@
 """A content-addressed disk cache of activations, shared by every process of a user.
 
-One safetensors shard per captured site. Its name is a hash of all that decides its content: the weights, the tokens, the
-site, the positions, the dtype and the versions of the libraries. Shards are written to a temporary name and moved into
-place, carry a checksum of their content, and are computed again when they are cut short or damaged. When the folder
-outgrows ``max_bytes``, the shards read longest ago go first.
+One safetensors shard per captured site. Its name is a hash of all that decides its content: the weights, the
+tokens, the site, the positions, the dtype and the versions of the libraries. Shards are written to a
+temporary name and moved into place, carry a checksum of their content, and are computed again when they are
+cut short or damaged. When the folder outgrows ``max_bytes``, the shards read longest ago go first.
 """
 
 import contextlib
@@ -42,7 +42,8 @@ ABANDONED_SECONDS = 3600  # a temporary file this old belongs to a process that 
 
 @dataclass(frozen=True)
 class Shard:
-    """One stored array: ``model`` and ``site`` say where it came from, ``used`` is when it was last read (seconds)."""
+    """One stored array: ``model`` and ``site`` say where it came from, ``used`` is when it was last read
+    (seconds)."""
 
     key: str
     bytes: int
@@ -96,15 +97,19 @@ class ActivationStore:
         return value
 
     def put(self, key: str, value: Tensor, *, model: str = "", site: str = "") -> None:
-        """Write ``value`` under ``key``, then drop what is over ``max_bytes``. Raises ``MechFourierError`` (disk full …)."""
+        """Write ``value`` under ``key``, then drop what is over ``max_bytes``. Raises ``MechFourierError``
+        (disk full …)."""
         self._write(key, value, model, site)
         self.evict()
 
     def _write(self, key: str, value: Tensor, model: str, site: str) -> None:
         value = value.contiguous()
         metadata = {
-            "checksum": checksum(value, key), "model": model, "site": site, "shape": json.dumps(list(value.shape)),
-        }  # fmt: skip
+            "checksum": checksum(value, key),
+            "model": model,
+            "site": site,
+            "shape": json.dumps(list(value.shape)),
+        }
         with atomic_path(self._path(key)) as temporary:
             save_file({"value": value}, temporary, metadata=metadata)
 
@@ -140,7 +145,8 @@ class ActivationStore:
         return freed
 
     def evict(self) -> None:
-        """Drop the shards used longest ago until ``max_bytes`` holds (also what killed processes left behind)."""
+        """Drop the shards used longest ago until ``max_bytes`` holds (also what killed processes left
+        behind)."""
         stats = sorted(self._stats(), key=lambda stat: stat[2])
         total = sum(size for _, size, _ in stats)
         if total > self.max_bytes:
@@ -227,7 +233,8 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def checksum(value: Tensor, key: str) -> str:
-    """A hash of an array's bytes, shape and dtype, and of the key it belongs to (so that no shard passes for another)."""
+    """A hash of an array's bytes, shape and dtype, and of the key it belongs to (so that no shard passes for
+    another)."""
     digest = hashlib.blake2b(f"{key} {value.dtype} {tuple(value.shape)} ".encode(), digest_size=16)
     digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,8 +1,10 @@
-"""Logits of a few words, or of many positions in slices: the last step of a model taken out of its forward pass.
+"""Logits of a few words, or of many positions in slices: the last step of a model taken out of its forward
+pass.
 
-A vocabulary of 262,144 words makes the unembedding more expensive than all blocks together, and logits at every position more than
-the memory holds. Margins and choices among answers of one token need the logits of those tokens only, as the normaliser cancels;
-surprisal and KL need whole rows, but a few at a time. What is computed here is compared with the model's own logits first.
+A vocabulary of 262,144 words makes the unembedding more expensive than all blocks together, and logits at
+every position more than the memory holds. Margins and choices among answers of one token need the logits of
+those tokens only, as the normaliser cancels; surprisal and KL need whole rows, but a few at a time. What is
+computed here is compared with the model's own logits first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +23,8 @@ SLICE = 2**24  # logits at a time: 64 MiB in float32
 
 @dataclass(frozen=True, eq=False)
 class Unembedding:
-    """``logits(x) = factor · cap(x W + b)``, the columns of ``weights`` those of the whole vocabulary or of some tokens."""
+    """``logits(x) = factor · cap(x W + b)``, the columns of ``weights`` those of the whole vocabulary or of
+    some tokens."""
 
     weights: Float[Tensor, "d word"]
     bias: Float[Tensor, " word"] | None
@@ -49,7 +52,8 @@ class Unembedding:
 
 
 def unembedding_of(model: Model, tokens: Int[Tensor, "row pos"]) -> Unembedding | None:
-    """The model's unembedding, held against its logits of the first row of ``tokens``; None where it is not known to be such a map."""
+    """The model's unembedding, held against its logits of the first row of ``tokens``; None where it is not
+    known to be such a map."""
     unembed = getattr(model, "unembed", None)
     weights = getattr(unembed, "W_U", None)
     if not isinstance(weights, Tensor) or str(UNEMBED) not in model.hook_dict:
@@ -72,7 +76,8 @@ def _last(value: Tensor, seen: list[Tensor]) -> Tensor:
 
 
 def _held_against(plain: Unembedding, x: Tensor, own: Tensor) -> Unembedding | None:
-    """``plain``, with the factor (Cohere, Granite) that makes it the model's own logits; None where none does."""
+    """``plain``, with the factor (Cohere, Granite) that makes it the model's own logits; None where none
+    does."""
     ours = plain(x)
     near = max(1e-4, 20 * torch.finfo(plain.weights.dtype).eps)
     if plain.cap == 0:
@@ -86,7 +91,8 @@ def _held_against(plain: Unembedding, x: Tensor, own: Tensor) -> Unembedding | N
 def before_unembedding(
     model: Model, run: Callable[[], Any], keep: int | None = None
 ) -> Float[Tensor, "row pos d"]:
-    """What goes into the unembedding in the pass ``run``, which ends there: the last ``keep`` positions (None: all)."""
+    """What goes into the unembedding in the pass ``run``, which ends there: the last ``keep`` positions
+    (None: all)."""
     seen: list[Tensor] = []
 
     def stop(value: Tensor) -> None:

@@ -1,9 +1,8 @@
-"""PEFT adapter folders: plain LoRA is merged into the weights of its base, every other kind is refused in
-one sentence.
+"""PEFT adapter folders: plain LoRA is merged into the weights of its base, every other kind is refused in one
+sentence.
 
 W + (α / r) · B A, with √r in place of r for rank-stabilised LoRA (Hu et al. 2021, arXiv 2106.09685;
-Kalajdzievski 2023,
-arXiv 2312.03732). No code of the adapter runs and PEFT is not needed.
+Kalajdzievski 2023, arXiv 2312.03732). No code of the adapter runs and PEFT is not needed.
 """
 
 import math
@@ -35,7 +34,8 @@ _UNKNOWN = (
     "arrow_config",
     "lora_bias",
 )
-# ways to begin training that change the base too: an adapter saved from them is no plain LoRA of the published base
+# ways to begin training that change the base too: an adapter saved from them is no plain LoRA of the
+# published base
 _OTHER_BASES = ("pissa", "olora", "corda", "loftq")
 
 
@@ -116,7 +116,8 @@ def merge(
     adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor], *, inputs_first: bool = False
 ) -> dict[str, Tensor]:
     """The base's tensors with the adapter's (``found``) merged in; raises ``BadCheckpoint`` for what fits
-    nowhere. ``inputs_first``: the base keeps its matrices as [in, out] (GPT-2's Conv1D), whatever ``fan_in_fan_out`` says."""
+    nowhere. ``inputs_first``: the base keeps its matrices as [in, out] (GPT-2's Conv1D), whatever
+    ``fan_in_fan_out`` says."""
     sides: dict[str, dict[str, Tensor]] = {}
     merged, unused = dict(tensors), []
     _refuse_tied(adapter, tensors, found)
@@ -126,7 +127,8 @@ def merge(
             pair = sides.setdefault(match["module"], {})
             if (side := match["side"].removeprefix("embedding_")) in pair:
                 raise UsageError(
-                    f"{adapter.weights} holds several adapters ({listed([full])}); save the one you want alone"
+                    f"{adapter.weights} holds several adapters ({listed([full])}); save the one you want "
+                    f"alone"
                 )
             pair[side] = tensor
             continue
@@ -152,12 +154,14 @@ def merge(
 
 
 def _refuse_tied(adapter: Adapter, tensors: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """An embedding that is the unembedding too: the adapter changes one of them, and here both would change."""
+    """An embedding that is the unembedding too: the adapter changes one of them, and here both would
+    change."""
     tied = not any(name.endswith(("lm_head.weight", "embed_out.weight", "output.weight")) for name in tensors)
     words = ("embed_tokens", "wte", "embed_in", "word_embeddings", "lora_embedding")
     if tied and (touched := [name for name in found if any(word in name for word in words)]):
         raise UsageError(
-            f"the adapter in {adapter.folder} changes the embedding ({listed(touched)}) of a base whose unembedding is the same "
+            f"the adapter in {adapter.folder} changes the embedding ({listed(touched)}) of a base whose "
+            f"unembedding is the same "
             "tensor; merge it with peft (merge_and_unload()) and save the model"
         )
 
@@ -177,7 +181,8 @@ def _merged(adapter: Adapter, module: str, weight: Tensor, A: Tensor, B: Tensor,
     stated = _pattern(settings.get("rank_pattern"), module, settings.get("r", 8))
     if stated != rank:
         raise BadCheckpoint(
-            f"{adapter.folder / ADAPTER_CONFIG} says rank {stated} where A and B of {module} have {rank}; fetch it again"
+            f"{adapter.folder / ADAPTER_CONFIG} says rank {stated} where A and B of {module} have {rank}; "
+            f"fetch it again"
         )
     scale = float(alpha) / (math.sqrt(stated) if settings.get("use_rslora") else stated)
     try:

@@ -1,7 +1,8 @@
-"""Networks that bring a task of their own: one `Architecture` each, those of this package and of other installed packages.
+"""Networks that bring a task of their own: one `Architecture` each, those of this package and of other
+installed packages.
 
-A part of a record is a dotted path, "module:name": nothing is imported before it is used. Other packages add records by the
-entry point group ``mechfourier.architectures`` (CONTRIBUTING.md, "Add a network").
+A part of a record is a dotted path, "module:name": nothing is imported before it is used. Other packages add
+records by the entry point group ``mechfourier.architectures`` (CONTRIBUTING.md, "Add a network").
 """
 
 import functools
@@ -27,26 +28,31 @@ BUILT_IN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A kind of network. Only ``name``, ``title`` and ``load`` are needed; a command that needs another part says so.
+    """A kind of network. Only ``name``, ``title`` and ``load`` are needed; a command that needs another part
+    says so.
 
-    A folder is of this kind where its config.json says ``"architecture": name`` or has the key ``config_key``; a model in
-    memory where its attribute ``mechfourier_architecture`` is ``name`` (``load`` of the registry sets it) or ``recognise`` says so.
-    What each part is:
+    A folder is of this kind where its config.json says ``"architecture": name`` or has the key
+    ``config_key``; a model in memory where its attribute ``mechfourier_architecture`` is ``name`` (``load``
+    of the registry sets it) or ``recognise`` says so. What each part is:
 
     - ``load``: (folder, *, device, dtype) -> Model; "" for a Hugging Face folder.
     - ``recognise``: (model) -> bool.
-    - ``package``: an installed package whose folder ``model`` holds the weights that ``name`` loads; ``licence`` of these.
+    - ``package``: an installed package whose folder ``model`` holds the weights that ``name`` loads;
+      ``licence`` of these.
     - ``own_domain``: the name of the domain that it was trained on, or (config) -> name | None.
     - ``domains``: regular expression of domain names -> (name) -> Domain.
-    - ``rows``: (model, reading) -> rows of its training data (`mechfourier.sae.rows.Row`); a list is shuffled, an iterator is not.
-    - ``text``: () -> held-out sentences. ``readout``: (model, site, tokens) -> Float[Tensor, "d token"] | None, the logits of
-      ``tokens`` per unit of the site where the rest of the model is linear.
+    - ``rows``: (model, reading) -> rows of its training data (`mechfourier.sae.rows.Row`); a list is
+      shuffled, an iterator is not.
+    - ``text``: () -> held-out sentences. ``readout``: (model, site, tokens) -> Float[Tensor, "d token"] |
+      None, the logits of ``tokens`` per unit of the site where the rest of the model is linear.
     - ``train``: (*, out, seed, …) -> Result; its keywords become the options of ``mechfourier train NAME``.
-    - ``analyze``, ``sweep_accuracy``: (run, *, seed, …) -> Result with ``summary()`` and ``write(folder) -> files``.
+    - ``analyze``, ``sweep_accuracy``: (run, *, seed, …) -> Result with ``summary()`` and ``write(folder) ->
+      files``.
     - ``sweep``: (folder, *, …) -> row of numbers, for ``mechfourier sweep NAME``.
     - ``page``: (run) -> Part, what a report shows of a run beside its metrics.
     - ``experiments``: a tuple of `mechfourier.reproduce.experiment.Experiment`.
-    - ``is_foreign``: (tensors) -> bool, and ``import_checkpoint``: (path, out, *, …) -> Result, for other people's files.
+    - ``is_foreign``: (tensors) -> bool, and ``import_checkpoint``: (path, out, *, …) -> Result, for other
+      people's files.
     """
 
     name: str
@@ -71,7 +77,8 @@ class Architecture:
     import_checkpoint: str = ""
 
     def part(self, what: str, key: str | None = None) -> Any:
-        """The object that the part ``what`` names, imported now; raises ``UsageError`` where there is none or it cannot be imported."""
+        """The object that the part ``what`` names, imported now; raises ``UsageError`` where there is none or
+        it cannot be imported."""
         value = getattr(self, what)
         path = value.get(key, "") if key is not None else value
         if not path:
@@ -84,7 +91,8 @@ class Architecture:
 
 
 def imported(path: str, sentence: str = "{} is needed here") -> Any:
-    """What the dotted path "module:name" names. Raises ``UsageError`` where it cannot be imported: ``sentence`` about the path, and why."""
+    """What the dotted path "module:name" names. Raises ``UsageError`` where it cannot be imported:
+    ``sentence`` about the path, and why."""
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
@@ -92,7 +100,8 @@ def imported(path: str, sentence: str = "{} is needed here") -> Any:
         raise
     except Exception as error:
         raise UsageError(
-            f"{sentence.format(repr(path))}, which cannot be imported ({_told(error)}); mend that package or uninstall it"
+            f"{sentence.format(repr(path))}, which cannot be imported ({_told(error)}); mend that package "
+            f"or uninstall it"
         ) from error
 
 
@@ -117,7 +126,8 @@ class Installed:
 
 @functools.cache
 def installed() -> Installed:
-    """The records of other installed packages; one that cannot be used is left out, and ``broken`` says why."""
+    """The records of other installed packages; one that cannot be used is left out, and ``broken`` says
+    why."""
     taken = {record.name: "mechfourier" for record in built_in()}
     records, broken = [], {}
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
@@ -154,7 +164,8 @@ _REGISTERED: list[Architecture] = []
 
 
 def register(record: Architecture) -> None:
-    """Add a record without an entry point, for as long as this process runs (a notebook, a script); it replaces one of its name."""
+    """Add a record without an entry point, for as long as this process runs (a notebook, a script); it
+    replaces one of its name."""
     if any(record.name == ours.name for ours in built_in()):
         raise UsageError(f"the name {record.name!r} is taken by a network of mechfourier; choose another")
     _REGISTERED[:] = [*(each for each in _REGISTERED if each.name != record.name), record]
@@ -166,7 +177,8 @@ def architectures() -> tuple[Architecture, ...]:
 
 
 def named(name: str) -> Architecture | None:
-    """The record of that name; None where there is none. Raises ``UsageError`` where its entry point is broken."""
+    """The record of that name; None where there is none. Raises ``UsageError`` where its entry point is
+    broken."""
     for record in built_in():  # other packages are not looked at for a name of ours
         if record.name == name:
             return record
@@ -177,8 +189,8 @@ def named(name: str) -> Architecture | None:
 
 
 def of_config(config: Mapping[str, Any], where: str | Path = CONFIG) -> Architecture | None:
-    """The record of a folder with this config.json (``where`` it lies); None for other people's models. Raises ``UnknownModel`` for
-    an ``"architecture"`` that no installed package has."""
+    """The record of a folder with this config.json (``where`` it lies); None for other people's models.
+    Raises ``UnknownModel`` for an ``"architecture"`` that no installed package has."""
     own = config.get("architecture")
     if own is None:
         return next((each for each in architectures() if each.config_key and each.config_key in config), None)
@@ -193,7 +205,8 @@ def of_config(config: Mapping[str, Any], where: str | Path = CONFIG) -> Architec
 
 
 def of_folder(folder: str | Path) -> Architecture | None:
-    """The record of a run or model folder; None where it is another maker's, or its config.json tells nothing that can be used."""
+    """The record of a run or model folder; None where it is another maker's, or its config.json tells nothing
+    that can be used."""
     try:
         return of_config(read_config(folder))
     except (MechFourierError, OSError):
@@ -201,7 +214,8 @@ def of_folder(folder: str | Path) -> Architecture | None:
 
 
 def run_folder(path: Path) -> Path | None:
-    """The folder of a run: ``path`` itself, or the one whose config.json describes the checkpoint ``path``; None where it is neither."""
+    """The folder of a run: ``path`` itself, or the one whose config.json describes the checkpoint ``path``;
+    None where it is neither."""
     if path.is_dir():
         return path
     if path.suffix != ".safetensors" or not path.is_file():
@@ -218,7 +232,8 @@ def architecture_of(model: Any) -> Architecture | None:
 
 
 def _says_so(record: Architecture, model: Any) -> bool:
-    """Whether the package of ``record`` knows ``model``; one that fails at it never stands in the way of another's model."""
+    """Whether the package of ``record`` knows ``model``; one that fails at it never stands in the way of
+    another's model."""
     try:
         return bool(record.part("recognise")(model))
     except Exception:

@@ -31,8 +31,9 @@ def _halves(module: Any, args: Any, output: Any) -> tuple[Tensor, ...]:
 
 
 def skip_unread_norms(model: Any) -> None:
-    """Let norms work out scale and normalised values only where a hook reads them: they come from Hugging Face's own forward,
-    beside which the bridge computes each of these once more (in Gemma 3 a third of a short pass)."""
+    """Let norms work out scale and normalised values only where a hook reads them: they come from Hugging
+    Face's own forward, beside which the bridge computes each of these once more (in Gemma 3 a third of a
+    short pass)."""
     from transformer_lens.model_bridge.generalized_components.normalization import NormalizationBridge
 
     for module in model.modules():
@@ -49,7 +50,8 @@ def _norm(module: Any, whole: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def mend_absent_biases(hf_model: Any) -> None:
-    """Zeros where GPT-NeoX's attention has no biases: both engines' readers ask for them, and nothing changes."""
+    """Zeros where GPT-NeoX's attention has no biases: both engines' readers ask for them, and nothing
+    changes."""
     if type(hf_model).__name__ != "GPTNeoXForCausalLM" or getattr(hf_model.config, "attention_bias", True):
         return
     for layer in hf_model.gpt_neox.layers:

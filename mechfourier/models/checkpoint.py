@@ -1,7 +1,8 @@
-"""Weights on disk: a folder with ``model.safetensors`` and ``config.json``, written atomically, read without running code.
+"""Weights on disk: a folder with ``model.safetensors`` and ``config.json``, written atomically, read without
+running code.
 
-``config["architecture"]`` names the loader (``"one-layer"``); a Hugging Face folder has
-``model_type`` instead. The safetensors metadata carries a content hash, so that a damaged file is noticed and not studied.
+``config["architecture"]`` names the loader (``"one-layer"``); a Hugging Face folder has ``model_type``
+instead. The safetensors metadata carries a content hash, so that a damaged file is noticed and not studied.
 """
 
 import hashlib
@@ -27,7 +28,8 @@ CONTENT_KEY = "mechfourier.content"
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """BLAKE2b (hex, 32 characters) of names, dtypes, shapes and raw bytes, whatever the order of the names."""
+    """BLAKE2b (hex, 32 characters) of names, dtypes, shapes and raw bytes, whatever the order of the
+    names."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -85,8 +87,8 @@ def _own_storage(tensor: Tensor) -> Tensor:
 def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (CPU, as stored) and config of a folder written by ``save_checkpoint``.
 
-    Raises ``BadCheckpoint`` for a missing, truncated or altered file and ``UnsafeCheckpoint`` where the weights are
-    only there as a pickle.
+    Raises ``BadCheckpoint`` for a missing, truncated or altered file and ``UnsafeCheckpoint`` where the
+    weights are only there as a pickle.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -98,7 +100,8 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of one safetensors file (memory-mapped on the CPU); the content hash is checked where there is one."""
+    """All tensors of one safetensors file (memory-mapped on the CPU); the content hash is checked where there
+    is one."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -120,7 +123,8 @@ def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:
     """Tensors of somebody else's checkpoint: safetensors, or a PyTorch file read with ``weights_only=True``.
 
     Nested dicts and lists are flattened to dotted names (``model.embed.W_E``); what is no tensor is left out.
-    Raises ``UnsafeCheckpoint`` for a pickle that needs code and ``BadCheckpoint`` for a truncated or empty file.
+    Raises ``UnsafeCheckpoint`` for a pickle that needs code and ``BadCheckpoint`` for a truncated or empty
+    file.
     """
     path = Path(path)
     if not path.is_file():
@@ -142,7 +146,8 @@ def _load_weights_only(path: Path) -> Any:
     except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged file
         if why := _needs_code(error):
             raise UnsafeCheckpoint(
-                f"{path} needs code to be read ({why}) and is refused; where you trust its author, open it there and "
+                f"{path} needs code to be read ({why}) and is refused; where you trust its author, open it "
+                f"there and "
                 "save its state dict alone: torch.save(model.state_dict(), path)"
             ) from error
         raise BadCheckpoint(

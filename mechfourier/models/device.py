@@ -5,11 +5,15 @@ import torch
 from mechfourier.errors import DeviceUnavailable, UsageError, nearest
 
 DTYPES = {
-    "float32": torch.float32, "fp32": torch.float32,
-    "float64": torch.float64, "fp64": torch.float64,
-    "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
-    "float16": torch.float16, "fp16": torch.float16,
-}  # fmt: skip
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "float64": torch.float64,
+    "fp64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -17,7 +21,8 @@ def resolve_device(device: str | torch.device = "auto") -> str:
     """``"auto"`` is CUDA where there is one, else the CPU.
 
     Apple's MPS is used only when asked for: TransformerLens warns that it can give wrong results silently.
-    Raises ``DeviceUnavailable`` for a device that is not there and ``UsageError`` for one that does not exist.
+    Raises ``DeviceUnavailable`` for a device that is not there and ``UsageError`` for one that does not
+    exist.
     """
     name = str(device)
     if name == "auto":
@@ -40,7 +45,8 @@ def _need_cuda(name: str, index: str) -> None:
         raise DeviceUnavailable(f"device {name!r} was asked for, but {build}; use device='cpu' or 'auto'")
     if index and int(index) >= torch.cuda.device_count():
         raise DeviceUnavailable(
-            f"device {name!r} was asked for, but there are {torch.cuda.device_count()} GPUs (numbered from 0); "
+            f"device {name!r} was asked for, but there are {torch.cuda.device_count()} GPUs (numbered from "
+            f"0); "
             "use device='cuda'"
         )
 

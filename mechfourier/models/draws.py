@@ -1,9 +1,10 @@
-"""Random weights of the size of trained ones, drawn in any order and any part, always the same for a seed and a name.
+"""Random weights of the size of trained ones, drawn in any order and any part, always the same for a seed and
+a name.
 
-Every tensor has a stream of its own (PCG64, which can be entered at any place), so a row of an embedding, or one block of a
-model, is drawn alone and is what it would be in a model drawn whole. Values are uniform, as PyTorch initialises its own layers,
-with the trained tensor's mean and standard deviation: sums over a layer's inputs are normal all the same, and a uniform
-number takes a third of the time of a normal one.
+Every tensor has a stream of its own (PCG64, which can be entered at any place), so a row of an embedding, or
+one block of a model, is drawn alone and is what it would be in a model drawn whole. Values are uniform, as
+PyTorch initialises its own layers, with the trained tensor's mean and standard deviation: sums over a layer's
+inputs are normal all the same, and a uniform number takes a third of the time of a normal one.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ SAMPLED_ROWS = 512  # of an embedding, whose own mean and standard deviation wou
 
 @dataclass(frozen=True)
 class Stream:
-    """The random numbers of one tensor: ``width`` numbers a row, where rows are drawn alone (0: one long row)."""
+    """The random numbers of one tensor: ``width`` numbers a row, where rows are drawn alone (0: one long
+    row)."""
 
     name: str
     seed: int
@@ -39,7 +41,8 @@ class Stream:
         scale = self.std / STEPS_STD
         shift = self.mean + scale / 2  # whole numbers from −2¹⁵ to 2¹⁵ − 1 have the mean −½
         values = out.numpy()
-        # numpy, as thousands of short parallel loops of torch would each wait for a thread that a busy machine has put to sleep
+        # numpy, as thousands of short parallel loops of torch would each wait for a thread that a busy
+        # machine has put to sleep
         for start in range(0, len(values), CHUNK):
             chunk = values[start : start + CHUNK]
             raw = bits.random_raw(-(-len(chunk) // PER_RAW)).view(np.int16)
@@ -61,7 +64,8 @@ class Stream:
 
 
 def stream(name: str, seed: int, trained: Tensor, *, by_rows: bool) -> Stream:
-    """The stream that stands in for ``trained``: a table of rows that are drawn alone, or a tensor that is drawn whole."""
+    """The stream that stands in for ``trained``: a table of rows that are drawn alone, or a tensor that is
+    drawn whole."""
     if not by_rows:
         return Stream(name, seed, *moments(trained.reshape(-1)))
     step = max(1, len(trained) // SAMPLED_ROWS)

@@ -57,13 +57,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise BadCheckpoint(
-            f"{folder} holds no {CONFIG}, so what its weights are is unknown; a model folder has {CONFIG} and {WEIGHTS}"
+            f"{folder} holds no {CONFIG}, so what its weights are is unknown; a model folder has {CONFIG} "
+            f"and {WEIGHTS}"
         )
     return read_json_object(path)
 
 
 def refuse_pickles(folder: str | Path) -> None:
-    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when it has no safetensors."""
+    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when it has no
+    safetensors."""
     found = sorted(p.name for p in Path(folder).iterdir() if p.suffix.lower() in PICKLES)
     if found:
         raise UnsafeCheckpoint(
@@ -74,8 +76,8 @@ def refuse_pickles(folder: str | Path) -> None:
 def weight_files(folder: str | Path) -> list[Path]:
     """The safetensors files of a model folder: one file, or the shards of its index.
 
-    Raises ``UnsafeCheckpoint`` where there are only pickles, ``WeightsNotFound`` where there are no weights, and
-    ``BadCheckpoint`` where shards are missing.
+    Raises ``UnsafeCheckpoint`` where there are only pickles, ``WeightsNotFound`` where there are no weights,
+    and ``BadCheckpoint`` where shards are missing.
     """
     folder = Path(folder)
     if (folder / WEIGHTS).is_file():
@@ -101,13 +103,15 @@ def _shards(folder: Path) -> list[Path]:
     missing = [shard.name for shard in shards if not os.path.isfile(shard)]  # noqa: PTH113  (Path's own raises for a name longer than any file's)
     if missing:
         raise BadCheckpoint(
-            f"{folder} lacks {len(missing)} of its {len(shards)} weight files ({missing[0]}); download them again"
+            f"{folder} lacks {len(missing)} of its {len(shards)} weight files ({missing[0]}); download them "
+            f"again"
         )
     return shards
 
 
 def has_weights(folder: str | Path) -> bool:
-    """Whether ``folder`` is a model folder with a config and complete safetensors weights (nothing is read)."""
+    """Whether ``folder`` is a model folder with a config and complete safetensors weights (nothing is
+    read)."""
     try:
         return (Path(folder) / CONFIG).is_file() and bool(weight_files(folder))
     except (BadCheckpoint, UnsafeCheckpoint, WeightsNotFound, OSError):
@@ -120,7 +124,8 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file; raises ``BadCheckpoint`` where it or the file's length is wrong."""
+    """The JSON header of a safetensors file; raises ``BadCheckpoint`` where it or the file's length is
+    wrong."""
     path = Path(path)
     try:
         with path.open("rb") as file:

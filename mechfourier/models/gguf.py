@@ -1,7 +1,9 @@
-"""A GGUF file -> an ordinary Hugging Face folder in the cache, made once; everything downstream loads the folder.
+"""A GGUF file -> an ordinary Hugging Face folder in the cache, made once; everything downstream loads the
+folder.
 
-The weights are dequantised to float32 by transformers' own reader, the tokenizer is the file's. What that reader leaves out of the
-configuration is put back by ``gguf_config``; a tensor that it would leave out without a word is an error here.
+The weights are dequantised to float32 by transformers' own reader, the tokenizer is the file's. What that
+reader leaves out of the configuration is put back by ``gguf_config``; a tensor that it would leave out
+without a word is an error here.
 """
 
 import contextlib
@@ -43,7 +45,8 @@ def converted(sha256: str) -> Path | None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a converted folder has all its files in the sizes that were written (their content is not read)."""
+    """Whether a converted folder has all its files in the sizes that were written (their content is not
+    read)."""
     try:
         card = read_json_object(folder / CARD)
         sizes = card["files"]
@@ -55,10 +58,11 @@ def is_whole(folder: Path) -> bool:
 
 
 def folder_of(source: "Path | PackagedWeights", *, name: str | None = None) -> Path:
-    """The Hugging Face folder of a GGUF file (or of one that packages carry in parts), converted where it is not there yet.
+    """The Hugging Face folder of a GGUF file (or of one that packages carry in parts), converted where it is
+    not there yet.
 
-    Two processes that ask at once convert once. Raises ``BadCheckpoint``, ``UnknownModel``, ``MissingExtra``, ``DiskFull`` or
-    ``MechFourierError``, each in one sentence; what was begun is removed.
+    Two processes that ask at once convert once. Raises ``BadCheckpoint``, ``UnknownModel``, ``MissingExtra``,
+    ``DiskFull`` or ``MechFourierError``, each in one sentence; what was begun is removed.
     """
     sha256 = source.sha256 if isinstance(source, PackagedWeights) else _known_sha256(source)
     if (done := converted(sha256)) is not None:
@@ -71,7 +75,8 @@ def folder_of(source: "Path | PackagedWeights", *, name: str | None = None) -> P
 
 
 def _known_sha256(path: Path) -> str:
-    """The checksum of a file, remembered by its place, size, times and inode, so that a file of gigabytes is read once for it."""
+    """The checksum of a file, remembered by its place, size, times and inode, so that a file of gigabytes is
+    read once for it."""
     read_gguf_header(path)  # what is no GGUF is said before it is read whole
     state = path.stat()
     seen = [
@@ -96,7 +101,8 @@ def _short(text: str) -> str:
 
 @contextlib.contextmanager
 def _alone(folder: Path, label: str) -> Iterator[None]:
-    """One process at a time makes ``folder``; the others wait, and say for what. The lock dies with its process."""
+    """One process at a time makes ``folder``; the others wait, and say for what. The lock dies with its
+    process."""
     from filelock import FileLock, Timeout
 
     with explained(folder):
@@ -147,7 +153,8 @@ def _check_room(header: Header, folder: Path, label: str) -> None:
     free = shutil.disk_usage(folder.parent).free
     if free < size:
         raise DiskFull(
-            f"{label} takes {gigabytes(size)} in float32 and the disk of {folder.parent} has {gigabytes(free)} left; "
+            f"{label} takes {gigabytes(size)} in float32 and the disk of {folder.parent} has "
+            f"{gigabytes(free)} left; "
             "free some, or set MECHFOURIER_CACHE to a folder on another disk"
         )
     need_memory(
@@ -172,7 +179,8 @@ def _convert(header: Header, work: Path, made: Path, label: str) -> dict[str, An
     _refuse_architecture(header)
     size = gigabytes(4 * header.parameters)
     _say(
-        f"{label}: {header.quantisation} weights are converted once, to a Hugging Face folder of {size} (float32)"
+        f"{label}: {header.quantisation} weights are converted once, to a Hugging Face folder of {size} "
+        f"(float32)"
     )
     from mechfourier.models.gguf_tokenizer import write_tokenizer
     from mechfourier.models.quiet import quiet
@@ -224,14 +232,17 @@ def _refuse_architecture(header: Header) -> None:
     known = ({*GGUF_SUPPORTED_ARCHITECTURES} | aliases | newer_architectures()) - {"general", "tokenizer"}
     if header.architecture not in known:
         raise UnknownModel(
-            f"{header.path} holds the architecture {header.architecture[:60]!r}, which transformers cannot read from GGUF; "
-            f"closest that it can: {nearest(header.architecture[:60], sorted(known))}; take its Hugging Face folder instead"
+            f"{header.path} holds the architecture {header.architecture[:60]!r}, which transformers cannot "
+            f"read from GGUF; "
+            f"closest that it can: {nearest(header.architecture[:60], sorted(known))}; take its Hugging "
+            f"Face folder instead"
         )
 
 
 @contextlib.contextmanager
 def _as_checkpoint_error(header: Header) -> Iterator[None]:
-    """Whatever the libraries raise on a file that they cannot use, as one sentence; full disks and memory stay what they are."""
+    """Whatever the libraries raise on a file that they cannot use, as one sentence; full disks and memory
+    stay what they are."""
     try:
         yield
     except (MechFourierError, OSError):
@@ -241,7 +252,8 @@ def _as_checkpoint_error(header: Header) -> Iterator[None]:
             raise
         kinds = ", ".join(sorted({tensor.type for tensor in header.tensors}))
         raise BadCheckpoint(
-            f"{header.path} cannot be converted ({brief(error)}; architecture {header.architecture}, tensors {kinds}); "
+            f"{header.path} cannot be converted ({brief(error)}; architecture {header.architecture}, "
+            f"tensors {kinds}); "
             "fetch it again, or take its Hugging Face folder"
         ) from error
 
@@ -264,7 +276,8 @@ def _write_model(header: Header, place: Path, made: Path) -> None:
 
 
 def config_of(source: "Path | PackagedWeights") -> Any:
-    """The Hugging Face configuration of a GGUF file, as its converted folder would have it; nothing is kept on disk."""
+    """The Hugging Face configuration of a GGUF file, as its converted folder would have it; nothing is kept
+    on disk."""
     import transformers
 
     need("gguf", extra="gguf")
@@ -301,7 +314,8 @@ def _frequencies(header: Header) -> Any:
 
 
 def _check_complete(header: Header, model: Any, report: dict[str, Any]) -> None:
-    """Every number of the file is in the model, and every number of the model was in the file: the reader drops what it does not know."""
+    """Every number of the file is in the model, and every number of the model was in the file: the reader
+    drops what it does not know."""
     if missing := sorted(report.get("missing_keys") or ()):
         raise BadCheckpoint(
             f"{header.path} lacks {len(missing)} tensors of its architecture ({missing[0]}); fetch it again"
@@ -315,7 +329,8 @@ def _check_complete(header: Header, model: Any, report: dict[str, Any]) -> None:
     extra = in_file - in_model
     names = [tensor.name for tensor in used if extra[tensor.elements] > 0]
     raise BadCheckpoint(
-        f"{header.path} holds {len(names)} tensors that transformers' reader of {header.architecture} leaves out "
+        f"{header.path} holds {len(names)} tensors that transformers' reader of {header.architecture} "
+        f"leaves out "
         f"({', '.join(name[:60] for name in names[:4])}); take its Hugging Face folder instead"
     )
 
@@ -335,6 +350,7 @@ def card_of(folder: Path) -> dict[str, Any]:
 
 
 def weights_of_folder(folder: Path) -> str | None:
-    """``"Q4_K_M, dequantised to float32"`` for a folder made from a GGUF file; None for weights as they were published."""
+    """``"Q4_K_M, dequantised to float32"`` for a folder made from a GGUF file; None for weights as they were
+    published."""
     text = card_of(folder).get("weights") if os.path.isfile(folder / CONFIG) else None  # noqa: PTH113
     return text if isinstance(text, str) else None

@@ -1,8 +1,9 @@
 """What transformers' reader leaves out of a GGUF file's configuration, put back from the file's own header.
 
-Its tables name about ten keys per architecture. What they leave out takes the default of the configuration class, which is right for
-the checkpoint that the class was written after and silently wrong for another one: the size of a head in Qwen3, the scaling of rotary
-positions, the query scale of the largest Gemmas. What can be told from the header is set here; what cannot is refused.
+Its tables name about ten keys per architecture. What they leave out takes the default of the configuration
+class, which is right for the checkpoint that the class was written after and silently wrong for another one:
+the size of a head in Qwen3, the scaling of rotary positions, the query scale of the largest Gemmas. What can
+be told from the header is set here; what cannot is refused.
 """
 
 import math
@@ -13,21 +14,25 @@ import numpy as np
 from mechfourier.errors import BadCheckpoint
 from mechfourier.models.gguf_header import Header
 
-# Factors in the forward pass that the architectures read here do not have; a file that sets one is of a relative that does.
+# Factors in the forward pass that the architectures read here do not have; a file that sets one is of a
+# relative that does.
 FACTORS = ("attention.scale", "logit_scale", "residual_scale", "embedding_scale", "attention.clamp_kqv")
 # Settings with a value that changes nothing: only another one is left out to somebody's harm.
 NEUTRAL = {"rope.scaling.attn_factor": 1.0, "attention.clamp_kqv": 0.0}
 # The layers that see a window only, which transformers' reader takes from the class of the configuration.
 PATTERN = "attention.sliding_window_pattern"
-# Largest members whose query scale is hidden size / heads in place of the size of a head (llama.cpp tells them by their layers).
+# Largest members whose query scale is hidden size / heads in place of the size of a head (llama.cpp tells
+# them by their layers).
 LARGEST = {"gemma2": 46, "gemma3": 62}
-# llama 3's frequencies are stored as a tensor of factors; these are the settings of every published checkpoint but for the factor.
+# llama 3's frequencies are stored as a tensor of factors; these are the settings of every published
+# checkpoint but for the factor.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 OWN_HEAD_SIZES = ("gemma4", "t5", "t5encoder", "mamba")  # transformers reads those by other rules
 
 
 def complete(config: Any, header: Header, frequencies: "np.ndarray | None" = None) -> None:
-    """Correct a Hugging Face configuration in place. ``frequencies``: the tensor ``rope_freqs.weight``, where the file has one.
+    """Correct a Hugging Face configuration in place. ``frequencies``: the tensor ``rope_freqs.weight``, where
+    the file has one.
 
     Raises ``BadCheckpoint`` where the file sets something that its Hugging Face architecture cannot express.
     """
@@ -54,7 +59,8 @@ def _refuse_factors(header: Header) -> None:
         value = header.value(name)
         if value is not None and value != NEUTRAL.get(name) and header.architecture not in ("gemma4",):
             raise BadCheckpoint(
-                f"{header.path} sets {header.architecture}.{name} = {value:g}, which transformers' reader of that architecture leaves out; "
+                f"{header.path} sets {header.architecture}.{name} = {value:g}, which transformers' reader "
+                f"of that architecture leaves out; "
                 "convert it from its Hugging Face folder instead"
             )
     if header.architecture in LARGEST and header.value(PATTERN) is not None:
@@ -141,12 +147,14 @@ def _scaling(header: Header) -> dict[str, Any]:
             "original_max_position_embeddings": int(original),
         }
     raise BadCheckpoint(
-        f"{header.path} scales its rotary positions by {kind!r} ({', '.join(sorted(keys))}), which cannot be read from GGUF; take its Hugging Face folder"
+        f"{header.path} scales its rotary positions by {kind!r} ({', '.join(sorted(keys))}), which cannot "
+        f"be read from GGUF; take its Hugging Face folder"
     )
 
 
 def _llama3(config: Any, header: Header, main: dict[str, Any], stored: np.ndarray) -> dict[str, Any]:
-    """Llama 3's scaling from its stored factors, taken only where its formula gives the same ones (within float32)."""
+    """Llama 3's scaling from its stored factors, taken only where its formula gives the same ones (within
+    float32)."""
     parameters = {"rope_type": "llama3", "factor": float(stored.max()), **LLAMA3}
     size = (
         config.head_dim if hasattr(config, "head_dim") else config.hidden_size // config.num_attention_heads
@@ -154,13 +162,15 @@ def _llama3(config: Any, header: Header, main: dict[str, Any], stored: np.ndarra
     expected = llama3_factors(float(main.get("rope_theta", 10000.0)), size, parameters)
     if stored.shape != expected.shape or not np.allclose(stored, expected, rtol=1e-4):
         raise BadCheckpoint(
-            f"{header.path} holds rotary factors (rope_freqs.weight) that are not Llama 3's; take its Hugging Face folder instead"
+            f"{header.path} holds rotary factors (rope_freqs.weight) that are not Llama 3's; take its "
+            f"Hugging Face folder instead"
         )
     return parameters
 
 
 def llama3_factors(theta: float, size: int, parameters: dict[str, Any]) -> np.ndarray:
-    """What each of the ``size / 2`` rotary frequencies is divided by (transformers' ``_compute_llama3_parameters``)."""
+    """What each of the ``size / 2`` rotary frequencies is divided by (transformers'
+    ``_compute_llama3_parameters``)."""
     wavelengths = 2 * math.pi * theta ** (np.arange(0, size, 2) / size)
     low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
     cycles = parameters["original_max_position_embeddings"] / wavelengths
@@ -177,7 +187,8 @@ def _set_partial(config: Any, header: Header, main: dict[str, Any]) -> None:
         return
     if "partial_rotary_factor" not in main and not hasattr(config, "partial_rotary_factor"):
         raise BadCheckpoint(
-            f"{header.path} turns {turned} of {size} dimensions of a head, which its architecture in transformers does not; take its Hugging Face folder"
+            f"{header.path} turns {turned} of {size} dimensions of a head, which its architecture in "
+            f"transformers does not; take its Hugging Face folder"
         )
     main["partial_rotary_factor"] = turned / size
     if hasattr(config, "partial_rotary_factor"):

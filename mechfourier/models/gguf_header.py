@@ -1,7 +1,9 @@
-"""The header of a GGUF file, read without torch and without believing it: what the file is, its tensors, its quantisation.
+"""The header of a GGUF file, read without torch and without believing it: what the file is, its tensors, its
+quantisation.
 
-The format is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3). Every count and length is held against
-the length of the file before anything of that size is made, so that a header that lies costs no memory.
+The format is https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3). Every count and
+length is held against the length of the file before anything of that size is made, so that a header that lies
+costs no memory.
 """
 
 import mmap
@@ -25,29 +27,82 @@ STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 # tensor type -> (name, elements of a block, bytes of a block)
 TENSOR_TYPES: dict[int, tuple[str, int, int]] = {
-    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40), 10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8),
-    28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
-}  # fmt: skip
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    9: ("Q8_1", 32, 40),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+}
 # general.file_type -> the name that llama.cpp gives the mixture
 FILE_TYPES = {
-    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
-    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
-    19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL",
-    26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16",
-    36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
-}  # fmt: skip
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4_MOE",
+}
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of the file: ``shape`` in torch's order (the slowest axis first), ``start`` in bytes from the file's beginning."""
+    """One tensor of the file: ``shape`` in torch's order (the slowest axis first), ``start`` in bytes from
+    the file's beginning."""
 
     name: str
     shape: tuple[int, ...]
@@ -62,7 +117,8 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself. Arrays of more than ``LONGEST_KEPT`` elements stand in ``metadata`` as their length alone."""
+    """What a GGUF file says of itself. Arrays of more than ``LONGEST_KEPT`` elements stand in ``metadata`` as
+    their length alone."""
 
     path: Path
     metadata: dict[str, Any]
@@ -79,7 +135,8 @@ class Header:
 
     @property
     def quantisation(self) -> str:
-        """The name of the mixture (``Q4_K_M``); the type that holds most numbers where the file names none that it holds."""
+        """The name of the mixture (``Q4_K_M``); the type that holds most numbers where the file names none
+        that it holds."""
         counts: Counter[str] = Counter()
         for tensor in self.tensors:
             counts[tensor.type] += tensor.elements
@@ -108,8 +165,9 @@ def is_gguf(path: Path) -> bool:
 def read_gguf_header(path: str | Path) -> Header:
     """The header of a GGUF file, in a tenth of a second for a vocabulary of 262,144 tokens.
 
-    Raises ``BadCheckpoint`` where the file is no GGUF, is cut short or contradicts itself, and ``UnknownModel`` where it holds
-    something other than a whole language model (an adapter, the vision part of a model, one of several split files).
+    Raises ``BadCheckpoint`` where the file is no GGUF, is cut short or contradicts itself, and
+    ``UnknownModel`` where it holds something other than a whole language model (an adapter, the vision part
+    of a model, one of several split files).
     """
     path = Path(path)
     try:
@@ -260,16 +318,19 @@ def _refuse_parts(header: Header) -> None:
     kind, architecture = str(header.metadata.get("general.type", "model")), header.architecture
     if kind == "mmproj" or architecture in ("clip", "mmproj"):
         raise UnknownModel(
-            f"{header.path} is the vision part of a model ({architecture[:40]!r}, {kind[:40]!r}), not a language model; give the file beside it"
+            f"{header.path} is the vision part of a model ({architecture[:40]!r}, {kind[:40]!r}), not a "
+            f"language model; give the file beside it"
         )
     if kind == "adapter":
         raise UnknownModel(
-            f"{header.path} is an adapter (LoRA), not a model; merge it into its base and give the merged file"
+            f"{header.path} is an adapter (LoRA), not a model; merge it into its base and give the merged "
+            f"file"
         )
     pieces = header.metadata.get("split.count")
     if isinstance(pieces, int) and pieces > 1:
         raise UnknownModel(
-            f"{header.path} is one of {pieces} split files; join them first: llama-gguf-split --merge {header.path.name} whole.gguf"
+            f"{header.path} is one of {pieces} split files; join them first: llama-gguf-split --merge "
+            f"{header.path.name} whole.gguf"
         )
     if not architecture:
         raise BadCheckpoint(f"{header.path} names no architecture (general.architecture); fetch it again")

@@ -20,9 +20,10 @@ def newer_architectures() -> set[str]:
 
 @contextlib.contextmanager
 def quick_reader() -> Iterator[None]:
-    """transformers reads a file's header three times through ``gguf.GGUFReader``, ten seconds each for 262,144 tokens (every element of
-    every list goes through numpy on its own), and makes gguf's table of tensor names once per module of the model. Inside this block the
-    reader takes lists whole and passes over the long ones where nothing needs them, and the table is made once; all else is the same."""
+    """transformers reads a file's header three times through ``gguf.GGUFReader``, ten seconds each for
+    262,144 tokens (every element of every list goes through numpy on its own), and makes gguf's table of
+    tensor names once per module of the model. Inside this block the reader takes lists whole and passes over
+    the long ones where nothing needs them, and the table is made once; all else is the same."""
     import gguf
     from transformers import modeling_gguf_pytorch_utils as reading
 
@@ -44,7 +45,8 @@ def quick_reader() -> Iterator[None]:
 
 
 def quick_class(plain: Any, *, vocabulary: bool) -> Any:
-    """``gguf.GGUFReader`` with another way to read the elements of a list; any other value is left to the class itself."""
+    """``gguf.GGUFReader`` with another way to read the elements of a list; any other value is left to the
+    class itself."""
     import numpy as np
     from gguf import GGUFValueType
 

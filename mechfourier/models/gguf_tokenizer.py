@@ -12,7 +12,8 @@ AS_GPT2 = ("", "default", "gpt-2", "gpt2")
 
 
 def write_tokenizer(header: Header, place: Path, made: Path) -> list[str]:
-    """Save the tokenizer of the GGUF file ``place`` to ``made``; notes on what could not be kept ([] in most cases).
+    """Save the tokenizer of the GGUF file ``place`` to ``made``; notes on what could not be kept ([] in most
+    cases).
 
     Raises ``BadCheckpoint`` where what was saved reads back as another tokenizer.
     """
@@ -29,7 +30,8 @@ def write_tokenizer(header: Header, place: Path, made: Path) -> list[str]:
     before, after = ([t(text)["input_ids"] for text in SAMPLES] for t in (tokenizer, again))
     if before != after:
         raise BadCheckpoint(
-            f"the tokenizer of {header.path} does not survive being saved; take its Hugging Face folder instead"
+            f"the tokenizer of {header.path} does not survive being saved; take its Hugging Face folder "
+            f"instead"
         )
     return _notes(header)
 
@@ -53,7 +55,8 @@ def _set_beginning(tokenizer: Any, header: Header) -> None:
 
 
 def _notes(header: Header) -> list[str]:
-    """A way of cutting text into words that transformers does not know falls back to GPT-2's without a word; here it is said."""
+    """A way of cutting text into words that transformers does not know falls back to GPT-2's without a word;
+    here it is said."""
     if header.metadata.get("tokenizer.ggml.model") != "gpt2":
         return []
     try:

@@ -1,4 +1,5 @@
-"""Hugging Face folders -> transformers' own models and tokenizers, nothing left out without a word, no code run."""
+"""Hugging Face folders -> transformers' own models and tokenizers, nothing left out without a word, no code
+run."""
 
 import codecs
 import tempfile
@@ -50,8 +51,8 @@ def load_tokenizer(folder: str | Path) -> Any | None:
 def load_hf(
     folder: Path, dtype: torch.dtype, *, adapter: Adapter | None = None, allow_unused: bool = False
 ) -> Any:
-    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights;
-    here they are an error."""
+    """The Hugging Face model in evaluation mode. Its own loader only warns of absent and unused weights; here
+    they are an error."""
     try:
         config = config_of(folder)
         tensors = strip_prefixes(read_weights(weight_files(folder), dtype))
@@ -66,9 +67,15 @@ def load_hf(
             tensors = text_tensors(tensors)
         model_class = language_model(folder, config)
         model, report = model_class.from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=dtype, attn_implementation="eager",
-            output_loading_info=True, ignore_mismatched_sizes=True,  # a shape that differs is in the report, and refused
-        )  # fmt: skip
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            dtype=dtype,
+            attn_implementation="eager",
+            # a shape that differs is in the report, and refused
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     except MechFourierError:
         raise
     except Exception as error:  # each architecture's config class raises its own kinds
@@ -90,7 +97,8 @@ def config_of(folder: Path) -> Any:
     from transformers import AutoConfig
 
     with tempfile.TemporaryDirectory(prefix="mechfourier-") as copy:
-        if (raw := (folder / CONFIG).read_bytes()).startswith(codecs.BOM_UTF8):  # which transformers does not read
+        # which transformers does not read
+        if (raw := (folder / CONFIG).read_bytes()).startswith(codecs.BOM_UTF8):
             (Path(copy) / CONFIG).write_bytes(raw.removeprefix(codecs.BOM_UTF8))
             folder = Path(copy)
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
@@ -98,8 +106,8 @@ def config_of(folder: Path) -> Any:
 
 
 def language_model(folder: Path, config: Any) -> Any:
-    """The class that config.json names, which must be a language model with one stack of blocks and an
-    output matrix."""
+    """The class that config.json names, which must be a language model with one stack of blocks and an output
+    matrix."""
     found = _model_class(folder, config)
     if getattr(config, "is_encoder_decoder", False):
         raise UsageError(
@@ -126,7 +134,8 @@ def _model_class(folder: Path, config: Any) -> Any:
         kind = getattr(found, "config_class", None)
         if isinstance(kind, type) and not isinstance(config, kind):
             raise BadCheckpoint(
-                f"{folder / CONFIG} names the architecture {name} and the model_type {config.model_type!r}, which is another "
+                f"{folder / CONFIG} names the architecture {name} and the model_type {config.model_type!r}, "
+                f"which is another "
                 "architecture's; one of the two is wrong: fetch the file again"
             )
         return found
@@ -147,8 +156,8 @@ def _needs_code(folder: Path) -> UnsafeCheckpoint:
 def read_weights(files: list[Path], dtype: torch.dtype) -> dict[str, Tensor]:
     """Every tensor of the files, floats as ``dtype``; memory-mapped where the file has that dtype already.
 
-    The file is opened anew for each tensor: a mapping lives as long as its handle, and a converted model should not
-    share its memory with the whole file it came from.
+    The file is opened anew for each tensor: a mapping lives as long as its handle, and a converted model
+    should not share its memory with the whole file it came from.
     """
     tensors: dict[str, Tensor] = {}
     for path in files:

@@ -1,8 +1,8 @@
 """What every model in mechfourier looks like: the part of TransformerLens that all of them share.
 
 Anything with these members can be probed: a HookedTransformer, a TransformerBridge, a HookedEncoder, or a
-``HookedRootModule`` of one's own. A model may also define ``encode(prompts)`` when a prompt is not turned into
-tokens by a Hugging Face tokenizer (the toy models do).
+``HookedRootModule`` of one's own. A model may also define ``encode(prompts)`` when a prompt is not turned
+into tokens by a Hugging Face tokenizer (the toy models do).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -63,8 +63,8 @@ Readable = Model | Reader | Encoder
 
 @dataclass(frozen=True)
 class Encoding:
-    """One prompt as tokens. ``spans[i]`` is the half-open range of characters that token i stands for
-    (empty for special tokens)."""
+    """One prompt as tokens. ``spans[i]`` is the half-open range of characters that token i stands for (empty
+    for special tokens)."""
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
@@ -86,8 +86,8 @@ class Encoding:
 def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
     """Prompts as tokens with character spans, by the model's own ``encode`` or its Hugging Face tokenizer.
 
-    The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3).
-    Raises ``NotExpressible`` where a prompt holds characters the tokenizer maps to its unknown token.
+    The tokenizer's own special tokens are kept ([CLS] … [SEP] for BERT, none for Qwen3). Raises
+    ``NotExpressible`` where a prompt holds characters the tokenizer maps to its unknown token.
     """
     own: Callable[[list[str]], list[Encoding]] | None = getattr(model, "encode", None)
     if own is not None:
@@ -96,7 +96,8 @@ def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
     if tokenizer is None:
         name = getattr(model, "mechfourier_name", type(model).__name__)
         raise NotExpressible(
-            f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of the same "
+            f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of "
+            f"the same "
             "model beside its weights, or pass tokens"
         )
     return encode_with(tokenizer, prompts)

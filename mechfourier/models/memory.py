@@ -1,4 +1,5 @@
-"""How much memory can still be had, and a sentence where that will not do. No torch: it is asked before anything is loaded."""
+"""How much memory can still be had, and a sentence where that will not do. No torch: it is asked before
+anything is loaded."""
 
 import contextlib
 import os
@@ -12,7 +13,8 @@ NO_LIMIT = 2**60  # version 1 of cgroups writes "no limit" as a number of this s
 
 
 def available_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int | None:
-    """Bytes that this process can still use: free, reclaimable and swap, within the limit of its container. None where the system does not say."""
+    """Bytes that this process can still use: free, reclaimable and swap, within the limit of its container.
+    None where the system does not say."""
     found = [value for value in (_of_machine(meminfo), _of_container(cgroup)) if value is not None]
     return min(found, default=None)
 
@@ -28,7 +30,8 @@ def _of_machine(meminfo: Path) -> int | None:
 
 
 def _of_container(root: Path) -> int | None:
-    """What a container's limit leaves (version 2 of cgroups, then version 1); cached files in it can be dropped."""
+    """What a container's limit leaves (version 2 of cgroups, then version 1); cached files in it can be
+    dropped."""
     for limit, used, stat in (
         ("memory.max", "memory.current", "memory.stat"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
@@ -51,7 +54,8 @@ def _reclaimable(stat: Path) -> int:
 
 
 def need_memory(what: str, needed: int, advice: str) -> None:
-    """Raise ``MechFourierError`` where ``needed`` bytes (the working room included) are more than can be had."""
+    """Raise ``MechFourierError`` where ``needed`` bytes (the working room included) are more than can be
+    had."""
     available = available_memory()
     if available is not None and needed > available:
         raise MechFourierError(

@@ -1,11 +1,9 @@
 """Sentence encoders of the BERT family (all-MiniLM-L6-v2) as a HookedEncoder, loaded without a network.
 
 Such a checkpoint has no vocabulary head. The outcome of the model is therefore the sentence embedding: what
-the folder's own
-pooling makes of the last layer's vectors (``pooling.py``), by default their mean over the tokens, scaled to
-length 1 (Reimers &
-Gurevych 2019, arXiv 1908.10084). There are no logits, so probes of activations work, and what scores answers
-(``ablate``, logit lens) does not.
+the folder's own pooling makes of the last layer's vectors (``pooling.py``), by default their mean over the
+tokens, scaled to length 1 (Reimers & Gurevych 2019, arXiv 1908.10084). There are no logits, so probes of
+activations work, and what scores answers (``ablate``, logit lens) does not.
 """
 
 import json
@@ -33,7 +31,8 @@ from mechfourier.models.weight_names import refuse_quantised, refuse_wrong_names
 
 if not HAS_HOOKED:
     raise UsageError(
-        "minilm runs on HookedEncoder, which left TransformerLens in 4.0; install it with: pip install 'transformer-lens<4'"
+        "minilm runs on HookedEncoder, which left TransformerLens in 4.0; install it with: pip install "
+        "'transformer-lens<4'"
     )
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -51,8 +50,9 @@ ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu"}
 
 
 class SentenceEncoder(HookedEncoder):
-    """A HookedEncoder without vocabulary head. ``blocks.L.hook_normalized_resid_post`` is Hugging Face's hidden state
-    L + 1; ``blocks.L.hook_resid_post`` is the same vector before its layer norm (BERT normalises after each block)."""
+    """A HookedEncoder without vocabulary head. ``blocks.L.hook_normalized_resid_post`` is Hugging Face's
+    hidden state L + 1; ``blocks.L.hook_resid_post`` is the same vector before its layer norm (BERT normalises
+    after each block)."""
 
     def __init__(
         self, cfg: HookedTransformerConfig, tokenizer: Any | None = None, pooling: Pooling | None = None
@@ -95,8 +95,10 @@ class SentenceEncoder(HookedEncoder):
         """
         if return_type not in RETURN_TYPES:
             raise UsageError(
-                f"{getattr(self, 'mechfourier_name', 'this sentence encoder')} has no {return_type}: it has no vocabulary "
-                "head, its outcome is a sentence embedding (return_type='embedding'); probe its activations instead"
+                f"{getattr(self, 'mechfourier_name', 'this sentence encoder')} has no {return_type}: it has "
+                f"no vocabulary "
+                "head, its outcome is a sentence embedding (return_type='embedding'); probe its activations "
+                "instead"
             )
         tokens, mask = self._as_tokens(input, attention_mask)
         resid = self.hook_full_embed(self.embed(tokens, None))
@@ -212,11 +214,13 @@ def _converted(bert: Any, cfg: HookedTransformerConfig) -> dict[str, Tensor]:
 
 
 def encoder_config(config: dict[str, Any], *, device: str, dtype: torch.dtype) -> HookedTransformerConfig:
-    """TransformerLens's config for Hugging Face's ``BertConfig``; raises ``BadCheckpoint`` for an unknown variant."""
+    """TransformerLens's config for Hugging Face's ``BertConfig``; raises ``BadCheckpoint`` for an unknown
+    variant."""
     act = str(config.get("hidden_act"))
     if act not in ACTIVATIONS or config.get("position_embedding_type", "absolute") != "absolute":
         raise BadCheckpoint(
-            f"a BERT with hidden_act {act!r} and {config.get('position_embedding_type')} positions is not supported; "
+            f"a BERT with hidden_act {act!r} and {config.get('position_embedding_type')} positions is not "
+            f"supported; "
             f"closest activation: {nearest(act, ACTIVATIONS)}, positions: absolute"
         )
     try:

@@ -1,4 +1,5 @@
-"""A model without its weights: the same hook points, built from config.json on torch's meta device, where tensors have shapes and no memory."""
+"""A model without its weights: the same hook points, built from config.json on torch's meta device, where
+tensors have shapes and no memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +17,19 @@ from mechfourier.models.quiet import quiet
 
 
 def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
-    """The model that ``load`` gives, with nothing in it: for what can be told from its structure (names of hook points, layers, heads).
+    """The model that ``load`` gives, with nothing in it: for what can be told from its structure (names of
+    hook points, layers, heads).
 
-    A network of this project is loaded whole (the largest has a megabyte), and so is whatever cannot be built without weights. Raises
-    what ``load`` raises.
+    A network of this project is loaded whole (the largest has a megabyte), and so is whatever cannot be built
+    without weights. Raises what ``load`` raises.
     """
     build = _builder(registry.source_of(name_or_path), engine) if engine in registry.ENGINES else None
     try:
         model = build() if build is not None else None
     except UsageError:
         raise
-    except Exception:  # an architecture that asks for numbers while it is built: its own loader knows it, or says what is wrong
+    # an architecture that asks for numbers while it is built: its own loader knows it, or says what is wrong
+    except Exception:
         model = None
     if model is None:
         return registry.load(name_or_path, engine=engine)
@@ -35,7 +38,8 @@ def outline(name_or_path: str | Path, *, engine: str = "auto") -> Any:
 
 
 def _builder(source: Path | PackagedWeights, engine: str) -> Callable[[], Any] | None:
-    """What makes the model of a folder, or of a GGUF file (which is not converted for that); None where only loading does."""
+    """What makes the model of a folder, or of a GGUF file (which is not converted for that); None where only
+    loading does."""
     if isinstance(source, PackagedWeights) or not source.is_dir():
         place = Path(source.file) if isinstance(source, PackagedWeights) else source
         return lambda: _language_model(place, config_of(source), engine)

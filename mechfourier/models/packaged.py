@@ -1,4 +1,5 @@
-"""Weights that come as the data files of Python packages, in parts. The packages are found and never imported: none of their code runs."""
+"""Weights that come as the data files of Python packages, in parts. The packages are found and never
+imported: none of their code runs."""
 
 import hashlib
 import importlib.util
@@ -13,7 +14,8 @@ BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A GGUF file in parts: ``parts`` are (top-level package, path of the part inside it), in order; ``sha256`` is of the joined file."""
+    """A GGUF file in parts: ``parts`` are (top-level package, path of the part inside it), in order;
+    ``sha256`` is of the joined file."""
 
     file: str
     sha256: str
@@ -29,7 +31,8 @@ class PackagedWeights:
 
 
 def _part(package: str, inside: str) -> Path | None:
-    """A data file of an installed package: a spec of a top-level name is found without running anything of it."""
+    """A data file of an installed package: a spec of a top-level name is found without running anything of
+    it."""
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError, AttributeError):
@@ -39,7 +42,8 @@ def _part(package: str, inside: str) -> Path | None:
 
 
 def join(weights: PackagedWeights, target: Path) -> Path:
-    """Write the joined file; raises ``BadCheckpoint`` where a part is missing or the checksum is another one."""
+    """Write the joined file; raises ``BadCheckpoint`` where a part is missing or the checksum is another
+    one."""
     paths = weights.paths()
     if paths is None:
         raise BadCheckpoint(f"the packages of {weights.file} are incomplete; run: {weights.requirement}")
@@ -55,7 +59,8 @@ def join(weights: PackagedWeights, target: Path) -> Path:
                     joined.write(block)
     if (size, digest.hexdigest()) != (weights.bytes, weights.sha256):
         raise BadCheckpoint(
-            f"the installed parts of {weights.file} have the sha256 {digest.hexdigest()[:16]}… ({size:,} bytes) where {weights.sha256[:16]}… "
+            f"the installed parts of {weights.file} have the sha256 {digest.hexdigest()[:16]}… ({size:,} "
+            f"bytes) where {weights.sha256[:16]}… "
             f"({weights.bytes:,} bytes) is known; install them again: {weights.requirement} --force-reinstall"
         )
     return target

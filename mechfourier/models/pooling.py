@@ -30,8 +30,7 @@ SPELLINGS = {"mean_sqrt_len_tokens": "mean_sqrt_len", "lasttoken": "last"}
 @dataclass(frozen=True)
 class Pooling:
     """``mode``: cls (the first token), mean, max, last, mean_sqrt_len (the sum over √tokens) or weightedmean
-    (weights 1, 2, 3 …);
-    ``unit``: the result is scaled to Euclidean length 1."""
+    (weights 1, 2, 3 …); ``unit``: the result is scaled to Euclidean length 1."""
 
     mode: str = "mean"
     unit: bool = True

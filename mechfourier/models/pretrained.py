@@ -1,11 +1,12 @@
 """Hugging Face folders -> TransformerLens, without ever asking the hub.
 
-This is the only file that knows which engine runs: ``hooked`` (HookedTransformer) or ``bridge`` (TransformerBridge).
-Both have the same hook names and, within float error, the activations of the Hugging Face forward pass: no layer norm is
-folded, nothing is centred. A change of an activation has the same effect in both, except at ``hook_resid_mid``, which the
-bridge only shows: ``hooks`` refuses to change it there.
+This is the only file that knows which engine runs: ``hooked`` (HookedTransformer) or ``bridge``
+(TransformerBridge). Both have the same hook names and, within float error, the activations of the Hugging
+Face forward pass: no layer norm is folded, nothing is centred. A change of an activation has the same effect
+in both, except at ``hook_resid_mid``, which the bridge only shows: ``hooks`` refuses to change it there.
 
-Memory: the engine's parameters are views of the tensors that Hugging Face loaded, so there is one copy of the weights.
+Memory: the engine's parameters are views of the tensors that Hugging Face loaded, so there is one copy of the
+weights.
 """
 
 import importlib.metadata
@@ -49,18 +50,18 @@ def load_pretrained(
     dtype: torch.dtype | None = None,
     check: bool = True,
 ) -> Any:
-    """A Hugging Face model folder (config.json, safetensors, tokenizer) as a model with TransformerLens's hooks.
+    """A Hugging Face model folder (config.json, safetensors, tokenizer) as a model with TransformerLens's
+    hooks.
 
-    ``engine="auto"`` is ``hooked`` where HookedTransformer runs the architecture, else ``bridge``. ``dtype=None`` is
-    float32 on the CPU and the checkpoint's own dtype on a GPU. Parameters are frozen (activations still carry gradients).
-    A folder with a PEFT adapter gives its base with the adapter merged. ``model.mechfourier_check`` says how
-    the model was held
-    against Hugging Face's forward pass (``check=False`` leaves that out).
+    ``engine="auto"`` is ``hooked`` where HookedTransformer runs the architecture, else ``bridge``.
+    ``dtype=None`` is float32 on the CPU and the checkpoint's own dtype on a GPU. Parameters are frozen
+    (activations still carry gradients). A folder with a PEFT adapter gives its base with the adapter merged.
+    ``model.mechfourier_check`` says how the model was held against Hugging Face's forward pass
+    (``check=False`` leaves that out).
 
     Raises ``WeightsNotFound``, ``BadCheckpoint`` or ``UnsafeCheckpoint`` for what the folder lacks,
-    ``UsageError`` for an
-    architecture that an engine cannot run, and ``EngineDiffers`` where none of them gives Hugging Face's
-    numbers.
+    ``UsageError`` for an architecture that an engine cannot run, and ``EngineDiffers`` where none of them
+    gives Hugging Face's numbers.
     """
     folder = Path(folder)
     adapter = adapter_in(folder)
@@ -167,7 +168,8 @@ class _NotHooked(Exception):
 
 
 def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
-    """A HookedTransformer whose parameters are views of ``hf_model``'s; raises ``_NotHooked`` with the reason."""
+    """A HookedTransformer whose parameters are views of ``hf_model``'s; raises ``_NotHooked`` with the
+    reason."""
     from transformer_lens import HookedTransformer
     from transformer_lens.pretrained import weight_conversions
 
@@ -191,7 +193,8 @@ def _hooked(hf_model: Any, folder: Path, dtype: torch.dtype, device: str) -> Any
 def _hooked_config(hf_config: Any, dtype: torch.dtype, name: str) -> Any:
     """TransformerLens's reading of the config as transformers completed it, from a copy in a neutral place.
 
-    TransformerLens guesses the architecture from words in the *path* ("llama", "gemma"), so it must not see the user's.
+    TransformerLens guesses the architecture from words in the *path* ("llama", "gemma"), so it must not see
+    the user's.
     """
     from transformer_lens import loading_from_pretrained as loading
 
@@ -228,14 +231,15 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
     if tokenizer is not None:
         ids = tokenizer("a")["input_ids"]
         model.cfg.tokenizer_appends_eos = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
-    # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual stream
+    # its hook_resid_mid is the input of the second norm: a change there reaches the MLP and not the residual
+    # stream
     model.mechfourier_read_only = frozenset({"resid_mid"})
     return model
 
 
 def _stand_in() -> Any:
-    """A tokenizer of one word to boot a bridge with: it would read the real one a second time, to put a beginning-of-sequence
-    token before every prompt, and ``_with_tokenizer`` takes that back."""
+    """A tokenizer of one word to boot a bridge with: it would read the real one a second time, to put a
+    beginning-of-sequence token before every prompt, and ``_with_tokenizer`` takes that back."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -248,7 +252,8 @@ def _stand_in() -> Any:
 def _with_tokenizer(model: Any, tokenizer: Any | None) -> Any:
     """Give the model the folder's tokenizer as it is, so that ``to_tokens`` and ``encode`` agree.
 
-    TransformerLens would put a beginning-of-sequence token before every prompt, also for models trained without one.
+    TransformerLens would put a beginning-of-sequence token before every prompt, also for models trained
+    without one.
     """
     setattr(model, "_tokenizer" if hasattr(model, "_tokenizer") else "tokenizer", tokenizer)
     if tokenizer is not None:

@@ -1,4 +1,5 @@
-"""Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model it is."""
+"""Names and paths -> models. ``load`` is the one door; nothing heavy is imported before it knows which model
+it is."""
 
 import contextlib
 import os
@@ -73,22 +74,23 @@ def load(
     dtype: "torch.dtype | str | None" = None,
     check: bool = True,
 ) -> "LoadedModel":
-    """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or by GGUF file.
+    """A model by name (``mechfourier models`` lists them), by Hugging Face name (``org/name``), by folder or
+    by GGUF file.
 
-    Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>`` (a folder, or a GGUF file of
-    that name), in the installed packages that carry them, in the Hugging Face cache and on the hub, in this order; embedded models (``calendar``, ``minilm`` …) come with pip. Code from a
+    Weights of a named model are looked for in a folder of that name, in ``$MECHFOURIER_MODELS/<name>`` (a
+    folder, or a GGUF file of that name), in the installed packages that carry them, in the Hugging Face cache
+    and on the hub, in this order; embedded models (``calendar``, ``minilm`` …) come with pip. Code from a
     repository is never run, and pickles are never read.
 
-    ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``. ``device="auto"``: CUDA, else
-    the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
+    ``engine``: ``"hooked"`` (HookedTransformer), ``"bridge"`` (TransformerBridge) or ``"auto"``.
+    ``device="auto"``: CUDA, else the CPU. ``dtype=None``: float32 on the CPU, the checkpoint's own on a GPU.
 
     A model of transformers is held against its own forward pass the first time it is loaded
-    (``model.mechfourier_check``);
-    ``check=False`` leaves that out, and every result says so beside its weights.
+    (``model.mechfourier_check``); ``check=False`` leaves that out, and every result says so beside its
+    weights.
 
     Raises ``UnknownModel``, ``WeightsNotFound``, ``BadCheckpoint``, ``UnsafeCheckpoint``, ``MissingExtra``,
-    ``EngineDiffers``,
-    ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
+    ``EngineDiffers``, ``DeviceUnavailable`` or ``UsageError``, each in one sentence.
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine {engine!r}; one of: {', '.join(ENGINES)}")
@@ -116,7 +118,8 @@ def load(
 
 
 def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> None:
-    """Say before anything is read that the weights will not fit into the memory that there is (a GPU says so itself)."""
+    """Say before anything is read that the weights will not fit into the memory that there is (a GPU says so
+    itself)."""
     if device != "cpu":
         return
     try:
@@ -133,7 +136,8 @@ def _check_memory(folder: Path, device: str, dtype: "torch.dtype | None") -> Non
 
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Within it no model is held against Hugging Face when it is loaded (``--no-check``), in worker processes begun here either."""
+    """Within it no model is held against Hugging Face when it is loaded (``--no-check``), in worker processes
+    begun here either."""
     before = os.environ.get(UNCHECKED)
     os.environ[UNCHECKED] = "1"
     try:
@@ -183,7 +187,8 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
     ) as error:
         if out_of_memory(error):
             raise MechFourierError(
-                f"not enough memory on {options['device']} for {folder}; take a smaller model, dtype='bfloat16', or another device"
+                f"not enough memory on {options['device']} for {folder}; take a smaller model, "
+                f"dtype='bfloat16', or another device"
             ) from error
         raise BadCheckpoint(
             f"{folder} cannot be loaded ({brief(error)}); its {CONFIG} and weights do not fit each other"
@@ -191,7 +196,8 @@ def _read(loader: str, folder: Path, options: dict[str, Any]) -> Any:
 
 
 def resolve(name_or_path: str | Path) -> Path:
-    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does, and converts a GGUF."""
+    """The folder that holds the weights of a model; downloads it where the hub has it and nothing else does,
+    and converts a GGUF."""
     source = source_of(name_or_path)
     if isinstance(source, Path) and source.is_dir():
         return source
@@ -200,7 +206,8 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
-    """Where the weights of a model are: its folder, or a GGUF file (or installed parts of one) that is not converted yet."""
+    """Where the weights of a model are: its folder, or a GGUF file (or installed parts of one) that is not
+    converted yet."""
     name = str(name_or_path)
     info = find(name) if isinstance(name_or_path, str) else None
     if info is not None:
@@ -213,7 +220,8 @@ def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
         if is_gguf(path):
             return path
         raise UnknownModel(
-            f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a GGUF file"
+            f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a "
+            f"GGUF file"
         )
     if (
         isinstance(name_or_path, Path)
@@ -229,7 +237,8 @@ def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
         )
     if not HUB_NAME.fullmatch(name):
         raise UnknownModel(
-            f"no model {name!r} and no folder of that path; closest: {nearest(name, [i.name for i in KNOWN])}. "
+            f"no model {name!r} and no folder of that path; closest: "
+            f"{nearest(name, [i.name for i in KNOWN])}. "
             "List them with: mechfourier models (a Hugging Face name looks like org/name)"
         )
     places = (*named_folders(name.split("/")[1], name), *cached_folders(name))
@@ -287,7 +296,8 @@ def _download(name: str, repo: str) -> Path:
         folder = Path(snapshot_download(repo, allow_patterns=list(HUB_FILES)))
     except GatedRepoError as error:
         raise WeightsNotFound(
-            f"{repo} asks for its licence to be accepted on the Hugging Face hub first; then run: hf auth login"
+            f"{repo} asks for its licence to be accepted on the Hugging Face hub first; then run: hf auth "
+            f"login"
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise UnknownModel(
@@ -304,7 +314,9 @@ def _nowhere(name: str, repo: str, error: Exception) -> WeightsNotFound:
     packaged = f", not installed ({info.packaged.requirement} does that)" if info and info.packaged else ""
     embedded = ", ".join(info.name for info in KNOWN if info.embedded or info.folder() is not None)
     return WeightsNotFound(
-        f"no weights for {name}: not in a folder ./{name}, not in ${FOLDERS_VARIABLE}/{name.split('/')[-1]}{packaged}, not in the "
-        f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error).removeprefix('Got: ')}); give a folder with its "
+        f"no weights for {name}: not in a folder ./{name}, not in "
+        f"${FOLDERS_VARIABLE}/{name.split('/')[-1]}{packaged}, not in the "
+        f"Hugging Face cache, and the hub did not answer for {repo} ({brief(error).removeprefix('Got: ')}); "
+        f"give a folder with its "
         f"safetensors or a GGUF file, or use a model that is here: {embedded}"
     )

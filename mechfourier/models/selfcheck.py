@@ -1,11 +1,9 @@
 """Is the hooked model the Hugging Face model? Held against it each time a model is loaded for the first time.
 
 Both run on the same tokens. The residual stream after every block and the logits must agree within float
-error; where they do
-not, the model is refused, for a silent wrong number is worse than none. On the same pass it is found which
-blocks add to
-the residual stream what their attention and MLP write. A check that passed is remembered by the hash of the
-weights.
+error; where they do not, the model is refused, for a silent wrong number is worse than none. On the same pass
+it is found which blocks add to the residual stream what their attention and MLP write. A check that passed is
+remembered by the hash of the weights.
 """
 
 import functools
@@ -36,12 +34,10 @@ ONE_POSITION = 10  # at a single position the difference may be so many times la
 class SelfCheck:
     """What is known of a loaded model against Hugging Face's own forward pass (``model.mechfourier_check``).
 
-    ``residual_error`` and ``logit_error``: norm of the difference over the norm of Hugging Face's values,
-    the largest of all layers
-    (None: not checked). ``whole_blocks``: blocks whose attention and MLP outputs do not add up to what the
-    block adds to the
-    residual stream (post-norm blocks, recurrent ones). ``why``: why this engine, where it was not the first
-    choice.
+    ``residual_error`` and ``logit_error``: norm of the difference over the norm of Hugging Face's values, the
+    largest of all layers (None: not checked). ``whole_blocks``: blocks whose attention and MLP outputs do not
+    add up to what the block adds to the residual stream (post-norm blocks, recurrent ones). ``why``: why this
+    engine, where it was not the first choice.
     """
 
     engine: str

@@ -1,4 +1,5 @@
-"""The numbers in a configuration that count something: at least one of each, and not so many layers that listing them never ends."""
+"""The numbers in a configuration that count something: at least one of each, and not so many layers that
+listing them never ends."""
 
 from typing import Any
 
@@ -8,7 +9,8 @@ MOST_LAYERS = 1000  # the names of all layers' tensors are listed before a file 
 
 
 def check_sizes(config: Any, *names: str) -> None:
-    """Raise ``OutOfRange`` where a field of ``config`` is below 1 or, for a number of layers, above ``MOST_LAYERS``."""
+    """Raise ``OutOfRange`` where a field of ``config`` is below 1 or, for a number of layers, above
+    ``MOST_LAYERS``."""
     for name in names:
         value = getattr(config, name)
         if value < 1:

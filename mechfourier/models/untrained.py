@@ -1,8 +1,10 @@
-"""The untrained control without a second model: random weights stand in for the trained ones while each block runs.
+"""The untrained control without a second model: random weights stand in for the trained ones while each block
+runs.
 
-A block's weights are drawn into one scratch buffer when the block is called and the trained ones are back when it returns, so a
-pass takes the memory of one block more; of an embedding only the rows of the tokens at hand are drawn. The draws depend on the
-seed and on the parameter's name alone (`draws`), not on the batch or on how many layers run.
+A block's weights are drawn into one scratch buffer when the block is called and the trained ones are back
+when it returns, so a pass takes the memory of one block more; of an embedding only the rows of the tokens at
+hand are drawn. The draws depend on the seed and on the parameter's name alone (`draws`), not on the batch or
+on how many layers run.
 """
 
 import contextlib
@@ -26,12 +28,14 @@ KEPT_BYTES = 2**26  # of weights outside the blocks that stay drawn for the whol
 
 @contextlib.contextmanager
 def untrained(model: Any, seed: int) -> Iterator[Any]:
-    """``model`` with chance weights inside the ``with`` block, and exactly as it was after it, whatever happens.
+    """``model`` with chance weights inside the ``with`` block, and exactly as it was after it, whatever
+    happens.
 
-    Parameters with two or more axes are drawn with their own mean and standard deviation, so the size of the signal along the
-    residual stream stays; norm weights, biases and buffers are kept, and weights that were tied stay tied. What is yielded is the
-    model itself, or, where it defines ``reinitialised(seed)``, what that gives. Activations that a store keeps of it have a key
-    of their own. Raises ``UsageError`` for quantised weights.
+    Parameters with two or more axes are drawn with their own mean and standard deviation, so the size of the
+    signal along the residual stream stays; norm weights, biases and buffers are kept, and weights that were
+    tied stay tied. What is yielded is the model itself, or, where it defines ``reinitialised(seed)``, what
+    that gives. Activations that a store keeps of it have a key of their own. Raises ``UsageError`` for
+    quantised weights.
     """
     if callable(getattr(model, "reinitialised", None)):
         yield reinitialised(model, seed)
@@ -98,7 +102,8 @@ class _Draws:
             self._restore(list(self.held))
 
     def _around(self, module: nn.Module, draw: Callable[[Tensor | None], Weights]) -> list[Any]:
-        """Hooks that draw before a module runs and restore after it, also when it raises (as the end of a capture does)."""
+        """Hooks that draw before a module runs and restore after it, also when it raises (as the end of a
+        capture does)."""
         placed: list[list[nn.Parameter]] = []
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -189,7 +194,8 @@ def _own(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
             continue
         if not parameter.is_floating_point():
             raise UsageError(
-                f"the weights {name} of {type(module).__name__} are quantised ({parameter.dtype}), so no untrained control "
+                f"the weights {name} of {type(module).__name__} are quantised ({parameter.dtype}), so no "
+                f"untrained control "
                 "can be drawn; leave it out with controls=False (--no-controls)"
             )
         yield name, parameter

@@ -53,12 +53,13 @@ def refuse_wrong_names(
     *,
     allow_unused: bool = False,
 ) -> None:
-    """Raise ``BadCheckpoint`` for tensors that the architecture lacks, has in another shape or does not use; ``allow_unused`` lets
-    the last pass."""
+    """Raise ``BadCheckpoint`` for tensors that the architecture lacks, has in another shape or does not use;
+    ``allow_unused`` lets the last pass."""
     if shapes := sorted((str(name), tuple(a), tuple(b)) for name, a, b in report.get("mismatched_keys", ())):
         name, stored, needed = shapes[0]
         raise BadCheckpoint(
-            f"{folder} holds {len(shapes)} tensor{'s' * (len(shapes) > 1)} of another shape than its {CONFIG} asks for ({name}: "
+            f"{folder} holds {len(shapes)} tensor{'s' * (len(shapes) > 1)} of another shape than its "
+            f"{CONFIG} asks for ({name}: "
             f"{list(stored)} where {list(needed)} is needed); they do not belong together: fetch both again"
         )
     missing = sorted(map(str, report.get("missing_keys", ())))
@@ -152,7 +153,8 @@ def refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
         return
     if not isinstance(found, dict):
         raise BadCheckpoint(
-            f"{folder / CONFIG} has the quantization_config {found!r}, which must be an object; fetch it again"
+            f"{folder / CONFIG} has the quantization_config {found!r}, which must be an object; fetch it "
+            f"again"
         )
     bits = found.get("load_in_4bit") or found.get("load_in_8bit")
     kind = found.get("quant_method") or ("bitsandbytes" if bits else "an unnamed method")

@@ -18,11 +18,12 @@ IGNORED_SETTINGS = frozenset({"device", "model_name", "tokenizer_name", "seed", 
 
 
 def weights_hash(model: Any) -> str:
-    """Content hash (hex, 32 characters) of a model: class, plain config values, and every parameter's and buffer's bytes.
+    """Content hash (hex, 32 characters) of a model: class, plain config values, and every parameter's and
+    buffer's bytes.
 
-    The same folder loaded twice by the same engine has the same hash. Every call reads the weights, a tenth of a second per
-    gigabyte: no counter of PyTorch's sees what is written through ``param.data``. Inside ``untrained`` the hash is another one, which
-    depends on the seed.
+    The same folder loaded twice by the same engine has the same hash. Every call reads the weights, a tenth
+    of a second per gigabyte: no counter of PyTorch's sees what is written through ``param.data``. Inside
+    ``untrained`` the hash is another one, which depends on the seed.
     """
     control = getattr(model, "_mechfourier_control", None)
     value = _hash(model, dict(_tensors(model)))
@@ -37,7 +38,8 @@ def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def root_of(model: Any) -> Any:
-    """The module that owns the weights: a TransformerBridge keeps the Hugging Face model in ``original_model``."""
+    """The module that owns the weights: a TransformerBridge keeps the Hugging Face model in
+    ``original_model``."""
     return getattr(model, "original_model", model)
 
 
@@ -60,7 +62,8 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _bytes_digest(tensor: Tensor) -> bytes:
-    """XXH3 (ten times as fast as SHA-256, which a cache key does not need) of the values in the order they lie in memory (and of that order), so that a transposed view is not copied."""
+    """XXH3 (ten times as fast as SHA-256, which a cache key does not need) of the values in the order they
+    lie in memory (and of that order), so that a transposed view is not copied."""
     order = sorted(range(tensor.dim()), key=lambda axis: -tensor.stride(axis))
     flat = tensor.detach().permute(order).contiguous().cpu().flatten()
     return repr(order).encode() + xxhash.xxh3_128(flat.view(torch.uint8).numpy().data).digest()
@@ -69,10 +72,11 @@ def _bytes_digest(tensor: Tensor) -> bytes:
 def reinitialised(model: Any, seed: int) -> Any:
     """The same architecture with chance weights and the same tokenizer: the first control of a probe.
 
-    A model that defines ``reinitialised(seed)`` answers itself. Otherwise every parameter with two or more axes is drawn
-    from a normal distribution with that parameter's own mean and standard deviation (so scale, and with it the signal's
-    size along the residual stream, stays), parameters with one axis (norm weights, biases) and buffers are kept, and
-    weights that were tied stay tied. ``model`` is left as it is; only the new weights take memory.
+    A model that defines ``reinitialised(seed)`` answers itself. Otherwise every parameter with two or more
+    axes is drawn from a normal distribution with that parameter's own mean and standard deviation (so scale,
+    and with it the signal's size along the residual stream, stays), parameters with one axis (norm weights,
+    biases) and buffers are kept, and weights that were tied stay tied. ``model`` is left as it is; only the
+    new weights take memory.
     """
     own = getattr(model, "reinitialised", None)
     fresh: Any = own(seed) if callable(own) else _redrawn(model, seed)
@@ -82,7 +86,8 @@ def reinitialised(model: Any, seed: int) -> Any:
 
 
 def _redrawn(model: Any, seed: int) -> Any:
-    """A deep copy in which ``memo`` puts new parameters in the place of the old, so that the old are never copied."""
+    """A deep copy in which ``memo`` puts new parameters in the place of the old, so that the old are never
+    copied."""
     storages: dict[int, Tensor] = {}
     drawn: set[tuple[int, int, int]] = set()
     memo: dict[int, Any] = {}

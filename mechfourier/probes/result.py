@@ -195,7 +195,7 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
             "share": site.plane_share,
             "p": site.p,
             "specificity": site.ratio,
-            "p_specific": site.p_specific,
+            "surrogates": site.p_specific,
             "concentration": site.concentration,
             "a_only": site.a_only,
             "offset_only": site.offset_only,

@@ -1,4 +1,5 @@
-"""Every experiment of grokking-fourier by name: the published figure beside the measured one, and whether the claim stands."""
+"""Every experiment of grokking-fourier by name: the published figure beside the measured one, and whether the
+claim stands."""
 
 from typing import TYPE_CHECKING
 

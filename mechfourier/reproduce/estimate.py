@@ -1,4 +1,5 @@
-"""How long, and how much memory, before anything long is started: from the shape of the model and a short timing."""
+"""How long, and how much memory, before anything long is started: from the shape of the model and a short
+timing."""
 
 import time
 from collections.abc import Sequence
@@ -32,7 +33,8 @@ SENTENCES = 120  # passes of plain text, before and after
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds`` per experiment (of those on the language model), ``bytes`` of memory at most, ``prompts`` gone through."""
+    """``seconds`` per experiment (of those on the language model), ``bytes`` of memory at most, ``prompts``
+    gone through."""
 
     seconds: dict[str, float]
     bytes: int
@@ -96,10 +98,13 @@ def _timed(work: Any) -> tuple[float, Any]:
 def _grids(session: Session, name: str) -> list[str]:
     """The domains whose grids an experiment measures."""
     known: dict[str, Sequence[int | str]] = {
-        "qwen3-layer-scan": (23,), "calendar-domains": tuple(CALENDAR), "polynomial-against-fourier": tuple(POLYNOMIAL),
-        "primes": session.some(tuple(PRIMES)), "range-detector": session.some(COMPOSITES),
+        "qwen3-layer-scan": (23,),
+        "calendar-domains": tuple(CALENDAR),
+        "polynomial-against-fourier": tuple(POLYNOMIAL),
+        "primes": session.some(tuple(PRIMES)),
+        "range-detector": session.some(COMPOSITES),
         "calendar-against-arithmetic": ("months", "hours-12", 12),
-    }  # fmt: skip
+    }
     return [f"mod-{each}" if isinstance(each, int) else each for each in known.get(name, ())]
 
 

@@ -1,4 +1,5 @@
-"""The claims about what happens inside a language model: ablations, a dictionary, attention, the logit lens."""
+"""The claims about what happens inside a language model: ablations, a dictionary, attention, the logit
+lens."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ SAE_LAYER, SAE_R2 = 7, 0.9717
 
 @dataclass(frozen=True)
 class Ablated:
-    """A published ablation: zero at every position after ``layer``; shares of 50 prompts, perplexity of ten sentences."""
+    """A published ablation: zero at every position after ``layer``; shares of 50 prompts, perplexity of ten
+    sentences."""
 
     layer: int
     dim: int
@@ -66,16 +68,30 @@ def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
     site, dim = _place(session, published)
     settings = session.settings
     found = ablate(
-        session.model, find_domain(MODULUS), site=site, dims=dim, mode="zero", n_prompts=settings.samples,
-        n_controls=settings.controls, n_control_prompts=settings.control_samples, seed=settings.seed,
-    )  # fmt: skip
+        session.model,
+        find_domain(MODULUS),
+        site=site,
+        dims=dim,
+        mode="zero",
+        n_prompts=settings.samples,
+        n_controls=settings.controls,
+        n_control_prompts=settings.control_samples,
+        seed=settings.seed,
+    )
     word, sentence = judge_ablation(found)
     where = f"dimension {dim} after layer {site.layer}"
     first = claim(
-        f"{where}: {published.text}", word, sentence, source=EMERGENT, unit=SHARE, published=published.after,
-        measured=found.ablated.accuracy, interval=_wilson(found.ablated.accuracy, found.n_prompts),
-        chance=1 / found.n, chance_is="guessing among the candidates",
-    )  # fmt: skip
+        f"{where}: {published.text}",
+        word,
+        sentence,
+        source=EMERGENT,
+        unit=SHARE,
+        published=published.after,
+        measured=found.ablated.accuracy,
+        interval=_wilson(found.ablated.accuracy, found.n_prompts),
+        chance=1 / found.n,
+        chance_is="guessing among the candidates",
+    )
     return (first, _text_claim(found, published, where, word))
 
 
@@ -90,23 +106,36 @@ def _text_claim(found: AblationResult, published: Ablated, where: str, word: Wor
         return claim(
             text, "not measured", reason, source=EMERGENT, unit=PERPLEXITY, published=published.perplexity
         )
-    told = f"{base:.4g} → {after:.4g}; KL {found.kl:.3g} nats per token [{found.kl_ci[0]:.3g}, {found.kl_ci[1]:.3g}]"
+    told = (
+        f"{base:.4g} → {after:.4g}; KL {found.kl:.3g} nats per token [{found.kl_ci[0]:.3g}, "
+        f"{found.kl_ci[1]:.3g}]"
+    )
     if word == "noise":
         told += "; with no effect on the answers to be specific for"
     else:
         word = "stands" if (found.specificity or 0.0) > 0 else "does not stand"
         told += f"; answers less text, in standard deviations: {found.specificity:+.2f}"
     return claim(
-        text, word, told, source=EMERGENT, unit=PERPLEXITY, published=published.perplexity, measured=after,
-        chance=base, chance_is="perplexity before",
-    )  # fmt: skip
+        text,
+        word,
+        told,
+        source=EMERGENT,
+        unit=PERPLEXITY,
+        published=published.perplexity,
+        measured=after,
+        chance=base,
+        chance_is="perplexity before",
+    )
 
 
 def judge_ablation(found: AblationResult) -> tuple[Word, str]:
-    """An ablation shows use where the model can do the task, the answers suffer, and more than from matched controls."""
+    """An ablation shows use where the model can do the task, the answers suffer, and more than from matched
+    controls."""
     change = (
-        f"{found.base.accuracy:.1%} → {found.ablated.accuracy:.1%} of {found.n_prompts} right, logit difference "
-        f"{found.logit_diff_change:+.2g} [{found.logit_diff_ci[0]:+.2g}, {found.logit_diff_ci[1]:+.2g}] nats, "
+        f"{found.base.accuracy:.1%} → {found.ablated.accuracy:.1%} of {found.n_prompts} right, logit "
+        f"difference "
+        f"{found.logit_diff_change:+.2g} [{found.logit_diff_ci[0]:+.2g}, {found.logit_diff_ci[1]:+.2g}] "
+        f"nats, "
         f"p = {found.p_controls:.2g} against {found.n_controls} matched controls"
     )
     chance = next((note for note in found.notes if "at chance" in note), None)
@@ -125,7 +154,8 @@ def judge_ablation(found: AblationResult) -> tuple[Word, str]:
 
 
 def _place(session: Session, published: Ablated) -> tuple[Site, int]:
-    """The published dimension where this is a network of that shape, else the one that the published search finds here."""
+    """The published dimension where this is a network of that shape, else the one that the published search
+    finds here."""
     if session.is_qwen3_06b:
         return Site("resid_post", published.layer), published.dim
     grid = measured(session, MODULUS)
@@ -144,7 +174,8 @@ def attention_routing(session: Session) -> tuple[Claim, ...]:
 
 
 def _attentions(session: Session, primes: Sequence[int]) -> Iterator[dict[int, AttentionResult]]:
-    """Of the network and of its re-initialisations, one at a time: drawing one costs more than its prompts, and memory its size."""
+    """Of the network and of its re-initialisations, one at a time: drawing one costs more than its prompts,
+    and memory its size."""
     yield _attended(session, session.model, primes)
     yield _attended(session, session.blank, primes)
     for draw in range(1, BLANKS):
@@ -165,9 +196,16 @@ def _routing(p: int, own: AttentionResult, chance: Sequence[AttentionResult]) ->
     text = f"attention to the modulus {p} is low and alike for all: attention does not route"
     word, sentence = judge_routing(own, chance)
     return claim(
-        text, word, sentence, source=EMERGENT, unit="mean attention", published=ATTENTION[p], measured=_mean(own),
-        chance=sum(map(_mean, chance)) / len(chance), chance_is=f"{BLANKS} networks with random weights",
-    )  # fmt: skip
+        text,
+        word,
+        sentence,
+        source=EMERGENT,
+        unit="mean attention",
+        published=ATTENTION[p],
+        measured=_mean(own),
+        chance=sum(map(_mean, chance)) / len(chance),
+        chance_is=f"{BLANKS} networks with random weights",
+    )
 
 
 def _mean(found: AttentionResult) -> float:
@@ -177,17 +215,20 @@ def _mean(found: AttentionResult) -> float:
 
 
 def judge_routing(own: AttentionResult, chance: Sequence[AttentionResult]) -> tuple[Word, str]:
-    """The head that singles out the modulus most, against those of networks with random weights (whose heads prefer some
-    token too). Routing is refused only to a network with less of it than every one of those, and shown by a head that spends
-    half of its attention on the modulus beyond what it gives the other roles, and more than all of those."""
+    """The head that singles out the modulus most, against those of networks with random weights (whose heads
+    prefer some token too). Routing is refused only to a network with less of it than every one of those, and
+    shown by a head that spends half of its attention on the modulus beyond what it gives the other roles, and
+    more than all of those."""
     others = [found.modulus_excess for found in chance if found.modulus_excess is not None]
     if own.modulus_excess is None or own.modulus_head is None or not others:
         return "not measured", "the prompts name no modulus"
     excess, low, high = own.modulus_excess
     least, most = min(other[1] for other in others), max(other[2] for other in others)
     told = (
-        f"the head that looks at it most (layer {own.modulus_head[0]} head {own.modulus_head[1]}) gives it {excess:+.3f} "
-        f"[{low:+.3f}, {high:+.3f}] more than the other roles; with random weights {least:+.3f} to {most:+.3f}"
+        f"the head that looks at it most (layer {own.modulus_head[0]} head {own.modulus_head[1]}) gives it "
+        f"{excess:+.3f} "
+        f"[{low:+.3f}, {high:+.3f}] more than the other roles; with random weights {least:+.3f} to "
+        f"{most:+.3f}"
     )
     if low > max(most, HALF):
         return "does not stand", f"a head singles the modulus out: {told}"
@@ -205,24 +246,36 @@ def _lens(session: Session, name: str) -> Claim:
     text = f"{name}: the right answer is readable in inner layers"
     try:
         found = lens(
-            session.model, find_domain(name), n_prompts=session.settings.samples, n_permutations=session.settings.permutations,
+            session.model,
+            find_domain(name),
+            n_prompts=session.settings.samples,
+            n_permutations=session.settings.permutations,
             seed=session.settings.seed,
-        )  # fmt: skip
+        )
     except MechFourierError as error:
         return claim(text, "not measured", str(error), source="grokking-fourier, figures", unit=SHARE)
     word, sentence = judge_lens(found)
     best = max(found.layers, key=lambda layer: layer.accuracy)
     return claim(
-        text, word, sentence, source="grokking-fourier, figures", unit=SHARE, measured=best.accuracy,
-        interval=(best.accuracy_low, best.accuracy_high), chance=best.null_accuracy,
+        text,
+        word,
+        sentence,
+        source="grokking-fourier, figures",
+        unit=SHARE,
+        measured=best.accuracy,
+        interval=(best.accuracy_low, best.accuracy_high),
+        chance=best.null_accuracy,
         chance_is="right answers shuffled over the prompts",
-    )  # fmt: skip
+    )
 
 
 def judge_lens(found: LensResult) -> tuple[Word, str]:
     """Above shuffled answers after some layer (family-wise over layers), before the last."""
     best = max(found.layers, key=lambda layer: layer.accuracy)
-    told = f"best after {best.site}: {best.accuracy:.1%} of {found.prompts} (shuffled {best.null_accuracy:.1%}, p = {best.p_value:.2g} over the layers)"
+    told = (
+        f"best after {best.site}: {best.accuracy:.1%} of {found.prompts} (shuffled "
+        f"{best.null_accuracy:.1%}, p = {best.p_value:.2g} over the layers)"
+    )
     if best.p_value >= 0.05:
         return "noise", told
     early = [layer.site for layer in found.layers[:-1] if layer.p_value < 0.05]
@@ -247,19 +300,30 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
     )
     if not (folder / "mechfourier.json").is_file():
         train(
-            session.model, [Dictionary(str(Site("resid_post", layer)), "topk", settings.sae_width)], folder,
-            sources=(Source(str(prompts)),), schedule=Schedule(tokens=settings.sae_tokens, batch=250, seed=settings.seed),
-            rows=settings.sae_rows, resume=folder.exists(),
-        )  # fmt: skip
+            session.model,
+            [Dictionary(str(Site("resid_post", layer)), "topk", settings.sae_width)],
+            folder,
+            sources=(Source(str(prompts)),),
+            schedule=Schedule(tokens=settings.sae_tokens, batch=250, seed=settings.seed),
+            rows=settings.sae_rows,
+            resume=folder.exists(),
+        )
     found = score(session.model, folder, domain, n_permutations=settings.permutations, seed=settings.seed)
     word, sentence = judge_sae(found)
     blank = next((family for family in found.families if "re-initialised" in family.what), None)
     return (
         claim(
-            f"a feature of a dictionary of layer {layer} is cos of (a + b) mod 23", word, sentence, source=EMERGENT, unit=R2,
-            published=SAE_R2, measured=found.families[0].r2, chance=None if blank is None else blank.r2, chance_is=BLANK,
+            f"a feature of a dictionary of layer {layer} is cos of (a + b) mod 23",
+            word,
+            sentence,
+            source=EMERGENT,
+            unit=R2,
+            published=SAE_R2,
+            measured=found.families[0].r2,
+            chance=None if blank is None else blank.r2,
+            chance_is=BLANK,
         ),
-    )  # fmt: skip
+    )
 
 
 def _solved(model: Any, domain: Domain) -> list[tuple[str, str]]:
@@ -269,7 +333,8 @@ def _solved(model: Any, domain: Domain) -> list[tuple[str, str]]:
 
 
 def judge_sae(found: "SAEScore") -> tuple[Word, str]:
-    """A feature is periodic beyond chance, beyond the basis and the control; a circle needs a group of them."""
+    """A feature is periodic beyond chance, beyond the basis and the control; a circle needs a group of
+    them."""
     own, *others = found.families
     where = (
         f"on {found.templates} unseen prompts per value"

@@ -1,4 +1,5 @@
-"""What a reproduction is: published claims, each with the measured figure, what chance gives, a word and a sentence."""
+"""What a reproduction is: published claims, each with the measured figure, what chance gives, a word and a
+sentence."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,10 +17,11 @@ WORDS: tuple[Word, ...] = ("stands", "does not stand", "noise", "not measured")
 class Claim:
     """One published claim and what became of it.
 
-    ``published`` and ``measured`` are in ``unit`` (None where there is no figure); ``low`` and ``high`` are the 95 % interval of
-    ``measured``; ``chance`` is what the control named by ``chance_is`` gives for the same figure. ``word``: *stands*; *does not
-    stand* (something is there, but not what was claimed); *noise* (no more than shuffled labels, or the same network with random
-    weights, gives); *not measured*, with the reason in ``sentence``.
+    ``published`` and ``measured`` are in ``unit`` (None where there is no figure); ``low`` and ``high`` are
+    the 95 % interval of ``measured``; ``chance`` is what the control named by ``chance_is`` gives for the
+    same figure. ``word``: *stands*; *does not stand* (something is there, but not what was claimed); *noise*
+    (no more than shuffled labels, or the same network with random weights, gives); *not measured*, with the
+    reason in ``sentence``.
     """
 
     claim: str
@@ -55,8 +57,8 @@ def claim(
 
 @dataclass(frozen=True)
 class Reproduction(Result, kind="reproduction", part="mechfourier.figures.sections:reproduction_part"):
-    """One experiment on one set of weights. ``weights`` is the content hash of the model ("" where none was there);
-    ``settings`` are those that decide whether it has to be run again; ``seconds`` of wall time."""
+    """One experiment on one set of weights. ``weights`` is the content hash of the model ("" where none was
+    there); ``settings`` are those that decide whether it has to be run again; ``seconds`` of wall time."""
 
     experiment: str
     title: str

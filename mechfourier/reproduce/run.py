@@ -30,13 +30,16 @@ def reproduce(
     train: bool = False,
     device: str = "auto",
 ) -> Iterable[Reproduction]:
-    """Run the experiments of these names (none: all) on the weights that are here, and yield each as it is done.
+    """Run the experiments of these names (none: all) on the weights that are here, and yield each as it is
+    done.
 
-    ``model``: name, folder or a loaded model for the experiments on language models. ``run``: the folder of a training, for
-    those on trained networks (else the packaged models). ``train``: train what is missing, in ``out``. An experiment whose
-    file in ``out`` has the same weights and settings is read instead of run again.
+    ``model``: name, folder or a loaded model for the experiments on language models. ``run``: the folder of a
+    training, for those on trained networks (else the packaged models). ``train``: train what is missing, in
+    ``out``. An experiment whose file in ``out`` has the same weights and settings is read instead of run
+    again.
 
-    Raises ``UsageError`` for an unknown name or a ``run`` that is none; weights that are missing make claims *not measured*.
+    Raises ``UsageError`` for an unknown name or a ``run`` that is none; weights that are missing make claims
+    *not measured*.
     """
     experiments = chosen(list(names))
     session = Session(model, run, settings or Settings(), Path(out), train, device)
@@ -97,9 +100,15 @@ def _finished(path: Path, weights: str, settings: dict[str, str]) -> Reproductio
 
 def _result(session: Session, experiment: Experiment, weights: str, claims: Sequence[Any]) -> Reproduction:
     return Reproduction(
-        experiment=experiment.name, title=experiment.title, model=_model_name(session, experiment), weights=weights,
-        settings=session.settings.plain(), claims=tuple(claims), command=command(session, experiment), seconds=0.0,
-    )  # fmt: skip
+        experiment=experiment.name,
+        title=experiment.title,
+        model=_model_name(session, experiment),
+        weights=weights,
+        settings=session.settings.plain(),
+        claims=tuple(claims),
+        command=command(session, experiment),
+        seconds=0.0,
+    )
 
 
 def _absent(session: Session, experiment: Experiment, reason: str) -> Reproduction:

@@ -1,4 +1,5 @@
-"""What the experiments of one call share: the models, loaded once and only when asked for, and grids that were measured."""
+"""What the experiments of one call share: the models, loaded once and only when asked for, and grids that
+were measured."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +17,8 @@ TRAINED = "trained"  # folder of the networks that train made
 
 @dataclass
 class Session:
-    """``language``: name, folder or model for the experiments on text; ``run``: a folder for those on trained networks;
-    ``train``: make what is missing; ``out``: where results and trainings lie."""
+    """``language``: name, folder or model for the experiments on text; ``run``: a folder for those on trained
+    networks; ``train``: make what is missing; ``out``: where results and trainings lie."""
 
     language: Any
     run: str | Path | None
@@ -90,6 +91,7 @@ def _architecture(run: str | Path) -> str:
     folder = Path(run)
     if not (folder / CONFIG).is_file():
         raise UsageError(
-            f"--run {str(run)!r} is no run folder (it has no {CONFIG}); give one that `mechfourier train` wrote"
+            f"--run {str(run)!r} is no run folder (it has no {CONFIG}); give one that `mechfourier train` "
+            f"wrote"
         )
     return str(read_config(folder).get("architecture", ""))

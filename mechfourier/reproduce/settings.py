@@ -7,11 +7,12 @@ from mechfourier._version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """``permutations``: draws of every null. ``cycles`` of offsets in operation grids. ``layers`` like "0-3,7" (None: all).
-    ``samples``: prompts of an ablation (None: the whole grid of 529); ``controls``: matched controls, on ``control_samples`` prompts (None: as many as
-    ten minutes allow). ``most``: moduli of a
-    list that are asked (0: all). ``sae_rows`` activations that the dictionary sees, ``sae_width`` its features, ``sae_tokens``
-    activations gone by in its training. ``problems`` per cell of the accuracy sweeps."""
+    """``permutations``: draws of every null. ``cycles`` of offsets in operation grids. ``layers`` like
+    "0-3,7" (None: all). ``samples``: prompts of an ablation (None: the whole grid of 529); ``controls``:
+    matched controls, on ``control_samples`` prompts (None: as many as ten minutes allow). ``most``: moduli of
+    a list that are asked (0: all). ``sae_rows`` activations that the dictionary sees, ``sae_width`` its
+    features, ``sae_tokens`` activations gone by in its training. ``problems`` per cell of the accuracy
+    sweeps."""
 
     permutations: int = 1000
     cycles: int = 4
@@ -27,7 +28,8 @@ class Settings:
     seed: int = 0
 
     def plain(self) -> dict[str, str]:
-        """The settings as text, with the version that judged: what a kept result must share to be read again."""
+        """The settings as text, with the version that judged: what a kept result must share to be read
+        again."""
         own = {name: "" if value is None else str(value) for name, value in asdict(self).items()}
         return {**own, "version": __version__}
 

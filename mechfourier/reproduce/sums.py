@@ -21,7 +21,16 @@ QWEN3 = "grokking-fourier, qwen3_analysis/README.md"
 EMERGENT = "grokking-fourier, emergent_structures/README.md"
 R2 = "R²"
 BLANK = "the best R² on the same network with random weights"
-PRIMES = {7: (505, 0.9967), 11: (112, 0.9499), 13: (216, 0.9591), 17: (867, 0.9664), 19: (867, 0.9757), 23: (867, 0.9678), 29: (867, 0.9445), 31: (463, 0.9402)}  # fmt: skip
+PRIMES = {
+    7: (505, 0.9967),
+    11: (112, 0.9499),
+    13: (216, 0.9591),
+    17: (867, 0.9664),
+    19: (867, 0.9757),
+    23: (867, 0.9678),
+    29: (867, 0.9445),
+    31: (463, 0.9402),
+}
 CALENDAR = {
     "days": (125, 0.9953),
     "months": (410, 0.9288),
@@ -80,7 +89,8 @@ def range_detector(session: Session) -> tuple[Claim, ...]:
 
 
 def polynomial(session: Session) -> tuple[Claim, ...]:
-    """A cosine fits and a line does not: beside it, what is left of the cosine once polynomials of the sum are taken out."""
+    """A cosine fits and a line does not: beside it, what is left of the cosine once polynomials of the sum
+    are taken out."""
     text = "mod {}: a cosine (R² {:.4f}) and no polynomial (line {:.4f}) fits a dimension ({})"
     published = [
         Published(f"mod-{n}", dim, r2, text.format(n, r2, line, dim))
@@ -91,8 +101,10 @@ def polynomial(session: Session) -> tuple[Claim, ...]:
 
 def _beyond(found: Measured) -> str:
     return (
-        f"the best dimension's class means fit a cosine with {found.naive:.3f} and a line with {found.line:.3f}; with tokens, lengths, "
-        f"square and cube of the sum taken out, the best dimension's cosine explains {found.partial:.3f} of the cells (p = {found.p_partial:.2g})"
+        f"the best dimension's class means fit a cosine with {found.naive:.3f} and a line with "
+        f"{found.line:.3f}; with tokens, lengths, "
+        f"square and cube of the sum taken out, the best dimension's cosine explains {found.partial:.3f} of "
+        f"the cells (p = {found.p_partial:.2g})"
     )
 
 
@@ -117,10 +129,17 @@ def _circles(
         sentence = f"{sentence}; {about(grid)}" if about else sentence
         claims.append(
             claim(
-                each.text, word, f"{_whose(session, each, grid)}{sentence}", source=each.source, unit=R2, published=each.r2,
-                measured=_figure(session, each, grid), chance=grid.blank_naive, chance_is=BLANK,
+                each.text,
+                word,
+                f"{_whose(session, each, grid)}{sentence}",
+                source=each.source,
+                unit=R2,
+                published=each.r2,
+                measured=_figure(session, each, grid),
+                chance=grid.blank_naive,
+                chance_is=BLANK,
             )
-        )  # fmt: skip
+        )
     return tuple(claims)
 
 
@@ -132,7 +151,8 @@ def _or_reason(session: Session, name: str) -> Measured | str:
 
 
 def _figure(session: Session, published: Published, grid: Measured) -> float:
-    """The published dimension where it exists in this network, else the dimension that the published method finds."""
+    """The published dimension where it exists in this network, else the dimension that the published method
+    finds."""
     if session.is_qwen3_06b and str(published.dim) in grid.dims:
         return grid.dims[str(published.dim)]
     return grid.naive
@@ -140,21 +160,30 @@ def _figure(session: Session, published: Published, grid: Measured) -> float:
 
 def _whose(session: Session, published: Published, grid: Measured) -> str:
     if session.is_qwen3_06b and str(published.dim) in grid.dims:
-        return f"that dimension at its best layer; the published search finds {grid.naive:.3f} (dimension {grid.naive_dim}, {grid.naive_site}). "
+        return (
+            f"that dimension at its best layer; the published search finds {grid.naive:.3f} (dimension "
+            f"{grid.naive_dim}, {grid.naive_site}). "
+        )
     return f"the published search finds dimension {grid.naive_dim} at {grid.naive_site}. "
 
 
 def judge(grid: Measured, p: float) -> tuple[Word, str]:
-    """The word for the claim that the sum is on a circle; ``p``: of the plane, corrected for the claims of the experiment."""
+    """The word for the claim that the sum is on a circle; ``p``: of the plane, corrected for the claims of
+    the experiment."""
     if grid.verdict == "not testable":
         return "not measured", grid.reason
-    plane = f"the best plane of the sum beyond tokens, lengths and polynomials, at {grid.site}, k = {grid.k}, has p = {p:.2g}"
+    plane = (
+        f"the best plane of the sum beyond tokens, lengths and polynomials, at {grid.site}, k = {grid.k}, "
+        f"has p = {p:.2g}"
+    )
     if grid.verdict == "circular":
         return "stands", f"circular: {plane}, period specificity {grid.ratio:.1f}"
     if not grid.shown or p >= 0.05:
         return "noise", (
-            f"{plane} and {grid.share:.1%} of what those leave (random weights: {grid.blank_share:.1%}): no circle (verdict: {grid.verdict}); "
-            f"the published search finds R² {grid.blank_naive:.3f} with random weights and up to {grid.naive_bound:.3f} in white noise"
+            f"{plane} and {grid.share:.1%} of what those leave (random weights: {grid.blank_share:.1%}): no "
+            f"circle (verdict: {grid.verdict}); "
+            f"the published search finds R² {grid.blank_naive:.3f} with random weights and up to "
+            f"{grid.naive_bound:.3f} in white noise"
         )
     return "does not stand", f"{grid.verdict}, no circle: {grid.reason}"
 
@@ -174,18 +203,30 @@ def _separate(session: Session, first: str, second: str) -> Claim:
     kept = [grid for grid in grids if isinstance(grid, Measured)]
     words = {grid.domain: grid.verdict for grid in kept}
     shared = _shared(session, kept)
-    told = f"overlap of their planes at {shared.site} {shared.overlap:.3f}, of random planes of as much variance {shared.null_mean:.3f} (p = {shared.p_value:.2g})"
+    told = (
+        f"overlap of their planes at {shared.site} {shared.overlap:.3f}, of random planes of as much "
+        f"variance {shared.null_mean:.3f} (p = {shared.p_value:.2g})"
+    )
     word: Word = "stands" if shared.overlap < APART and shared.p_value >= 0.05 else "does not stand"
     if any(each != "circular" for each in words.values()):
         plain = [name for name, each in words.items() if each != "circular"]
         word = (
             "does not stand" if any(grid.shown and grid.verdict != "circular" for grid in kept) else "noise"
         )
-        told = f"no circle of {' or '.join(plain)} was found, so their best dimensions differ as those of noise do; {told}"
+        told = (
+            f"no circle of {' or '.join(plain)} was found, so their best dimensions differ as those of "
+            f"noise do; {told}"
+        )
     return claim(
-        text, word, told, source=EMERGENT, unit="overlap of planes", measured=shared.overlap,
-        chance=shared.null_mean, chance_is="random planes that hold as much variance",
-    )  # fmt: skip
+        text,
+        word,
+        told,
+        source=EMERGENT,
+        unit="overlap of planes",
+        measured=shared.overlap,
+        chance=shared.null_mean,
+        chance_is="random planes that hold as much variance",
+    )
 
 
 def _shared(session: Session, pair: list[Measured]) -> SharedPlane:

@@ -1,4 +1,5 @@
-"""What the claims about trained networks share: their sources, their words, and what to say where a run is missing."""
+"""What the claims about trained networks share: their sources, their words, and what to say where a run is
+missing."""
 
 import functools
 from pathlib import Path

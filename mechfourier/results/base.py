@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def _with_origin(text: Callable[[Any], str]) -> Callable[[Any], str]:
-    """``__str__`` of a result that also says, once, what its model's weights are and which fields of its file are not known here."""
+    """``__str__`` of a result that also says, once, what its model's weights are and which fields of its file
+    are not known here."""
 
     @functools.wraps(text)
     def said(result: "Result") -> str:
@@ -33,15 +34,19 @@ def _with_origin(text: Callable[[Any], str]) -> Callable[[Any], str]:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Base of every result. Fields hold plain values and tuples, so that ``from_json(to_json())`` is the same.
+    """Base of every result. Fields hold plain values and tuples, so that ``from_json(to_json())`` is the
+    same.
 
-    A class says its kind, its schema and who draws it where it is defined, and needs no other entry anywhere (:class:`Kind`)::
+    A class says its kind, its schema and who draws it where it is defined, and needs no other entry anywhere
+    (:class:`Kind`)::
 
-        class MyResult(Result, kind=…, schema=2, figure="package.module:function", renamed={"old_name": "new_name"})
+        class MyResult(Result, kind=…, schema=2, figure="package.module:function", renamed={"old_name":
+        "new_name"})
 
-    ``weights``: what the weights of the model went through before it was loaded ("Q4_K_M, dequantised to float32"), filled in for every
-    result that names its ``model``; None where they are as published. ``unknown``: what a file held that this version has no field for,
-    by field (nested as in the file); it is written back on saving.
+    ``weights``: what the weights of the model went through before it was loaded ("Q4_K_M, dequantised to
+    float32"), filled in for every result that names its ``model``; None where they are as published.
+    ``unknown``: what a file held that this version has no field for, by field (nested as in the file); it is
+    written back on saving.
     """
 
     about: ClassVar[Kind] = Kind("")
@@ -74,7 +79,8 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Rebuild a result from ``to_json`` text, of this or an older version; raises ``BadCheckpoint`` when it is no such text."""
+        """Rebuild a result from ``to_json`` text, of this or an older version; raises ``BadCheckpoint`` when
+        it is no such text."""
         try:
             return cls.from_dict(json.loads(text))
         except NOT_READ as error:
@@ -96,11 +102,15 @@ class Result:
         schema = values.get("schema") if isinstance(values, dict) else None
         if not isinstance(schema, int) or schema <= cls.about.schema:
             return ""
-        return f" (a newer version wrote it: schema {schema}, and this one knows {cls.about.schema}; upgrade mechfourier)"
+        return (
+            f" (a newer version wrote it: schema {schema}, and this one knows {cls.about.schema}; upgrade "
+            f"mechfourier)"
+        )
 
     @classmethod
     def __from_plain__(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a file, of today's names: what :func:`rebuild` reads. Files of version 0.1 say neither kind nor schema."""
+        """The fields of a file, of today's names: what :func:`rebuild` reads. Files of version 0.1 say
+        neither kind nor schema."""
         if "schema" not in values:
             return cls.migrate(dict(values), 1)
         fields = {key: item for key, item in values.items() if key not in ("kind", "schema")}
@@ -110,7 +120,8 @@ class Result:
 
     @classmethod
     def migrate(cls, values: dict[str, Any], schema: int) -> dict[str, Any]:
-        """``values`` of a file of ``schema`` with the names that the fields have now; a class whose fields changed more extends this."""
+        """``values`` of a file of ``schema`` with the names that the fields have now; a class whose fields
+        changed more extends this."""
         if schema >= cls.about.schema:
             return values
         return {cls.about.renamed.get(key, key): item for key, item in values.items()}
@@ -129,7 +140,8 @@ class Result:
         return write_json(path, {**self.to_dict(), "provenance": provenance()})
 
     def found_in(self, path: Path) -> Self:
-        """This result as it was read from the file ``path``; one that names other files checks here that they are its own."""
+        """This result as it was read from the file ``path``; one that names other files checks here that they
+        are its own."""
         return self
 
     def frame(self) -> "pd.DataFrame":
@@ -137,7 +149,8 @@ class Result:
         raise NotImplementedError(type(self).__name__)
 
     def plot(self) -> Any:
-        """A Plotly figure that draws only what ``frame()`` holds; raises ``NotImplementedError`` where there is none."""
+        """A Plotly figure that draws only what ``frame()`` holds; raises ``NotImplementedError`` where there
+        is none."""
         if not self.about.figure:
             raise NotImplementedError(f"there is no figure of a {type(self).__name__}; its table is .frame()")
         return load(self.about.figure)(self)

@@ -1,4 +1,5 @@
-"""Kinds of results: what a class says of itself where it is defined, and which class a kind's name belongs to."""
+"""Kinds of results: what a class says of itself where it is defined, and which class a kind's name belongs
+to."""
 
 import importlib
 import importlib.metadata
@@ -21,9 +22,10 @@ _CLASSES: dict[str, type] = {}
 class Kind:
     """What a saved result carries, and who draws it.
 
-    ``name`` never changes, ``schema`` grows with every change of the fields that old files do not fit; ``renamed`` maps field names of
-    older schemas to today's. ``figure`` and ``part`` are ``module:function`` (result → Plotly figure, result → chapter of a page),
-    imported when they draw. ``command`` is the command that makes such a result, where that is not ``name``.
+    ``name`` never changes, ``schema`` grows with every change of the fields that old files do not fit;
+    ``renamed`` maps field names of older schemas to today's. ``figure`` and ``part`` are ``module:function``
+    (result → Plotly figure, result → chapter of a page), imported when they draw. ``command`` is the command
+    that makes such a result, where that is not ``name``.
     """
 
     name: str
@@ -45,7 +47,8 @@ def register(kind: Kind, of: type) -> None:
 def class_of(name: str) -> Any:
     """The class of results of that kind, imported if need be; None where nobody defines it.
 
-    Another package says which of its modules define results with the entry point group ``mechfourier.results`` (kind = "module:Class").
+    Another package says which of its modules define results with the entry point group
+    ``mechfourier.results`` (kind = "module:Class").
     """
     if name not in _CLASSES and (module := modules().get(name)):
         importlib.import_module(module)
@@ -57,7 +60,8 @@ def class_of(name: str) -> Any:
 
 @cache
 def modules() -> dict[str, str]:
-    """The kinds of this package and the modules that define them, read off the class statements: there is no list to keep."""
+    """The kinds of this package and the modules that define them, read off the class statements: there is no
+    list to keep."""
     root = Path(__file__).parents[1]
     found = {}
     for path in sorted(root.rglob("*.py")):

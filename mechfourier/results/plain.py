@@ -33,10 +33,12 @@ def plain(value: Any) -> Any:
 
 
 def rebuild(kind: Any, value: Any, unknown: dict[str, Any] | None = None) -> Any:
-    """``value`` (plain JSON) as ``kind``: dataclasses, ``tuple[X, ...]``, ``dict[str, X]`` and ``X | None`` only.
+    """``value`` (plain JSON) as ``kind``: dataclasses, ``tuple[X, ...]``, ``dict[str, X]`` and ``X | None``
+    only.
 
-    What no field takes is put into ``unknown``, nested as it stood (:func:`put_back` reverses it). Raises one of ``NOT_READ`` for a value
-    of another type, ``null`` where there is no ``None`` included, and for missing fields.
+    What no field takes is put into ``unknown``, nested as it stood (:func:`put_back` reverses it). Raises one
+    of ``NOT_READ`` for a value of another type, ``null`` where there is no ``None`` included, and for missing
+    fields.
     """
     unknown = {} if unknown is None else unknown
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -105,7 +107,8 @@ def _dataclass(kind: Any, value: Any, unknown: dict[str, Any]) -> Any:
 
 
 def put_back(values: Any, unknown: dict[str, Any]) -> Any:
-    """``values`` (plain JSON) with what ``rebuild`` had no field for in its old places; what no longer has a place is left out."""
+    """``values`` (plain JSON) with what ``rebuild`` had no field for in its old places; what no longer has a
+    place is left out."""
     for key, item in unknown.items():
         if isinstance(values, list):
             if int(key) < len(values):
@@ -125,5 +128,6 @@ def _scalar(kind: Any, value: Any) -> Any:
     if not isinstance(value, wanted):
         raise TypeError(f"{value!r} is no {kind}")
     if kind is str:
-        value.encode()  # raises where JSON's escapes spell half of a character, which no file can be written with
+        # raises where JSON's escapes spell half of a character, which no file can be written with
+        value.encode()
     return float(value) if kind is float else value

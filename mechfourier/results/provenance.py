@@ -1,4 +1,5 @@
-"""Where a result comes from: the command, the versions, the machine, how long it took. Saved beside every result."""
+"""Where a result comes from: the command, the versions, the machine, how long it took. Saved beside every
+result."""
 
 import importlib.metadata
 import os
@@ -25,7 +26,8 @@ def remember_command(arguments: Sequence[str]) -> None:
 
 
 def remember_weights(model: str, weights: str | None) -> None:
-    """Note what the weights of a model that was loaded are ("Q4_K_M, dequantised to float32"; None: as published)."""
+    """Note what the weights of a model that was loaded are ("Q4_K_M, dequantised to float32"; None: as
+    published)."""
     _WEIGHTS[model] = weights
 
 
@@ -40,8 +42,9 @@ def weights_loaded() -> dict[str, str]:
 
 
 def provenance() -> dict[str, Any]:
-    """Plain values: ``command`` (None where the library was called from Python), ``versions``, ``machine``, ``seconds`` since
-    the start of the process, ``finished`` (UTC). It names no user, host or folder but what the command itself names."""
+    """Plain values: ``command`` (None where the library was called from Python), ``versions``, ``machine``,
+    ``seconds`` since the start of the process, ``finished`` (UTC). It names no user, host or folder but what
+    the command itself names."""
     return {**_origin(), "seconds": round(time.monotonic() - _START, 1), "finished": _now()}
 
 

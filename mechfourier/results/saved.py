@@ -1,4 +1,5 @@
-"""Reading saved results: the file says its kind; files of version 0.1, which do not, are known by their fields."""
+"""Reading saved results: the file says its kind; files of version 0.1, which do not, are known by their
+fields."""
 
 import json
 import re
@@ -21,8 +22,9 @@ WHAT_TO_GIVE = "give what a command saved with --out or --json, or the folder of
 
 @dataclass(frozen=True)
 class Saved:
-    """A result read from ``path``, and where it came from ({} where the file does not say). ``result`` is a plain mapping where the file
-    holds a summary for machines (``--json`` of a command that prints less than it saves)."""
+    """A result read from ``path``, and where it came from ({} where the file does not say). ``result`` is a
+    plain mapping where the file holds a summary for machines (``--json`` of a command that prints less than
+    it saves)."""
 
     path: Path
     result: Result | dict[str, Any]
@@ -30,7 +32,8 @@ class Saved:
 
 
 def read(path: str | Path) -> Saved:
-    """Read a saved result of any kind. Raises ``UsageError`` for a file that holds no known result, ``BadCheckpoint`` for a broken one."""
+    """Read a saved result of any kind. Raises ``UsageError`` for a file that holds no known result,
+    ``BadCheckpoint`` for a broken one."""
     path = Path(path)
     values = _json(path)
     origin = values.pop("provenance", None)
@@ -43,7 +46,8 @@ def read(path: str | Path) -> Saved:
         raise UsageError(f"{path} holds none of the results known here (its keys: {keys}…); {WHAT_TO_GIVE}")
     if (found := class_of(kind)) is None:
         raise UsageError(
-            f"{path} holds a result of kind {kind[:80]!r}, which nothing installed defines (closest: {nearest(kind, modules())}); "
+            f"{path} holds a result of kind {kind[:80]!r}, which nothing installed defines (closest: "
+            f"{nearest(kind, modules())}); "
             "install the package that wrote it, or a newer mechfourier"
         )
     return Saved(path, found.from_dict(values).found_in(path), origin)
@@ -67,7 +71,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def kind_of(values: dict[str, Any]) -> str | None:
-    """The kind that the file says; one of version 0.1 has all fields that a class of then asked for, and no others."""
+    """The kind that the file says; one of version 0.1 has all fields that a class of then asked for, and no
+    others."""
     if "schema" in values and isinstance(values.get("kind"), str):
         return values["kind"]
     return next(

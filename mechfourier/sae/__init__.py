@@ -1,8 +1,10 @@
-"""Sparse dictionaries (SAELens) on any hook point: trained on captured activations, evaluated, scored for Fourier structure.
+"""Sparse dictionaries (SAELens) on any hook point: trained on captured activations, evaluated, scored for
+Fourier structure.
 
-``train`` makes them, ``load_sae`` reads them (or a release of SAELens), ``evaluate`` measures them on held-out text, ``score`` asks
-whether they hold cleaner circles than the basis, ``feature_pages`` shows what features stand for, ``feature_basis`` gives their
-directions to ``ablate``, ``patch`` and ``rotate``. Names are loaded on first use: SAELens takes seconds to import.
+``train`` makes them, ``load_sae`` reads them (or a release of SAELens), ``evaluate`` measures them on
+held-out text, ``score`` asks whether they hold cleaner circles than the basis, ``feature_pages`` shows what
+features stand for, ``feature_basis`` gives their directions to ``ablate``, ``patch`` and ``rotate``. Names
+are loaded on first use: SAELens takes seconds to import.
 """
 
 from typing import TYPE_CHECKING

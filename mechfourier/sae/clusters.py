@@ -1,8 +1,9 @@
 """Groups of features whose directions lie close together on the sphere, and whether a group draws a circle.
 
-The candidates are the connected components of the graph of cosines at every threshold at once: the nodes of the
-single-linkage tree (Engels et al. 2024, arXiv:2405.14860, cut such a graph at one threshold). Features that tile a circle
-are a chain of neighbours and end up in one component, although those on opposite sides point away from each other.
+The candidates are the connected components of the graph of cosines at every threshold at once: the nodes of
+the single-linkage tree (Engels et al. 2024, arXiv:2405.14860, cut such a graph at one threshold). Features
+that tile a circle are a chain of neighbours and end up in one component, although those on opposite sides
+point away from each other.
 """
 
 import math
@@ -28,9 +29,10 @@ LEAST_POWER = 0.005  # of the site's power between values
 
 @dataclass(frozen=True)
 class Cluster:
-    """A group of features. ``p_value`` is family-wise over all tested groups and harmonics; ``score`` is 1 for a circle and nothing
-    else; ``share`` of the power between values at ``k``; ``aspect`` short over long axis; ``power`` the group's share of the site's power
-    between values; ``r2`` and ``error`` those of the held-out angle (error in steps of the domain; NaN where not asked for)."""
+    """A group of features. ``p_value`` is family-wise over all tested groups and harmonics; ``score`` is 1
+    for a circle and nothing else; ``share`` of the power between values at ``k``; ``aspect`` short over long
+    axis; ``power`` the group's share of the site's power between values; ``r2`` and ``error`` those of the
+    held-out angle (error in steps of the domain; NaN where not asked for)."""
 
     features: tuple[int, ...]
     k: int
@@ -65,7 +67,8 @@ def direction_clusters(directions: Float[Tensor, "feature d"]) -> list[tuple[int
 def carriers(
     features: Float[Tensor, "value template feature"], directions: Float[Tensor, "feature d"]
 ) -> Int[Tensor, " carrier"]:
-    """The features that, strongest first, write 99 % of the power between values that all of them write; it takes no labels.
+    """The features that, strongest first, write 99 % of the power between values that all of them write; it
+    takes no labels.
 
     The rest fires on these prompts without telling the values apart, and would only make every group larger.
     """
@@ -95,7 +98,8 @@ def shared_gram_of(values: Float[Tensor, "value template r"]) -> Float[Tensor, "
 
 
 def planar_bound(gram: Float[Tensor, "group value value2"]) -> Float[Tensor, " group"]:
-    """The most that the circle statistic could be under any order of the values: how evenly the group fills one plane.
+    """The most that the circle statistic could be under any order of the values: how evenly the group fills
+    one plane.
 
     It does not depend on the labels, so choosing by it leaves the permutation null as it is.
     """
@@ -111,10 +115,11 @@ def circle_clusters(
     *,
     whole: float,
 ) -> tuple[Cluster, ...]:
-    """The plane test on the groups that fill a plane, those first that draw most of the site's power between values
-    (``whole``) as a circle: by score times power.
+    """The plane test on the groups that fill a plane, those first that draw most of the site's power between
+    values (``whole``) as a circle: by score times power.
 
-    ``directions`` carry the decoder's length, so that features times directions is what the dictionary writes.
+    ``directions`` carry the decoder's length, so that features times directions is what the dictionary
+    writes.
     """
     if not groups:
         return ()

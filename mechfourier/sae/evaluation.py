@@ -38,10 +38,12 @@ LOGIT_WIDTH = (
 class SAEEvaluation(Result, kind="sae-evaluation"):
     """A dictionary on held-out activations.
 
-    ``l0``: active features per activation; ``explained_variance``: 1 − squared error / variance; ``shrinkage``: norm of the
-    reconstruction over that of the activation (1 = none); ``dead``, ``dense``: shares of the features that never fire, and that
-    fire on more than a tenth. ``loss``, ``loss_sae``, ``loss_zero``: cross-entropy (nats) of the model as it is, with the site replaced by its
-    reconstruction, and by zero; ``loss_recovered`` = (loss_zero − loss_sae) / (loss_zero − loss); None for a model without a vocabulary.
+    ``l0``: active features per activation; ``explained_variance``: 1 − squared error / variance;
+    ``shrinkage``: norm of the reconstruction over that of the activation (1 = none); ``dead``, ``dense``:
+    shares of the features that never fire, and that fire on more than a tenth. ``loss``, ``loss_sae``,
+    ``loss_zero``: cross-entropy (nats) of the model as it is, with the site replaced by its reconstruction,
+    and by zero; ``loss_recovered`` = (loss_zero − loss_sae) / (loss_zero − loss); None for a model without a
+    vocabulary.
     """
 
     name: str
@@ -75,13 +77,16 @@ class SAEEvaluation(Result, kind="sae-evaluation"):
 
     def __str__(self) -> str:
         lines = [
-            f"{self.name}: {self.features} features at {self.site} of {self.model}, {self.activations} held-out activations",
-            f"L0 {self.l0:.2f}, explained variance {self.explained_variance:.4f}, norm of the reconstruction {self.shrinkage:.3f}",
+            f"{self.name}: {self.features} features at {self.site} of {self.model}, {self.activations} "
+            f"held-out activations",
+            f"L0 {self.l0:.2f}, explained variance {self.explained_variance:.4f}, norm of the "
+            f"reconstruction {self.shrinkage:.3f}",
             f"dead {self.dead:.1%}, dense (active on more than {DENSE:.0%}) {self.dense:.1%}",
         ]
         if self.loss is not None:
             lines.append(
-                f"loss {self.loss:.4f} nats, with the reconstruction {self.loss_sae:.4f}, with zero {self.loss_zero:.4f}: "
+                f"loss {self.loss:.4f} nats, with the reconstruction {self.loss_sae:.4f}, with zero "
+                f"{self.loss_zero:.4f}: "
                 f"recovered {self.loss_recovered:.4f} ({self.predictions} predictions)"
             )
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -97,8 +102,9 @@ def evaluate(
 ) -> SAEEvaluation:
     """Measure a dictionary on ``activations`` of text that it was not trained on.
 
-    ``sources`` and ``reading`` are those of its training unless given; what was held out then is what is read here.
-    Raises ``UsageError`` where its training text is unknown and none is given, or the model is not the one it belongs to.
+    ``sources`` and ``reading`` are those of its training unless given; what was held out then is what is read
+    here. Raises ``UsageError`` where its training text is unknown and none is given, or the model is not the
+    one it belongs to.
     """
     loaded = load_sae(sae) if not isinstance(sae, LoadedDictionary) else sae
     if activations < 1:
@@ -140,7 +146,8 @@ def _notes(loaded: LoadedDictionary, loss: dict[str, Any]) -> tuple[str, ...]:
 def _check_width(loaded: LoadedDictionary, acts: Tensor, site: Site) -> None:
     if acts.shape[1] != loaded.sae.cfg.d_in:
         raise UsageError(
-            f"{loaded.name} reads {loaded.sae.cfg.d_in} dimensions, and {site} has {acts.shape[1]}; it belongs to another site"
+            f"{loaded.name} reads {loaded.sae.cfg.d_in} dimensions, and {site} has {acts.shape[1]}; it "
+            f"belongs to another site"
         )
 
 
@@ -183,7 +190,8 @@ def edit_reconstruct(site: Site, sae: Any, *, positions: Sequence[int] | None = 
 
 @torch.no_grad()
 def losses(model: Model, loaded: LoadedDictionary, site: Site, rows: Sequence[Row]) -> dict[str, Any]:
-    """Cross-entropy as it is, with the reconstruction, and with zero, at the positions that the dictionary was trained on."""
+    """Cross-entropy as it is, with the reconstruction, and with zero, at the positions that the dictionary
+    was trained on."""
     wanted = [row for row in rows if any(target != IGNORED for target in row.targets)]
     nothing = dict.fromkeys(("loss", "loss_sae", "loss_zero", "loss_recovered"))
     if not wanted or not _predicts(model):
@@ -193,9 +201,12 @@ def losses(model: Model, loaded: LoadedDictionary, site: Site, rows: Sequence[Ro
     with_zero, _ = _loss(model, wanted, lambda at: edit_zero(site, positions=at))
     span = with_zero - base
     return {
-        "loss": base, "loss_sae": with_sae, "loss_zero": with_zero,
-        "loss_recovered": (with_zero - with_sae) / span if abs(span) > 1e-9 else None, "predictions": count,
-    }  # fmt: skip
+        "loss": base,
+        "loss_sae": with_sae,
+        "loss_zero": with_zero,
+        "loss_recovered": (with_zero - with_sae) / span if abs(span) > 1e-9 else None,
+        "predictions": count,
+    }
 
 
 def _predicts(model: Model) -> bool:
@@ -203,7 +214,8 @@ def _predicts(model: Model) -> bool:
 
 
 def _loss(model: Model, rows: Sequence[Row], edit: Any) -> tuple[float, int]:
-    """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change at these positions."""
+    """Mean cross-entropy over the wanted tokens, and their number; ``edit`` makes the change at these
+    positions."""
     total, count = 0.0, 0
     with inference(model):
         read = unembedding_of(model, torch.tensor([rows[0].ids]))

@@ -36,7 +36,8 @@ ACTIVATIONS = 8192
 
 @dataclass(frozen=True)
 class Firing:
-    """One place where the feature fires: the text before its token, the token, the text after, and how strongly."""
+    """One place where the feature fires: the text before its token, the token, the text after, and how
+    strongly."""
 
     activation: float
     before: str
@@ -46,9 +47,10 @@ class Firing:
 
 @dataclass(frozen=True)
 class FeaturePage(Result, kind="sae-feature", figure="mechfourier.figures.sae:values_figure"):
-    """A feature. ``density``: share of held-out activations it fires on; ``firings``: the strongest; ``values``: its mean activation
-    by value of the domain with the harmonic ``k`` that fits it best (``r2``); ``neighbours``: features with the nearest decoder
-    directions (cosine); ``raised``, ``lowered``: next tokens whose centred logit it moves most when added at its usual strength."""
+    """A feature. ``density``: share of held-out activations it fires on; ``firings``: the strongest;
+    ``values``: its mean activation by value of the domain with the harmonic ``k`` that fits it best (``r2``);
+    ``neighbours``: features with the nearest decoder directions (cosine); ``raised``, ``lowered``: next
+    tokens whose centred logit it moves most when added at its usual strength."""
 
     name: str
     feature: int
@@ -100,7 +102,8 @@ def feature_pages(
     sources: Sequence[Source] | None = None,
     activations: int = ACTIVATIONS,
 ) -> tuple[FeaturePage, ...]:
-    """Pages of these features, from ``activations`` held-out activations and, with ``domain``, its held-out prompts.
+    """Pages of these features, from ``activations`` held-out activations and, with ``domain``, its held-out
+    prompts.
 
     Raises ``OutOfRange`` for features the dictionary has not, and what ``evaluate`` raises.
     """
@@ -198,9 +201,12 @@ def _value_part(domain: Domain | None, means: Tensor | None, i: int) -> dict[str
     column = means[:, i]
     best = dimension_r2(column.double()[None, :, None])[0, :, 0].max(0)
     return {
-        "domain": domain.name, "labels": domain.values, "values": tuple(column.tolist()),
-        "k": int(best.indices) + 1, "r2": float(best.values),
-    }  # fmt: skip
+        "domain": domain.name,
+        "labels": domain.values,
+        "values": tuple(column.tolist()),
+        "k": int(best.indices) + 1,
+        "r2": float(best.values),
+    }
 
 
 def _neighbours(cosine: Float[Tensor, " feature"], feature: int) -> tuple[tuple[int, float], ...]:
@@ -212,7 +218,8 @@ def _neighbours(cosine: Float[Tensor, " feature"], feature: int) -> tuple[tuple[
 def _logit_effects(
     model: Model, loaded: LoadedDictionary, site: Site, rows: Sequence[Row], fired: Tensor, index: list[int]
 ) -> list[dict[str, Any]]:
-    """What adding a feature at its usual strength, at the last position, does to the logits there (mean over some prompts)."""
+    """What adding a feature at its usual strength, at the last position, does to the logits there (mean over
+    some prompts)."""
     if not any("unembed" in name for name in model.hook_dict):
         return [{"raised": (), "lowered": ()} for _ in index]
     chosen = _sample(rows)
@@ -230,10 +237,16 @@ def _logit_effects(
         up, down = change.topk(count), (-change).topk(count)
         found.append(
             {
-                "raised": tuple((text_of(model, [t]), float(x)) for x, t in zip(up.values, up.indices.tolist(), strict=True)),
-                "lowered": tuple((text_of(model, [t]), -float(x)) for x, t in zip(down.values, down.indices.tolist(), strict=True)),
+                "raised": tuple(
+                    (text_of(model, [t]), float(x))
+                    for x, t in zip(up.values, up.indices.tolist(), strict=True)
+                ),
+                "lowered": tuple(
+                    (text_of(model, [t]), -float(x))
+                    for x, t in zip(down.values, down.indices.tolist(), strict=True)
+                ),
             }
-        )  # fmt: skip
+        )
     return found
 
 

@@ -73,8 +73,8 @@ class LoadedDictionary:
 def load_sae(name: str | Path, *, device: str = "cpu") -> LoadedDictionary:
     """A dictionary from a folder that SAELens wrote, or from one of its releases (``release:sae_id``).
 
-    Raises ``WeightsNotFound`` with where was looked, ``BadCheckpoint`` for damaged files, ``UsageError`` for a folder of
-    several.
+    Raises ``WeightsNotFound`` with where was looked, ``BadCheckpoint`` for damaged files, ``UsageError`` for
+    a folder of several.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -148,10 +148,11 @@ def feature_basis(
     site: Site | str | None = None,
     model: Model | None = None,
 ) -> Float[Tensor, "d r"]:
-    """Decoder directions as an orthonormal basis, for ``ablate(subspace=…)``, ``patch(subspace=…)``, ``rotate(plane=…)``.
+    """Decoder directions as an orthonormal basis, for ``ablate(subspace=…)``, ``patch(subspace=…)``,
+    ``rotate(plane=…)``.
 
-    With ``site`` or ``model``, it must be the one that the dictionary was trained on.
-    Raises ``OutOfRange`` for a feature that it has not, ``UsageError`` for directions that are dependent or another site.
+    With ``site`` or ``model``, it must be the one that the dictionary was trained on. Raises ``OutOfRange``
+    for a feature that it has not, ``UsageError`` for directions that are dependent or another site.
     """
     loaded = sae if isinstance(sae, LoadedDictionary) else load_sae(sae)
     chosen = [features] if isinstance(features, int) else list(features)

@@ -12,11 +12,13 @@ from mechfourier.sae.rows import IGNORED, Reading, Row
 
 
 def own_rows(model: Any, reading: Reading) -> Iterator[Row]:
-    """All that the model's own task consists of, in an order drawn from the seed; raises ``UsageError`` where it has none."""
+    """All that the model's own task consists of, in an order drawn from the seed; raises ``UsageError`` where
+    it has none."""
     record = architecture_of(model)
     if record is None or not record.rows:
         raise UsageError(
-            f"{model_name(model)} has no task of its own here to take text from; give a file or a data set: --text corpus.txt"
+            f"{model_name(model)} has no task of its own here to take text from; give a file or a data set: "
+            f"--text corpus.txt"
         )
     found = record.part("rows")(model, reading)
     if isinstance(found, list):

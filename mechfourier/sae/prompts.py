@@ -1,4 +1,5 @@
-"""The prompts that a dictionary is scored on: those of a domain that it was not trained on, as values by templates."""
+"""The prompts that a dictionary is scored on: those of a domain that it was not trained on, as values by
+templates."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class ScoredPrompts:
     notes: tuple[str, ...]
 
     def capture(self, model: Model, site: Site) -> Float[Tensor, "value template d"]:
-        """Activations at the site. The rows of ``capture_rows`` come grouped by length, so they are put back in order here."""
+        """Activations at the site. The rows of ``capture_rows`` come grouped by length, so they are put back
+        in order here."""
         order: dict[tuple[int, int], list[int]] = {}
         for number, row in enumerate(self.rows):
             order.setdefault((len(row.ids), len(row.keep)), []).append(number)
@@ -44,7 +46,8 @@ class ScoredPrompts:
 
 
 def scored_prompts(model: Model, domain: Domain, loaded: LoadedDictionary) -> ScoredPrompts:
-    """Values in sentences where the model has the words, else answers of operations; only what training did not see.
+    """Values in sentences where the model has the words, else answers of operations; only what training did
+    not see.
 
     Raises ``NotExpressible`` where the model has neither, ``UsageError`` where too little was held out.
     """
@@ -99,7 +102,8 @@ def _answers(model: Model, domain: Domain, loaded: LoadedDictionary) -> ScoredPr
     count = min(min(map(len, by_answer)), MOST_TEMPLATES)
     if count < 2:
         raise UsageError(
-            f"only {count} questions were held out for some answers of {domain.name}; train with a larger share: --held-out 0.2"
+            f"only {count} questions were held out for some answers of {domain.name}; train with a larger "
+            f"share: --held-out 0.2"
         )
     notes = _notes(True, loaded, f"questions ({count} for each answer)")
     if cycles.cycles == 1:

@@ -13,7 +13,8 @@ IGNORED = -100  # no loss at this position, as in torch's cross-entropy
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence: its tokens, the positions whose activations count, and the token wanted after every position.
+    """One sequence: its tokens, the positions whose activations count, and the token wanted after every
+    position.
 
     ``document`` is the number of its record in the source, ``start`` the place of its first token there.
     """
@@ -31,7 +32,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """Which positions of a sequence count: ``"all"`` with text, from number ``skip`` on, or the ``"last"`` one."""
+    """Which positions of a sequence count: ``"all"`` with text, from number ``skip`` on, or the ``"last"``
+    one."""
 
     positions: str = "auto"
     skip: int = 0
@@ -60,7 +62,8 @@ def context_of(model: Any, reading: Reading) -> int:
 
 
 def windows(encoding: Encoding, reading: Reading, context: int, document: int) -> Iterator[Row]:
-    """A document in pieces that fit; the last piece may be short, and one without a next token is left out."""
+    """A document in pieces that fit; the last piece may be short, and one without a next token is left
+    out."""
     for start in range(0, len(encoding.ids) - 1, context):
         ids = encoding.ids[start : start + context]
         piece = Encoding(ids, encoding.spans[start : start + context])

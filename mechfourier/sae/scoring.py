@@ -1,8 +1,9 @@
 """Does a dictionary hold cleaner circles than the basis it was trained in?
 
-Every live feature gets the probe's statistics, with a p that is family-wise over all features and harmonics. The same is done
-for the dimensions of the site, for as many random directions, and for a dictionary of the model with re-initialised weights. A
-feature is one direction and can only be *periodic*; a circle takes a plane, so groups of features get the plane test.
+Every live feature gets the probe's statistics, with a p that is family-wise over all features and harmonics.
+The same is done for the dimensions of the site, for as many random directions, and for a dictionary of the
+model with re-initialised weights. A feature is one direction and can only be *periodic*; a circle takes a
+plane, so groups of features get the plane test.
 """
 
 import math
@@ -54,9 +55,9 @@ CONTROL = "control"
 
 @dataclass(frozen=True)
 class FeatureScore:
-    """One feature. ``k``, ``r2``: the harmonic that fits its mean over templates best, and how well; ``p_value`` is family-wise over
-    all live features and harmonics; ``share``: of its power between values at ``k``, template noise removed;
-    ``active``: share of the prompts that it fires on."""
+    """One feature. ``k``, ``r2``: the harmonic that fits its mean over templates best, and how well;
+    ``p_value`` is family-wise over all live features and harmonics; ``share``: of its power between values at
+    ``k``, template noise removed; ``active``: share of the prompts that it fires on."""
 
     feature: int
     k: int
@@ -68,7 +69,8 @@ class FeatureScore:
 
 @dataclass(frozen=True)
 class Family:
-    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, and the mean R² of the ten best."""
+    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, and
+    the mean R² of the ten best."""
 
     what: str
     count: int
@@ -83,9 +85,10 @@ class Family:
 
 @dataclass(frozen=True)
 class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:families_figure"):
-    """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's features;
-    ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole site; ``random_clusters`` and
-    ``control_clusters``: the best circle score that random groups of features, and the control's groups, reach."""
+    """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's
+    features; ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole
+    site; ``random_clusters`` and ``control_clusters``: the best circle score that random groups of features,
+    and the control's groups, reach."""
 
     name: str
     model: str
@@ -136,7 +139,8 @@ class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:familie
 
     @property
     def cleaner(self) -> bool:
-        """A group of features draws a circle beyond chance, and a cleaner one than the whole site and the control's groups."""
+        """A group of features draws a circle beyond chance, and a cleaner one than the whole site and the
+        control's groups."""
         best = self.clusters[0] if self.clusters else None
         rivals = [x for x in (self.plane_score, self.control_clusters) if not math.isnan(x)]
         return best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
@@ -148,24 +152,33 @@ class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:familie
         best = self.clusters[0] if self.clusters else None
         periodic = own.p_value < LEVEL and all(own.r2 > family.r2 for family in others)
         verdict = (
-            "cleaner circles than the basis" if self.cleaner
-            else "cleaner periodic directions than the basis, and no cleaner circle" if periodic
+            "cleaner circles than the basis"
+            if self.cleaner
+            else "cleaner periodic directions than the basis, and no cleaner circle"
+            if periodic
             else "no cleaner circles than the basis"
-        )  # fmt: skip
+        )
         rest = ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
         circle = (
-            "no group of features fills a plane" if best is None
-            else f"the best group has circle score {best.score:.3f} (p = {best.p_value:.3g}), the whole site {self.plane_score:.3f}"
-        )  # fmt: skip
-        return f"The dictionary holds {verdict}: the best feature reaches R² {own.r2:.3f} (p = {own.p_value:.3g}), {rest}; {circle}."
+            "no group of features fills a plane"
+            if best is None
+            else f"the best group has circle score {best.score:.3f} (p = {best.p_value:.3g}), the whole site "
+            f"{self.plane_score:.3f}"
+        )
+        return (
+            f"The dictionary holds {verdict}: the best feature reaches R² {own.r2:.3f} (p = "
+            f"{own.p_value:.3g}), {rest}; {circle}."
+        )
 
     def __str__(self) -> str:
         head = (
-            f"{self.name}: {self.domain} at {self.site} of {self.model}; {self.live} of {self.features} features are live on "
+            f"{self.name}: {self.domain} at {self.site} of {self.model}; {self.live} of {self.features} "
+            f"features are live on "
             f"{self.n} values × {self.templates} prompts ({self.prompts})"
         )
         plane = (
-            f"whole site: circle score {self.plane_score:.3f} at k = {self.plane_k}, held-out R² {self.plane_r2:.3f}, "
+            f"whole site: circle score {self.plane_score:.3f} at k = {self.plane_k}, held-out R² "
+            f"{self.plane_r2:.3f}, "
             f"error {self.plane_error:.2f} {self.unit}"
         )
         return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
@@ -181,10 +194,11 @@ def score(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> SAEScore:
-    """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained on.
+    """Fourier structure of every live feature of a dictionary on a domain's prompts that it was not trained
+    on.
 
-    ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put beside this one).
-    Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
+    ``control``: a dictionary of the model with re-initialised weights (None: the one that ``train`` put
+    beside this one). Raises ``NotExpressible``, ``UsageError``, ``OutOfRange``.
     """
     if n_permutations < 99:
         raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
@@ -195,9 +209,16 @@ def score(
     acts = prompts.capture(model, site)
     chance, note = _control(model, loaded, control, prompts, site)
     return score_arrays(
-        loaded, acts, prompts, site=site, model=model_name(model), control=chance,
-        permutations=n_permutations, seed=seed, notes=note,
-    )  # fmt: skip
+        loaded,
+        acts,
+        prompts,
+        site=site,
+        model=model_name(model),
+        control=chance,
+        permutations=n_permutations,
+        seed=seed,
+        notes=note,
+    )
 
 
 def _control(
@@ -211,7 +232,8 @@ def _control(
         place = next((path for path in beside if (path / "cfg.json").exists()), None)
     if place is None:
         return None, (
-            "no dictionary of the re-initialised model to compare with; sae train makes one unless --no-control",
+            "no dictionary of the re-initialised model to compare with; sae train makes one unless "
+            "--no-control",
         )
     other = place if isinstance(place, LoadedDictionary) else load_sae(place)
     seed = int(other.made.get("schedule", {}).get("seed", 0))
@@ -234,7 +256,8 @@ def encoded(
     """Feature activations; raises ``UsageError`` for activations of another width."""
     if acts.shape[-1] != loaded.sae.cfg.d_in:
         raise UsageError(
-            f"{loaded.name} reads {loaded.sae.cfg.d_in} dimensions, and these activations have {acts.shape[-1]}"
+            f"{loaded.name} reads {loaded.sae.cfg.d_in} dimensions, and these activations have "
+            f"{acts.shape[-1]}"
         )
     return loaded.sae.encode(acts.to(loaded.sae.device)).float().cpu()
 
@@ -292,13 +315,30 @@ def score_arrays(
         order_k=torch.ones(len(orders.index[:8]), dtype=torch.long),
     )
     return SAEScore(
-        name=loaded.name, model=model, site=str(site), domain=prompts.domain.name, n=prompts.domain.n, unit=prompts.domain.unit,
-        templates=prompts.templates, prompts=prompts.kind, held_out=prompts.held_out, live=len(live), features=loaded.features,
-        scores=scores, families=tuple(families), clusters=clusters,
-        random_clusters=by_chance, control_clusters=control_best,
-        plane_k=int(ks[0]) + 1, plane_score=float(tops[0]), plane_r2=plane.r2, plane_error=plane.error,
-        permutations=len(orders), seed=seed, notes=(*prompts.notes, *notes),
-    )  # fmt: skip
+        name=loaded.name,
+        model=model,
+        site=str(site),
+        domain=prompts.domain.name,
+        n=prompts.domain.n,
+        unit=prompts.domain.unit,
+        templates=prompts.templates,
+        prompts=prompts.kind,
+        held_out=prompts.held_out,
+        live=len(live),
+        features=loaded.features,
+        scores=scores,
+        families=tuple(families),
+        clusters=clusters,
+        random_clusters=by_chance,
+        control_clusters=control_best,
+        plane_k=int(ks[0]) + 1,
+        plane_score=float(tops[0]),
+        plane_r2=plane.r2,
+        plane_error=plane.error,
+        permutations=len(orders),
+        seed=seed,
+        notes=(*prompts.notes, *notes),
+    )
 
 
 def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
@@ -327,7 +367,8 @@ def _best(
 def feature_scores(
     features: Float[Tensor, "value template feature"], orders: LabelPermutations, *, numbers: Sequence[int]
 ) -> tuple[FeatureScore, ...]:
-    """The probe's statistics for every feature, the best first; ``numbers`` are what the features are called."""
+    """The probe's statistics for every feature, the best first; ``numbers`` are what the features are
+    called."""
     r2, k, p, share = _best(features, orders)
     active = (features > 0).double().mean((0, 1))
     return tuple(
@@ -347,17 +388,28 @@ def family(
     r2, k, p, share = _best(values, orders)
     best = int(r2.argmax())
     return Family(
-        what=what, count=values.shape[-1], best=best if numbers is None else int(numbers[best]), k=int(k[best]), r2=float(r2[best]),
-        p_value=float(p[best]), significant=int((p < LEVEL).sum()), top_ten_r2=float(r2.topk(min(10, len(r2))).values.mean()),
+        what=what,
+        count=values.shape[-1],
+        best=best if numbers is None else int(numbers[best]),
+        k=int(k[best]),
+        r2=float(r2[best]),
+        p_value=float(p[best]),
+        significant=int((p < LEVEL).sum()),
+        top_ten_r2=float(r2.topk(min(10, len(r2))).values.mean()),
         share=float(share[best]),
-    )  # fmt: skip
+    )
 
 
 def _circles(
-    loaded: LoadedDictionary, features: Float[Tensor, "value template live"], live: Int[Tensor, " live"], orders: LabelPermutations,
-    whole: float, generator: torch.Generator,
-) -> tuple[tuple[Cluster, ...], float]:  # fmt: skip
-    """The groups of a dictionary's features that draw most as a circle, and the best score of random groups of the same sizes."""
+    loaded: LoadedDictionary,
+    features: Float[Tensor, "value template live"],
+    live: Int[Tensor, " live"],
+    orders: LabelPermutations,
+    whole: float,
+    generator: torch.Generator,
+) -> tuple[tuple[Cluster, ...], float]:
+    """The groups of a dictionary's features that draw most as a circle, and the best score of random groups
+    of the same sizes."""
     written = loaded.sae.W_dec.detach().float().cpu()[live]
     chosen = carriers(features, written)
     features, written, names = features[..., chosen], written[chosen], live[chosen]

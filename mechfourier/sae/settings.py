@@ -25,8 +25,9 @@ MIN_DEAD_WINDOW, MAX_DEAD_WINDOW = 50, 1000  # steps without firing after which 
 class Dictionary:
     """One sparse autoencoder to train.
 
-    ``width``: features, as a number or a multiple of the site's dimensions (``"4x"``). ``k``: active features per activation
-    (topk), or on average (batchtopk); by default 32, and no more than a quarter of the dimensions. ``penalty``: the coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty, on
+    ``width``: features, as a number or a multiple of the site's dimensions (``"4x"``). ``k``: active features
+    per activation (topk), or on average (batchtopk); by default 32, and no more than a quarter of the
+    dimensions. ``penalty``: the coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty, on
     activations scaled to a mean norm of √d. None takes a default.
     """
 
@@ -39,7 +40,8 @@ class Dictionary:
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
             raise UsageError(
-                f"no architecture {self.architecture!r}; closest: {nearest(self.architecture, ARCHITECTURES)}. "
+                f"no architecture {self.architecture!r}; closest: "
+                f"{nearest(self.architecture, ARCHITECTURES)}. "
                 f"Choose one of {', '.join(ARCHITECTURES)}"
             )
         counted = self.architecture in COUNTED
@@ -61,11 +63,13 @@ class Dictionary:
         return DEFAULT_PENALTY[self.architecture] if self.penalty is None else self.penalty
 
     def features(self, d: int) -> int:
-        """The width in features at a site of ``d`` dimensions; raises ``OutOfRange`` below ``d`` or below ``k``."""
+        """The width in features at a site of ``d`` dimensions; raises ``OutOfRange`` below ``d`` or below
+        ``k``."""
         count = _features(self.width, d)
         if count < d:
             raise OutOfRange(
-                f"a width of {self.width} is {count} features for the {d} dimensions of {self.site}; a dictionary "
+                f"a width of {self.width} is {count} features for the {d} dimensions of {self.site}; a "
+                f"dictionary "
                 f"has at least as many features as dimensions: --width 1x ({d}) or more, usually 4x"
             )
         if self.k is not None and self.k > count:
@@ -93,8 +97,8 @@ def _features(width: str | int, d: int) -> int:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: ``tokens`` activations in batches of ``batch``, Adam at ``lr``, a linear warm-up over a
-    twentieth of the steps and a linear decay to zero over the last fifth."""
+    """How long and how fast: ``tokens`` activations in batches of ``batch``, Adam at ``lr``, a linear warm-up
+    over a twentieth of the steps and a linear decay to zero over the last fifth."""
 
     tokens: int = 2_000_000
     batch: int = 1024
@@ -125,12 +129,24 @@ def build(dictionary: Dictionary, d: int, schedule: Schedule, metadata: dict[str
     warm = max(1, schedule.steps // 5)  # a penalty that comes slowly kills fewer features
     sparsity = dictionary.sparsity(d)
     classes: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "standard": (sl.StandardTrainingSAE, sl.StandardTrainingSAEConfig, {"l1_coefficient": sparsity, "l1_warm_up_steps": warm}),
-        "gated": (sl.GatedTrainingSAE, sl.GatedTrainingSAEConfig, {"l1_coefficient": sparsity, "l1_warm_up_steps": warm}),
-        "jumprelu": (sl.JumpReLUTrainingSAE, sl.JumpReLUTrainingSAEConfig, {"l0_coefficient": sparsity, "l0_warm_up_steps": warm}),
+        "standard": (
+            sl.StandardTrainingSAE,
+            sl.StandardTrainingSAEConfig,
+            {"l1_coefficient": sparsity, "l1_warm_up_steps": warm},
+        ),
+        "gated": (
+            sl.GatedTrainingSAE,
+            sl.GatedTrainingSAEConfig,
+            {"l1_coefficient": sparsity, "l1_warm_up_steps": warm},
+        ),
+        "jumprelu": (
+            sl.JumpReLUTrainingSAE,
+            sl.JumpReLUTrainingSAEConfig,
+            {"l0_coefficient": sparsity, "l0_warm_up_steps": warm},
+        ),
         "topk": (sl.TopKTrainingSAE, sl.TopKTrainingSAEConfig, {"k": int(sparsity)}),
         "batchtopk": (sl.BatchTopKTrainingSAE, sl.BatchTopKTrainingSAEConfig, {"k": float(sparsity)}),
-    }  # fmt: skip
+    }
     kind, config, own = classes[dictionary.architecture]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(schedule.seed)
@@ -146,7 +162,8 @@ def build(dictionary: Dictionary, d: int, schedule: Schedule, metadata: dict[str
 
 
 def trainer_config(schedule: Schedule, device: str) -> "SAETrainerConfig":
-    """The schedule in SAELens's words. Its own logging, checkpoints and progress bar stay off: ``train`` has them."""
+    """The schedule in SAELens's words. Its own logging, checkpoints and progress bar stay off: ``train`` has
+    them."""
     from sae_lens.config import LoggingConfig, SAETrainerConfig
 
     steps = schedule.steps
@@ -165,9 +182,14 @@ def trainer_config(schedule: Schedule, device: str) -> "SAETrainerConfig":
 
 
 def product(
-    sites: Sequence[str], architectures: Sequence[str], widths: Sequence[str], ks: Sequence[int], penalties: Sequence[float]
-) -> tuple[Dictionary, ...]:  # fmt: skip
-    """Every combination; a sparsity goes to the architectures that have it. Raises ``UsageError`` where none does."""
+    sites: Sequence[str],
+    architectures: Sequence[str],
+    widths: Sequence[str],
+    ks: Sequence[int],
+    penalties: Sequence[float],
+) -> tuple[Dictionary, ...]:
+    """Every combination; a sparsity goes to the architectures that have it. Raises ``UsageError`` where none
+    does."""
     counted = [a for a in architectures if a in COUNTED]
     if ks and not counted:
         raise UsageError(f"{', '.join(architectures)} have no k; give --penalty")

@@ -1,9 +1,10 @@
 """Activations on disk, written as they are captured and read back in a shuffled order, in constant memory.
 
-The rows of a shard are permuted before it is written, and its k-th slice belongs to bucket k. A bucket (one slice of every
-shard) fits in memory, and is permuted again when it is read, differently in every pass: any two rows can end up side by
-side, and every row comes exactly once per pass (a two-pass shuffle: Rao 1961, Sandelius 1962). A shard is a function of
-the stream of sequences, so that one that is lost or cut short is captured again and no other.
+The rows of a shard are permuted before it is written, and its k-th slice belongs to bucket k. A bucket (one
+slice of every shard) fits in memory, and is permuted again when it is read, differently in every pass: any
+two rows can end up side by side, and every row comes exactly once per pass (a two-pass shuffle: Rao 1961,
+Sandelius 1962). A shard is a function of the stream of sequences, so that one that is lost or cut short is
+captured again and no other.
 """
 
 import json
@@ -53,7 +54,8 @@ def vectors_of(site: Site, value: Float[Tensor, "row pos *rest"]) -> Float[Tenso
 
 
 def check_site(model: Model, name: Site | str) -> Site:
-    """The site, if a dictionary can be trained on it; raises ``UnknownSite``, and ``UsageError`` for attention patterns."""
+    """The site, if a dictionary can be trained on it; raises ``UnknownSite``, and ``UsageError`` for
+    attention patterns."""
     site = find_site(model, name)
     if site.kind in ATTENTION_KINDS:
         raise UsageError(
@@ -68,8 +70,9 @@ def capture_groups(
 ) -> Iterator[tuple[list[int], dict[str, Float[Tensor, "row pos d"]]]]:
     """The kept positions of ``rows``, up to ``most`` sequences at a time: which rows, and their activations.
 
-    Sequences run together whose lengths, rounded up to a multiple of ``pad``, are equal. With ``pad > 1`` (for causal models, in which
-    what follows a token does not reach it) shorter ones are filled up at the end, and only the first ``len(row.keep)`` positions count.
+    Sequences run together whose lengths, rounded up to a multiple of ``pad``, are equal. With ``pad > 1``
+    (for causal models, in which what follows a token does not reach it) shorter ones are filled up at the
+    end, and only the first ``len(row.keep)`` positions count.
     """
     by_shape: dict[tuple[int, int], list[int]] = {}
     for number, row in enumerate(rows):
@@ -92,7 +95,8 @@ def _filled(lists: Sequence[Sequence[int]]) -> Int[Tensor, "row longest"]:
 def capture_rows(
     model: Model, rows: Sequence[Row], sites: Sequence[Site]
 ) -> dict[str, Float[Tensor, "row d"]]:
-    """The activations of the kept positions of ``rows`` at every site: one pass of the model for all of them."""
+    """The activations of the kept positions of ``rows`` at every site: one pass of the model for all of
+    them."""
     parts: dict[str, list[Tensor]] = {str(site): [] for site in sites}
     for _, acts in capture_groups(model, rows, sites):
         for name, vectors in acts.items():
@@ -101,7 +105,8 @@ def capture_rows(
 
 
 def chunks(rows: Iterable[Row], size: int, total: int) -> Iterator[tuple[int, list[Row]]]:
-    """Sequences in groups of about ``size`` activations, with the number of each group's first, up to ``total`` in all."""
+    """Sequences in groups of about ``size`` activations, with the number of each group's first, up to
+    ``total`` in all."""
     group: list[Row] = []
     count = start = done = 0
     for number, row in enumerate(rows):
@@ -144,10 +149,11 @@ class Shards:
     # writing
 
     def collect(self, model: Model, stream: Iterable[Row], rows: int) -> "Shards":
-        """Capture ``rows`` activations of ``stream`` (fewer where it ends) and write those shards that are not there yet.
+        """Capture ``rows`` activations of ``stream`` (fewer where it ends) and write those shards that are
+        not there yet.
 
-        Raises ``UsageError`` where the disk is too small or the stream is empty, ``MechFourierError`` for NaN activations.
-        What was written before an interrupt is kept and found again.
+        Raises ``UsageError`` where the disk is too small or the stream is empty, ``MechFourierError`` for NaN
+        activations. What was written before an interrupt is kept and found again.
         """
         known = {info.file: info for info in self._saved()}
         self.infos, sites = [], [Site.parse(name) for name in self.sites]
@@ -195,15 +201,22 @@ class Shards:
         # a stream may end before it has given so many rows, so this is no refusal where it could fit
         if need > free and need > DISK_BYTES:
             raise UsageError(
-                f"{rows} activations take {need / 2**30:.1f} GiB, and {self.folder} has {free / 2**30:.1f} GiB free; "
+                f"{rows} activations take {need / 2**30:.1f} GiB, and {self.folder} has {free / 2**30:.1f} "
+                f"GiB free; "
                 "keep fewer of them on disk (--rows), or choose another --out"
             )
 
     def _save(self) -> None:
-        write_json(self.folder / MANIFEST, {
-            "sites": list(self.sites), "widths": list(self.widths), "seed": self.seed, "complete": self.complete,
-            "shards": [asdict(info) for info in self.infos],
-        })  # fmt: skip
+        write_json(
+            self.folder / MANIFEST,
+            {
+                "sites": list(self.sites),
+                "widths": list(self.widths),
+                "seed": self.seed,
+                "complete": self.complete,
+                "shards": [asdict(info) for info in self.infos],
+            },
+        )
 
     # reading
 
@@ -212,8 +225,10 @@ class Shards:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             same = (found["sites"], found["widths"], found["seed"]) == (
-                [*self.sites], [*self.widths], self.seed
-            )  # fmt: skip
+                [*self.sites],
+                [*self.widths],
+                self.seed,
+            )
             return [ShardInfo(**info) for info in found["shards"]] if same else []
         except FileNotFoundError:
             return []
@@ -235,7 +250,8 @@ class Shards:
         }
 
     def bucket(self, number: int) -> dict[str, Float[Tensor, "row d"]]:
-        """The ``number``-th slice of every shard; raises ``BadCheckpoint`` where a shard is lost or cut short."""
+        """The ``number``-th slice of every shard; raises ``BadCheckpoint`` where a shard is lost or cut
+        short."""
         parts: dict[str, list[Tensor]] = {site: [] for site in self.sites}
         for info in self.infos:
             start, stop = self._slice(info, number)
@@ -268,7 +284,8 @@ class Shards:
 
 @runtime_checkable
 class Bucketed(Protocol):
-    """What a ``Stream`` shuffles: rows in buckets that fit in memory (``Shards`` here, a harvest elsewhere)."""
+    """What a ``Stream`` shuffles: rows in buckets that fit in memory (``Shards`` here, a harvest
+    elsewhere)."""
 
     @property
     def folder(self) -> Path: ...
@@ -287,7 +304,8 @@ class Bucketed(Protocol):
 
 
 class Stream:
-    """Shuffled batches ``{site: [batch, d]}`` without end: pass after pass over the shards, each in an order of its own.
+    """Shuffled batches ``{site: [batch, d]}`` without end: pass after pass over the shards, each in an order
+    of its own.
 
     ``done`` is the number of batches given; setting it by :meth:`seek` goes to any place at once.
     """
@@ -326,7 +344,8 @@ class Stream:
         return (batch[site] for batch in self)
 
     def _rows(self, at: int, most: int) -> tuple[dict[str, Tensor], int]:
-        """Up to ``most`` rows from place ``at`` of the endless sequence on, without crossing into the next bucket."""
+        """Up to ``most`` rows from place ``at`` of the endless sequence on, without crossing into the next
+        bucket."""
         turn, offset = divmod(at, self.shards.rows)
         place = 0
         order = self._turn(turn)

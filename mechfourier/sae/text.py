@@ -1,9 +1,10 @@
-"""What a dictionary is trained on: token sequences from texts, data sets and the model's own tasks, mixed by weight.
+"""What a dictionary is trained on: token sequences from texts, data sets and the model's own tasks, mixed by
+weight.
 
-A stream is the same every time it is made, so that a lost shard can be captured again and nothing else. Two kinds of
-sequences never reach training: a share of all (chosen by a hash of their tokens, so that the same sentence is held out
-wherever it turns up), and those that begin like every second template of a packaged domain. ``evaluate`` uses the
-first, ``score`` the second.
+A stream is the same every time it is made, so that a lost shard can be captured again and nothing else. Two
+kinds of sequences never reach training: a share of all (chosen by a hash of their tokens, so that the same
+sentence is held out wherever it turns up), and those that begin like every second template of a packaged
+domain. ``evaluate`` uses the first, ``score`` the second.
 """
 
 import dataclasses
@@ -24,16 +25,23 @@ from mechfourier.sae.rows import Reading, Row, context_of, windows
 OWN = "own"
 DOCUMENTS_AT_ONCE = 256  # tokenised together
 BUILDERS = {
-    ".txt": "text", ".md": "text", ".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".arrow": "arrow"
-}  # fmt: skip
+    ".txt": "text",
+    ".md": "text",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
 
 
 @dataclass(frozen=True)
 class Source:
     """Where text comes from and how much of the mixture it is (in tokens).
 
-    ``name``: ``"own"`` (the model's own task), a file (.txt: a document per line; .jsonl, .csv, .parquet: the column
-    ``column``), a folder saved by ``datasets``, or the name of a data set on the hub (``name:split:column``).
+    ``name``: ``"own"`` (the model's own task), a file (.txt: a document per line; .jsonl, .csv, .parquet: the
+    column ``column``), a folder saved by ``datasets``, or the name of a data set on the hub
+    (``name:split:column``).
     """
 
     name: str = OWN
@@ -59,7 +67,8 @@ class Source:
         parts = [where] if Path(where).expanduser().exists() else where.split(":")
         if not parts[0].strip() or len(parts) > 3:
             raise UsageError(
-                f"cannot read the text source {text!r}; write own, a file, or name:split:column, each with =weight"
+                f"cannot read the text source {text!r}; write own, a file, or name:split:column, each with "
+                f"=weight"
             )
         return cls(parts[0], share, *[part for part in parts[1:] if part])
 
@@ -77,7 +86,8 @@ def rows(model: Readable, source: Source, reading: Reading) -> Iterator[Row]:
 
 
 def _documents(source: Source) -> Iterator[tuple[int, str]]:
-    """The texts of a file or data set with the numbers of their records, streamed: nothing is held or copied."""
+    """The texts of a file or data set with the numbers of their records, streamed: nothing is held or
+    copied."""
     data = _open(source)
     for number, record in enumerate(data):
         if source.column not in record:
@@ -110,7 +120,8 @@ def _open(source: Source) -> Iterable[dict[str, Any]]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"no text {source.name!r}: it is not 'own', no file or folder here, and no data set could be opened ({reason}). "
+            f"no text {source.name!r}: it is not 'own', no file or folder here, and no data set could be "
+            f"opened ({reason}). "
             "Give a .txt, .jsonl or .parquet file"
         ) from error
 
@@ -133,8 +144,8 @@ class _Taken:
 def mixed_rows(model: Readable, sources: Sequence[Source], reading: Reading) -> Iterator[Row]:
     """All sources, always the one furthest behind its weight next, until every one has been read to its end.
 
-    Shares are exact in tokens. A shorter source begins again while a longer one goes on. Raises ``UsageError`` where a
-    source holds no text.
+    Shares are exact in tokens. A shorter source begins again while a longer one goes on. Raises
+    ``UsageError`` where a source holds no text.
     """
     taken = [_Taken(source, rows(model, source, reading)) for source in sources]
     while not all(each.ended for each in taken):
@@ -152,7 +163,8 @@ def mixed_rows(model: Readable, sources: Sequence[Source], reading: Reading) -> 
 
 
 class HeldOut:
-    """Which sequences training never sees: a share of all, and every second template of the packaged domains."""
+    """Which sequences training never sees: a share of all, and every second template of the packaged
+    domains."""
 
     def __init__(self, model: Readable, reading: Reading) -> None:
         self.limit = int(reading.held_out * 2**64)
@@ -171,7 +183,8 @@ def held_out_templates(domain: Domain) -> Domain:
 
 
 def held_out_beginnings(model: Readable) -> Iterator[tuple[int, ...]]:
-    """The prompts of those templates as tokens, up to and with the one that is read, where the model can express them."""
+    """The prompts of those templates as tokens, up to and with the one that is read, where the model can
+    express them."""
     for domain in list_domains():
         for template in held_out_templates(domain).templates:
             read = value_prompts(model, dataclasses.replace(domain, templates=(template,)))
@@ -180,7 +193,8 @@ def held_out_beginnings(model: Readable) -> Iterator[tuple[int, ...]]:
 
 
 def value_prompts(model: Readable, domain: Domain) -> list[tuple[Encoding, int]] | None:
-    """The prompts of a domain's value design as tokens, each with the position to read; None where the model lacks a word."""
+    """The prompts of a domain's value design as tokens, each with the position to read; None where the model
+    lacks a word."""
     design = domain.value_design()
     try:
         encodings = encode(model, design.prompts)

@@ -1,7 +1,8 @@
 """SAELens's ``SAETrainer``s as a trainee of our loop: one batch of activations, a step of every dictionary.
 
 SAELens takes every training step, counts what fires and writes its own trainer state; the loop of
-``mechfourier.training`` brings what every run here has: states that are replaced in one go, an exact resume, Ctrl-C, metrics on disk.
+``mechfourier.training`` brings what every run here has: states that are replaced in one go, an exact resume,
+Ctrl-C, metrics on disk.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ MOST_STEPS = 50
 
 
 def steps_per_block(schedule: Schedule, sizes: Mapping[str, tuple[int, int]]) -> int:
-    """Optimiser steps between two looks at the clock, the metrics and Ctrl-C, from the work of one of them."""
+    """Optimiser steps between two looks at the clock, the metrics and Ctrl-C, from the work of one of
+    them."""
     work = sum(12 * schedule.batch * d * features for d, features in sizes.values())
     return max(1, min(MOST_STEPS, int(STEP_FLOPS / work), schedule.steps))
 
@@ -139,7 +141,8 @@ class DictionariesTrainee:
         }
 
     def finished(self) -> dict[str, "TrainingSAE[Any]"]:
-        """The dictionaries for activations as they are: the scaling folded into the weights, as ``SAETrainer.fit`` ends."""
+        """The dictionaries for activations as they are: the scaling folded into the weights, as
+        ``SAETrainer.fit`` ends."""
         for trainer in self.trainers.values():
             factor = trainer.activation_scaler.scaling_factor
             if factor is not None:

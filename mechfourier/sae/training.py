@@ -54,7 +54,8 @@ class TrainedDictionary:
 
 @dataclass(frozen=True)
 class SAERun(Result, kind="sae-run"):
-    """What ``train`` made. ``rows``: distinct activations; ``passes``: how often each was seen; ``seconds`` of training."""
+    """What ``train`` made. ``rows``: distinct activations; ``passes``: how often each was seen; ``seconds``
+    of training."""
 
     model: str
     folder: str
@@ -79,11 +80,15 @@ class SAERun(Result, kind="sae-run"):
 
     def __str__(self) -> str:
         lines = [
-            f"{each.folder}: {each.features} features at {each.site} ({each.architecture}), L0 {each.l0:.1f}, "
+            f"{each.folder}: {each.features} features at {each.site} ({each.architecture}), L0 "
+            f"{each.l0:.1f}, "
             f"explained variance {each.explained_variance:.3f}, dead {each.dead:.1%} (held-out activations)"
             for each in self.dictionaries
         ]
-        head = f"{self.tokens} activations seen ({self.rows} different ones, {self.passes:.1f} passes) in {self.seconds:.0f} s"
+        head = (
+            f"{self.tokens} activations seen ({self.rows} different ones, {self.passes:.1f} passes) in "
+            f"{self.seconds:.0f} s"
+        )
         return "\n".join([head, *lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -102,19 +107,17 @@ def train(
 ) -> SAERun:
     """Train sparse autoencoders on ``model``, several sites and settings in one pass over it.
 
-    Args:
-        model: anything with hook points (`mechfourier.load`).
-        dictionaries: what to train; one is saved in ``folder`` itself, several in folders of their names below it.
-        sources: text, mixed by weight; ``Source()`` is the model's own task.
-        reading: positions, context and held-out share.
-        schedule: activations to see, batch size, learning rate, seed.
-        rows: different activations to keep on disk (None: as many as are seen, at most 16 GiB); more passes make up the rest.
-        control: train the same dictionaries on the model with re-initialised weights too (``folder/control``).
-        keep_activations: leave the shards on disk at the end.
-        resume: go on with what is in ``folder``.
+    Args: model: anything with hook points (`mechfourier.load`). dictionaries: what to train; one is saved in
+    ``folder`` itself, several in folders of their names below it. sources: text, mixed by weight;
+    ``Source()`` is the model's own task. reading: positions, context and held-out share. schedule:
+    activations to see, batch size, learning rate, seed. rows: different activations to keep on disk (None: as
+    many as are seen, at most 16 GiB); more passes make up the rest. control: train the same dictionaries on
+    the model with re-initialised weights too (``folder/control``). keep_activations: leave the shards on disk
+    at the end. resume: go on with what is in ``folder``.
 
-    Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call, ``MechFourierError`` for NaN activations,
-    ``TrainingInterrupted`` after Ctrl-C (go on with ``resume``), ``BadCheckpoint`` for damaged shards.
+    Raises ``UnknownSite``, ``OutOfRange`` and ``UsageError`` for a wrong call, ``MechFourierError`` for NaN
+    activations, ``TrainingInterrupted`` after Ctrl-C (go on with ``resume``), ``BadCheckpoint`` for damaged
+    shards.
     """
     if not dictionaries:
         raise UsageError("there is no dictionary to train; name a site: --site blocks.0.hook_resid_post")
@@ -142,9 +145,15 @@ class _Job:
     """One model, its shards and its dictionaries."""
 
     def __init__(
-        self, model: Model, dictionaries: tuple[Dictionary, ...], folder: Path, sources: tuple[Source, ...],
-        reading: Reading, schedule: Schedule, rows: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        dictionaries: tuple[Dictionary, ...],
+        folder: Path,
+        sources: tuple[Source, ...],
+        reading: Reading,
+        schedule: Schedule,
+        rows: int | None,
+    ) -> None:
         self.model, self.folder, self.sources = model, folder, sources
         self.reading, self.schedule = reading, schedule
         self.sites = tuple(sorted({check_site(model, d.site) for d in dictionaries}))
@@ -194,19 +203,37 @@ class _Job:
         self._check_shards(shards)
         stream = Stream(shards, self.schedule.batch, seed=self.schedule.seed)
         trainee = DictionariesTrainee(
-            self.named, stream, self.schedule, self.held_out, plan=plan, metadata=self._metadata(), device=str(device_of(self.model))
-        )  # fmt: skip
+            self.named,
+            stream,
+            self.schedule,
+            self.held_out,
+            plan=plan,
+            metadata=self._metadata(),
+            device=str(device_of(self.model)),
+        )
         every = max(1, trainee.blocks // EVALUATIONS)
         trained = run_training(
-            trainee, run.path, steps=trainee.blocks, evaluate_at=every, checkpoint_at=(), resume=True, label="train dictionaries"
-        )  # fmt: skip
+            trainee,
+            run.path,
+            steps=trainee.blocks,
+            evaluate_at=every,
+            checkpoint_at=(),
+            resume=True,
+            label="train dictionaries",
+        )
         saved = self._save(trainee, trained.metrics, shards)
         (run.path / WEIGHTS).unlink(missing_ok=True)  # the dictionaries themselves are beside it
         result = SAERun(
-            model=model_name(self.model), folder=str(self.folder), rows=shards.rows, tokens=self.schedule.steps * self.schedule.batch,
-            passes=self.schedule.steps * self.schedule.batch / shards.rows, seconds=trained.seconds, dictionaries=saved,
-            control=None, notes=(),
-        )  # fmt: skip
+            model=model_name(self.model),
+            folder=str(self.folder),
+            rows=shards.rows,
+            tokens=self.schedule.steps * self.schedule.batch,
+            passes=self.schedule.steps * self.schedule.batch / shards.rows,
+            seconds=trained.seconds,
+            dictionaries=saved,
+            control=None,
+            notes=(),
+        )
         result.save(finished)
         if not keep:  # last: a process killed before has all that it needs to go on
             shards.clear()
@@ -225,16 +252,19 @@ class _Job:
             )
         except KeyboardInterrupt:
             raise TrainingInterrupted(
-                f"stopped while activations were captured ({len(shards.infos)} shards are kept in {shards.folder}); "
+                f"stopped while activations were captured ({len(shards.infos)} shards are kept in "
+                f"{shards.folder}); "
                 f"go on with --resume --out {self.folder}"
             ) from None
 
     def _check_shards(self, shards: Shards) -> None:
-        """A resumed run must see the same activations; the number of rows decides the order of all batches."""
+        """A resumed run must see the same activations; the number of rows decides the order of all
+        batches."""
         path = self.folder / RUN / "rows.json"
         if path.exists() and read_json_object(path).get("rows") != shards.rows:
             raise MechFourierError(
-                f"the text now gives {shards.rows} activations, and gave another number when the run in {self.folder} was "
+                f"the text now gives {shards.rows} activations, and gave another number when the run in "
+                f"{self.folder} was "
                 "started; restore the text, or start again with another --out"
             )
         write_json(path, {"rows": shards.rows})
@@ -254,9 +284,11 @@ class _Job:
     def _metadata(self) -> dict[str, Any]:
         """What SAELens keeps in its own configuration."""
         return {
-            "model_name": model_name(self.model), "context_size": self.reading.context, "prepend_bos": False,
+            "model_name": model_name(self.model),
+            "context_size": self.reading.context,
+            "prepend_bos": False,
             "dataset_path": ", ".join(source.name for source in self.sources),
-        }  # fmt: skip
+        }
 
     def _save(
         self, trainee: DictionariesTrainee, metrics: dict[str, float], shards: Shards
@@ -269,16 +301,37 @@ class _Job:
             write_dictionary(sae, sparsity[name], folder)
             prefix = "" if len(self.named) == 1 else f"{name}/"
             trained = TrainedDictionary(
-                name, str(folder), dictionary.site, dictionary.architecture, sae.cfg.d_in, sae.cfg.d_sae,
-                *(metrics[f"{prefix}{key}"] for key in ("held_out_l0", "held_out_explained_variance", "held_out_dead")),
-            )  # fmt: skip
+                name,
+                str(folder),
+                dictionary.site,
+                dictionary.architecture,
+                sae.cfg.d_in,
+                sae.cfg.d_sae,
+                *(
+                    metrics[f"{prefix}{key}"]
+                    for key in ("held_out_l0", "held_out_explained_variance", "held_out_dead")
+                ),
+            )
             plan = self.plan()
-            write_json(folder / METADATA, {
-                "format": 1, "mechfourier": __version__, "name": name, "model": plan["model"], "weights": plan["weights"],
-                "site": dictionary.site, "dictionary": asdict(dictionary), "sources": plan["sources"], "reading": plan["reading"],
-                "schedule": plan["schedule"], "rows": shards.rows, "sequences": shards.infos[-1].stop,
-                "held_out_templates": True, "held_out": asdict(trained),
-            })  # fmt: skip
+            write_json(
+                folder / METADATA,
+                {
+                    "format": 1,
+                    "mechfourier": __version__,
+                    "name": name,
+                    "model": plan["model"],
+                    "weights": plan["weights"],
+                    "site": dictionary.site,
+                    "dictionary": asdict(dictionary),
+                    "sources": plan["sources"],
+                    "reading": plan["reading"],
+                    "schedule": plan["schedule"],
+                    "rows": shards.rows,
+                    "sequences": shards.infos[-1].stop,
+                    "held_out_templates": True,
+                    "held_out": asdict(trained),
+                },
+            )
             found.append(trained)
         return tuple(found)
 

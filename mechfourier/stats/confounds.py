@@ -14,8 +14,9 @@ from torch import Tensor
 
 RANK_TOLERANCE = 1e-6
 DIGIT_SUMS = 60
-"""Below this many different raw sums, removing the ten units digits would remove the low frequencies that a circle has
-to be compared with; there base 10 is one of the other periods instead."""
+"""Below this many different raw sums, removing the ten units digits would remove the low frequencies that a
+circle has to be compared with; there base 10 is one of the other periods instead.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +66,17 @@ class Grid:
     def exchangeable(self) -> bool:
         """As many offsets as values, both from 0: every cell (a, o) has a twin (o, a) of the same sum.
 
-        A model that does not tell its operands apart gives both the same activations, so that *any* function of the pair {a, o}, random
-        ones too, holds twice its share among the functions of the sum. There all statistics look at the means of
-        twins alone, where neither such a function nor plain noise has more than its share.
+        A model that does not tell its operands apart gives both the same activations, so that *any*
+        function of the pair {a, o}, random ones too, holds twice its share among the functions of the sum.
+        There all statistics look at the means of twins alone, where neither such a function nor plain noise
+        has more than its share.
         """
         return self.n_offsets == self.n and self.first_offset == 0
 
     def folded(self, columns: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
-        """Means of the twins (a, o) and (o, a) where the operands can be exchanged, else ``columns`` as they are."""
+        """Means of the twins (a, o) and (o, a) where the operands can be exchanged, else ``columns`` as
+        they are.
+        """
         if not self.exchangeable:
             return columns
         square = rearrange(columns, "(a o) d -> a o d", a=self.n)
@@ -115,8 +119,15 @@ class Grid:
 
     @cached_property
     def sum_basis(self) -> Float[Tensor, "cell profile"]:
-        """Orthonormal basis H of all functions of the raw sum, confounds removed: every period lives in here."""
+        """Orthonormal basis H of all functions of the raw sum, confounds removed: every period lives in
+        here.
+        """
         return orthonormal(self.residual(one_hot(self.raw_sum)))
+
+    @cached_property
+    def difference_basis(self) -> Float[Tensor, "cell profile"]:
+        """The same of all functions of the difference a − o: what a model that adds nothing holds as well."""
+        return orthonormal(self.residual(one_hot(self.a - self.offset)))
 
     @cached_property
     def class_columns(self) -> Float[Tensor, "cell n"]:
@@ -149,10 +160,10 @@ def _complement(basis: Float[Tensor, "row rank"]) -> Float[Tensor, "row rest"]:
 def confound_columns(grid: Grid) -> Float[Tensor, "cell confound"]:
     """Z, not yet orthonormal: a and o one-hot, raw sum squared and cubed, token lengths, digits, ``extra``.
 
-    Token identity of either operand, and with it every function of one operand (a linear ramp of the sum too),
-    is in the one-hot columns; the rest are the interactions that averaging by label turns into cosines. Where the operands can be
-    exchanged, cells with a = o are set aside: they have no twin, and the same token twice is a feature of its own (all even sums
-    have one, no odd sum has).
+    Token identity of either operand, and with it every function of one operand (a linear ramp of the sum
+    too), is in the one-hot columns; the rest are the interactions that averaging by label turns into
+    cosines. Where the operands can be exchanged, cells with a = o are set aside: they have no twin, and the
+    same token twice is a feature of its own (all even sums have one, no odd sum has).
     """
     total = grid.raw_sum.double()
     centred = (total - total.mean()) / max(1.0, float(total.max() - total.min()))

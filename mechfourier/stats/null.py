@@ -1,12 +1,12 @@
 """Family-wise permutation nulls: what the best of everything that was searched is worth.
 
-The labels of the values are permuted, the same way at every site, dimension and template; all selection (site, harmonic,
-dimension) is run again, and the maximum kept. p = (1 + #{T_b ≥ T}) / (B + 1) for B random permutations; up to
-n = 7 all n! orders are enumerated, the true one among them, and p = #{T_b ≥ T} / n!.
+The labels of the values are permuted, the same way at every site, dimension and template; all selection
+(site, harmonic, dimension) is run again, and the maximum kept. p = (1 + #{T_b ≥ T}) / (B + 1) for B random
+permutations; up to n = 7 all n! orders are enumerated, the true one among them, and p = #{T_b ≥ T} / n!.
 
-The smallest p is not 1/n!: a circle at some k stays one when the labels are shifted, reversed or multiplied by a unit
-of Z_n, so n·φ(n) orders score the same (:func:`smallest_p`). With 5 values that is 20 of 120, p ≥ .17: five values
-cannot show a circle at a k that was searched for.
+The smallest p is not 1/n!: a circle at some k stays one when the labels are shifted, reversed or multiplied
+by a unit of Z_n, so n·φ(n) orders score the same (:func:`smallest_p`). With 5 values that is 20 of 120, p ≥
+.17: five values cannot show a circle at a k that was searched for.
 """
 
 import itertools
@@ -25,6 +25,8 @@ from mechfourier.stats.spectrum import harmonic_planes, plane_axes
 EXACT_UP_TO = 7
 MOST_PERMUTATIONS = 10_000_000
 CHUNK_BYTES = 256 * 2**20
+ALIKE = 3.5
+SHARED = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,9 @@ class LabelPermutations:
 
 
 def smallest_p(n: int) -> float:
-    """The least p a search over all k can give on n values: n·φ(n)/n! (Burnside orbit of the affine group of Z_n)."""
+    """The least p a search over all k can give on n values: n·φ(n)/n! (Burnside orbit of the affine group
+    of Z_n).
+    """
     units = sum(math.gcd(u, n) == 1 for u in range(1, n + 1))
     return n * units / math.factorial(n)
 
@@ -66,10 +70,11 @@ def label_orders(n: int, *, permutations: int = 1000, seed: int = 0) -> LabelPer
 
 
 def circle_statistic(axes: Float[Tensor, "*lead two"], scale: Tensor) -> Tensor:
-    """√(λ₁λ₂)·√2/‖G‖: geometric mean of the power along the two axes of a harmonic's ellipse, against the norm of the Gram matrix.
+    """√(λ₁λ₂)·√2/‖G‖: geometric mean of the power along the two axes of a harmonic's ellipse, against the
+    norm of the Gram matrix.
 
-    1 for a circle and nothing else; 0 for anything along one direction, whatever its R²; negative where the weaker
-    axis has no power above the template noise.
+    1 for a circle and nothing else; 0 for anything along one direction, whatever its R²; negative where the
+    weaker axis has no power above the template noise.
     """
     product = axes[..., 0] * axes[..., 1]
     return torch.where(axes[..., 1] > 0, 1.0, -1.0) * product.abs().sqrt() * math.sqrt(2) / scale
@@ -108,7 +113,9 @@ def _permuted(planes: Float[Tensor, "k pair value"], index: Int[Tensor, "b value
 
 
 def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d"]:
-    """R² of the harmonic k = 1..⌈n/2⌉−1 fit to every dimension of the template mean: the number usually published."""
+    """R² of the harmonic k = 1..⌈n/2⌉−1 fit to every dimension of the template mean: the number usually
+    published.
+    """
     y = _unit_columns(acts)
     rows = einsum(harmonic_planes(acts.shape[1]), y, "k pair value, site value d -> site k pair d")
     return (rows**2).sum(2)
@@ -146,7 +153,9 @@ def _unit_columns(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site va
 
 
 def sign_flips(templates: int, *, limit: int = 4096, seed: int = 0) -> Float[Tensor, "b template"]:
-    """Sign patterns of the templates, the first held at +1: all 2^(T−1) where they are few, else ``limit`` random ones."""
+    """Sign patterns of the templates, the first held at +1: all 2^(T−1) where they are few, else ``limit``
+    random ones.
+    """
     if 2 ** (templates - 1) <= limit:
         patterns = list(itertools.product([1.0, -1.0], repeat=templates - 1))
         signs = torch.tensor(patterns, dtype=torch.float64).reshape(len(patterns), templates - 1)
@@ -157,16 +166,66 @@ def sign_flips(templates: int, *, limit: int = 4096, seed: int = 0) -> Float[Ten
     return torch.cat([torch.ones(len(signs), 1, dtype=torch.float64), signs], 1)
 
 
-def reliability_p(pairs: Float[Tensor, "*lead t u"], *, seed: int = 0) -> float:
+def alike(cross: Float[Tensor, "site t u value value2"]) -> Int[Tensor, " t"]:
+    """Groups of templates that are more alike than the others, whose noise is not their own (paraphrases,
+    shared words).
+
+    Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's,
+    a pair stands out from ``ALIKE`` robust standard deviations above m on, if it shares more than
+    ``SHARED`` of what the median pair does not: (r − m)/(1 − m). Templates belong together where a chain of
+    such pairs leads from one to the other.
+    """
+    inner = einsum(cross, "site t u v v -> site t u")
+    scale = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(cross.dtype).tiny).sqrt()
+    likeness = (inner / scale[:, :, None] / scale[:, None]).mean(0)
+    rows, columns = torch.triu_indices(len(likeness), len(likeness), 1)
+    pairs = likeness[rows, columns]
+    middle = pairs.median()
+    spread = 1.4826 * (pairs - middle).abs().median()
+    linked = likeness > middle + torch.maximum(ALIKE * spread, SHARED * (1 - middle))
+    linked.fill_diagonal_(True)
+    for _ in range(len(likeness).bit_length()):
+        linked = (linked.double() @ linked.double()) > 0
+    return linked.to(torch.uint8).argmax(1)
+
+
+def reliability_p(pairs: Float[Tensor, "*lead t u"], signs: Float[Tensor, "b t"]) -> float:
     """Do different templates agree? p of the largest shared power under sign flips of whole templates.
 
-    ``pairs[..., t, u]`` is a power computed between templates t and u. Without a shared signal the sign of every template
-    is arbitrary, however the noise is correlated over values or dimensions, so this is exact for noise that is
-    drawn per template (a random walk drawn per sentence, say), where permuting the values is not.
+    ``pairs[..., t, u]`` is a power computed between templates t and u. Without a shared signal the sign of
+    every template is arbitrary, however the noise is correlated over values or dimensions, so this is exact
+    for noise that is drawn per template (a random walk drawn per sentence, say), where permuting the values
+    is not.
     """
-    count = pairs.shape[-1]
-    off = pairs * (1 - torch.eye(count, dtype=pairs.dtype))
+    off = _between(pairs)
     off = off / torch.linalg.matrix_norm(off)[..., None, None].clamp_min(torch.finfo(pairs.dtype).tiny)
-    signs = sign_flips(count, seed=seed)
     scores = einsum(signs, off, signs, "b t, ... t u, b u -> b ...").reshape(len(signs), -1).amax(1)
+    return _reached(scores)
+
+
+def circle_reliability_p(cross: Float[Tensor, "site t u value value2"], signs: Float[Tensor, "b t"]) -> float:
+    """Do different templates share a circle? The same for √(λ₁λ₂) of the plane of a harmonic, the largest
+    over sites and harmonics.
+
+    Sites and harmonics are chosen again in every flip, as they were in the data: a p of the harmonic found
+    there would be small in noise.
+    """
+    planes = harmonic_planes(cross.shape[-1])
+    at_k = einsum(planes, cross, planes, "k i v, site t u v w, k j w -> site k i j t u")
+    norm = torch.linalg.matrix_norm(_between(at_k)).square().sum((1, 2, 3)).sqrt()
+    at_k = _between(at_k) / norm.clamp_min(torch.finfo(cross.dtype).tiny)[:, None, None, None, None, None]
+    product = rearrange(signs[:, :, None] * signs[:, None], "b t u -> (t u) b")
+    gram = rearrange(at_k, "... t u -> ... (t u)") @ product
+    first, second, cross_term = gram[:, :, 0, 0], gram[:, :, 1, 1], (gram[:, :, 0, 1] + gram[:, :, 1, 0]) / 2
+    smaller = (first + second) / 2 - torch.hypot((first - second) / 2, cross_term)
+    scores = torch.where(smaller > 0, (first * second - cross_term**2).clamp_min(0).sqrt(), smaller)
+    return _reached(scores.flatten(0, 1).amax(0))
+
+
+def _between(pairs: Float[Tensor, "*lead t u"]) -> Float[Tensor, "*lead t u"]:
+    return pairs * (1 - torch.eye(pairs.shape[-1], dtype=pairs.dtype))
+
+
+def _reached(scores: Float[Tensor, " b"]) -> float:
+    """Share of flips that reach the first, which is the data."""
     return permutation_p(float(scores[0]), scores, exact=True)

@@ -1,6 +1,7 @@
 """Operation domains: is (a + o) mod n represented on a circle? Arrays in, a frozen evidence out.
 
-Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation`` decides.
+Every statistic is defined in docs/statistics.md. ``analyse_operation`` measures; ``verdict_operation``
+decides.
 """
 
 import math
@@ -16,20 +17,24 @@ from torch import Tensor
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.results.base import Result
 from mechfourier.stats.confounds import Grid
-from mechfourier.stats.operation_view import ALPHA, View, spread_of, standardised, view_of, worst_surrogates
-from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.residue import (
-    concentration,
-    curve_contest,
-    harmonic_power,
-    wrap_transfer,
+from mechfourier.stats.field import field_contest
+from mechfourier.stats.operation_view import (
+    ALPHA,
+    View,
+    spread_of,
+    standardised,
+    view_of,
+    worst_surrogates,
 )
+from mechfourier.stats.permutation import permutation_p
+from mechfourier.stats.residue import class_contest, common_divisor, harmonic_power, wrap_transfer
 from mechfourier.stats.rotation_null import RotationNull, rotation_null
 from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
     Periods,
     class_ratio,
-    field_ratio,
+    found_modulus,
+    found_period,
     localisation,
     specificity_ratio,
 )
@@ -47,15 +52,29 @@ class OperationSite:
     ``sum_line``, ``a_only``, ``offset_only``, ``rest``: 2-D DFT shares (over whole cycles of the offsets).
     ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
     ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
-    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 = only a circle);
-    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by itself.
+    ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 =
+    only a circle);
+    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by
+    itself.
     ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
-    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other functions of the sum.
-    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along a and another along the offsets.
+    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other
+    functions of the sum.
+    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one operand and another along
+    the other, ``field_rival``;
+    ``difference``: over a − o (T or energy, whichever is less); ``other_p``: of any combination that is
+    no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy
+    above the noise.
     ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
-    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points, dimensions, k.
-    ``concentration``, ``p_concentration``, ``classes``: power share of the harmonic among the n/gcd(k, n) classes.
-    ``closed``, ``open``: energy taken up by the closed and by the best open curve through the classes.
+    ``period``: the period of the raw sum, of all, whose plane holds most, with its 95 % interval;
+    ``modulus``: the m near n whose residue classes hold most.
+    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points,
+    dimensions, k.
+    ``concentration``: power share of the strongest harmonic between the ``classes`` that the found
+    harmonics tell apart.
+    ``closed``, ``open``: R² of a closed curve and of the best other shape (``rival``) on the likeness of
+    different classes;
+    ``p_concentration``: of the closed curve against every other shape (``hardest``: the one that is hardest
+    to reject).
     ``wrap_transfer``: R² past the wrap of the best dimension's cosine fitted before it.
     """
 
@@ -90,15 +109,30 @@ class OperationSite:
     open: float
     wrap_transfer: float
     harmonic_shares: tuple[float, ...]
+    field_rival: str = ""
+    difference: float = math.nan
+    difference_p: float = math.nan
+    sum_over_difference: float = math.nan
+    other_p: float = math.nan
+    strongest: str = ""
+    period: float = math.nan
+    period_low: float = math.nan
+    period_high: float = math.nan
+    modulus: int = 0
+    rival: str = ""
+    hardest: str = ""
 
 
 @dataclass(frozen=True)
 class OperationEvidence(Result, kind="operation-evidence"):
-    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is empty.
+    """All that was measured on an operation grid. ``reason`` says why nothing could be tested, else it is
+    empty.
 
-    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics this
-    grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook points of the control.
-    ``p_concentration``: of the harmonic among the classes over all hook points where n is special, taken together.
+    ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics
+    this grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook
+    points of the control.
+    ``p_concentration``: of the closed curve through the classes over all hook points where n is special,
+    taken together.
     """
 
     n: int
@@ -143,8 +177,9 @@ def analyse_operation(
 ) -> OperationEvidence:
     """Measure activations on a full grid of n values times consecutive offsets.
 
-    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features of the cells,
-    beside token identity, powers of the raw sum, token lengths and (``digits``) the units digit of the raw sum.
+    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features
+    of the cells, beside token identity, powers of the raw sum, token lengths and (``digits``) the units
+    digit of the raw sum.
     ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that do not fit;
     a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
@@ -158,6 +193,8 @@ def analyse_operation(
         )
     grid = periods.grid
     reason = _untestable(acts, n) or _confounded(grid)
+    if control is not None:
+        reason = reason or _holes(control, " of the untrained control")
     if not reason and not periods.harmonics:
         reason = _no_harmonic(grid)
     if reason:
@@ -167,7 +204,7 @@ def analyse_operation(
         )
     measured = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
-    if control is not None and not _untestable(control, n):
+    if control is not None and not _flat(control):
         compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
     return OperationEvidence(
         n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable,
@@ -178,7 +215,9 @@ def analyse_operation(
 
 @lru_cache(maxsize=4)
 def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Periods:
-    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are costly."""
+    """Grids without confounds of their own come back often (scans, benchmarks), and their bases are
+    costly.
+    """
     return Periods(Grid(n, offsets, first_offset, digits))
 
 
@@ -200,12 +239,21 @@ def _untestable(acts: Tensor, n: int) -> str:
         return f"{n} values: fewer than {MIN_VALUES} points always lie near some circle"
     if acts.shape[2] < n:
         return f"{acts.shape[2]} offsets do not fill one cycle of {n}; use at least --cycles 1, better 4"
+    if _holes(acts):
+        return _holes(acts)
+    return "the activations do not vary over the grid" if _flat(acts) else ""
+
+
+def _holes(acts: Tensor, whose: str = "") -> str:
     holes = ~torch.isfinite(acts).all(-1)
-    if bool(holes.any()):
-        return f"{int(holes.any(0).sum())} of {holes[0].numel()} cells have no finite activation: the grid has holes"
-    if not bool((spread_of(acts.flatten(1, 2)) > 0).any()):
-        return "the activations do not vary over the grid"
-    return ""
+    if not bool(holes.any()):
+        return ""
+    count = int(holes.any(0).sum())
+    return f"{count} of {holes[0].numel()} cells{whose} have no finite activation: the grid has holes"
+
+
+def _flat(acts: Tensor) -> bool:
+    return not bool((spread_of(acts.flatten(1, 2)) > 0).any())
 
 
 def _confounded(grid: Grid) -> str:
@@ -225,7 +273,9 @@ def _no_harmonic(grid: Grid) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook points."""
+    """All hook points, the ratio that 1 in 100 surrogates reach somewhere, p of the concentration over hook
+    points.
+    """
 
     sites: tuple[OperationSite, ...]
     threshold: float
@@ -235,7 +285,7 @@ class Measured:
 def _measure(
     grid: Grid, periods: Periods, acts: Tensor, permutations: int, surrogates: int, seed: int
 ) -> "Measured":
-    scored, scale, residual = standardised(grid, acts)
+    scored, residual = standardised(grid, acts)
     cell_planes = periods.harmonic_planes @ grid.sum_basis.T
     null = rotation_null(
         grid,
@@ -244,22 +294,27 @@ def _measure(
         permutations=permutations,
         seed=seed,
     )
-    views = [view_of(grid, periods, i, scored[i], scale[i], residual[i], null) for i in range(acts.shape[0])]
+    views = [view_of(grid, periods, i, scored[i], residual[i], null) for i in range(acts.shape[0])]
     worst = worst_surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
     sites = tuple(_site(grid, periods, view, null, worst, seed) for view in views)
     return Measured(sites, float(worst[:, 0].quantile(0.99)), _pooled(grid, views, sites, seed))
 
 
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
-    """p of the concentration over all hook points where n is special, taken as one wide activation.
+    """p of the closed curve over all hook points where n is special, taken as one wide activation.
 
-    One test instead of one per hook point: a flat spectrum in every layer is concentrated in some layer by chance.
+    One test instead of one per hook point: classes without an order in every layer have one in some layer
+    by chance.
     """
-    kept = [(v, s.k) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
+    kept = [(v, s) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
     if not kept:
         return 1.0
-    wide = torch.cat([view.effects / view.effects.norm().clamp_min(1e-300) for view, _ in kept], 1)
-    return concentration(wide, math.gcd(grid.n, *(k for _, k in kept)), permutations=1999, seed=seed).p
+    size = [view.effects.norm().clamp_min(1e-300) for view, _ in kept]
+    wide = torch.cat([view.effects / norm for norm, (view, _) in zip(size, kept, strict=True)], 1)
+    noise = sum(view.floor.energy / float(norm) ** 2 for norm, (view, _) in zip(size, kept, strict=True))
+    strongest = max((site for _, site in kept), key=lambda site: site.plane_z).k
+    common = math.gcd(grid.n, *(grid.n // site.classes for _, site in kept))
+    return class_contest(grid, wide, noise, common, strongest, seed).p
 
 
 def _site(
@@ -274,9 +329,12 @@ def _site(
     r2 = (periods.harmonic_planes @ view.profile).pow(2).sum(1)
     dim_index, dim = divmod(int(r2.argmax()), r2.shape[1])
     dim_k, partial_r2 = periods.harmonics[dim_index], float(r2.max())
-    concentrated = concentration(view.effects, k, permutations=1999, seed=seed)
-    curve = curve_contest(grid, view.scored * view.scale * view.weight, view.residual * view.weight, k)
+    common = common_divisor(grid.n, periods.harmonics, view.plane - view.floor.mean)
+    shapes = class_contest(grid, view.effects, view.floor.energy, common, k, seed)
     power = harmonic_power(view.effects)
+    field = field_contest(grid, view.residual, view.floor, k)
+    off = view.residual - grid.sum_basis @ view.profile
+    period = found_period(periods, view.profile, off, grid.residual_dof - grid.sum_basis.shape[1])
     return OperationSite(
         site=view.index, **_share_fields(variance_shares(grid, view.scored)),
         profile_p=view.profile_p,
@@ -285,14 +343,29 @@ def _site(
         p=view.p,
         ratio=ratio, p_specific=permutation_p(ratio, worst[:, 0]),
         class_ratio=classes, p_class=permutation_p(classes, worst[:, 1]),
-        field_ratio=field_ratio(grid, view.residual, view.floor, k),
+        field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
+        other_p=field.other_p, strongest=field.strongest,
+        difference_p=view.difference_p, sum_over_difference=_sum_over_difference(view),
+        period=period.value, period_low=period.low, period_high=period.high, modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness, peak_shift=shift,
         dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=permutation_p(partial_r2, null.dims.amax(1)),
-        concentration=concentrated.share, p_concentration=concentrated.p, classes=concentrated.classes,
-        closed=curve.closed, open=curve.open,
+        concentration=float(power.max() / power[common - 1 :: common].sum().clamp_min(1e-300)), classes=shapes.classes,
+        p_concentration=shapes.p, closed=shapes.closed, open=shapes.rivals[shapes.best_rival],
+        rival=shapes.best_rival, hardest=shapes.hardest,
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
     )  # fmt: skip
+
+
+def _sum_over_difference(view: View) -> float:
+    """Energy of the functions of the sum over that of the functions of the difference, each above the
+    noise, per dimension.
+    """
+    above = [
+        max(float(part.pow(2).sum()) / part.shape[0] - view.floor.energy, 0.0)
+        for part in (view.profile, view.difference)
+    ]
+    return above[0] / max(above[1], 1e-300) if above[0] > 0 else 0.0
 
 
 def _share_fields(shares: Shares) -> dict[str, float]:

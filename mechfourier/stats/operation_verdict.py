@@ -7,12 +7,22 @@ from mechfourier.stats.verdict import Verdict
 
 ALPHA = 0.05
 SPECIFIC = 0.01
-"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in 100."""
+"""Level of period specificity: surrogates only resemble the null, so they are asked for more than 5 in
+100.
+"""
 LEAST_RATIO = 1.3
 LEAST_EXACTNESS = 0.75
+MODULAR_EXACTNESS = 0.97
 LEAST_CLASS_RATIO = 2.0
-CONCENTRATED = 0.02
+OVER_DIFFERENCE = 8.0
+"""Layers with random weights that read both operands: ReLU neurons reach 2.5, attention (where 2 is the
+expectation) 6 in 1 of 16 draws.
+"""
+LEAST_SUM = 2.0
+"""Where the functions of a − o hold more than half the energy of those of a + o, nothing adds."""
+CLOSED = 0.02
 STRAIGHT = 0.5
+REST = ("magnitude", "interaction", "token identity", "noise")
 CLEARLY = 0.5
 LEAST_P = 1e-6
 
@@ -20,8 +30,8 @@ LEAST_P = 1e-6
 def verdict_operation(evidence: OperationEvidence) -> Verdict:
     """Decide from what was measured; the order of the questions is that of docs/statistics.md.
 
-    Hook points are taken in the order of their plane statistic; the first that is circular decides. Otherwise the
-    strongest hook point tells what there is instead.
+    Hook points are taken in the order of their plane statistic; the first that is circular decides.
+    Otherwise the strongest hook point tells what there is instead.
     """
     if evidence.reason:
         return Verdict("not testable", "not tested", (evidence.reason,))
@@ -35,7 +45,7 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
             "circular" if lower else "token identity", "not tested", (*reasons, *_limits(evidence))
         )
     special = [word for word in words if word in ("open arc", "modular")]
-    word = special[0] if special else next(w for w in ("magnitude", "token identity", "noise") if w in words)
+    word = special[0] if special else next(w for w in REST if w in words)
     site = ranked[words.index(word)]
     return Verdict(
         word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
@@ -43,57 +53,86 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
 
 
 def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tuple[str, ...]:
-    if word != "modular" or not is_specific(site) or site.p_concentration > CONCENTRATED:
+    if word != "modular" or not is_specific(site) or site.p_concentration > CLOSED:
         return ()
     return (
-        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their classes are not "
-        f"concentrated on one harmonic (p = {evidence.p_concentration:.3g})",
+        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their classes do not lie on a "
+        f"closed curve (p = {evidence.p_concentration:.3g})",
     )
 
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
-    """The word for every hook point. Where several are special at n, one of them is concentrated by chance sooner: a circle
-    then needs a p-value corrected for their number, or concentration over all of them together."""
+    """The word for every hook point. Where several are special at n, classes without an order have one at
+    one of them by chance: a circle then needs a p-value corrected for their number, or a closed curve
+    through all of them together.
+    """
     special = sum(is_specific(site) for site in ranked)
-    together = evidence.p_concentration <= CONCENTRATED
+    together = evidence.p_concentration <= CLOSED
     return [
-        "modular"
-        if word in ("circular", "open arc") and not together and site.p_concentration * special > CONCENTRATED
-        else word
-        for site, word in ((site, word_of(site, len(ranked))) for site in ranked)
+        "modular" if word == "circular" and not together and site.p_concentration * special > CLOSED else word
+        for site, word in ((site, word_of(site, evidence.n, len(ranked))) for site in ranked)
     ]
 
 
 def is_specific(site: OperationSite) -> bool:
-    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any function of the sum."""
+    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any
+    function of the sum; and of the sum, not of whatever two operands that are both there make of
+    themselves.
+    """
     return (
         site.p < ALPHA
         and site.ratio > LEAST_RATIO
         and site.p_specific <= SPECIFIC
         and site.exactness > least_exactness(site.ratio)
         and site.field_ratio > LEAST_RATIO
+        and not site.difference < OVER_DIFFERENCE  # NaN in older files
         and not site.class_ratio < LEAST_CLASS_RATIO  # NaN over fewer than three cycles
     )
 
 
+def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
+    """Functions of both operands are there, and those of the sum do not stand out among them."""
+    bar = SPECIFIC / sites
+    if site.profile_p >= bar:
+        return min(site.difference_p, site.other_p) < bar
+    if site.sum_over_difference < LEAST_SUM:
+        return True
+    # other combinations than a − o are no evidence here: functions of the sum of any period leak into them
+    away = site.difference_p < bar or (site.other_p < bar and site.strongest == "a − o")
+    return away and site.p < ALPHA and site.difference < OVER_DIFFERENCE
+
+
 def least_exactness(ratio: float) -> float:
-    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its inverse only."""
+    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its
+    inverse only.
+    """
     return max(LEAST_EXACTNESS, 1 - 0.5 / max(ratio, 1.0))
 
 
-def is_modular(site: OperationSite) -> bool:
-    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label on a line)."""
-    return site.profile_p < SPECIFIC and site.p_class <= SPECIFIC and site.class_ratio > LEAST_CLASS_RATIO
+def is_modular(site: OperationSite, n: int) -> bool:
+    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label
+    on a line), and those of no neighbouring modulus take up more.
+    """
+    return (
+        site.profile_p < SPECIFIC
+        and site.p_class <= SPECIFIC
+        and site.class_ratio > LEAST_CLASS_RATIO
+        and site.modulus in (0, n)
+        and (site.p >= ALPHA or site.exactness > min(least_exactness(site.ratio), MODULAR_EXACTNESS))
+    )
 
 
-def word_of(site: OperationSite, sites: int = 1) -> str:
-    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are corrected
-    by their number (Bonferroni)."""
+def word_of(site: OperationSite, n: int, sites: int = 1) -> str:
+    """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are
+    corrected by their number (Bonferroni).
+    """
     if is_specific(site):
-        if site.p_concentration > CONCENTRATED:
-            return "modular"
-        return "circular" if site.closed > site.open else "open arc"
-    if is_modular(site):
+        if site.p_concentration <= CLOSED:
+            return "circular"
+        return "open arc" if site.rival == "open curve" and site.open > site.closed else "modular"
+    if nothing_adds(site, sites):
+        return "interaction"
+    if is_modular(site, n):
         return "modular"
     if site.profile_p < SPECIFIC / sites:
         return "magnitude"
@@ -127,30 +166,34 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
         f"confounds leave (family-wise p = {site.p:.3g})"
     )
     if site.p >= ALPHA:
-        return (plane, _instead(site))
-    field = f"; against other frequencies along the offsets {site.field_ratio:.2f}"
+        return (plane, _instead(site, n))
+    over = f", a − o {site.difference:.3g} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
     exact = (
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
-        f"{evidence.threshold:.2f} (p = {site.p_specific:.3g}){field}; {site.exactness:.0%} of the nearest peak"
+        f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; {site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
-        return (plane, exact + ": no circle of period n", _instead(site))
-    shares = (
-        f"{site.concentration:.0%} of the power between {site.classes} residue classes is on one harmonic "
-        f"(permuted classes: p = {site.p_concentration:.3g})"
+        return (plane, f"{exact}: no circle of period {n}", _instead(site, n))
+    shape = (
+        f"the likeness of {site.classes} residue classes: a closed curve explains {site.closed:.0%}, the best other shape "
+        f"({site.rival}) {site.open:.0%} (against {site.hardest}: p = {site.p_concentration:.3g}); {site.concentration:.0%} of their "
+        "power is on one harmonic"
     )
-    if site.p_concentration > CONCENTRATED:
-        few = "; fewer than 6 classes cannot show a circle" if site.classes < 6 else ""
-        return (plane, exact, shares + few)
-    curve = f"a closed curve takes up {site.closed / max(site.open, 1e-300):.2f} times the energy of the best open one"
-    return (plane, exact, shares, curve)
+    few = "; fewer than 6 classes cannot show a circle" if site.classes < 6 else ""
+    return (plane, exact, shape + few)
 
 
-def _instead(site: OperationSite) -> str:
-    if is_modular(site):
+def _instead(site: OperationSite, n: int) -> str:
+    if nothing_adds(site):
+        strongest = f"; the strongest combination of the operands is {site.strongest} ({_p(site.other_p)})"
+        return (
+            f"functions of a + o hold {site.sum_over_difference:.2f} times the energy of functions of a − o ({_p(site.difference_p)}): "
+            f"both operands are there, and nothing adds{strongest if site.other_p < SPECIFIC else ''}"
+        )
+    if is_modular(site, n):
         return (
             f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other functions of the sum "
-            f"(surrogates: p = {site.p_class:.3g}), but turn in no plane"
+            f"({site.p_class:.1%} of surrogates as much), but turn in no plane"
         )
     if site.profile_p < SPECIFIC:
         few = (
@@ -158,7 +201,12 @@ def _instead(site: OperationSite) -> str:
             if math.isnan(site.class_ratio)
             else ""
         )
-        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no single period of n{few}"
+        found = (
+            f"; its strongest period is {site.period:.4g} [{site.period_low:.4g}, {site.period_high:.4g}] of the raw sum"
+            if site.period_high < 4 * n
+            else ""
+        )
+        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no period {n}/k{found}{few}"
     if site.main_p < SPECIFIC:
         return (
             f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance ({_p(site.main_p)}), "

@@ -1,53 +1,29 @@
-"""Functions of the residue class: are they one harmonic, and do they close?
-
-Works on the n class effects of an operation grid, estimated with the confounds partialled out.
+"""Functions of the residue class: the n class effects of an operation grid, confounds partialled out, and
+their harmonics.
 """
 
-import itertools
 import math
-from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.fourier.waves import harmonic_waves, waves
-from mechfourier.stats.confounds import Grid, orthonormal
-from mechfourier.stats.permutation import permutation_p
+from mechfourier.fourier.waves import waves
+from mechfourier.stats.class_shapes import ShapeContest, shape_contest
+from mechfourier.stats.confounds import Grid
 
-MIN_CLASSES = 6
-"""Fewer points on a circle are always concentrated on one harmonic: nothing to tell."""
-EXACT_CLASSES = 7
-ARCS = (0.45, 0.6, 0.75)
-"""Turns of the open arcs that a full turn is compared with."""
-
-
-@dataclass(frozen=True)
-class Concentration:
-    """Share of the power between the ``classes`` = n / gcd(k, n) residue classes that lies on harmonic k, with its p."""
-
-    classes: int
-    share: float
-    p: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Energy that the closed curve (cos, sin) and the best open one (line and parabola from some cut) take up."""
-
-    closed: float
-    open: float
+PERMUTED_CLASSES = 499
 
 
 def class_effects(
     columns: Float[Tensor, "cell n"], residual: Float[Tensor, "cell d"]
 ) -> Float[Tensor, "n d"]:
-    """Effects of the residue classes in the residual space, in symmetrically orthonormalised coordinates (Löwdin).
+    """Effects of the residue classes in the residual space, in symmetrically orthonormalised coordinates
+    (Löwdin).
 
-    ``columns``: class indicators, confounds removed. Noise stays equal and independent over classes; a harmonic that
-    the confounds overlap comes out weaker, not noisier (least-squares effects beside the confounds would show noise
-    concentrated on it).
+    ``columns``: class indicators, confounds removed. Noise stays equal and independent over classes; a
+    harmonic that the confounds overlap comes out weaker, not noisier (least-squares effects beside the
+    confounds would show noise concentrated on it).
     """
     values, vectors = torch.linalg.eigh(columns.T @ columns)
     kept = values > 1e-9 * values[-1].clamp_min(1e-300)
@@ -65,107 +41,52 @@ def harmonic_power(effects: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
     return power
 
 
-def concentration(effects: Float[Tensor, "n d"], k: int, *, permutations: int, seed: int) -> Concentration:
-    """The power share of the strongest harmonic of the curve that k belongs to, against permuted classes.
+def common_divisor(n: int, harmonics: tuple[int, ...], strength: Float[Tensor, " k"]) -> int:
+    """The greatest common divisor of n and of all harmonics at least half as strong as the strongest."""
+    bar = 0.5 * float(strength.max())
+    return math.gcd(n, *(k for k, t in zip(harmonics, strength.tolist(), strict=True) if t >= bar))
 
-    With g = gcd(k, n) only n / g classes differ, so the comparison is among the multiples of g: a random vector per
-    class modulo n / g is not concentrated, though all its power lies on few harmonics of n.
+
+def class_contest(
+    grid: Grid, effects: Float[Tensor, "n d"], noise: float, common: int, k: int, seed: int
+) -> ShapeContest:
+    """The shapes of the n / ``common`` classes that differ, in the order of harmonic k where it passes all.
+
+    ``noise``: energy of the noise in the effect of one class.
     """
     n = effects.shape[0]
-    classes = n // math.gcd(k, n)
-    folded = effects.reshape(n // classes, classes, -1).mean(0)
-    gram = folded @ folded.T
-    share = _largest_share(gram[None])[0]
-    if classes < MIN_CLASSES:
-        return Concentration(classes, float(share), 1.0)
-    order = _orders(classes, permutations, seed)
-    drawn = _largest_share(gram[order[:, :, None], order[:, None, :]])
-    p = permutation_p(float(share), drawn, exact=classes <= EXACT_CLASSES)
-    return Concentration(classes, float(share), p)
+    step = k // common if math.gcd(k, n) == common else 1
+    gram = effects @ effects.T
+    return shape_contest(
+        without_identity(gram, grid, noise),
+        classes=n // common,
+        step=step,
+        permutations=PERMUTED_CLASSES,
+        seed=seed,
+        power=float(gram.diagonal().mean()) / common,
+    )
 
 
-def _orders(classes: int, permutations: int, seed: int) -> Int[Tensor, "draw n"]:
-    """All orders of few classes that differ by more than a shift, or random ones."""
-    if classes <= EXACT_CLASSES:
-        return torch.tensor([(0, *rest) for rest in itertools.permutations(range(1, classes))])
-    return torch.rand(permutations, classes, generator=torch.Generator().manual_seed(seed)).argsort(1)
+def without_identity(gram: Float[Tensor, "n n"], grid: Grid, noise: float) -> Float[Tensor, "n n"]:
+    """``gram`` less what a direction of its own for every class would give it.
 
-
-def _largest_share(grams: Float[Tensor, "batch n n"]) -> Float[Tensor, " batch"]:
-    n = grams.shape[-1]
-    wave = torch.view_as_complex(harmonic_waves(n, range(1, n // 2 + 1)))
-    power = torch.einsum("ck,bcd,dk->bk", wave, grams.to(wave.dtype), wave.conj()).real.clamp_min(0)
-    weight = torch.full((n // 2,), 2.0, dtype=torch.float64)
-    if n % 2 == 0:
-        weight[-1] = 1.0
-    power = power * weight
-    return power.amax(1) / power.sum(1).clamp_min(1e-300)
-
-
-def curve_contest(
-    grid: Grid, activations: Float[Tensor, "cell d"], residual: Float[Tensor, "cell d"], k: int
-) -> Curve:
-    """Do the residue classes lie on a closed curve or on an open one (a ramp, an arc), in the order of harmonic k?
-
-    The plane in which harmonic k turns, and the place where an open curve would be cut, come from one half of the cycles
-    (0, 3, 4, 7, … against 1, 2, 5, 6, …), the class means in that plane from the other, and the other way round. Means
-    over whole cycles are orthogonal to every function of one operand. Over a single cycle both come from the same cells.
-    ``activations`` and ``residual`` are in the same units.
+    Where the confounds overlap a harmonic, a direction per class comes out weaker there, and that alone is a
+    likeness that depends on the distance round the cycle. Its power is that of the weakest harmonic.
     """
-    cycle = (grid.offset - grid.first_offset) // grid.n
-    whole = cycle < grid.full_cycles
-    first = ((cycle % 4 == 0) | (cycle % 4 == 3)) & whole
-    halves = [first, ~first & whole] if grid.full_cycles >= 2 else [whole, whole]
-    sides = [(_turning_plane(grid, residual, k, half), _along(grid, activations, k, half)) for half in halves]
-    closed, opened = 0.0, 0.0
-    for (directions, train), (_, test) in (sides, sides[::-1]):
-        curve = closed_or_open(train @ directions.T, test @ directions.T)
-        closed, opened = closed + curve.closed, opened + curve.open
-    return Curve(closed, opened)
+    columns = grid.class_columns
+    identity = columns.T @ columns * (grid.n / grid.cells)
+    full, own = (
+        harmonic_power_of(identity),
+        harmonic_power_of(gram - noise * torch.eye(grid.n, dtype=gram.dtype)),
+    )
+    kept = full > 0.1 * full.max()
+    return gram - float((own / full)[kept].min().clamp_min(0)) * identity
 
 
-def _turning_plane(
-    grid: Grid, residual: Tensor, k: int, cells: Bool[Tensor, " cell"]
-) -> Float[Tensor, "two d"]:
-    wave = grid.residual(waves(k * grid.raw_sum.double() / grid.n) * cells[:, None])
-    return torch.linalg.qr((wave.T @ residual).T).Q.T
-
-
-def _along(
-    grid: Grid, activations: Tensor, k: int, cells: Bool[Tensor, " cell"]
-) -> Float[Tensor, "classes d"]:
-    """Class means in the order in which harmonic k passes them, centred; classes it cannot tell apart are averaged."""
-    n, g = grid.n, math.gcd(k, grid.n)
-    place = ((k * grid.label) % n) // g
-    sums = torch.zeros(n // g, activations.shape[1], dtype=torch.float64)
-    means = sums.index_add_(0, place[cells], activations[cells].double()) / (int(cells.sum()) * g / n)
-    return means - means.mean(0)
-
-
-def closed_or_open(train: Float[Tensor, "classes two"], test: Float[Tensor, "classes two"]) -> Curve:
-    """Energy of ``test`` on one full turn, and on the open curve (and its cut) that suits ``train`` best.
-
-    Open curves: a line and a parabola, and arcs of ``ARCS`` turns. Two parameters per direction each, so that the
-    energies are comparable (equal penalty under AIC and BIC).
-    """
-    curves = _curves(train.shape[0])
-    fitted = torch.einsum("xcp,cd->xpd", curves, train).pow(2).sum((1, 2))
-    best = int(fitted[1:].argmax()) + 1
-    seen = torch.einsum("xcp,cd->xpd", curves[[0, best]], test).pow(2).sum((1, 2))
-    return Curve(float(seen[0]), float(seen[1]))
-
-
-@lru_cache(maxsize=8)
-def _curves(classes: int) -> Float[Tensor, "curve classes two"]:
-    """Orthonormal centred bases: the circle first, then every open curve at every cut."""
-    u = torch.arange(classes, dtype=torch.float64)
-    centred = u - u.mean()
-    shapes = [torch.stack([centred, centred**2], 1)]
-    for turns in (1.0, *ARCS):
-        shapes.append(waves(turns * u / classes))
-    bases = [orthonormal(shape - shape.mean(0)) for shape in shapes]
-    opened = [bases[0], *bases[2:]]
-    return torch.stack([bases[1], *(basis.roll(cut, 0) for basis in opened for cut in range(classes))])
+def harmonic_power_of(gram: Float[Tensor, "n n"]) -> Float[Tensor, " k"]:
+    """Power per quadrature at k = 1 … n // 2 of effects with this Gram matrix."""
+    n = gram.shape[0]
+    return torch.fft.ifft(torch.fft.fft(gram, dim=0), dim=1).diagonal().real[1 : n // 2 + 1]
 
 
 def wrap_transfer(grid: Grid, activations: Float[Tensor, " cell"], k: int) -> float:

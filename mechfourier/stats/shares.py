@@ -1,11 +1,13 @@
-"""Where the variance over an operation grid lies: the lines of its 2-D DFT, and how much of it is token identity."""
+"""Where the variance over an operation grid lies: the lines of its 2-D DFT, and how much of it is token
+identity.
+"""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from scipy.special import betainc
 from torch import Tensor
 
 from mechfourier.stats.confounds import Grid
@@ -13,7 +15,9 @@ from mechfourier.stats.confounds import Grid
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of the variance that add up to 1, the straight part of the main effects, and the p of the main effects."""
+    """Shares of the variance that add up to 1, the straight part of the main effects, and the p of the main
+    effects.
+    """
 
     sum_line: float
     a_only: float
@@ -26,8 +30,8 @@ class Shares:
 def variance_shares(grid: Grid, cells: Float[Tensor, "cell d"]) -> Shares:
     """Shares over the whole cycles of the offsets, where the lines of the DFT are orthogonal.
 
-    The sum line (k, k·cycles) of the 2-D DFT holds exactly the variance of the class means, the a-only line that of the
-    means over offsets, the offset-only line that of the means over a (Parseval).
+    The sum line (k, k·cycles) of the 2-D DFT holds exactly the variance of the class means, the a-only line
+    that of the means over offsets, the offset-only line that of the means over a (Parseval).
     """
     cube = rearrange(cells, "(a o) d -> a o d", a=grid.n)[:, : grid.full_cycles * grid.n]
     cube = cube - cube.mean((0, 1))
@@ -62,8 +66,10 @@ def _straight(means: Float[Tensor, "level d"]) -> float:
 
 
 def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
-    """p of the main effects against the rest, as a rotation test by its first two moments (of twins' means, see
-    ``Grid.exchangeable``)."""
+    """p of the main effects against the rest, as a rotation test by its first two moments (of twins' means,
+    see
+    ``Grid.exchangeable``).
+    """
     values, offsets = cube.shape[:2]
     rows, dof = values + offsets - 2, values * offsets - 1
     if grid.exchangeable:
@@ -76,10 +82,16 @@ def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
 
 
 def moment_p(energy: float, total: float, square: float, rows: int, dof: int) -> float:
-    """P that a random frame of ``rows`` in ``dof`` dimensions takes up ``energy`` of a Gram matrix with trace ``total``
-    and squared Frobenius norm ``square``: normal approximation with the exact mean and variance (Haar measure)."""
-    if total <= 0 or dof <= rows:
+    """P that a random frame of ``rows`` in ``dof`` dimensions takes up ``energy`` of a Gram matrix with
+    trace ``total`` and squared Frobenius norm ``square``.
+
+    The share of the trace is taken as Beta with its exact mean and variance (Haar measure): exact for one
+    direction, and for many the normal law.
+    """
+    if total <= 0 or dof <= rows or rows <= 0:
         return 1.0
-    spread = max(square - total**2 / dof, 1e-12 * total**2)
+    mean = rows / dof
+    spread = max(square - total**2 / dof, 1e-12 * total**2) / total**2
     variance = 2 * rows * (dof - rows) / (dof * (dof - 1) * (dof + 2)) * spread
-    return 0.5 * math.erfc((energy - total * rows / dof) / (2 * variance) ** 0.5)
+    size = mean * (1 - mean) / variance - 1
+    return float(betainc(size * (1 - mean), size * mean, min(max(1 - energy / total, 0.0), 1.0)))

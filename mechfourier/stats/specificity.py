@@ -1,9 +1,11 @@
 """Period specificity: is *exactly n* special, or does any function of the raw sum do as well?
 
-All of it happens in the small space of functions of the raw sum, confounds removed (``Grid.sum_basis``, at most
-n + offsets dimensions), and only through inner products of activations: the width of the model does not matter.
+All of it happens in the small space of functions of the raw sum, confounds removed (``Grid.sum_basis``, at
+most n + offsets dimensions), and only through inner products of activations: the width of the model does
+not matter.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,13 +20,19 @@ MIN_PERIODS = 3.5
 """A harmonic is testable when the raw sum runs through at least so many of its periods."""
 OVERSAMPLING = 6
 EXCLUSION = 0.75
-"""Frequencies closer than this to a harmonic of n, in units of 1 / range of the sum, are not compared with it."""
+"""Frequencies closer than this to a harmonic of n, in units of 1 / range of the sum, are not compared with
+it.
+"""
 MIN_SURVIVING = 0.2
 """A period is left out when the confounds take more than 1 - this of one of its quadratures."""
 MIN_COMPARED = 0.03
-"""The same for the periods it is compared with: a plane that is mostly confounded still has the right noise."""
+"""The same for the periods it is compared with: a plane that is mostly confounded still has the right
+noise.
+"""
 FULL_CYCLES = 3
-"""From so many cycles on, all functions of the residue class can be removed and enough other periods remain."""
+"""From so many cycles on, all functions of the residue class can be removed and enough other periods
+remain.
+"""
 NOISE_SPREADS = 2.0
 
 
@@ -52,7 +60,9 @@ def planes(waves: Float[Tensor, "*batch 2 row"]) -> Float[Tensor, "*batch 2 row"
 def plane_spectrum(
     bases: Float[Tensor, "*freq 2 row"], rows: Float[Tensor, "*batch row m"]
 ) -> Float[Tensor, "..."]:
-    """T for every plane: the smaller squared singular value of basis times ``rows``; shape (*batch, *freq)."""
+    """T for every plane: the smaller squared singular value of basis times ``rows``; shape (*batch,
+    *freq).
+    """
     flat = bases.reshape(-1, bases.shape[-1])
     scores = (flat @ rows).reshape(*rows.shape[:-2], *bases.shape[:-1], rows.shape[-1])
     return smaller_singular_energy(scores)
@@ -62,7 +72,8 @@ def plane_spectrum(
 class Periods:
     """The sinusoids of the raw sum that an operation grid can tell apart.
 
-    Frequencies are in cycles per unit of the sum; ``waves`` and planes are in the coordinates of ``grid.sum_basis``.
+    Frequencies are in cycles per unit of the sum; ``waves`` and planes are in the coordinates of
+    ``grid.sum_basis``.
     """
 
     grid: Grid
@@ -96,7 +107,9 @@ class Periods:
 
     @cached_property
     def other_waves(self) -> Float[Tensor, "freq 2 profile"]:
-        """Every other period: a grid ``OVERSAMPLING`` times finer than the resolution, off the harmonics of n."""
+        """Every other period: a grid ``OVERSAMPLING`` times finer than the resolution, off the harmonics of
+        n.
+        """
         step = self.resolution / OVERSAMPLING
         freqs = torch.arange(step, 0.5, step, dtype=torch.float64)
         position = freqs * self.grid.n
@@ -117,6 +130,14 @@ class Periods:
         return waves(freqs[:, None] * sums).mT @ self._from_sums
 
     @cached_property
+    def neighbours(self) -> dict[int, Float[Tensor, "profile rank"]]:
+        """Functions of the residue class modulo n, n ± 1, n ± 2 and n ± 3."""
+        grid = self.grid
+        moduli = [m for m in range(grid.n - 3, grid.n + 4) if 2 < m < grid.n_sums // 2]
+        columns = {m: one_hot(grid.raw_sum % m) for m in moduli}
+        return {m: orthonormal(grid.sum_basis.T @ column) for m, column in columns.items()}
+
+    @cached_property
     def _from_sums(self) -> Float[Tensor, "sum profile"]:
         return one_hot(self.grid.raw_sum).T @ self.grid.sum_basis
 
@@ -127,10 +148,11 @@ class Periods:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """What n is compared with: all other periods, after removing ``removed`` so that a circle does not leak into them.
+    """What n is compared with: all other periods, after removing ``removed`` so that a circle does not leak
+    into them.
 
-    Over three cycles or more ``removed`` is every function of the residue class; over fewer these take up most of
-    the space, and only the harmonics that were found (``keys``) are removed.
+    Over three cycles or more ``removed`` is every function of the residue class; over fewer these take up
+    most of the space, and only the harmonics that were found (``keys``) are removed.
     """
 
     periods: Periods
@@ -163,8 +185,10 @@ class Background:
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    """The plane statistic without any function of the sum: mean and spread over random planes of the off-sum part.
-    ``energy``: squared length of one row of it; ``scale``: sqrt of tr C² of its covariance."""
+    """The plane statistic without any function of the sum: mean and spread over random planes of the
+    off-sum part.
+    ``energy``: squared length of one row of it; ``scale``: sqrt of tr C² of its covariance.
+    """
 
     mean: float
     spread: float
@@ -173,11 +197,12 @@ class Floor:
 
 
 def off_sum_floor(off: Float[Tensor, "row d"], dof: int) -> Floor:
-    """Mean and standard deviation of the smaller squared singular value of a random 2-frame of the off-sum part.
+    """Mean and standard deviation of the smaller squared singular value of a random 2-frame of the off-sum
+    part.
 
     For Gaussian rows with covariance C the two diagonal sums have mean tr C and variance 2 tr C²; the smaller
-    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²). Both are taken as independent,
-    which makes the spread too large by a third at most.
+    eigenvalue of the 2 x 2 Gram is their mean minus a Rayleigh variable of scale sqrt(tr C²). Both are
+    taken as independent, which makes the spread too large by a third at most.
     """
     if dof <= 0:
         return Floor(0.0, 0.0, 0.0, 0.0)
@@ -192,8 +217,8 @@ def specificity_ratio(
 ) -> Float[Tensor, "*batch"]:
     """Best harmonic of n over the best other period, both above the noise floor.
 
-    The denominator is at least ``NOISE_SPREADS`` spreads of the noise, so that noise over noise is no evidence; 0 where
-    no other period is left to compare with.
+    The denominator is at least ``NOISE_SPREADS`` spreads of the noise, so that noise over noise is no
+    evidence; 0 where no other period is left to compare with.
     """
     own = plane_spectrum(background.periods.harmonic_planes, profile).amax(-1) - floor.mean
     if background.planes.shape[0] == 0:
@@ -206,8 +231,8 @@ def specificity_ratio(
 def class_ratio(
     background: Background, profile: Float[Tensor, "*batch profile m"], floor: Floor
 ) -> Float[Tensor, "*batch"]:
-    """Energy per dimension of the functions of the residue class over that of all other functions of the sum, both above
-    the noise (the denominator at least ``NOISE_SPREADS`` spreads of it).
+    """Energy per dimension of the functions of the residue class over that of all other functions of the
+    sum, both above the noise (the denominator at least ``NOISE_SPREADS`` spreads of it).
 
     Unlike the plane statistic it also sees a label on a line. NaN over fewer than three cycles.
     """
@@ -223,7 +248,8 @@ def class_ratio(
 def localisation(
     periods: Periods, profile: Float[Tensor, "profile m"], floor: Floor, k: int
 ) -> tuple[float, float]:
-    """How exactly the period is n/k: (T at the harmonic over the best T within 0.75 resolutions, shift of that best).
+    """How exactly the period is n/k: (T at the harmonic over the best T within 0.75 resolutions, shift of
+    that best).
 
     A circle of a *neighbouring* period that the grid barely resolves peaks beside the harmonic, not on it.
     """
@@ -233,25 +259,46 @@ def localisation(
     return max(share, 0.0), float(periods.shifts[peak])
 
 
-def field_ratio(grid: Grid, residual: Float[Tensor, "cell d"], floor: Floor, k: int) -> float:
-    """T at (k/n, k/n) over the best T at the same frequency along a and *any other* along the offsets.
-
-    A field that is smooth over both operands has every low frequency, a product of a function of a with one of the offset
-    has (k, l) with (k, k); a circle of the sum has exactly one pair. Over a single cycle every frequency along the offsets is a
-    multiple of 1/n; there all but ±k are compared (k and -k come together in cos a · cos b), and doubled: for a product that does not
-    tell its operands apart the folded T is 4 |S(k)|² |V|² at (k, k) and 2 (|S(k)|² + |S(l)|²) |V|² at (k, l).
+@dataclass(frozen=True)
+class Period:
+    """The period of the raw sum whose plane holds most, with its 95 % interval (from the curvature of
+    the likelihood).
     """
-    cycles = grid.full_cycles
-    used = (grid.offset - grid.first_offset) < cycles * grid.n
-    others = [
-        sign * j
-        for j in range(1, cycles * grid.n // 2 + 1)
-        for sign in (1, -1)
-        if j % cycles or (cycles == 1 and j != k)
-    ]
-    freqs = torch.tensor([k * cycles, *others], dtype=torch.float64) / (cycles * grid.n)
-    both = waves(k * grid.a.double() / grid.n + freqs[:, None] * grid.offset.double()).mT * used
-    clean = grid.residual(both.flatten(0, 1).T).T.reshape(both.shape)
-    spectrum = plane_spectrum(planes(clean), residual) - floor.mean
-    least = max(NOISE_SPREADS * floor.spread, 1e-9 * float(residual.pow(2).sum()), 1e-300)
-    return float(spectrum[0] / ((2 if cycles == 1 else 1) * spectrum[1:].amax()).clamp_min(least))
+
+    value: float
+    low: float
+    high: float
+
+
+def found_period(
+    periods: Periods, profile: Float[Tensor, "profile m"], off: Float[Tensor, "row m"], dof: int
+) -> Period:
+    """Of all periods, on a grid that is narrowed down to 1/1,500 of the resolution. ``off``: the part that
+    is no function of the sum.
+    """
+    step = periods.resolution / OVERSAMPLING
+    freqs = torch.arange(2 * step, 0.5, step, dtype=torch.float64)
+    freqs = freqs[periods.surviving(periods.waves(freqs)) >= MIN_SURVIVING]
+    if not len(freqs) or dof <= 0:
+        return Period(math.nan, math.nan, math.nan)
+    best = freqs[plane_spectrum(planes(periods.waves(freqs)), profile).argmax()]
+    for narrower in (1, 4, 16, 64):  # by the energy of the plane, which is maximum likelihood
+        freqs = best + step / narrower * torch.linspace(-1, 1, 9, dtype=torch.float64)
+        best = freqs[(planes(periods.waves(freqs)) @ profile).pow(2).sum((1, 2)).argmax()]
+    scores = planes(periods.waves(best[None]))[0] @ profile
+    directions = torch.linalg.qr(scores.T).Q
+    noise = float((off @ directions).pow(2).sum()) / (2 * dof)
+    shift = 0.2 * periods.resolution
+    beside = best + shift * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    energy = (planes(periods.waves(beside)) @ (profile @ directions)).pow(2).sum((1, 2))
+    curvature = float(2 * energy[1] - energy[0] - energy[2]) / shift**2
+    error = 1.96 * (2 * noise / max(curvature, 1e-300)) ** 0.5
+    return Period(float(1 / best), float(1 / (best + error)), float(1 / (best - error).clamp_min(1e-9)))
+
+
+def found_modulus(periods: Periods, profile: Float[Tensor, "profile m"], floor: Floor) -> int:
+    """The m near n whose residue classes of the raw sum take up most energy above the noise."""
+    excess = {}
+    for m, basis in periods.neighbours.items():
+        excess[m] = float((basis.T @ profile).pow(2).sum()) - basis.shape[1] * floor.energy
+    return max(excess, key=lambda m: excess[m])

@@ -16,6 +16,7 @@ from mechfourier.stats.naive import class_means, naive_circular
 from mechfourier.stats.operation import analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
 from mechfourier.stats.planted import OPERATIONS, Generator, find, planted_operation
+from mechfourier.stats.planted_operations import FURTHER
 from mechfourier.stats.planted_values import VALUES, planted_value
 from mechfourier.stats.value import analyse_value
 from mechfourier.stats.verdict import verdict_value
@@ -48,7 +49,7 @@ class Cell:
 
     @property
     def generator(self) -> Generator:
-        return find(self.name, OPERATIONS if self.kind == "operation" else VALUES)
+        return find(self.name, (*OPERATIONS, *FURTHER) if self.kind == "operation" else VALUES)
 
     @property
     def key(self) -> str:

@@ -23,12 +23,15 @@ from mechfourier.stats.copies import (
 )
 from mechfourier.stats.null import (
     LabelPermutations,
+    alike,
     circle_null,
+    circle_reliability_p,
     circle_scores,
     dimension_null,
     dimension_r2,
     label_orders,
     reliability_p,
+    sign_flips,
     smallest_p,
 )
 from mechfourier.stats.shapes.contest import (
@@ -48,6 +51,7 @@ from mechfourier.stats.words import SiteWord, best_site, site_words
 
 LEVEL = 0.05
 SIGN_FLIP_TEMPLATES = 6  # 2^(T−1) sign patterns reach p < .05 from six templates on
+FLIPS = 2048  # all sign patterns up to 12 templates
 DRAWS = 200
 PROBE_PERMUTATIONS = 200
 
@@ -108,7 +112,7 @@ class ValueEvidence(Result, kind="value-evidence", schema=2):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
     ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``: do templates agree on the values at all;
-    ``harmonic_p``: do they agree on the selected harmonics (both by sign flips of whole templates, NaN below six templates).
+    ``harmonic_p``: do they share a circle, at any harmonic (both by sign flips of whole templates, NaN below six templates).
     ``best``: the site of best evidence among those of the headline's word. ``values``: what the values are called.
     ``smallest_p`` is the least permutation p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
     """
@@ -190,7 +194,7 @@ def analyse_value(
     dims, dimension_p = _dimensions(_means(still, search.kept), orders, skip=not dimensions)
     found = {"p_value": p.tolist(), "dimensions": dims}
     deep = [NOT_DEEP if reason or bool(x) else search.deep(i, seed) for i, x in enumerate(flat)]
-    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.k, search.kept)
+    harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.kept, seed)
     words, circle_p = [SiteWord()] * len(names), math.nan
     if not reason:
         words, circle_p = site_words(acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed)
@@ -326,10 +330,11 @@ def _means(
     )
 
 
-def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """p that templates agree on the harmonic selected at every site, and on the values at all.
+def _reliability(cross: Tensor, kept: Sequence[Sequence[int]], seed: int) -> tuple[float, float]:
+    """p that templates share a circle anywhere, and that they agree on the values at all.
 
-    Of copies one counts; sites with fewer than six distinct templates have no say, and without any the p-values are NaN.
+    Of copies one counts, and templates that are more alike than the others are flipped together; sites with fewer than six
+    distinct templates have no say, and without any, or with fewer than six such groups, the p-values are NaN.
     """
     sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
     if not sites:
@@ -337,11 +342,14 @@ def _reliability(cross: Tensor, k: Tensor, kept: Sequence[Sequence[int]]) -> tup
     # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
     used = sorted({t for i in sites for t in kept[i]})
     mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
-    cross, k = cross[sites][:, used][:, :, used], k[sites]
-    cross = cross * (mask[:, :, None] * mask[:, None])[..., None, None]
-    planes = harmonic_planes(cross.shape[-1])[k - 1]
-    at_k = einsum(planes, cross, planes, "site i v, site t u v w, site i w -> site t u")
-    return reliability_p(at_k), reliability_p(einsum(cross, "site t u v v -> site t u"))
+    cross = cross[sites][:, used][:, :, used]
+    groups = alike(cross).unique(return_inverse=True)[1]
+    if int(groups.max()) + 1 < SIGN_FLIP_TEMPLATES:
+        return math.nan, math.nan
+    apart = (mask[:, :, None] * mask[:, None]) * (groups[:, None] != groups[None])
+    cross = cross * apart[..., None, None]
+    signs = sign_flips(int(groups.max()) + 1, limit=FLIPS, seed=seed)[:, groups]
+    return circle_reliability_p(cross, signs), reliability_p(einsum(cross, "site t u v v -> site t u"), signs)
 
 
 def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:

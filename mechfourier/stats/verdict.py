@@ -15,7 +15,7 @@ from mechfourier.stats.words import CIRCLES, headline_of, shapes_of, taking_part
 
 WORDS: tuple[str, ...] = (
     "circular", "flattened circle", "nearly closed", "open curve", "wave", "clusters", "line", "other period", "values distinguishable",
-    "modular", "open arc", "magnitude", "token identity", "noise", "not testable",
+    "modular", "open arc", "magnitude", "interaction", "token identity", "noise", "not testable",
 )  # fmt: skip
 """Every decided word; "modular", "open arc", "magnitude" and "token identity" are those of operations, and of files of version 0.1."""
 

@@ -1,7 +1,7 @@
 """Where the runs of a sweep are worked off: joblib's loky processes on this machine, or Ray on a cluster.
 
-Both take tasks and yield rows in the order they finish. A run whose process was killed is started again (and goes on where its folder
-allows it); one that was killed ``retries`` times more becomes a failed row.
+Both take tasks and yield rows in the order they finish. A run whose process was killed is started again (and
+goes on where its folder allows it); one that was killed ``retries`` times more becomes a failed row.
 """
 
 import collections
@@ -47,7 +47,8 @@ Done = tuple[Task, Row]
 
 
 def run_task(task: Task) -> Done:
-    """Do the run and write its row last. An error of the run is its result; an interruption and a full disk are not."""
+    """Do the run and write its row last. An error of the run is its result; an interruption and a full disk
+    are not."""
     from mechfourier.progress import hidden
     from mechfourier.training.loop import TrainingInterrupted
 
@@ -72,7 +73,8 @@ def run_task(task: Task) -> Done:
 
 
 def _numbers(task: Task) -> Row:
-    """What the run gives. A process left over from a killed sweep may still be at it: its end is waited for, and gone on from."""
+    """What the run gives. A process left over from a killed sweep may still be at it: its end is waited for,
+    and gone on from."""
     remove_leftovers(task.row)
     while True:
         try:
@@ -107,7 +109,8 @@ def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> 
                     del left[task.folder]
                     yield task, row
         except TerminatedWorkerError:
-            # one death ends every process of the pool: rows that were written count, those at work begin again
+            # one death ends every process of the pool: rows that were written count, those at work begin
+            # again
             yield from _after_a_death(left, tries, retries)
 
 
@@ -122,7 +125,8 @@ def _after_a_death(left: dict[str, Task], tries: collections.Counter[str], retri
 
 
 def with_ray(tasks: Sequence[Task], *, address: str | None, retries: int = RETRIES) -> Iterator[Done]:
-    """Work ``tasks`` off on a Ray cluster, one core each. ``address``: ``"auto"`` for the running cluster, ``host:port``, or None to start one here.
+    """Work ``tasks`` off on a Ray cluster, one core each. ``address``: ``"auto"`` for the running cluster,
+    ``host:port``, or None to start one here.
 
     The folders must be on a disk that all nodes see; the rows come back in any case.
     """

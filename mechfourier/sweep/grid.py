@@ -27,8 +27,9 @@ class Axis:
 
 
 def axis(text: str) -> Axis:
-    """An axis from ``name=values``: ``p=53,71`` lists them, ``seed=0:8`` counts 0 … 7, ``lr=0.3:3:8`` takes 8 values from .3 to 3, both
-    included and evenly spaced, ``lr=0.3:3:8:log`` evenly in the logarithm. Numbers are rounded to six digits.
+    """An axis from ``name=values``: ``p=53,71`` lists them, ``seed=0:8`` counts 0 … 7, ``lr=0.3:3:8`` takes 8
+    values from .3 to 3, both included and evenly spaced, ``lr=0.3:3:8:log`` evenly in the logarithm. Numbers
+    are rounded to six digits.
 
     Raises ``UsageError`` for text of another form, ``OutOfRange`` for an empty or endless range.
     """
@@ -96,7 +97,8 @@ def scalar(word: str) -> Value:
 
 
 def points(axes: Sequence[Axis]) -> list[dict[str, Value]]:
-    """Every combination, the last axis fastest. Raises ``UsageError`` where an axis is named twice or none is given."""
+    """Every combination, the last axis fastest. Raises ``UsageError`` where an axis is named twice or none is
+    given."""
     names = [a.name for a in axes]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

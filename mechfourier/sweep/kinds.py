@@ -1,7 +1,8 @@
-"""What can be swept: each kind is a function of a run's folder and its point, and returns the numbers of its row.
+"""What can be swept: each kind is a function of a run's folder and its point, and returns the numbers of its
+row.
 
-The keywords of a function are the parameters of its grid; their annotations say what a grid may give them. A further kind is a
-function in ``KINDS``, or the ``sweep`` of an `Architecture`.
+The keywords of a function are the parameters of its grid; their annotations say what a grid may give them. A
+further kind is a function in ``KINDS``, or the ``sweep`` of an `Architecture`.
 """
 
 import inspect
@@ -30,14 +31,21 @@ def probe(
     permutations: int = 1000,
     seed: int = 0,
 ) -> Row:
-    """Probe a model for a domain; the row holds the best reading and the verdict, the folder the whole result."""
+    """Probe a model for a domain; the row holds the best reading and the verdict, the folder the whole
+    result."""
     from mechfourier.models.registry import load
     from mechfourier.probes.probe import probe as run
 
     result = run(
-        load(model), domain, sites=sites, layers=layers, design=design, cycles=cycles,
-        n_permutations=permutations, seed=seed,
-    )  # fmt: skip
+        load(model),
+        domain,
+        sites=sites,
+        layers=layers,
+        design=design,
+        cycles=cycles,
+        n_permutations=permutations,
+        seed=seed,
+    )
     result.save(folder / "result.json")
     return _scalars(result.to_dict())
 
@@ -63,9 +71,17 @@ def ablate(
     from mechfourier.models.registry import load
 
     result = run(
-        load(model), find_domain(domain), site=Site(site, layer), dims=[dim], mode=mode, cycles=cycles, n_prompts=samples,
-        n_controls=controls, text=(), seed=seed,
-    )  # fmt: skip
+        load(model),
+        find_domain(domain),
+        site=Site(site, layer),
+        dims=[dim],
+        mode=mode,
+        cycles=cycles,
+        n_prompts=samples,
+        n_controls=controls,
+        text=(),
+        seed=seed,
+    )
     result.save(folder / "result.json")
     return _scalars(result.to_dict())
 
@@ -102,9 +118,13 @@ def sae(
         [] if penalty is None else [penalty],
     )
     train(
-        loaded, wanted, folder, schedule=Schedule(tokens=tokens, batch=batch, lr=lr, seed=seed),
-        control=False, resume=True,
-    )  # fmt: skip
+        loaded,
+        wanted,
+        folder,
+        schedule=Schedule(tokens=tokens, batch=batch, lr=lr, seed=seed),
+        control=False,
+        resume=True,
+    )
     dictionary = load_sae(folder)
     row = _scalars(evaluate(loaded, dictionary).to_dict())
     if domain is not None:
@@ -141,14 +161,16 @@ def parameters(of: Kind) -> dict[str, inspect.Parameter]:
 def checked(name: str, point: dict[str, Value]) -> dict[str, Value]:
     """``point`` with every value of the type its parameter wants.
 
-    Raises ``UsageError`` for a parameter the kind does not have, one that it needs and is not given, or a value of another type.
+    Raises ``UsageError`` for a parameter the kind does not have, one that it needs and is not given, or a
+    value of another type.
     """
     function = kind(name)
     known, hints = parameters(function), typing.get_type_hints(function)
     for given in point:
         if given not in known:
             raise UsageError(
-                f"{name} has no parameter {given!r}; closest: {nearest(given, known)}; known: {', '.join(known)}"
+                f"{name} has no parameter {given!r}; closest: {nearest(given, known)}; known: "
+                f"{', '.join(known)}"
             )
     missing = [n for n, p in known.items() if p.default is p.empty and n not in point]
     if missing:

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PHASES = ("confused", "memorised", "comprehended", "grokked")
-GAP = 2.0  # generalisation this many times later than memorisation is grokking (Liu et al. 2022 use a fixed number of steps)
+# generalisation this many times later than memorisation is grokking (Liu et al. 2022 use a fixed number of
+# steps)
+GAP = 2.0
 
 
 @dataclass(frozen=True)
 class Cell(Result, kind="phase-cell"):
-    """Runs at one pair of settings, over seeds: shares of the four phases, the 95 % Wilson interval of having generalised (comprehended or
-    grokked), and the medians of the epochs at 99 % train and test accuracy (None where fewer than half of the runs reached it).
+    """Runs at one pair of settings, over seeds: shares of the four phases, the 95 % Wilson interval of having
+    generalised (comprehended or grokked), and the medians of the epochs at 99 % train and test accuracy (None
+    where fewer than half of the runs reached it).
     """
 
     x: float
@@ -35,8 +38,9 @@ class Cell(Result, kind="phase-cell"):
 
 @dataclass(frozen=True)
 class PhaseDiagram(Result, kind="phase-diagram", figure="mechfourier.figures.sweeps:phase_figure"):
-    """``cells`` over ``x`` and ``y``. The phases are those of Liu et al. (2022, arXiv 2205.10343, their table 1): *confused* (train accuracy never at
-    99 %), *memorised* (train only), *comprehended* (test within ``gap`` times the epochs of train) and *grokked* (test later than that).
+    """``cells`` over ``x`` and ``y``. The phases are those of Liu et al. (2022, arXiv 2205.10343, their table
+    1): *confused* (train accuracy never at 99 %), *memorised* (train only), *comprehended* (test within
+    ``gap`` times the epochs of train) and *grokked* (test later than that).
     """
 
     x: str
@@ -74,7 +78,8 @@ def phase_diagram(frame: "pd.DataFrame", *, x: str, y: str, gap: float = GAP) ->
     missing = [name for name in (x, y, "memorised_at", "grokked_at") if name not in frame]
     if missing:
         raise UsageError(
-            f"the table has no column {', '.join(missing)}; the phase diagram is of one-layer sweeps over {x} and {y}"
+            f"the table has no column {', '.join(missing)}; the phase diagram is of one-layer sweeps over "
+            f"{x} and {y}"
         )
     cells = [
         _cell(float(px), float(py), group, gap)  # pyright: ignore[reportArgumentType]
@@ -92,9 +97,15 @@ def _cell(x: float, y: float, group: "pd.DataFrame", gap: float) -> Cell:
     low, high = wilson(sum(p in ("comprehended", "grokked") for p in phases), runs)
     shares: dict[str, Any] = {phase: phases.count(phase) / runs for phase in PHASES}
     return Cell(
-        x=x, y=y, runs=runs, **shares, generalised_low=low, generalised_high=high,
-        memorised_at=_median(train), generalised_at=_median(test),
-    )  # fmt: skip
+        x=x,
+        y=y,
+        runs=runs,
+        **shares,
+        generalised_low=low,
+        generalised_high=high,
+        memorised_at=_median(train),
+        generalised_at=_median(test),
+    )
 
 
 def _optional(values: Sequence[Any]) -> list[float | None]:

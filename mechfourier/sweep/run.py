@@ -35,9 +35,11 @@ class Sweep(
     figure="mechfourier.figures.sweeps:sweep_figure",
     renamed={"kind": "experiment"},
 ):
-    """A finished sweep. ``axes`` are the names of its grid; the table has one row per run and lies in ``folder``.
+    """A finished sweep. ``axes`` are the names of its grid; the table has one row per run and lies in
+    ``folder``.
 
-    Its columns: the point, ``status`` (``done`` or ``failed``, then with ``error``), the run's numbers, ``seconds`` of the last try.
+    Its columns: the point, ``status`` (``done`` or ``failed``, then with ``error``), the run's numbers,
+    ``seconds`` of the last try.
     """
 
     experiment: str
@@ -61,9 +63,11 @@ class Sweep(
             ) from error
 
     def found_in(self, path: Path) -> "Sweep":
-        """This sweep as it was read from the file ``path``: with the table beside it, or in a folder below that or below the working directory.
+        """This sweep as it was read from the file ``path``: with the table beside it, or in a folder below
+        that or below the working directory.
 
-        Raises ``BadCheckpoint`` where it names another folder: a file from somewhere else does not decide what is read here.
+        Raises ``BadCheckpoint`` where it names another folder: a file from somewhere else does not decide
+        what is read here.
         """
         if (path.parent / TABLE).is_file():
             return replace(self, folder=str(path.parent))
@@ -74,14 +78,16 @@ class Sweep(
                 if folder.resolve().is_relative_to(root.resolve()) and (folder / TABLE).is_file():
                     return replace(self, folder=str(folder))
         raise BadCheckpoint(
-            f"{path} is of a sweep in {self.folder[:200]!r}, which is neither here nor beside it; move the file into the sweep's folder"
+            f"{path} is of a sweep in {self.folder[:200]!r}, which is neither here nor beside it; move the "
+            f"file into the sweep's folder"
         )
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         earlier = f" ({self.skipped} were there already)" if self.skipped else ""
         return (
-            f"{self.experiment}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in {self.seconds:.0f} s\n"
+            f"{self.experiment}: {self.done} run{'s' * (self.done != 1)} done{failed}{earlier} in "
+            f"{self.seconds:.0f} s\n"
             f"table: {Path(self.folder) / TABLE}"
         )
 
@@ -98,10 +104,12 @@ def sweep(
     address: str | None = None,
     retry_failed: bool = False,
 ) -> Sweep:
-    """Run ``kind`` at every point of the grid of ``axes``, with ``fixed`` the same at each; the same call again skips what is done.
+    """Run ``kind`` at every point of the grid of ``axes``, with ``fixed`` the same at each; the same call
+    again skips what is done.
 
-    ``jobs``: processes on this machine (None: its cores). Raises ``UsageError`` for parameters that the kind does not have and for a
-    folder that holds a sweep of another kind or with other fixed values (another grid of the same axes may share the folder: it adds runs).
+    ``jobs``: processes on this machine (None: its cores). Raises ``UsageError`` for parameters that the kind
+    does not have and for a folder that holds a sweep of another kind or with other fixed values (another grid
+    of the same axes may share the folder: it adds runs).
     """
     if jobs is not None and jobs < 1:
         raise OutOfRange(f"jobs = {jobs}; at least 1")
@@ -114,14 +122,25 @@ def sweep(
         rows, skipped = _work(kind, tasks, Path(folder), retry_failed, runner, jobs, address)
     failed = sum(row["status"] == "failed" for row in rows.values())
     return Sweep(
-        kind, tuple(a.name for a in axes), str(folder), len(rows) - failed, failed, skipped,
+        kind,
+        tuple(a.name for a in axes),
+        str(folder),
+        len(rows) - failed,
+        failed,
+        skipped,
         round(time.monotonic() - begun, 1),
-    )  # fmt: skip
+    )
 
 
 def _work(
-    kind: str, tasks: Sequence[Task], folder: Path, retry_failed: bool, runner: str, jobs: int | None, address: str | None,
-) -> tuple[dict[str, Row], int]:  # fmt: skip
+    kind: str,
+    tasks: Sequence[Task],
+    folder: Path,
+    retry_failed: bool,
+    runner: str,
+    jobs: int | None,
+    address: str | None,
+) -> tuple[dict[str, Row], int]:
     """The rows of all runs by their folders, and how many of them were there already."""
     rows = {task.folder: row for task in tasks if (row := _finished(task, retry_failed)) is not None}
     left = [task for task in tasks if task.folder not in rows]
@@ -144,7 +163,8 @@ def _work(
 
 
 def _task(kind: str, fixed: dict[str, Value], point: dict[str, Value], folder: Path) -> Task:
-    """Its folder is named by the values on the axes, as the kind reads them: 1 and 1.0 of a weight decay are one run."""
+    """Its folder is named by the values on the axes, as the kind reads them: 1 and 1.0 of a weight decay are
+    one run."""
     read = checked(kind, {**fixed, **point})
     return Task(kind, read, str(folder / RUNS / slug({name: read[name] for name in point})))
 
@@ -162,7 +182,8 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _finished(task: Task, retry_failed: bool) -> Row | None:
-    """The row of a run that is done; None where it is to be run (no row, a damaged one, or a failed one on request)."""
+    """The row of a run that is done; None where it is to be run (no row, a damaged one, or a failed one on
+    request)."""
     try:
         row = json.loads(task.row.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""What the configurations of this folder's networks share: JSON, and what TransformerLens asks of a ``cfg``."""
+"""What the configurations of this folder's networks share: JSON, and what TransformerLens asks of a
+``cfg``."""
 
 import dataclasses
 from typing import Any, ClassVar, TypeVar
@@ -20,7 +21,8 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls: type[Config], values: dict[str, Any]) -> Config:
-        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
+        """From the JSON of a checkpoint; unknown keys (the recipe, the provenance) are left out, values of
+        another type a ``TypeError``."""
         return rebuild(cls, values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ ENTRIES = ("model", "model_state_dict", "state_dict")  # where a training checkp
 
 @dataclass(frozen=True)
 class Foreign:
-    """A converted checkpoint. ``accuracy`` is on the questions ``asked``; below ``required`` it answers as chance does. ``facts`` are
-    numbers of its configuration, ``sizes`` says them, ``notes`` what was assumed."""
+    """A converted checkpoint. ``accuracy`` is on the questions ``asked``; below ``required`` it answers as
+    chance does. ``facts`` are numbers of its configuration, ``sizes`` says them, ``notes`` what was assumed.
+    """
 
     layout: str
     weights: dict[str, Tensor]
@@ -53,7 +54,8 @@ def bring_in(
     found = convert(load_foreign_tensors(path))
     if found.accuracy < found.required and not force:
         raise BadCheckpoint(
-            f"read as {found.layout}, {path} answers {found.accuracy:.1%} {found.asked} ({found.chance}), which is chance or near it: "
+            f"read as {found.layout}, {path} answers {found.accuracy:.1%} {found.asked} ({found.chance}), "
+            f"which is chance or near it: "
             "the layout, --act or --task may be another, or it is untrained; --force takes it all the same"
         )
     metrics = {"accuracy": found.accuracy, "layout": found.layout, "notes": list(found.notes)}
@@ -64,8 +66,9 @@ def bring_in(
 def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tuple[dict[str, Tensor], str]:
     """The state dict inside a training checkpoint (flattened names), and where it lay.
 
-    Optimiser states and the like are left behind. Where there are several (a list of snapshots), ``entry`` chooses;
-    without it ``model``, ``model_state_dict`` or ``state_dict`` is taken. Raises ``UsageError`` where that does not decide.
+    Optimiser states and the like are left behind. Where there are several (a list of snapshots), ``entry``
+    chooses; without it ``model``, ``model_state_dict`` or ``state_dict`` is taken. Raises ``UsageError``
+    where that does not decide.
     """
     marks = ("embed.W_E", "token_embed.weight")
     roots = sorted({key[: -len(mark)].rstrip(".") for key in tensors for mark in marks if _ends(key, mark)})
@@ -82,7 +85,8 @@ def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tu
     )
     if chosen is None:
         raise UsageError(
-            f"{len(roots)} state dicts in one file ({', '.join(roots[:3])} … {roots[-1]}); choose one with --entry"
+            f"{len(roots)} state dicts in one file ({', '.join(roots[:3])} … {roots[-1]}); choose one with "
+            f"--entry"
         )
     prefix = f"{chosen}." if chosen else ""
     inside = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,4 +1,5 @@
-"""Where a network of this folder is taken from: a run or model folder, one of a run's checkpoints, or a packaged name."""
+"""Where a network of this folder is taken from: a run or model folder, one of a run's checkpoints, or a
+packaged name."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ STEP = re.compile(r"step-(\d+)\.safetensors")
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """Tensors with the config.json that describes them; ``checkpoints`` are the (step, file) of a run, in order."""
+    """Tensors with the config.json that describes them; ``checkpoints`` are the (step, file) of a run, in
+    order."""
 
     name: str
     config: dict[str, Any]
@@ -27,13 +29,15 @@ class OpenedRun:
 
 
 def open_run(source: str | Path, architecture: str, *, otherwise: str = "") -> OpenedRun:
-    """What ``source`` holds. Raises ``UsageError`` where it is of another architecture (``otherwise`` says what to do then)."""
+    """What ``source`` holds. Raises ``UsageError`` where it is of another architecture (``otherwise`` says
+    what to do then)."""
     path = Path(source)
     if path.is_file():
         folder = run_folder(path)
         if folder is None:
             raise UsageError(
-                f"{path} is no checkpoint of a run of ours (a .safetensors file with {CONFIG} beside it or above it); "
+                f"{path} is no checkpoint of a run of ours (a .safetensors file with {CONFIG} beside it or "
+                f"above it); "
                 f"bring it in with: mechfourier import {path} --out DIR"
             )
         return OpenedRun(
@@ -73,7 +77,8 @@ def _checkpoints(folder: Path) -> tuple[tuple[int, Path], ...]:
 def check_shapes(
     weights: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], model: str, *, where: str = ""
 ) -> None:
-    """Raise ``BadCheckpoint`` for the first tensor that ``model`` lacks, does not have, or has in another shape."""
+    """Raise ``BadCheckpoint`` for the first tensor that ``model`` lacks, does not have, or has in another
+    shape."""
     of = f"{where}: " if where else ""
     for name in [*shapes, *weights]:
         if name not in weights:

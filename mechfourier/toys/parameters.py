@@ -41,7 +41,8 @@ class Network(HookedRootModule):
     mechfourier_architecture: str
 
     def run_with_cache(self, *args: Any, return_cache_object: bool = True, **kwargs: Any) -> Any:
-        """As ``HookedTransformer.run_with_cache``: the logits and an ``ActivationCache`` (or a plain dict)."""
+        """As ``HookedTransformer.run_with_cache``: the logits and an ``ActivationCache`` (or a plain
+        dict)."""
         out, cache = super().run_with_cache(*args, **kwargs)
         if not return_cache_object:
             return out, cache

@@ -1,4 +1,5 @@
-"""What is the same whenever a network is trained by gradient descent: AdamW, its schedule, and the state of a bit-exact resume."""
+"""What is the same whenever a network is trained by gradient descent: AdamW, its schedule, and the state of a
+bit-exact resume."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ class Rates(Protocol):
 class Descent:
     """A `mechfourier.training.loop.Trainee` but for its ``config``, ``step`` and ``evaluate``.
 
-    Set ``generator`` (a torch.Generator) where steps draw random numbers, so that a resumed run draws the same.
+    Set ``generator`` (a torch.Generator) where steps draw random numbers, so that a resumed run draws the
+    same.
     """
 
     generator: torch.Generator
@@ -75,7 +77,8 @@ class Descent:
 
 
 def cosine(index: int, steps: int, *, warmup: int = 0, final: float = 0.0) -> float:
-    """The rate of step ``index`` relative to the recipe's: a linear warm-up, then a half cosine down to ``final`` at ``steps``."""
+    """The rate of step ``index`` relative to the recipe's: a linear warm-up, then a half cosine down to
+    ``final`` at ``steps``."""
     if index < warmup:
         return (index + 1) / warmup
     done = (index - warmup) / max(1, steps - warmup)

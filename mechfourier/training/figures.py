@@ -1,4 +1,5 @@
-"""Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid, any metrics."""
+"""Figures of a training run: losses and accuracies with the phases of grokking, several runs overlaid, any
+metrics."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable

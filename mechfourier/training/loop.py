@@ -1,8 +1,8 @@
 """One training loop for every model of this project: steps, evaluation, checkpoints, and a bit-exact resume.
 
-What is trained is a ``Trainee``; the loop knows nothing of models. A run that was interrupted and resumed ends with
-the same bits as one that was not (on a CPU, with the same number of threads), provided ``state`` holds all that the
-trainee draws on: weights, optimiser and generators.
+What is trained is a ``Trainee``; the loop knows nothing of models. A run that was interrupted and resumed
+ends with the same bits as one that was not (on a CPU, with the same number of threads), provided ``state``
+holds all that the trainee draws on: weights, optimiser and generators.
 """
 
 import contextlib
@@ -53,7 +53,8 @@ class Trainee(Protocol):
         ...
 
     def evaluate(self, index: int) -> dict[str, float]:
-        """Dearer metrics after ``index`` steps. It must not draw from the generators that ``step`` draws from."""
+        """Dearer metrics after ``index`` steps. It must not draw from the generators that ``step`` draws
+        from."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -71,12 +72,15 @@ class RunResult(Result, figure="mechfourier.training.figures:run_figure"):
     """Base of the results of a training, whose metrics lie in ``folder`` or ``checkpoint``."""
 
     def frame(self) -> "pd.DataFrame":
-        """All metrics of the run, one row per step; an evaluation's columns are empty where there was none."""
+        """All metrics of the run, one row per step; an evaluation's columns are empty where there was
+        none."""
         return RunFolder(getattr(self, "folder", None) or getattr(self, "checkpoint")).read_metrics()  # noqa: B009
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult(RunResult, kind="training"):
-    """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it lies."""
+    """A finished run: steps done, seconds of training (over all resumes), the last metrics, and where it
+    lies."""
 
     steps: int
     seconds: float
@@ -102,13 +106,14 @@ def run_training(
     label: str = "train",
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
 ) -> TrainingResult:
-    """Train for ``steps`` steps in ``folder``; with ``resume``, go on where the run in ``folder`` stopped, if there is one.
+    """Train for ``steps`` steps in ``folder``; with ``resume``, go on where the run in ``folder`` stopped, if
+    there is one.
 
-    The last step is always evaluated and saved. ``stop`` sees the metrics of every evaluation and ends the run by
-    returning True. Raises ``UsageError`` when the folder already holds a run and ``resume`` is not set, or holds a
-    run of another configuration; ``TrainingDiverged`` when a metric or weight is not finite (the last good state
-    stays); ``TrainingInterrupted`` after Ctrl-C or SIGTERM, once the step at hand is done and saved; ``FolderInUse``
-    when another process trains there.
+    The last step is always evaluated and saved. ``stop`` sees the metrics of every evaluation and ends the
+    run by returning True. Raises ``UsageError`` when the folder already holds a run and ``resume`` is not
+    set, or holds a run of another configuration; ``TrainingDiverged`` when a metric or weight is not finite
+    (the last good state stays); ``TrainingInterrupted`` after Ctrl-C or SIGTERM, once the step at hand is
+    done and saved; ``FolderInUse`` when another process trains there.
     """
     if steps < 1:
         raise OutOfRange(f"steps must be at least 1, not {steps}")
@@ -122,7 +127,8 @@ def run_training(
                 run.stopped = stop is not None and stop(metrics)
                 if on_evaluate is not None:
                     on_evaluate(run.done, metrics)
-            # a state is saved once all that belongs to its step is done: what goes on from it does not do it again
+            # a state is saved once all that belongs to its step is done: what goes on from it does not do it
+            # again
             if _is(checkpoint_at, run.done):
                 run.checkpoint()
             elif time.monotonic() - run.saved > STATE_SECONDS:
@@ -204,7 +210,8 @@ class _Run:
         self.save()
 
     def save(self) -> None:
-        """The metrics as a table for readers, and the state, which holds them too: a damaged table costs nothing."""
+        """The metrics as a table for readers, and the state, which holds them too: a damaged table costs
+        nothing."""
         self._refuse_non_finite_weights()
         self.folder.write_metrics(self.rows)
         self.folder.write_state(

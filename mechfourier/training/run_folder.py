@@ -1,7 +1,7 @@
 """The files of a training run: what is written, in which order, and how a broken one is passed over.
 
-``state.pt`` is replaced in one step and the one before it is kept as ``state.previous.pt``. A torch file is a zip
-archive with a CRC-32 of every record, so a truncated or altered one is noticed before it is used.
+``state.pt`` is replaced in one step and the one before it is kept as ``state.previous.pt``. A torch file is a
+zip archive with a CRC-32 of every record, so a truncated or altered one is noticed before it is used.
 """
 
 import contextlib
@@ -39,7 +39,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Nobody else writes here meanwhile, and what a killed process left half-written is gone. Raises ``FolderInUse``."""
+        """Nobody else writes here meanwhile, and what a killed process left half-written is gone. Raises
+        ``FolderInUse``."""
         with locked(self.path):
             keep_inside(self.path, CHECKPOINTS)
             names = (STATE, METRICS, WEIGHTS, CONFIG, PROVENANCE, f"{CHECKPOINTS}/*")
@@ -78,9 +79,11 @@ class RunFolder:
                 current.replace(self.path / PREVIOUS_STATE)
 
     def read_state(self) -> dict[str, Any] | None:
-        """The newest whole state, or None where the folder holds none; raises ``BadCheckpoint`` if all are broken.
+        """The newest whole state, or None where the folder holds none; raises ``BadCheckpoint`` if all are
+        broken.
 
-        A broken ``state.pt`` is removed once the one before it is read: the next state must not move it over that one.
+        A broken ``state.pt`` is removed once the one before it is read: the next state must not move it over
+        that one.
         """
         broken = []
         for name in (STATE, PREVIOUS_STATE):
@@ -108,7 +111,8 @@ class RunFolder:
         write_with(self.path / METRICS, lambda temporary: frame.to_parquet(temporary, index=False))
 
     def read_metrics(self, *, until: int | None = None) -> "pd.DataFrame":
-        """The rows with ``step <= until`` (all by default); empty where there are none yet. Raises ``BadCheckpoint`` for a damaged file."""
+        """The rows with ``step <= until`` (all by default); empty where there are none yet. Raises
+        ``BadCheckpoint`` for a damaged file."""
         import pandas as pd
 
         path = self.path / METRICS
@@ -119,7 +123,8 @@ class RunFolder:
             frame = pd.read_parquet(path, memory_map=False)
         except Exception as error:  # pyarrow raises OSError, ArrowInvalid, KeyError … for a damaged file
             raise BadCheckpoint(
-                f"{path} is damaged ({brief(error)}); the run's state holds the metrics too: go on with --resume, which writes the file again"
+                f"{path} is damaged ({brief(error)}); the run's state holds the metrics too: go on with "
+                f"--resume, which writes the file again"
             ) from error
         return frame if until is None else frame.query("step <= @until")
 

@@ -1,4 +1,5 @@
-"""Addition modulo p in a perceptron: a network of somebody else's package, found by mechfourier through its entry point."""
+"""Addition modulo p in a perceptron: a network of somebody else's package, found by mechfourier through its
+entry point."""
 
 from mechfourier.models.architectures import Architecture
 

@@ -28,7 +28,8 @@ class Spectrum(Result, kind="mlp-mod-spectrum", figure="mlp_mod.analysis:spectru
 
 
 def analyze(run: str, *, seed: int = 0, first: int | None = None) -> Spectrum:
-    """The spectrum of a run's embedding, or its ``first`` frequencies (``mechfourier analyze RUN --set first=3``)."""
+    """The spectrum of a run's embedding, or its ``first`` frequencies (``mechfourier analyze RUN --set
+    first=3``)."""
     from mechfourier.fourier.key_freqs import matrix_share
     from mechfourier.models.registry import load
 

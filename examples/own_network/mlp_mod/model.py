@@ -1,4 +1,5 @@
-"""The network: the embeddings of both numbers are added up, one hidden layer, and the answer read at the last position."""
+"""The network: the embeddings of both numbers are added up, one hidden layer, and the answer read at the last
+position."""
 
 import dataclasses
 import re
@@ -99,7 +100,8 @@ class Perceptron(HookedRootModule):
 
 
 def load_folder(folder: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Perceptron:
-    """The network of a run: what ``mechfourier`` calls for a config.json with ``"architecture": "mlp-mod"``."""
+    """The network of a run: what ``mechfourier`` calls for a config.json with ``"architecture":
+    "mlp-mod"``."""
     weights, config = load_checkpoint(folder)
     model = Perceptron(Config(p=config["p"], d_model=config["d_model"], d_mlp=config["d_mlp"]))
     model.load_state_dict(weights)

@@ -21,9 +21,9 @@ SHARES = (0.125, 0.25, 0.5)  # of the neurons, those that vary most first
 
 @dataclass(frozen=True)
 class Ablation:
-    """One unit ablated: a head of an attention (``unit`` its number), or the neurons of an MLP that vary most over problems
-    (``unit`` how many). ``exact`` and ``characters``: share of whole answers and of characters that stay right, by greedy decoding;
-    ``before`` is the intact model's exact match."""
+    """One unit ablated: a head of an attention (``unit`` its number), or the neurons of an MLP that vary most
+    over problems (``unit`` how many). ``exact`` and ``characters``: share of whole answers and of characters
+    that stay right, by greedy decoding; ``before`` is the intact model's exact match."""
 
     site: str
     unit: int
@@ -37,8 +37,8 @@ class Ablation:
 def ablations(model: Any, *, digits: int = 6, problems: int = 64, seed: int = 0) -> tuple[Ablation, ...]:
     """Every head, and the most variable neurons of every MLP in growing numbers, in every category.
 
-    Mean ablation: the activation becomes its mean over the places where it means something (digits in the source, steps in the
-    answer) of random problems.
+    Mean ablation: the activation becomes its mean over the places where it means something (digits in the
+    source, steps in the answer) of random problems.
     """
     groups = {
         name: category(name, problems, digits, torch.Generator().manual_seed(seed + i))
@@ -57,10 +57,15 @@ def ablations(model: Any, *, digits: int = 6, problems: int = 64, seed: int = 0)
                     right = correct_characters(model, p)
                 rows.append(
                     Ablation(
-                        str(site), unit, what, name, float(right.all(1).double().mean()), float(right.double().mean()),
+                        str(site),
+                        unit,
+                        what,
+                        name,
+                        float(right.all(1).double().mean()),
+                        float(right.double().mean()),
                         before[name],
                     )
-                )  # fmt: skip
+                )
     return tuple(rows)
 
 
@@ -73,7 +78,8 @@ def _units(site: Site, values: Tensor) -> list[tuple[int, str, dict[str, Any]]]:
 
 
 def site_values(model: Any, p: Problems, chosen: list[Site]) -> dict[Site, Float[Tensor, "sample *rest"]]:
-    """Activations of teacher-forced problems at every position that means something: all source tokens, or all steps."""
+    """Activations of teacher-forced problems at every position that means something: all source tokens, or
+    all steps."""
     form = model.cfg.format
     source, target = form.source(p), decoder_input(form.target(p))
     tokens = torch.cat([source, target[:, 1:]], 1)

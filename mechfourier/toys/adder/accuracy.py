@@ -1,4 +1,5 @@
-"""Where an adder answers right: exact match by greedy decoding, over lengths, categories, carries and answer positions."""
+"""Where an adder answers right: exact match by greedy decoding, over lengths, categories, carries and answer
+positions."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +50,9 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Share:
-    """How many of ``total`` were right, with the 95 % Wilson interval (Wilson 1927). ``group`` is one of ``GROUPS``;
-    ``a`` and ``b`` are the operands' digits (−1 where they vary); ``held_out``: no pair of it was ever trained on."""
+    """How many of ``total`` were right, with the 95 % Wilson interval (Wilson 1927). ``group`` is one of
+    ``GROUPS``; ``a`` and ``b`` are the operands' digits (−1 where they vary); ``held_out``: no pair of it was
+    ever trained on."""
 
     group: str
     label: str
@@ -80,8 +82,8 @@ class AdderAccuracy(
     figure="mechfourier.toys.adder.figures:lengths_figure",
     part="mechfourier.toys.adder.figures:accuracy_part",
 ):
-    """Everything measured. ``samples`` problems per pair of lengths; ``limit``: the longest operand the model has positions for (0:
-    any). ``notes`` say what was left out."""
+    """Everything measured. ``samples`` problems per pair of lengths; ``limit``: the longest operand the model
+    has positions for (0: any). ``notes`` say what was left out."""
 
     stem = "accuracy"
 
@@ -113,7 +115,8 @@ class AdderAccuracy(
         return frame.assign(accuracy=frame["right"] / frame["total"])
 
     def summary(self) -> dict[str, Any]:
-        """What ``--json`` prints: the model, accuracy within and beyond the training lengths, and every group's worst share."""
+        """What ``--json`` prints: the model, accuracy within and beyond the training lengths, and every
+        group's worst share."""
         inside, beyond = self.within(1, self.trained_digits), self.within(self.trained_digits + 1, 10**9)
         worst = {g: min(self.of(g), key=lambda s: s.accuracy, default=None) for g in GROUPS}
         return {
@@ -134,7 +137,8 @@ class AdderAccuracy(
     def __str__(self) -> str:
         inside, beyond = self.within(1, self.trained_digits), self.within(self.trained_digits + 1, 10**9)
         lines = [
-            f"{self.model}: exact match by greedy decoding, 95 % Wilson intervals; trained on 1 to {self.trained_digits} digits",
+            f"{self.model}: exact match by greedy decoding, 95 % Wilson intervals; trained on 1 to "
+            f"{self.trained_digits} digits",
             f"1 to {self.trained_digits} digits     {_rate(*inside)}",
         ]
         if beyond[1]:
@@ -176,7 +180,8 @@ def _rate(right: int, total: int) -> str:
 
 
 def correct_characters(model: Any, p: Problems) -> Bool[Tensor, "problem step"]:
-    """Whether each character of the answer, in the order it is written, is right; True beyond the answer's own end.
+    """Whether each character of the answer, in the order it is written, is right; True beyond the answer's
+    own end.
 
     Problems of one length are decoded together, and with cached encoder states and keys.
     """
@@ -210,12 +215,13 @@ def sweep_accuracy(
     lengths: Sequence[int] | None = None,
     seed: int = 0,
 ) -> AdderAccuracy:
-    """Measure an adder (a run folder, a checkpoint, a packaged name or a model) over every pair of lengths up to
-    ``max_digits``, every category at ``lengths``, carries, answer positions, and all problems of one and two digits.
+    """Measure an adder (a run folder, a checkpoint, a packaged name or a model) over every pair of lengths up
+    to ``max_digits``, every category at ``lengths``, carries, answer positions, and all problems of one and
+    two digits.
 
-    Problems no longer than the training's are held out (where a category has such ones). ``samples`` per pair of lengths,
-    ``category_samples`` per category and length. Raises ``OutOfRange`` for fewer than one sample or digit, and ``UsageError`` where the run
-    is no adder.
+    Problems no longer than the training's are held out (where a category has such ones). ``samples`` per pair
+    of lengths, ``category_samples`` per category and length. Raises ``OutOfRange`` for fewer than one sample
+    or digit, and ``UsageError`` where the run is no adder.
     """
     if samples < 1 or max_digits < 1:
         raise OutOfRange(f"samples = {samples}, max_digits = {max_digits}; both must be at least 1")

@@ -1,4 +1,5 @@
-"""Where the attention of an adder looks, by significance: which digits every query reads, relative to its own place."""
+"""Where the attention of an adder looks, by significance: which digits every query reads, relative to its own
+place."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,10 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class HeadAlignment:
-    """One head: ``weights[i]`` is the attention of a digit's (or step's) query to keys of relative significance
-    ``offsets[i]`` (id of the key minus id of the query; keys in a sum, whatever the operand), averaged over queries and
-    problems; ``special``: to + and =; ``rest``: further away. ``aligned``: the offset with most weight, ``spread`` its standard
-    deviation over queries and problems."""
+    """One head: ``weights[i]`` is the attention of a digit's (or step's) query to keys of relative
+    significance ``offsets[i]`` (id of the key minus id of the query; keys in a sum, whatever the operand),
+    averaged over queries and problems; ``special``: to + and =; ``rest``: further away. ``aligned``: the
+    offset with most weight, ``spread`` its standard deviation over queries and problems."""
 
     site: str
     head: int
@@ -93,8 +94,14 @@ def _heads(
         best = int(mean[: len(offsets)].argmax())
         rows.append(
             HeadAlignment(
-                str(site), head, offsets, tuple(mean[: len(offsets)].tolist()), float(mean[-2]), float(mean[-1]),
-                offsets[best], float(values[best].std()),
+                str(site),
+                head,
+                offsets,
+                tuple(mean[: len(offsets)].tolist()),
+                float(mean[-2]),
+                float(mean[-1]),
+                offsets[best],
+                float(values[best].std()),
             )
-        )  # fmt: skip
+        )
     return rows

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 DIGITS, PLACE = 6, 2
 PROBLEMS = 256
-PERIODIC = 0.85  # of a neuron's variance in one harmonic of the digit sum, as Nanda et al. (2023) ask of one frequency
+# of a neuron's variance in one harmonic of the digit sum, as Nanda et al. (2023) ask of one frequency
+PERIODIC = 0.85
 CARRY_DISTANCES = (1, 2, 3)
 
 
@@ -54,10 +55,11 @@ class AdderAnalysis(
     part="mechfourier.toys.adder.analysis_figures:analysis_part",
     renamed={"kind": "architecture"},
 ):
-    """All that is known of one adder, at the answer digit of significance ``place`` (0: units) of two ``digits``-digit operands.
+    """All that is known of one adder, at the answer digit of significance ``place`` (0: units) of two
+    ``digits``-digit operands.
 
-    ``positions``: share of right characters in the order they are written. Each part's own class says what its numbers mean;
-    ``notes`` say what could not be asked.
+    ``positions``: share of right characters in the order they are written. Each part's own class says what
+    its numbers mean; ``notes`` say what could not be asked.
     """
 
     model: str
@@ -100,25 +102,41 @@ class AdderAnalysis(
             "place": self.place,
             "exact": self.exact,
             "verdicts": [
-                {"quantity": q.quantity, "design": q.design, "where": q.where, "verdict": q.verdict, "site": q.best}
+                {
+                    "quantity": q.quantity,
+                    "design": q.design,
+                    "where": q.where,
+                    "verdict": q.verdict,
+                    "site": q.best,
+                }
                 for q in self.quantities
             ],
             "embeddings": [plain(e) for e in self.embeddings],
             "periodic_neurons": [
-                {"site": n.site, "live": n.live, "significant": n.significant, "periodic_85": n.count(PERIODIC)}
+                {
+                    "site": n.site,
+                    "live": n.live,
+                    "significant": n.significant,
+                    "periodic_85": n.count(PERIODIC),
+                }
                 for n in self.neurons
             ],
-            "heads": [{"site": h.site, "head": h.head, "aligned": h.aligned, "weight": max(h.weights)} for h in self.heads],
+            "heads": [
+                {"site": h.site, "head": h.head, "aligned": h.aligned, "weight": max(h.weights)}
+                for h in self.heads
+            ],
             "carry": [plain(c) for c in self.carries if c.recovered >= 0.1],
             "logits_circulant": self.logits.circulant,
             "notes": list(self.notes),
-        }  # fmt: skip
+        }
 
     def tables(self) -> "dict[str, pd.DataFrame]":
         import pandas as pd
 
         inside = {"heads": self.heads, "carries": self.carries, "ablations": self.ablations}
-        return {"quantities": self.frame()} | {n: pd.DataFrame([plain(x) for x in rows]) for n, rows in inside.items()}
+        return {"quantities": self.frame()} | {
+            n: pd.DataFrame([plain(x) for x in rows]) for n, rows in inside.items()
+        }
 
     def __str__(self) -> str:
         return "\n".join(_sentences(self))
@@ -129,14 +147,16 @@ def analyze(
 ) -> AdderAnalysis:
     """Take an adder apart (a run folder, a checkpoint, a packaged name or a model).
 
-    ``place``: significance of the answer digit that is asked about; ``digits`` of both operands (fewer where the model has positions
-    for fewer). Raises ``UsageError`` where the run is no adder and ``OutOfRange`` for a place without digits above and below.
+    ``place``: significance of the answer digit that is asked about; ``digits`` of both operands (fewer where
+    the model has positions for fewer). Raises ``UsageError`` where the run is no adder and ``OutOfRange`` for
+    a place without digits above and below.
     """
     model, _ = open_adder(run)
     limit, notes = model.cfg.max_digits, []
     if limit is not None and digits > limit:
         notes.append(
-            f"{model.mechfourier_name} has positions for {limit} digits: asked with {limit} in place of {digits}"
+            f"{model.mechfourier_name} has positions for {limit} digits: asked with {limit} in place of "
+            f"{digits}"
         )
         digits = limit
     if not 1 <= place < digits - 1:
@@ -180,9 +200,13 @@ def history(run: Any) -> tuple[HistoryRow, ...]:
     if not columns:
         return ()
     return tuple(
-        HistoryRow(int(row["step"]), float(row["train_loss"]), {c.removeprefix("accuracy_"): float(row[c]) for c in columns})
+        HistoryRow(
+            int(row["step"]),
+            float(row["train_loss"]),
+            {c.removeprefix("accuracy_"): float(row[c]) for c in columns},
+        )
         for row in frame.dropna(subset=columns).to_dict("records")
-    )  # fmt: skip
+    )
 
 
 def _neurons(model: Any, place: int, digits: int, seed: int) -> list[SumNeurons]:
@@ -196,7 +220,8 @@ def _neurons(model: Any, place: int, digits: int, seed: int) -> list[SumNeurons]
 def _carries(model: Any, digits: int, seed: int, notes: list[str]) -> tuple[CarryPatch, ...]:
     if not model.cfg.reverse:
         notes.append(
-            "carries were not patched: this model writes the most significant digit first, before any carry is settled"
+            "carries were not patched: this model writes the most significant digit first, before any carry "
+            "is settled"
         )
         return ()
     place = digits - 2
@@ -206,8 +231,10 @@ def _carries(model: Any, digits: int, seed: int, notes: list[str]) -> tuple[Carr
 
 def _sentences(r: AdderAnalysis) -> list[str]:
     lines = [
-        f"{r.model}: {r.architecture} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} problems of {r.digits} digits answered exactly",
-        f"what the sites know, at significance {r.place} (verdict; site where a linear map reads most, held out)",
+        f"{r.model}: {r.architecture} adder, {r.parameters:,} parameters; {r.exact:.1%} of {PROBLEMS} "
+        f"problems of {r.digits} digits answered exactly",
+        f"what the sites know, at significance {r.place} (verdict; site where a linear map reads most, held "
+        f"out)",
     ]
     for q in r.quantities:
         readable = [s for s in q.sites if s.decoded == s.decoded]
@@ -221,34 +248,42 @@ def _sentences(r: AdderAnalysis) -> list[str]:
     lines.append("digit vectors (share of power at k = 1..5; p against shuffled digits)")
     for e in r.embeddings:
         lines.append(
-            f"  {e.matrix:<6}{' '.join(f'{s:.2f}' for s in e.shares)}   k = {e.k}, p = {e.p:.3g}; on a line {e.line:.2f}, p = {e.line_p:.3g}"
+            f"  {e.matrix:<6}{' '.join(f'{s:.2f}' for s in e.shares)}   k = {e.k}, p = {e.p:.3g}; on a line "
+            f"{e.line:.2f}, p = {e.line_p:.3g}"
         )
     lines.append("neurons over the grid of both digits (no carry coming in)")
     for n in r.neurons:
         lines.append(
-            f"  {n.site:<26}{n.live} live of {n.total}; {n.significant} have a harmonic of the digit sum (family-wise p < .05), one harmonic "
-            f"explains {PERIODIC:.0%} of {n.count(PERIODIC)}, any function of (a + b) mod 10 {PERIODIC:.0%} of "
-            f"{sum(x >= PERIODIC for x in n.mod_sum)}, a and b apart {PERIODIC:.0%} of {sum(x >= PERIODIC for x in n.additive)}; power at k = 1..5 "
-            f"{' '.join(f'{x:.2f}' for x in n.concentration)} (largest of random orders {n.concentration_null:.2f})"
+            f"  {n.site:<26}{n.live} live of {n.total}; {n.significant} have a harmonic of the digit sum "
+            f"(family-wise p < .05), one harmonic "
+            f"explains {PERIODIC:.0%} of {n.count(PERIODIC)}, any function of (a + b) mod 10 {PERIODIC:.0%} "
+            f"of "
+            f"{sum(x >= PERIODIC for x in n.mod_sum)}, a and b apart {PERIODIC:.0%} of "
+            f"{sum(x >= PERIODIC for x in n.additive)}; power at k = 1..5 "
+            f"{' '.join(f'{x:.2f}' for x in n.concentration)} (largest of random orders "
+            f"{n.concentration_null:.2f})"
         )
     lines.append("attention: relative significance read most (0: the same digit, −1: the one below)")
     for h in r.heads:
         lines.append(
-            f"  {h.site:<36}head {h.head}   {h.aligned:+d}   weight {max(h.weights):.2f}, + and =: {h.special:.2f}, farther {h.rest:.2f}"
+            f"  {h.site:<36}head {h.head}   {h.aligned:+d}   weight {max(h.weights):.2f}, + and =: "
+            f"{h.special:.2f}, farther {h.rest:.2f}"
         )
     if r.carries:
         lines.append("carry: share of the donor's answer that a patch brings, where it is 10 % or more")
         for c in r.carries:
             if c.recovered >= 0.1:
                 lines.append(
-                    f"  begun {c.distance} below   {c.site:<32}place {c.place:+d}   {c.recovered:.2f} [{c.low:.2f}, {c.high:.2f}]"
+                    f"  begun {c.distance} below   {c.site:<32}place {c.place:+d}   {c.recovered:.2f} "
+                    f"[{c.low:.2f}, {c.high:.2f}]"
                 )
     lines.append("ablations: exact match left, worst category")
     for (site, unit, what), group in _by_unit(r.ablations).items():
         worst = min(group, key=lambda a: a.exact)
         lines.append(f"  {site:<32}{what} {unit:<5}{worst.exact:7.1%}   ({worst.category})")
     lines.append(
-        f"logits: {r.logits.circulant:.1%} of their variance depends on the difference from the right digit alone; smallest margin {r.logits.worst:.2f}"
+        f"logits: {r.logits.circulant:.1%} of their variance depends on the difference from the right digit "
+        f"alone; smallest margin {r.logits.worst:.2f}"
     )
     return [*lines, *(f"note: {n}" for n in r.notes)]
 

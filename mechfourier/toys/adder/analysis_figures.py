@@ -1,4 +1,5 @@
-"""The figures and the page of ``mechfourier analyze`` for an adder: each draws what the result's tables hold."""
+"""The figures and the page of ``mechfourier analyze`` for an adder: each draws what the result's tables
+hold."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from mechfourier.toys.adder.analysis import AdderAnalysis
 
 CIRCLES = (
-    "Ten vectors in more than ten dimensions always lie on a circle in the plane fitted to all of them. So each digit is left out of the fit and put into the plane of the other "
+    "Ten vectors in more than ten dimensions always lie on a circle in the plane fitted to all of them. So "
+    "each digit is left out of the fit and put into the plane of the other "
     "nine: a thin line leads from where a circle would have it."
 )
 
@@ -22,13 +24,17 @@ CIRCLES = (
 Cells = Iterable[tuple[Any, Any, float]]
 
 
-def _heat(cells: Cells, *, title: str, bar: str, hover: str, height: int | None = None, **colours: Any) -> "go.Figure":
+def _heat(
+    cells: Cells, *, title: str, bar: str, hover: str, height: int | None = None, **colours: Any
+) -> "go.Figure":
     """A heat map of (row, column, value); rows and columns in the order in which they come."""
     table = {(y, x): value for y, x, value in cells}
     rows, columns = list(dict.fromkeys(y for y, _ in table)), list(dict.fromkeys(x for _, x in table))
     z = [[table.get((y, x)) for x in columns] for y in rows]
     y = {"autorange": "reversed", "type": "category", "dtick": 1}
-    made = heat(columns, rows, z, bar=bar, hover=hover, **({"zmin": None, **colours} if colours else {"zmax": 1}))
+    made = heat(
+        columns, rows, z, bar=bar, hover=hover, **({"zmin": None, **colours} if colours else {"zmax": 1})
+    )
     return figure(made, x={"type": "category"}, y=y, title=title, height=height or 180 + 24 * len(rows))
 
 
@@ -149,8 +155,12 @@ def shares_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
     }
     figure = _curves(
         {name: [values[i] for i in order] for name, values in explained.items()},
-        title=n.site, x="neuron, by its best harmonic", y="share of its variance", mode="markers", range=[-0.02, 1.02],
-    )  # fmt: skip
+        title=n.site,
+        x="neuron, by its best harmonic",
+        y="share of its variance",
+        mode="markers",
+        range=[-0.02, 1.02],
+    )
     return figure.add_hline(y=n.null, line=dict(dash="dot"), annotation_text="best neuron of 95 % of nulls")
 
 
@@ -171,7 +181,8 @@ def spectra_figure(result: "AdderAnalysis") -> "go.Figure":
 
 
 def digits_figure(result: "AdderAnalysis") -> "go.Figure":
-    """Each digit in the plane of the strongest frequency that the other nine digits draw; on a true circle it falls on the ring, where it belongs."""
+    """Each digit in the plane of the strongest frequency that the other nine digits draw; on a true circle it
+    falls on the ring, where it belongs."""
     import plotly.graph_objects as go
 
     shown = [e for e in result.embeddings if e.points]
@@ -181,20 +192,35 @@ def digits_figure(result: "AdderAnalysis") -> "go.Figure":
     turn = [2 * math.pi * t / 100 for t in range(101)]
     for column, e in enumerate(shown, 1):
         ring = go.Scatter(
-            x=[math.cos(t) for t in turn], y=[math.sin(t) for t in turn], mode="lines", line=dict(color=TEXT, dash="dot", width=1),
-            showlegend=False, hoverinfo="skip",
-        )  # fmt: skip
+            x=[math.cos(t) for t in turn],
+            y=[math.sin(t) for t in turn],
+            mode="lines",
+            line=dict(color=TEXT, dash="dot", width=1),
+            showlegend=False,
+            hoverinfo="skip",
+        )
         wanted = [
             (math.cos(2 * math.pi * e.k * d / 10), math.sin(2 * math.pi * e.k * d / 10)) for d in range(10)
         ]
         lines = [(a, b) for w, p in zip(wanted, e.points, strict=True) for a, b in (w, p, (None, None))]
         drift = go.Scatter(
-            x=[a for a, _ in lines], y=[b for _, b in lines], mode="lines", line=dict(color=TEXT, width=1), showlegend=False, hoverinfo="skip"
-        )  # fmt: skip
+            x=[a for a, _ in lines],
+            y=[b for _, b in lines],
+            mode="lines",
+            line=dict(color=TEXT, width=1),
+            showlegend=False,
+            hoverinfo="skip",
+        )
         digits = go.Scatter(
-            x=[p[0] for p in e.points], y=[p[1] for p in e.points], mode="markers+text", text=[str(d) for d in range(10)], textposition="top center",
-            marker=dict(color=BLUE, size=9), showlegend=False, hovertemplate="digit %{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
-        )  # fmt: skip
+            x=[p[0] for p in e.points],
+            y=[p[1] for p in e.points],
+            mode="markers+text",
+            text=[str(d) for d in range(10)],
+            textposition="top center",
+            marker=dict(color=BLUE, size=9),
+            showlegend=False,
+            hovertemplate="digit %{text}: (%{x:.2f}, %{y:.2f})<extra></extra>",
+        )
         for trace in (ring, drift, digits):
             figure.add_trace(trace, row=1, col=column)
     figure.update_xaxes(title="cosine direction (radii)")
@@ -243,7 +269,10 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
     """All that the analysis holds, figure by figure."""
     import pandas as pd
 
-    read = "Held-out accuracy of a linear read-out, scaled so that guessing is 0. Whether it is a circle is another question: below."
+    read = (
+        "Held-out accuracy of a linear read-out, scaled so that guessing is 0. Whether it is a circle is "
+        "another question: below."
+    )
     verdicts = [
         {
             "quantity": q.quantity,
@@ -285,7 +314,8 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
 def analysis_lead(result: "AdderAnalysis") -> str:
     """What was asked of which model."""
     return (
-        f"{result.architecture}, {result.parameters:,} parameters; {result.exact:.1%} of random {result.digits}-digit problems answered exactly. "
+        f"{result.architecture}, {result.parameters:,} parameters; {result.exact:.1%} of random "
+        f"{result.digits}-digit problems answered exactly. "
         f"Asked about the answer digit of significance {result.place} (0 are the units)."
     )
 

@@ -46,7 +46,8 @@ class AdderBase(Network):
     def logits(
         self, source: Int[Tensor, "batch pos"], target: Int[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab_out"]:
-        """Teacher-forced: what follows every token of ``target`` (which begins with ``=``). PAD is seen by nothing."""
+        """Teacher-forced: what follows every token of ``target`` (which begins with ``=``). PAD is seen by
+        nothing."""
         raise TypeError(f"{type(self).__name__} is no adder by itself; use AdderTransformer or AdderDecoder")
 
     @property
@@ -62,7 +63,8 @@ class AdderBase(Network):
         return [encode_prompt(self.cfg, prompt) for prompt in prompts]
 
     def to_tokens(self, prompts: str | Sequence[str], **_: Any) -> Int[Tensor, "batch pos"]:
-        """Prompts as tokens on the model's device. Raises ``NotExpressible`` where they have different lengths."""
+        """Prompts as tokens on the model's device. Raises ``NotExpressible`` where they have different
+        lengths."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
         ids = [encoding.ids for encoding in self.encode(texts)]
         if len({len(row) for row in ids}) > 1:
@@ -72,7 +74,8 @@ class AdderBase(Network):
         return torch.tensor(ids, device=self.embed.W_E.device)
 
     def answer_ids(self, answers: Sequence[str]) -> tuple[int, ...]:
-        """The token of each answer character (``"7"``, ``" 7"``); raises ``NotExpressible`` for anything but one digit."""
+        """The token of each answer character (``"7"``, ``" 7"``); raises ``NotExpressible`` for anything but
+        one digit."""
         return answer_ids(self.cfg, answers)
 
     def reinitialised(self, seed: int) -> "AdderBase":
@@ -97,7 +100,8 @@ class AdderBase(Network):
         return decode(self, source, max_steps=max_steps, cache=cache)
 
     def answer(self, prompts: str | Sequence[str], *, max_steps: int | None = None) -> list[str]:
-        """The sums that the model gives, as people write them; ``"?"`` and the raw characters where it wrote no number.
+        """The sums that the model gives, as people write them; ``"?"`` and the raw characters where it wrote
+        no number.
 
         Raises ``NotExpressible`` for a prompt that is no addition, or longer than the model's positions.
         """
@@ -115,7 +119,8 @@ class AdderBase(Network):
             ids = torch.cumsum(tokens != PAD, 1).clamp(min=1) - 1
         if int(ids.max()) >= len(table.W_pos):
             raise NotExpressible(
-                f"{self.mechfourier_name} has positions for operands of up to {self.cfg.max_digits} digits, and this is longer; "
+                f"{self.mechfourier_name} has positions for operands of up to {self.cfg.max_digits} digits, "
+                f"and this is longer; "
                 "the packaged model adder has no such limit"
             )
         return table.W_pos[ids]

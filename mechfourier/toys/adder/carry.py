@@ -1,8 +1,9 @@
-"""Where a carry is computed and how far it travels: activation patching between problems that differ in nothing else.
+"""Where a carry is computed and how far it travels: activation patching between problems that differ in
+nothing else.
 
-The recipient has no carry into the digit asked for; the donor has one that begins ``distance`` digits below, made by one digit
-of b, and passes through nines. Patching a site's activation at one place asks how much of the donor's answer comes with it
-(Vig et al. 2020): 0 none of it, 1 all of it.
+The recipient has no carry into the digit asked for; the donor has one that begins ``distance`` digits below,
+made by one digit of b, and passes through nines. Patching a site's activation at one place asks how much of
+the donor's answer comes with it (Vig et al. 2020): 0 none of it, 1 all of it.
 """
 
 from collections.abc import Sequence
@@ -28,10 +29,11 @@ STREAM = ("resid_pre", "resid_mid", "resid_mid_cross", "resid_post")
 
 @dataclass(frozen=True)
 class CarryPatch:
-    """One place patched. ``distance``: how many digits below the one asked for the carry begins. ``place``: which significance was
-    patched, relative to the one asked for (0: that digit itself; both operands' digits in a source, the step that writes it in an
-    answer). ``recovered``: the gain in logit difference (the donor's digit against the recipient's) as a share of the donor's own, with
-    its 95 % bootstrap interval; exactly 0 where donor and recipient do not differ there."""
+    """One place patched. ``distance``: how many digits below the one asked for the carry begins. ``place``:
+    which significance was patched, relative to the one asked for (0: that digit itself; both operands' digits
+    in a source, the step that writes it in an answer). ``recovered``: the gain in logit difference (the
+    donor's digit against the recipient's) as a share of the donor's own, with its 95 % bootstrap interval;
+    exactly 0 where donor and recipient do not differ there."""
 
     distance: int
     site: str
@@ -43,7 +45,8 @@ class CarryPatch:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """Teacher-forced tokens of recipients and donors, the right digits of both, and where everything stands."""
+    """Teacher-forced tokens of recipients and donors, the right digits of both, and where everything
+    stands."""
 
     recipient: Int[Tensor, "pair pos"]
     donor: Int[Tensor, "pair pos"]
@@ -56,7 +59,8 @@ class _Pairs:
         return self.recipient.shape[1] - 1
 
     def where(self, site: Site, place: int, asked: int) -> list[int]:
-        """Token positions of the significance ``place`` at a site: both operands' digits, or the step that writes it."""
+        """Token positions of the significance ``place`` at a site: both operands' digits, or the step that
+        writes it."""
         source = [self.equals - 1 - place, self.equals - 2 - self.n - place]
         if site.stack == "encoder":
             return source
@@ -67,14 +71,17 @@ class _Pairs:
 def carry_patching(
     model: Any, *, digits: int = 7, place: int = 4, distances: Sequence[int] = (1, 2, 3), seed: int = 0
 ) -> tuple[CarryPatch, ...]:
-    """Patch the residual stream of every layer at every place from the carry's origin up to the digit asked for.
+    """Patch the residual stream of every layer at every place from the carry's origin up to the digit asked
+    for.
 
-    ``place``: significance of the digit asked for (0: units). Raises ``OutOfRange`` where a carry cannot come from so far below,
-    or where the model writes the most significant digit first (there the digits above are written without knowing the carry).
+    ``place``: significance of the digit asked for (0: units). Raises ``OutOfRange`` where a carry cannot come
+    from so far below, or where the model writes the most significant digit first (there the digits above are
+    written without knowing the carry).
     """
     if not model.cfg.reverse:
         raise OutOfRange(
-            "carry patching follows the answer from its units on; this model writes the most significant digit first"
+            "carry patching follows the answer from its units on; this model writes the most significant "
+            "digit first"
         )
     if not 0 < max(distances) <= place < digits:
         raise OutOfRange(
@@ -116,7 +123,8 @@ def _difference(model: Any, tokens: Int[Tensor, "pair pos"], pairs: _Pairs) -> F
 
 
 def _pairs(model: Any, n: int, place: int, distance: int, generator: torch.Generator) -> _Pairs:
-    """``PAIRS`` problems without and with a carry into ``place`` that begins ``distance`` below; it stops at ``place``."""
+    """``PAIRS`` problems without and with a carry into ``place`` that begins ``distance`` below; it stops at
+    ``place``."""
     count = PAIRS
     a, b = (torch.randint(10, (count, n), generator=generator) for _ in range(2))
     start = place - distance

@@ -16,7 +16,8 @@ def train(
         str,
         typer.Option(
             "--recipe",
-            help="generalising, faithful, faithful-fresh, decoder-only, or one thing left out: no-padding, no-sharpening, "
+            help="generalising, faithful, faithful-fresh, decoder-only, or one thing left out: no-padding, "
+            "no-sharpening, "
             "no-chains, coupled.",
         ),
     ] = "generalising",
@@ -29,7 +30,8 @@ def train(
 ) -> "AdderRun":
     """Train an adder on fresh problems of one to five digits; one pair of numbers in ten is never trained on.
 
-    Exact match by greedy decoding is printed at every evaluation. Then: mechfourier sweep-accuracy OUT, mechfourier analyze OUT
+    Exact match by greedy decoding is printed at every evaluation. Then: mechfourier sweep-accuracy OUT,
+    mechfourier analyze OUT
     """
     from mechfourier.toys.adder.train import train_adder
 

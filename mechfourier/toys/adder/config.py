@@ -15,18 +15,21 @@ KINDS = ("encoder-decoder", "decoder-only")
 POSITIONS = ("significance", "coupled", "learned")
 REACH = 3  # significances further away than this share a bucket
 BUCKETS = 2 * REACH + 3  # −3 … 3, a special key, a special query
-BIAS_EFFECT = 40.0  # what a stored attention bias is multiplied with, so that a step of the optimiser moves it far enough
+# what a stored attention bias is multiplied with, so that a step of the optimiser moves it far enough
+BIAS_EFFECT = 40.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdderConfig(NetworkConfig):
     """The architecture. Pre-norm, ReLU, biases everywhere.
 
-    ``positions``: ``"significance"`` (attention biases by how far two digits' significances are apart, and nothing else),
-    ``"coupled"`` (a learned embedding per significance, Cho et al. 2024, arXiv 2405.20671) or ``"learned"`` (one per
-    absolute position). ``ssmax`` multiplies attention logits by ln(visible keys + 1)/2.5 (Nakanishi 2025, arXiv
-    2501.19399). ``padded`` and ``reverse`` say how problems are written (``Format``). ``max_digits``: the longest operand there are
-    positions for; None: any. ``n_layers`` is the encoder's (a decoder-only model's) number of layers.
+    ``positions``: ``"significance"`` (attention biases by how far two digits' significances are apart, and
+    nothing else), ``"coupled"`` (a learned embedding per significance, Cho et al. 2024, arXiv 2405.20671) or
+    ``"learned"`` (one per absolute position). ``ssmax`` multiplies attention logits by ln(visible keys +
+    1)/2.5 (Nakanishi 2025, arXiv
+    2501.19399). ``padded`` and ``reverse`` say how problems are written (``Format``). ``max_digits``: the
+    longest operand there are positions for; None: any. ``n_layers`` is the encoder's (a decoder-only model's)
+    number of layers.
     """
 
     record = "adder"
@@ -93,7 +96,8 @@ class AdderConfig(NetworkConfig):
 
 
 def parameter_shapes(config: AdderConfig) -> dict[str, tuple[int, ...]]:
-    """Parameter name -> shape, in a fixed order. Encoder and decoder share the embedding of the characters."""
+    """Parameter name -> shape, in a fixed order. Encoder and decoder share the embedding of the
+    characters."""
     d = config.d_model
     shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (config.d_vocab, d)}
     if config.positions != "significance":
@@ -121,8 +125,11 @@ def _block(config: AdderConfig, prefix: str, *, cross: bool, tables: int = 1) ->
         shapes |= _attention(config, f"{prefix}cross_attn.", tables) | _norm(f"{prefix}ln3.", d)
     mlp = f"{prefix}mlp."
     return shapes | {
-        f"{mlp}W_in": (d, m), f"{mlp}b_in": (m,), f"{mlp}W_out": (m, d), f"{mlp}b_out": (d,),
-    }  # fmt: skip
+        f"{mlp}W_in": (d, m),
+        f"{mlp}b_in": (m,),
+        f"{mlp}W_out": (m, d),
+        f"{mlp}b_out": (d,),
+    }
 
 
 def _attention(config: AdderConfig, prefix: str, tables: int) -> dict[str, tuple[int, ...]]:
@@ -146,11 +153,11 @@ def _unembed(config: AdderConfig) -> dict[str, tuple[int, ...]]:
 def initial_weights(
     config: AdderConfig, *, seed: int, embed_std: float = 0.1, write_scale: float = 0.3
 ) -> dict[str, Tensor]:
-    """Matrices uniform within ±1/√fan-in (PyTorch's own rule for linear layers), embeddings normal with ``embed_std``,
-    norms 1, biases and attention biases 0.
+    """Matrices uniform within ±1/√fan-in (PyTorch's own rule for linear layers), embeddings normal with
+    ``embed_std``, norms 1, biases and attention biases 0.
 
-    What writes to the residual stream (W_O, W_out) is ``write_scale`` times as large: at full size the first steps drown the
-    small embeddings, and one seed in four got stuck.
+    What writes to the residual stream (W_O, W_out) is ``write_scale`` times as large: at full size the first
+    steps drown the small embeddings, and one seed in four got stuck.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = {}

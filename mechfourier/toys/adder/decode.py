@@ -1,6 +1,8 @@
-"""Greedy decoding of the adders: the encoder runs once, every step runs on one character with cached keys and values.
+"""Greedy decoding of the adders: the encoder runs once, every step runs on one character with cached keys and
+values.
 
-Every hook point of the decoder fires at every step, on one position, so that interventions act on what is written.
+Every hook point of the decoder fires at every step, on one position, so that interventions act on what is
+written.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ ROWS = 1024  # problems decoded together: their cached keys stay in the processo
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """``tokens``: what was written, PAD after the end token. ``cache``: every activation, steps along the position axis
-    (the encoder's as they are); equal to a teacher-forced pass on the same characters."""
+    """``tokens``: what was written, PAD after the end token. ``cache``: every activation, steps along the
+    position axis (the encoder's as they are); equal to a teacher-forced pass on the same characters."""
 
     tokens: Int[Tensor, "problem step"]
     cache: ActivationCache | None = None
@@ -32,10 +34,12 @@ class Decoded:
 def decode(
     model: Any, source: Int[Tensor, "problem pos"], *, max_steps: int | None = None, cache: bool = False
 ) -> Decoded:
-    """Write the likeliest character, read it, and so on until every answer has ended or ``max_steps`` are written.
+    """Write the likeliest character, read it, and so on until every answer has ended or ``max_steps`` are
+    written.
 
-    ``source`` are problems as tokens (``Format.source``), PAD in front of short ones. ``max_steps`` is by default what the longest
-    operand's sum needs. Raises ``OutOfRange`` for a ``max_steps`` below 1 and ``NotExpressible`` where the decoder has fewer positions.
+    ``source`` are problems as tokens (``Format.source``), PAD in front of short ones. ``max_steps`` is by
+    default what the longest operand's sum needs. Raises ``OutOfRange`` for a ``max_steps`` below 1 and
+    ``NotExpressible`` where the decoder has fewer positions.
     """
     steps = _steps(model, source, max_steps)
     seen: dict[str, list[Tensor]] = {}
@@ -86,7 +90,8 @@ def _recorder(seen: dict[str, list[Tensor]], name: str) -> Any:
 
 
 def merge(name: str, parts: Sequence[Tensor]) -> Tensor:
-    """The steps of one hook point as one activation. Keys that do not exist yet at a step weigh 0 (score −∞)."""
+    """The steps of one hook point as one activation. Keys that do not exist yet at a step weigh 0 (score
+    −∞)."""
     if len(parts) == 1 or "cross_attn.hook_k" in name or "cross_attn.hook_v" in name:
         return parts[-1]
     if not name.endswith(("hook_pattern", "hook_attn_scores")):
@@ -105,7 +110,8 @@ def decode_all(
 
 
 def answer_texts(model: Any, prompts: Sequence[str], *, max_steps: int | None = None) -> list[str]:
-    """Answers as people write them, in the order of the prompts; problems of one length are decoded together."""
+    """Answers as people write them, in the order of the prompts; problems of one length are decoded
+    together."""
     encodings = model.encode(prompts)
     for prompt, encoding in zip(prompts, encodings, strict=True):
         if encoding.ids[-1] != EQUALS:

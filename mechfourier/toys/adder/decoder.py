@@ -1,6 +1,8 @@
-"""The decoder-only adder, for comparison: one causal stack that reads the problem and goes on with the answer.
+"""The decoder-only adder, for comparison: one causal stack that reads the problem and goes on with the
+answer.
 
-Hook and parameter names are a HookedTransformer's (``blocks.0.attn.hook_pattern``). The ``=`` is the first query of the answer.
+Hook and parameter names are a HookedTransformer's (``blocks.0.attn.hook_pattern``). The ``=`` is the first
+query of the answer.
 """
 
 from typing import Any, Literal
@@ -16,8 +18,8 @@ from mechfourier.toys.adder.task import PAD, significance
 
 
 class AdderDecoder(AdderBase):
-    """A causal stack over problem and answer. Attention biases have a table each for problem → problem, answer → problem and
-    answer → answer, as the encoder-decoder has in its three attentions."""
+    """A causal stack over problem and answer. Attention biases have a table each for problem → problem,
+    answer → problem and answer → answer, as the encoder-decoder has in its three attentions."""
 
     def add_layers(self, weights: dict[str, Tensor]) -> None:
         blocks = [Block(self.cfg, weights, f"blocks.{i}.", self.noise) for i in range(self.cfg.n_layers)]
@@ -30,7 +32,8 @@ class AdderDecoder(AdderBase):
         return_type: Literal["logits"] | None = "logits",
         **_: Any,
     ) -> Float[Tensor, "batch pos vocab_out"] | None:
-        """Logits at every position; those from the ``=`` on are trained. Raises ``NotExpressible`` for a row without an ``=``."""
+        """Logits at every position; those from the ``=`` on are trained. Raises ``NotExpressible`` for a row
+        without an ``=``."""
         ids = tokens if isinstance(tokens, Tensor) else self.to_tokens(tokens)
         x = self._run(ids)
         return None if return_type is None else self.unembedded(x)
@@ -70,7 +73,8 @@ class AdderDecoder(AdderBase):
         return DecodingState(problem, ids, [], past)
 
     def step(self, state: DecodingState, tokens: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab_out"]:
-        """One more step on the characters just read (``=`` first): logits of the next one. Changes ``state``."""
+        """One more step on the characters just read (``=`` first): logits of the next one. Changes
+        ``state``."""
         state.done += 1
         steps = torch.arange(1, state.done + 1, device=tokens.device).expand(len(tokens), -1)
         key_ids = torch.cat([state.source_ids, steps], 1)
@@ -89,7 +93,8 @@ class AdderDecoder(AdderBase):
 
 
 def _ids(source: Tensor, target: Tensor) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-    """Significance of the problem's digits and steps of the answer's, and which positions are the answer's."""
+    """Significance of the problem's digits and steps of the answer's, and which positions are the
+    answer's."""
     answer = target != PAD
     ids = torch.zeros_like(target)
     ids[:, : source.shape[1]] = significance(source)

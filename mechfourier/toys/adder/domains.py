@@ -1,8 +1,10 @@
-"""Quantities inside an addition as domains, so that every probe and intervention for text models works on the adder.
+"""Quantities inside an addition as domains, so that every probe and intervention for text models works on the
+adder.
 
-A domain asks about one answer position: the digit of significance ``place`` (0 are the units). Value designs put every value
-into many random problems (the templates); the operation design of ``digit-sum-mod-10`` is the 10 × 10 grid of the two digits.
-The right answer so far stands behind the ``=``, so that the decoder is about to write that digit.
+A domain asks about one answer position: the digit of significance ``place`` (0 are the units). Value designs
+put every value into many random problems (the templates); the operation design of ``digit-sum-mod-10`` is the
+10 × 10 grid of the two digits. The right answer so far stands behind the ``=``, so that the decoder is about
+to write that digit.
 """
 
 import dataclasses
@@ -24,9 +26,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class AdderDomain(Domain):
-    """``cells[template][value]`` is the problem (a, b) and the significance asked for; ``grid[a][b]`` the operation's.
+    """``cells[template][value]`` is the problem (a, b) and the significance asked for; ``grid[a][b]`` the
+    operation's.
 
-    ``operand`` is the one whose digit is read in the encoder; ``digits`` are written for both operands (zeros in front).
+    ``operand`` is the one whose digit is read in the encoder; ``digits`` are written for both operands (zeros
+    in front).
     """
 
     digits: int = DIGITS
@@ -36,22 +40,30 @@ class AdderDomain(Domain):
     grid: tuple[tuple[tuple[int, int, int], ...], ...] = ()
 
     def value_design(self, *, position: str | None = None) -> Design:
-        """Every value in every template, read at the operand's digit in the problem (``"value"``) or where the decoder is about to
-        write (``"last"``)."""
+        """Every value in every template, read at the operand's digit in the problem (``"value"``) or where
+        the decoder is about to write (``"last"``)."""
         where = position or self.position
         chosen = [int(template) for template in self.templates]
         cells = [self.cells[t][v] for v in range(self.n) for t in chosen]
         value, template = torch.meshgrid(torch.arange(self.n), torch.arange(len(chosen)), indexing="ij")
         flat = rearrange(value, "v t -> (v t)")
         return Design(
-            kind="value", domain=self, prompts=tuple(self.prompt(*cell) for cell in cells),
-            shape=(self.n, len(chosen)), spans=tuple(self.span(cell[2]) for cell in cells) if where == "value" else None,
-            answers=None, candidates=self.values, value=flat, template=rearrange(template, "v t -> (v t)"),
-            offset=None, label=flat,
-        )  # fmt: skip
+            kind="value",
+            domain=self,
+            prompts=tuple(self.prompt(*cell) for cell in cells),
+            shape=(self.n, len(chosen)),
+            spans=tuple(self.span(cell[2]) for cell in cells) if where == "value" else None,
+            answers=None,
+            candidates=self.values,
+            value=flat,
+            template=rearrange(template, "v t -> (v t)"),
+            offset=None,
+            label=flat,
+        )
 
     def operation_design(self, cycles: int = 4, *, template: int = 0, model: object = None) -> Design:
-        """The grid of both digits, with the digit to write as the answer. Raises ``UsageError`` for a quantity without one."""
+        """The grid of both digits, with the digit to write as the answer. Raises ``UsageError`` for a
+        quantity without one."""
         del template, model
         if not self.grid:
             raise UsageError(f"{self.name} is no operation; digit-sum-mod-10 is")
@@ -60,11 +72,18 @@ class AdderDomain(Domain):
         a, b = torch.meshgrid(torch.arange(self.n), torch.arange(self.n), indexing="ij")
         label = rearrange((a + b) % self.n, "a b -> (a b)")
         return Design(
-            kind="operation", domain=self, prompts=tuple(self.prompt(*cell) for row in self.grid for cell in row),
-            shape=(self.n, self.n), spans=None, answers=tuple(str(c) for c in label.tolist()),
-            candidates=tuple("0123456789"), value=rearrange(a, "a b -> (a b)"), template=None,
-            offset=rearrange(b, "a b -> (a b)"), label=label,
-        )  # fmt: skip
+            kind="operation",
+            domain=self,
+            prompts=tuple(self.prompt(*cell) for row in self.grid for cell in row),
+            shape=(self.n, self.n),
+            spans=None,
+            answers=tuple(str(c) for c in label.tolist()),
+            candidates=tuple("0123456789"),
+            value=rearrange(a, "a b -> (a b)"),
+            template=None,
+            offset=rearrange(b, "a b -> (a b)"),
+            label=label,
+        )
 
     def prompt(self, a: int, b: int, place: int) -> str:
         """The problem with its right answer up to the digit of significance ``place``."""
@@ -83,7 +102,8 @@ class AdderDomain(Domain):
 
 
 def domain_named(text: str) -> "AdderDomain":
-    """``carry-in@2``: the quantity at the digit of that significance (2, the hundreds, where none is given)."""
+    """``carry-in@2``: the quantity at the digit of that significance (2, the hundreds, where none is
+    given)."""
     name, _, place = text.partition("@")
     return adder_domain(name, place=int(place or 2))
 
@@ -97,10 +117,11 @@ def adder_domain(
     form: Format | None = None,
     seed: int = 0,
 ) -> AdderDomain:
-    """One of ``QUANTITIES`` at the digit of significance ``place`` (0: units) of two ``digits``-digit operands.
+    """One of ``QUANTITIES`` at the digit of significance ``place`` (0: units) of two ``digits``-digit
+    operands.
 
-    ``form`` is how the model writes (``model.cfg.format``); ``templates`` random problems. Raises ``UnknownDomain``, and
-    ``OutOfRange`` for a place outside the operands or, for ``carry-in``, the units.
+    ``form`` is how the model writes (``model.cfg.format``); ``templates`` random problems. Raises
+    ``UnknownDomain``, and ``OutOfRange`` for a place outside the operands or, for ``carry-in``, the units.
     """
     if name not in QUANTITIES:
         raise UnknownDomain(f"no quantity {name!r} in an addition; closest: {nearest(name, QUANTITIES)}")
@@ -114,10 +135,20 @@ def adder_domain(
         x, y = draw.without_carry_in(*draw.numbers())
         grid = tuple(tuple((draw.put(x, a), draw.put(y, b), place) for b in range(10)) for a in range(10))
     return AdderDomain(
-        name=f"{name}@{place}", title=f"{name} at significance {place} of {digits}-digit additions", unit="steps", values=values,
-        templates=tuple(str(t) for t in range(templates)), operation=ADDITION if grid else None, position="last",
-        source="generated", digits=digits, operand="b" if name == "digit-b" else "a", form=form or Format(), cells=cells, grid=grid,
-    )  # fmt: skip
+        name=f"{name}@{place}",
+        title=f"{name} at significance {place} of {digits}-digit additions",
+        unit="steps",
+        values=values,
+        templates=tuple(str(t) for t in range(templates)),
+        operation=ADDITION if grid else None,
+        position="last",
+        source="generated",
+        digits=digits,
+        operand="b" if name == "digit-b" else "a",
+        form=form or Format(),
+        cells=cells,
+        grid=grid,
+    )
 
 
 def _cells(
@@ -172,8 +203,8 @@ class _Draw:
         return number - number // unit % 10 * unit + digit * unit
 
     def carrying(self, a: int, b: int, x: int, place: int) -> list[Pair]:
-        """The same problem without and with a carry out of ``place``, whatever carry comes in there: a's digit is ``x`` in
-        both, b's makes 8 or less, or 10 or more."""
+        """The same problem without and with a carry out of ``place``, whatever carry comes in there: a's
+        digit is ``x`` in both, b's makes 8 or less, or 10 or more."""
         a = self.put(a, x, place)
         low, high = self.between(0, 8 - x), self.between(10 - x, 9)
         return [(a, self.put(b, low, place)), (a, self.put(b, high, place))]

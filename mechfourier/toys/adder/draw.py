@@ -1,4 +1,5 @@
-"""Drawing addition problems: random lengths, planted carry chains, named categories, every pair of small numbers."""
+"""Drawing addition problems: random lengths, planted carry chains, named categories, every pair of small
+numbers."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,8 @@ def draw(
     len_a: int | Int[Tensor, " problem"],
     len_b: int | Int[Tensor, " problem"],
 ) -> Problems:
-    """``count`` random problems whose operands have these numbers of digits; every number of that length is as likely."""
+    """``count`` random problems whose operands have these numbers of digits; every number of that length is
+    as likely."""
     la, lb = (torch.as_tensor(x).expand(count).clone() for x in (len_a, len_b))
     n = int(torch.maximum(la, lb).max())
     return Problems(_number(la, n, generator), _number(lb, n, generator), la, lb)
@@ -38,9 +40,11 @@ def plant_chains(
     start: Int[Tensor, " problem"],
     length: Int[Tensor, " problem"],
 ) -> Problems:
-    """The same problems with a carry that begins at digit ``start`` and passes through ``length`` digits in all.
+    """The same problems with a carry that begins at digit ``start`` and passes through ``length`` digits in
+    all.
 
-    A chain that begins where only one operand has a digit begins at the units instead; it ends at the longer operand's last digit.
+    A chain that begins where only one operand has a digit begins at the units instead; it ends at the longer
+    operand's last digit.
     """
     place = torch.arange(p.a.shape[1])[None]
     start = torch.where(start < torch.minimum(p.len_a, p.len_b), start, 0)[:, None]
@@ -65,8 +69,8 @@ def plant_chains(
 def train_batch(
     count: int, generator: torch.Generator, *, digits: Sequence[int] = (1, 2, 3, 4, 5), chains: float = 0.5
 ) -> Problems:
-    """Fresh problems for one step: each operand's length uniform over ``digits``, a share ``chains`` of them with a planted
-    carry chain (start and length uniform), none of them held out."""
+    """Fresh problems for one step: each operand's length uniform over ``digits``, a share ``chains`` of them
+    with a planted carry chain (start and length uniform), none of them held out."""
     parts: list[Problems] = []
     while sum(map(len, parts)) < count:
         found = candidates(count + count // 4, generator, digits, chains)
@@ -94,7 +98,8 @@ def _either(chosen: Bool[Tensor, " problem"], x: Problems, y: Problems) -> Probl
 def unseen_batch(
     count: int, generator: torch.Generator, *, len_a: int, len_b: int, unseen: bool = True
 ) -> Problems:
-    """Held-out problems of these lengths (any, with ``unseen=False``, which is enough beyond the training lengths).
+    """Held-out problems of these lengths (any, with ``unseen=False``, which is enough beyond the training
+    lengths).
 
     Raises ``OutOfRange`` where the hash class holds no pair of these lengths.
     """
@@ -121,8 +126,9 @@ def every_pair(digits: int) -> Problems:
 
 
 def mixed_carries(count: int, n: int, generator: torch.Generator, *, share: float | None = None) -> Problems:
-    """Problems of two n-digit numbers in which a digit pair sums to 10 or more with probability ``share`` (None: drawn anew for
-    every problem, uniform in 0..1), so that few and many carries are as common. Pairs that sum to 9 pass carries on."""
+    """Problems of two n-digit numbers in which a digit pair sums to 10 or more with probability ``share``
+    (None: drawn anew for every problem, uniform in 0..1), so that few and many carries are as common. Pairs
+    that sum to 9 pass carries on."""
     chance = torch.rand(count, 1, generator=generator) if share is None else torch.full((count, 1), share)
     pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))
     total = pairs.sum(1)
@@ -137,7 +143,8 @@ def mixed_carries(count: int, n: int, generator: torch.Generator, *, share: floa
     return Problems(digits[..., 0], digits[..., 1], length, length)
 
 
-# Categories: problems that go wrong for a reason of their own. Each draws ``count`` problems of n-digit operands.
+# Categories: problems that go wrong for a reason of their own. Each draws ``count`` problems of n-digit
+# operands.
 
 
 def _full_chain(count: int, n: int, generator: torch.Generator) -> Problems:
@@ -220,7 +227,8 @@ CATEGORIES: dict[str, Callable[[int, int, torch.Generator], Problems]] = {
 
 
 def category(name: str, count: int, n: int, generator: torch.Generator) -> Problems:
-    """``count`` problems of a named category with n-digit operands; raises ``UsageError`` for an unknown name."""
+    """``count`` problems of a named category with n-digit operands; raises ``UsageError`` for an unknown
+    name."""
     if name not in CATEGORIES:
         raise UsageError(f"no category {name!r}; closest: {nearest(name, CATEGORIES)}")
     return CATEGORIES[name](count, n, generator)

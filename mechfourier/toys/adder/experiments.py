@@ -6,7 +6,13 @@ _CLAIMS = "mechfourier.toys.adder.claims"
 
 EXPERIMENTS = (
     Experiment(
-        "adder", "Multi-digit addition", "96.2 % on lengths of the training, 0 % at 6 digits",
-        "adder", "adder", f"{_CLAIMS}:adder", 1, "mechfourier train adder",
+        "adder",
+        "Multi-digit addition",
+        "96.2 % on lengths of the training, 0 % at 6 digits",
+        "adder",
+        "adder",
+        f"{_CLAIMS}:adder",
+        1,
+        "mechfourier train adder",
     ),
-)  # fmt: skip
+)

@@ -58,7 +58,8 @@ def accuracy_part(result: "AdderAccuracy") -> Part:
     from mechfourier.toys.adder.accuracy import GROUPS
 
     lead = (
-        f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer than "
+        f"{result.samples} problems per cell, greedy decoding, the whole answer right. Problems no longer "
+        f"than "
         f"{result.trained_digits} digits are pairs never trained on."
     )
     sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]

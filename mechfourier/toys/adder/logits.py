@@ -1,4 +1,5 @@
-"""The logits an adder writes: how sure it is at every step, and whether they depend on the difference from the right digit."""
+"""The logits an adder writes: how sure it is at every step, and whether they depend on the difference from
+the right digit."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ from mechfourier.toys.adder.task import PAD, decoder_input
 
 @dataclass(frozen=True)
 class LogitShape:
-    """Teacher-forced digit logits. ``by_step``: mean margin (nats) of the right character over the next best, by step;
-    ``worst``: the smallest margin of all. ``table[r][c]``: mean logit of digit c where r is right, rows centred. ``circulant``: share of
-    its variance that depends on (c − r) mod 10 alone; ``by_difference`` those means; ``shares`` their power at k = 1..5."""
+    """Teacher-forced digit logits. ``by_step``: mean margin (nats) of the right character over the next best,
+    by step; ``worst``: the smallest margin of all. ``table[r][c]``: mean logit of digit c where r is right,
+    rows centred. ``circulant``: share of its variance that depends on (c − r) mod 10 alone; ``by_difference``
+    those means; ``shares`` their power at k = 1..5."""
 
     problems: int
     by_step: tuple[float, ...]
@@ -47,9 +49,14 @@ def logit_shape(model: Any, *, digits: int, problems: int = 512, seed: int = 0) 
     mean = turned.mean(0)
     whole = float((table - table.mean()).pow(2).sum())
     return LogitShape(
-        problems, tuple(by_step), float(margin[real].min()), _rows(table), 10 * float((mean - mean.mean()).pow(2).sum()) / whole,
-        tuple(mean.tolist()), tuple(matrix_share(mean[:, None]).tolist()),
-    )  # fmt: skip
+        problems,
+        tuple(by_step),
+        float(margin[real].min()),
+        _rows(table),
+        10 * float((mean - mean.mean()).pow(2).sum()) / whole,
+        tuple(mean.tolist()),
+        tuple(matrix_share(mean[:, None]).tolist()),
+    )
 
 
 def _rows(table: Tensor) -> tuple[tuple[float, ...], ...]:

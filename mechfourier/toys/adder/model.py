@@ -1,6 +1,7 @@
 """The adder: a character-level encoder-decoder that adds, with TransformerLens's encoder-decoder hook names.
 
-The encoder reads ``12345+67890=``; the decoder begins at the ``=`` and writes the answer one character at a time.
+The encoder reads ``12345+67890=``; the decoder begins at the ``=`` and writes the answer one character at a
+time.
 """
 
 from pathlib import Path
@@ -24,8 +25,9 @@ from mechfourier.toys.parameters import Weights
 class AdderTransformer(AdderBase):
     """Encoder and decoder. ``forward`` takes a problem with its answer so far as one row of tokens.
 
-    Position p of every activation is token p of that row: the encoder's up to the ``=``, the decoder's from the ``=`` on (what it
-    holds before is empty). ``decode`` runs the decoder step by step and caches the encoder, keys and values.
+    Position p of every activation is token p of that row: the encoder's up to the ``=``, the decoder's from
+    the ``=`` on (what it holds before is empty). ``decode`` runs the decoder step by step and caches the
+    encoder, keys and values.
     """
 
     def add_layers(self, weights: dict[str, Tensor]) -> None:
@@ -54,7 +56,8 @@ class AdderTransformer(AdderBase):
         return_type: Literal["logits"] | None = "logits",
         **_: Any,
     ) -> Float[Tensor, "batch pos vocab_out"] | None:
-        """Logits at every position: from the ``=`` on they are what the answer's next character is; before it they mean nothing.
+        """Logits at every position: from the ``=`` on they are what the answer's next character is; before it
+        they mean nothing.
 
         Raises ``NotExpressible`` for a row without an ``=``.
         """
@@ -66,7 +69,8 @@ class AdderTransformer(AdderBase):
     def logits(
         self, source: Int[Tensor, "batch pos"], target: Int[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step vocab_out"]:
-        """Teacher-forced: what follows every token of ``target`` (which begins with ``=``). PAD is seen by nothing."""
+        """Teacher-forced: what follows every token of ``target`` (which begins with ``=``). PAD is seen by
+        nothing."""
         memory = self.run_encoder(source)
         return self.run_decoder(memory, source, target)
 
@@ -105,7 +109,8 @@ class AdderTransformer(AdderBase):
         return DecodingState(source, significance(source), memory, [None] * len(self.decoder))
 
     def step(self, state: DecodingState, tokens: Int[Tensor, " batch"]) -> Float[Tensor, "batch vocab_out"]:
-        """One more step on the characters just read (``=`` first): logits of the next one. Changes ``state``."""
+        """One more step on the characters just read (``=`` first): logits of the next one. Changes
+        ``state``."""
         state.done += 1
         steps = torch.full((len(tokens), 1), state.done, device=tokens.device)
         earlier = torch.arange(1, state.done + 1, device=tokens.device).expand(len(tokens), -1)
@@ -137,7 +142,8 @@ class AdderTransformer(AdderBase):
         """Raise ``NotExpressible`` where the decoder has no positions for so many steps."""
         if self.cfg.max_digits is not None and steps > self.cfg.target_positions:
             raise NotExpressible(
-                f"the decoder of {self.mechfourier_name} writes at most {self.cfg.target_positions} characters (the sum of two "
+                f"the decoder of {self.mechfourier_name} writes at most {self.cfg.target_positions} "
+                f"characters (the sum of two "
                 f"{self.cfg.max_digits}-digit numbers and the end token), not {steps}; give a shorter answer"
             )
 
@@ -176,6 +182,7 @@ def build(cfg: AdderConfig, *, weights: dict[str, Tensor] | None = None, seed: i
 def load_folder(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> AdderBase:
-    """An adder's checkpoint folder (``config.json`` and ``model.safetensors``) as a model in evaluation mode."""
+    """An adder's checkpoint folder (``config.json`` and ``model.safetensors``) as a model in evaluation
+    mode."""
     tensors, config = load_checkpoint(folder)
     return build(AdderConfig.from_dict(config), weights=tensors).to(device=device, dtype=dtype).eval()

@@ -1,4 +1,5 @@
-"""Periodic neurons: which hidden units are functions of the digit sum, and how much of them one period explains."""
+"""Periodic neurons: which hidden units are functions of the digit sum, and how much of them one period
+explains."""
 
 import math
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ LIVE = 1e-6
 
 @dataclass(frozen=True)
 class SumNeurons:
-    """The neurons of one MLP at one answer position, over the 10 × 10 grid of the two digits (no carry coming in, averaged over
-    problems). Shares are of a neuron's variance over the grid: ``raw_sum`` any function of a + b, ``mod_sum`` any of (a + b) mod 10,
-    ``r2`` one harmonic ``k`` of it, ``additive`` what functions of a and of b alone explain; ``carry`` the step at a + b = 10.
-    ``null``: the r2 that the best neuron reaches in 95 % of draws in which both digits are renamed at random; ``p`` is
-    family-wise over the neurons. ``concentration``: share of the harmonic within what (a + b) mod 10 explains, all neurons together, by k.
-    ``top``: the neurons (their numbers) with the highest r2, ``curves`` their mean activations at a + b = 0..18.
+    """The neurons of one MLP at one answer position, over the 10 × 10 grid of the two digits (no carry coming
+    in, averaged over problems). Shares are of a neuron's variance over the grid: ``raw_sum`` any function of
+    a + b, ``mod_sum`` any of (a + b) mod 10, ``r2`` one harmonic ``k`` of it, ``additive`` what functions of
+    a and of b alone explain; ``carry`` the step at a + b = 10. ``null``: the r2 that the best neuron reaches
+    in 95 % of draws in which both digits are renamed at random; ``p`` is family-wise over the neurons.
+    ``concentration``: share of the harmonic within what (a + b) mod 10 explains, all neurons together, by k.
+    ``top``: the neurons (their numbers) with the highest r2, ``curves`` their mean activations at a + b =
+    0..18.
     """
 
     site: str
@@ -63,7 +66,8 @@ class SumNeurons:
 def sum_grid(
     model: Any, site: Site, *, place: int, digits: int, where: str, seed: int = 0
 ) -> Float[Tensor, "a b neuron"]:
-    """Activations over the grid of both digits at ``place``, averaged over ``CONTEXTS`` problems without a carry coming in."""
+    """Activations over the grid of both digits at ``place``, averaged over ``CONTEXTS`` problems without a
+    carry coming in."""
     grids = []
     for context in range(CONTEXTS):
         domain = adder_domain(
@@ -86,7 +90,8 @@ def sum_grid(
 
 
 def sum_neurons(model: Any, site: Site, *, place: int, digits: int, where: str, seed: int = 0) -> SumNeurons:
-    """Measure the neurons of ``site`` (an ``mlp_post``), read at a's digit (``where="value"``) or at the step that writes (``"last"``)."""
+    """Measure the neurons of ``site`` (an ``mlp_post``), read at a's digit (``where="value"``) or at the step
+    that writes (``"last"``)."""
     grid = sum_grid(model, site, place=place, digits=digits, where=where, seed=seed)
     spot = "a's digit" if where == "value" else "the step that writes it"
     return measure_neurons(grid, str(site), spot, seed=seed)
@@ -114,17 +119,26 @@ def measure_neurons(
     cells = rearrange(grid, "a b neuron -> (a b) neuron")
     by_sum = torch.stack([cells[a + b == s].mean(0) for s in range(19)])
     listed = {
-        "raw_sum": _between(unit, a + b), "mod_sum": _between(unit, (a + b) % 10),
-        "additive": _additive(unit, a, b), "carry": _between(unit, (a + b >= 10).long()),
-    }  # fmt: skip
+        "raw_sum": _between(unit, a + b),
+        "mod_sum": _between(unit, (a + b) % 10),
+        "additive": _additive(unit, a, b),
+        "carry": _between(unit, (a + b >= 10).long()),
+    }
     return SumNeurons(
-        site=site, where="a's digit" if where == "value" else "the step that writes it", live=int(live.sum()),
-        total=len(live), r2=tuple(best.tolist()), k=tuple((k + 1).tolist()),
+        site=site,
+        where="a's digit" if where == "value" else "the step that writes it",
+        live=int(live.sum()),
+        total=len(live),
+        r2=tuple(best.tolist()),
+        k=tuple((k + 1).tolist()),
         p=tuple(((1 + (worst[:, None] >= best).sum(0)) / (1 + len(worst))).tolist()),
-        null=float(worst.quantile(0.95)), concentration=tuple(concentration.tolist()), concentration_null=bound,
-        top=tuple(alive[first].tolist()), curves=tuple(tuple(by_sum[:, i].tolist()) for i in alive[first].tolist()),
+        null=float(worst.quantile(0.95)),
+        concentration=tuple(concentration.tolist()),
+        concentration_null=bound,
+        top=tuple(alive[first].tolist()),
+        curves=tuple(tuple(by_sum[:, i].tolist()) for i in alive[first].tolist()),
         **{name: tuple(value.tolist()) for name, value in listed.items()},
-    )  # fmt: skip
+    )
 
 
 def _harmonics(a: Tensor, b: Tensor) -> Float[Tensor, "k pair cell"]:
@@ -142,8 +156,8 @@ def _power(
 
 
 def _null(unit: Float[Tensor, "cell neuron"], seed: int) -> Float[Tensor, "draw neuron"]:
-    """Best harmonic of each neuron when the digits of both operands are renamed at random: its dependence on each digit and on
-    pairs of them stays, the order of the digits goes."""
+    """Best harmonic of each neuron when the digits of both operands are renamed at random: its dependence on
+    each digit and on pairs of them stays, the order of the digits goes."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for _ in range(DRAWS):
@@ -161,14 +175,16 @@ def _between(unit: Float[Tensor, "cell neuron"], label: Tensor) -> Float[Tensor,
 
 
 def _additive(unit: Float[Tensor, "cell neuron"], a: Tensor, b: Tensor) -> Float[Tensor, " neuron"]:
-    """Share explained by a function of a plus a function of b (the grid is balanced, so the two parts add up)."""
+    """Share explained by a function of a plus a function of b (the grid is balanced, so the two parts add
+    up)."""
     return _between(unit, a) + _between(unit, b)
 
 
 def _concentration(
     y: Float[Tensor, "a b neuron"], label: Tensor, seed: int
 ) -> tuple[Float[Tensor, " k"], float]:
-    """Power of the class means over all neurons by k, as shares, and the largest share in 95 % of random orders of the classes."""
+    """Power of the class means over all neurons by k, as shares, and the largest share in 95 % of random
+    orders of the classes."""
     onehot = torch.nn.functional.one_hot(label).double()
     means = onehot.T @ rearrange(y, "a b neuron -> (a b) neuron") / 10
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
 """The parts of the adders, with TransformerLens's hook and parameter names: norm, attention, MLP, block.
 
-Attention knows two things that a HookedTransformer does not: a learned bias by relative significance, and logits that grow
-with the number of visible keys.
+Attention knows two things that a HookedTransformer does not: a learned bias by relative significance, and
+logits that grow with the number of visible keys.
 """
 
 import math
@@ -38,7 +38,8 @@ class LayerNorm(Weights):
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What the queries see: ``visible`` keys, and the row of the bias table for every query and key (None without a table)."""
+    """What the queries see: ``visible`` keys, and the row of the bias table for every query and key (None
+    without a table)."""
 
     visible: Bool[Tensor, "batch query key"]
     bucket: Int[Tensor, "batch query key"] | None = None
@@ -91,7 +92,8 @@ class Attention(Weights):
         return rearrange(x @ weight + bias, "batch pos (head e) -> batch pos head e", e=self.config.d_head)
 
     def scores(self, q: Tensor, k: Tensor, view: View) -> Float[Tensor, "batch head query key"]:
-        """Attention logits: content and bias, sharpened by the number of visible keys, noise in training; −inf where hidden."""
+        """Attention logits: content and bias, sharpened by the number of visible keys, noise in training;
+        −inf where hidden."""
         q, k = (
             rearrange(q, "batch pos head e -> batch head pos e"),
             rearrange(k, "batch pos head e -> batch head e pos"),
@@ -135,9 +137,11 @@ class MLP(Weights):
 
 
 class Block(nn.Module):
-    """Self-attention, in a decoder cross-attention, and MLP, each normed before and added to the residual stream.
+    """Self-attention, in a decoder cross-attention, and MLP, each normed before and added to the residual
+    stream.
 
-    Norms are numbered as in T5: ln2 stands before the cross-attention where there is one, before the MLP otherwise.
+    Norms are numbered as in T5: ln2 stands before the cross-attention where there is one, before the MLP
+    otherwise.
     """
 
     def __init__(
@@ -177,7 +181,8 @@ class Block(nn.Module):
     ) -> tuple[Float[Tensor, "batch pos d"], KeyValue]:
         """The residual stream after the block, and all keys and values of its self-attention so far.
 
-        ``past``: those of earlier positions. ``memory``: the cross-attention's, from the encoder (``Attention.project``).
+        ``past``: those of earlier positions. ``memory``: the cross-attention's, from the encoder
+        (``Attention.project``).
         """
         pre = self.hook_resid_pre(x)
         normed = self.ln1(pre)

@@ -1,5 +1,5 @@
-"""What every site of an adder knows at one answer position: circular or not by the probe of the text models, and how well
-the value can be read off linearly, beside its permutation null."""
+"""What every site of an adder knows at one answer position: circular or not by the probe of the text models,
+and how well the value can be read off linearly, beside its permutation null."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,27 @@ from mechfourier.toys.adder.domains import QUANTITIES, AdderDomain, adder_domain
 
 ENCODER_KINDS = ("resid_pre", "z", "attn_out", "resid_mid", "mlp_post", "mlp_out", "resid_post")
 DECODER_KINDS = (
-    "resid_pre", "z", "attn_out", "resid_mid", "cross_z", "cross_attn_out", "resid_mid_cross", "mlp_post", "mlp_out",
+    "resid_pre",
+    "z",
+    "attn_out",
+    "resid_mid",
+    "cross_z",
+    "cross_attn_out",
+    "resid_mid_cross",
+    "mlp_post",
+    "mlp_out",
     "resid_post",
-)  # fmt: skip
+)
 FOLDS = 5
 PERMUTATIONS = 200
 
 
 @dataclass(frozen=True)
 class SiteReading:
-    """One quantity at one site. ``decoded``: share of held-out problems whose value a linear map reads off rightly, ``chance``
-    what guessing gives, ``null`` the 95th percentile over shuffled values. ``k``, ``r2``, ``p`` and ``share`` (of the harmonic
-    k in the between-value power) are the probe's at this site; NaN and 0 where the quantity has fewer than five values."""
+    """One quantity at one site. ``decoded``: share of held-out problems whose value a linear map reads off
+    rightly, ``chance`` what guessing gives, ``null`` the 95th percentile over shuffled values. ``k``, ``r2``,
+    ``p`` and ``share`` (of the harmonic k in the between-value power) are the probe's at this site; NaN and 0
+    where the quantity has fewer than five values."""
 
     site: str
     decoded: float
@@ -46,7 +55,8 @@ class SiteReading:
 
 @dataclass(frozen=True)
 class QuantityReading:
-    """One quantity over the sites of one stack, read at ``where``, with the probe's verdict on its best site and its reasons."""
+    """One quantity over the sites of one stack, read at ``where``, with the probe's verdict on its best site
+    and its reasons."""
 
     quantity: str
     design: str
@@ -76,8 +86,8 @@ def read_quantities(
     permutations: int = 300,
     seed: int = 0,
 ) -> tuple[QuantityReading, ...]:
-    """Every quantity at every site: the encoder's at the source digit of significance ``place``, the decoder's where it is about
-    to write that digit."""
+    """Every quantity at every site: the encoder's at the source digit of significance ``place``, the
+    decoder's where it is about to write that digit."""
     found, settings = [], {"n_permutations": permutations, "seed": seed}
     found = []
     for name in names:
@@ -154,8 +164,8 @@ def value_acts(
 def decode_values(
     acts: Float[Tensor, "value template d"], *, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Held-out accuracy of a linear read-out (ridge regression to one-hot values, whole templates left out), chance, and the 95th
-    percentile of that accuracy when the values are shuffled within every template.
+    """Held-out accuracy of a linear read-out (ridge regression to one-hot values, whole templates left out),
+    chance, and the 95th percentile of that accuracy when the values are shuffled within every template.
 
     The penalty is the mean eigenvalue of the training Gram matrix: one fixed rule, so nothing is selected.
     """
@@ -183,7 +193,8 @@ def _orders(count: int, n: int, generator: torch.Generator) -> Int[Tensor, "draw
 def _held_out(
     x: Tensor, x_test: Tensor, labels: Tensor, test_labels: Tensor, n: int
 ) -> Float[Tensor, " draw"]:
-    """Test problems answered rightly by a ridge fitted on the training problems, for every draw of labels at once."""
+    """Test problems answered rightly by a ridge fitted on the training problems, for every draw of labels at
+    once."""
     gram = x @ x.T
     penalty = gram.diagonal().mean().clamp_min(1e-12)
     inverse = torch.linalg.inv(gram + penalty * torch.eye(len(x), dtype=x.dtype))

@@ -8,13 +8,14 @@ from mechfourier.toys.adder.config import AdderConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdderRecipe:
-    """How to train. The rate rises over ``warmup`` steps and falls along a cosine to ``final_lr`` of itself at ``steps``;
-    weight decay acts on matrices only; ``clip`` bounds the gradient's norm.
+    """How to train. The rate rises over ``warmup`` steps and falls along a cosine to ``final_lr`` of itself
+    at ``steps``; weight decay acts on matrices only; ``clip`` bounds the gradient's norm.
 
-    ``noise``: standard deviation of Gaussian noise on attention logits, falling to 0 over the first ``noise_until`` of the steps.
-    ``stages``: (share of the steps, longest operand) of the curriculum, the last one to the end. ``pairs``: so many pairs drawn
-    once and for all; 0: fresh pairs every step. ``chains``: share of pairs with a planted carry chain.
-    ``embed_std`` and ``write_scale`` are those of ``initial_weights``. ``test_lengths``: digits of both operands in the evaluations during training.
+    ``noise``: standard deviation of Gaussian noise on attention logits, falling to 0 over the first
+    ``noise_until`` of the steps. ``stages``: (share of the steps, longest operand) of the curriculum, the
+    last one to the end. ``pairs``: so many pairs drawn once and for all; 0: fresh pairs every step.
+    ``chains``: share of pairs with a planted carry chain. ``embed_std`` and ``write_scale`` are those of
+    ``initial_weights``. ``test_lengths``: digits of both operands in the evaluations during training.
     """
 
     name: str
@@ -60,15 +61,34 @@ class AdderRecipe:
 GENERALISING = AdderRecipe(name="generalising", steps=1000)
 CURRICULUM = ((0.1, 2), (0.15, 3), (0.2, 4), (0.55, 5))
 FAITHFUL = AdderRecipe(
-    name="faithful", steps=50_000, batch=256, lr=1e-3, weight_decay=0.01, warmup=500, noise=0.0, stages=CURRICULUM,
-    pairs=50_000, chains=0.0, embed_std=0.02, evaluate_every=250, checkpoint_every=1000, test_lengths=(1, 2, 3, 4, 5),
-)  # fmt: skip
+    name="faithful",
+    steps=50_000,
+    batch=256,
+    lr=1e-3,
+    weight_decay=0.01,
+    warmup=500,
+    noise=0.0,
+    stages=CURRICULUM,
+    pairs=50_000,
+    chains=0.0,
+    embed_std=0.02,
+    evaluate_every=250,
+    checkpoint_every=1000,
+    test_lengths=(1, 2, 3, 4, 5),
+)
 
 PLAIN = AdderConfig()
 ORIGINAL = AdderConfig(
-    d_model=128, d_mlp=512, n_layers=3, n_decoder_layers=3, positions="learned", ssmax=False, padded=False, reverse=False,
+    d_model=128,
+    d_mlp=512,
+    n_layers=3,
+    n_decoder_layers=3,
+    positions="learned",
+    ssmax=False,
+    padded=False,
+    reverse=False,
     max_digits=5,
-)  # fmt: skip
+)
 
 _replace = dataclasses.replace
 RECIPES: dict[str, tuple[AdderConfig, AdderRecipe]] = {

@@ -1,4 +1,5 @@
-"""What is studied: an adder, from a model, a run or model folder, one of a run's checkpoints, or a packaged name."""
+"""What is studied: an adder, from a model, a run or model folder, one of a run's checkpoints, or a packaged
+name."""
 
 from pathlib import Path
 from typing import Any

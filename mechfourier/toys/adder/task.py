@@ -1,6 +1,8 @@
-"""Multi-digit addition as characters: problems as digit tensors, how they are written as tokens, and who may train on them.
+"""Multi-digit addition as characters: problems as digit tensors, how they are written as tokens, and who may
+train on them.
 
-Digits are least significant first in every tensor here (``a[:, 0]`` are the units), whatever the order of the text.
+Digits are least significant first in every tensor here (``a[:, 0]`` are the units), whatever the order of the
+text.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ HELD_OUT_OF = 10  # one hash class of ten is for testing
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """``a + b``, digit by digit, with zeros above the operands' own lengths. n is the longest operand of all."""
+    """``a + b``, digit by digit, with zeros above the operands' own lengths. n is the longest operand of
+    all."""
 
     a: Int[Tensor, "problem n"]
     b: Int[Tensor, "problem n"]
@@ -64,7 +67,8 @@ class Problems:
 
     @property
     def chain(self) -> Int[Tensor, " problem"]:
-        """Digits that the longest-travelling carry passes through: 0 without a carry, 1 where it stops at the next digit."""
+        """Digits that the longest-travelling carry passes through: 0 without a carry, 1 where it stops at the
+        next digit."""
         total, carries = self.a + self.b, self.carries
         run, best = torch.zeros(len(self), dtype=torch.long), torch.zeros(len(self), dtype=torch.long)
         for s, out in zip(total.unbind(1), carries.unbind(1), strict=True):
@@ -84,7 +88,8 @@ class Problems:
 
 
 def problems(pairs: Sequence[tuple[int, int]]) -> Problems:
-    """The given (a, b), natural numbers of any length. Raises ``OutOfRange`` for negative ones, or none at all."""
+    """The given (a, b), natural numbers of any length. Raises ``OutOfRange`` for negative ones, or none at
+    all."""
     if not pairs:
         raise OutOfRange("no problems were given; give at least one pair of numbers")
     if (low := min(min(pair) for pair in pairs)) < 0:
@@ -113,14 +118,16 @@ def join(parts: Sequence[Problems]) -> Problems:
 
 @dataclass(frozen=True)
 class Format:
-    """How a problem is written. ``padded``: the shorter operand gets zeros in front; ``reverse``: the answer is written
-    units first, with one digit more than the longer operand; otherwise it is written as people do."""
+    """How a problem is written. ``padded``: the shorter operand gets zeros in front; ``reverse``: the answer
+    is written units first, with one digit more than the longer operand; otherwise it is written as people do.
+    """
 
     padded: bool = True
     reverse: bool = True
 
     def source(self, p: Problems) -> Int[Tensor, "problem pos"]:
-        """``a+b=`` as tokens, most significant digit first, aligned to the right (PAD in front of short ones)."""
+        """``a+b=`` as tokens, most significant digit first, aligned to the right (PAD in front of short
+        ones)."""
         la, lb = (p.longest, p.longest) if self.padded else (p.len_a, p.len_b)
         width = int((la + lb).max()) + 2
         # columns counted from the right: 0 is "=", then b from its units, "+", and a from its units
@@ -155,7 +162,8 @@ class Format:
         return digits + 2
 
     def value(self, written: Sequence[int]) -> int | None:
-        """The number that answer tokens stand for; None where they are no number followed by the end token."""
+        """The number that answer tokens stand for; None where they are no number followed by the end
+        token."""
         tokens = list(written)
         if END not in tokens:
             return None
@@ -166,13 +174,15 @@ class Format:
 
 
 def decoder_input(target: Int[Tensor, "problem step"]) -> Int[Tensor, "problem step"]:
-    """What the decoder reads when it should write ``target``: "=", then the answer so far (END is never read)."""
+    """What the decoder reads when it should write ``target``: "=", then the answer so far (END is never
+    read)."""
     shifted = F.pad(target[:, :-1], (1, 0), value=EQUALS)
     return torch.where(shifted == END, PAD, shifted)
 
 
 def significance(tokens: Int[Tensor, "row pos"]) -> Int[Tensor, "row pos"]:
-    """Ids of the source: 1 for units, 2 for tens, …; 0 for +, = and PAD. Read off the tokens: how far the next sign is."""
+    """Ids of the source: 1 for units, 2 for tens, …; 0 for +, = and PAD. Read off the tokens: how far the
+    next sign is."""
     place = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     digit = tokens < 10
     after = torch.where(digit, tokens.shape[1], place)

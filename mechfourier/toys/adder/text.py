@@ -17,10 +17,12 @@ PROBLEM = re.compile(
 
 
 def encode_prompt(cfg: "AdderConfig", prompt: str) -> Encoding:
-    """The tokens of ``a+b=`` and of the answer's characters after it, in the order in which the model writes them.
+    """The tokens of ``a+b=`` and of the answer's characters after it, in the order in which the model writes
+    them.
 
-    The zeros that a padding model puts before the shorter operand stand for no character. Raises ``NotExpressible``
-    for anything else: letters, an empty operand, a minus sign, more digits than the model has positions for.
+    The zeros that a padding model puts before the shorter operand stand for no character. Raises
+    ``NotExpressible`` for anything else: letters, an empty operand, a minus sign, more digits than the model
+    has positions for.
     """
     found = PROBLEM.fullmatch(prompt)
     if found is None:
@@ -32,7 +34,8 @@ def encode_prompt(cfg: "AdderConfig", prompt: str) -> Encoding:
     answer = len(found["answer"])
     if cfg.max_digits is not None and answer + 1 > cfg.target_positions:
         raise NotExpressible(
-            f"the answer in {prompt!r} has {answer} digits, and the decoder of {cfg.model_name} has positions for "
+            f"the answer in {prompt!r} has {answer} digits, and the decoder of {cfg.model_name} has "
+            f"positions for "
             f"{cfg.target_positions - 1}; give a shorter answer"
         )
     ids: list[int] = []
@@ -52,7 +55,8 @@ def check_digits(cfg: "AdderConfig", digits: int, prompt: str) -> None:
     """Raise ``NotExpressible`` where a model with learned positions has none for so many digits."""
     if cfg.max_digits is not None and digits > cfg.max_digits:
         raise NotExpressible(
-            f"{cfg.model_name} has positions for operands of up to {cfg.max_digits} digits, and {prompt!r} has one of "
+            f"{cfg.model_name} has positions for operands of up to {cfg.max_digits} digits, and {prompt!r} "
+            f"has one of "
             f"{digits}; the packaged model adder has no such limit"
         )
 

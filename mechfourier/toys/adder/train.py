@@ -1,4 +1,5 @@
-"""Train an adder: fresh or fixed pairs, curriculum, noise, and accuracy by greedy decoding at every length on the way."""
+"""Train an adder: fresh or fixed pairs, curriculum, noise, and accuracy by greedy decoding at every length on
+the way."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,9 +30,10 @@ GENERALISED = 0.99
 
 @dataclasses.dataclass(frozen=True)
 class AdderRun(RunResult, kind="adder-run"):
-    """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out problems answered exactly,
-    by greedy decoding of ``problems`` problems each; ``mechfourier sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 %
-    at every length measured, those beyond the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.
+    """A finished run. ``accuracy`` maps the number of digits of both operands to the share of held-out
+    problems answered exactly, by greedy decoding of ``problems`` problems each; ``mechfourier
+    sweep-accuracy`` measures more. ``outcome``: ``generalised`` (99 % at every length measured, those beyond
+    the training lengths included), ``learned`` (99 % at the training lengths) or ``undertrained``.
     """
 
     accuracy: dict[str, float]
@@ -46,7 +48,8 @@ class AdderRun(RunResult, kind="adder-run"):
     def __str__(self) -> str:
         lengths = ", ".join(f"{digits}: {share:.0%}" for digits, share in self.accuracy.items())
         return (
-            f"{self.outcome}: {self.why}\nexact match by number of digits: {lengths} ({self.problems} held-out problems each)\n"
+            f"{self.outcome}: {self.why}\nexact match by number of digits: {lengths} ({self.problems} "
+            f"held-out problems each)\n"
             f"train loss {self.train_loss:.2g}; {self.steps} steps in {self.seconds:.0f} s\n{self.checkpoint}"
         )
 
@@ -61,9 +64,11 @@ class AdderTrainee(Descent):
         )
         self.model = build(config, weights=start).to(self.device)
         super().__init__(
-            dict(self.model.named_parameters()), settings, decays=lambda name, _: decays(name),
+            dict(self.model.named_parameters()),
+            settings,
+            decays=lambda name, _: decays(name),
             fused=self.device.type in ("cpu", "cuda", "mps"),
-        )  # fmt: skip
+        )
         self.generator = torch.Generator().manual_seed(seed)
         self.noise = self.model.noise.generator = torch.Generator(self.device).manual_seed(seed + 1)
         self.fixed = _fixed_pairs(settings, seed) if settings.pairs else None
@@ -132,8 +137,8 @@ def _fixed_pairs(settings: AdderRecipe, seed: int) -> Problems:
 
 
 def _test_source(config: AdderConfig, settings: AdderRecipe, n: int) -> tuple[Tensor, Tensor]:
-    """Held-out problems of two n-digit operands, as tokens, and their answers. Every hash class of two one-digit operands
-    holds about ten pairs, so those repeat."""
+    """Held-out problems of two n-digit operands, as tokens, and their answers. Every hash class of two
+    one-digit operands holds about ten pairs, so those repeat."""
     generator = torch.Generator().manual_seed(TEST_SEED + n)
     found = unseen_batch(TEST_PROBLEMS, generator, len_a=n, len_b=n, unseen=n <= settings.longest)
     return config.format.source(found), config.format.target(found)
@@ -150,20 +155,27 @@ def train_adder(
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
     stop: Callable[[dict[str, float]], bool] | None = None,
 ) -> AdderRun:
-    """Train in ``folder`` by a recipe (a name, or a model and settings of one's own); the same arguments give the same bits
-    on a CPU with the same number of threads.
+    """Train in ``folder`` by a recipe (a name, or a model and settings of one's own); the same arguments give
+    the same bits on a CPU with the same number of threads.
 
-    ``steps`` replaces the recipe's number (the schedule follows). Raises ``UsageError`` for an unknown recipe and what
-    ``run_training`` raises.
+    ``steps`` replaces the recipe's number (the schedule follows). Raises ``UsageError`` for an unknown recipe
+    and what ``run_training`` raises.
     """
     config, chosen = recipe(settings) if isinstance(settings, str) else settings
     if steps is not None:
         chosen = dataclasses.replace(chosen, steps=steps, warmup=min(chosen.warmup, max(1, steps // 10)))
     trainee = AdderTrainee(config, chosen, seed=seed, device=str(resolve_device(device)))
     result = run_training(
-        trainee, folder, steps=chosen.steps, evaluate_at=chosen.evaluate_every, checkpoint_at=chosen.checkpoint_every,
-        resume=resume, stop=stop, label=f"adder {chosen.name} seed {seed}", on_evaluate=on_evaluate,
-    )  # fmt: skip
+        trainee,
+        folder,
+        steps=chosen.steps,
+        evaluate_at=chosen.evaluate_every,
+        checkpoint_at=chosen.checkpoint_every,
+        resume=resume,
+        stop=stop,
+        label=f"adder {chosen.name} seed {seed}",
+        on_evaluate=on_evaluate,
+    )
     return _finished(result, chosen, Path(folder))
 
 
@@ -171,9 +183,15 @@ def _finished(result: TrainingResult, settings: AdderRecipe, folder: Path) -> Ad
     accuracy = {str(n): result.metrics[f"accuracy_{n}"] for n in settings.test_lengths}
     outcome, why = verdict(accuracy, settings)
     return AdderRun(
-        accuracy=accuracy, problems=TEST_PROBLEMS, train_loss=result.metrics["train_loss"], steps=result.steps,
-        seconds=result.seconds, checkpoint=str(folder), outcome=outcome, why=why,
-    )  # fmt: skip
+        accuracy=accuracy,
+        problems=TEST_PROBLEMS,
+        train_loss=result.metrics["train_loss"],
+        steps=result.steps,
+        seconds=result.seconds,
+        checkpoint=str(folder),
+        outcome=outcome,
+        why=why,
+    )
 
 
 def verdict(accuracy: dict[str, float], settings: AdderRecipe) -> tuple[str, str]:
@@ -183,18 +201,22 @@ def verdict(accuracy: dict[str, float], settings: AdderRecipe) -> tuple[str, str
     worst = min(inside, key=lambda n: inside[n], default=None)
     if worst is not None and inside[worst] < GENERALISED:
         return "undertrained", (
-            f"{inside[worst]:.1%} at {worst} digits, which it was trained on; give more steps, or the generalising recipe"
+            f"{inside[worst]:.1%} at {worst} digits, which it was trained on; give more steps, or the "
+            f"generalising recipe"
         )
     if not beyond:
         return (
             "learned",
-            f"at least {GENERALISED:.0%} at every length up to {settings.longest} digits; no longer one was tried",
+            f"at least {GENERALISED:.0%} at every length up to {settings.longest} digits; no longer one was "
+            f"tried",
         )
     worst = min(beyond, key=lambda n: beyond[n])
     if beyond[worst] < GENERALISED:
         return "learned", (
-            f"at least {GENERALISED:.0%} up to {settings.longest} digits, and {beyond[worst]:.1%} at {worst}, which it never saw"
+            f"at least {GENERALISED:.0%} up to {settings.longest} digits, and {beyond[worst]:.1%} at "
+            f"{worst}, which it never saw"
         )
     return "generalised", (
-        f"at least {GENERALISED:.0%} at every length, {max(map(int, beyond))} digits included; it was trained on up to {settings.longest}"
+        f"at least {GENERALISED:.0%} at every length, {max(map(int, beyond))} digits included; it was "
+        f"trained on up to {settings.longest}"
     )

@@ -1,4 +1,5 @@
-"""What the weights of an adder show by themselves: Fourier structure of the digits' embeddings, spectra of the matrices."""
+"""What the weights of an adder show by themselves: Fourier structure of the digits' embeddings, spectra of
+the matrices."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class EmbeddingSpectrum:
-    """``shares[k−1]``: share of the power of the ten digits' vectors (their mean taken off) at k = 1..5 cycles per ten digits.
-    ``null``: the largest share that 95 % of shuffled digit orders stay under, ``p`` the rank of the largest one among them.
-    ``line_p``: the same for the power of a straight line in the digit. ``points``: the digits in the plane of k, see ``held_out_points``."""
+    """``shares[k−1]``: share of the power of the ten digits' vectors (their mean taken off) at k = 1..5
+    cycles per ten digits. ``null``: the largest share that 95 % of shuffled digit orders stay under, ``p``
+    the rank of the largest one among them. ``line_p``: the same for the power of a straight line in the
+    digit. ``points``: the digits in the plane of k, see ``held_out_points``."""
 
     matrix: str
     shares: tuple[float, ...]
@@ -29,7 +31,8 @@ class EmbeddingSpectrum:
 
 
 def embedding_spectrum(vectors: Float[Tensor, "ten d"], name: str, *, seed: int = 0) -> EmbeddingSpectrum:
-    """The spectrum of ten vectors against the same vectors in random orders, which keeps everything but which digit is which."""
+    """The spectrum of ten vectors against the same vectors in random orders, which keeps everything but which
+    digit is which."""
     generator = torch.Generator().manual_seed(seed)
     y = vectors.detach().double().cpu()
     orders = torch.rand(DRAWS, len(y), generator=generator).argsort(1)
@@ -37,16 +40,23 @@ def embedding_spectrum(vectors: Float[Tensor, "ten d"], name: str, *, seed: int 
     best, drawn = float(shares.max()), shares_of(y[orders]).amax(1)
     line, lines = _line(y[None])[0], _line(y[orders])
     return EmbeddingSpectrum(
-        name, tuple(shares.tolist()), int(shares.argmax()) + 1, float(drawn.quantile(0.95)), _p(best, drawn),
-        float(line), _p(float(line), lines), held_out_points(y, int(shares.argmax()) + 1),
-    )  # fmt: skip
+        name,
+        tuple(shares.tolist()),
+        int(shares.argmax()) + 1,
+        float(drawn.quantile(0.95)),
+        _p(best, drawn),
+        float(line),
+        _p(float(line), lines),
+        held_out_points(y, int(shares.argmax()) + 1),
+    )
 
 
 def held_out_points(y: Float[Tensor, "ten d"], k: int) -> tuple[tuple[float, float], ...]:
-    """Every digit's vector on the cosine and sine direction of k that *the other nine* draw, in units of their radius.
+    """Every digit's vector on the cosine and sine direction of k that *the other nine* draw, in units of
+    their radius.
 
-    Ten vectors in more than ten dimensions lie on a perfect circle in the plane that is fitted to all of them, noise included; left out of
-    the fit, a vector of noise falls anywhere around 0.
+    Ten vectors in more than ten dimensions lie on a perfect circle in the plane that is fitted to all of
+    them, noise included; left out of the fit, a vector of noise falls anywhere around 0.
     """
     n = len(y)
     angle = 2 * torch.pi * k * torch.arange(n, dtype=y.dtype) / n
@@ -65,7 +75,8 @@ def held_out_points(y: Float[Tensor, "ten d"], k: int) -> tuple[tuple[float, flo
 
 
 def shares_of(y: Float[Tensor, "draw ten d"]) -> Float[Tensor, "draw k"]:
-    """``matrix_share`` of many draws at once: shares of the power above frequency 0 at k = 1..5 (Nyquist, k = 5, counts once)."""
+    """``matrix_share`` of many draws at once: shares of the power above frequency 0 at k = 1..5 (Nyquist, k =
+    5, counts once)."""
     power = torch.fft.rfft(y, dim=1).abs().pow(2).sum(2)[:, 1:]
     power = power * torch.tensor([2.0, 2.0, 2.0, 2.0, 1.0], dtype=power.dtype)
     return power / power.sum(1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
@@ -93,7 +104,8 @@ def embedding_spectra(model: Any, *, seed: int = 0) -> tuple[EmbeddingSpectrum, 
 
 @dataclass(frozen=True)
 class MatrixSpectrum:
-    """Singular values of one matrix (heads side by side), largest first. ``rank``: (Σσ²)²/Σσ⁴, the participation ratio."""
+    """Singular values of one matrix (heads side by side), largest first. ``rank``: (Σσ²)²/Σσ⁴, the
+    participation ratio."""
 
     matrix: str
     rows: int

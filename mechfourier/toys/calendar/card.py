@@ -1,4 +1,5 @@
-"""What lies beside the calendar model's weights: its recipe, its metrics, and a README that people can read."""
+"""What lies beside the calendar model's weights: its recipe, its metrics, and a README that people can
+read."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -57,7 +58,8 @@ def _metrics(result: "TrainingResult") -> dict[str, Any]:
 def _readme(recipe: "CalendarRecipe", metrics: Mapping[str, Any]) -> str:
     examples = {operation.name: operation.sentence(0, 3) for operation in operations()}
     rows = [
-        f"| {name} | `{examples[name].prompt}{examples[name].answer}` | {entry['sentences']} | {entry['accuracy']:.2%} |"
+        f"| {name} | `{examples[name].prompt}{examples[name].answer}` | {entry['sentences']} | "
+        f"{entry['accuracy']:.2%} |"
         for name, entry in metrics["held_out"].items()
     ]
     return f"""# The calendar model

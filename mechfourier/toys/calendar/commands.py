@@ -18,7 +18,8 @@ def train(
 ) -> "CalendarRun":
     """Train the calendar model (a small Qwen3) on calendar and modular arithmetic sentences.
 
-    Weights, tokenizer and metrics lie in --out afterwards; study them with: mechfourier probe OUT --domain months
+    Weights, tokenizer and metrics lie in --out afterwards; study them with: mechfourier probe OUT --domain
+    months
     """
     from mechfourier.toys.calendar.train import CalendarRecipe, train_calendar
 

@@ -1,9 +1,10 @@
 """Calendar and modular arithmetic as sentences: what the embedded ``calendar`` model is trained on.
 
-An ``Operation`` is a family of sentences such as "Monday + 3 days =" with the answer " Thursday". Which operand
-pairs are held out is decided by a seeded hash of the *fact*, not of the sentence: "Monday + 3 = Thursday" and
-"Thursday - 3 = Monday" are one fact, and so are "5 + 9 mod 12" and "9 + 5 mod 12", so that no held-out sentence
-is the mirror image of one the model has seen. Every offset has the same share of its facts held out.
+An ``Operation`` is a family of sentences such as "Monday + 3 days =" with the answer " Thursday". Which
+operand pairs are held out is decided by a seeded hash of the *fact*, not of the sentence: "Monday + 3 =
+Thursday" and "Thursday - 3 = Monday" are one fact, and so are "5 + 9 mod 12" and "9 + 5 mod 12", so that no
+held-out sentence is the mirror image of one the model has seen. Every offset has the same share of its facts
+held out.
 """
 
 import hashlib
@@ -12,9 +13,19 @@ from functools import cached_property
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 SEASONS = ("spring", "summer", "autumn", "winter")  # in sentences only: four values are learned by heart
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 CLOCK_12 = tuple(str(hour) for hour in range(1, 13))
@@ -27,7 +38,8 @@ SPLIT_SEED = 20
 
 @dataclass(frozen=True)
 class Sentence:
-    """One operation sentence: value number ``a``, ``offset``, and the number ``label`` of the right answer."""
+    """One operation sentence: value number ``a``, ``offset``, and the number ``label`` of the right
+    answer."""
 
     operation: str
     a: int
@@ -44,8 +56,8 @@ class Operation:
 
     ``weight`` multiplies how often a sentence is drawn in training.
 
-    ``sign`` is +1 or -1; the answer is ``values[(a + sign * offset) mod len(values)]``. ``fact`` names the family
-    whose facts are held out together; ``commutes`` says that the offset and the value are of one kind.
+    ``sign`` is +1 or -1; the answer is ``values[(a + sign * offset) mod len(values)]``. ``fact`` names the
+    family whose facts are held out together; ``commutes`` says that the offset and the value are of one kind.
     """
 
     name: str
@@ -80,8 +92,9 @@ class Operation:
         )
 
     def _held_out(self, start: int, offset: int) -> bool:
-        """Whether the fact "``start`` plus ``offset``" is held out: the same share of the starts of every offset, so
-        that no offset is left without training sentences; where sums commute, a share of the unordered pairs."""
+        """Whether the fact "``start`` plus ``offset``" is held out: the same share of the starts of every
+        offset, so that no offset is left without training sentences; where sums commute, a share of the
+        unordered pairs."""
         if self.commutes and offset < self.n:
             return self._hash(min(start, offset), max(start, offset)) < HELD_OUT_SHARE
         order = sorted(range(self.n), key=lambda value: self._hash(value, offset))
@@ -109,7 +122,8 @@ def mod_operation(n: int, *, split_seed: int = SPLIT_SEED) -> Operation:
 
 def operations(*, split_seed: int = SPLIT_SEED) -> tuple[Operation, ...]:
     """Every operation of the corpus."""
-    # A cycle that few operations share is learned late, and then by heart: 7 and 26 are drawn more often than 12.
+    # A cycle that few operations share is learned late, and then by heart: 7 and 26 are drawn more often than
+    # 12.
     table = (
         ("days", "{value} {sign} {offset} days =", DAYS, "+-", 84, 4.0),
         ("months", "{value} {sign} {offset} months =", MONTHS, "+-", 96, 1.0),

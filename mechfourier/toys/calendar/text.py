@@ -1,7 +1,7 @@
 """The running text of the calendar corpus: values in sentences, neighbours of values, and everyday filler.
 
-The filler is a small grammar in which the verb decides the objects and the person the place, so that a model can
-learn something and "text perplexity" has a floor well below the size of the vocabulary.
+The filler is a small grammar in which the verb decides the objects and the person the place, so that a model
+can learn something and "text perplexity" has a floor well below the size of the vocabulary.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from mechfourier.toys.calendar.task import (
     MONTHS,
     NUMBERS,
     SEASONS,
-)  # fmt: skip
+)
 
 TEXT_SEED = 7
 HELD_OUT_SENTENCES = 400
@@ -36,42 +36,130 @@ class Values:
 
 
 DOMAIN_TEXT: tuple[Values, ...] = (
-    Values("days", "day", DAYS, (
-        "Today is {value}", "It is {value}", "The day is {value}", "Tomorrow is {value}", "Yesterday was {value}",
-        "We meet on {value}", "See you on {value}", "The shop is closed on {value}", "My favourite day is {value}",
-        "The party is on {value}", "The letter came on {value}", "Every {value}",
-    )),
-    Values("months", "month", MONTHS, (
-        "It is {value}", "The month is {value}", "This month is {value}", "She was born in {value}",
-        "We meet in {value}", "The school opens in {value}", "My favourite month is {value}",
-        "The party is in {value}", "The last week of {value}", "In the middle of {value}", "Every {value}",
-    )),
-    Values("seasons", "season", SEASONS, (
-        "It is {value}", "The season is {value}", "We meet in {value}", "She was born in {value}",
-        "My favourite season is {value}", "In the middle of {value}", "The last week of {value}",
-        "The garden is beautiful in {value}", "Every {value}",
-    )),
-    Values("hours-12", "hour", CLOCK_12, (
-        "It is {value} o'clock", "The time is {value} o'clock", "The train leaves at {value} o'clock",
-        "We meet at {value} o'clock", "See you at {value} o'clock", "The shop opens at {value} o'clock",
-        "Dinner is at {value} o'clock", "The clock says {value} o'clock", "The party starts at {value} o'clock",
-    ), suffix=" o'clock"),
-    Values("hours-24", "hour", CLOCK_24, (
-        "It is {value}:00", "The time is {value}:00", "The train leaves at {value}:00", "We meet at {value}:00",
-        "See you at {value}:00", "The shop opens at {value}:00", "Dinner is at {value}:00",
-        "The clock says {value}:00", "The party starts at {value}:00",
-    ), suffix=":00"),
-    Values("alphabet", "letter", LETTERS, (
-        "The letter {value}", "The letter is {value}", "The word starts with {value}", "The word ends with {value}",
-        "Press the key {value}", "The answer is {value}", "Write the letter {value}", "The name starts with {value}",
-        "We live in house {value}", "Take the bus {value}",
-    )),
-    Values("numbers", "number", tuple(map(str, range(NUMBERS))), (
-        "The number {value}", "The number is {value}", "The answer is {value}", "The result is {value}",
-        "There are {value} books", "Open the book at page {value}", "She counts to {value}", "Room {value}",
-        "We live in house {value}", "Take the bus {value}", "x = {value}",
-    ), cyclic=False),
-)  # fmt: skip
+    Values(
+        "days",
+        "day",
+        DAYS,
+        (
+            "Today is {value}",
+            "It is {value}",
+            "The day is {value}",
+            "Tomorrow is {value}",
+            "Yesterday was {value}",
+            "We meet on {value}",
+            "See you on {value}",
+            "The shop is closed on {value}",
+            "My favourite day is {value}",
+            "The party is on {value}",
+            "The letter came on {value}",
+            "Every {value}",
+        ),
+    ),
+    Values(
+        "months",
+        "month",
+        MONTHS,
+        (
+            "It is {value}",
+            "The month is {value}",
+            "This month is {value}",
+            "She was born in {value}",
+            "We meet in {value}",
+            "The school opens in {value}",
+            "My favourite month is {value}",
+            "The party is in {value}",
+            "The last week of {value}",
+            "In the middle of {value}",
+            "Every {value}",
+        ),
+    ),
+    Values(
+        "seasons",
+        "season",
+        SEASONS,
+        (
+            "It is {value}",
+            "The season is {value}",
+            "We meet in {value}",
+            "She was born in {value}",
+            "My favourite season is {value}",
+            "In the middle of {value}",
+            "The last week of {value}",
+            "The garden is beautiful in {value}",
+            "Every {value}",
+        ),
+    ),
+    Values(
+        "hours-12",
+        "hour",
+        CLOCK_12,
+        (
+            "It is {value} o'clock",
+            "The time is {value} o'clock",
+            "The train leaves at {value} o'clock",
+            "We meet at {value} o'clock",
+            "See you at {value} o'clock",
+            "The shop opens at {value} o'clock",
+            "Dinner is at {value} o'clock",
+            "The clock says {value} o'clock",
+            "The party starts at {value} o'clock",
+        ),
+        suffix=" o'clock",
+    ),
+    Values(
+        "hours-24",
+        "hour",
+        CLOCK_24,
+        (
+            "It is {value}:00",
+            "The time is {value}:00",
+            "The train leaves at {value}:00",
+            "We meet at {value}:00",
+            "See you at {value}:00",
+            "The shop opens at {value}:00",
+            "Dinner is at {value}:00",
+            "The clock says {value}:00",
+            "The party starts at {value}:00",
+        ),
+        suffix=":00",
+    ),
+    Values(
+        "alphabet",
+        "letter",
+        LETTERS,
+        (
+            "The letter {value}",
+            "The letter is {value}",
+            "The word starts with {value}",
+            "The word ends with {value}",
+            "Press the key {value}",
+            "The answer is {value}",
+            "Write the letter {value}",
+            "The name starts with {value}",
+            "We live in house {value}",
+            "Take the bus {value}",
+        ),
+    ),
+    Values(
+        "numbers",
+        "number",
+        tuple(map(str, range(NUMBERS))),
+        (
+            "The number {value}",
+            "The number is {value}",
+            "The answer is {value}",
+            "The result is {value}",
+            "There are {value} books",
+            "Open the book at page {value}",
+            "She counts to {value}",
+            "Room {value}",
+            "We live in house {value}",
+            "Take the bus {value}",
+            "x = {value}",
+        ),
+        cyclic=False,
+    ),
+)
 
 _PEOPLE = {
     "Anna": ("at home", "in the garden"),
@@ -125,10 +213,14 @@ def day_statements() -> tuple[str, ...]:
 def filler_sentences() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Everyday sentences, (training, held out): a seeded sample of the grammar without repeats."""
     times = [
-        *(f"on {day}" for day in DAYS), *(f"in {month}" for month in MONTHS),
-        *(f"in {season}" for season in SEASONS), *(f"at {hour} o'clock" for hour in CLOCK_12),
-        "every day", "every week", "every year",
-    ]  # fmt: skip
+        *(f"on {day}" for day in DAYS),
+        *(f"in {month}" for month in MONTHS),
+        *(f"in {season}" for season in SEASONS),
+        *(f"at {hour} o'clock" for hour in CLOCK_12),
+        "every day",
+        "every week",
+        "every year",
+    ]
     everything = [
         f"{person} {verb} {thing} {place} {time}."
         for person, places in _PEOPLE.items()

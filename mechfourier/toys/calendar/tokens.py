@@ -15,7 +15,8 @@ PATTERN = r"\d+|[A-Za-z]+(?:'[a-z]+)?|[^\sA-Za-z\d]"
 
 
 def vocabulary() -> dict[str, int]:
-    """Token -> id: the two special tokens, the numbers, then the words of the corpus in alphabetical order."""
+    """Token -> id: the two special tokens, the numbers, then the words of the corpus in alphabetical
+    order."""
     import re
 
     texts = [s.prompt + s.answer for operation in operations() for s in operation.sentences]
@@ -27,7 +28,8 @@ def vocabulary() -> dict[str, int]:
 
 
 def build_tokenizer() -> "PreTrainedTokenizerFast":
-    """A Hugging Face tokenizer over ``vocabulary``; unknown words become ``<unk>``, nothing is added to a prompt."""
+    """A Hugging Face tokenizer over ``vocabulary``; unknown words become ``<unk>``, nothing is added to a
+    prompt."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Sequence, Split, WhitespaceSplit

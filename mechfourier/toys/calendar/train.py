@@ -1,8 +1,9 @@
-"""Training of the ``calendar`` model: a small Qwen3 that learns calendar and modular arithmetic from sentences.
+"""Training of the ``calendar`` model: a small Qwen3 that learns calendar and modular arithmetic from
+sentences.
 
 The recipe follows what is known to make small transformers generalise on modular addition (Power et al. 2022,
-arXiv:2201.02177; Nanda et al. 2023, arXiv:2301.05217): a high learning rate, strong weight decay, the loss on the
-answer token only, and many more passes over the training sentences than fitting them takes.
+arXiv:2201.02177; Nanda et al. 2023, arXiv:2301.05217): a high learning rate, strong weight decay, the loss on
+the answer token only, and many more passes over the training sentences than fitting them takes.
 """
 
 import dataclasses
@@ -33,7 +34,8 @@ EVALUATE_EVERY, CHECKPOINT_EVERY = 250, 1000  # steps
 
 @dataclasses.dataclass(frozen=True)
 class CalendarRecipe:
-    """All that decides the outcome. ``text_share`` of each batch is running text, with the loss on every token."""
+    """All that decides the outcome. ``text_share`` of each batch is running text, with the loss on every
+    token."""
 
     steps: int = 12_000
     seed: int = 0
@@ -53,7 +55,8 @@ class CalendarRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Token rows padded on the right (a causal model never looks there), and the token wanted after each position."""
+    """Token rows padded on the right (a causal model never looks there), and the token wanted after each
+    position."""
 
     ids: Int[Tensor, "row pos"]
     targets: Int[Tensor, "row pos"]
@@ -112,7 +115,8 @@ def load_corpus() -> Corpus:
     """The corpus of ``mechfourier.toys.calendar.task``, made once per process."""
     tokenizer, families = build_tokenizer(), operations()
     training = [operation_rows(tokenizer, family, held_out=False) for family in families]
-    # Each sentence is drawn with weight 1 / sqrt(sentences of its operation), times the operation's own weight.
+    # Each sentence is drawn with weight 1 / sqrt(sentences of its operation), times the operation's own
+    # weight.
     sizes = torch.tensor([len(rows.ids) for rows in training])
     weights = torch.tensor([family.weight for family in families]) * sizes.double().rsqrt()
     return Corpus(
@@ -141,8 +145,10 @@ class CalendarTrainee:
         scales = [p for p in self.model.parameters() if p.ndim == 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": matrices}, {"params": scales, "weight_decay": 0.0}],
-            lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay,
-        )  # fmt: skip
+            lr=recipe.lr,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+        )
 
     def _qwen3_config(self) -> "Qwen3Config":
         from transformers import Qwen3Config
@@ -199,7 +205,8 @@ class CalendarTrainee:
     def logits(self, batch: Batch) -> Float[Tensor, "wanted vocab"]:
         """Logits at the positions with a target only, row-major.
 
-        The same as the whole forward pass, but the last MLP sees the wanted positions only: a third of the work.
+        The same as the whole forward pass, but the last MLP sees the wanted positions only: a third of the
+        work.
         """
         core: Any = self.model.model
         hidden = core.embed_tokens(batch.ids)
@@ -220,7 +227,8 @@ class CalendarTrainee:
 
     @torch.no_grad()
     def evaluate(self, index: int) -> dict[str, float]:
-        """Accuracy on the held-out sentences: the mean over operations, the worst, each one, and text perplexity."""
+        """Accuracy on the held-out sentences: the mean over operations, the worst, each one, and text
+        perplexity."""
         del index
         accuracy = {name: self.accuracy(batch) for name, batch in self.corpus.held_out.items()}
         return {
@@ -263,10 +271,12 @@ class CalendarRun(TrainingResult):
         rows = [f"  {n.removeprefix(prefix):<16}{v:7.2%}" for n, v in metrics.items() if n.startswith(prefix)]
         return "\n".join(
             [
-                "held-out accuracy", *rows, f"text perplexity {metrics['perplexity']:.2f}",
+                "held-out accuracy",
+                *rows,
+                f"text perplexity {metrics['perplexity']:.2f}",
                 f"{self.steps} steps in {self.seconds:.0f} s; weights and metrics are in {self.folder}",
             ]
-        )  # fmt: skip
+        )
 
 
 def train_calendar(
@@ -276,7 +286,8 @@ def train_calendar(
     resume: bool = False,
     on_evaluate: Callable[[int, dict[str, float]], None] | None = None,
 ) -> CalendarRun:
-    """Train the calendar model in ``folder`` and put its tokenizer and its README beside it: the folder loads on its own.
+    """Train the calendar model in ``folder`` and put its tokenizer and its README beside it: the folder loads
+    on its own.
 
     Raises what ``run_training`` raises.
     """

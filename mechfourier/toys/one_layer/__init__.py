@@ -1,4 +1,5 @@
-"""The one-layer transformer: one checkpoint taken apart (``analyze``) or a whole run (``progress_curves``, ``find_phases``)."""
+"""The one-layer transformer: one checkpoint taken apart (``analyze``) or a whole run (``progress_curves``,
+``find_phases``)."""
 
 from typing import TYPE_CHECKING
 

@@ -49,10 +49,11 @@ def analyze(
 ) -> OneLayerAnalysis:
     """The full analysis of a one-layer transformer.
 
-    ``source``: a model, a run or checkpoint folder, a checkpoint file, or a registered name. ``key_freqs`` replaces the
-    key frequencies found; ``over_run`` measures every checkpoint of a run as well. ``seed`` draws the untrained
-    baseline and the triples of the gradient symmetricity. Computed in the dtype of the weights, losses in float64.
-    Raises ``UsageError`` for another kind of model or a task that is no addition on a cycle.
+    ``source``: a model, a run or checkpoint folder, a checkpoint file, or a registered name. ``key_freqs``
+    replaces the key frequencies found; ``over_run`` measures every checkpoint of a run as well. ``seed``
+    draws the untrained baseline and the triples of the gradient symmetricity. Computed in the dtype of the
+    weights, losses in float64. Raises ``UsageError`` for another kind of model or a task that is no addition
+    on a cycle.
     """
     model = open_source(source)
     with torch.no_grad():
@@ -61,10 +62,18 @@ def analyze(
         ks = keys.key if key_freqs is None else tuple(sorted(set(key_freqs)))
         curves = progress_curves(model, key_freqs=ks) if over_run and model.checkpoints else None
         values = {
-            "name": model.name, "task": model.config.task, "p": model.config.p, "n": tables.n,
-            **_answers(tables), **_spectra(tables, keys, ks), **_neurons(tables), **_logits(tables, ks),
-            **_losses(tables, ks, model), **_weights(tables), **_algorithm(tables, seed),
-        }  # fmt: skip
+            "name": model.name,
+            "task": model.config.task,
+            "p": model.config.p,
+            "n": tables.n,
+            **_answers(tables),
+            **_spectra(tables, keys, ks),
+            **_neurons(tables),
+            **_logits(tables, ks),
+            **_losses(tables, ks, model),
+            **_weights(tables),
+            **_algorithm(tables, seed),
+        }
         baseline = _untrained(tables, ks, seed)
     values["algorithm"] = classify(
         values["gradient_symmetricity"], values["distance_irrelevance"], values["accuracy"]
@@ -155,7 +164,8 @@ def _whole(lines: LinePower) -> dict[str, float]:
 
 
 def _clusters(tables: View) -> dict[str, Any]:
-    """Logit attribution: what every cluster adds to the right answer, and the loss with it held at its mean."""
+    """Logit attribution: what every cluster adds to the right answer, and the loss with it held at its
+    mean."""
     n = tables.n
     logits = rearrange(tables.logits, "a b c -> (a b) c")
     v = torch.arange(n)
@@ -204,8 +214,10 @@ def _losses(tables: View, ks: tuple[int, ...], model: Source) -> dict[str, float
     }
     excluded = found.excluded_loss if train is None else found.excluded_loss_train
     return values | {
-        "restricted_loss": found.restricted_loss, "excluded_loss": excluded, "trig_loss": found.trig_loss,
-    }  # fmt: skip
+        "restricted_loss": found.restricted_loss,
+        "excluded_loss": excluded,
+        "trig_loss": found.trig_loss,
+    }
 
 
 def _weights(tables: View) -> dict[str, float]:

@@ -22,14 +22,16 @@ LOUD = 0.1
 
 @dataclass(frozen=True)
 class Portrait:
-    """Pictures of one checkpoint; values are in cyclic order (tokens for addition, logarithms for multiplication).
+    """Pictures of one checkpoint; values are in cyclic order (tokens for addition, logarithms for
+    multiplication).
 
-    ``circles[i, v]``: W_E's value v in the plane of ``circle_freqs[i]`` (strongest first), with ``circularity[i]``.
-    ``neurons[i, a, b]``: activation of neuron ``neuron_index[i]``, the purest of the frequency ``neuron_freq[i]``.
-    ``attention[head, a, b]``: attention of the last position to the first operand. ``logit_power[ka, kb]``: share of the
-    logits' variance (each pair's mean over answers taken off) at |k_a|, |k_b|. ``neuron_share[k − 1, m]``: share of neuron
-    m's variance at k, ``write_share[k − 1, m]`` share of the power of what it writes (its column of W_L); neurons are sorted by
-    ``frequency[m]`` (0: none reaches the bar for a cluster), then by purity.
+    ``circles[i, v]``: W_E's value v in the plane of ``circle_freqs[i]`` (strongest first), with
+    ``circularity[i]``. ``neurons[i, a, b]``: activation of neuron ``neuron_index[i]``, the purest of the
+    frequency ``neuron_freq[i]``. ``attention[head, a, b]``: attention of the last position to the first
+    operand. ``logit_power[ka, kb]``: share of the logits' variance (each pair's mean over answers taken off)
+    at |k_a|, |k_b|. ``neuron_share[k − 1, m]``: share of neuron m's variance at k, ``write_share[k − 1, m]``
+    share of the power of what it writes (its column of W_L); neurons are sorted by ``frequency[m]`` (0: none
+    reaches the bar for a cluster), then by purity.
     """
 
     name: str
@@ -72,7 +74,8 @@ class Portrait:
         return pd.DataFrame({"k_a": ka.ravel(), "k_b": kb.ravel(), "share": self.logit_power.ravel()})
 
     def cluster_frame(self) -> "pd.DataFrame":
-        """One row per frequency: neurons in its cluster, and their mean share of variance in and power out at it."""
+        """One row per frequency: neurons in its cluster, and their mean share of variance in and power out at
+        it."""
         import pandas as pd
 
         rows = []
@@ -93,7 +96,8 @@ def _grid_frame(grids: np.ndarray, names: tuple[int, ...], what: str, value: str
 
 
 def portrait(source: Any) -> Portrait:
-    """The tables of a model, run folder, checkpoint or name; raises what ``open_source`` and ``view`` raise."""
+    """The tables of a model, run folder, checkpoint or name; raises what ``open_source`` and ``view``
+    raise."""
     opened = open_source(source)
     with torch.no_grad():
         return portrait_of(view(opened.weights, opened.config), opened.name)
@@ -133,8 +137,8 @@ def portrait_of(tables: View, name: str) -> Portrait:
 def purest(tables: View, ks: tuple[int, ...], *, of_sum: bool = False) -> list[int]:
     """For each frequency the neuron with the largest share of variance at it (each neuron once).
 
-    ``of_sum`` counts only the variance in cos and sin of 2πk(a + b)/n. Neurons with less than ``LOUD`` of the largest variance, whose
-    part in the answer is small, are passed over where there are others.
+    ``of_sum`` counts only the variance in cos and sin of 2πk(a + b)/n. Neurons with less than ``LOUD`` of the
+    largest variance, whose part in the answer is small, are passed over where there are others.
     """
     spectrum, shown = tables.neuron_spectrum, []
     share = sum_line_share(tables.neurons) if of_sum else spectrum.share

@@ -37,12 +37,14 @@ HISTORY = ("step", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
 class Evolution:
     """One entry per checkpoint (first axis t). What was not asked for is empty.
 
-    ``k``: the strongest frequency of the last W_E. ``embed_power[t, k − 1]``: power shares of W_E. ``circle[t, v]``: W_E's value v
-    projected on the cosine and sine direction of ``k`` (not PCA, which mixes the planes of several frequencies), with
-    ``circularity[t]`` beside ``circularity_chance``, that of random tables. ``profile[t, i, s]``: mean activation of neuron
-    ``neurons[i]`` over the pairs with a + b = s, ``fitted`` its least-squares harmonic ``neuron_freqs[i]``, ``r2[t, i]`` how much of the
-    profile that explains, ``sum_share[t, i]`` the share of the neuron's whole variance over (a, b) on that line. ``logit_power[t, ka, kb]`` as in
-    ``Portrait``. ``history``: losses (nats) and accuracies at the steps evaluated.
+    ``k``: the strongest frequency of the last W_E. ``embed_power[t, k − 1]``: power shares of W_E.
+    ``circle[t, v]``: W_E's value v projected on the cosine and sine direction of ``k`` (not PCA, which mixes
+    the planes of several frequencies), with ``circularity[t]`` beside ``circularity_chance``, that of random
+    tables. ``profile[t, i, s]``: mean activation of neuron ``neurons[i]`` over the pairs with a + b = s,
+    ``fitted`` its least-squares harmonic ``neuron_freqs[i]``, ``r2[t, i]`` how much of the profile that
+    explains, ``sum_share[t, i]`` the share of the neuron's whole variance over (a, b) on that line.
+    ``logit_power[t, ka, kb]`` as in ``Portrait``. ``history``: losses (nats) and accuracies at the steps
+    evaluated.
     """
 
     name: str
@@ -65,7 +67,8 @@ class Evolution:
     history: "pd.DataFrame"
 
     def frame(self) -> "pd.DataFrame":
-        """One row per checkpoint: step, circularity, the power of W_E at k, and R² per neuron, with the metrics of the last evaluation."""
+        """One row per checkpoint: step, circularity, the power of W_E at k, and R² per neuron, with the
+        metrics of the last evaluation."""
         import pandas as pd
 
         columns: dict[str, Any] = {
@@ -83,8 +86,9 @@ class Evolution:
 def evolution(source: Any, what: str = "circle", *, max_frames: int | None = None) -> Evolution:
     """The tables for ``what`` over the checkpoints of a run folder.
 
-    ``max_frames`` takes as many checkpoints, evenly spread over their order. Raises ``UsageError`` for another ``what``, for
-    a source without checkpoints, and for one with a single one; ``BadCheckpoint`` where checkpoints are of another model.
+    ``max_frames`` takes as many checkpoints, evenly spread over their order. Raises ``UsageError`` for
+    another ``what``, for a source without checkpoints, and for one with a single one; ``BadCheckpoint`` where
+    checkpoints are of another model.
     """
     if what not in WHAT:
         raise UsageError(
@@ -115,7 +119,8 @@ def evolution(source: Any, what: str = "circle", *, max_frames: int | None = Non
 def _enough(run: Source) -> None:
     if not run.checkpoints:
         raise UsageError(
-            f"{run.name} holds no checkpoints/step-….safetensors, so nothing changes in it; give the folder of a training run "
+            f"{run.name} holds no checkpoints/step-….safetensors, so nothing changes in it; give the folder "
+            f"of a training run "
             "(mechfourier train one-layer --out DIR)"
         )
     if len(run.checkpoints) == 1:
@@ -135,7 +140,8 @@ def _thinned(checkpoints: tuple[tuple[int, Path], ...], count: int | None) -> li
 
 
 def _choose_neurons(last: View, ks: tuple[int, ...], what: str) -> list[int]:
-    """The neuron that depends most purely on a + b (``sine``), or those of every frequency in turn until there are ``SINES``."""
+    """The neuron that depends most purely on a + b (``sine``), or those of every frequency in turn until
+    there are ``SINES``."""
     if what not in ("sine", "sines"):
         return []
     share = sum_line_share(last.neurons)
@@ -188,7 +194,8 @@ def _history(source: Any, run: Source) -> "pd.DataFrame | None":
 
 
 def _metrics(tables: View, run: Source) -> dict[str, float]:
-    """Loss and accuracy of a checkpoint over the pairs trained on and the others (all pairs as test where that is unknown)."""
+    """Loss and accuracy of a checkpoint over the pairs trained on and the others (all pairs as test where
+    that is unknown)."""
     answers = task(run.config.task).table(run.config.p)
     loss = cross_entropy(tables.all_logits, answers)
     right = (tables.all_logits.argmax(-1) == answers).double()
@@ -213,9 +220,15 @@ def _table(history: "pd.DataFrame | None", measured: list[dict[str, float]]) -> 
 
 
 def _collect(
-    run: Source, what: str, k: int, key_freqs: tuple[int, ...], last: View, chosen: list[int],
-    rows: list[dict[str, Any]], history: "pd.DataFrame",
-) -> Evolution:  # fmt: skip
+    run: Source,
+    what: str,
+    k: int,
+    key_freqs: tuple[int, ...],
+    last: View,
+    chosen: list[int],
+    rows: list[dict[str, Any]],
+    history: "pd.DataFrame",
+) -> Evolution:
     arrays = {
         field.name: np.stack([row[field.name] for row in rows]) if field.name in rows[0] else np.empty(0)
         for field in dataclasses.fields(Evolution)
@@ -223,7 +236,14 @@ def _collect(
     }
     frequency = last.neuron_spectrum.share.argmax(0) + 1
     return Evolution(
-        name=run.name, what=what, n=last.n, k=k, key_freqs=key_freqs,
+        name=run.name,
+        what=what,
+        n=last.n,
+        k=k,
+        key_freqs=key_freqs,
         circularity_chance=circularity_by_chance(last.n, last.W_E.shape[1]),
-        neurons=tuple(chosen), neuron_freqs=tuple(int(frequency[m]) for m in chosen), history=history, **arrays,
-    )  # fmt: skip
+        neurons=tuple(chosen),
+        neuron_freqs=tuple(int(frequency[m]) for m in chosen),
+        history=history,
+        **arrays,
+    )

@@ -28,7 +28,8 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
         share_right(
             "addition mod 113 generalises",
             at_least(interval, 0.999),
-            f"p = {found.p}: {share:.2%} of {asked} pairs not trained on, loss {found.loss_test:.2g} (published .0345)",
+            f"p = {found.p}: {share:.2%} of {asked} pairs not trained on, loss {found.loss_test:.2g} "
+            f"(published .0345)",
             published=0.999,
             measured=share,
             interval=interval,
@@ -38,7 +39,8 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
         claim(
             "five key frequencies carry it",
             _keys_word(len(found.key_freqs), sparse),
-            f"p = {found.p}: frequencies {', '.join(map(str, found.key_freqs))} hold {found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
+            f"p = {found.p}: frequencies {', '.join(map(str, found.key_freqs))} hold "
+            f"{found.logit_share:.1%} of the logits (untrained {found.untrained.logit_share:.1%})",
             source=README,
             unit="frequencies",
             published=float(KEYS),
@@ -48,7 +50,8 @@ def modular_addition(session: Session) -> tuple[Claim, ...]:
 
 
 def _keys_word(count: int, sparse: bool) -> Word:
-    """The claim is that few frequencies carry it: 3 to 5 by seed (Nanda et al. 2023), so up to 6 is what was claimed."""
+    """The claim is that few frequencies carry it: 3 to 5 by seed (Nanda et al. 2023), so up to 6 is what was
+    claimed."""
     if not sparse:
         return "does not stand" if count else "noise"
     return "stands" if 1 <= count <= KEYS + 1 else "does not stand"
@@ -86,7 +89,8 @@ def _small_prime(session: Session, p: int, published: float) -> Claim:
 
 
 def _one_layer_run(session: Session, p: int, recipe: str = "fast") -> Path | None:
-    """The run given where it has this modulus, one made before in ``out``, or (``train``) one made now by ``recipe``."""
+    """The run given where it has this modulus, one made before in ``out``, or (``train``) one made now by
+    ``recipe``."""
     if session.run is not None and read_config(session.run).get("p") == p:
         return Path(session.run)
     folder = session.trained(f"one-layer-{p}-{recipe}")

@@ -1,4 +1,5 @@
-"""The one-layer transformer on the command line: one training, and many; nothing heavy is imported before it trains."""
+"""The one-layer transformer on the command line: one training, and many; nothing heavy is imported before it
+trains."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,16 +32,26 @@ def train(
 ) -> "OneLayerRun":
     """Train the one-layer transformer on modular arithmetic until it generalises.
 
-    The run ends once the test accuracy has held while the learning rate fell. Study it with: mechfourier analyze OUT
+    The run ends once the test accuracy has held while the learning rate fell. Study it with: mechfourier
+    analyze OUT
     """
     from mechfourier.toys.one_layer.train import train_one_layer
 
     modulus = p if p is not None else 120 if task == "s5" else 113
     folder = out or Path(f"runs/one-layer-{task}-{modulus}-{recipe}-{seed}")
     return train_one_layer(
-        folder, p=modulus, task=task, settings=recipe, seed=seed, split_seed=split_seed,
-        train_fraction=train_fraction, epochs=epochs, resume=resume, device=device, watch=watch,
-    )  # fmt: skip
+        folder,
+        p=modulus,
+        task=task,
+        settings=recipe,
+        seed=seed,
+        split_seed=split_seed,
+        train_fraction=train_fraction,
+        epochs=epochs,
+        resume=resume,
+        device=device,
+        watch=watch,
+    )
 
 
 def sweep(
@@ -60,7 +71,8 @@ def sweep(
     settle: int | None = None,
     anneal: int | None = None,
 ) -> dict[str, Any]:
-    """Train a one-layer network; ``lr`` to ``anneal`` replace what the recipe says. A stopped run goes on where it was.
+    """Train a one-layer network; ``lr`` to ``anneal`` replace what the recipe says. A stopped run goes on
+    where it was.
 
     ``memorised_at`` and ``grokked_at``: the first evaluated epochs at 99 % of the train and of the test set.
     """
@@ -73,13 +85,27 @@ def sweep(
         find_recipe(recipe, p), **{name: value for name, value in given.items() if value is not None}
     )
     run = train_one_layer(
-        folder, p=p, task=task, settings=settings, seed=seed, split_seed=split_seed, train_fraction=train_fraction,
-        epochs=settings.max_epochs if epochs is None else epochs, resume=True, checkpoints=False,
-    )  # fmt: skip
+        folder,
+        p=p,
+        task=task,
+        settings=settings,
+        seed=seed,
+        split_seed=split_seed,
+        train_fraction=train_fraction,
+        epochs=settings.max_epochs if epochs is None else epochs,
+        resume=True,
+        checkpoints=False,
+    )
     frame = run.frame()
     reached = {name: first_epoch(frame, name, MEMORISED) for name in ("train_accuracy", "test_accuracy")}
     return {
-        "outcome": run.outcome, "memorised_at": reached["train_accuracy"], "grokked_at": reached["test_accuracy"],
-        "test_accuracy": run.test_accuracy, "test_loss": run.test_loss, "train_accuracy": run.train_accuracy,
-        "train_loss": run.train_loss, "epochs_done": run.epochs, "frequencies": len(run.embed_freqs),
-    }  # fmt: skip
+        "outcome": run.outcome,
+        "memorised_at": reached["train_accuracy"],
+        "grokked_at": reached["test_accuracy"],
+        "test_accuracy": run.test_accuracy,
+        "test_loss": run.test_loss,
+        "train_accuracy": run.train_accuracy,
+        "train_loss": run.train_loss,
+        "epochs_done": run.epochs,
+        "frequencies": len(run.embed_freqs),
+    }

@@ -28,7 +28,8 @@ SHARES = {
 
 
 def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) -> "go.Figure":
-    """Losses with only and without the key frequencies (above), and how Fourier-like the network is (below)."""
+    """Losses with only and without the key frequencies (above), and how Fourier-like the network is
+    (below)."""
     frame: Any = curves.frame()
     made = two_rows()
     for row, group in ((1, LOSSES), (2, SHARES)):

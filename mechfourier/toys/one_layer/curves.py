@@ -32,8 +32,9 @@ class ProgressCurves(
 ):
     """One entry per checkpoint and measure; losses in nats. ``key_freqs`` are those of the last checkpoint.
 
-    ``embed_power[i]`` are the power shares of W_E at k = 1.. at checkpoint i; ``logit_share`` is the share of the logit
-    variance in cos(w_k(a+b−c)) over the key frequencies. Train and test are NaN where the split is unknown.
+    ``embed_power[i]`` are the power shares of W_E at k = 1.. at checkpoint i; ``logit_share`` is the share of
+    the logit variance in cos(w_k(a+b−c)) over the key frequencies. Train and test are NaN where the split is
+    unknown.
     """
 
     name: str
@@ -65,7 +66,9 @@ class ProgressCurves(
         import pandas as pd
 
         columns = [
-            f.name for f in dataclasses.fields(self) if f.name not in ("name", "key_freqs", "embed_power", "weights", "unknown")
+            f.name
+            for f in dataclasses.fields(self)
+            if f.name not in ("name", "key_freqs", "embed_power", "weights", "unknown")
         ]
         return pd.DataFrame({column: getattr(self, column) for column in columns})
 
@@ -74,10 +77,11 @@ class ProgressCurves(
 
 
 def progress_curves(source: Any, *, key_freqs: Sequence[int] | None = None) -> ProgressCurves:
-    """Progress measures of every checkpoint of a run folder, with the key frequencies of its last weights (or those given).
+    """Progress measures of every checkpoint of a run folder, with the key frequencies of its last weights (or
+    those given).
 
-    Each checkpoint is a handful of matrix products over all questions; they are taken one after another so that the
-    memory is that of one. Raises ``UsageError`` where the run kept no checkpoints.
+    Each checkpoint is a handful of matrix products over all questions; they are taken one after another so
+    that the memory is that of one. Raises ``UsageError`` where the run kept no checkpoints.
     """
     run = open_source(source)
     if not run.checkpoints:

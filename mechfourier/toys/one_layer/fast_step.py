@@ -1,13 +1,16 @@
-"""The one-layer transformer's full-batch step without the wasted work: same parameters, same loss, same gradients.
+"""The one-layer transformer's full-batch step without the wasted work: same parameters, same loss, same
+gradients.
 
-Only the last position is read, and its token is always ``=``: its query is one vector. So every key score and every
-value is a row of a table over (token, position), and what the MLP sees is a weighted sum of nine such rows:
+Only the last position is read, and its token is always ``=``: its query is one vector. So every key score and
+every value is a row of a table over (token, position), and what the MLP sees is a weighted sum of nine such
+rows:
 
     pre[a, b] = constant + Σ_head  α_head(a, b) T_head,0[a] + β_head(a, b) T_head,1[b]
 
-with T already multiplied by W_V, W_O and W_in (and, for the direct path to the logits, W_U). The third attention weight
-is 1 − α − β, which turns its row into the constant. The tables cost p rows instead of train_fraction · p², and the sum
-is an ``embedding_bag``; of the big matrix products only those with W_L = W_out W_U remain.
+with T already multiplied by W_V, W_O and W_in (and, for the direct path to the logits, W_U). The third
+attention weight is 1 − α − β, which turns its row into the constant. The tables cost p rows instead of
+train_fraction · p², and the sum is an ``embedding_bag``; of the big matrix products only those with W_L =
+W_out W_U remain.
 """
 
 import math
@@ -32,7 +35,8 @@ ACTIVATION = {"relu": F.relu_, "gelu": F.gelu, "square": torch.square}
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which table rows each pair mixes: ``index[pair, bag]``, and the same list sorted by row for the backward pass."""
+    """Which table rows each pair mixes: ``index[pair, bag]``, and the same list sorted by row for the
+    backward pass."""
 
     index: Int[Tensor, "pair bag"]
     order: Int[Tensor, " entry"]
@@ -52,7 +56,8 @@ class Rows:
         return cls(index, order, order // index.shape[1], counts.cumsum(0) - counts)
 
     def pattern(self, dtype: torch.dtype) -> Tensor:
-        """``index`` as an empty sparse matrix [pair, row]; made once, since the pairs of a run stay the same."""
+        """``index`` as an empty sparse matrix [pair, row]; made once, since the pairs of a run stay the
+        same."""
         if dtype not in self.patterns:
             starts = torch.arange(0, self.index.numel() + 1, self.index.shape[1], device=self.index.device)
             zeros = torch.zeros(self.index.numel(), dtype=dtype, device=self.index.device)
@@ -102,10 +107,12 @@ def mix(
 
 
 class _ExactCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy whose gradient keeps its relative precision when the answer has probability 1 − 1e-9.
+    """Mean cross-entropy whose gradient keeps its relative precision when the answer has probability 1 −
+    1e-9.
 
     log-softmax in float32 loses both there, which is why others compute it in float64. Here the loss is
-    log1p(Σ_wrong e^l / e^l_right) and the gradient at the right answer −Σ_wrong of the others': no cancellation.
+    log1p(Σ_wrong e^l / e^l_right) and the gradient at the right answer −Σ_wrong of the others': no
+    cancellation.
     """
 
     @staticmethod
@@ -137,7 +144,8 @@ def cross_entropy(logits: Float[Tensor, "pair p"], answers: Int[Tensor, " pair"]
 def stablemax_cross_entropy(
     logits: Float[Tensor, "pair p"], answers: Int[Tensor, " pair"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy with s(x) = x + 1 (x ≥ 0), 1 / (1 − x) (x < 0) in place of e^x (Prieto et al. 2025, arXiv 2501.04697)."""
+    """Cross-entropy with s(x) = x + 1 (x ≥ 0), 1 / (1 − x) (x < 0) in place of e^x (Prieto et al. 2025, arXiv
+    2501.04697)."""
     logits = logits.double()
     log_s = torch.where(logits >= 0, torch.log1p(logits.clamp_min(0)), -torch.log1p(-logits.clamp_max(0)))
     right = log_s.gather(1, answers[:, None])[:, 0]
@@ -145,7 +153,8 @@ def stablemax_cross_entropy(
 
 
 class FastLogits:
-    """Last-position logits of fixed ``pairs``, differentiable in the weights; equal to ``OneLayerTransformer``'s.
+    """Last-position logits of fixed ``pairs``, differentiable in the weights; equal to
+    ``OneLayerTransformer``'s.
 
     Needs three positions (with two the query is no constant). Raises ``UsageError`` otherwise.
     """
@@ -189,7 +198,8 @@ class FastLogits:
         attn, c = "blocks.0.attn.", self.config.attn_coeff
         query = einsum(equals, weights[f"{attn}W_Q"], "d, head d e -> head e") + _bias(weights, f"{attn}b_Q")
         query = query / math.sqrt(self.config.d_head)
-        # Score = query · (x W_K + b_K); the bias adds the same to all three positions and drops out of the softmax.
+        # Score = query · (x W_K + b_K); the bias adds the same to all three positions and drops out of the
+        # softmax.
         probe = einsum(weights[f"{attn}W_K"], query, "head d e, head e -> d head")
         operand, own = tokens @ probe, equals @ probe
         first, second = operand[0][self.pairs[:, 0]] - own, operand[1][self.pairs[:, 1]] - own

@@ -1,4 +1,5 @@
-"""Figures of one checkpoint of the one-layer transformer: spectra, neurons, attention, logits, circles, Clock or Pizza."""
+"""Figures of one checkpoint of the one-layer transformer: spectra, neurons, attention, logits, circles, Clock
+or Pizza."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,17 +44,25 @@ def spectrum_bars(
         part = frame[frame["key"] == key]
         figure.add_trace(
             go.Bar(
-                x=part["frequency"], y=part[column], name=name, marker_color=colour, width=0.8,
+                x=part["frequency"],
+                y=part[column],
+                name=name,
+                marker_color=colour,
+                width=0.8,
                 hovertemplate="k = %{x}: %{y:.2%}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     if threshold is not None:
         figure.add_trace(
             go.Scatter(
-                x=[0.5, len(frame) + 0.5], y=[threshold, threshold], mode="lines", name="95 % of untrained models stay under",
-                line=dict(color=TEXT, width=1.5, dash="dot"), hovertemplate=f"{threshold:.2%}<extra></extra>",
+                x=[0.5, len(frame) + 0.5],
+                y=[threshold, threshold],
+                mode="lines",
+                name="95 % of untrained models stay under",
+                line=dict(color=TEXT, width=1.5, dash="dot"),
+                hovertemplate=f"{threshold:.2%}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     figure.update_xaxes(title=f"frequency k (cycles per {analysis.n} values)", range=[0, len(frame) + 1])
     figure.update_yaxes(title="share of power", tickformat=".0%", rangemode="tozero")
     return styled(figure, title=title, height=360)
@@ -108,9 +117,14 @@ def _grids(frame: Any, by: str, value: str, names: Sequence[int]) -> list[np.nda
 
 
 def _grid_panels(
-    grids: list[np.ndarray], titles: list[str], hover: str, *, title: str, bar: str,
+    grids: list[np.ndarray],
+    titles: list[str],
+    hover: str,
+    *,
+    title: str,
+    bar: str,
     own_scale: bool = False,
-) -> "go.Figure":  # fmt: skip
+) -> "go.Figure":
     import plotly.graph_objects as go
 
     columns = min(2, len(grids))
@@ -118,12 +132,17 @@ def _grid_panels(
     for i, grid in enumerate(grids):
         top = float(np.abs(grid).max()) or 1.0
         figure.add_trace(
-            go.Heatmap(z=grid / top if own_scale else grid, customdata=grid, coloraxis="coloraxis", hovertemplate=hover),
+            go.Heatmap(
+                z=grid / top if own_scale else grid,
+                customdata=grid,
+                coloraxis="coloraxis",
+                hovertemplate=hover,
+            ),
             **cell(i, columns),
-        )  # fmt: skip
+        )
     figure.update_layout(
         coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=bar, thickness=12))
-    )  # fmt: skip
+    )
     _outer_titles(figure, len(grids), columns, "a", "b")
     rows = -(-len(grids) // columns)
     return styled(figure, title=title, height=70 + 240 * rows)
@@ -144,12 +163,19 @@ def logit_figure(portrait: "Portrait") -> "go.Figure":
 
     share = portrait.logit_frame().pivot(index="k_b", columns="k_a", values="share").to_numpy(np.float32)
     heat = go.Heatmap(
-        z=np.log10(np.maximum(share, 1e-8)), zmin=-6, zmax=0, customdata=share, colorscale=SCALE,
+        z=np.log10(np.maximum(share, 1e-8)),
+        zmin=-6,
+        zmax=0,
+        customdata=share,
+        colorscale=SCALE,
         colorbar=dict(
-            title="share of<br>variance", thickness=12, tickvals=[0, -2, -4, -6], ticktext=["1", "10⁻²", "10⁻⁴", "10⁻⁶"],
+            title="share of<br>variance",
+            thickness=12,
+            tickvals=[0, -2, -4, -6],
+            ticktext=["1", "10⁻²", "10⁻⁴", "10⁻⁶"],
         ),
         hovertemplate="k_a = %{x}, k_b = %{y}: %{customdata:.3%}<extra></extra>",
-    )  # fmt: skip
+    )
     figure = go.Figure(heat)
     unit = f"cycles per {portrait.n} values"
     figure.update_xaxes(title=f"frequency of a ({unit})", constrain="domain")
@@ -158,19 +184,23 @@ def logit_figure(portrait: "Portrait") -> "go.Figure":
 
 
 def cluster_figure(portrait: "Portrait") -> "go.Figure":
-    """Every neuron (across, sorted by cluster) and frequency (down): what it reads above, what it writes below."""
+    """Every neuron (across, sorted by cluster) and frequency (down): what it reads above, what it writes
+    below."""
     import plotly.graph_objects as go
 
     figure = panels(
         ["reads: share of the neuron's variance", "writes: share of its column of W_L"],
-        columns=1, shared_xaxes=True,
-    )  # fmt: skip
+        columns=1,
+        shared_xaxes=True,
+    )
     ks = list(range(1, len(portrait.neuron_share) + 1))
     for row, share in enumerate((portrait.neuron_share, portrait.write_share), 1):
         heat = go.Heatmap(
-            y=ks, z=share, coloraxis="coloraxis",
+            y=ks,
+            z=share,
+            coloraxis="coloraxis",
             hovertemplate="neuron %{x} in this order, k = %{y}: %{z:.1%}<extra></extra>",
-        )  # fmt: skip
+        )
         figure.add_trace(heat, row=row, col=1)
         figure.update_yaxes(title="frequency k", row=row, col=1)
     figure.update_xaxes(title="neuron, sorted by its frequency and its purity", row=2, col=1)
@@ -180,7 +210,8 @@ def cluster_figure(portrait: "Portrait") -> "go.Figure":
 
 
 def circles_figure(portrait: "Portrait") -> "go.Figure":
-    """The rows of W_E in the plane of every key frequency, coloured by value; lines join values one step of the circle apart."""
+    """The rows of W_E in the plane of every key frequency, coloured by value; lines join values one step of
+    the circle apart."""
     import plotly.graph_objects as go
 
     frame, n = portrait.circle_frame(), portrait.n
@@ -195,19 +226,27 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
         closed = np.append(np.arange(len(points)), 0)
         figure.add_trace(
             go.Scatter(
-                x=points["x"].to_numpy(np.float32)[closed], y=points["y"].to_numpy(np.float32)[closed], mode="lines",
-                line=dict(color=GRID, width=1), hoverinfo="skip", showlegend=False,
+                x=points["x"].to_numpy(np.float32)[closed],
+                y=points["y"].to_numpy(np.float32)[closed],
+                mode="lines",
+                line=dict(color=GRID, width=1),
+                hoverinfo="skip",
+                showlegend=False,
             ),
             **cell(i, columns),
-        )  # fmt: skip
+        )
         figure.add_trace(
             go.Scatter(
-                x=points["x"].to_numpy(np.float32), y=points["y"].to_numpy(np.float32), mode="markers", showlegend=False,
-                marker=dict(color=points["value"].to_numpy(), coloraxis="coloraxis", size=6), customdata=points["value"].to_numpy(),
+                x=points["x"].to_numpy(np.float32),
+                y=points["y"].to_numpy(np.float32),
+                mode="markers",
+                showlegend=False,
+                marker=dict(color=points["value"].to_numpy(), coloraxis="coloraxis", size=6),
+                customdata=points["value"].to_numpy(),
                 hovertemplate="value %{customdata}: (%{x:.3f}, %{y:.3f})<extra></extra>",
             ),
             **cell(i, columns),
-        )  # fmt: skip
+        )
     # a cyclic scale, since the values are a cycle
     figure.update_layout(
         coloraxis=dict(colorscale="phase", cmin=0, cmax=n, colorbar=dict(title="value", thickness=12))
@@ -218,13 +257,14 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
 
 
 def walk(n: int, k: int) -> list[int]:
-    """The values in the order in which the circle of frequency k meets them (all of them where k has an inverse mod n)."""
+    """The values in the order in which the circle of frequency k meets them (all of them where k has an
+    inverse mod n)."""
     return sorted(range(n), key=lambda v: (v * k % n, v))
 
 
 def clock_pizza_figure(analyses: Sequence["OneLayerAnalysis"]) -> "go.Figure":
-    """Gradient symmetricity against distance irrelevance, with the regions of Clocks and Pizzas (Zhong et al. 2023, figure 7)
-    and the same for untrained weights."""
+    """Gradient symmetricity against distance irrelevance, with the regions of Clocks and Pizzas (Zhong et al.
+    2023, figure 7) and the same for untrained weights."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -232,21 +272,31 @@ def clock_pizza_figure(analyses: Sequence["OneLayerAnalysis"]) -> "go.Figure":
         colour = PALETTE[i % (len(PALETTE) - 1)]
         figure.add_trace(
             go.Scatter(
-                x=[each.distance_irrelevance], y=[each.gradient_symmetricity], mode="markers", name=plain_text(each.name),
-                error_y=dict(array=[each.symmetricity_error], color=colour), marker=dict(color=colour, size=12),
-                hovertemplate=f"{plain_text(each.algorithm)}<br>irrelevance %{{x:.3f}}, symmetricity %{{y:.4f}}<extra></extra>",
+                x=[each.distance_irrelevance],
+                y=[each.gradient_symmetricity],
+                mode="markers",
+                name=plain_text(each.name),
+                error_y=dict(array=[each.symmetricity_error], color=colour),
+                marker=dict(color=colour, size=12),
+                hovertemplate=f"{plain_text(each.algorithm)}<br>irrelevance %{{x:.3f}}, symmetricity "
+                f"%{{y:.4f}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     baseline = [each.untrained for each in analyses]
     figure.add_trace(
         go.Scatter(
-            x=[b.distance_irrelevance for b in baseline], y=[b.gradient_symmetricity for b in baseline], mode="markers",
-            name="untrained", marker=dict(color=TEXT, symbol="x", size=9), hovertemplate="untrained<extra></extra>",
+            x=[b.distance_irrelevance for b in baseline],
+            y=[b.gradient_symmetricity for b in baseline],
+            mode="markers",
+            name="untrained",
+            marker=dict(color=TEXT, symbol="x", size=9),
+            hovertemplate="untrained<extra></extra>",
         )
-    )  # fmt: skip
+    )
     regions = (
-        ("Clock", CLOCK_DISTANCE, 1.0, 0.0, CLOCK_SYMMETRICITY), ("Pizza", 0.0, PIZZA_DISTANCE, PIZZA_SYMMETRICITY, 1.0),
-    )  # fmt: skip
+        ("Clock", CLOCK_DISTANCE, 1.0, 0.0, CLOCK_SYMMETRICITY),
+        ("Pizza", 0.0, PIZZA_DISTANCE, PIZZA_SYMMETRICITY, 1.0),
+    )
     for name, x0, x1, y0, y1 in regions:
         figure.add_shape(
             type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=SKY, opacity=0.2, line_width=0, layer="below"
@@ -265,9 +315,13 @@ def cluster_effect_figure(analysis: "OneLayerAnalysis") -> "go.Figure":
 
     frame = cluster_table(analysis)
     bars = go.Bar(
-        x=frame["cluster"], y=frame["right logit"], marker_color=BLUE, customdata=frame[["neurons", "loss without"]],
-        hovertemplate="%{x}: %{y:+.2f} from %{customdata[0]} neurons; loss without them %{customdata[1]:.3g}<extra></extra>",
-    )  # fmt: skip
+        x=frame["cluster"],
+        y=frame["right logit"],
+        marker_color=BLUE,
+        customdata=frame[["neurons", "loss without"]],
+        hovertemplate="%{x}: %{y:+.2f} from %{customdata[0]} neurons; loss without them "
+        "%{customdata[1]:.3g}<extra></extra>",
+    )
     figure = go.Figure(bars)
     figure.update_xaxes(type="category", title="neurons of")
     figure.update_yaxes(title="right logit above the mean (nats)")

@@ -1,4 +1,5 @@
-"""Other people's one-layer checkpoints as ours: four layouts, told apart by their keys and shapes, verified before use.
+"""Other people's one-layer checkpoints as ours: four layouts, told apart by their keys and shapes, verified
+before use.
 
 Every layout is a table "our name ← their name, their axes"; conversion is one einops pattern per tensor.
 """
@@ -22,18 +23,25 @@ from mechfourier.toys.one_layer.weights import OneLayerConfig, parameter_shapes
 
 ATTN, MLP = "blocks.0.attn.", "blocks.0.mlp."
 OURS = {
-    "embed.W_E": "vocab d", "pos_embed.W_pos": "pos d",
-    **{f"{ATTN}W_{x}": "head d e" for x in "QKV"}, **{f"{ATTN}b_{x}": "head e" for x in "QKV"},
-    f"{ATTN}W_O": "head e d", f"{ATTN}b_O": "d",
-    f"{MLP}W_in": "d m", f"{MLP}b_in": "m", f"{MLP}W_out": "m d", f"{MLP}b_out": "d",
-    "unembed.W_U": "d answer", "unembed.b_U": "answer",
-}  # fmt: skip
+    "embed.W_E": "vocab d",
+    "pos_embed.W_pos": "pos d",
+    **{f"{ATTN}W_{x}": "head d e" for x in "QKV"},
+    **{f"{ATTN}b_{x}": "head e" for x in "QKV"},
+    f"{ATTN}W_O": "head e d",
+    f"{ATTN}b_O": "d",
+    f"{MLP}W_in": "d m",
+    f"{MLP}b_in": "m",
+    f"{MLP}W_out": "m d",
+    f"{MLP}b_out": "d",
+    "unembed.W_U": "d answer",
+    "unembed.b_U": "answer",
+}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``axes``: our name → (their name, their axes). ``positions``: rows of W_pos. ``buffers``: ends of names that hold
-    no weights (masks) and are passed over."""
+    """``axes``: our name → (their name, their axes). ``positions``: rows of W_pos. ``buffers``: ends of names
+    that hold no weights (masks) and are passed over."""
 
     name: str
     axes: Mapping[str, tuple[str, str]]
@@ -43,9 +51,12 @@ class Layout:
 
 def _nanda_axes() -> dict[str, tuple[str, str]]:
     turned = {
-        "embed.W_E": "d vocab", **{f"{ATTN}W_{x}": "head e d" for x in "QKV"}, f"{ATTN}W_O": "d (head e)",
-        f"{MLP}W_in": "m d", f"{MLP}W_out": "d m",
-    }  # fmt: skip
+        "embed.W_E": "d vocab",
+        **{f"{ATTN}W_{x}": "head e d" for x in "QKV"},
+        f"{ATTN}W_O": "d (head e)",
+        f"{MLP}W_in": "m d",
+        f"{MLP}W_out": "d m",
+    }
     plain = ("pos_embed.W_pos", f"{MLP}b_in", f"{MLP}b_out", "unembed.W_U", "unembed.b_U")
     return {name: (name, axes) for name, axes in (turned | {name: OURS[name] for name in plain}).items()}
 
@@ -60,9 +71,12 @@ LAYOUTS = {
                 "pos_embed.W_pos": ("pos_embed.weight", "pos d"),
                 **{f"{ATTN}W_{x}": (f"W_{x}", "head d e") for x in "QKV"},
                 f"{ATTN}W_O": ("W_O", "head e d"),
-                f"{MLP}W_in": ("W_in.weight", "m d"), f"{MLP}b_in": ("W_in.bias", "m"),
-                f"{MLP}W_out": ("W_out.weight", "d m"), f"{MLP}b_out": ("W_out.bias", "d"),
-                "unembed.W_U": ("unembed.weight", "answer d"), "unembed.b_U": ("unembed.bias", "answer"),
+                f"{MLP}W_in": ("W_in.weight", "m d"),
+                f"{MLP}b_in": ("W_in.bias", "m"),
+                f"{MLP}W_out": ("W_out.weight", "d m"),
+                f"{MLP}b_out": ("W_out.bias", "d"),
+                "unembed.W_U": ("unembed.weight", "answer d"),
+                "unembed.b_U": ("unembed.bias", "answer"),
             },
             positions=3,
         ),
@@ -70,15 +84,17 @@ LAYOUTS = {
         Layout("nanda", _nanda_axes(), positions=3),
         Layout("clock-and-pizza", _nanda_axes(), positions=2),
     )
-}  # fmt: skip
+}
 REQUIRED = tuple(name for name in OURS if ".b_" not in name)
 
 
 def detect(tensors: Mapping[str, Tensor]) -> Layout:
-    """The layout of a state dict, by its keys and shapes; raises ``BadCheckpoint`` where it is none that is known.
+    """The layout of a state dict, by its keys and shapes; raises ``BadCheckpoint`` where it is none that is
+    known.
 
-    ``token_embed.weight`` is grokking-fourier's. Of those with ``embed.W_E``, a three-axis W_O is a HookedTransformer's; a
-    two-axis one is of Nanda's runs with three positions, of clock-and-pizza's with two.
+    ``token_embed.weight`` is grokking-fourier's. Of those with ``embed.W_E``, a three-axis W_O is a
+    HookedTransformer's; a two-axis one is of Nanda's runs with three positions, of clock-and-pizza's with
+    two.
     """
     if "token_embed.weight" in tensors:
         return LAYOUTS["grokking-fourier"]
@@ -91,7 +107,8 @@ def detect(tensors: Mapping[str, Tensor]) -> Layout:
     known = {foreign for layout in LAYOUTS.values() for foreign, _ in layout.axes.values()}
     lacks = next((n for n in ("embed.W_E", "pos_embed.W_pos", f"{ATTN}W_O") if n not in tensors), first)
     raise BadCheckpoint(
-        f"no known layout: {lacks!r} is missing and {first!r} begins it (closest known: {nearest(first, known)}); "
+        f"no known layout: {lacks!r} is missing and {first!r} begins it (closest known: "
+        f"{nearest(first, known)}); "
         f"layouts: {', '.join(LAYOUTS)}"
     )
 
@@ -107,9 +124,9 @@ def convert(
 ) -> Foreign:
     """A foreign state dict as our weights and configuration, with its accuracy over the full grid.
 
-    ``layout``: a name in ``LAYOUTS`` or ``auto``. ``attn_coeff`` (clock-and-pizza): 1 is softmax attention, 0 constant;
-    where it is not given, the better of the two is kept. ``task_name`` likewise. An answer row for ``=`` is dropped.
-    Raises ``BadCheckpoint`` naming the first tensor that does not fit.
+    ``layout``: a name in ``LAYOUTS`` or ``auto``. ``attn_coeff`` (clock-and-pizza): 1 is softmax attention, 0
+    constant; where it is not given, the better of the two is kept. ``task_name`` likewise. An answer row for
+    ``=`` is dropped. Raises ``BadCheckpoint`` naming the first tensor that does not fit.
     """
     inside, where = state_dict_of(tensors, entry)
     plan = _named(layout) if layout != "auto" else detect(inside)
@@ -144,13 +161,23 @@ def _foreign(
     """A wrongly read layout answers at chance; a network that only memorised 30 % passes."""
     p, chance = config.p, 1 / config.p
     return Foreign(
-        layout=layout, weights=weights, config=config, accuracy=accuracy, required=chance + 0.1,
-        asked=f"over all {p}² questions ({config.task})", chance=f"guessing: {chance:.1%}",
-        sizes=f"p = {p}, d_model {config.d_model}, {config.n_heads} heads, d_mlp {config.d_mlp}", notes=notes,
+        layout=layout,
+        weights=weights,
+        config=config,
+        accuracy=accuracy,
+        required=chance + 0.1,
+        asked=f"over all {p}² questions ({config.task})",
+        chance=f"guessing: {chance:.1%}",
+        sizes=f"p = {p}, d_model {config.d_model}, {config.n_heads} heads, d_mlp {config.d_mlp}",
+        notes=notes,
         facts={
-            "p": p, "task": config.task, "attn_coeff": config.attn_coeff, "biases": config.biases, "notes": list(notes),
+            "p": p,
+            "task": config.task,
+            "attn_coeff": config.attn_coeff,
+            "biases": config.biases,
+            "notes": list(notes),
         },
-    )  # fmt: skip
+    )
 
 
 def is_foreign(tensors: Mapping[str, Tensor]) -> bool:
@@ -174,7 +201,8 @@ def _converted(tensors: Mapping[str, Tensor], plan: Layout) -> dict[str, Tensor]
         foreign, _ = plan.axes[ours]
         if foreign not in tensors:
             raise BadCheckpoint(
-                f"{foreign!r} is missing, which a {plan.name} checkpoint has (closest: {nearest(foreign, tensors)})"
+                f"{foreign!r} is missing, which a {plan.name} checkpoint has (closest: "
+                f"{nearest(foreign, tensors)})"
             )
     known = {foreign: (ours, axes) for ours, (foreign, axes) in plan.axes.items()}
     for key in tensors:
@@ -224,7 +252,8 @@ class _Sizes:
             for name in axes.replace("(", "").replace(")", "").split()
         )
         raise BadCheckpoint(
-            f"{key!r} has shape {tuple(tensor.shape)}, but a {self.plan.name} checkpoint has ({wanted}) there, "
+            f"{key!r} has shape {tuple(tensor.shape)}, but a {self.plan.name} checkpoint has ({wanted}) "
+            f"there, "
             "going by the tensors before it; is it another layout (--format)?"
         )
 
@@ -257,10 +286,18 @@ def _config(
 ) -> OneLayerConfig:
     heads, d_model, d_head = weights[f"{ATTN}W_Q"].shape
     return OneLayerConfig(
-        p=p, d_model=d_model, n_heads=heads, d_head=d_head, d_mlp=weights[f"{MLP}W_in"].shape[1],
-        n_ctx=plan.positions, act=act, causal=causal, attn_coeff=attn_coeff, model_name=plan.name,
+        p=p,
+        d_model=d_model,
+        n_heads=heads,
+        d_head=d_head,
+        d_mlp=weights[f"{MLP}W_in"].shape[1],
+        n_ctx=plan.positions,
+        act=act,
+        causal=causal,
+        attn_coeff=attn_coeff,
+        model_name=plan.name,
         biases=any(".b_" in name and bool(value.any()) for name, value in weights.items()),
-    )  # fmt: skip
+    )
 
 
 def _complete(weights: dict[str, Tensor], config: OneLayerConfig) -> dict[str, Tensor]:
@@ -306,12 +343,18 @@ def import_checkpoint(
 ) -> Foreign:
     """Read, convert, verify and write: afterwards ``out`` is a checkpoint folder like any other.
 
-    The file is read with ``weights_only=True``. Refused (``BadCheckpoint``) where the accuracy over all questions is not
-    ten points above chance, unless ``force``. ``attn_coeff`` is also looked for in the ``config_….json`` beside a
-    clock-and-pizza ``model_….pt``.
+    The file is read with ``weights_only=True``. Refused (``BadCheckpoint``) where the accuracy over all
+    questions is not ten points above chance, unless ``force``. ``attn_coeff`` is also looked for in the
+    ``config_….json`` beside a clock-and-pizza ``model_….pt``.
     """
     attn_coeff = _coefficient_beside(Path(path)) if attn_coeff is None else attn_coeff
-    settings = {"layout": layout, "entry": entry, "act": act, "attn_coeff": attn_coeff, "task_name": task_name}
+    settings = {
+        "layout": layout,
+        "entry": entry,
+        "act": act,
+        "attn_coeff": attn_coeff,
+        "task_name": task_name,
+    }
     return bring_in(path, out, lambda tensors: convert(tensors, **settings), force=force)
 
 

@@ -1,7 +1,8 @@
 """The last position of a one-layer transformer on all p² questions, from its weights alone.
 
-Keys and values depend on a token and its position only, so all that attention writes is a mix of table rows, and any
-linear map of it (the MLP's input, the logits) can be applied to the tables first: p rows in place of p².
+Keys and values depend on a token and its position only, so all that attention writes is a mix of table rows,
+and any linear map of it (the MLP's input, the logits) can be applied to the tables first: p rows in place of
+p².
 """
 
 import math
@@ -34,8 +35,8 @@ def output_map(weights: Weights) -> Float[Tensor, "m c"]:
 class LastPosition:
     """Attention from the last position: ``pattern[head, position, a, b]`` and the rows it mixes.
 
-    ``values[i]`` is [token, head, e] for the tokens that may stand at position i; ``skip`` is [b or 1, d], what the
-    residual stream holds there before attention.
+    ``values[i]`` is [token, head, e] for the tokens that may stand at position i; ``skip`` is [b or 1, d],
+    what the residual stream holds there before attention.
     """
 
     pattern: Float[Tensor, "head pos a b"]

@@ -1,4 +1,5 @@
-"""The key frequencies of a model, against the spectra of untrained ones (the rule is in ``fourier.key_freqs``)."""
+"""The key frequencies of a model, against the spectra of untrained ones (the rule is in
+``fourier.key_freqs``)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,10 +25,12 @@ from mechfourier.toys.one_layer.weights import initial_weights
 
 @dataclass(frozen=True)
 class KeyFrequencies:
-    """``embed`` and ``w_l`` are significant in that matrix alone, strongest first; ``key`` in both, ascending.
+    """``embed`` and ``w_l`` are significant in that matrix alone, strongest first; ``key`` in both,
+    ascending.
 
-    ``rule`` is ``weights``, or ``logits`` where the network answers right but no frequency stands out in the weights
-    (it uses all of them alike): then ``key`` are those whose cos(w_k(a+b−c)) is significant in the logits.
+    ``rule`` is ``weights``, or ``logits`` where the network answers right but no frequency stands out in the
+    weights (it uses all of them alike): then ``key`` are those whose cos(w_k(a+b−c)) is significant in the
+    logits.
     """
 
     key: tuple[int, ...]

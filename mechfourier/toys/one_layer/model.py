@@ -107,8 +107,8 @@ class OneLayerTransformer(Network):
     """Modular arithmetic in one layer. Logits have p entries: the answer, read at the last position.
 
     ``run_with_cache`` gives the same names and values as a HookedTransformer with the same weights.
-    ``weights`` (TransformerLens names) are used as they are, without a copy, so that the fast training step and
-    this model share their parameters; without them, ``seed`` draws new ones.
+    ``weights`` (TransformerLens names) are used as they are, without a copy, so that the fast training step
+    and this model share their parameters; without them, ``seed`` draws new ones.
     """
 
     mechfourier_architecture = "one-layer"
@@ -188,8 +188,8 @@ class OneLayerTransformer(Network):
     def encode(self, prompts: Sequence[str]) -> list[Encoding]:
         """``5 + 9 mod 113 =`` as tokens 5, 9, 113 (the ``=``) with the characters they stand for.
 
-        A number after the ``=`` is an answer and becomes a further token. Raises ``NotExpressible`` for another
-        modulus, a number outside 0..p−1, or any other text.
+        A number after the ``=`` is an answer and becomes a further token. Raises ``NotExpressible`` for
+        another modulus, a number outside 0..p−1, or any other text.
         """
         pattern = task(self.cfg.task).pattern()
         return [self._encode(prompt, pattern.fullmatch(prompt)) for prompt in prompts]
@@ -234,16 +234,16 @@ class OneLayerTransformer(Network):
 def load_folder(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> OneLayerTransformer:
-    """A one-layer checkpoint folder (``config.json`` and ``model.safetensors``) as a model in evaluation mode."""
+    """A one-layer checkpoint folder (``config.json`` and ``model.safetensors``) as a model in evaluation
+    mode."""
     tensors, config = load_checkpoint(folder)
     model = OneLayerTransformer(OneLayerConfig.from_dict(config), weights=tensors)
     return model.to(device=device, dtype=dtype).eval()
 
 
-def readout(
-    model: OneLayerTransformer, site: Site, tokens: Sequence[int]
-) -> Float[Tensor, "d token"] | None:
-    """What one unit of each dimension of ``site`` adds to the logits of ``tokens``: no norm and no nonlinearity follows the neurons."""
+def readout(model: OneLayerTransformer, site: Site, tokens: Sequence[int]) -> Float[Tensor, "d token"] | None:
+    """What one unit of each dimension of ``site`` adds to the logits of ``tokens``: no norm and no
+    nonlinearity follows the neurons."""
     if site.kind not in ("mlp_post", "mlp_out", "resid_post"):
         return None
     matrix = model.W_U[:, list(tokens)].detach()

@@ -1,4 +1,5 @@
-"""The optimisers of the recipes. AdamW and Muon are torch's; the two gradient filters are a few lines each."""
+"""The optimisers of the recipes. AdamW and Muon are torch's; the two gradient filters are a few lines
+each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,8 @@ class Optimizer:
         self.matrices: dict[str, Tensor] = {}
         adam = weights
         if recipe.optimizer == "muon":
-            # Muon is for hidden matrices; embeddings and the unembedding stay with AdamW (Jordan et al. 2024).
+            # Muon is for hidden matrices; embeddings and the unembedding stay with AdamW (Jordan et al.
+            # 2024).
             hidden = {name: w for name, w in weights.items() if _last(name) in MUON_NAMES}
             adam = {name: w for name, w in weights.items() if name not in hidden}
             self.matrices = {
@@ -97,7 +99,8 @@ class Optimizer:
 
 
 def orthogonal(gradient: Tensor, weight: Tensor) -> Tensor:
-    """⊥Grad: the gradient without its part along the weights, at its old length (Prieto et al. 2025, arXiv 2501.04697)."""
+    """⊥Grad: the gradient without its part along the weights, at its old length (Prieto et al. 2025, arXiv
+    2501.04697)."""
     along = (weight * gradient).sum() / (weight * weight).sum().clamp_min(1e-30)
     rest = gradient - along * weight
     return rest * (gradient.norm() / rest.norm().clamp_min(1e-30))

@@ -70,13 +70,17 @@ def analysis_part(result: OneLayerAnalysis, portrait: Portrait | None = None) ->
     ]
     if portrait is not None:
         sections += portrait_sections(portrait)
-    lead = "What the neurons of every frequency add to the right logit, and the loss with them held at their mean."
+    lead = (
+        "What the neurons of every frequency add to the right logit, and the loss with them held at their "
+        "mean."
+    )
     sections += [
         half("What the clusters write", draw.cluster_effect_figure(result), lead),
         half(
             "Clock or Pizza",
             draw.clock_pizza_figure([result]),
-            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the operands are, and both are treated alike.",
+            "Clock: the right logit depends on the sum alone. Pizza: it depends on how far apart the "
+            "operands are, and both are treated alike.",
         ),
         Section("Frequencies", result.frame(), "Click a heading to sort."),
         half("Clusters", draw.cluster_table(result), "Loss without: each neuron held at its mean (nats)."),
@@ -92,7 +96,8 @@ def analysis_part(result: OneLayerAnalysis, portrait: Portrait | None = None) ->
 
 def _curve_sections(curves: ProgressCurves, result: Any) -> list[Section]:
     lead = (
-        "Restricted: only the key frequencies are kept; excluded: only they are taken away. The circuit forms while the "
+        "Restricted: only the key frequencies are kept; excluded: only they are taken away. The circuit "
+        "forms while the "
         "excluded loss rises and the test loss has not fallen yet."
     )
     return [Section("Progress measures", progress_figure(curves, getattr(result, "phases", None)), lead)]
@@ -101,7 +106,8 @@ def _curve_sections(curves: ProgressCurves, result: Any) -> list[Section]:
 def portrait_sections(portrait: Portrait) -> list[Section]:
     """The pictures that need the weights."""
     circles = (
-        "The rows of W_E projected on the cosine and sine direction of each key frequency (PCA would mix them). Neighbours on the line "
+        "The rows of W_E projected on the cosine and sine direction of each key frequency (PCA would mix "
+        "them). Neighbours on the line "
         "are values whose difference turns the circle by the least step."
     )
     return [

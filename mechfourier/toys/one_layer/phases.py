@@ -1,13 +1,13 @@
 """The phases of grokking, read off the progress measures (Nanda et al. 2023, section 5.2).
 
 - *memorisation* ends where the training accuracy first reaches 99 %;
-- *circuit formation* ends where the test loss starts its last fall: the last step at which it stands at half or more of
-  its highest value since memorisation;
+- *circuit formation* ends where the test loss starts its last fall: the last step at which it stands at half
+  or more of its highest value since memorisation;
 - *clean-up* ends where the test accuracy reaches 99 % for good.
 
-Three phases are claimed only where the test accuracy was still below 50 % when memorisation ended, and, during circuit
-formation, the excluded loss on the training pairs rose while the restricted loss fell: the signs that the
-generalising circuit grew before it showed.
+Three phases are claimed only where the test accuracy was still below 50 % when memorisation ended, and,
+during circuit formation, the excluded loss on the training pairs rose while the restricted loss fell: the
+signs that the generalising circuit grew before it showed.
 """
 
 import math
@@ -26,8 +26,9 @@ LEARNED = 0.99
 
 @dataclass(frozen=True)
 class Phases(Result, kind="phases"):
-    """Steps at which a phase ended (None where it did not). ``verdict``: ``three phases``, ``no plateau`` (it generalised
-    as it learned), ``memorised`` or ``not learned``. The losses are those at the ends of the first two phases."""
+    """Steps at which a phase ended (None where it did not). ``verdict``: ``three phases``, ``no plateau`` (it
+    generalised as it learned), ``memorised`` or ``not learned``. The losses are those at the ends of the
+    first two phases."""
 
     verdict: str
     memorised_at: int | None
@@ -62,14 +63,16 @@ class Phases(Result, kind="phases"):
                 f" (train 99 % at step {self.memorised_at}, test 99 % at step {self.generalised_at})"
             )
         return (
-            f"phases            memorisation to step {self.memorised_at}, circuit formation to {self.clean_up_from} "
+            f"phases            memorisation to step {self.memorised_at}, circuit formation to "
+            f"{self.clean_up_from} "
             f"(excluded loss {self.excluded_loss_before:.2g} → {self.excluded_loss_after:.2g}), "
             f"clean-up to {self.generalised_at}"
         )
 
 
 def find_phases(curves: ProgressCurves) -> Phases:
-    """Phases of a run; raises ``UsageError`` where the train/test split is unknown or there are fewer than 3 checkpoints."""
+    """Phases of a run; raises ``UsageError`` where the train/test split is unknown or there are fewer than 3
+    checkpoints."""
     if len(curves.step) < 3:
         raise UsageError(f"{len(curves.step)} checkpoints are too few to find phases; keep at least 3")
     if any(math.isnan(value) for value in curves.loss_test):
@@ -115,7 +118,12 @@ def _verdict(
         return None if index is None else curves.step[index]
 
     return Phases(
-        verdict, step(memorised), step(start), step(generalised),
-        at(curves.excluded_loss_train, memorised), at(curves.excluded_loss_train, start),
-        at(curves.restricted_loss, memorised), at(curves.restricted_loss, start),
-    )  # fmt: skip
+        verdict,
+        step(memorised),
+        step(start),
+        step(generalised),
+        at(curves.excluded_loss_train, memorised),
+        at(curves.excluded_loss_train, start),
+        at(curves.restricted_loss, memorised),
+        at(curves.restricted_loss, start),
+    )

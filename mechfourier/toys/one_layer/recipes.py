@@ -10,11 +10,11 @@ from mechfourier.errors import OutOfRange, UsageError, nearest
 class Recipe:
     """How to train. Epochs are full-batch optimiser steps.
 
-    The rate rises over ``warmup`` epochs and then stays. Once the test accuracy is at ``nearly``, it stays for
-    ``settle`` epochs more and falls along a cosine to ``final_lr`` of itself over ``anneal`` epochs (the weight decay to
-    ``final_decay`` of itself). The run ends there, unless the accuracy is below ``generalised``: then it goes on at full rate (a warm
-    restart). At
-    ``max_epochs − anneal`` the rate falls in any case.
+    The rate rises over ``warmup`` epochs and then stays. Once the test accuracy is at ``nearly``, it stays
+    for ``settle`` epochs more and falls along a cosine to ``final_lr`` of itself over ``anneal`` epochs (the
+    weight decay to ``final_decay`` of itself). The run ends there, unless the accuracy is below
+    ``generalised``: then it goes on at full rate (a warm restart). At ``max_epochs − anneal`` the rate falls
+    in any case.
     """
 
     name: str
@@ -47,14 +47,24 @@ class Recipe:
 def fast(p: int) -> Recipe:
     """High rate and decay from small embeddings: generalises in hundreds of epochs instead of ten thousand.
 
-    At p = 71 one seed in three stays at 98 to 99.9 % with the settings that serve 97 to 113; a lower rate and more decay mend it.
-    Below 60 the accuracy is given time at full rate to rise by itself: annealing early loses p = 53 on one seed in three.
+    At p = 71 one seed in three stays at 98 to 99.9 % with the settings that serve 97 to 113; a lower rate and
+    more decay mend it. Below 60 the accuracy is given time at full rate to rise by itself: annealing early
+    loses p = 53 on one seed in three.
     """
     lr, decay = (0.01, 3.0) if 60 < p < 90 else (0.012, 2.5)
     return Recipe(
-        name="fast", lr=lr, weight_decay=decay, betas=(0.9, 0.95), max_epochs=2000, settle=80, anneal=160,
-        final_lr=0.05, final_decay=0.2, embed_std=0.02, nearly=0.99 if p > 60 else 0.999,
-    )  # fmt: skip
+        name="fast",
+        lr=lr,
+        weight_decay=decay,
+        betas=(0.9, 0.95),
+        max_epochs=2000,
+        settle=80,
+        anneal=160,
+        final_lr=0.05,
+        final_decay=0.2,
+        embed_std=0.02,
+        nearly=0.99 if p > 60 else 0.999,
+    )
 
 
 def classic(p: int) -> Recipe:
@@ -63,9 +73,14 @@ def classic(p: int) -> Recipe:
     p = 53 and below need more decay (their appendix).
     """
     return Recipe(
-        name="classic", lr=1e-3, weight_decay=1.0 if p > 60 else 5.0, betas=(0.9, 0.98), max_epochs=30_000,
-        settle=5000, evaluate_every=20,
-    )  # fmt: skip
+        name="classic",
+        lr=1e-3,
+        weight_decay=1.0 if p > 60 else 5.0,
+        betas=(0.9, 0.98),
+        max_epochs=30_000,
+        settle=5000,
+        evaluate_every=20,
+    )
 
 
 def grokfast(p: int) -> Recipe:
@@ -74,7 +89,8 @@ def grokfast(p: int) -> Recipe:
 
 
 def orthograd(p: int) -> Recipe:
-    """No weight decay: the gradient's part along the weights is removed (Prieto et al. 2025, arXiv 2501.04697)."""
+    """No weight decay: the gradient's part along the weights is removed (Prieto et al. 2025, arXiv
+    2501.04697)."""
     return dataclasses.replace(classic(p), name="orthograd", weight_decay=0.0, orthogonal=True, settle=500)
 
 
@@ -103,5 +119,6 @@ def recipe(name: str, p: int) -> Recipe:
 
 
 def default_train_fraction(p: int) -> float:
-    """0.3 as in the literature from p = 53 on; below, where 0.3 · p² pairs leave the rule open, up to 0.7 at p = 23."""
+    """0.3 as in the literature from p = 53 on; below, where 0.3 · p² pairs leave the rule open, up to 0.7 at p =
+    23."""
     return round(min(0.8, max(0.3, 0.3 + (53 - p) / 75)), 2)

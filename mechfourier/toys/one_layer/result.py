@@ -13,17 +13,28 @@ if TYPE_CHECKING:
 
 # the keys of ``mechfourier analyze --json``, in order
 SUMMARY = (
-    "accuracy", "loss", "key_freqs", "embed_power", "unembed_power", "neuron_share_85", "logit_share",
-    "restricted_loss", "excluded_loss", "gini_W_E", "gini_W_L", "gradient_symmetricity", "distance_irrelevance",
-)  # fmt: skip
+    "accuracy",
+    "loss",
+    "key_freqs",
+    "embed_power",
+    "unembed_power",
+    "neuron_share_85",
+    "logit_share",
+    "restricted_loss",
+    "excluded_loss",
+    "gini_W_E",
+    "gini_W_L",
+    "gradient_symmetricity",
+    "distance_irrelevance",
+)
 
 
 @dataclass(frozen=True)
 class Cluster:
     """The neurons that frequency ``frequency`` explains to 85 % or more (0: neurons of no cluster).
 
-    ``right_logit``: what they add to the right logit above the mean over answers, averaged over all questions.
-    ``loss_without``: the loss when each of them is held at its mean over all questions (nats).
+    ``right_logit``: what they add to the right logit above the mean over answers, averaged over all
+    questions. ``loss_without``: the loss when each of them is held at its mean over all questions (nats).
     """
 
     frequency: int
@@ -46,8 +57,9 @@ class Baseline:
 
 @dataclass(frozen=True)
 class HeadSpectrum:
-    """One head. ``ov_power``: power shares of W_E W_V W_O at k = 1..⌊n/2⌋. The rest describes its attention from the
-    last position to the first operand: mean, standard deviation over the questions, and where that variance lies."""
+    """One head. ``ov_power``: power shares of W_E W_V W_O at k = 1..⌊n/2⌋. The rest describes its attention
+    from the last position to the first operand: mean, standard deviation over the questions, and where that
+    variance lies."""
 
     head: int
     ov_power: tuple[float, ...]
@@ -66,16 +78,18 @@ class OneLayerAnalysis(
 ):
     """Everything that is known of one checkpoint. Losses are in nats; lists over frequencies start at k = 1.
 
-    ``embed_power``, ``unembed_power``, ``w_l_power``: shares of the power of W_E, W_U and W_L = W_out W_U above
-    frequency 0. ``key_freqs``: significant in W_E *and* W_L (``embed_threshold``, ``w_l_threshold``: the largest share
-    that 95 % of untrained models stay under), or, with ``key_rule`` = logits, where the model uses all frequencies alike and none
-    stands out in the weights, those whose cos(2πk(a+b−c)/n) is significant in the logits. ``neuron_share_85`` (90, 95): part of the live neurons whose best frequency
-    explains that much. ``logit_share``: share of the logit variance in cos(2πk(a+b−c)/n) over the key frequencies.
-    ``w_l_rank``: singular values that hold 99 % of W_L's power (its mean over answers taken off); ``w_l_residual``:
-    Frobenius norm of W_L outside the key frequencies, relative. ``excluded_loss`` is over the training pairs where they
-    are known, over all pairs otherwise; ``restricted_loss`` and ``trig_loss`` are over all pairs. ``*_train``, ``*_test``
-    are NaN (null in JSON) where the split is unknown. ``gradient_symmetricity`` has the standard error
-    ``symmetricity_error``; ``algorithm`` is clock, pizza, boundary or not learned.
+    ``embed_power``, ``unembed_power``, ``w_l_power``: shares of the power of W_E, W_U and W_L = W_out W_U
+    above frequency 0. ``key_freqs``: significant in W_E *and* W_L (``embed_threshold``, ``w_l_threshold``:
+    the largest share that 95 % of untrained models stay under), or, with ``key_rule`` = logits, where the
+    model uses all frequencies alike and none stands out in the weights, those whose cos(2πk(a+b−c)/n) is
+    significant in the logits. ``neuron_share_85`` (90, 95): part of the live neurons whose best frequency
+    explains that much. ``logit_share``: share of the logit variance in cos(2πk(a+b−c)/n) over the key
+    frequencies. ``w_l_rank``: singular values that hold 99 % of W_L's power (its mean over answers taken
+    off); ``w_l_residual``: Frobenius norm of W_L outside the key frequencies, relative. ``excluded_loss`` is
+    over the training pairs where they are known, over all pairs otherwise; ``restricted_loss`` and
+    ``trig_loss`` are over all pairs. ``*_train``, ``*_test`` are NaN (null in JSON) where the split is
+    unknown. ``gradient_symmetricity`` has the standard error ``symmetricity_error``; ``algorithm`` is clock,
+    pizza, boundary or not learned.
     """
 
     name: str
@@ -155,7 +169,8 @@ class OneLayerAnalysis(
         return {} if self.curves is None else {"progress": self.curves.frame()}
 
     def frame(self) -> "pd.DataFrame":
-        """One row per frequency: powers, logit share and amplitude, neurons in its cluster, whether it is key."""
+        """One row per frequency: powers, logit share and amplitude, neurons in its cluster, whether it is
+        key."""
         import pandas as pd
 
         size = {cluster.frequency: cluster.size for cluster in self.clusters}
@@ -195,16 +210,24 @@ def _sentences(r: OneLayerAnalysis) -> list[str]:
     base = r.untrained
     keys = ", ".join(map(str, r.key_freqs)) or "none"
     rows = [
-        f"{r.name}: {r.task} mod {r.p}, accuracy {r.accuracy:.2%}, loss {r.loss:.3g} (all {r.p**2} questions)",
+        f"{r.name}: {r.task} mod {r.p}, accuracy {r.accuracy:.2%}, loss {r.loss:.3g} (all {r.p**2} "
+        f"questions)",
         f"key frequencies   {keys}   ({_rule(r)})",
-        f"power at them     W_E {_at(r.embed_power, r):.1%}, W_U {_at(r.unembed_power, r):.1%}, W_L {_at(r.w_l_power, r):.1%};"
+        f"power at them     W_E {_at(r.embed_power, r):.1%}, W_U {_at(r.unembed_power, r):.1%}, W_L "
+        f"{_at(r.w_l_power, r):.1%};"
         f" W_L rank {r.w_l_rank} (99 %), residual {r.w_l_residual:.2%}",
-        f"neurons           {r.n_live} of {r.n_neurons} live; one frequency explains 85 % of {r.neuron_share_85:.1%}, "
-        f"90 % of {r.neuron_share_90:.1%}, 95 % of {r.neuron_share_95:.1%}   (untrained: 85 % of {base.neuron_share_85:.1%})",
-        f"logits            {r.logit_share:.1%} of their variance is cos(w_k(a+b−c))   (untrained {base.logit_share:.2%})",
-        f"losses            restricted {r.restricted_loss:.3g}, excluded {r.excluded_loss:.3g}, trig {r.trig_loss:.3g}",
-        f"sparsity (Gini)   W_E {r.gini_W_E:.3f}, W_L {r.gini_W_L:.3f}   (untrained {base.gini_W_E:.3f}, {base.gini_W_L:.3f})",
-        f"algorithm         {r.algorithm}: gradient symmetricity {r.gradient_symmetricity:.4f} ± {r.symmetricity_error:.4f} "
+        f"neurons           {r.n_live} of {r.n_neurons} live; one frequency explains 85 % of "
+        f"{r.neuron_share_85:.1%}, "
+        f"90 % of {r.neuron_share_90:.1%}, 95 % of {r.neuron_share_95:.1%}   (untrained: 85 % of "
+        f"{base.neuron_share_85:.1%})",
+        f"logits            {r.logit_share:.1%} of their variance is cos(w_k(a+b−c))   (untrained "
+        f"{base.logit_share:.2%})",
+        f"losses            restricted {r.restricted_loss:.3g}, excluded {r.excluded_loss:.3g}, trig "
+        f"{r.trig_loss:.3g}",
+        f"sparsity (Gini)   W_E {r.gini_W_E:.3f}, W_L {r.gini_W_L:.3f}   (untrained {base.gini_W_E:.3f}, "
+        f"{base.gini_W_L:.3f})",
+        f"algorithm         {r.algorithm}: gradient symmetricity {r.gradient_symmetricity:.4f} ± "
+        f"{r.symmetricity_error:.4f} "
         f"(untrained {base.gradient_symmetricity:.4f}), distance irrelevance {r.distance_irrelevance:.2f} "
         f"(untrained {base.distance_irrelevance:.2f})",
     ]

@@ -1,4 +1,5 @@
-"""What is analysed: a model, a run folder, a checkpoint file or a packaged name, as weights with their configuration."""
+"""What is analysed: a model, a run folder, a checkpoint file or a packaged name, as weights with their
+configuration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from mechfourier.toys.opening import check_shapes, open_run
 
 @dataclass(frozen=True)
 class Source:
-    """``weights`` by TransformerLens name; ``train[a, b]`` marks the pairs trained on (None where that is unknown);
-    ``checkpoints`` are the (step, file) of a run, in order."""
+    """``weights`` by TransformerLens name; ``train[a, b]`` marks the pairs trained on (None where that is
+    unknown); ``checkpoints`` are the (step, file) of a run, in order."""
 
     name: str
     weights: dict[str, Tensor]
@@ -42,7 +43,8 @@ def _from_model(model: Any) -> Source:
     cfg = getattr(model, "cfg", None)
     if not isinstance(cfg, OneLayerConfig):
         raise UsageError(
-            f"analyze takes a one-layer transformer apart, not {type(model).__name__}; for other models use: mechfourier probe"
+            f"analyze takes a one-layer transformer apart, not {type(model).__name__}; for other models "
+            f"use: mechfourier probe"
         )
     weights = {name: value.detach().cpu() for name, value in model.weights().items()}
     return Source(str(getattr(model, "mechfourier_name", cfg.model_name)), weights, cfg)
@@ -50,14 +52,17 @@ def _from_model(model: Any) -> Source:
 
 def _from_files(source: str | Path) -> Source:
     otherwise = (
-        ": only one-layer networks can be taken apart and animated (make one with: mechfourier train one-layer); for others use: "
+        ": only one-layer networks can be taken apart and animated (make one with: mechfourier train "
+        "one-layer); for others use: "
         "mechfourier probe"
     )
     opened = open_run(source, "one-layer", otherwise=otherwise)
     try:
         cfg = OneLayerConfig.from_dict(opened.config)
     except TypeError as error:
-        raise BadCheckpoint(f"the config.json of {source} does not describe a one-layer model ({error})") from error
+        raise BadCheckpoint(
+            f"the config.json of {source} does not describe a one-layer model ({error})"
+        ) from error
     check_weights(opened.weights, cfg, source)
     return Source(opened.name, opened.weights, cfg, train_mask(opened.config, cfg), opened.checkpoints)
 

@@ -1,4 +1,5 @@
-"""Binary operations on residues: tables of answers, how they are written as text, and seeded train/test splits."""
+"""Binary operations on residues: tables of answers, how they are written as text, and seeded train/test
+splits."""
 
 import itertools
 import re
@@ -28,7 +29,8 @@ class ModularTask:
         return self.template.format(a=a, b=b, p=p)
 
     def pattern(self) -> re.Pattern[str]:
-        """Matches a prompt with or without an answer; groups ``a``, ``b``, ``p`` (where named), ``equals``, ``answer``."""
+        """Matches a prompt with or without an answer; groups ``a``, ``b``, ``p`` (where named), ``equals``,
+        ``answer``."""
         words = [re.escape(word) for word in self.template.split()]
         text = (
             r"\s*".join(words)
@@ -73,10 +75,12 @@ TASKS = {
         ModularTask("add", "(a + b) mod p", "{a} + {b} mod {p} =", lambda a, b, p: (a + b) % p),
         ModularTask("subtract", "(a − b) mod p", "{a} - {b} mod {p} =", lambda a, b, p: (a - b) % p),
         ModularTask("multiply", "(a · b) mod p", "{a} * {b} mod {p} =", lambda a, b, p: (a * b) % p),
-        ModularTask("squares", "(a² + b²) mod p", "{a}^2 + {b}^2 mod {p} =", lambda a, b, p: (a * a + b * b) % p),
+        ModularTask(
+            "squares", "(a² + b²) mod p", "{a}^2 + {b}^2 mod {p} =", lambda a, b, p: (a * a + b * b) % p
+        ),
         ModularTask("s5", "x∘y in S_5", "{a} ∘ {b} in S_5 =", _compose_s5),
     )
-}  # fmt: skip
+}
 
 
 def task(name: str) -> ModularTask:
@@ -88,7 +92,8 @@ def task(name: str) -> ModularTask:
 
 @dataclass(frozen=True)
 class ModularData:
-    """All p² questions and which of them are trained on. Pairs are row-major (a, b); ``answers[i]`` is in 0..p−1."""
+    """All p² questions and which of them are trained on. Pairs are row-major (a, b); ``answers[i]`` is in
+    0..p−1."""
 
     task: str
     p: int
@@ -111,7 +116,8 @@ def tokens_of(pairs: Int[Tensor, "pair 2"], p: int) -> Int[Tensor, "pair 3"]:
 
 
 def split(name: str, p: int, *, train_fraction: float = 0.3, seed: int = 0) -> ModularData:
-    """A seeded random split of the p² pairs into ``round(train_fraction · p²)`` to train on and the rest to test on.
+    """A seeded random split of the p² pairs into ``round(train_fraction · p²)`` to train on and the rest to
+    test on.
 
     Raises ``OutOfRange`` where one of the two would be empty, or p does not suit the task.
     """
@@ -120,7 +126,8 @@ def split(name: str, p: int, *, train_fraction: float = 0.3, seed: int = 0) -> M
     count = round(train_fraction * p * p) if 0 < train_fraction < 1 else 0
     if not 0 < count < p * p:
         raise OutOfRange(
-            f"a train fraction of {train_fraction} leaves no {'test' if train_fraction >= 0.5 else 'train'} set "
+            f"a train fraction of {train_fraction} leaves no {'test' if train_fraction >= 0.5 else 'train'} "
+            f"set "
             f"of the {p * p} pairs; choose one between 0.2 and 0.9"
         )
     order = torch.randperm(p * p, generator=torch.Generator().manual_seed(seed))

@@ -1,7 +1,7 @@
 """The cyclic group behind a task: tables relabelled so that the answer of (i, j) is i + j on Z_n.
 
-a − b is addition with b turned round. a · b mod a prime p is addition of discrete logarithms on Z_{p−1}, for the
-operands and answers other than 0. The whole analysis then speaks of one operation only.
+a − b is addition with b turned round. a · b mod a prime p is addition of discrete logarithms on Z_{p−1}, for
+the operands and answers other than 0. The whole analysis then speaks of one operation only.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Train the one-layer transformer: from a recipe to a run folder that ``load`` reads, and a verdict on how it went."""
+"""Train the one-layer transformer: from a recipe to a run folder that ``load`` reads, and a verdict on how it
+went."""
 
 import dataclasses
 import functools
@@ -35,7 +36,8 @@ UNSTABLE_DROP = 0.05
 @dataclasses.dataclass(frozen=True)
 class OneLayerRun(RunResult, kind="one-layer-run"):
     """A finished run. Losses in nats per pair, accuracies and shares in 0..1; ``outcome`` is one of
-    ``generalised``, ``memorised``, ``collapsed``, ``unstable``, ``undertrained``, and ``why`` says it in a sentence.
+    ``generalised``, ``memorised``, ``collapsed``, ``unstable``, ``undertrained``, and ``why`` says it in a
+    sentence.
 
     ``embed_freqs``: the frequencies that hold 90 % of W_E's power, strongest first.
     """
@@ -61,14 +63,17 @@ class OneLayerRun(RunResult, kind="one-layer-run"):
         freqs = ", ".join(map(str, self.embed_freqs[:8])) + ("…" if len(self.embed_freqs) > 8 else "")
         return (
             f"{self.outcome}: {self.why}\n"
-            f"test accuracy {self.test_accuracy:.2%}, test loss {self.test_loss:.2g}; train {self.train_accuracy:.2%}, "
-            f"{self.train_loss:.2g}\n{self.epochs} epochs in {self.seconds:.1f} s; frequencies in W_E: {freqs}\n"
+            f"test accuracy {self.test_accuracy:.2%}, test loss {self.test_loss:.2g}; train "
+            f"{self.train_accuracy:.2%}, "
+            f"{self.train_loss:.2g}\n{self.epochs} epochs in {self.seconds:.1f} s; frequencies in W_E: "
+            f"{freqs}\n"
             f"{self.checkpoint}"
         )
 
 
 class OneLayerTrainee:
-    """The one-layer transformer as the training loop wants it: full batch, so that a step draws no random numbers."""
+    """The one-layer transformer as the training loop wants it: full batch, so that a step draws no random
+    numbers."""
 
     def __init__(
         self, config: OneLayerConfig, data: ModularData, settings: Recipe, *, seed: int, device: str = "cpu"
@@ -207,9 +212,10 @@ def train_one_layer(
 ) -> OneLayerRun:
     """Train in ``folder`` by a recipe (a name or one's own); the same arguments give the same bits on a CPU.
 
-    ``epochs`` caps the recipe's number; without ``checkpoints`` only the last weights stay. After an evaluation ``on_evaluate`` gets the epoch and the metrics, ``watch`` also the
-    trainee with its weights. Raises ``OutOfRange`` for p < 5 or a fraction that leaves no train or test set,
-    ``UsageError`` for an unknown task or recipe, and what ``run_training`` raises.
+    ``epochs`` caps the recipe's number; without ``checkpoints`` only the last weights stay. After an
+    evaluation ``on_evaluate`` gets the epoch and the metrics, ``watch`` also the trainee with its weights.
+    Raises ``OutOfRange`` for p < 5 or a fraction that leaves no train or test set, ``UsageError`` for an
+    unknown task or recipe, and what ``run_training`` raises.
     """
     fraction = default_train_fraction(p) if train_fraction is None else train_fraction
     data = split(task, p, train_fraction=fraction, seed=seed if split_seed is None else split_seed)
@@ -221,10 +227,16 @@ def train_one_layer(
     if watch is not None:
         on_evaluate = functools.partial(watch, trainee)
     finished = run_training(
-        trainee, folder, steps=chosen.max_epochs, evaluate_at=chosen.evaluate_every,
-        checkpoint_at=trainee.checkpoint_at if checkpoints else (), resume=resume, stop=trainee.finished, label="train",
+        trainee,
+        folder,
+        steps=chosen.max_epochs,
+        evaluate_at=chosen.evaluate_every,
+        checkpoint_at=trainee.checkpoint_at if checkpoints else (),
+        resume=resume,
+        stop=trainee.finished,
+        label="train",
         on_evaluate=on_evaluate,
-    )  # fmt: skip
+    )
     return _summary(finished, trainee)
 
 
@@ -232,11 +244,18 @@ def _summary(finished: TrainingResult, trainee: OneLayerTrainee) -> OneLayerRun:
     frame, m = finished.frame(), finished.metrics
     outcome, why = verdict(frame, trainee.model.p, trainee.recipe)
     return OneLayerRun(
-        test_accuracy=m["test_accuracy"], test_loss=m["test_loss"], train_accuracy=m["train_accuracy"],
-        train_loss=m["train_loss"], epochs=finished.steps, seconds=finished.seconds, checkpoint=finished.folder,
-        outcome=outcome, why=why, generalised_at=first_epoch(frame, "test_accuracy", trainee.recipe.generalised),
+        test_accuracy=m["test_accuracy"],
+        test_loss=m["test_loss"],
+        train_accuracy=m["train_accuracy"],
+        train_loss=m["train_loss"],
+        epochs=finished.steps,
+        seconds=finished.seconds,
+        checkpoint=finished.folder,
+        outcome=outcome,
+        why=why,
+        generalised_at=first_epoch(frame, "test_accuracy", trainee.recipe.generalised),
         embed_freqs=embed_freqs(trainee.parameters, trainee.model.p),
-    )  # fmt: skip
+    )
 
 
 def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
@@ -249,7 +268,8 @@ def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
         return "generalised", f"test accuracy reached {settings.generalised:.1%} at epoch {at} and ends there"
     if last["train_loss"] > COLLAPSED * math.log(p) and settings.weight_decay > 0:
         return "collapsed", (
-            f"the train loss {last['train_loss']:.2f} is that of guessing (ln {p} = {math.log(p):.2f}): the decay pulled "
+            f"the train loss {last['train_loss']:.2f} is that of guessing (ln {p} = {math.log(p):.2f}): the "
+            f"decay pulled "
             f"the weights to zero; lower lr · weight decay (now {settings.lr:g} · {settings.weight_decay:g})"
         )
     if best > test + UNSTABLE_DROP:
@@ -264,7 +284,8 @@ def verdict(frame: "pd.DataFrame", p: int, settings: Recipe) -> tuple[str, str]:
             "give more epochs, more weight decay or a larger train fraction"
         )
     return "undertrained", (
-        f"test accuracy {test:.2%} is below {settings.generalised:.1%} after {epoch} epochs (train {train:.1%}); "
+        f"test accuracy {test:.2%} is below {settings.generalised:.1%} after {epoch} epochs (train "
+        f"{train:.1%}); "
         "give more epochs"
     )
 

@@ -1,4 +1,5 @@
-"""Shape and initial weights of the one-layer transformer, without TransformerLens (whose import takes seconds)."""
+"""Shape and initial weights of the one-layer transformer, without TransformerLens (whose import takes
+seconds)."""
 
 import dataclasses
 import math
@@ -17,8 +18,8 @@ ACTIVATIONS = ("relu", "gelu", "square")
 class OneLayerConfig(NetworkConfig):
     """The architecture: tokens 0..p−1 and, with three positions, ``=`` as token p; no layer norm.
 
-    ``attn_coeff`` c mixes the attention pattern with a constant one, c · softmax + (1 − c) (Zhong et al. 2023,
-    arXiv 2306.17844); 1 is ordinary attention. ``biases`` adds b_Q, b_K, b_V, b_O, b_in, b_out and b_U.
+    ``attn_coeff`` c mixes the attention pattern with a constant one, c · softmax + (1 − c) (Zhong et al.
+    2023, arXiv 2306.17844); 1 is ordinary attention. ``biases`` adds b_Q, b_K, b_V, b_O, b_in, b_out and b_U.
     ``task`` is the operation its prompts ask for (``mechfourier.toys.one_layer.task``).
     """
 

@@ -22,9 +22,9 @@ BEYOND = (251, 499, 997)  # moduli far above the trained range, reported where t
 
 @dataclass(frozen=True)
 class ModulusAccuracy:
-    """One modulus. ``questions`` were asked (all m² where ``whole``); the wrapping ones (a + b ≥ m) apart; NaN where
-    there was none. ``never_wrap`` is what answering a + b would score on the same questions; ``boundary_errors`` of the
-    2m − 1 questions with a + b − m ∈ {−1, 0}."""
+    """One modulus. ``questions`` were asked (all m² where ``whole``); the wrapping ones (a + b ≥ m) apart;
+    NaN where there was none. ``never_wrap`` is what answering a + b would score on the same questions;
+    ``boundary_errors`` of the 2m − 1 questions with a + b − m ∈ {−1, 0}."""
 
     m: int
     role: str
@@ -58,10 +58,15 @@ class Group:
 def _group(role: str, rows: Sequence[ModulusAccuracy]) -> Group:
     questions, errors = sum(row.questions for row in rows), sum(row.errors for row in rows)
     return Group(
-        role, len(rows), questions, errors, 1 - errors / questions,
+        role,
+        len(rows),
+        questions,
+        errors,
+        1 - errors / questions,
         sum(row.never_wrap * row.questions for row in rows) / questions,
-        sum(row.boundary_errors for row in rows), sum(row.boundary_questions for row in rows),
-    )  # fmt: skip
+        sum(row.boundary_errors for row in rows),
+        sum(row.boundary_questions for row in rows),
+    )
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,9 @@ class AccuracySweep(
     figure="mechfourier.toys.universal.figures:extrapolation_figure",
     part="mechfourier.toys.universal.figures:accuracy_part",
 ):
-    """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked; ``lowest`` is negative
-    where the model reads numbers by value: with no number below 0 to choose, the edge of the candidates would rule out
-    a + b − m < 0 by itself."""
+    """Accuracy by modulus. Answers are the best of the numbers ``lowest``..``highest``, none masked;
+    ``lowest`` is negative where the model reads numbers by value: with no number below 0 to choose, the edge
+    of the candidates would rule out a + b − m < 0 by itself."""
 
     stem = "accuracy"
 
@@ -98,9 +103,14 @@ class AccuracySweep(
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints."""
         return {
-            "model": self.model, "trained_to": self.trained_to, "lowest": self.lowest, "highest": self.highest, "seed": self.seed,
-            "groups": [vars(group) for group in self.groups()], "moduli": self.to_dict()["moduli"],
-        }  # fmt: skip
+            "model": self.model,
+            "trained_to": self.trained_to,
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "seed": self.seed,
+            "groups": [vars(group) for group in self.groups()],
+            "moduli": self.to_dict()["moduli"],
+        }
 
     def __str__(self) -> str:
         lines = [f"{self.model}: (a + b) mod m, the best of {self.lowest} to {self.highest}, none masked"]
@@ -112,7 +122,8 @@ class AccuracySweep(
             )
         worst = sorted(self.moduli, key=lambda row: row.accuracy)[:5]
         lines += [
-            f"    m = {row.m}: {row.accuracy:.2%} (wrap {row.wrap_accuracy:.2%}, no wrap {row.no_wrap_accuracy:.2%}, "
+            f"    m = {row.m}: {row.accuracy:.2%} (wrap {row.wrap_accuracy:.2%}, no wrap "
+            f"{row.no_wrap_accuracy:.2%}, "
             f"never wrapping {row.never_wrap:.2%})"
             for row in worst
             if row.errors
@@ -131,8 +142,9 @@ def sweep_accuracy(
 ) -> AccuracySweep:
     """Accuracy for every modulus 2..``largest`` (199 and some larger ones by default), or of ``only`` these.
 
-    Up to ``samples`` random questions per modulus (2000): the whole grid where it is no larger; ``full`` asks whole grids
-    throughout. All questions next to the wrap are asked besides. Raises ``OutOfRange`` and ``UsageError``.
+    Up to ``samples`` random questions per modulus (2000): the whole grid where it is no larger; ``full`` asks
+    whole grids throughout. All questions next to the wrap are asked besides. Raises ``OutOfRange`` and
+    ``UsageError``.
     """
     opened = open_miras(run)
     chosen = _chosen(opened, largest, only)
@@ -166,11 +178,20 @@ def measure(opened: Opened, m: int, *, samples: int, seed: int) -> ModulusAccura
     missed = int((~right(opened.model, edge)).sum())
     low, high = wilson(int(hit.sum()), len(hit))
     return ModulusAccuracy(
-        m=m, role=opened.role(m), questions=len(questions), whole=whole, errors=int((~hit).sum()),
-        accuracy=_share(hit), low=low, high=high, wrap_accuracy=_share(hit[over]),
-        no_wrap_accuracy=_share(hit[~over]), never_wrap=_share(~over), boundary_errors=missed,
+        m=m,
+        role=opened.role(m),
+        questions=len(questions),
+        whole=whole,
+        errors=int((~hit).sum()),
+        accuracy=_share(hit),
+        low=low,
+        high=high,
+        wrap_accuracy=_share(hit[over]),
+        no_wrap_accuracy=_share(hit[~over]),
+        never_wrap=_share(~over),
+        boundary_errors=missed,
         boundary_questions=len(edge),
-    )  # fmt: skip
+    )
 
 
 def _share(hit: Tensor) -> float:

@@ -1,7 +1,7 @@
 """What the extrapolating model computes: how phases are composed, and what decides the wrap.
 
-Every number enters twice, as waves φ(v) and as a size s·v. Here the two are changed apart from each other, so that the
-answer says which of them decided: a wave turned by δ is the wave of v + δ, whatever the size says.
+Every number enters twice, as waves φ(v) and as a size s·v. Here the two are changed apart from each other, so
+that the answer says which of them decided: a wave turned by δ is the wave of v + δ, whatever the size says.
 """
 
 import itertools
@@ -32,8 +32,9 @@ NAMES = ("m", "a", "b")
 
 @dataclass(frozen=True)
 class Effect:
-    """An intervention at one modulus. Accuracies after it, on questions that wrap and that do not; ``as_predicted`` is the
-    share of all answers that are what the intervention predicts (NaN where it predicts none)."""
+    """An intervention at one modulus. Accuracies after it, on questions that wrap and that do not;
+    ``as_predicted`` is the share of all answers that are what the intervention predicts (NaN where it
+    predicts none)."""
 
     m: int
     what: str
@@ -46,8 +47,8 @@ class Effect:
 class Threshold:
     """Where the decision tips: the share of answers a + b − m as the size of m is moved, the waves staying.
 
-    ``margin`` is (a + b − m) as the sizes have it, in units of 1; ``cell`` what the waves have (−1 or 0); ``wrapped`` the
-    share answered a + b − m.
+    ``margin`` is (a + b − m) as the sizes have it, in units of 1; ``cell`` what the waves have (−1 or 0);
+    ``wrapped`` the share answered a + b − m.
     """
 
     m: int
@@ -58,8 +59,8 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Algorithm(Result, kind="universal-algorithm"):
-    """Interventions, thresholds and how exactly h points at the answer (``phase_error``: median |angle| in radians between h
-    and φ(c) over questions and frequencies, by modulus)."""
+    """Interventions, thresholds and how exactly h points at the answer (``phase_error``: median |angle| in
+    radians between h and φ(c) over questions and frequencies, by modulus)."""
 
     moduli: tuple[int, ...]
     effects: tuple[Effect, ...]
@@ -73,7 +74,8 @@ class Algorithm(Result, kind="universal-algorithm"):
         return pd.DataFrame([vars(effect) for effect in self.effects])
 
     def tipping_points(self) -> dict[tuple[int, int], float]:
-        """(m, cell) -> the margin at which half the answers wrap (linear between measured points); NaN where none is."""
+        """(m, cell) -> the margin at which half the answers wrap (linear between measured points); NaN where
+        none is."""
         keys = dict.fromkeys((row.m, row.cell) for row in self.thresholds)
         return {key: _crossing([r for r in self.thresholds if (r.m, r.cell) == key]) for key in keys}
 
@@ -164,7 +166,8 @@ class _Bench:
         )
 
     def turns(self) -> list[Effect]:
-        """Waves of one number turned by δ, sizes untouched: a and b should move the answer by δ, m by −δ where it wraps."""
+        """Waves of one number turned by δ, sizes untouched: a and b should move the answer by δ, m by −δ
+        where it wraps."""
         q, sizes, found = self.questions.double(), self.model.sizes(self.questions), []
         over, right = wraps(self.questions).long(), answers(self.questions)
         for column, name in enumerate(NAMES):
@@ -240,7 +243,8 @@ def _zero(name: str, half: int | None = None, gates: int = 0) -> Hook:
 
 
 def _thresholds(model: "ExtrapolatingTransformer", m: int) -> list[Threshold]:
-    """At the questions next to the wrap: move the size of m in steps of .25 and see where the answer tips over."""
+    """At the questions next to the wrap: move the size of m in steps of .25 and see where the answer tips
+    over."""
     cells = boundary(m)
     cells = cells[torch.linspace(0, len(cells) - 1, min(len(cells), 80)).long()]
     over = (cells[:, 1] + cells[:, 2] - m).double()

@@ -43,7 +43,8 @@ class MirasAnalysis(
     figure="mechfourier.toys.universal.analysis_figures:adaptation_figure",
     part="mechfourier.toys.universal.analysis_figures:analysis_part",
 ):
-    """A universal model taken apart. ``follows_draw``: correlation of a neuron's frequency with that of its draw."""
+    """A universal model taken apart. ``follows_draw``: correlation of a neuron's frequency with that of its
+    draw."""
 
     model: str
     accuracy: AccuracySweep
@@ -75,7 +76,8 @@ class MirasAnalysis(
     def __str__(self) -> str:
         lines = [str(self.accuracy), "", "neurons at =, best harmonic of (a + b) mod m (R² of single cells):"]
         lines += [
-            f"  layer {t.layer}, m = {t.m}: median {t.median_r2:.2f}, best {t.best_r2:.2f}; {t.above:.0%} of {t.neurons} above "
+            f"  layer {t.layer}, m = {t.m}: median {t.median_r2:.2f}, best {t.best_r2:.2f}; {t.above:.0%} "
+            f"of {t.neurons} above "
             f"noise ({t.bound:.3f}) and the best untrained neuron ({t.untrained:.2f})"
             for t in self.neurons
         ]
@@ -96,7 +98,8 @@ class MirasAnalysis(
 
 
 def analyze(run: str | Path | Any, *, over_run: bool = True, seed: int = 0) -> MirasAnalysis:
-    """Accuracy, neurons, attention, memory, interference over the run's checkpoints, and (by value) the algorithm.
+    """Accuracy, neurons, attention, memory, interference over the run's checkpoints, and (by value) the
+    algorithm.
 
     ``over_run=False`` leaves the checkpoints alone. Raises ``UsageError`` for another architecture.
     """
@@ -109,17 +112,21 @@ def analyze(run: str | Path | Any, *, over_run: bool = True, seed: int = 0) -> M
     )
     by_value = hasattr(model, "written")
     return MirasAnalysis(
-        model=opened.name, accuracy=sweep_accuracy(run, samples=200, seed=seed), neurons=tables, adaptation=rows,
-        follows_draw=follows_draw(model, rows), attention=flows,
+        model=opened.name,
+        accuracy=sweep_accuracy(run, samples=200, seed=seed),
+        neurons=tables,
+        adaptation=rows,
+        follows_draw=follows_draw(model, rows),
+        attention=flows,
         memory=memory_effects(model, tuple(range(10, min(120, model.cfg.largest_modulus) + 1)), seed=seed),
         interference=interference(run, seed=seed) if over_run else (),
         algorithm=study_algorithm(model, seed=seed) if by_value else None,
-    )  # fmt: skip
+    )
 
 
 def interference(run: str | Path | Any, *, count: int = 600, seed: int = 0) -> tuple[Band, ...]:
-    """Accuracy of small, medium and large moduli at every checkpoint of a run: do the medium ones suffer while the large ones
-    are learned? Empty where there are no checkpoints."""
+    """Accuracy of small, medium and large moduli at every checkpoint of a run: do the medium ones suffer
+    while the large ones are learned? Empty where there are no checkpoints."""
     import torch
 
     folder = Path(run) / "checkpoints" if isinstance(run, str | Path) else None

@@ -1,4 +1,5 @@
-"""The figures and the page of ``mechfourier analyze`` for the models of every modulus: each draws what the result's tables hold."""
+"""The figures and the page of ``mechfourier analyze`` for the models of every modulus: each draws what the
+result's tables hold."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ TOKENS = ("m", "a", "b", "=")
 
 
 def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
-    """Left: the frequency of every periodic neuron of the last layer at every modulus; right: R² of the steadiest ones, modulus by modulus."""
+    """Left: the frequency of every periodic neuron of the last layer at every modulus; right: R² of the
+    steadiest ones, modulus by modulus."""
     import plotly.graph_objects as go
 
     frame = result.frame()
@@ -27,21 +29,35 @@ def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
     figure = panels(["frequency of a neuron (R² ≥ .5)", "R² of the steadiest neurons"], columns=2)
     figure.add_trace(
         go.Scatter(
-            x=strong["m"].astype(str), y=strong["cycles_per_unit"], mode="markers", showlegend=False, customdata=strong.filter(["neuron", "k", "r2"]).to_numpy(),
-            marker=dict(color=BLUE, opacity=0.35, size=7), hovertemplate="neuron %{customdata[0]} mod %{x}: k = %{customdata[1]}, R² %{customdata[2]:.2f}<extra></extra>",
+            x=strong["m"].astype(str),
+            y=strong["cycles_per_unit"],
+            mode="markers",
+            showlegend=False,
+            customdata=strong.filter(["neuron", "k", "r2"]).to_numpy(),
+            marker=dict(color=BLUE, opacity=0.35, size=7),
+            hovertemplate="neuron %{customdata[0]} mod %{x}: k = %{customdata[1]}, R² "
+            "%{customdata[2]:.2f}<extra></extra>",
         ),
-        row=1, col=1,
-    )  # fmt: skip
+        row=1,
+        col=1,
+    )
     table = frame.pivot(index="neuron", columns="m", values="r2")
     steadiest = table.min(axis=1).sort_values(ascending=False).index[:FOLLOWED]
     table = table.loc[steadiest]
     figure.add_trace(
         go.Heatmap(
-            x=[str(m) for m in table.columns], y=[str(n) for n in table.index], z=table.to_numpy(), zmin=0, zmax=1, colorscale=SCALE,
-            colorbar=dict(title="R²", thickness=12), hovertemplate="neuron %{y} mod %{x}: R² %{z:.2f}<extra></extra>",
+            x=[str(m) for m in table.columns],
+            y=[str(n) for n in table.index],
+            z=table.to_numpy(),
+            zmin=0,
+            zmax=1,
+            colorscale=SCALE,
+            colorbar=dict(title="R²", thickness=12),
+            hovertemplate="neuron %{y} mod %{x}: R² %{z:.2f}<extra></extra>",
         ),
-        row=1, col=2,
-    )  # fmt: skip
+        row=1,
+        col=2,
+    )
     figure.update_xaxes(title="modulus m", type="category")
     figure.update_yaxes(title="k/m (cycles per unit)", row=1, col=1)
     figure.update_yaxes(title="neuron", showticklabels=False, type="category", row=1, col=2)
@@ -49,7 +65,8 @@ def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
 
 
 def flow_figure(result: "MirasAnalysis") -> "go.Figure":
-    """Where every position looks: a bar per head and position, divided among m, a, b and ``=``; a panel per modulus."""
+    """Where every position looks: a bar per head and position, divided among m, a, b and ``=``; a panel per
+    modulus."""
     import plotly.graph_objects as go
 
     moduli = list(dict.fromkeys(f.m for f in result.attention))
@@ -60,11 +77,18 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
         for i, token in enumerate(TOKENS):
             figure.add_trace(
                 go.Bar(
-                    x=[f.weights[i] for f in rows], y=names, orientation="h", name=f"to {token}", legendgroup=token, showlegend=column == 1,
-                    marker_color=PALETTE[i], hovertemplate=f"mod {m}, %{{y}}, to {token}: %{{x:.2f}}<extra></extra>",
+                    x=[f.weights[i] for f in rows],
+                    y=names,
+                    orientation="h",
+                    name=f"to {token}",
+                    legendgroup=token,
+                    showlegend=column == 1,
+                    marker_color=PALETTE[i],
+                    hovertemplate=f"mod {m}, %{{y}}, to {token}: %{{x:.2f}}<extra></extra>",
                 ),
-                row=1, col=column,
-            )  # fmt: skip
+                row=1,
+                col=column,
+            )
     height = 200 + 26 * len(names)
     figure.update_layout(barmode="stack", legend_y=1 + 60 / height)
     figure.update_xaxes(title="share of attention", range=[0, 1])
@@ -73,7 +97,8 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
 
 
 def effects_figure(algorithm: "Algorithm") -> "go.Figure":
-    """Accuracy after every intervention: questions that wrap, that do not, and answers as the intervention predicts."""
+    """Accuracy after every intervention: questions that wrap, that do not, and answers as the intervention
+    predicts."""
     import plotly.graph_objects as go
 
     kinds = ("wrap_accuracy", "no_wrap_accuracy", "as_predicted")
@@ -84,12 +109,22 @@ def effects_figure(algorithm: "Algorithm") -> "go.Figure":
         z = [[value.get((name, m)) for m in algorithm.moduli] for name in names]
         figure.add_trace(
             go.Heatmap(
-                x=[str(m) for m in algorithm.moduli], y=names, z=z, zmin=0, zmax=1, colorscale=SCALE, showscale=column == 3, hoverongaps=False,
-                text=[["" if v is None or v != v else f"{100 * v:.0f}" for v in row] for row in z], texttemplate="%{text}",
-                colorbar=dict(title="share", thickness=12), hovertemplate="%{y}, mod %{x}: %{z:.1%}<extra></extra>",
+                x=[str(m) for m in algorithm.moduli],
+                y=names,
+                z=z,
+                zmin=0,
+                zmax=1,
+                colorscale=SCALE,
+                showscale=column == 3,
+                hoverongaps=False,
+                text=[["" if v is None or v != v else f"{100 * v:.0f}" for v in row] for row in z],
+                texttemplate="%{text}",
+                colorbar=dict(title="share", thickness=12),
+                hovertemplate="%{y}, mod %{x}: %{z:.1%}<extra></extra>",
             ),
-            row=1, col=column,
-        )  # fmt: skip
+            row=1,
+            col=column,
+        )
     figure.update_xaxes(title="modulus m", type="category")
     figure.update_yaxes(autorange="reversed")
     return styled(figure, title="What each part does", height=190 + 26 * len(names))
@@ -104,10 +139,13 @@ def thresholds_figure(algorithm: "Algorithm") -> "go.Figure":
         rows = [t for t in algorithm.thresholds if (t.m, t.cell) == (m, cell)]
         figure.add_trace(
             go.Scatter(
-                x=[t.margin for t in rows], y=[t.wrapped for t in rows], mode="lines", name=f"mod {m}, waves say {cell}",
+                x=[t.margin for t in rows],
+                y=[t.wrapped for t in rows],
+                mode="lines",
+                name=f"mod {m}, waves say {cell}",
                 line=dict(color=PALETTE[(i // 2) % len(PALETTE)], dash="solid" if cell == 0 else "dot"),
             )
-        )  # fmt: skip
+        )
     figure.add_vline(x=-0.5, line=dict(color=TEXT, dash="dash", width=1))
     figure.update_xaxes(title="a + b − m as the sizes say")
     figure.update_yaxes(title="share answered a + b − m", range=[-0.02, 1.02], tickformat=".0%")
@@ -131,7 +169,8 @@ def memory_figure(result: "MirasAnalysis") -> "go.Figure":
 
 
 def interference_figure(result: "MirasAnalysis") -> "go.Figure":
-    """Accuracy of small, medium and large moduli over training: does learning the large ones cost the others?"""
+    """Accuracy of small, medium and large moduli over training: does learning the large ones cost the
+    others?"""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -139,9 +178,12 @@ def interference_figure(result: "MirasAnalysis") -> "go.Figure":
         rows = [b for b in result.interference if (b.low, b.high) == (low, high)]
         figure.add_trace(
             go.Scatter(
-                x=[b.step for b in rows], y=[b.accuracy for b in rows], mode="lines+markers", name=f"m = {low} to {high}"
+                x=[b.step for b in rows],
+                y=[b.accuracy for b in rows],
+                mode="lines+markers",
+                name=f"m = {low} to {high}",
             )
-        )  # fmt: skip
+        )
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%")
     return styled(figure, title=f"Moduli over training: {result.model}", height=380)
@@ -153,13 +195,29 @@ def analysis_sections(result: "MirasAnalysis") -> list[Section]:
 
     tables: list[Any] = [vars(t) for t in result.neurons]
     sections = [
-        Section("Accuracy by modulus", extrapolation_figure(result.accuracy), "A model that only adds is right where nothing wraps; only the wrapping questions tell."),
-        Section("Neurons across moduli", adaptation_figure(result), "The harmonic of (a + b) mod m that explains most of a neuron at =, on the whole grid."),
-        Section("Neurons in numbers", pd.DataFrame(tables), "bound: the best of all neurons and harmonics in white noise (95 %); untrained: the best of a re-initialised network."),
+        Section(
+            "Accuracy by modulus",
+            extrapolation_figure(result.accuracy),
+            "A model that only adds is right where nothing wraps; only the wrapping questions tell.",
+        ),
+        Section(
+            "Neurons across moduli",
+            adaptation_figure(result),
+            "The harmonic of (a + b) mod m that explains most of a neuron at =, on the whole grid.",
+        ),
+        Section(
+            "Neurons in numbers",
+            pd.DataFrame(tables),
+            "bound: the best of all neurons and harmonics in white noise (95 %); untrained: the best of a "
+            "re-initialised network.",
+        ),
         Section("Attention flow", flow_figure(result), "Mean over random questions (and frequency draws)."),
-    ]  # fmt: skip
+    ]
     if result.algorithm is not None:
-        lead = "Waves carry a number as phases, sizes as a magnitude; each is changed apart from the other. Nothing is masked, candidates below 0 included."
+        lead = (
+            "Waves carry a number as phases, sizes as a magnitude; each is changed apart from the other. "
+            "Nothing is masked, candidates below 0 included."
+        )
         sections += [
             Section("What decides, what composes", effects_figure(result.algorithm), lead),
             half("The tipping point", thresholds_figure(result.algorithm)),

@@ -92,7 +92,8 @@ def _modulus_text(m: int) -> str:
 def _moduli(
     session: Session, source: str | Path | None, moduli: Mapping[int, float | None], *, ceiling: bool = False
 ) -> tuple[Claim, ...]:
-    """A claim per modulus; beyond the trained range (``ceiling``) the claim is a failure, refuted by doing better."""
+    """A claim per modulus; beyond the trained range (``ceiling``) the claim is a failure, refuted by doing
+    better."""
     present(source)
     claims = []
     for m, published in moduli.items():
@@ -107,7 +108,10 @@ def _moduli(
         target = LEARNED if published is None else published
         failure = ceiling and row.role == "beyond"
         word = compare(row.accuracy, interval, target) if failure else at_least(interval, target)
-        told = f"{row.questions - row.errors} of {row.questions} right; never wrapping {row.never_wrap:.1%}; {row.boundary_errors} of {row.boundary_questions} next to the wrap wrong"
+        told = (
+            f"{row.questions - row.errors} of {row.questions} right; never wrapping {row.never_wrap:.1%}; "
+            f"{row.boundary_errors} of {row.boundary_questions} next to the wrap wrong"
+        )
         claims.append(
             share_right(
                 f"{_modulus_text(m)}, {row.role}" + (": the ceiling" if failure else ""),

@@ -28,7 +28,9 @@ def train(
     ] = "all",
     largest: Annotated[
         int | None,
-        typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).", min=2, max=100_000),
+        typer.Option(
+            "--largest", help="Largest modulus to train on (120; 79 for primes).", min=2, max=100_000
+        ),
     ] = None,
     loss: Annotated[str, typer.Option("--loss", help="ce, or reinforce (faithful only).")] = "ce",
     curriculum: Annotated[
@@ -53,8 +55,8 @@ def train(
 ) -> "MirasRun":
     """Train a transformer that answers (a + b) mod m for moduli it never saw.
 
-    shared and plain encode numbers by value and go on past the trained range; faithful reads a and b as tokens and m as
-    sinusoids, and ends where its tokens do. Measure it with: mechfourier sweep-accuracy OUT
+    shared and plain encode numbers by value and go on past the trained range; faithful reads a and b as
+    tokens and m as sinusoids, and ends where its tokens do. Measure it with: mechfourier sweep-accuracy OUT
     """
     if form not in FORMS:
         raise UsageError(f"no form {form!r}; closest: {nearest(form, FORMS)}; known: {', '.join(FORMS)}")
@@ -62,9 +64,16 @@ def train(
     from mechfourier.toys.universal.train import train_miras
 
     chosen = plan(
-        form, moduli=moduli, largest=largest, loss=loss, memory=memory, steps=steps, batch=batch,
-        curriculum=curriculum, curriculum_from=curriculum_from,
-    )  # fmt: skip
+        form,
+        moduli=moduli,
+        largest=largest,
+        loss=loss,
+        memory=memory,
+        steps=steps,
+        batch=batch,
+        curriculum=curriculum,
+        curriculum_from=curriculum_from,
+    )
     folder = out or Path(f"runs/miras-{form}-{moduli}-{loss}-{seed}")
     return train_miras(
         folder, chosen.config, chosen.split, chosen.recipe, seed=seed, resume=resume, device=device

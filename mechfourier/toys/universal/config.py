@@ -1,4 +1,5 @@
-"""Shapes and initial weights of the models that add in every modulus, without TransformerLens (whose import takes seconds)."""
+"""Shapes and initial weights of the models that add in every modulus, without TransformerLens (whose import
+takes seconds)."""
 
 import dataclasses
 import math
@@ -38,14 +39,15 @@ class _UniversalConfig(NetworkConfig):
 class ExtrapolatingConfig(_UniversalConfig):
     """Every number encoded by value at drawn frequencies; the answer c scored by ⟨h, φ(c)⟩.
 
-    The network of width ``width`` reads ``freqs`` frequencies at a time and is applied to ``draws`` such draws, whose
-    logits add up; *shared*: one frequency at a time, *plain*: 24. For the outside it is one transformer of width
-    ``d_model = draws · width`` whose matrices are block-diagonal with ``draws`` equal blocks, so every hook point has
-    its usual shape with the draw as the outer part of the last (or the head) axis. Training draws anew every step;
-    ``freq_seed`` fixes the draws afterwards. Numbers run from 0 to ``n_values`` − 1 (token ``n_values`` is ``=``).
-    The magnitude of a number v enters as s·v with s = clip(``scale`` / m, ``scale_min``, ``scale_max``).
-    With ``by_position`` the queries and keys of the first block read the position embedding alone: its pattern is the same
-    for all numbers, so the block adds sizes up linearly, however large they are.
+    The network of width ``width`` reads ``freqs`` frequencies at a time and is applied to ``draws`` such
+    draws, whose logits add up; *shared*: one frequency at a time, *plain*: 24. For the outside it is one
+    transformer of width ``d_model = draws · width`` whose matrices are block-diagonal with ``draws`` equal
+    blocks, so every hook point has its usual shape with the draw as the outer part of the last (or the head)
+    axis. Training draws anew every step; ``freq_seed`` fixes the draws afterwards. Numbers run from 0 to
+    ``n_values`` − 1 (token ``n_values`` is ``=``). The magnitude of a number v enters as s·v with s =
+    clip(``scale`` / m, ``scale_min``, ``scale_max``). With ``by_position`` the queries and keys of the first
+    block read the position embedding alone: its pattern is the same for all numbers, so the block adds sizes
+    up linearly, however large they are.
     """
 
     architecture = "extrapolating"
@@ -71,7 +73,8 @@ class ExtrapolatingConfig(_UniversalConfig):
         check_sizes(self, "width", "heads", "gates", "n_layers", "freqs", "draws", "n_values")
         if self.width % self.heads or self.gates % 2:
             raise OutOfRange(
-                f"width {self.width} is shared by {self.heads} heads and {self.gates} gates by two kinds; both must divide"
+                f"width {self.width} is shared by {self.heads} heads and {self.gates} gates by two kinds; "
+                f"both must divide"
             )
 
     @property
@@ -114,14 +117,15 @@ class ExtrapolatingConfig(_UniversalConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaithfulConfig(_UniversalConfig):
-    """SinPE at position 0, categorical a and b, pre-norm, class logits (the MIRAS experiment of grokking-fourier).
+    """SinPE at position 0, categorical a and b, pre-norm, class logits (the MIRAS experiment of
+    grokking-fourier).
 
-    ``memory`` stands between the encoding and position 0: ``none``, ``feedforward`` or ``titans``. ``encoding``:
-    ``sinpe`` (sinusoids of m / ``sinusoid_scale`` plus a learned linear part of m / ``modulus_scale``) or ``log`` (half of the
-    sinusoids at log-spaced frequencies of log m, the linear part of m and log m). At a ``sinusoid_scale`` of 1 (as published)
-    neighbouring moduli have unlike codes; at 30 the code is smooth in m. Tokens 0 to ``n_values`` − 1 are numbers,
-    ``n_values`` + 1 is ``=`` (``n_values`` is free, as in the original); m itself is a number too, so it runs to
-    ``n_values`` − 1.
+    ``memory`` stands between the encoding and position 0: ``none``, ``feedforward`` or ``titans``.
+    ``encoding``: ``sinpe`` (sinusoids of m / ``sinusoid_scale`` plus a learned linear part of m /
+    ``modulus_scale``) or ``log`` (half of the sinusoids at log-spaced frequencies of log m, the linear part
+    of m and log m). At a ``sinusoid_scale`` of 1 (as published) neighbouring moduli have unlike codes; at 30
+    the code is smooth in m. Tokens 0 to ``n_values`` − 1 are numbers, ``n_values`` + 1 is ``=`` (``n_values``
+    is free, as in the original); m itself is a number too, so it runs to ``n_values`` − 1.
     """
 
     architecture = "faithful"
@@ -174,7 +178,8 @@ class FaithfulConfig(_UniversalConfig):
     def too_large(self, m: int) -> str:
         """The sentence for a modulus above the range."""
         return (
-            f"m = {m} is above the range of {self.model_name}: its token table ends at {self.n_values - 1}, so its moduli "
+            f"m = {m} is above the range of {self.model_name}: its token table ends at {self.n_values - 1}, "
+            f"so its moduli "
             f"end at {self.n_values}; the model 'miras' reads larger ones"
         )
 
@@ -184,7 +189,8 @@ KINDS = {"extrapolating": ExtrapolatingConfig, "faithful": FaithfulConfig}
 
 
 def config_from(values: dict[str, Any]) -> MirasConfig:
-    """The configuration in a checkpoint's JSON; unknown keys (the recipe, the provenance) are left out, values of another type a ``TypeError``."""
+    """The configuration in a checkpoint's JSON; unknown keys (the recipe, the provenance) are left out,
+    values of another type a ``TypeError``."""
     name = values.get("kind", "extrapolating")
     if not isinstance(name, str) or name not in KINDS:
         raise UsageError(f"no kind of miras model {name!r}; known: {', '.join(KINDS)}")
@@ -241,8 +247,11 @@ def memory_shapes(config: FaithfulConfig) -> dict[str, tuple[int, ...]]:
         return {}
     if config.memory == "feedforward":
         return {
-            "memory.W_mem": (d, m), "memory.b_mem": (m,), "memory.W_surprise": (m, d), "memory.b_surprise": (d,),
-        } | out  # fmt: skip
+            "memory.W_mem": (d, m),
+            "memory.b_mem": (m,),
+            "memory.W_surprise": (m, d),
+            "memory.b_surprise": (d,),
+        } | out
     maps = {f"memory.W_{name}": (d, m) for name in ("query", "key", "value")}
     return {**maps, "memory.W_start": (m, m), "memory.W_gates": (d, 3), "memory.b_gates": (3,)} | out
 
@@ -250,7 +259,8 @@ def memory_shapes(config: FaithfulConfig) -> dict[str, tuple[int, ...]]:
 def initial_weights(
     config: MirasConfig, *, seed: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Normal weights of standard deviation 1/√(inputs), embeddings .5 (by value) or .02 (faithful), biases 0, norms 1."""
+    """Normal weights of standard deviation 1/√(inputs), embeddings .5 (by value) or .02 (faithful), biases 0,
+    norms 1."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in parameter_shapes(config).items():

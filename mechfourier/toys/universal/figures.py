@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def extrapolation_figure(result: "AccuracySweep") -> "go.Figure":
-    """Accuracy over the modulus: questions that wrap and that do not apart, beside never wrapping; what was trained on ends at the line."""
+    """Accuracy over the modulus: questions that wrap and that do not apart, beside never wrapping; what was
+    trained on ends at the line."""
     frame = result.frame()
     lines = {
         "accuracy": ("all questions", BLUE, "solid"),
@@ -39,7 +40,10 @@ def accuracy_part(result: "AccuracySweep") -> Part:
     """Accuracy by modulus, what wraps apart from what does not."""
     import pandas as pd
 
-    lead = "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the wrapping questions tell."
+    lead = (
+        "Beyond the moduli trained on, a model that only adds is right where nothing wraps; only the "
+        "wrapping questions tell."
+    )
     sections = [
         Section("Extrapolation", extrapolation_figure(result), lead),
         Section("Trained, held out and beyond", pd.DataFrame([vars(group) for group in result.groups()])),

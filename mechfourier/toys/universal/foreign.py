@@ -1,7 +1,8 @@
-"""MIRAS checkpoints of grokking-fourier as ours: the universal model, and the sparse one with the log encoding.
+"""MIRAS checkpoints of grokking-fourier as ours: the universal model, and the sparse one with the log
+encoding.
 
-The sparse model adds the position embedding of m to its encoding, the other one leaves it out; ours has none at m, so it
-goes into the encoding's bias.
+The sparse model adds the position embedding of m to its encoding, the other one leaves it out; ours has none
+at m, so it goes into the encoding's bias.
 """
 
 from collections.abc import Mapping
@@ -64,14 +65,20 @@ def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) ->
     for name, shape in parameter_shapes(config).items():
         if tuple(weights[name].shape) != shape:
             raise BadCheckpoint(
-                f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it {shape}"
+                f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it "
+                f"{shape}"
             )
     return Foreign(
-        layout=LAYOUT, weights=weights, config=config, accuracy=_accuracy(config, weights), required=0.15,
-        asked="on 2000 random questions mod 2 to 79", chance="guessing: 5 %",
+        layout=LAYOUT,
+        weights=weights,
+        config=config,
+        accuracy=_accuracy(config, weights),
+        required=0.15,
+        asked="on 2000 random questions mod 2 to 79",
+        chance="guessing: 5 %",
         sizes=f"numbers 0 to {config.n_values - 1}, d_model {config.d_model}, {config.n_layers} layers",
         facts={"n_values": config.n_values, "encoding": config.encoding},
-    )  # fmt: skip
+    )
 
 
 def _table(tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, str]]:
@@ -109,11 +116,16 @@ def _config(weights: Mapping[str, Tensor]) -> FaithfulConfig:
     if inputs not in (1, 2):
         raise BadCheckpoint(f"{MARK!r} reads {inputs} numbers; a MIRAS encoder reads m, or m and log m")
     return FaithfulConfig(
-        n_values=len(weights["embed.W_E"]) - 2, d_model=d_model, n_heads=heads, modulus_scale=1.0,
-        d_mlp=weights["blocks.0.mlp.W_in"].shape[1], d_mem=weights["memory.W_mem"].shape[1],
-        n_layers=sum(name.endswith("attn.W_Q") for name in weights), encoding="sinpe" if inputs == 1 else "log",
+        n_values=len(weights["embed.W_E"]) - 2,
+        d_model=d_model,
+        n_heads=heads,
+        modulus_scale=1.0,
+        d_mlp=weights["blocks.0.mlp.W_in"].shape[1],
+        d_mem=weights["memory.W_mem"].shape[1],
+        n_layers=sum(name.endswith("attn.W_Q") for name in weights),
+        encoding="sinpe" if inputs == 1 else "log",
         model_name=LAYOUT,
-    )  # fmt: skip
+    )
 
 
 @torch.no_grad()
@@ -129,6 +141,7 @@ def import_miras(
 ) -> Foreign:
     """Bring a MIRAS checkpoint in (`mechfourier.toys.foreign.bring_in`).
 
-    Refused (``BadCheckpoint``) below 15 % on random questions mod 2..79, where guessing reaches 5 %, unless ``force``.
+    Refused (``BadCheckpoint``) below 15 % on random questions mod 2..79, where guessing reaches 5 %, unless
+    ``force``.
     """
     return bring_in(path, out, lambda tensors: convert_miras(tensors, entry=entry), force=force)

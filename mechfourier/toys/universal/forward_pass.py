@@ -1,7 +1,8 @@
-"""The forward pass of both universal models, as functions of a weight dictionary: training runs them bare, the hookable
-models pass a function that sends every activation through its hook point.
+"""The forward pass of both universal models, as functions of a weight dictionary: training runs them bare,
+the hookable models pass a function that sends every activation through its hook point.
 
-Activations are ``[batch, pos, (draw d)]``: ``draws`` copies of one network side by side (one copy in the faithful model).
+Activations are ``[batch, pos, (draw d)]``: ``draws`` copies of one network side by side (one copy in the
+faithful model).
 """
 
 import math
@@ -33,7 +34,8 @@ def drawn_frequencies(config: ExtrapolatingConfig, generator: torch.Generator) -
 
 
 def value_table(frequencies: Float[Tensor, "draw freq"], count: int) -> Float[Tensor, "number draw two_freq"]:
-    """φ(v) = [cos 2πωv …, sin 2πωv …] for v = 0..count − 1; the phase in float64, so that no large number loses it."""
+    """φ(v) = [cos 2πωv …, sin 2πωv …] for v = 0..count − 1; the phase in float64, so that no large number
+    loses it."""
     turns = torch.arange(count, dtype=torch.float64, device=frequencies.device)[:, None, None] * frequencies
     phase = 2 * math.pi * (turns % 1.0)
     return torch.cat([phase.cos(), phase.sin()], dim=-1).float()
@@ -110,10 +112,11 @@ def scores(
 def modulus_encoding(
     config: FaithfulConfig, weights: Weights, m: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch d"]:
-    """SinPE: sin (even) and cos (odd features) of m / sinusoid_scale / 10000^(i/d), plus a learned linear part of m / modulus_scale.
+    """SinPE: sin (even) and cos (odd features) of m / sinusoid_scale / 10000^(i/d), plus a learned linear
+    part of m / modulus_scale.
 
-    ``log``: the first half at 10 · log(m + 1) / 1000^(i/half), the second at m / 100^(i/half); the linear part of
-    m / 200 and log(m + 1) / 6.
+    ``log``: the first half at 10 · log(m + 1) / 1000^(i/half), the second at m / 100^(i/half); the linear
+    part of m / 200 and log(m + 1) / 6.
     """
     value, d = m.float(), config.d_model
     if config.encoding == "sinpe":
@@ -140,11 +143,11 @@ def memory(
 ) -> Float[Tensor, "batch d"]:
     """What replaces position 0, from the embedded sequence (encoding of m, a, b, =).
 
-    ``none``: the encoding itself. ``feedforward`` (called TitansMemory where it was published): z = silu(xW + b), surprise
-    = x − f(z), state = z + silu(surprise W), mapped back; a layer like any other, which updates nothing at test time.
-    ``titans`` (Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663, eq. 9–15): a linear memory M that learns while it
-    reads. At every position it takes one gradient step on ‖kM − v‖², S ← η S − θ ∇, M ← (1 − α) M + S, with gates
-    α, η, θ of the token; then it is asked with position 0's query.
+    ``none``: the encoding itself. ``feedforward`` (called TitansMemory where it was published): z = silu(xW +
+    b), surprise = x − f(z), state = z + silu(surprise W), mapped back; a layer like any other, which updates
+    nothing at test time. ``titans`` (Behrouz, Zhong & Mirrokni 2024, arXiv 2501.00663, eq. 9–15): a linear
+    memory M that learns while it reads. At every position it takes one gradient step on ‖kM − v‖², S ← η S −
+    θ ∇, M ← (1 − α) M + S, with gates α, η, θ of the token; then it is asked with position 0's query.
     """
     x = stream[:, 0]
     if config.memory == "none":
@@ -250,7 +253,8 @@ def _norm(weights: Weights, name: str, x: Tensor, hook: Hook) -> Tensor:
 def _attention(
     weights: Weights, name: str, x: Tensor, compared: Tensor, kept: slice, draws: int, hook: Hook
 ) -> Tensor:
-    """Every position sees every other, as in the original; keys are compared elementwise, there being only four."""
+    """Every position sees every other, as in the original; keys are compared elementwise, there being only
+    four."""
 
     def heads(letter: str, source: Tensor) -> Float[Tensor, "batch pos head e"]:
         matrix = weights[f"{name}W_{letter}"]
@@ -277,9 +281,10 @@ def per_head(
 ) -> Float[Tensor, "batch pos head draw_d"]:
     """What every head writes into the whole residual stream: its own draw's part, zeros elsewhere."""
     parts = einsum(
-        rearrange(z, "batch pos (draw head) e -> batch pos draw head e", draw=draws), w_o,
+        rearrange(z, "batch pos (draw head) e -> batch pos draw head e", draw=draws),
+        w_o,
         "batch pos draw head e, head e d -> batch pos draw head d",
-    )  # fmt: skip
+    )
     placed = einsum(parts, torch.eye(draws).to(parts), "b p draw head d, draw other -> b p draw head other d")
     return rearrange(placed, "b p draw head other d -> b p (draw head) (other d)")
 

@@ -1,4 +1,5 @@
-"""The memory of the faithful model: silenced, mixed between questions of other moduli, or taken from another modulus."""
+"""The memory of the faithful model: silenced, mixed between questions of other moduli, or taken from another
+modulus."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ SITE = "memory.hook_state"
 
 @dataclass(frozen=True)
 class MemoryEffect:
-    """``accuracy`` for the question asked, ``follows_donor``: share of answers right for the modulus whose state was put in
-    (NaN where there is none)."""
+    """``accuracy`` for the question asked, ``follows_donor``: share of answers right for the modulus whose
+    state was put in (NaN where there is none)."""
 
     what: str
     accuracy: float
@@ -27,7 +28,8 @@ class MemoryEffect:
 def memory_effects(
     model: Any, moduli: tuple[int, ...], *, count: int = 600, seed: int = 0
 ) -> tuple[MemoryEffect, ...]:
-    """Accuracy with the state intact, zero, permuted over questions, and swapped with that of the next modulus.
+    """Accuracy with the state intact, zero, permuted over questions, and swapped with that of the next
+    modulus.
 
     Empty for a model without a memory.
     """
@@ -64,7 +66,8 @@ def _site() -> Any:
 
 
 def _next(asked: Int[Tensor, "question 3"], moduli: tuple[int, ...]) -> Int[Tensor, " question"]:
-    """The next larger modulus of the list for every question (so that a and b stay residues); the last keeps its own."""
+    """The next larger modulus of the list for every question (so that a and b stay residues); the last keeps
+    its own."""
     known = torch.tensor(sorted(moduli))
     place = torch.searchsorted(known, asked[:, 0].contiguous()) + 1
     return known[place.clamp(max=len(known) - 1)]

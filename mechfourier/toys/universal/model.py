@@ -1,4 +1,5 @@
-"""Models that add in every modulus, with TransformerLens's hook names: the faithful one and the one that extrapolates."""
+"""Models that add in every modulus, with TransformerLens's hook names: the faithful one and the one that
+extrapolates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,8 @@ class _Universal(Network):
         return torch.cat([questions, torch.full_like(questions[:, :1], self.cfg.equals)], dim=1)
 
     def check(self, questions: Int[Tensor, "batch 3"]) -> None:
-        """Raise ``OutOfRange`` for a modulus below 2 or above the numbers of the model, and for a or b outside 0..m − 1."""
+        """Raise ``OutOfRange`` for a modulus below 2 or above the numbers of the model, and for a or b
+        outside 0..m − 1."""
         if not len(questions):
             return
         m, operands = questions[:, 0], questions[:, 1:]
@@ -154,10 +156,11 @@ class _Universal(Network):
         return torch.tensor(ids, device=next(self.parameters()).device).reshape(-1, 4)
 
     def encode(self, prompts: Sequence[str]) -> list[Encoding]:
-        """``5 + 9 mod 23 =`` as the tokens 23, 5, 9, =, with the characters they stand for (m comes first for the model,
-        wherever it stands in the text). A number after the ``=`` becomes a fifth token.
+        """``5 + 9 mod 23 =`` as the tokens 23, 5, 9, =, with the characters they stand for (m comes first for
+        the model, wherever it stands in the text). A number after the ``=`` becomes a fifth token.
 
-        Raises ``NotExpressible`` for any other text, a modulus out of range, or an operand that is no residue.
+        Raises ``NotExpressible`` for any other text, a modulus out of range, or an operand that is no
+        residue.
         """
         pattern = task("add").pattern()
         return [self._encode(prompt, pattern.fullmatch(prompt)) for prompt in prompts]
@@ -177,11 +180,13 @@ class _Universal(Network):
         return Encoding((*numbers, self.cfg.equals, *answer), tuple(match.span(group) for group in groups))
 
     def answer_ids(self, answers: Sequence[str]) -> tuple[int, ...]:
-        """The token of each answer text (``" 14"``); raises ``NotExpressible`` for anything but a number it can name."""
+        """The token of each answer text (``" 14"``); raises ``NotExpressible`` for anything but a number it
+        can name."""
         for answer in answers:
             if not answer.strip().isdecimal() or int(answer) >= self.cfg.d_vocab_out:
                 raise NotExpressible(
-                    f"{self.cfg.model_name} answers with numbers 0 to {self.cfg.d_vocab_out - 1}, not {answer!r}"
+                    f"{self.cfg.model_name} answers with numbers 0 to {self.cfg.d_vocab_out - 1}, not "
+                    f"{answer!r}"
                 )
         return tuple(int(answer) for answer in answers)
 
@@ -189,10 +194,11 @@ class _Universal(Network):
 class ExtrapolatingTransformer(_Universal):
     """(a + b) mod m for moduli far above the trained ones: numbers by value, answers by ⟨h, φ(c)⟩.
 
-    Every hook point has the shape of an ordinary transformer of width ``cfg.d_model``; see ``ExtrapolatingConfig`` for
-    where the frequency is. ``frequencies`` [draw, freq] (cycles per unit) are those of ``cfg.freq_seed``;
-    ``hook_point`` is h, [batch, pos, (draw two·freq)], the cosines before the sines within a draw. Logits cover all
-    numbers 0..n_values − 1, none masked. ``weights`` are used as they are, without a copy.
+    Every hook point has the shape of an ordinary transformer of width ``cfg.d_model``; see
+    ``ExtrapolatingConfig`` for where the frequency is. ``frequencies`` [draw, freq] (cycles per unit) are
+    those of ``cfg.freq_seed``; ``hook_point`` is h, [batch, pos, (draw two·freq)], the cosines before the
+    sines within a draw. Logits cover all numbers 0..n_values − 1, none masked. ``weights`` are used as they
+    are, without a copy.
     """
 
     cfg: ExtrapolatingConfig
@@ -218,8 +224,8 @@ class ExtrapolatingTransformer(_Universal):
         return torch.einsum("dw,nkw->kdn", block, self.table).flatten(0, 1)
 
     def with_values(self, n_values: int, **changes: Any) -> "ExtrapolatingTransformer":
-        """The same weights for more numbers (or another ``draws``, ``freq_seed``, ``scale_min``): nothing is trained
-        per number."""
+        """The same weights for more numbers (or another ``draws``, ``freq_seed``, ``scale_min``): nothing is
+        trained per number."""
         config = type(self.cfg)(**{**vars(self.cfg), "n_values": n_values, **changes})
         return ExtrapolatingTransformer(config, weights=self.weights()).to(self.table.device)
 
@@ -231,7 +237,8 @@ class ExtrapolatingTransformer(_Universal):
     ) -> Float[Tensor, "batch kept number"] | None:
         """Logits at every position (only ``=`` is trained); ``None`` with ``return_type=None``.
 
-        Raises ``OutOfRange`` for a modulus or operand out of range, ``NotExpressible`` for other than four tokens.
+        Raises ``OutOfRange`` for a modulus or operand out of range, ``NotExpressible`` for other than four
+        tokens.
         """
         questions, weights = self._questions(tokens), self.weights()
         embedded = embed_values(weights, self.table[questions], self.sizes(questions))
@@ -250,7 +257,8 @@ class ExtrapolatingTransformer(_Universal):
     ) -> Float[Tensor, "batch draw_two_freq"]:
         """h at ``=`` for numbers given by their waves and sizes, which need not belong together.
 
-        The last block runs at ``=`` only and the model's hook points are passed by; ``hook(name, value)`` may change values.
+        The last block runs at ``=`` only and the model's hook points are passed by; ``hook(name, value)`` may
+        change values.
         """
         weights = self.weights()
         embedded = embed_values(weights, waves, sizes)
@@ -260,8 +268,8 @@ class ExtrapolatingTransformer(_Universal):
     def best(self, questions: Int[Tensor, "batch 3"], *, negatives: bool = True) -> Int[Tensor, " batch"]:
         """The number with the highest logit, of −(n_values − 1)..n_values − 1, or of 0..n_values − 1.
 
-        With no number below 0 to choose, a network may write both a + b and a + b − m and leave it to the edge of the
-        candidates to rule one out; with them it has to decide.
+        With no number below 0 to choose, a network may write both a + b and a + b − m and leave it to the
+        edge of the candidates to rule one out; with them it has to decide.
         """
         written = self.written(self.table[questions], self.sizes(questions))
         candidates = with_negatives(self.table) if negatives else self.table
@@ -277,10 +285,12 @@ class ExtrapolatingTransformer(_Universal):
 
 
 class UniversalModulusTransformer(_Universal):
-    """The faithful model: SinPE at position 0, a memory block, categorical a and b, two pre-norm layers, class logits.
+    """The faithful model: SinPE at position 0, a memory block, categorical a and b, two pre-norm layers,
+    class logits.
 
-    ``hook_modulus`` [batch, d] is the encoding of m, ``memory.hook_state`` [batch, d_mem] the state of the memory,
-    ``hook_embed`` [batch, 3, d] the tokens a, b and =. What the memory variants do: ``miras_forward.memory``.
+    ``hook_modulus`` [batch, d] is the encoding of m, ``memory.hook_state`` [batch, d_mem] the state of the
+    memory, ``hook_embed`` [batch, 3, d] the tokens a, b and =. What the memory variants do:
+    ``miras_forward.memory``.
     """
 
     cfg: FaithfulConfig
@@ -304,7 +314,8 @@ class UniversalModulusTransformer(_Universal):
         return_type: Literal["logits"] | None = "logits",
         **_: Any,
     ) -> Float[Tensor, "batch kept number"] | None:
-        """Logits at every position (only ``=`` is trained); raises as ``ExtrapolatingTransformer.forward``."""
+        """Logits at every position (only ``=`` is trained); raises as
+        ``ExtrapolatingTransformer.forward``."""
         questions, weights = self._questions(tokens), self.weights()
         residual = faithful_residual(self.cfg, weights, questions, hook=self._hook)
         if return_type is None:

@@ -1,4 +1,5 @@
-"""Neurons across moduli: which harmonic of a + b each follows as m changes, and attention between m, a, b and "="."""
+"""Neurons across moduli: which harmonic of a + b each follows as m changes, and attention between m, a, b and
+"="."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ MOST_NEURONS = 512
 
 @dataclass(frozen=True)
 class Adaptation:
-    """One neuron at one modulus: the harmonic k of (a + b) mod m that explains most of its activation at ``=`` over the whole
-    grid, the share R² of its variance that it explains, and k/m in cycles per unit."""
+    """One neuron at one modulus: the harmonic k of (a + b) mod m that explains most of its activation at
+    ``=`` over the whole grid, the share R² of its variance that it explains, and k/m in cycles per unit."""
 
     layer: int
     neuron: int
@@ -31,8 +32,9 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class NeuronTable:
-    """The neurons of one layer at one modulus. ``bound``: what the best of all neurons and harmonics stays under in white
-    noise (95 %); ``untrained``: the best R² in a re-initialised network; ``above``: share of neurons above both."""
+    """The neurons of one layer at one modulus. ``bound``: what the best of all neurons and harmonics stays
+    under in white noise (95 %); ``untrained``: the best R² in a re-initialised network; ``above``: share of
+    neurons above both."""
 
     layer: int
     m: int
@@ -46,7 +48,8 @@ class NeuronTable:
 
 @dataclass(frozen=True)
 class Flow:
-    """Mean attention of one head from the position ``source`` to m, a, b and ``=`` (over questions, and draws where there are several)."""
+    """Mean attention of one head from the position ``source`` to m, a, b and ``=`` (over questions, and draws
+    where there are several)."""
 
     m: int
     layer: int
@@ -112,8 +115,10 @@ def _neurons(model: Any, m: int, layer: int) -> Float[Tensor, "cell d"]:
 
 
 def follows_draw(model: Any, rows: Sequence[Adaptation]) -> float:
-    """Correlation, over neurons and moduli with R² ≥ .5, of k/m with the frequency of the neuron's own draw (both folded to
-    0..½); NaN where fewer than three such neurons are. Only a model that reads one frequency per draw has it."""
+    """Correlation, over neurons and moduli with R² ≥ .5, of k/m with the frequency of the neuron's own draw
+    (both folded to
+    0..½); NaN where fewer than three such neurons are. Only a model that reads one frequency per draw has it.
+    """
     config = model.cfg
     strong = [row for row in rows if row.r2 >= 0.5]
     if getattr(config, "freqs", 0) != 1 or len(strong) < 3:

@@ -15,12 +15,13 @@ Loss = Literal["ce", "reinforce"]
 class MirasRecipe:
     """AdamW with a warm-up and a cosine decay to ``final_lr`` of the rate.
 
-    ``boundary_share`` of a batch are questions next to the wrap. ``draws`` (extrapolating) are the frequency draws of a
-    step, the same ones throughout with ``redraw=False``; ``negatives`` adds the candidates −2 · largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of
-    the candidates rules it out. ``shift`` (extrapolating): sizes are moved by up to this many times the largest
-    trained modulus (``miras_sizes`` says how), by ``shift_start`` of that in the first step. ``curriculum``: the cap on the moduli rises linearly from ``curriculum_from`` to all over the first
-    ``curriculum_share`` of the steps. ``entropy`` weighs the entropy bonus of ``reinforce``, which draws
-    ``samples`` answers to a question.
+    ``boundary_share`` of a batch are questions next to the wrap. ``draws`` (extrapolating) are the frequency
+    draws of a step, the same ones throughout with ``redraw=False``; ``negatives`` adds the candidates −2 ·
+    largest..−1, so that a + b − m < 0 must be *decided* against, as no edge of the candidates rules it out.
+    ``shift`` (extrapolating): sizes are moved by up to this many times the largest trained modulus
+    (``miras_sizes`` says how), by ``shift_start`` of that in the first step. ``curriculum``: the cap on the
+    moduli rises linearly from ``curriculum_from`` to all over the first ``curriculum_share`` of the steps.
+    ``entropy`` weighs the entropy bonus of ``reinforce``, which draws ``samples`` answers to a question.
     """
 
     steps: int
@@ -84,11 +85,13 @@ def plan(
     curriculum: bool | None = None,
     curriculum_from: int | None = None,
 ) -> Plan:
-    """The plan of some options; None leaves the recipe's. Raises ``UsageError`` and ``OutOfRange`` for what does not fit.
+    """The plan of some options; None leaves the recipe's. Raises ``UsageError`` and ``OutOfRange`` for what
+    does not fit.
 
-    Primes (cross-entropy) are few enough to be told apart one by one. What makes a faithful network interpolate between them: a code that
-    is smooth in m, no memory layer in its way, and strong weight decay, all three together.
-    The test scale of the extrapolating forms is largest/4 over m (30/m for 120), so that magnitudes stay in range.
+    Primes (cross-entropy) are few enough to be told apart one by one. What makes a faithful network
+    interpolate between them: a code that is smooth in m, no memory layer in its way, and strong weight decay,
+    all three together. The test scale of the extrapolating forms is largest/4 over m (30/m for 120), so that
+    magnitudes stay in range.
     """
     if loss not in LOSSES:
         raise UsageError(f"no loss {loss!r}; closest: {nearest(loss, LOSSES)}; known: {', '.join(LOSSES)}")
@@ -121,9 +124,11 @@ def _by_value(form: str, largest: int) -> ExtrapolatingConfig:
 def _faithful(name: str, loss: str, memory: str | None, split: ModuliSplit) -> FaithfulConfig:
     smooth = name == "primes" and loss == "ce"
     return FaithfulConfig(
-        memory=memory or ("none" if smooth else "feedforward"), encoding="log" if name == "sparse" else "sinpe",
-        sinusoid_scale=SMOOTH if smooth else 1.0, trained_to=split.largest,
-    )  # fmt: skip
+        memory=memory or ("none" if smooth else "feedforward"),
+        encoding="log" if name == "sparse" else "sinpe",
+        sinusoid_scale=SMOOTH if smooth else 1.0,
+        trained_to=split.largest,
+    )
 
 
 def _faithful_recipe(name: str, loss: str) -> MirasRecipe:
@@ -140,6 +145,9 @@ def _with(
     curriculum_from: int | None,
 ) -> MirasRecipe:
     given = {
-        "steps": steps, "batch": batch, "curriculum": curriculum, "curriculum_from": curriculum_from,
-    }  # fmt: skip
+        "steps": steps,
+        "batch": batch,
+        "curriculum": curriculum,
+        "curriculum_from": curriculum_from,
+    }
     return dataclasses.replace(recipe, **{key: value for key, value in given.items() if value is not None})

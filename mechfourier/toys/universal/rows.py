@@ -14,7 +14,8 @@ AT_ONCE = 4096
 
 
 def rows(model: Any, reading: Reading) -> Iterator[Row]:
-    """Every question of every modulus 2..``MOST_MODULI``, made as it is asked for; read and answered at ``=``."""
+    """Every question of every modulus 2..``MOST_MODULI``, made as it is asked for; read and answered at
+    ``=``."""
     squares = torch.arange(SMALLEST, min(MOST_MODULI, model.cfg.largest_modulus) + 1).square()
     ends = squares.cumsum(0)
     order = torch.randperm(int(ends[-1]), generator=torch.Generator().manual_seed(reading.seed))

@@ -1,4 +1,5 @@
-"""The magnitudes that stand beside the waves of m, a and b in training: drawn scales, and shifts that keep a + b − m."""
+"""The magnitudes that stand beside the waves of m, a and b in training: drawn scales, and shifts that keep a
++ b − m."""
 
 import torch
 from jaxtyping import Float, Int
@@ -18,13 +19,14 @@ def drawn_sizes(
     *,
     reach: float = 0.0,
 ) -> Float[Tensor, "question 3"]:
-    """s·v of m, a and b, with s log-uniform on ``scale_min``..``scale_max``; with a ``reach``, u + w, u and w are added to
-    them, so that s·(a + b − m) stays what it is.
+    """s·v of m, a and b, with s log-uniform on ``scale_min``..``scale_max``; with a ``reach``, u + w, u and w
+    are added to them, so that s·(a + b − m) stays what it is.
 
-    Moduli up to M hold a + b − m to one part in M of the sizes, and a network trained on them weighs the three sizes no more exactly than
-    that; beyond M the difference grows until it decides the wrap. u and w are uniform on 0..A, with A uniform up to
-    ``reach``. The idea is that of position codes drawn from beyond the training length (Ruoss et al. 2023,
-    arXiv 2305.16843): waves and answers stay those of the trained moduli.
+    Moduli up to M hold a + b − m to one part in M of the sizes, and a network trained on them weighs the
+    three sizes no more exactly than that; beyond M the difference grows until it decides the wrap. u and w
+    are uniform on 0..A, with A uniform up to ``reach``. The idea is that of position codes drawn from beyond
+    the training length (Ruoss et al. 2023, arXiv 2305.16843): waves and answers stay those of the trained
+    moduli.
     """
     device = generator.device
     octaves = torch.rand(len(questions), generator=generator, device=device)

@@ -37,7 +37,8 @@ class Opened:
 
 
 def open_miras(run: str | Path | Any) -> Opened:
-    """A run folder, a checkpoint of one, a packaged name, or a model at hand (then trained on 2..120 is assumed).
+    """A run folder, a checkpoint of one, a packaged name, or a model at hand (then trained on 2..120 is
+    assumed).
 
     Raises ``UsageError`` for a model of another architecture.
     """
@@ -46,7 +47,9 @@ def open_miras(run: str | Path | Any) -> Opened:
     path = Path(run)
     if path.is_file():
         opened = open_run(path, "miras")
-        return Opened(build(config_from(opened.config), opened.weights).eval(), _split_of(opened.config), str(path))
+        return Opened(
+            build(config_from(opened.config), opened.weights).eval(), _split_of(opened.config), str(path)
+        )
     folder = path if (path / CONFIG).is_file() else DATA / str(run)
     config = read_config(folder) if (folder / CONFIG).is_file() else {}
     return Opened(_ours(load(str(run))), _split_of(config), str(run))
@@ -60,7 +63,8 @@ def _split_of(config: dict[str, Any]) -> ModuliSplit:
 def _ours(model: Any) -> Any:
     if not hasattr(model, "answer_logits"):
         raise UsageError(
-            f"{getattr(model, 'mechfourier_name', type(model).__name__)} is no model of every modulus; give miras or a run "
+            f"{getattr(model, 'mechfourier_name', type(model).__name__)} is no model of every modulus; give "
+            f"miras or a run "
             "of mechfourier train miras"
         )
     return model
@@ -70,7 +74,8 @@ def _ours(model: Any) -> Any:
 def predictions(
     model: Any, questions: Int[Tensor, "question 3"], *, negatives: bool = True
 ) -> Int[Tensor, " question"]:
-    """The best of all numbers the model can name, none masked and, by value, those below 0 too; hooks passed by."""
+    """The best of all numbers the model can name, none masked and, by value, those below 0 too; hooks passed
+    by."""
     model.check(questions)
     size = max(64, QUESTIONS_AT_ONCE // (16 * int(model.cfg.d_model)))
     found = []

@@ -13,8 +13,31 @@ SMALLEST = 2
 HELD_OUT = tuple(range(15, 116, 10))
 """The moduli of 2 to 120 that are never trained: 15, 25, …, 115."""
 SPARSE = (
-    2, 3, 5, 7, 11, 13, 19, 28, 37, 46, 55, 64, 73, 82, 91, 100, 112, 125, 138, 150, 163, 175, 188, 199,
-)  # fmt: skip
+    2,
+    3,
+    5,
+    7,
+    11,
+    13,
+    19,
+    28,
+    37,
+    46,
+    55,
+    64,
+    73,
+    82,
+    91,
+    100,
+    112,
+    125,
+    138,
+    150,
+    163,
+    175,
+    188,
+    199,
+)
 """Some 24 moduli spread over 2 to 199; all others are the test."""
 SETS = ("primes", "all", "sparse")
 UNSEEN_PRIMES = (17, 41, 71, 101)
@@ -22,7 +45,8 @@ UNSEEN_PRIMES = (17, 41, 71, 101)
 
 @dataclass(frozen=True)
 class ModuliSplit:
-    """Moduli to train on and those held out, both ascending; ``largest`` bounds every number of the training."""
+    """Moduli to train on and those held out, both ascending; ``largest`` bounds every number of the
+    training."""
 
     name: str
     train: tuple[int, ...]
@@ -33,11 +57,13 @@ class ModuliSplit:
         return max(self.train)
 
     def up_to(self, cap: int) -> tuple[int, ...]:
-        """The training moduli ≤ ``cap`` (a step of a curriculum); raises ``UsageError`` where there are none."""
+        """The training moduli ≤ ``cap`` (a step of a curriculum); raises ``UsageError`` where there are
+        none."""
         kept = tuple(m for m in self.train if m <= cap)
         if not kept:
             raise UsageError(
-                f"the curriculum is empty: no modulus to train on is ≤ {cap}; the smallest is {min(self.train)}"
+                f"the curriculum is empty: no modulus to train on is ≤ {cap}; the smallest is "
+                f"{min(self.train)}"
             )
         return kept
 
@@ -50,8 +76,8 @@ def check_modulus(m: int) -> int:
 
 
 def moduli(name: str, *, largest: int = 120) -> ModuliSplit:
-    """A named split. ``all``: 2..largest without 15, 25, …; ``primes``: the primes ≤ largest without 17, 41, 71, 101
-    (the published runs trained on primes ≤ 79); ``sparse``: ``SPARSE`` against all others of 2..199.
+    """A named split. ``all``: 2..largest without 15, 25, …; ``primes``: the primes ≤ largest without 17, 41,
+    71, 101 (the published runs trained on primes ≤ 79); ``sparse``: ``SPARSE`` against all others of 2..199.
 
     Raises ``UsageError`` for another name, ``OutOfRange`` where nothing would be left to train on.
     """
@@ -93,7 +119,8 @@ def grid(m: int) -> Int[Tensor, "cell 3"]:
 
 
 def boundary(m: int, lowest: int = -1, highest: int = 0) -> Int[Tensor, "cell 3"]:
-    """The questions next to the wrap, by a + b − m from ``lowest`` to ``highest`` (2m − 1 of them for −1 and 0)."""
+    """The questions next to the wrap, by a + b − m from ``lowest`` to ``highest`` (2m − 1 of them for −1 and
+    0)."""
     check_modulus(m)
     a, over = torch.cartesian_prod(torch.arange(lowest, highest + 1), torch.arange(m)).unbind(1)[::-1]
     b = m + over - a

@@ -84,8 +84,8 @@ class _Trainee(Descent):
 
     @torch.no_grad()
     def evaluate(self, index: int) -> dict[str, float]:
-        """Accuracy on ``PER_MODULUS`` random questions of every trained and held-out modulus, and on all boundary cells
-        of the held-out ones."""
+        """Accuracy on ``PER_MODULUS`` random questions of every trained and held-out modulus, and on all
+        boundary cells of the held-out ones."""
         del index
         drawn = {
             m: random_questions(m, PER_MODULUS, seed=m) for m in (*self.split.train, *self.split.held_out)
@@ -102,17 +102,19 @@ class _Trainee(Descent):
 
 
 class ExtrapolatingTrainee(_Trainee):
-    """Frequencies and scales drawn anew in every step; candidates 0..2 · largest − 1 (with ``negatives`` those
-    below 0 too), none masked."""
+    """Frequencies and scales drawn anew in every step; candidates 0..2 · largest − 1 (with ``negatives``
+    those below 0 too), none masked."""
 
     model: ExtrapolatingConfig
 
     def __init__(self, config: ExtrapolatingConfig, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
         fixed = torch.rand(
-            config.draws, config.freqs, dtype=torch.float64,
+            config.draws,
+            config.freqs,
+            dtype=torch.float64,
             generator=torch.Generator().manual_seed(config.freq_seed),
-        )  # fmt: skip
+        )
         self.test_table = value_table(fixed, 2 * self.split.largest).to(self.device)
 
     def loss(self, questions: Int[Tensor, "question 3"], index: int) -> tuple[Tensor, dict[str, float]]:
@@ -174,11 +176,12 @@ class FaithfulTrainee(_Trainee):
         right: Int[Tensor, " question"],
         m: Int[Tensor, " question"],
     ) -> tuple[Tensor, dict[str, float]]:
-        """REINFORCE (Williams 1992): ``recipe.samples`` answers are drawn to each question, reward 1 where one is right.
+        """REINFORCE (Williams 1992): ``recipe.samples`` answers are drawn to each question, reward 1 where
+        one is right.
 
-        The baseline of an answer is the mean reward of the question's other answers (Kool, van Hoof & Welling 2019); of a single answer, a
-        running mean of the reward *of the modulus* (a lucky guess mod 2 is no news, mod 79 it is). What the advantage's variance is against
-        that of the bare reward is reported.
+        The baseline of an answer is the mean reward of the question's other answers (Kool, van Hoof & Welling
+        2019); of a single answer, a running mean of the reward *of the modulus* (a lucky guess mod 2 is no
+        news, mod 79 it is). What the advantage's variance is against that of the bare reward is reported.
         """
         log_probs, count = logits.log_softmax(dim=1), self.recipe.samples
         drawn = torch.multinomial(log_probs.detach().exp(), count, replacement=True, generator=self.generator)
@@ -227,8 +230,8 @@ def _schedule(recipe: MirasRecipe, index: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class MirasRun(RunResult, kind="universal-run"):
-    """A finished run. Accuracies in 0..1 on random questions: trained moduli, held-out ones, and the cells of the held-out
-    ones next to the wrap."""
+    """A finished run. Accuracies in 0..1 on random questions: trained moduli, held-out ones, and the cells of
+    the held-out ones next to the wrap."""
 
     held_out_accuracy: float
     held_out_boundary_accuracy: float
@@ -240,7 +243,8 @@ class MirasRun(RunResult, kind="universal-run"):
 
     def __str__(self) -> str:
         return (
-            f"held-out moduli {self.held_out_accuracy:.2%} (next to the wrap {self.held_out_boundary_accuracy:.2%}), "
+            f"held-out moduli {self.held_out_accuracy:.2%} (next to the wrap "
+            f"{self.held_out_boundary_accuracy:.2%}), "
             f"trained moduli {self.train_accuracy:.2%}, loss {self.train_loss:.3g}\n"
             f"{self.steps} steps in {self.seconds:.0f} s; {self.checkpoint}\n"
             f"beyond the trained range: mechfourier sweep-accuracy {self.checkpoint}"
@@ -260,8 +264,8 @@ def train_miras(
 ) -> MirasRun:
     """Train in ``folder``; the same arguments give the same bits on a CPU with as many threads.
 
-    Raises ``UsageError`` for an empty curriculum, ``OutOfRange`` for a modulus the model has no tokens for, and what
-    ``run_training`` raises.
+    Raises ``UsageError`` for an empty curriculum, ``OutOfRange`` for a modulus the model has no tokens for,
+    and what ``run_training`` raises.
     """
     if isinstance(config, FaithfulConfig) and max(*split.train, *split.held_out) > config.n_values:
         raise OutOfRange(config.too_large(max(*split.train, *split.held_out)))
@@ -271,11 +275,22 @@ def train_miras(
     else:
         trainee = FaithfulTrainee(config, split, recipe, seed=seed, device=device)
     finished = run_training(
-        trainee, folder, steps=recipe.steps, evaluate_at=recipe.evaluate_every,
-        checkpoint_at=recipe.evaluate_every, resume=resume, label="train", on_evaluate=on_evaluate,
-    )  # fmt: skip
+        trainee,
+        folder,
+        steps=recipe.steps,
+        evaluate_at=recipe.evaluate_every,
+        checkpoint_at=recipe.evaluate_every,
+        resume=resume,
+        label="train",
+        on_evaluate=on_evaluate,
+    )
     m = finished.metrics
     return MirasRun(
-        m["held_out_accuracy"], m["held_out_boundary_accuracy"], m["train_accuracy"], m["train_loss"], finished.steps,
-        finished.seconds, finished.folder,
-    )  # fmt: skip
+        m["held_out_accuracy"],
+        m["held_out_boundary_accuracy"],
+        m["train_accuracy"],
+        m["train_loss"],
+        finished.steps,
+        finished.seconds,
+        finished.folder,
+    )
