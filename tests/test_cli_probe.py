@@ -27,11 +27,11 @@ def run(
 def test_the_verdict_comes_first_and_the_figure_last(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, out, _ = run(monkeypatch, capsys, "calendar", "--domain", "months", "--out", str(tmp_path), *FAST)
+    code, out, _ = run(monkeypatch, capsys, "calendar", "--domain", "days", "--out", str(tmp_path), *FAST)
     lines = out.strip().splitlines()
     assert code == 0
-    assert lines[0].startswith("circular (not tested for use): months in calendar at layer 0 of 2 (after: ")
-    assert "hook point" in out and "held-out error" in out and "label-permuted control, in months" in out
+    assert lines[0].startswith("circular (not tested for use): days in calendar at layer 0 of 2 (after: ")
+    assert "hook point" in out and "held-out error" in out and "label-permuted control, in days" in out
     figure = Path(lines[-1].removeprefix("figure: "))
     assert figure.is_file() and figure.with_suffix(".json").is_file()
 

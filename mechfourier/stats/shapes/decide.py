@@ -123,15 +123,14 @@ def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: in
     )
     inside = fit(own, designs.designs[best[plain]]).identity_along
     rejects, adequate, line = {}, {}, 1.0
-    free = designs.names.index("one direction")  # fitted to this very table, it leads here and not in draws
     for name in (*designs.open_names, *closed):
         drawn = _drawn_scores(own, designs, name, best[name], ground, seed, inside)
         if name in designs.rivals:
             rejects[name] = min(1.0, PENALTY.get(name, 1.0) * _closed_wins(observed, drawn, designs, name))
         if name == closed[0]:
-            adequate["closed"] = _adequacy(observed, drawn, designs.closed, free)
+            adequate["closed"] = _adequacy(observed, drawn, designs.closed)
         if name not in closed:
-            adequate[name] = _adequacy(observed, drawn, [designs.names.index(name)], free)
+            adequate[name] = _adequacy(observed, drawn, [designs.names.index(name)])
         if name == closed[-1]:
             line = _line_wins(observed, drawn, designs, name)
     scores = dict(zip(designs.names, observed.mean(0), strict=True))
@@ -201,9 +200,9 @@ def smallest_p(observed: Float[ndarray, " k"], drawn: Float[ndarray, "b k"]) -> 
     return float((1 + (ranks.min(1) <= smallest).sum()) / (count + 1))
 
 
-def _adequacy(observed: ndarray, drawn: ndarray, own: list[int], free: int) -> float:
-    """How often the other shapes, but the ``free`` one, lead by as much on data of this one."""
-    others = [i for i in range(observed.shape[-1]) if i not in own and i != free]
+def _adequacy(observed: ndarray, drawn: ndarray, own: list[int]) -> float:
+    """How often the other shapes lead by as much on data of this one."""
+    others = [i for i in range(observed.shape[-1]) if i not in own]
 
     def lead(scores: ndarray) -> ndarray | float:
         return (scores[..., own].min(-1) - scores[..., others].min(-1)).sum(-1)

@@ -35,10 +35,10 @@ def headline(words: Sequence[str]) -> Headline:
     return max(spoken, key=_weight)
 
 
-def _weight(run: Headline) -> tuple[bool, bool, int, int]:
+def _weight(run: Headline) -> tuple[bool, int, bool, int]:
     assert run.first is not None and run.last is not None
     decided = not run.word.startswith("undecided")
-    return run.word in ("circular", "flattened circle"), decided, run.last - run.first, -run.first
+    return run.word in ("circular", "flattened circle"), run.last - run.first, decided, -run.first
 
 
 def _runs(words: Sequence[str]) -> list[Headline]:

@@ -47,8 +47,6 @@ def without_circle(decision: Decision) -> str:
     """The word where a circle is not proven: the shape that is left, or the two that cannot be told apart."""
     scores = word_scores(decision)
     left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL and name != FREE} - {DISTINCT}
-    if "line" in left and decision.adequate.get("wave", 0.0) < LEVEL:
-        left.discard("wave")  # a line is one profile along one direction
     for simple, richer in RICHER.items():
         if simple in left:
             left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
