@@ -314,6 +314,7 @@ def test_whatever_a_model_and_a_domain_are_called_their_results_lie_in_out(groun
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=names, domain=names)
 @example("../../../x", "../../../y")
+@example("../../x", "\udc80")
 def test_a_result_with_hostile_names_is_a_page_in_out(ground: Path, model: str, domain: str) -> None:
     from mechfourier.reproduce.result import Reproduction
 
@@ -332,7 +333,11 @@ def test_a_result_with_hostile_names_is_a_page_in_out(ground: Path, model: str, 
         "provenance": {"command": domain, "versions": {model: domain}, "machine": {}},
     }
     saved.write_text(json.dumps(hostile))
-    assert isinstance(read(saved).result, Reproduction)
+    if "\udc80" in (model, domain):  # half a character is no text
+        with pytest.raises(BadCheckpoint, match="surrogates not allowed"):
+            read(saved)
+    else:
+        assert isinstance(read(saved).result, Reproduction)
     before = outside(ground)
     code, said = call("report", "saved.json", "--out", "out/page.html")
     assert code in (0, 1, 2) and "Traceback" not in said and "unexpected" not in said, said
