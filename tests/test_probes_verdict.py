@@ -72,7 +72,14 @@ def changes(acts: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "snr"),
-    [("circle", 0.15), ("circle k=2", 1.0), ("arc 270", 0.15), ("ramp", 1.0), ("identity", 1.0), ("walk", 0.3)],
+    [
+        ("circle", 0.15),
+        ("circle k=2", 1.0),
+        ("arc 270", 0.15),
+        ("ramp", 1.0),
+        ("identity", 1.0),
+        ("walk", 0.3),
+    ],
 )
 def test_nothing_that_is_no_shape_changes_a_word(name: str, snr: float) -> None:
     acts = planted(name, snr=snr, seed=3)
@@ -134,7 +141,8 @@ def test_the_headline_is_where_its_word_is() -> None:
     sites = [f"blocks.{i}.hook_resid_post" for i in range(6)]
     told = places(sites, words, "circular")
     assert told == (
-        "at layers 2 and 4 of 6 (before: noise, open curve; between: undecided: circle or open curve; after: open curve)"
+        "at layers 2 and 4 of 6 (before: noise, open curve; between: undecided: circle or open curve; "
+        "after: open curve)"
     )
     assert places(sites, ["circular"] * 6, "circular") == "at layers 0–5 of 6"
     assert places(sites[:1], ["circular"], "circular") == "at blocks.0.hook_resid_post"
