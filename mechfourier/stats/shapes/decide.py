@@ -55,10 +55,10 @@ class Decision:
 
     @property
     def closed_rejected(self) -> bool:
-        """The circle does not fit, and a shape of its own predicts better than every closed one. Smooth paths bend to anything, and are rejected
-        as rivals or not at all."""
+        """The circle does not fit, and another shape predicts better than every closed one. A random path bends to
+        much, but draws from the best circle say how far it would lead there."""
         closed = [self.scores[self.designs.names[i]] for i in self.designs.closed]
-        others = [self.scores[name] for name in self.designs.open_names if name != "smooth path"]
+        others = [self.scores[name] for name in self.designs.open_names]
         return bool(self.adequate["closed"] < CLOSED_LEVEL and min(others) < min(closed))
 
     @property
