@@ -29,7 +29,9 @@ def found() -> ProbeResult:
 
 def test_bars_are_the_evidence_with_its_interval(found: ProbeResult) -> None:
     whole = found.sites[1]
-    shapes = tuple(dataclasses.replace(s, low=s.evidence - 0.2, high=s.evidence + 0.1) for s in whole.shapes[:-1])
+    shapes = tuple(
+        dataclasses.replace(s, low=s.evidence - 0.2, high=s.evidence + 0.1) for s in whole.shapes[:-1]
+    )
     row = dataclasses.replace(whole, shapes=(*shapes, whole.shapes[-1]))  # the last without an interval
     figure: Any = contest_figure(dataclasses.replace(found, sites=(found.sites[0], row)))
     drawn = {name: value for bar in figure.data for name, value in zip(bar.y, bar.x, strict=True)}
@@ -45,7 +47,10 @@ def test_the_strip_has_every_hook_point_once(found: ProbeResult) -> None:
     figure: Any = words_figure(found)
     at = sorted(x for bar in figure.data for x in bar.x)
     assert at == [0, 1] and {bar.name for bar in figure.data} == {"circular", "not testable"}
-    colours = {STRIP[word] for word in ("circular", "open curve", "line", "wave", "clusters", "other period", "noise")}
+    colours = {
+        STRIP[word]
+        for word in ("circular", "open curve", "line", "wave", "clusters", "other period", "noise")
+    }
     assert len(colours) == 7 and all(accent(word) for word in WORDS) and accent("undecided: a or b")
 
 

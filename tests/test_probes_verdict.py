@@ -72,7 +72,14 @@ def changes(acts: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "snr"),
-    [("circle", 0.15), ("circle k=2", 1.0), ("arc 270", 0.15), ("ramp", 1.0), ("identity", 1.0), ("walk", 0.3)],
+    [
+        ("circle", 0.15),
+        ("circle k=2", 1.0),
+        ("arc 270", 0.15),
+        ("ramp", 1.0),
+        ("identity", 1.0),
+        ("walk", 0.3),
+    ],
 )
 def test_nothing_that_is_no_shape_changes_a_word(name: str, snr: float) -> None:
     acts = planted(name, snr=snr, seed=3)

@@ -23,7 +23,13 @@ ACCENT = {
     "token identity": SKY, "interaction": SKY, "noise": PINK, "not testable": VERMILION,
 }  # fmt: skip
 """The colour of a verdict."""
-STRIP = ACCENT | {"interaction": "#A6CEE3", "flattened circle": "#66C2A5", "line": "#B07D00", "noise": "#BBBBBB", "not testable": "#DDDDDD"}
+STRIP = ACCENT | {
+    "interaction": "#A6CEE3",
+    "flattened circle": "#66C2A5",
+    "line": "#B07D00",
+    "noise": "#BBBBBB",
+    "not testable": "#DDDDDD",
+}
 """The same for words side by side, where no two may look alike."""
 UNDECIDED = "#8C8C8C"
 
@@ -89,7 +95,16 @@ def words_figure(result: "ProbeResult") -> "go.Figure":
         hover = "%{customdata[0]}: %{customdata[1]}"
         about = [[result.sites[i].site, label] for i, label in zip(at, shown, strict=True)]
         traces.append(
-            bars(at, [1] * len(at), word, colour=colour, hover=hover, customdata=about, width=0.96, showlegend=True)
+            bars(
+                at,
+                [1] * len(at),
+                word,
+                colour=colour,
+                hover=hover,
+                customdata=about,
+                width=0.96,
+                showlegend=True,
+            )
         )
     every = -(-len(names) // 14)
     ticks = {"tickvals": list(range(0, len(names), every)), "ticktext": names[::every]}
@@ -130,7 +145,9 @@ def _closed_names(row: "SiteRow") -> list[str]:
 
 
 def _rival_names(row: "SiteRow") -> list[str]:
-    names = [shape.name for shape in row.shapes if shape.name not in CLOSED and shape.name != "distinct values"]
+    names = [
+        shape.name for shape in row.shapes if shape.name not in CLOSED and shape.name != "distinct values"
+    ]
     own = [name for name in names if row.word not in CIRCLES and name in shapes_of(row.word)]
     return own or names
 
@@ -156,8 +173,12 @@ def shape_sections(result: "ProbeResult") -> list[Section]:
     lead = f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of that shape would not look like these."
     sections = [half("The contest of shapes", contest_figure(result), lead)]
     if result.circle is not None:
-        told = "Both fitted to the same held-out points; the contest sees all directions, this plane only two."
+        told = (
+            "Both fitted to the same held-out points; the contest sees all directions, this plane only two."
+        )
         sections.append(half("The circle and its best rival", rivals_figure(result), told))
     if len(result.sites) > 1:
-        sections.append(Section("Words by layer", words_figure(result), "Every hook point gets its own word."))
+        sections.append(
+            Section("Words by layer", words_figure(result), "Every hook point gets its own word.")
+        )
     return sections

@@ -143,7 +143,9 @@ class ValueEvidence(Result, kind="value-evidence", schema=2):
         values = super().migrate(values, schema)
         if schema >= cls.about.schema:
             return values
-        values |= {"sites": [_without(site, ("closure", "aspect", "order_p")) for site in values.get("sites", ())]}
+        values |= {
+            "sites": [_without(site, ("closure", "aspect", "order_p")) for site in values.get("sites", ())]
+        }
         return _without(values, ("order_p", "flatness", "models", "control"))
 
     @property
@@ -197,10 +199,16 @@ def analyse_value(
     harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.kept, seed)
     words, circle_p = [SiteWord()] * len(names), math.nan
     if not reason:
-        words, circle_p = site_words(acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed)
+        words, circle_p = site_words(
+            acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed
+        )
     rows = tuple(
         SiteEvidence(
-            site=name, **{key: of[i] for key, of in found.items()}, **search.about(i), **deep[i], **vars(words[i])
+            site=name,
+            **{key: of[i] for key, of in found.items()},
+            **search.about(i),
+            **deep[i],
+            **vars(words[i]),
         )
         for i, name in enumerate(names)
     )
