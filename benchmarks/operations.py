@@ -1,8 +1,10 @@
-"""How often each word is given to operation grids with a known answer, and how uniform the p-values of noise are.
+"""How often each word is given to operation grids with a known answer, and how uniform the p-values of noise
+are.
 
     OMP_NUM_THREADS=1 python benchmarks/operations.py [--trials 100] [--seed 0] [--only NAME …] [--restart]
 
-Writes benchmarks/results/operations.json after every cell, so that an interrupted run goes on where it stopped.
+Writes benchmarks/results/operations.json after every cell, so that an interrupted run goes on where it
+stopped.
 """
 
 import argparse
@@ -50,7 +52,8 @@ def told(rows: Sequence[CellResult]) -> str:
     """False and missed circles in one paragraph."""
     false = [row for row in rows if not row.planted]
     lines = [
-        f"look-alikes: {sum(r.circular for r in false)} of {sum(r.trials for r in false)} draws called circular; "
+        f"look-alikes: {sum(r.circular for r in false)} of {sum(r.trials for r in false)} draws called "
+        f"circular; "
         f"{sum(not r.passed for r in false)} of {len(false)} generators and sizes above 5 %"
     ]
     lines += [f"  {r.name} n = {r.n}: {r.circular} of {r.trials}" for r in false if not r.passed]

@@ -1,8 +1,8 @@
 """How often the contest of shapes says "circular" of planted data that is a circle, and of data that is none.
 
-``python -m benchmarks.shapes [--draws 40] [--part NAME …]`` adds to benchmarks/results/shapes.json; parts that are there with as many draws
-are not run again. Signal-to-noise ratio: power of the signal over that of the noise, both over all dimensions; of a circle with
-something beside it, the power of the circle alone.
+``python -m benchmarks.shapes [--draws 40] [--part NAME …]`` adds to benchmarks/results/shapes.json; parts
+that are there with as many draws are not run again. Signal-to-noise ratio: power of the signal over that of
+the noise, both over all dimensions; of a circle with something beside it, the power of the circle alone.
 """
 
 import argparse
@@ -166,7 +166,8 @@ def tent(n: int, rng: Rng) -> ndarray:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to make data. ``power``: of the signal, at signal-to-noise 1. ``words``: right answers besides "undecided"."""
+    """One way to make data. ``power``: of the signal, at signal-to-noise 1. ``words``: right answers besides
+    "undecided"."""
 
     make: Callable[[int, Rng], ndarray]
     words: tuple[str, ...]
@@ -204,10 +205,14 @@ CIRCLES: dict[str, Kind] = {
     "one value misplaced": Kind(moved, ROUND),
     "two neighbours swapped": Kind(swapped, ROUND),
     "circle, identity 1": Kind(lambda n, r: beside((1, turned(around(n))), (1, identity(n, r))), ROUND, 2),
-    "circle, identity .5": Kind(lambda n, r: beside((1, turned(around(n))), (0.5, identity(n, r))), ROUND, 1.5),
+    "circle, identity .5": Kind(
+        lambda n, r: beside((1, turned(around(n))), (0.5, identity(n, r))), ROUND, 1.5
+    ),
     "similarity round the cycle": Kind(lambda n, r: _periodic(n, r), ROUND),
-    "circle of clusters, tight": Kind(lambda n, r: turned(around(n) + 0.25 / n * np.sin(4 * np.pi * around(n))), ROUND),
-}  # fmt: skip
+    "circle of clusters, tight": Kind(
+        lambda n, r: turned(around(n) + 0.25 / n * np.sin(4 * np.pi * around(n))), ROUND
+    ),
+}
 LOOKALIKES: dict[str, Kind] = {
     "noise": Kind(lambda n, r: np.zeros((n, 1)), ("noise",)),
     "identity": Kind(identity, DISTINCT),
@@ -220,37 +225,72 @@ LOOKALIKES: dict[str, Kind] = {
     "arc 270": Kind(lambda n, r: arc(n, r, 270), OPEN),
     "arc 300": Kind(lambda n, r: arc(n, r, 300), ("nearly closed", "open curve")),
     "cosine": Kind(cosine, ("wave",)),
-    "cosine, identity 1": Kind(lambda n, r: beside((1, cosine(n, r)), (1, identity(n, r))), ("wave", *DISTINCT), 2),
+    "cosine, identity 1": Kind(
+        lambda n, r: beside((1, cosine(n, r)), (1, identity(n, r))), ("wave", *DISTINCT), 2
+    ),
     "cosine k = 2": Kind(lambda n, r: cosine(n, r, 2), ("wave",)),
     "2 clusters": Kind(lambda n, r: blocks(n, r, 2), ("clusters",)),
     "3 clusters": Kind(lambda n, r: blocks(n, r, 3), ("clusters",)),
     "4 clusters": Kind(lambda n, r: blocks(n, r, 4), ("clusters",)),
     "6 clusters": Kind(lambda n, r: blocks(n, r, 6), ("clusters", *DISTINCT)),
-    "4 clusters, identity .3": Kind(lambda n, r: beside((1, blocks(n, r, 4)), (0.3, identity(n, r, 16))), ("clusters",), 1.3),
+    "4 clusters, identity .3": Kind(
+        lambda n, r: beside((1, blocks(n, r, 4)), (0.3, identity(n, r, 16))), ("clusters",), 1.3
+    ),
     "3 uneven clusters": Kind(lambda n, r: uneven_blocks(n, r, 3), ("clusters", *OPEN)),
     "4 uneven clusters": Kind(lambda n, r: uneven_blocks(n, r, 4), ("clusters", *OPEN)),
-    "4 clusters and a line": Kind(lambda n, r: beside((1, blocks(n, r, 4)), (1, listed(n, r)[:, None] * 1.0)), ("clusters", *OPEN), 2),
+    "4 clusters and a line": Kind(
+        lambda n, r: beside((1, blocks(n, r, 4)), (1, listed(n, r)[:, None] * 1.0)), ("clusters", *OPEN), 2
+    ),
     "line": Kind(lambda n, r: listed(n, r)[:, None] * 1.0, ("line", *OPEN)),
-    "line, identity 1": Kind(lambda n, r: beside((1, listed(n, r)[:, None] * 1.0), (1, identity(n, r))), ("line", *OPEN), 2),
+    "line, identity 1": Kind(
+        lambda n, r: beside((1, listed(n, r)[:, None] * 1.0), (1, identity(n, r))), ("line", *OPEN), 2
+    ),
     "logarithm": Kind(lambda n, r: np.log(listed(n, r) + 1.0)[:, None], ("line", *OPEN)),
     "parabola": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2]), OPEN),
     "cubic": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2, 8 * (u - 0.5) ** 3]), OPEN),
     "tent": Kind(tent, ("wave", *OPEN)),
     "sawtooth of half the cycle": Kind(lambda n, r: (listed(n, r) % (n // 2))[:, None] * 1.0, PERIOD),
-    "U shape": Kind(lambda n, r: on_list(n, r, lambda u: [np.clip(np.abs(3 * u - 1.5), 0.5, 1.5), np.clip(3 * u, 1, 2)]), OPEN),
+    "U shape": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.clip(np.abs(3 * u - 1.5), 0.5, 1.5), np.clip(3 * u, 1, 2)]),
+        OPEN,
+    ),
     "L shape": Kind(star, OPEN),
-    "spiral": Kind(lambda n, r: on_list(n, r, lambda u: [(1 + u) * np.cos(1.6 * np.pi * u), (1 + u) * np.sin(1.6 * np.pi * u)]), OPEN),
-    "logarithmic spiral": Kind(lambda n, r: on_list(n, r, lambda u: [np.exp(1.5 * u) * np.cos(2 * np.pi * u), np.exp(1.5 * u) * np.sin(2 * np.pi * u)]), OPEN),
-    "helix of 1.5 turns": Kind(lambda n, r: on_list(n, r, lambda u: [np.cos(3 * np.pi * u), np.sin(3 * np.pi * u), 2 * u]), PERIOD),
-    "helix of 2.5 turns": Kind(lambda n, r: on_list(n, r, lambda u: [np.cos(5 * np.pi * u), np.sin(5 * np.pi * u), 2 * u]), PERIOD),
-    "half turn (Möbius)": Kind(lambda n, r: beside((1, turned(0.5 * listed(n, r) / n)), (0.5, turned(1.5 * listed(n, r) / n))), OPEN),
-    "Lissajous 1:2, open": Kind(lambda n, r: on_list(n, r, lambda u: [np.cos(1.4 * np.pi * u), np.sin(2.8 * np.pi * u)]), OPEN),
-    "Lissajous 2:3, open": Kind(lambda n, r: on_list(n, r, lambda u: [np.cos(2.8 * np.pi * u), np.sin(4.2 * np.pi * u)]), PERIOD),
+    "spiral": Kind(
+        lambda n, r: on_list(
+            n, r, lambda u: [(1 + u) * np.cos(1.6 * np.pi * u), (1 + u) * np.sin(1.6 * np.pi * u)]
+        ),
+        OPEN,
+    ),
+    "logarithmic spiral": Kind(
+        lambda n, r: on_list(
+            n, r, lambda u: [np.exp(1.5 * u) * np.cos(2 * np.pi * u), np.exp(1.5 * u) * np.sin(2 * np.pi * u)]
+        ),
+        OPEN,
+    ),
+    "helix of 1.5 turns": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.cos(3 * np.pi * u), np.sin(3 * np.pi * u), 2 * u]), PERIOD
+    ),
+    "helix of 2.5 turns": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.cos(5 * np.pi * u), np.sin(5 * np.pi * u), 2 * u]), PERIOD
+    ),
+    "half turn (Möbius)": Kind(
+        lambda n, r: beside((1, turned(0.5 * listed(n, r) / n)), (0.5, turned(1.5 * listed(n, r) / n))), OPEN
+    ),
+    "Lissajous 1:2, open": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.cos(1.4 * np.pi * u), np.sin(2.8 * np.pi * u)]), OPEN
+    ),
+    "Lissajous 2:3, open": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.cos(2.8 * np.pi * u), np.sin(4.2 * np.pi * u)]), PERIOD
+    ),
     "period 10": Kind(lambda n, r: turned(np.arange(n) / 10), PERIOD),
-    "period n - 1": Kind(lambda n, r: turned(listed(n, r) / (n - 1)), ("other period", "nearly closed", "open curve")),
+    "period n - 1": Kind(
+        lambda n, r: turned(listed(n, r) / (n - 1)), ("other period", "nearly closed", "open curve")
+    ),
     "period n - 2": Kind(lambda n, r: turned(listed(n, r) / (n - 2)), PERIOD),
     "period 7.5": Kind(lambda n, r: turned(np.arange(n) / 7.5), PERIOD),
-    "period 10 and a line": Kind(lambda n, r: beside((1, turned(np.arange(n) / 10)), (1, np.arange(n)[:, None] * 1.0)), PERIOD, 2),
+    "period 10 and a line": Kind(
+        lambda n, r: beside((1, turned(np.arange(n) / 10)), (1, np.arange(n)[:, None] * 1.0)), PERIOD, 2
+    ),
     "classes modulo 3": Kind(lambda n, r: identity(3, r, 16)[np.arange(n) % 3], ("other period", *DISTINCT)),
     "classes modulo 4": Kind(lambda n, r: identity(4, r, 16)[np.arange(n) % 4], ("other period", *DISTINCT)),
     "even and odd": Kind(lambda n, r: (np.arange(n) % 2)[:, None] * 1.0, ("other period", "wave", *DISTINCT)),
@@ -267,7 +307,7 @@ LOOKALIKES: dict[str, Kind] = {
     "smooth, short, 48 dims": Kind(lambda n, r: np.roll(process(n, r, 48, n / 6), r.integers(n), 0), OPEN),
     "smooth path, 2 dims": Kind(lambda n, r: np.roll(process(n, r, 2, n / 3), r.integers(n), 0), OPEN),
     "smooth path, 3 dims": Kind(lambda n, r: np.roll(process(n, r, 3, n / 3), r.integers(n), 0), OPEN),
-}  # fmt: skip
+}
 KINDS = CIRCLES | LOOKALIKES
 
 
@@ -366,7 +406,8 @@ SHARES = ("circle", "arc", "line", "wave", "clusters")
 
 
 def coverage(draws: int) -> dict[str, dict[str, list[int]]]:
-    """How often the 95 % intervals hold the value of the noise-free table: [held, asked] per setting and number."""
+    """How often the 95 % intervals hold the value of the noise-free table: [held, asked] per setting and
+    number."""
     out: dict[str, dict[str, list[int]]] = {}
     for templates, snr, kind in itertools.product((6, 8, 12), (0.25, 1.0), ("white", "by value", "massive")):
         counts: dict[str, list[int]] = {}
@@ -416,7 +457,8 @@ def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, 
 
 
 def markdown(found: dict) -> str:
-    """The table of docs/shapes.md: percent called circular of every kind in every part, and the words of the main part."""
+    """The table of docs/shapes.md: percent called circular of every kind in every part, and the words of the
+    main part."""
     parts = [part for part in SETTINGS if part in found]
     lines = ["| data | " + " | ".join(parts) + " | words |", "|---" * (len(parts) + 2) + "|"]
     for name, kind in KINDS.items():

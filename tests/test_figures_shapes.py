@@ -1,4 +1,5 @@
-"""Figures of the contest draw what the result holds: bars with intervals, one strip of words, the circle beside its best rival."""
+"""Figures of the contest draw what the result holds: bars with intervals, one strip of words, the circle
+beside its best rival."""
 
 import dataclasses
 from typing import Any

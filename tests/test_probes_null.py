@@ -1,4 +1,5 @@
-"""Permutation nulls: exact counts where they are known, the same as relabelling by hand, uniform p without a signal."""
+"""Permutation nulls: exact counts where they are known, the same as relabelling by hand, uniform p without a
+signal."""
 
 import itertools
 import math
@@ -115,7 +116,8 @@ NOISE = {
 @pytest.mark.parametrize("name", NOISE)
 @pytest.mark.parametrize("sites", [1, 5])
 def test_p_of_a_shared_circle_is_uniform_in_noise(name: str, sites: int) -> None:
-    """300 draws, sites and harmonics chosen in every flip: the share at or below .05 within its binomial law."""
+    """300 draws, sites and harmonics chosen in every flip: the share at or below .05 within its binomial
+    law."""
     p = []
     for seed in range(300):
         draw = torch.Generator().manual_seed(seed)
@@ -145,7 +147,8 @@ def test_exact_orders_are_a_group_of_all_permutations() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["white", "identity"])
 def test_p_values_are_uniform_without_a_signal(name: str) -> None:
-    """Kolmogorov–Smirnov over 500 draws, three sites searched: the family-wise p, and that of the best dimension."""
+    """Kolmogorov–Smirnov over 500 draws, three sites searched: the family-wise p, and that of the best
+    dimension."""
     whole, dims = [], []
     orders = label_orders(9, permutations=199, seed=7)
     for seed in range(500):

@@ -37,13 +37,26 @@ def analysed(
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("circle", "circular"), ("circle-basis", "circular"), ("circle-k2", "circular"), ("circle+quadratic", "circular"),
-        ("circle+random-sum", "circular"), ("white", "noise"), ("ramp", "magnitude"), ("quadratic", "magnitude"),
-        ("relu", "magnitude"), ("digits", "magnitude"), ("helix-10", "magnitude"), ("random-sum-16", "magnitude"),
-        ("autocorrelated", "interaction"), ("token-identity", "token identity"), ("circle-of-a", "token identity"),
-        ("modular-16", "modular"), ("label-ramp", "modular"), ("label-arc", "open arc"),
+        ("circle", "circular"),
+        ("circle-basis", "circular"),
+        ("circle-k2", "circular"),
+        ("circle+quadratic", "circular"),
+        ("circle+random-sum", "circular"),
+        ("white", "noise"),
+        ("ramp", "magnitude"),
+        ("quadratic", "magnitude"),
+        ("relu", "magnitude"),
+        ("digits", "magnitude"),
+        ("helix-10", "magnitude"),
+        ("random-sum-16", "magnitude"),
+        ("autocorrelated", "interaction"),
+        ("token-identity", "token identity"),
+        ("circle-of-a", "token identity"),
+        ("modular-16", "modular"),
+        ("label-ramp", "modular"),
+        ("label-arc", "open arc"),
     ],
-)  # fmt: skip
+)
 def test_verdicts_on_planted_answers(name: str, word: str) -> None:
     evidence = analysed(name)
     verdict = verdict_operation(evidence)
@@ -54,7 +67,8 @@ def test_verdicts_on_planted_answers(name: str, word: str) -> None:
 
 @pytest.mark.parametrize(("cycles", "told"), [(1, True), (4, False)])
 def test_few_cycles_say_what_a_function_of_the_sum_may_be_besides(cycles: int, told: bool) -> None:
-    """A random vector per sum, and (over one cycle) a random vector per residue class, are the same word: the reason says so."""
+    """A random vector per sum, and (over one cycle) a random vector per residue class, are the same word: the
+    reason says so."""
     for name in ("random-sum-16", "modular-16")[: 2 if told else 1]:
         verdict = verdict_operation(analysed(name, cycles=cycles))
         assert verdict.word == "magnitude", verdict.reasons
@@ -154,7 +168,8 @@ def test_one_cycle_says_that_k1_is_weak_and_still_finds_higher_harmonics() -> No
 
 
 def test_several_key_frequencies_on_a_single_cycle() -> None:
-    """What a network that has grokked (a + b) mod 53 looks like: products of waves of a and of b at a few frequencies."""
+    """What a network that has grokked (a + b) mod 53 looks like: products of waves of a and of b at a few
+    frequencies."""
     p, keys = 53, (5, 14, 22)
     draw = torch.Generator().manual_seed(0)
     a, b = torch.arange(p)[:, None].double(), torch.arange(p)[None].double()
@@ -296,7 +311,8 @@ def test_coordinates_keep_inner_products() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("heavy", [False, True])
 def test_p_values_are_uniform_on_the_smallest_grid(heavy: bool) -> None:
-    """500 draws of white (and of heavy-tailed) noise on 7 x 7 cells: Kolmogorov-Smirnov, and the nominal 5 %."""
+    """500 draws of white (and of heavy-tailed) noise on 7 x 7 cells: Kolmogorov-Smirnov, and the nominal 5
+    %."""
     grid = Grid(7, 7)
     periods = Periods(grid)
     cells = periods.harmonic_planes @ grid.sum_basis.T
@@ -321,7 +337,8 @@ def test_p_values_are_uniform_on_the_smallest_grid(heavy: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["white", "one dimension", "two directions", "t2", "cauchy"])
 def test_p_values_of_the_sum_the_difference_and_the_operands_are_uniform(kind: str) -> None:
-    """300 draws on 7 x 28 cells: the share at or below .05 within 99.9 % of its binomial law, and Kolmogorov–Smirnov."""
+    """300 draws on 7 x 28 cells: the share at or below .05 within 99.9 % of its binomial law, and
+    Kolmogorov–Smirnov."""
     grid = Grid(7, 28)
     found: dict[str, list[float]] = {"sum": [], "difference": [], "operands": []}
     for seed in range(300):

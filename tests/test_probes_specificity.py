@@ -81,10 +81,17 @@ def test_a_period_that_is_barely_not_n_peaks_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "offsets", "expected"), [(12, 48, (1, 2, 3, 4, 5)), (12, 12, (2, 3, 4, 5)), (24, 24, (2, 3, 4, 5, 6, 7, 8, 9, 10, 11)), (20, 80, (1, 3, 5, 7, 9))]
-)  # fmt: skip
+    ("n", "offsets", "expected"),
+    [
+        (12, 48, (1, 2, 3, 4, 5)),
+        (12, 12, (2, 3, 4, 5)),
+        (24, 24, (2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
+        (20, 80, (1, 3, 5, 7, 9)),
+    ],
+)
 def test_testable_harmonics(n: int, offsets: int, expected: tuple[int, ...]) -> None:
-    """A single cycle cannot test k = 1, Nyquist has one quadrature, and base 10 has every other period of 20."""
+    """A single cycle cannot test k = 1, Nyquist has one quadrature, and base 10 has every other period of
+    20."""
     periods = Periods(Grid(n, offsets))
     assert periods.harmonics == expected
     assert set(periods.untestable) == set(range(1, (n + 1) // 2)) - set(expected)
@@ -152,8 +159,12 @@ def test_a_product_of_both_operands_circles_has_the_difference_as_strongly_as_th
 def test_combinations_of_the_operands_have_names() -> None:
     grid = GRIDS[(12, 4)].grid
     assert [combination(grid, j, at % 48) for j, at in ((1, -4), (2, 4), (3, 24), (11, 4), (6, 6))] == [
-        "a − o", "2a + o", "a + 2o", "a − o", "a wave of 6 turns over a and 6 over o",
-    ]  # fmt: skip
+        "a − o",
+        "2a + o",
+        "a + 2o",
+        "a − o",
+        "a wave of 6 turns over a and 6 over o",
+    ]
 
 
 @pytest.mark.parametrize("size", sorted(GRIDS))
@@ -170,7 +181,8 @@ def test_the_period_and_the_modulus_of_the_sum_are_found(size: tuple[int, int], 
 
 
 def test_over_one_cycle_a_product_of_the_operands_fails_the_field_ratio() -> None:
-    """s(a) v(o) + s(o) v(a) with random s and v, as attention with random weights makes it; a circle passes."""
+    """s(a) v(o) + s(o) v(a) with random s and v, as attention with random weights makes it; a circle
+    passes."""
     grid, draw = Grid(13, 13, digits=False), torch.Generator().manual_seed(0)
     still = off_sum_floor(torch.zeros(grid.cells, 1, dtype=torch.float64), grid.residual_dof)
     found = []

@@ -35,10 +35,15 @@ def test_circles_are_found(name: str, n: int) -> None:
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("ramp", "line"), ("arc 180", "open curve"), ("arc 270", "open curve"), ("walk", "open curve"),
-        ("identity", "values distinguishable"), ("white", "noise"), ("walk per template", "noise"),
+        ("ramp", "line"),
+        ("arc 180", "open curve"),
+        ("arc 270", "open curve"),
+        ("walk", "open curve"),
+        ("identity", "values distinguishable"),
+        ("white", "noise"),
+        ("walk per template", "noise"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("n", [12, 24])
 def test_everything_else_is_called_what_it_is(name: str, word: str, n: int) -> None:
     found = words(name, n)
@@ -85,7 +90,9 @@ def test_turning_scaling_and_moving_the_activations_changes_nothing() -> None:
     assert other.p_value == one.p_value
     assert other.best_site.score == pytest.approx(one.best_site.score, rel=1e-4)
     assert other.best_site.word == one.best_site.word == "circular"
-    assert [s.evidence for s in other.best_site.shapes] == pytest.approx([s.evidence for s in one.best_site.shapes])
+    assert [s.evidence for s in other.best_site.shapes] == pytest.approx(
+        [s.evidence for s in one.best_site.shapes]
+    )
 
 
 def test_basis_dimensions_are_judged_beside_all_that_were_searched() -> None:
@@ -142,7 +149,9 @@ def test_few_templates_still_give_a_verdict_without_intervals(templates: int) ->
     assert all(shape.low is None and shape.high is None for shape in found.sites[0].shapes)
 
 
-@pytest.mark.parametrize(("name", "word"), [("circle", "circular"), ("arc 180", "open curve"), ("ramp", "line")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("circle", "circular"), ("arc 180", "open curve"), ("ramp", "line")]
+)
 def test_a_control_that_shows_the_shape_too_takes_any_word_away(name: str, word: str) -> None:
     acts = planted(name, seed=1)
     shown = analysed(acts, control=planted(name, seed=2))
@@ -194,7 +203,9 @@ def test_shapes_and_names_have_to_fit() -> None:
         analysed(acts, control=acts[:, :, :3])
     unchecked = inspect.unwrap(analyse_value)  # without the type checker of the tests
     for bad in (acts[0], acts.int(), acts[None]):
-        with pytest.raises(UsageError, match=r"give floating-point numbers \[site, value, template, d\]") as told:
+        with pytest.raises(
+            UsageError, match=r"give floating-point numbers \[site, value, template, d\]"
+        ) as told:
             unchecked(bad)
         assert "\n" not in str(told.value)
 

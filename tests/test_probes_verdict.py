@@ -141,7 +141,8 @@ def test_the_headline_is_where_its_word_is() -> None:
     sites = [f"blocks.{i}.hook_resid_post" for i in range(6)]
     told = places(sites, words, "circular")
     assert told == (
-        "at layers 2 and 4 of 6 (before: noise, open curve; between: undecided: circle or open curve; after: open curve)"
+        "at layers 2 and 4 of 6 (before: noise, open curve; between: undecided: circle or open curve; "
+        "after: open curve)"
     )
     assert places(sites, ["circular"] * 6, "circular") == "at layers 0–5 of 6"
     assert places(sites[:1], ["circular"], "circular") == "at blocks.0.hook_resid_post"

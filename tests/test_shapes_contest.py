@@ -1,4 +1,5 @@
-"""The contest of shapes on planted tables: the right words, whatever the labels, the basis, the scale and the order of templates and sites."""
+"""The contest of shapes on planted tables: the right words, whatever the labels, the basis, the scale and the
+order of templates and sites."""
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from mechfourier.stats.shapes.tables import canonical_frame, cross_gram, table, 
 def planted(
     columns: np.ndarray, *, snr: float = 1.0, d: int = 64, templates: int = 8, seed: int = 0
 ) -> np.ndarray:
-    """``columns [value r]`` in random orthonormal directions, of power ``snr`` against the noise summed over dimensions."""
+    """``columns [value r]`` in random orthonormal directions, of power ``snr`` against the noise summed over
+    dimensions."""
     rng = np.random.default_rng(seed)
     y = columns - columns.mean(0)
     y = y / np.sqrt((y**2).sum() / len(y)) * np.sqrt(snr * d)

@@ -18,7 +18,8 @@ def probe(
     domain: Annotated[
         str | None,
         typer.Option(
-            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, else months)."
+            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, "
+            "else months)."
         ),
     ] = None,
     sites: Annotated[str, typer.Option(help="Kinds of hook points, joined by commas.")] = "resid_post",
@@ -60,9 +61,18 @@ def probe(
 
     wanted = domain_of(domain, model)  # before the model: a wrong name should not wait for its weights
     result = run(
-        load(model, engine=engine, device=device), wanted, sites=sites, layers=layers, position=position, design=design,
-        cycles=cycles, n_permutations=permutations, seed=seed, store=ActivationStore() if cache else None, controls=controls,
-    )  # fmt: skip
+        load(model, engine=engine, device=device),
+        wanted,
+        sites=sites,
+        layers=layers,
+        position=position,
+        design=design,
+        cycles=cycles,
+        n_permutations=permutations,
+        seed=seed,
+        store=ActivationStore() if cache else None,
+        controls=controls,
+    )
     from mechfourier.figures.probe import write_probe
 
     figure = write_probe(result, out)
@@ -103,11 +113,15 @@ def what_is_read(result: "ProbeResult") -> str:
     if result.tokens is None:
         return told
     count = len(result.tokens.templates)
-    return f"{told} of {count} template{'s' * (count != 1)}; {result.tokens.beginning()} (--show-tokens shows them)"
+    return (
+        f"{told} of {count} template{'s' * (count != 1)}; {result.tokens.beginning()} (--show-tokens shows "
+        f"them)"
+    )
 
 
 def short_frame(result: "ProbeResult") -> "pd.DataFrame":
-    """The evidence in columns that fit a terminal of 80: hook points without their common words, p-values beside what they belong to."""
+    """The evidence in columns that fit a terminal of 80: hook points without their common words, p-values
+    beside what they belong to."""
     from mechfourier.cli.tables import short_sites
 
     frame = result.frame().rename(columns=SHORT)
@@ -118,7 +132,7 @@ def short_frame(result: "ProbeResult") -> "pd.DataFrame":
 
 
 def _short_word(word: str) -> str:
-    """"undecided: circle or open curve" as "circle or open curve?"."""
+    """ "undecided: circle or open curve" as "circle or open curve?"."""
     left = word.removeprefix("undecided: ")
     return left if left == word else f"{left}?"
 
@@ -134,8 +148,21 @@ SHORT = {
     "offset_only": "o only",
 }
 COLUMNS = (
-    "site", "word", "k", "share", "p", "error", "control", "ratio", "surrogates", "a only", "o only", "dim", "R²", "p dim",
-)  # fmt: skip
+    "site",
+    "word",
+    "k",
+    "share",
+    "p",
+    "error",
+    "control",
+    "ratio",
+    "surrogates",
+    "a only",
+    "o only",
+    "dim",
+    "R²",
+    "p dim",
+)
 
 
 def legend(result: "ProbeResult") -> str:
@@ -150,11 +177,14 @@ def legend(result: "ProbeResult") -> str:
     )
     if result.design == "operation":
         return (
-            f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p family-wise); ratio: period "
-            "specificity, and the share of surrogates that reach it; a, o only: shares of one operand; dim: best single dimension, its partial R² and family-wise p"
+            f"{layers}share: of the variance that the confounds leave, in the plane of the sum at k (p "
+            f"family-wise); ratio: period "
+            "specificity, and the share of surrogates that reach it; a, o only: shares of one operand; dim: "
+            "best single dimension, its partial R² and family-wise p"
         )
     return (
-        f"{layers}word: from the contest of shapes (A or B?: undecided); share: of the between-value power, at k (p family-wise); error: held out, beside the label-permuted control, in "
+        f"{layers}word: from the contest of shapes (A or B?: undecided); share: of the between-value power, "
+        f"at k (p family-wise); error: held out, beside the label-permuted control, in "
         f"{result.unit}; dim: best single dimension, its R² and family-wise p"
     )
 

@@ -36,26 +36,33 @@ def validate(
 
 
 def _show(result: "Validation") -> None:
-    header = f"{'':10}{'generator':20}{'n':>4}{'d':>6}{'snr':>5}  {'called circular':17}{'95 % interval':15}{'best R² > .9':14}verdicts"
+    header = (
+        f"{'':10}{'generator':20}{'n':>4}{'d':>6}{'snr':>5}  "
+        f"{'called circular':17}{'95 % interval':15}{'best R² > .9':14}verdicts"
+    )
     typer.echo(header)
     for row in result.generators:
         typer.echo(_line(row))
     failed = result.failures()
     typer.echo(
-        f"\n{'passed' if result.passed else 'FAILED'}: false circles at most 5 %, circles found at least 95 % (n from 12, snr from 1); under 40 draws, the interval must not exclude that"
+        f"\n{'passed' if result.passed else 'FAILED'}: false circles at most 5 %, circles found at least 95 "
+        f"% (n from 12, snr from 1); under 40 draws, the interval must not exclude that"
     )
     for row in failed:
         note(
-            f"outside its bar: {row.kind} {row.name} n={row.n} d={row.d_model}: {row.circular} of {row.trials} called circular"
+            f"outside its bar: {row.kind} {row.name} n={row.n} d={row.d_model}: {row.circular} of "
+            f"{row.trials} called circular"
         )
     weak = [row for row in result.generators if row.planted and not row.has_bar and row.rate < 0.95]
     for row in weak:
         note(
-            f"power is lost: {row.kind} {row.name} n={row.n} snr={row.snr:g}: {row.circular} of {row.trials} found"
+            f"power is lost: {row.kind} {row.name} n={row.n} snr={row.snr:g}: {row.circular} of "
+            f"{row.trials} found"
         )
     naive = [row for row in result.generators if not row.planted and row.naive > 0.05 * row.trials]
     note(
-        f"the best R² over dimensions and k calls {len(naive)} of {sum(not r.planted for r in result.generators)} look-alikes a circle"
+        f"the best R² over dimensions and k calls {len(naive)} of "
+        f"{sum(not r.planted for r in result.generators)} look-alikes a circle"
     )
 
 

@@ -20,7 +20,7 @@ from mechfourier.domains.continuations import can_continue, continued, continues
 from mechfourier.domains.design import Design
 from mechfourier.errors import NotExpressible, UsageError
 from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
-from mechfourier.models.interface import Encoding, Model, encode
+from mechfourier.models.interface import Encoding, Model, Readable, encode
 
 Outcome = Literal["log-probability", "similarity"]
 
@@ -221,7 +221,7 @@ def _ends(
     return ended
 
 
-def plan_answers(model: Model, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
+def plan_answers(model: Readable, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
     """Tokens of the prompts and of the candidates after them; raises ``NotExpressible`` or ``UsageError``."""
     if not prompts:
         raise UsageError("no prompts to score; choose at least one sample")
@@ -231,7 +231,7 @@ def plan_answers(model: Model, prompts: Sequence[str], candidates: Sequence[str]
 
 
 def answer_tokens(
-    model: Model,
+    model: Readable,
     prompts: Sequence[str],
     candidates: Sequence[str],
     *,
@@ -259,7 +259,7 @@ def answer_tokens(
 
 
 def _continuations(
-    model: Model, prompt: str, ids: tuple[int, ...], candidates: Sequence[str]
+    model: Readable, prompt: str, ids: tuple[int, ...], candidates: Sequence[str]
 ) -> list[tuple[int, ...]]:
     whole = [_without_trailing_special(e).ids for e in encode(model, [prompt + c for c in candidates])]
     for candidate, tokens in zip(candidates, whole, strict=True):
@@ -278,7 +278,7 @@ def _without_trailing_special(encoding: Encoding) -> Encoding:
 
 
 def _digit_tokens(
-    model: Model, prompt: str, candidates: Sequence[str], answers: Sequence[tuple[int, ...]]
+    model: Readable, prompt: str, candidates: Sequence[str], answers: Sequence[tuple[int, ...]]
 ) -> list[int]:
     """The tokens that would make a number longer; none where numbers are single tokens."""
     numeric = [i for i, c in enumerate(candidates) if c[-1:].isdecimal()]

@@ -1,4 +1,5 @@
-"""Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested; chapters of studies and ablations."""
+"""Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested;
+chapters of studies and ablations."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def rotation_figure(result: "RotationResult") -> "go.Figure":
-    """Share of prompts by turn δ (down) and by how far the answer moved (across); a used circle fills the diagonal."""
+    """Share of prompts by turn δ (down) and by how far the answer moved (across); a used circle fills the
+    diagonal."""
     ticks, unit = 1 if result.n < 16 else 10, plain_text(result.unit)
     steps = list(range(len(result.hits)))
     hits = [list(row) for row in result.hits]
@@ -34,7 +36,8 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
             "scaleanchor": "x",
             "constrain": "domain",
         },
-        title=f"Turning k = {', '.join(map(str, result.ks))} at {result.site}: {result.exact_share:.1%} exact",
+        title=f"Turning k = {', '.join(map(str, result.ks))} at {result.site}: {result.exact_share:.1%} "
+        f"exact",
         height=520,
     )
 
@@ -55,8 +58,8 @@ def arms_figure(result: "ArmsResult") -> "go.Figure":
 
 
 def patch_figure(result: "PatchResult") -> "go.Figure":
-    """The share of the donor's difference that the patch recovers, among random subspaces; where that share is not defined,
-    the rise of the difference."""
+    """The share of the donor's difference that the patch recovers, among random subspaces; where that share
+    is not defined, the rise of the difference."""
     name = f"{result.n_controls} random subspaces"
     if result.recovered is not None:
         x = "share of the donor's difference recovered"
@@ -111,7 +114,10 @@ def study_sections(result: "StudyResult") -> list[Section]:
     if result.candidates:
         import pandas as pd
 
-        lead = "Where a turn by a random δ moved the answer by δ, on prompts that the rotation above did not use."
+        lead = (
+            "Where a turn by a random δ moved the answer by δ, on prompts that the rotation above did not "
+            "use."
+        )
         rows = [vars(each) | {"ks": ", ".join(map(str, each.ks))} for each in result.candidates]
         sections.append(Section("Places looked at", pd.DataFrame(rows), lead))
     return [*sections, *_probe_sections(result), *notes_section(result)]
@@ -137,7 +143,10 @@ def study_part(result: "StudyResult") -> Part:
     if result.site is not None:
         k = ", ".join(map(str, result.ks))
         at = f"Tested at {result.site}, {result.position} token, k = {k}"
-        lead = f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls without them, beyond every control."
+        lead = (
+            f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls "
+            f"without them, beyond every control."
+        )
     second = "what it is, and whether the model uses it"
     card = verdict_card(
         f"{result.verdict}, {result.used}", second, result.reasons, accent=accent(result.verdict)
@@ -151,7 +160,8 @@ def ablation_part(result: "AblationResult") -> Part:
     unit = " nats" if result.outcome == "log-probability" else ""
     reasons = [
         f"accuracy {result.base.accuracy:.1%} → {result.ablated.accuracy:.1%} "
-        f"({result.became_wrong} became wrong, {result.became_right} right; McNemar p = {result.mcnemar_p:.2g})",
+        f"({result.became_wrong} became wrong, {result.became_right} right; McNemar p = "
+        f"{result.mcnemar_p:.2g})",
         f"logit difference changed by {result.logit_diff_change:+.3g} [{low:+.3g}, {high:+.3g}]{unit}",
     ]
     p, word, colour = result.p_controls, "not compared", ORANGE
@@ -160,7 +170,10 @@ def ablation_part(result: "AblationResult") -> Part:
         hurts = p < 0.05 and result.logit_diff_change < 0
         word, colour = ("it matters here", GREEN) if hurts else ("no more than its controls", ORANGE)
     card = verdict_card(word, f"{result.what}: {result.mode}", reasons, accent=colour)
-    lead = "The change of the logit difference among that of units of the same layer with like variance and mean."
+    lead = (
+        "The change of the logit difference among that of units of the same layer with like variance and "
+        "mean."
+    )
     sections = [
         half("Among its controls", ablation_figure(result), lead),
         half("Before and after", result.frame()),

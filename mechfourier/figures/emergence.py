@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def stills(evolution: "Evolution", count: int = 4) -> list[int]:
-    """Checkpoints at equal steps between the first and the last value of what emerges (circularity, or R² of the sine)."""
+    """Checkpoints at equal steps between the first and the last value of what emerges (circularity, or R² of
+    the sine)."""
     values = evolution.r2[:, 0] if len(evolution.neurons) else evolution.circularity
     highest = np.maximum.accumulate(np.maximum(values, values[0]))
     wanted = np.linspace(highest[0], highest[-1], count)[1:-1]

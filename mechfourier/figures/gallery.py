@@ -23,11 +23,13 @@ Picture = tuple[str, str, "go.Figure"]  # title, caption, figure
 
 
 def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = None) -> list[Path]:
-    """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of the front page.
+    """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of
+    the front page.
 
-    ``run`` is a one-layer training run with checkpoints; the probes and interventions are made on the packaged ``calendar`` model, the
-    rest on the packaged ``adder`` and ``miras`` (several minutes of processor time in all). Raises ``MissingExtra`` without a browser
-    (see ``png``), and what ``evolution`` and ``probe`` raise.
+    ``run`` is a one-layer training run with checkpoints; the probes and interventions are made on the
+    packaged ``calendar`` model, the rest on the packaged ``adder`` and ``miras`` (several minutes of
+    processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution``
+    and ``probe`` raise.
     """
     pictures = {**one_layer_pictures(run), **calendar_pictures(), **arithmetic_pictures()}
     written = write_pngs({name: figure for name, (_, _, figure) in pictures.items()}, out)

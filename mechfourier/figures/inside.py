@@ -18,7 +18,8 @@ MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
 
 def lens_figure(result: "LensResult") -> "go.Figure":
-    """Accuracy after every layer with its 95 % interval, beside shuffled answers and chance, over a heat map of both."""
+    """Accuracy after every layer with its 95 % interval, beside shuffled answers and chance, over a heat map
+    of both."""
     frame = result.frame()
     made = panels(["", ""], columns=1, shared_xaxes=True, row_heights=[0.7, 0.3])
     x = frame["site"].tolist()

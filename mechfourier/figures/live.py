@@ -1,4 +1,5 @@
-"""Training as it happens, in the terminal: curves, the spectrum of the embedding, and its strongest circle."""
+"""Training as it happens, in the terminal: curves, the spectrum of the embedding, and its strongest
+circle."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ KEPT = 4000  # evaluations; every second one is dropped when there are more
 
 
 class Braille:
-    """A drawing of ``width`` × ``height`` characters, each two dots wide and four high; one colour per character."""
+    """A drawing of ``width`` × ``height`` characters, each two dots wide and four high; one colour per
+    character."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -70,7 +72,8 @@ def curve(
 
 
 def bars(shares: Sequence[float], key: Sequence[int], *, width: int, height: int) -> "Text":
-    """A bar per frequency k = 1, 2, … (several columns each where there is room; the tallest fills the height)."""
+    """A bar per frequency k = 1, 2, … (several columns each where there is room; the tallest fills the
+    height)."""
     from rich.text import Text
 
     step = max(1, width // max(1, len(shares)))

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH = 900
-HELP = "install one (Debian: apt-get install chromium; anywhere: playwright install chromium) or set CHROMIUM to its path"
+HELP = (
+    "install one (Debian: apt-get install chromium; anywhere: playwright install chromium) or set CHROMIUM "
+    "to its path"
+)
 
 
 def find_chromium() -> str | None:
-    """The browser's path: ``$CHROMIUM``, then what is on PATH, then the one that Playwright brings; None where there is none."""
+    """The browser's path: ``$CHROMIUM``, then what is on PATH, then the one that Playwright brings; None
+    where there is none."""
     named = os.environ.get("CHROMIUM")
     found = [named] if named else [path for name in BROWSERS if (path := shutil.which(name))]
     if not found:
@@ -39,7 +43,8 @@ def write_pngs(
     scale: float = 1.5,
     dark: bool = False,
 ) -> list[Path]:
-    """``folder/NAME.png`` for every figure, at its own height. Raises ``MissingExtra`` without Playwright or a Chromium."""
+    """``folder/NAME.png`` for every figure, at its own height. Raises ``MissingExtra`` without Playwright or
+    a Chromium."""
     need("playwright.sync_api", extra="png")
     from playwright.sync_api import sync_playwright
 

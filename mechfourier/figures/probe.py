@@ -1,4 +1,5 @@
-"""Figures of a probe: the spectrum of every site, the circle, the null beside what was observed, the verdict."""
+"""Figures of a probe: the spectrum of every site, the circle, the null beside what was observed, the
+verdict."""
 
 import math
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from mechfourier.probes.result import Circle, ProbeResult
 
+
 def spectrum_figure(result: "ProbeResult") -> "go.Figure":
     """Share of the between-value power at every harmonic (across) and hook point (down)."""
     sites = [row.site for row in result.sites]
@@ -32,8 +34,8 @@ def spectrum_figure(result: "ProbeResult") -> "go.Figure":
 
 
 def circle_figure(result: "ProbeResult") -> "go.Figure":
-    """The values in the fitted plane at the best site, each where it was predicted without being fitted; the dashed line
-    is the seam, ellipses are one standard deviation over templates."""
+    """The values in the fitted plane at the best site, each where it was predicted without being fitted; the
+    dashed line is the seam, ellipses are one standard deviation over templates."""
     circle = result.circle
     if circle is None:
         return figure(height=460)
@@ -103,7 +105,8 @@ def ellipse(
 
 
 def outward(x: float, y: float) -> str:
-    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay clear of it."""
+    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay
+    clear of it."""
     across = "right" if x > abs(y) / 4 else "left" if -x > abs(y) / 4 else "center"
     up = "top" if y > abs(x) / 2 else "bottom" if -y > abs(x) / 2 else "middle"
     return f"{up} {across}"
@@ -132,7 +135,10 @@ def probe_lead(result: "ProbeResult") -> str:
 def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
-        lead = "Every point was predicted by a plane fitted without it; the dashed line joins the last value to the first."
+        lead = (
+            "Every point was predicted by a plane fitted without it; the dashed line joins the last value "
+            "to the first."
+        )
         heading = f"The plane of k = {result.circle.k}"
         sections.append(half(heading, circle_figure(result), lead))
     sections += shape_sections(result)

@@ -41,20 +41,25 @@ def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None
         raise UsageError("nothing to report on; give run folders or result files (.json)")
     parts = [part for source in sources for part in parts_of(source)]
     lead = f"{len(parts)} result{'s' if len(parts) > 1 else ''}, by mechfourier {__version__}."
-    foot = "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, opens without a network."
+    foot = (
+        "A probe shows what is represented; only an intervention shows what is used. Made by mechfourier, "
+        "opens without a network."
+    )
     title = title or (parts[0].title if len(parts) == 1 else "mechfourier report")
     return report_page(title, parts, lead=lead, footer=foot, plotly=plotly)
 
 
 def write_result(result: Result, folder: str | Path) -> Path:
-    """Write the page of one result into ``folder``, named by its command, model, domain and the command's options."""
+    """Write the page of one result into ``folder``, named by its command, model, domain and the command's
+    options."""
     subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
     name = result_name(result.about.command, *subjects)
     return write_page(Path(folder) / f"{name}.html", result.part())
 
 
 def parts_of(source: str | Path) -> list[Part]:
-    """The chapters of a source: a run folder gives itself and the results saved in it; a folder without a run, its results."""
+    """The chapters of a source: a run folder gives itself and the results saved in it; a folder without a
+    run, its results."""
     path = Path(source)
     if path.is_file() and path.suffix == ".json":
         return [_result_part(path)]
@@ -100,7 +105,8 @@ def _named(name: str) -> Part:
     if record is None or not record.page:
         raise UsageError(
             f"no run folder, result file or model {name!r} with a page of its own; closest model: "
-            f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of their saved results"
+            f"{nearest(name, [each.name for each in with_part('page')])}. Reports of probes are made of "
+            f"their saved results"
         )
     part = record.part("page")(name)
     return replace(part, sections=[*part.sections, _origin({}, f"mechfourier analyze {shlex.quote(name)}")])
@@ -120,7 +126,8 @@ def _result_part(path: Path) -> Part:
     except Exception as error:  # the fields have the right types, and may still not fit each other
         kind = type(opened.result).__name__
         raise BadCheckpoint(
-            f"{path} holds a {kind} that cannot be drawn ({brief(error)}); make it again with the command that saved it"
+            f"{path} holds a {kind} that cannot be drawn ({brief(error)}); make it again with the command "
+            f"that saved it"
         ) from error
 
 
@@ -197,7 +204,8 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _note_of(folder: Path) -> dict[str, Any]:
-    """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse the report)."""
+    """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse
+    the report)."""
     try:
         told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
     except (ValueError, OSError):
@@ -216,7 +224,8 @@ def _run_origin(folder: Path, history: "pd.DataFrame") -> dict[str, Any]:
 
 
 def run_command(folder: Path, config: dict[str, Any]) -> str:
-    """The command that the run's folder tells, or (for one-layer) the one that its configuration amounts to."""
+    """The command that the run's folder tells, or (for one-layer) the one that its configuration amounts
+    to."""
     if command := _note_of(folder).get("command"):
         return str(command)
     training = config.get("training")

@@ -76,7 +76,10 @@ def feature_sections(page: "FeaturePage") -> list[Section]:
     lines = [f"feature {f}: cosine {c:.3f}" for f, c in page.neighbours]
     found.append(half(f"{name}: nearest directions", lines))
     if page.raised:
-        lead = "Change of the centred logits at the last position when the feature is added there at its usual strength."
+        lead = (
+            "Change of the centred logits at the last position when the feature is added there at its usual "
+            "strength."
+        )
         moved = [f"raises {t!r} by {x:.3g}" for t, x in page.raised]
         moved += [f"lowers {t!r} by {-x:.3g}" for t, x in page.lowered]
         found.append(half(f"{name}: what it writes", moved, lead))
@@ -110,7 +113,10 @@ def write_score(result: "SAEScore", pages: Sequence["FeaturePage"], folder: str 
     for page in pages:
         sections += feature_sections(page)
     card = verdict_card(*_answer(result), accent=GREEN if result.cleaner else ORANGE)
-    lead = f"{result.live} live features of {result.features} at {result.site} of {result.model}, {result.prompts}"
+    lead = (
+        f"{result.live} live features of {result.features} at {result.site} of {result.model}, "
+        f"{result.prompts}"
+    )
     name = result_name("sae", result.domain, result.name, without=("folder",))
     title = f"{result.domain} in the dictionary {Path(result.name).name}"
     return write_page(Path(folder) / f"{name}.html", Part(title, sections, lead, card))

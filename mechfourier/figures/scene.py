@@ -16,7 +16,8 @@ Box = tuple[float, float, float, float]  # left, right, bottom, top, as shares o
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. ``titles[t]`` is what stands over it at checkpoint t; ``box`` its place, ``narrow`` that on a small screen."""
+    """One pair of axes. ``titles[t]`` is what stands over it at checkpoint t; ``box`` its place, ``narrow``
+    that on a small screen."""
 
     titles: tuple[str, ...]
     x_label: str
@@ -59,7 +60,8 @@ class Heat(Panel):
 
 @dataclass(frozen=True)
 class Curves(Panel):
-    """Lines over the steps (logarithmic) that stay, and a cursor at the step shown: ``series[name] = (x, y)`` in 0..1."""
+    """Lines over the steps (logarithmic) that stay, and a cursor at the step shown: ``series[name] = (x, y)``
+    in 0..1."""
 
     series: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -89,7 +91,8 @@ TITLES: dict[str, str] = {
     "logits": "the 2-D spectrum of the logits",
 }
 WHAT = tuple(TITLES)
-# Where a panel lies, and where on a small screen, one below the other: of three a large one and two beside it, or two
+# Where a panel lies, and where on a small screen, one below the other: of three a large one and two beside
+# it, or two
 Place = tuple[Box, Box]
 LARGE: Place = ((0.0, 0.44, 0.0, 0.93), (0.0, 1.0, 0.62, 0.96))
 UPPER: Place = ((0.56, 1.0, 0.56, 0.93), (0.0, 1.0, 0.31, 0.5))
@@ -115,15 +118,20 @@ def _circle(e: "Evolution") -> tuple[list[Panel], str]:
         walk=tuple(by_phase(e.n, e.k).tolist()),
     )
     caption = (
-        f"The {e.n} rows of W_E, projected on the cosine and the sine direction of the strongest frequency, k = {e.k}. PCA would not show "
-        "it: it mixes the planes of several frequencies. Lines join values that are neighbours on this circle."
+        f"The {e.n} rows of W_E, projected on the cosine and the sine direction of the strongest frequency, "
+        f"k = {e.k}. PCA would not show "
+        "it: it mixes the planes of several frequencies. Lines join values that are neighbours on this "
+        "circle."
     )
     curves = _curves(e, LOWER, {"circularity": e.circularity})
     return [circle, _bars(e, UPPER), curves], caption
 
 
 def _spectrum(e: "Evolution") -> tuple[list[Panel], str]:
-    caption = f"Share of the power of W_E at each frequency; those that the trained model uses stand out ({_keys(e)})."
+    caption = (
+        f"Share of the power of W_E at each frequency; those that the trained model uses stand out "
+        f"({_keys(e)})."
+    )
     return [_bars(e, TOP), _curves(e, BOTTOM, {})], caption
 
 
@@ -140,7 +148,8 @@ def _logits(e: "Evolution") -> tuple[list[Panel], str]:
         z=np.swapaxes(e.logit_power, 1, 2),
     )
     caption = (
-        "Variance of the logits over (a, b) per pair of frequencies. Memorising spreads it everywhere; a network that adds on circles "
+        "Variance of the logits over (a, b) per pair of frequencies. Memorising spreads it everywhere; a "
+        "network that adds on circles "
         "leaves a few dots on the diagonal."
     )
     curves = _curves(e, LOWER, {"share at key frequencies": at_key})
@@ -171,8 +180,10 @@ def _sines(e: "Evolution") -> tuple[list[Panel], str]:
 
 def _wave_caption(e: "Evolution") -> str:
     return (
-        f"Mean activation over the {e.n} pairs with equal a + b, placed by k·(a + b) mod {e.n}, so that a wave of frequency k is one "
-        "period, with the least-squares sine. Averaging over a + b hides what depends on a and b otherwise: the share of all the "
+        f"Mean activation over the {e.n} pairs with equal a + b, placed by k·(a + b) mod {e.n}, so that a "
+        f"wave of frequency k is one "
+        "period, with the least-squares sine. Averaging over a + b hides what depends on a and b otherwise: "
+        "the share of all the "
         "neuron's variance says how much is left."
     )
 

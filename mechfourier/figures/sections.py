@@ -1,4 +1,5 @@
-"""Chapters of pages: of any result (its text, its figure, its table, its notes), of summaries, of reproductions."""
+"""Chapters of pages: of any result (its text, its figure, its table, its notes), of summaries, of
+reproductions."""
 
 import dataclasses
 import html
@@ -80,7 +81,8 @@ def plain_part(result: Result) -> Part:
 
 
 def facts(result: Any) -> dict[str, Any]:
-    """The configuration that a result carries: its own plain fields, and the seeds and permutations inside it."""
+    """The configuration that a result carries: its own plain fields, and the seeds and permutations inside
+    it."""
     if isinstance(result, dict):
         return {}
     skipped = {"verdict", "used", "name"}

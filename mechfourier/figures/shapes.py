@@ -1,4 +1,5 @@
-"""Figures of the contest of shapes: evidence of every shape, the words of all layers, the circle beside its best rival."""
+"""Figures of the contest of shapes: evidence of every shape, the words of all layers, the circle beside its
+best rival."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,23 @@ if TYPE_CHECKING:
 
 CLOSED = {shape.name for shape in SHAPES if shape.closed}
 ACCENT = {
-    "circular": GREEN, "flattened circle": GREEN, "modular": BLUE, "nearly closed": YELLOW, "open curve": ORANGE, "open arc": ORANGE,
-    "line": ORANGE, "magnitude": ORANGE, "wave": VERMILION, "clusters": PINK, "other period": BLUE, "values distinguishable": SKY,
-    "token identity": SKY, "interaction": SKY, "noise": PINK, "not testable": VERMILION,
-}  # fmt: skip
+    "circular": GREEN,
+    "flattened circle": GREEN,
+    "modular": BLUE,
+    "nearly closed": YELLOW,
+    "open curve": ORANGE,
+    "open arc": ORANGE,
+    "line": ORANGE,
+    "magnitude": ORANGE,
+    "wave": VERMILION,
+    "clusters": PINK,
+    "other period": BLUE,
+    "values distinguishable": SKY,
+    "token identity": SKY,
+    "interaction": SKY,
+    "noise": PINK,
+    "not testable": VERMILION,
+}
 """The colour of a verdict."""
 STRIP = ACCENT | {
     "interaction": "#A6CEE3",
@@ -46,7 +60,8 @@ def best_row(result: "ProbeResult") -> "SiteRow | None":
 
 
 def contest_figure(result: "ProbeResult") -> "go.Figure":
-    """How much of the between-value power every shape predicts at the best site, of values left out, with 95 % intervals."""
+    """How much of the between-value power every shape predicts at the best site, of values left out, with 95
+    % intervals."""
     row = best_row(result)
     shapes = () if row is None else row.shapes
     low = min([0.0, *(s.evidence if s.low is None else s.low for s in shapes)])
@@ -132,9 +147,14 @@ def rivals_figure(result: "ProbeResult") -> "go.Figure":
             traces.append(line(path[:, 0], path[:, 1], names[0], colour=colour, dash=dash))
     labels = [plain_text(label) for label in circle.labels]
     values = dots(
-        points[:, 0], points[:, 1], mode="markers+text", text=labels, textposition="top center", cliponaxis=False,
+        points[:, 0],
+        points[:, 1],
+        mode="markers+text",
+        text=labels,
+        textposition="top center",
+        cliponaxis=False,
         hover="%{text}: (%{x:.2f}, %{y:.2f})",
-    )  # fmt: skip
+    )
     reach = 1.3 * float(np.abs(points).max())
     x = {"title": "cos, held out", "scaleanchor": "y", "autorangeoptions": {"include": [-reach, reach]}}
     return figure(*traces, values, x=x, y={"title": "sin, held out"}, height=460)
@@ -153,7 +173,8 @@ def _rival_names(row: "SiteRow") -> list[str]:
 
 
 def fitted_path(points: np.ndarray, name: str) -> np.ndarray:
-    """``points [value 2]`` as the best design of a shape predicts them, along its own order; closed shapes come back to where they began."""
+    """``points [value 2]`` as the best design of a shape predicts them, along its own order; closed shapes
+    come back to where they began."""
     kept = taking_part(len(points))
     own = points[kept] - points[kept].mean(0)
     designs = family(len(kept))
@@ -170,7 +191,10 @@ def shape_sections(result: "ProbeResult") -> list[Section]:
     row = best_row(result)
     if row is None:
         return []
-    lead = f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of that shape would not look like these."
+    lead = (
+        f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of "
+        f"that shape would not look like these."
+    )
     sections = [half("The contest of shapes", contest_figure(result), lead)]
     if result.circle is not None:
         told = (

@@ -1,7 +1,8 @@
-"""A small read-only site over a folder of runs: ``mechfourier serve``. Pages are those of the report, made when they are asked for.
+"""A small read-only site over a folder of runs: ``mechfourier serve``. Pages are those of the report, made
+when they are asked for.
 
-A run is found by its name in a list made from the folder, never by a path out of the address, so no address leads
-outside. Only GET and HEAD are answered, and only for the host names it was started for.
+A run is found by its name in a list made from the folder, never by a path out of the address, so no address
+leads outside. Only GET and HEAD are answered, and only for the host names it was started for.
 """
 
 import threading
@@ -28,13 +29,17 @@ PLOTLY = "/plotly.js"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src "
+    "'unsafe-inline'; "
+    "img-src "
+    "data: "
+    "blob:",
 }
 
 
 def find_runs(roots: Sequence[str | Path]) -> dict[str, Path]:
-    """Runs and folders of results by name: each root itself, or the folders directly in it. Symbolic links that lead out of
-    their root are left out. Raises ``UsageError`` where there is nothing to show."""
+    """Runs and folders of results by name: each root itself, or the folders directly in it. Symbolic links
+    that lead out of their root are left out. Raises ``UsageError`` where there is nothing to show."""
     found: dict[str, Path] = {}
     for root in map(Path, roots):
         if not root.is_dir():
@@ -111,7 +116,8 @@ class _Pages:
 
 
 def make_site(roots: Sequence[str | Path], *, hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> Any:
-    """The Starlette application. ``hosts``: names it answers to (another page in the reader's browser could point its own at it).
+    """The Starlette application. ``hosts``: names it answers to (another page in the reader's browser could
+    point its own at it).
 
     Raises ``MissingExtra`` without the extra ``serve``, ``UsageError`` where the folders hold nothing.
     """

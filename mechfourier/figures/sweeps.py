@@ -1,4 +1,5 @@
-"""Figures of sweeps over settings: the phase diagram of grokking, and one number over the axes of any sweep."""
+"""Figures of sweeps over settings: the phase diagram of grokking, and one number over the axes of any
+sweep."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def phase_figure(diagram: "PhaseDiagram") -> "go.Figure":
-    """Left: the share of seeds that generalise; right: the median epochs to 99 % test accuracy (empty where most never do)."""
+    """Left: the share of seeds that generalise; right: the median epochs to 99 % test accuracy (empty where
+    most never do)."""
     frame = diagram.frame()
     frame["generalised"] = frame["comprehended"] + frame["grokked"]
     made = panels(["runs that generalise", "median epochs to 99 % test accuracy"], columns=2)
@@ -48,14 +50,15 @@ def _hover(cell: Any, diagram: "PhaseDiagram") -> str:
     low, high = cell["generalised_low"], cell["generalised_high"]
     shares = ", ".join(f"{cell[p]:.0%} {p}" for p in ("confused", "memorised", "comprehended", "grokked"))
     return (
-        f"{_title(diagram.x)} {cell.name[1]:g}, {_title(diagram.y)} {cell.name[0]:g}: {cell['runs']:.0f} runs<br>{shares}<br>"
+        f"{_title(diagram.x)} {cell.name[1]:g}, {_title(diagram.y)} {cell.name[0]:g}: {cell['runs']:.0f} "
+        f"runs<br>{shares}<br>"
         f"generalised 95 % interval {low:.0%} to {high:.0%}"
     )
 
 
 def sweep_figure(result: "Sweep") -> "go.Figure":
-    """A one-layer sweep over two numbers (beside seeds) as its phase diagram; any other sweep as points: its first number over its
-    first axis, a panel per value of the second axis, coloured by it."""
+    """A one-layer sweep over two numbers (beside seeds) as its phase diagram; any other sweep as points: its
+    first number over its first axis, a panel per value of the second axis, coloured by it."""
     from mechfourier.sweep.phase import phase_diagram
 
     frame: Any = result.frame()

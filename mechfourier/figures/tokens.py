@@ -9,17 +9,22 @@ if TYPE_CHECKING:
 
 
 def tokens_section(reads: Any) -> list[Section]:
-    """The section of a result that keeps what it read; none of one that does not (others count tokens under that name)."""
+    """The section of a result that keeps what it read; none of one that does not (others count tokens under
+    that name)."""
     from mechfourier.domains.reads import TokensRead
 
     if not isinstance(reads, TokensRead) or not reads.templates:
         return []
-    lead = f"One prompt per template as the model reads it; {reads.beginning()}. The marked token is the one whose activation is used."
+    lead = (
+        f"One prompt per template as the model reads it; {reads.beginning()}. The marked token is the one "
+        f"whose activation is used."
+    )
     return [Section("What is read where", block("tokens", [_line(row) for row in reads.templates]), lead)]
 
 
 def _line(row: "TemplateTokens") -> dict[str, Any]:
-    """Tokens with their blanks and line breaks visible, and how many tokens the values have where that is not one."""
+    """Tokens with their blanks and line breaks visible, and how many tokens the values have where that is not
+    one."""
     tokens = [
         (t.replace("\n", "⏎").replace(" ", "␣") or "∅", i == row.read) for i, t in enumerate(row.tokens)
     ]

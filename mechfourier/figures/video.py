@@ -34,8 +34,8 @@ def frames_per_second(frames: int, seconds: float | None = None) -> int:
 def write_video(
     shown: Scene, out: str | Path, *, size: tuple[int, int] = SIZE, seconds: float | None = None
 ) -> Path:
-    """Write ``out`` (.mp4 or .gif). Raises ``MissingExtra`` without the extra ``video`` or its ffmpeg, ``UsageError`` for another
-    ending, ``OutOfRange`` for a size that is odd or out of reason."""
+    """Write ``out`` (.mp4 or .gif). Raises ``MissingExtra`` without the extra ``video`` or its ffmpeg,
+    ``UsageError`` for another ending, ``OutOfRange`` for a size that is odd or out of reason."""
     out = Path(out)
     if out.suffix not in (".mp4", ".gif"):
         raise UsageError(f"{out.name} is neither .mp4 nor .gif; give one of the two")

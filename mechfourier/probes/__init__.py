@@ -1,10 +1,11 @@
 """A model and a domain in, a verdict with its evidence out. Names are loaded on first use.
 
-The statistics on arrays are in ``mechfourier.stats``, domains and designs in ``mechfourier.domains``; the names that were
-here before are found here still.
+The statistics on arrays are in ``mechfourier.stats``, domains and designs in ``mechfourier.domains``; the
+names that were here before are found here still.
 """
 
-# the folder is linked as ``probes`` at the top of the repository, to be read there; imported so, every class would exist twice
+# the folder is linked as ``probes`` at the top of the repository, to be read there; imported so, every class
+# would exist twice
 if __name__ != "mechfourier.probes":
     raise ImportError(f"{__name__} is a link to mechfourier/probes; write: import mechfourier.probes")
 

@@ -1,13 +1,16 @@
-"""Where the reading position looks: attention to each named role of a prompt, and the Fourier content of every head.
+"""Where the reading position looks: attention to each named role of a prompt, and the Fourier content of
+every head.
 
-Attention that has nothing to look for goes to the beginning-of-sequence token, or to the first token where there is none (Xiao et al.
-2024): the attention sink. It has a role of its own, so that it is not taken for the word that stands there, and in models without such a
-token prompts never begin with their operand.
+Attention that has nothing to look for goes to the beginning-of-sequence token, or to the first token where
+there is none (Xiao et al.
+2024): the attention sink. It has a role of its own, so that it is not taken for the word that stands there,
+and in models without such a token prompts never begin with their operand.
 
-The null of the words asks whether roles matter at all: within every prompt the roles change places at random. A head that looks at one
-*position* looks at one role too, since prompts of one template are built alike; the interval and the Fourier content, not the p-value,
-carry the reading. The null of the Fourier content permutes the offsets: what is a function of one operand stays, what belongs
-to (a + offset) mod n is spread over all functions of both.
+The null of the words asks whether roles matter at all: within every prompt the roles change places at random.
+A head that looks at one
+*position* looks at one role too, since prompts of one template are built alike; the interval and the Fourier
+content, not the p-value, carry the reading. The null of the Fourier content permutes the offsets: what is a
+function of one operand stays, what belongs to (a + offset) mod n is spread over all functions of both.
 """
 
 from collections.abc import Callable
@@ -56,8 +59,9 @@ SINK_HEAD = 0.5
 
 @dataclass(frozen=True)
 class RoleAttention:
-    """Mean attention of one head to all tokens of a role, with a 95 % bootstrap interval over prompts. ``null_mean``: roles
-    shuffled within prompts; ``p_value``: family-wise over heads and roles. Words are shuffled among words; the sink among all roles."""
+    """Mean attention of one head to all tokens of a role, with a 95 % bootstrap interval over prompts.
+    ``null_mean``: roles shuffled within prompts; ``p_value``: family-wise over heads and roles. Words are
+    shuffled among words; the sink among all roles."""
 
     layer: int
     head: int
@@ -76,9 +80,10 @@ class AttentionResult(
     figure="mechfourier.figures.inside:roles_figure",
     part="mechfourier.figures.inside:attention_part",
 ):
-    """Attention from the reading position of a domain's operation. ``modulus_excess``: attention to the modulus token less the
-    mean of the other words, at the head where it is largest, with its interval (None where the prompt names no modulus).
-    ``sink_heads``: of ``heads`` heads, those that put most of their attention on the sink. ``tokens``: what is read."""
+    """Attention from the reading position of a domain's operation. ``modulus_excess``: attention to the
+    modulus token less the mean of the other words, at the head where it is largest, with its interval (None
+    where the prompt names no modulus). ``sink_heads``: of ``heads`` heads, those that put most of their
+    attention on the sink. ``tokens``: what is read."""
 
     model: str
     domain: str
@@ -105,12 +110,14 @@ class AttentionResult(
                 top = max(rows, key=lambda r: r.attention)
                 lines.append(
                     f"  {role}: most at layer {top.layer} head {top.head}, {top.attention:.2f} "
-                    f"[{top.low:.2f}, {top.high:.2f}] (roles shuffled {top.null_mean:.2f}, p = {top.p_value:.2g})"
+                    f"[{top.low:.2f}, {top.high:.2f}] (roles shuffled {top.null_mean:.2f}, p = "
+                    f"{top.p_value:.2g})"
                 )
         return "\n".join([*lines, f"  {self.route()}", f"  {self.carries()}"])
 
     def sink(self) -> str:
-        """One sentence on the attention sink; empty where the first position is a word with a role of its own."""
+        """One sentence on the attention sink; empty where the first position is a word with a role of its
+        own."""
         rows = [r for r in self.roles if r.role in SINKS]
         if not rows:
             return ""
@@ -120,8 +127,10 @@ class AttentionResult(
             self.tokens.templates[0].tokens[0] if self.tokens is not None and self.tokens.templates else ""
         )
         return (
-            f"attention sink ({rows[0].role}{f' {shown!r}' if shown else ''}): {len(heads)} of {len(rows)} heads put more than "
-            f"half of their attention there (median head {float(np.median([r.attention for r in rows])):.2f}; most at layer "
+            f"attention sink ({rows[0].role}{f' {shown!r}' if shown else ''}): {len(heads)} of {len(rows)} "
+            f"heads put more than "
+            f"half of their attention there (median head "
+            f"{float(np.median([r.attention for r in rows])):.2f}; most at layer "
             f"{top.layer} head {top.head}, {top.attention:.2f} [{top.low:.2f}, {top.high:.2f}])"
         )
 
@@ -136,10 +145,14 @@ class AttentionResult(
             else "does not single out the modulus"
         )
         layer, head = self.modulus_head
-        return f"attention {word}: at most {excess:+.2f} [{low:+.2f}, {high:+.2f}] above them (layer {layer} head {head})"
+        return (
+            f"attention {word}: at most {excess:+.2f} [{low:+.2f}, {high:+.2f}] above them (layer {layer} "
+            f"head {head})"
+        )
 
     def carriers(self) -> tuple[HeadFourier, ...]:
-        """Heads whose output holds more of (a + offset) mod n than an even spread and than its null, the largest share first."""
+        """Heads whose output holds more of (a + offset) mod n than an even spread and than its null, the
+        largest share first."""
         rows = [r for r in self.fourier if r.what == "z" and r.sum_line > r.even and r.p_value < LEVEL]
         return tuple(sorted(rows, key=lambda r: -r.sum_line))
 
@@ -152,11 +165,14 @@ class AttentionResult(
         even = f"an even spread gives {top.even:.1%}"
         if not found:
             return (
-                f"no head's output carries (a + offset) mod {self.n} above chance: at most {top.sum_line:.1%} of its variance (layer "
-                f"{top.layer} head {top.head}; offsets permuted {top.chance:.1%}, family-wise p = {top.p_value:.2g}; {even})"
+                f"no head's output carries (a + offset) mod {self.n} above chance: at most "
+                f"{top.sum_line:.1%} of its variance (layer "
+                f"{top.layer} head {top.head}; offsets permuted {top.chance:.1%}, family-wise p = "
+                f"{top.p_value:.2g}; {even})"
             )
         return (
-            f"{len(found)} of {len(rows)} heads carry (a + offset) mod {self.n} in their output above chance ({even}, family-wise "
+            f"{len(found)} of {len(rows)} heads carry (a + offset) mod {self.n} in their output above "
+            f"chance ({even}, family-wise "
             f"p < {LEVEL:g}): most at layer {found[0].layer} head {found[0].head}, {found[0].sum_line:.1%}"
         )
 
@@ -181,8 +197,8 @@ def attention(
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises ``UsageError``
-    for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises
+    ``UsageError`` for a model without attention patterns at its hook points.
     """
     check_permutations(n_permutations)
     domain = find_domain(domain)
@@ -216,16 +232,19 @@ def attention(
 def _off_the_sink(
     model: Model, domain: Domain, asked: Questions, ask: Callable[[Domain], Questions]
 ) -> tuple[Questions, tuple[str, ...]]:
-    """The questions behind a word where their operand would be the attention sink, and a note where it is the first token.
+    """The questions behind a word where their operand would be the attention sink, and a note where it is the
+    first token.
 
-    Whether it is the sink is decided by its norm: a model that was trained on such prompts may read its first token as any other.
+    Whether it is the sink is decided by its norm: a model that was trained on such prompts may read its first
+    token as any other.
     """
     if not operand_is_first(_tokens(asked)):
         return asked, ()
     ratio = first_ratio(model, asked.encodings)
     if ratio < SINK:
         return asked, (
-            f"the first operand is the first token; its norm is at most {ratio:.1f} times the median of other tokens, so it is no "
+            f"the first operand is the first token; its norm is at most {ratio:.1f} times the median of "
+            f"other tokens, so it is no "
             f"attention sink ({SINK:.0f} or more)",
         )
     template = templates_of(asked.design)[0]
@@ -235,7 +254,8 @@ def _off_the_sink(
             "the first operand is the first token: attention to it cannot be told from an attention sink",
         )
     return moved, (
-        f"{template!r} begins with its operand, and the first token is the attention sink of this model (its norm is {ratio:.0f} times "
+        f"{template!r} begins with its operand, and the first token is the attention sink of this model "
+        f"(its norm is {ratio:.0f} times "
         f"the median of other tokens): asked as {templates_of(moved.design)[0]!r}",
     )
 
@@ -321,7 +341,8 @@ def _role_nulls(
     permutations: int,
     rng: np.random.Generator,
 ) -> tuple[Float[ndarray, "unit role"], Float[ndarray, "unit role"]]:
-    """p and null mean of every role: words shuffled among the words (the sink would drown them), the sink among all roles."""
+    """p and null mean of every role: words shuffled among the words (the sink would drown them), the sink
+    among all roles."""
     words = [r for r, name in enumerate(names) if name not in SINKS]
     sinks = [r for r, name in enumerate(names) if name in SINKS]
     p, mean = np.ones(values.shape[1:]), np.zeros(values.shape[1:])
@@ -336,7 +357,8 @@ def _role_nulls(
 def _bootstrap(
     values: Float[ndarray, "prompt unit role"], rng: np.random.Generator
 ) -> tuple[Float[ndarray, "unit role"], Float[ndarray, "unit role"]]:
-    """95 % percentile interval of the mean over prompts: one product of resampling weights with the values."""
+    """95 % percentile interval of the mean over prompts: one product of resampling weights with the
+    values."""
     prompts = len(values)
     weights = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=BOOTSTRAPS) / prompts
     means = np.tensordot(weights, values, axes=1)
@@ -347,7 +369,8 @@ def _bootstrap(
 def _role_p(
     values: Float[ndarray, "prompt unit role"], *, permutations: int, rng: np.random.Generator
 ) -> Float[ndarray, "unit role"]:
-    """Family-wise p of the studentised excess of every role over the mean of the roles, roles shuffled within prompts."""
+    """Family-wise p of the studentised excess of every role over the mean of the roles, roles shuffled within
+    prompts."""
 
     def studentised(x: ndarray) -> ndarray:
         centred = x - x.mean(2, keepdims=True)
@@ -372,7 +395,8 @@ def _fourier_rows(
     permutations: int,
     seed: int,
 ) -> tuple[HeadFourier, ...]:
-    """Content of every head's output, and of its attention to every role; each kind is a family of its own."""
+    """Content of every head's output, and of its attention to every role; each kind is a family of its
+    own."""
     rows, layers = asked.design.shape[0], [int(site.layer or 0) for site in patterns]
     signals = {f"attention to {name}": values[..., r : r + 1] for r, name in enumerate(names)}
     signals["z"] = torch.stack([acts[site] for site in outputs])

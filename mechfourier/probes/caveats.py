@@ -1,4 +1,5 @@
-"""What speaks against reading activations as they are: attention sinks and massive dimensions, measured on a model."""
+"""What speaks against reading activations as they are: attention sinks and massive dimensions, measured on a
+model."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ MOST_DIMENSIONS = 3
 
 @dataclass(frozen=True)
 class Caveats:
-    """Norms at the position read (one ``SinkSite`` per site of the residual stream) and ``massive`` dimensions of all sites."""
+    """Norms at the position read (one ``SinkSite`` per site of the residual stream) and ``massive``
+    dimensions of all sites."""
 
     sinks: tuple[SinkSite, ...]
     massive: tuple[Massive, ...]
@@ -49,8 +51,10 @@ class Caveats:
         if row is None or row.share < 1:
             return None
         return (
-            f"every prompt is read at an attention sink: its norm at {site} is {row.ratio:.0f} times the median of other tokens "
-            f"({SINK:.0f} or more is a sink), and such a position hardly depends on the value; put words before {{value}}"
+            f"every prompt is read at an attention sink: its norm at {site} is {row.ratio:.0f} times the "
+            f"median of other tokens "
+            f"({SINK:.0f} or more is a sink), and such a position hardly depends on the value; put words "
+            f"before {{value}}"
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +67,8 @@ class Caveats:
             return []
         return [
             f"{_span([100 * row.share for row in read])} % of the prompts are read at an attention sink at "
-            f"{where([row.site for row in read])} ({SINK:.0f} or more times the median norm of other tokens; the median prompt has "
+            f"{where([row.site for row in read])} ({SINK:.0f} or more times the median norm of other "
+            f"tokens; the median prompt has "
             f"{_span([row.ratio for row in read])} times), which hardly depends on the value"
         ]
 
@@ -74,7 +79,8 @@ class Caveats:
                 held.setdefault(item.dim, []).append(item)
         largest = sorted(held.items(), key=lambda pair: -max(item.share for item in pair[1]))
         notes = [
-            f"dimension {dim} holds {_span([100 * item.share for item in rows])} % of the between-value variance at "
+            f"dimension {dim} holds {_span([100 * item.share for item in rows])} % of the between-value "
+            f"variance at "
             f"{where([item.site for item in rows])}"
             for dim, rows in largest[:MOST_DIMENSIONS]
         ]
@@ -91,7 +97,8 @@ class Caveats:
         top = max(loud, key=lambda item: item.magnitude)
         many = f"{len(dims)} dimensions have" if len(dims) > 1 else f"dimension {dims[0]} has"
         return [
-            f"{many} at least {LARGE:.0f} times the median dimension's mean magnitude at {where([i.site for i in loud])} "
+            f"{many} at least {LARGE:.0f} times the median dimension's mean magnitude at "
+            f"{where([i.site for i in loud])} "
             f"(largest: {top.dim}, {top.magnitude:.0f} times at {where([top.site])})"
         ]
 
@@ -106,10 +113,11 @@ def caveats(
     modulus: int | None = None,
     store: "ActivationStore | None" = None,
 ) -> Caveats:
-    """Sinks and massive dimensions of captured activations ``acts``, whose cells are the prompts in row-major order.
+    """Sinks and massive dimensions of captured activations ``acts``, whose cells are the prompts in row-major
+    order.
 
-    A few prompts are read again at all positions, for the norms of the tokens that were not. ``modulus``: the grid is
-    a × offset, and values are the answers (a + offset) mod ``modulus``.
+    A few prompts are read again at all positions, for the norms of the tokens that were not. ``modulus``: the
+    grid is a × offset, and values are the answers (a + offset) mod ``modulus``.
     """
     names = [str(site) for site in sites]
     massive: tuple[Massive, ...] = ()
@@ -145,8 +153,8 @@ def _sinks(
 
 
 def first_ratio(model: Model, encodings: Sequence[Encoding]) -> float:
-    """Norm of the first token over the median of the others, at the site of the residual stream where it is largest; NaN where
-    there is none, or where prompts are single tokens."""
+    """Norm of the first token over the median of the others, at the site of the residual stream where it is
+    largest; NaN where there is none, or where prompts are single tokens."""
     sites, rows = select_sites(model, "resid_post") if _has_residual(model) else (), sample_rows(encodings)
     if not sites or not rows:
         return math.nan

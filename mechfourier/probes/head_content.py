@@ -1,4 +1,5 @@
-"""Fourier content of attention heads over the (a, offset) grid, beside what an even spread and permuted offsets give."""
+"""Fourier content of attention heads over the (a, offset) grid, beside what an even spread and permuted
+offsets give."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ MOST_DRAWS = 200
 
 @dataclass(frozen=True)
 class HeadFourier:
-    """Fourier content of one head over the (a, offset) grid, as shares of its variance over the cells, in [0, 1].
+    """Fourier content of one head over the (a, offset) grid, as shares of its variance over the cells, in [0,
+    1].
 
-    ``what``: ``"z"`` (the head's output, summed over its dimensions) or the attention to a role. ``sum_line``: functions
-    of (a + offset) mod n, of which ``best_k`` holds ``best_share``; ``a_only`` and ``offset_only``: functions of one operand's
-    residue; ``rest``: everything else. ``even``: the share of ``sum_line`` if the variance were spread evenly over all functions of the
-    grid; ``chance``: its mean with the offsets permuted; ``p_value``: family-wise over all heads of the same ``what``."""
+    ``what``: ``"z"`` (the head's output, summed over its dimensions) or the attention to a role.
+    ``sum_line``: functions of (a + offset) mod n, of which ``best_k`` holds ``best_share``; ``a_only`` and
+    ``offset_only``: functions of one operand's residue; ``rest``: everything else. ``even``: the share of
+    ``sum_line`` if the variance were spread evenly over all functions of the grid; ``chance``: its mean with
+    the offsets permuted; ``p_value``: family-wise over all heads of the same ``what``."""
 
     layer: int
     head: int
@@ -45,9 +48,11 @@ def head_content(
     permutations: int = 500,
     seed: int = 0,
 ) -> list[HeadFourier]:
-    """Power on the lines of the 2-D spectrum, summed over a head's dimensions, as shares of the variance over cells, with its null.
+    """Power on the lines of the 2-D spectrum, summed over a head's dimensions, as shares of the variance over
+    cells, with its null.
 
-    The null permutes the offsets (at most 200 times): it keeps what is a function of one operand, and how much is of both.
+    The null permutes the offsets (at most 200 times): it keeps what is a function of one operand, and how
+    much is of both.
     """
     n, offsets = grid.shape[1:3]
     observed = torch.stack([_sum_share(_centred(site), _classes(n, offsets)) for site in grid])
@@ -83,7 +88,8 @@ def _sum_share(
 def _null(
     grid: Float[Tensor, "site a o head d"], observed: Float[Tensor, "site head"], *, draws: int, seed: int
 ) -> tuple[Float[Tensor, "site head"], Float[Tensor, "site head"]]:
-    """Mean share with permuted offsets, and the family-wise p of the excess in standard deviations of that head's null."""
+    """Mean share with permuted offsets, and the family-wise p of the excess in standard deviations of that
+    head's null."""
     n, offsets = grid.shape[1:3]
     draw = torch.Generator().manual_seed(seed)
     maps = [_classes(n, offsets, torch.randperm(offsets, generator=draw)) for _ in range(draws)]

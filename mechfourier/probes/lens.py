@@ -1,7 +1,8 @@
 """Logit lens: what each layer would answer if it were the last, among the candidate answers only.
 
-Source: nostalgebraist 2020, "interpreting GPT: the logit lens". The residual stream after every layer goes through the model's final norm
-and unembedding. Nothing is trained, so early layers may speak another basis: a low rank there is no proof of absence.
+Source: nostalgebraist 2020, "interpreting GPT: the logit lens". The residual stream after every layer goes
+through the model's final norm and unembedding. Nothing is trained, so early layers may speak another basis: a
+low rank there is no proof of absence.
 """
 
 from dataclasses import dataclass
@@ -34,9 +35,9 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class LensLayer:
-    """One layer's answers. ``probability``: of the right answer among the choices; ``rank``: mean rank, 1 is first;
-    ``accuracy``: share with rank 1, beside ``null_accuracy`` (the same guesses, right answers shuffled over the prompts) and
-    ``p_value`` (family-wise over the layers)."""
+    """One layer's answers. ``probability``: of the right answer among the choices; ``rank``: mean rank, 1 is
+    first; ``accuracy``: share with rank 1, beside ``null_accuracy`` (the same guesses, right answers shuffled
+    over the prompts) and ``p_value`` (family-wise over the layers)."""
 
     site: str
     probability: float
@@ -55,8 +56,9 @@ class LensResult(
     figure="mechfourier.figures.inside:lens_figure",
     part="mechfourier.figures.inside:lens_part",
 ):
-    """A logit lens over all layers. ``right_then_lost``: share of prompts whose right answer is first after some layer and not
-    at the end; ``right_then_lost_null``: the same for shuffled right answers, as any guess is right somewhere by chance."""
+    """A logit lens over all layers. ``right_then_lost``: share of prompts whose right answer is first after
+    some layer and not at the end; ``right_then_lost_null``: the same for shuffled right answers, as any guess
+    is right somewhere by chance."""
 
     model: str
     domain: str
@@ -74,9 +76,12 @@ class LensResult(
         best = max(self.layers, key=lambda layer: layer.accuracy)
         last = self.layers[-1]
         return (
-            f"{self.model}, {self.domain}, task {self.task}: the right answer is first at the end for {last.accuracy:.1%} of {self.prompts} prompts "
-            f"(shuffled {last.null_accuracy:.1%}, chance {1 / self.choices:.1%}), best after {best.site} with {best.accuracy:.1%}; "
-            f"{self.right_then_lost:.1%} are right inside and lost later (shuffled {self.right_then_lost_null:.1%})"
+            f"{self.model}, {self.domain}, task {self.task}: the right answer is first at the end for "
+            f"{last.accuracy:.1%} of {self.prompts} prompts "
+            f"(shuffled {last.null_accuracy:.1%}, chance {1 / self.choices:.1%}), best after {best.site} "
+            f"with {best.accuracy:.1%}; "
+            f"{self.right_then_lost:.1%} are right inside and lost later (shuffled "
+            f"{self.right_then_lost_null:.1%})"
         )
 
     def frame(self) -> pd.DataFrame:
@@ -94,8 +99,8 @@ def lens(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> LensResult:
-    """Rank the right answer against the other candidates after every layer; see ``LensResult``. ``task``: one of the domain's
-    tasks by name (None: the best one that the model answers).
+    """Rank the right answer against the other candidates after every layer; see ``LensResult``. ``task``: one
+    of the domain's tasks by name (None: the best one that the model answers).
 
     Raises ``UsageError`` for a model without an unembedding (sentence encoders).
     """
@@ -139,7 +144,8 @@ def candidate_logits(
     matrix: Any = getattr(unembed, "W_U", None) if hasattr(unembed, "W_U") else getattr(model, "W_U", None)
     if matrix is None:
         raise UsageError(
-            f"{model_name(model)} has no unembedding (it gives embeddings, no words), so a logit lens has nothing to read"
+            f"{model_name(model)} has no unembedding (it gives embeddings, no words), so a logit lens has "
+            f"nothing to read"
         )
     weights = matrix[:, list(tokens)].detach()
     bias = getattr(unembed, "b_U", None)
@@ -147,7 +153,8 @@ def candidate_logits(
     flat = residuals.flatten(0, 1)
     if flat.shape[1] != weights.shape[0]:
         raise UsageError(
-            f"{model_name(model)} projects its residual stream ({flat.shape[1]} dimensions) before the unembedding "
+            f"{model_name(model)} projects its residual stream ({flat.shape[1]} dimensions) before the "
+            f"unembedding "
             f"({weights.shape[0]}), so its logits cannot be read off the stream"
         )
     with inference(model):

@@ -1,4 +1,5 @@
-"""The number line of a model: helix fits at every site, at the number's last token or at each of its digit tokens."""
+"""The number line of a model: helix fits at every site, at the number's last token or at each of its digit
+tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
 
 @dataclass(frozen=True)
 class NumberLine(Result, kind="number-line"):
-    """Helix fits of the numbers ``low`` to ``high``; ``read`` names the token of each fit: "last", or "digit 1 of 2" where the
-    tokenizer splits numbers (a causal model has seen only the digits so far there). The p-values are per fit: with many sites, look at the
-    held-out R² first, and multiply p by the number of fits (Bonferroni)."""
+    """Helix fits of the numbers ``low`` to ``high``; ``read`` names the token of each fit: "last", or "digit
+    1 of 2" where the tokenizer splits numbers (a causal model has seen only the digits so far there). The
+    p-values are per fit: with many sites, look at the held-out R² first, and multiply p by the number of fits
+    (Bonferroni)."""
 
     model: str
     low: int
@@ -37,17 +39,27 @@ class NumberLine(Result, kind="number-line"):
         best = max(range(len(self.fits)), key=lambda i: self.fits[i].r2_held_out)
         fit = self.fits[best]
         return (
-            f"{self.model}, numbers {self.low} to {self.high}, best of {len(self.fits)} fits at the {self.read[best]} token of {fit}\n"
+            f"{self.model}, numbers {self.low} to {self.high}, best of {len(self.fits)} fits at the "
+            f"{self.read[best]} token of {fit}\n"
             f"  {fit.verdict(len(self.fits))}"
         )
 
     def frame(self) -> pd.DataFrame:
         rows = [
-            {"site": f.site, "read": r, "r2_held_out": f.r2_held_out, "r2": f.r2, "r2_linear": f.r2_linear,
-             "r2_polynomial": f.r2_polynomial, "r2_random_periods": f.r2_random_periods,
-             "p_shuffled": f.p_shuffled, "p_periods": f.p_periods, **_beside(f, len(self.fits))}
+            {
+                "site": f.site,
+                "read": r,
+                "r2_held_out": f.r2_held_out,
+                "r2": f.r2,
+                "r2_linear": f.r2_linear,
+                "r2_polynomial": f.r2_polynomial,
+                "r2_random_periods": f.r2_random_periods,
+                "p_shuffled": f.p_shuffled,
+                "p_periods": f.p_periods,
+                **_beside(f, len(self.fits)),
+            }
             for f, r in zip(self.fits, self.read, strict=True)
-        ]  # fmt: skip
+        ]
         return pd.DataFrame(rows)
 
 
@@ -77,8 +89,8 @@ def number_line(
 ) -> NumberLine:
     """Fit a helix to the mean activation of every number over the templates that the model can express.
 
-    ``digits``: read every digit token of the numbers with as many digits as ``high`` instead of the last token. Raises
-    ``OutOfRange`` for a bad range and ``NotExpressible`` where no template fits the model.
+    ``digits``: read every digit token of the numbers with as many digits as ``high`` instead of the last
+    token. Raises ``OutOfRange`` for a bad range and ``NotExpressible`` where no template fits the model.
     """
     if low < 0 or high <= low:
         raise OutOfRange(f"the range {low}-{high} holds no numbers; give low-high with 0 <= low < high")
@@ -128,7 +140,9 @@ def _expressible(model: Model, numbers: Sequence[int]) -> tuple[list[str], list[
         except NotExpressible as error:
             refused = error
         if template == NUMBER_TEMPLATES[-1] and templates:
-            break  # the bare number comes first in its context, where causal models keep a sink: only as a last resort
+            # the bare number comes first in its context, where causal models keep a sink: only as a last
+            # resort
+            break
     if not templates and refused is not None:
         raise refused
     return templates, encodings

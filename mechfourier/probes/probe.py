@@ -56,21 +56,19 @@ def probe(
 ) -> ProbeResult:
     """Does ``model`` represent ``domain`` on a circle, and what is that worth?
 
-    Args:
-        model: anything that `mechfourier.models.interface.Model` describes; `mechfourier.load` gives one.
-        domain: a `Domain`, or the name or path of one.
-        sites: kinds of hook points or full names (``"resid_post"``, ``"resid_post,mlp_post"``).
-        layers: ``"0-3,7"``, a number or several; None for all.
-        position: where value prompts are read: ``"value"`` or ``"last"``; None as the domain says.
-        design: ``"value"`` (values in sentences), ``"operation"`` (value + offset), or ``"auto"``: values where the model
-            can express at least two of the domain's sentences, else operations.
-        cycles: cycles of offsets in operation designs (as many of them as the model can express).
-        n_permutations: label permutations of the family-wise null.
-        seed: of permutations, bootstrap and the re-initialised control.
-        store: an activation store; captured activations are kept in it and found again.
-        controls: also run the same architecture with re-initialised weights.
+    Args: model: anything that `mechfourier.models.interface.Model` describes; `mechfourier.load` gives one.
+    domain: a `Domain`, or the name or path of one. sites: kinds of hook points or full names
+    (``"resid_post"``, ``"resid_post,mlp_post"``). layers: ``"0-3,7"``, a number or several; None for all.
+    position: where value prompts are read: ``"value"`` or ``"last"``; None as the domain says. design:
+    ``"value"`` (values in sentences), ``"operation"`` (value + offset), or ``"auto"``: values where the model
+    can express at least two of the domain's sentences, else operations. cycles: cycles of offsets in
+    operation designs (as many of them as the model can express). n_permutations: label permutations of the
+    family-wise null. seed: of permutations, bootstrap and the re-initialised control. store: an activation
+    store; captured activations are kept in it and found again. controls: also run the same architecture with
+    re-initialised weights.
 
-    Raises ``UnknownDomain``, ``UnknownSite``, ``OutOfRange``, ``NotExpressible`` or ``UsageError`` for a wrong call.
+    Raises ``UnknownDomain``, ``UnknownSite``, ``OutOfRange``, ``NotExpressible`` or ``UsageError`` for a
+    wrong call.
     """
     if n_permutations < 99:
         raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
@@ -168,12 +166,14 @@ def _value_plan(
             kept.append(template)
     if len(kept) < LEAST_TEMPLATES and refused is not None:
         raise NotExpressible(
-            f"the model can express {len(kept)} of the {len(domain.templates)} sentences of {domain.name} ({refused})"
+            f"the model can express {len(kept)} of the {len(domain.templates)} sentences of {domain.name} "
+            f"({refused})"
         )
     notes = []
     if refused is not None:
         notes.append(
-            f"{len(kept)} of {len(domain.templates)} sentences were used; the others hold words the model does not know "
+            f"{len(kept)} of {len(domain.templates)} sentences were used; the others hold words the model "
+            f"does not know "
             f"({refused})"
         )
     where: Any = position
@@ -192,7 +192,8 @@ def _operation_plan(model: Model, domain: Domain, cycles: int) -> tuple[Design, 
         )
     if possible.cycles == 1:
         notes.append(
-            "over one cycle the test looks at the means of (a, o) and (o, a), a = o aside: a model that does not tell its operands "
+            "over one cycle the test looks at the means of (a, o) and (o, a), a = o aside: a model that "
+            "does not tell its operands "
             "apart would show any function of the pair as one of the sum"
         )
     return design, encode(model, design.prompts), notes
@@ -217,7 +218,8 @@ def _grid(
 
 
 def _sees_digits(model: Model, encodings: Sequence[Encoding]) -> bool:
-    """Whether base-10 digits can be known to the model: text tokenizers, or numbers split into several tokens."""
+    """Whether base-10 digits can be known to the model: text tokenizers, or numbers split into several
+    tokens."""
     return (
         getattr(model, "tokenizer", None) is not None
         or len({len(encoding.ids) for encoding in encodings}) > 1
@@ -305,10 +307,11 @@ def _named(reason: str, names: Sequence[str]) -> str:
 def class_positions(
     acts: Float[Tensor, "a offset d"], k: int
 ) -> tuple[Float[Tensor, "n two"], Float[Tensor, "half n two"]]:
-    """Positions of the n classes (a + offset) mod n in the plane of harmonic ``k``: their mean, and every other operand's.
+    """Positions of the n classes (a + offset) mod n in the plane of harmonic ``k``: their mean, and every
+    other operand's.
 
-    The plane comes from the odd operands and the positions from the even ones (and the other way round), so that no
-    activation is drawn in a plane it helped to choose.
+    The plane comes from the odd operands and the positions from the even ones (and the other way round), so
+    that no activation is drawn in a plane it helped to choose.
     """
     n = acts.shape[0]
     y = acts.double()

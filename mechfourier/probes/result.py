@@ -29,8 +29,8 @@ MOST_RUNS = 3
 
 @dataclass(frozen=True)
 class Best:
-    """The hook point and harmonic with the strongest circle. ``r2``: value designs, held-out R² of the subspace probe;
-    operation designs, partial R² of the best dimension beyond the confounds."""
+    """The hook point and harmonic with the strongest circle. ``r2``: value designs, held-out R² of the
+    subspace probe; operation designs, partial R² of the best dimension beyond the confounds."""
 
     site: str
     k: int
@@ -39,8 +39,9 @@ class Best:
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at harmonic k; of value designs also
-    its ``word``, what belongs to it (``label``), and every shape of the contest, best first."""
+    """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at
+    harmonic k; of value designs also its ``word``, what belongs to it (``label``), and every shape of the
+    contest, best first."""
 
     site: str
     p_value: float
@@ -54,8 +55,9 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class Circle:
-    """Held-out positions of the values in the fitted plane at the best site: ``points[value] = (x, y)``, and the standard
-    deviations and correlation over templates (operations: over first operands), for the ellipses of a figure."""
+    """Held-out positions of the values in the fitted plane at the best site: ``points[value] = (x, y)``, and
+    the standard deviations and correlation over templates (operations: over first operands), for the ellipses
+    of a figure."""
 
     k: int
     labels: tuple[str, ...]
@@ -70,10 +72,11 @@ class ProbeResult(
     figure="mechfourier.figures.probe:probe_figure",
     part="mechfourier.figures.probe:probe_part",
 ):
-    """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an intervention
-    showed that the model uses it (a probe alone never does), ``reasons`` a sentence each, ``notes`` what to keep in mind.
-    ``layers``: the first and the last layer whose word is the verdict (value designs). ``tokens``: what is read where, per template;
-    ``caveats``: attention sinks and massive dimensions.
+    """What ``probe`` found. ``verdict`` is one of ``mechfourier.stats.verdict.WORDS``, ``used`` whether an
+    intervention showed that the model uses it (a probe alone never does), ``reasons`` a sentence each,
+    ``notes`` what to keep in mind. ``layers``: the first and the last layer whose word is the verdict (value
+    designs). ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive
+    dimensions.
     """
 
     model: str
@@ -137,7 +140,8 @@ class ProbeResult(
 
 
 def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
-    """Where ``word`` holds, and what else is said before, between and after: "at layers 3–17 of 18 (before: open curve)"."""
+    """Where ``word`` holds, and what else is said before, between and after: "at layers 3–17 of 18 (before:
+    open curve)"."""
     at = [i for i, each in enumerate(words) if each == word]
     if not at:
         return ""

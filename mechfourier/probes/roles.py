@@ -1,4 +1,5 @@
-"""Which tokens of an operation prompt play which part: beginning of sequence, first token, operands, operator, modulus, unit, "="."""
+"""Which tokens of an operation prompt play which part: beginning of sequence, first token, operands,
+operator, modulus, unit, "="."""
 
 import dataclasses
 import re
@@ -22,10 +23,11 @@ Span = tuple[int, int]
 
 
 def role_spans(design: Design) -> tuple[dict[str, Span], ...]:
-    """The characters of every role in every prompt of an operation design; a role that the template lacks is absent.
+    """The characters of every role in every prompt of an operation design; a role that the template lacks is
+    absent.
 
-    ``unit`` is what stands between the second operand and "=" and is no modulus ("days").
-    Raises ``UsageError`` for a value design.
+    ``unit`` is what stands between the second operand and "=" and is no modulus ("days"). Raises
+    ``UsageError`` for a value design.
     """
     if design.offset is None or design.domain.operation is None:
         raise UsageError("roles are those of an operation design; use domain.operation_design()")
@@ -74,8 +76,8 @@ def role_tokens(spans: dict[str, Span], encoding: Encoding) -> dict[str, tuple[i
 
 
 def with_sink(tokens: dict[str, tuple[int, ...]], encoding: Encoding) -> dict[str, tuple[int, ...]]:
-    """The roles of a prompt with that of its first position: ``beginning of sequence`` where it stands for no text, ``first token``
-    where it is a word of no other role."""
+    """The roles of a prompt with that of its first position: ``beginning of sequence`` where it stands for no
+    text, ``first token`` where it is a word of no other role."""
     if not encoding.ids or any(0 in taken for taken in tokens.values()):
         return tokens
     start, stop = encoding.spans[0]
@@ -88,7 +90,8 @@ def operand_is_first(tokens: Sequence[dict[str, tuple[int, ...]]]) -> bool:
 
 
 def behind_a_word(domain: Domain, template: str) -> Domain:
-    """The domain with ``LEAD`` before the operation ``template``, so that the operand is not the first token."""
+    """The domain with ``LEAD`` before the operation ``template``, so that the operand is not the first
+    token."""
     operation = domain.operation
     if operation is None:
         raise UsageError(f"domain {domain.name!r} has no operation")

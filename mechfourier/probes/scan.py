@@ -1,8 +1,10 @@
-"""The sweep over moduli: which moduli does a model carry on a circle, with which dimensions, and does the calendar share their planes?
+"""The sweep over moduli: which moduli does a model carry on a circle, with which dimensions, and does the
+calendar share their planes?
 
-Every modulus gets the operation test of ``analyse_operation`` ("a + b mod n ="). The naive score of the literature (best R² of one
-dimension's mean per residue class) stands beside it, with the bound that pure noise reaches after the same search: a "range detector" (a
-dimension that tells one-digit from two-digit operands) has a high naive score and no plane beyond the token lengths.
+Every modulus gets the operation test of ``analyse_operation`` ("a + b mod n ="). The naive score of the
+literature (best R² of one dimension's mean per residue class) stands beside it, with the bound that pure
+noise reaches after the same search: a "range detector" (a dimension that tells one-digit from two-digit
+operands) has a high naive score and no plane beyond the token lengths.
 """
 
 import itertools
@@ -40,9 +42,10 @@ PRIMES = frozenset(n for n in range(2, 201) if all(n % d for d in range(2, int(n
 
 @dataclass(frozen=True)
 class Modulus:
-    """One modulus. ``p_value``: family-wise over sites and harmonics; ``ratio``: period specificity, beside ``threshold``.
-    ``naive_r2``: the best mean-per-class R² over sites, dimensions and harmonics; ``naive_bound``: what white noise reaches in 95 of
-    100 such searches. ``partial_r2``: what a harmonic adds to the confounds in the best dimension, with ``p_dim`` over the same search."""
+    """One modulus. ``p_value``: family-wise over sites and harmonics; ``ratio``: period specificity, beside
+    ``threshold``. ``naive_r2``: the best mean-per-class R² over sites, dimensions and harmonics;
+    ``naive_bound``: what white noise reaches in 95 of 100 such searches. ``partial_r2``: what a harmonic adds
+    to the confounds in the best dimension, with ``p_dim`` over the same search."""
 
     n: int
     prime: bool
@@ -64,7 +67,8 @@ class Modulus:
 
 @dataclass(frozen=True)
 class ScanResult(Result, kind="scan"):
-    """All moduli, and the planes of the compared domains, pair by pair. ``holm``: the pairs' p-values after Holm."""
+    """All moduli, and the planes of the compared domains, pair by pair. ``holm``: the pairs' p-values after
+    Holm."""
 
     model: str
     moduli: tuple[Modulus, ...]
@@ -79,7 +83,8 @@ class ScanResult(Result, kind="scan"):
         lines = [
             f"{self.model}: {len(found)} of {len(self.moduli)} moduli are circular"
             + (f" ({', '.join(str(m.n) for m in found)})" if found else ""),
-            f"  a naive R² above 0.9 is found for {len(naive)} of them, {sum(m.naive_r2 > m.naive_bound for m in naive)} of those above "
+            f"  a naive R² above 0.9 is found for {len(naive)} of them, "
+            f"{sum(m.naive_r2 > m.naive_bound for m in naive)} of those above "
             "the bound of white noise",
         ]
         untested: dict[str, list[int]] = {}
@@ -128,9 +133,11 @@ def scan(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> ScanResult:
-    """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the moduli of their lengths.
+    """Test every modulus, and compare the planes of ``compare`` (domain names) with each other and with the
+    moduli of their lengths.
 
-    A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other errors of ``capture``.
+    A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other
+    errors of ``capture``.
     """
     wanted = select_sites(model, sites, layers)
     rows, notes = [], []
@@ -164,7 +171,8 @@ def _tokens(model: Model, moduli: Sequence[int]) -> TokensRead | None:
 def operation_grid(
     model: Model, domain: Domain, sites: Sequence[Site], *, cycles: int
 ) -> tuple[Float[Tensor, "site a offset d"], Float[Tensor, "a offset feature"], str | None]:
-    """Activations of a domain's operation at the last token, with the surface features of its cells and a note on the cycles."""
+    """Activations of a domain's operation at the last token, with the surface features of its cells and a
+    note on the cycles."""
     possible = max_cycles(domain, model, cycles)
     design = domain.operation_design(possible.cycles, template=possible.template)
     encodings = encode(model, design.prompts)
@@ -198,9 +206,23 @@ def _modulus(
 def _untested(n: int, reason: str) -> Modulus:
     nan = float("nan")
     return Modulus(
-        n=n, prime=n in PRIMES, verdict="not testable", p_value=nan, site="", k=0, plane_share=nan, ratio=nan, threshold=nan,
-        dim=-1, partial_r2=nan, p_dim=nan, naive_r2=nan, naive_bound=nan, cycles=0, reason=reason,
-    )  # fmt: skip
+        n=n,
+        prime=n in PRIMES,
+        verdict="not testable",
+        p_value=nan,
+        site="",
+        k=0,
+        plane_share=nan,
+        ratio=nan,
+        threshold=nan,
+        dim=-1,
+        partial_r2=nan,
+        p_dim=nan,
+        naive_r2=nan,
+        naive_bound=nan,
+        cycles=0,
+        reason=reason,
+    )
 
 
 def _row(
@@ -269,14 +291,19 @@ def _site_means(
 def _pair(
     first: Domain, second: Domain, means: dict[str, Tensor], sites: Sequence[Site], seed: int
 ) -> SharedPlane:
-    """The two planes at the site where the weaker of the two is strongest, each at its strongest harmonic there."""
+    """The two planes at the site where the weaker of the two is strongest, each at its strongest harmonic
+    there."""
     shares = [_plane_shares(means[d.name]) for d in (first, second)]
     site = int(torch.minimum(shares[0].amax(1), shares[1].amax(1)).argmax())
     k = tuple(int(s[site].argmax()) + 1 for s in shares)
     return shared_plane(
-        means[first.name][site].numpy(), means[second.name][site].numpy(), k=(k[0], k[1]),
-        names=(f"{first.name} (k={k[0]})", f"{second.name} (k={k[1]})"), site=str(sites[site]), seed=seed,
-    )  # fmt: skip
+        means[first.name][site].numpy(),
+        means[second.name][site].numpy(),
+        k=(k[0], k[1]),
+        names=(f"{first.name} (k={k[0]})", f"{second.name} (k={k[1]})"),
+        site=str(sites[site]),
+        seed=seed,
+    )
 
 
 def _plane_shares(means: Float[Tensor, "site label d"]) -> Float[Tensor, "site k"]:

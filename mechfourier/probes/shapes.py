@@ -68,7 +68,8 @@ def analogies(
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> Analogies:
-    """Parallelogram and rotation analogies between the mean activations of a domain's values; see ``AnalogyResult``."""
+    """Parallelogram and rotation analogies between the mean activations of a domain's values; see
+    ``AnalogyResult``."""
     wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
     means = acts.mean(2).numpy()
     results = (
@@ -94,18 +95,27 @@ class PlaneReducibility(Result, kind="plane-reducibility"):
             key=lambda i: (self.planes[i].p_separability, -self.planes[i].separability),
         )
         over = over_sites(self.planes[best].p_separability, len(self.sites))
-        return f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at {self.sites[best]}{over}:\n  {self.planes[best]}"
+        return (
+            f"{self.model}, {self.domain}, harmonic k = {self.k}; least separable at "
+            f"{self.sites[best]}{over}:\n  {self.planes[best]}"
+        )
 
     def frame(self) -> pd.DataFrame:
         rows = [
             {
-                "site": site, "bits": p.separability, "paired_anew": p.separability_null, "p_value": p.p_separability,
-                "circle_bits": p.separability_circle, "mixture": p.mixture, "two_lines": p.mixture_lines,
-                "gaussian": p.mixture_gaussian, "circle": p.mixture_circle,
+                "site": site,
+                "bits": p.separability,
+                "paired_anew": p.separability_null,
+                "p_value": p.p_separability,
+                "circle_bits": p.separability_circle,
+                "mixture": p.mixture,
+                "two_lines": p.mixture_lines,
+                "gaussian": p.mixture_gaussian,
+                "circle": p.mixture_circle,
                 "irreducible": "yes" if p.irreducible else "no" if p.decidable else "undecided",
             }
             for site, p in zip(self.sites, self.planes, strict=True)
-        ]  # fmt: skip
+        ]
         frame = pd.DataFrame(rows)
         frame.attrs["units"] = dict.fromkeys(("bits", "paired_anew", "circle_bits"), "bits")
         return frame
@@ -127,7 +137,8 @@ def reducibility(
     wanted, acts = value_activations(model, domain, sites=sites, layers=layers)
     if acts.shape[2] < 4:
         raise OutOfRange(
-            f"{find_domain(domain).name} has {acts.shape[2]} templates; fitting and judging on different ones needs at least 4"
+            f"{find_domain(domain).name} has {acts.shape[2]} templates; fitting and judging on different "
+            f"ones needs at least 4"
         )
     fitted, judged = acts[:, :, ::2].mean(2).numpy(), acts[:, :, 1::2]
     judged = rearrange(judged - judged.mean(1, keepdim=True), "s v t d -> s (v t) d").numpy()

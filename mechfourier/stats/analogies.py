@@ -1,14 +1,16 @@
 """Word analogies on a cycle: a is to b as c is to d, with d = c + (b − a) steps round the cycle.
 
-The parallelogram test b − a + c (Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word Representations") with two
-cautions of the later literature: the three given words are excluded from the candidates (Linzen 2016, arXiv 1606.07736: the nearest word
-to b − a + c is mostly c itself; the share where that happens is reported), and cosines are taken in the centred space, since a common mean
-makes every pair look alike. Analogies that wrap round the end of the cycle stand apart from those that do not: an ordered line answers the
-second kind only.
+The parallelogram test b − a + c (Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word
+Representations") with two cautions of the later literature: the three given words are excluded from the
+candidates (Linzen 2016, arXiv 1606.07736: the nearest word to b − a + c is mostly c itself; the share where
+that happens is reported), and cosines are taken in the centred space, since a common mean makes every pair
+look alike. Analogies that wrap round the end of the cycle stand apart from those that do not: an ordered line
+answers the second kind only.
 
-A circle does not pass the parallelogram test, and need not: an inscribed parallelogram is a rectangle, so b − a + c misses d for almost every
-triple. What a circle obeys is the *rotation* analogy, z_d = z_b z_c / z_a with z the position in the plane of the first two principal components
-(which know nothing of the labels). Both are given, with what an ideal circle and an ideal line would score.
+A circle does not pass the parallelogram test, and need not: an inscribed parallelogram is a rectangle, so b −
+a + c misses d for almost every triple. What a circle obeys is the *rotation* analogy, z_d = z_b z_c / z_a
+with z the position in the plane of the first two principal components (which know nothing of the labels).
+Both are given, with what an ideal circle and an ideal line would score.
 """
 
 from collections.abc import Callable
@@ -30,8 +32,9 @@ from mechfourier.stats.permutation import permutation_p
 class AnalogyScore(Result, kind="analogy-score"):
     """Accuracy of one rule over all analogies, in [0, 1]; the given words are no candidates.
 
-    ``wrap``, ``no_wrap``: analogies that leave the end of the list, and those that do not. ``null_mean``, ``p_value``: the
-    words relabelled at random. ``circle``, ``line``: what evenly spaced points on each would score.
+    ``wrap``, ``no_wrap``: analogies that leave the end of the list, and those that do not. ``null_mean``,
+    ``p_value``: the words relabelled at random. ``circle``, ``line``: what evenly spaced points on each would
+    score.
     """
 
     accuracy: float
@@ -45,8 +48,8 @@ class AnalogyScore(Result, kind="analogy-score"):
 
 @dataclass(frozen=True)
 class AnalogyResult(Result, kind="analogy"):
-    """Both rules over all analogies of a cycle. ``given_word_nearest``: share of parallelograms where a given word is nearer than
-    any candidate; ``chance``: 1 / (n − 3)."""
+    """Both rules over all analogies of a cycle. ``given_word_nearest``: share of parallelograms where a given
+    word is nearer than any candidate; ``chance``: 1 / (n − 3)."""
 
     site: str
     n: int
@@ -60,8 +63,10 @@ class AnalogyResult(Result, kind="analogy"):
         lines = [f"{self.site}: {self.analogies} analogies among {self.n} values, chance {self.chance:.1%}"]
         for name, score in (("parallelogram", self.parallelogram), ("rotation", self.rotation)):
             lines.append(
-                f"  {name}: {score.accuracy:.1%} (wrapping {score.wrap:.1%}, others {score.no_wrap:.1%}; words permuted "
-                f"{score.null_mean:.1%}, p = {score.p_value:.3g}; a circle scores {score.circle:.1%}, a line {score.line:.1%})"
+                f"  {name}: {score.accuracy:.1%} (wrapping {score.wrap:.1%}, others {score.no_wrap:.1%}; "
+                f"words permuted "
+                f"{score.null_mean:.1%}, p = {score.p_value:.3g}; a circle scores {score.circle:.1%}, a "
+                f"line {score.line:.1%})"
             )
         return "\n".join(lines)
 
@@ -76,10 +81,11 @@ class AnalogyResult(Result, kind="analogy"):
 def analogies(
     vectors: Float[ndarray, "value d"], *, site: str = "", permutations: int = 1000, seed: int = 0
 ) -> AnalogyResult:
-    """Answer every analogy a : b :: c : ? of a cycle by the parallelogram and by the rotation; see ``AnalogyResult``.
+    """Answer every analogy a : b :: c : ? of a cycle by the parallelogram and by the rotation; see
+    ``AnalogyResult``.
 
-    ``vectors``: mean activation of each of n values in cyclic order. Raises ``OutOfRange`` for n < 5 or n > 64
-    (n³ analogies) and for vectors that are not finite or all alike.
+    ``vectors``: mean activation of each of n values in cyclic order. Raises ``OutOfRange`` for n < 5 or n >
+    64 (n³ analogies) and for vectors that are not finite or all alike.
     """
     check_permutations(permutations)
     vectors = np.asarray(vectors, np.float64)
@@ -137,7 +143,8 @@ def _right(answer: Int[ndarray, " m"], triples: Triples, n: int) -> Bool[ndarray
 
 
 def _analogies(n: int) -> tuple[Int[ndarray, " m"], Int[ndarray, " m"], Int[ndarray, " m"]]:
-    """All (a, b, c) of three different values whose answer d is a fourth; one of (a,b,c) and (a,c,b), which ask the same."""
+    """All (a, b, c) of three different values whose answer d is a fourth; one of (a,b,c) and (a,c,b), which
+    ask the same."""
     a, b, c = (axis.ravel() for axis in np.meshgrid(*[np.arange(n)] * 3, indexing="ij"))
     d = (c + b - a) % n
     kept = (a != b) & (b < c) & (a != c) & (d != a) & (d != b) & (d != c)
@@ -155,7 +162,8 @@ def _wraps(
 def _cosines(
     centred: Float[ndarray, "value d"], a: Int[ndarray, " m"], b: Int[ndarray, " m"], c: Int[ndarray, " m"]
 ) -> Float[ndarray, "m value"]:
-    """Cosine (up to the positive norm of the query) of b − a + c with every value; a value at the centre has no direction."""
+    """Cosine (up to the positive norm of the query) of b − a + c with every value; a value at the centre has
+    no direction."""
     gram = centred @ centred.T
     norm = np.sqrt(np.maximum(np.diag(gram), 1e-30))
     return (gram[b] - gram[a] + gram[c]) / norm
@@ -164,7 +172,8 @@ def _cosines(
 def _nearest(
     scores: Float[ndarray, "m value"], a: Int[ndarray, " m"], b: Int[ndarray, " m"], c: Int[ndarray, " m"]
 ) -> tuple[Int[ndarray, " m"], Bool[ndarray, " m"]]:
-    """The nearest candidate with the given words excluded, and whether a given word would have been nearer."""
+    """The nearest candidate with the given words excluded, and whether a given word would have been
+    nearer."""
     row = np.arange(len(scores))
     allowed = scores.copy()
     for given in (a, b, c):
@@ -175,7 +184,8 @@ def _nearest(
 def _turned(
     centred: Float[ndarray, "value d"], a: Int[ndarray, " m"], b: Int[ndarray, " m"], c: Int[ndarray, " m"]
 ) -> Float[ndarray, "m value"]:
-    """Closeness of every value to z_b z_c / z_a in the plane of the first two principal components (minus squared distance)."""
+    """Closeness of every value to z_b z_c / z_a in the plane of the first two principal components (minus
+    squared distance)."""
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     z = u[:, 0] * s[0] + 1j * u[:, 1] * s[1]
     safe = np.where(np.abs(z) > 1e-12, z, 1e-12)
@@ -189,8 +199,8 @@ def _null(
     c: Int[ndarray, " m"],
     labels: Int[ndarray, "draw value"],
 ) -> Float[ndarray, " draw"]:
-    """Accuracy when the words are relabelled. The answers stay (they do not depend on the labels); askable is what, under the
-    new labels, has a fourth word for its right answer."""
+    """Accuracy when the words are relabelled. The answers stay (they do not depend on the labels); askable is
+    what, under the new labels, has a fourth word for its right answer."""
     n = labels.shape[1]
     la, lb, lc, ld = labels[:, a], labels[:, b], labels[:, c], labels[:, answer]
     target = (lc + lb - la) % n

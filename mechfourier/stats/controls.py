@@ -1,7 +1,8 @@
 """The untrained control: is the shape that a site shows already there with re-initialised weights?
 
-The same prompts in the same architecture with random weights. Tokens that values share, and lengths, give order to untrained activations too,
-so every word about a shape has to stand this comparison. The other control (permuted labels) is part of the contest itself.
+The same prompts in the same architecture with random weights. Tokens that values share, and lengths, give
+order to untrained activations too, so every word about a shape has to stand this comparison. The other
+control (permuted labels) is part of the contest itself.
 """
 
 from collections.abc import Collection
@@ -25,8 +26,9 @@ CLEARLY = 0.5
 class ControlEvidence:
     """The shapes of a site's word in the untrained model, at the same site.
 
-    ``evidence``: share of the between-value power that they predict of values left out, at most 1; ``p_value``: the same for permuted labels;
-    ``ratio``: over the trained model's evidence; ``lower``: no more than chance, or under one half of the trained model's.
+    ``evidence``: share of the between-value power that they predict of values left out, at most 1;
+    ``p_value``: the same for permuted labels; ``ratio``: over the trained model's evidence; ``lower``: no
+    more than chance, or under one half of the trained model's.
     """
 
     evidence: float
@@ -67,7 +69,8 @@ def _predicted(grams: Float[ndarray, "b n n"], shapes: Collection[str]) -> Float
 
 
 def _noise_free(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "n n"]:
-    """The Gram matrix of the values from products of different templates, in its canonical frame; of copies, one with its noise."""
+    """The Gram matrix of the values from products of different templates, in its canonical frame; of copies,
+    one with its noise."""
     gram = cross_gram(acts / max(float(np.abs(acts).max()), 1e-300))
     kept = distinct_templates(gram)
     mean = gram[kept[0], kept[0]] if len(kept) == 1 else unbiased_mean(gram[np.ix_(kept, kept)])

@@ -1,4 +1,5 @@
-"""What the operands make together: the circle of their sum against every other combination, a − o first of all."""
+"""What the operands make together: the circle of their sum against every other combination, a − o first of
+all."""
 
 import math
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from mechfourier.stats.specificity import (
 @dataclass(frozen=True)
 class Field:
     """T of the sum's circle over the best other combination of the operands (``ratio``, its ``name``), and
-    how far it stands above a − o (``difference``: in T or in energy, whichever is less). ``other_p``: of
-    any combination that is no sum, ``strongest``.
+    how far it stands above a − o (``difference``: in T or in energy, whichever is less). ``other_p``: of any
+    combination that is no sum, ``strongest``.
     """
 
     ratio: float

@@ -1,9 +1,10 @@
 """Number lines in base 10: a helix of chosen periods plus a line.
 
-Source: Kantamneni & Tegmark 2025, "Language Models Use Trigonometry to Do Addition", arXiv 2502.00873: the representation of a
-number a, reduced by PCA, is fitted by C·B(a) with B(a) = [a, cos(2πa/T), sin(2πa/T) for T in 2, 5, 10, 100]. A nine-dimensional
-basis fits much by itself, so the fit stands here beside two nulls, shuffled numbers and random period sets, and beside rivals that have no
-circle (``rivals``: digits, number of digits, logarithm, polynomial), all scored on numbers left out of the fit.
+Source: Kantamneni & Tegmark 2025, "Language Models Use Trigonometry to Do Addition", arXiv 2502.00873: the
+representation of a number a, reduced by PCA, is fitted by C·B(a) with B(a) = [a, cos(2πa/T), sin(2πa/T) for T
+in 2, 5, 10, 100]. A nine-dimensional basis fits much by itself, so the fit stands here beside two nulls,
+shuffled numbers and random period sets, and beside rivals that have no circle (``rivals``: digits, number of
+digits, logarithm, polynomial), all scored on numbers left out of the fit.
 """
 
 from collections.abc import Sequence
@@ -31,10 +32,10 @@ LEVEL = 0.05
 class HelixFit(Result, kind="helix"):
     """How well a helix describes the representation of the numbers.
 
-    All R² are shares of the centred variance over all (kept) principal components. ``r2_held_out`` leaves each number out
-    of its own fit. ``p_shuffled``: numbers permuted. ``p_periods``: period sets of the same size drawn log-uniformly from
-    [2, number of values]. ``period_share``: what the held-out R² loses when a period is left out. ``rivals``: accounts without a circle,
-    and what the periods explain beyond each.
+    All R² are shares of the centred variance over all (kept) principal components. ``r2_held_out`` leaves
+    each number out of its own fit. ``p_shuffled``: numbers permuted. ``p_periods``: period sets of the same
+    size drawn log-uniformly from [2, number of values]. ``period_share``: what the held-out R² loses when a
+    period is left out. ``rivals``: accounts without a circle, and what the periods explain beyond each.
     """
 
     site: str
@@ -57,8 +58,9 @@ class HelixFit(Result, kind="helix"):
         return max(self.rivals, key=lambda rival: rival.r2_held_out, default=None)
 
     def special(self, fits: int = 1) -> bool:
-        """Whether the periods are special: the helix explains more of the left-out numbers than every rival and than random periods,
-        and its periods explain part of what each rival leaves. p-values at 5 %, after Bonferroni for ``fits`` fits."""
+        """Whether the periods are special: the helix explains more of the left-out numbers than every rival
+        and than random periods, and its periods explain part of what each rival leaves. p-values at 5 %,
+        after Bonferroni for ``fits`` fits."""
         beyond = all(
             rival.r2_held_out < self.r2_held_out and rival.partial_r2 > 0 and rival.p_partial * fits < LEVEL
             for rival in self.rivals
@@ -71,7 +73,8 @@ class HelixFit(Result, kind="helix"):
         if self.special(fits):
             weakest = min(self.rivals, key=lambda rival: rival.partial_r2)
             return (
-                f"these periods are special: they explain more than every rival, and of what {weakest.name} leaves still "
+                f"these periods are special: they explain more than every rival, and of what {weakest.name} "
+                f"leaves still "
                 f"{weakest.partial_r2:.3f} (p = {weakest.p_partial:.3g}){over}"
             )
         if self.p_periods * fits >= LEVEL:
@@ -81,20 +84,24 @@ class HelixFit(Result, kind="helix"):
         best = self.best_rival
         if best is not None and best.r2_held_out >= self.r2_held_out:
             return (
-                f"these periods are not special: {best.name} explains {best.r2_held_out:.3f} of the left-out numbers, the helix "
+                f"these periods are not special: {best.name} explains {best.r2_held_out:.3f} of the "
+                f"left-out numbers, the helix "
                 f"{self.r2_held_out:.3f}"
             )
         least = max(self.rivals, key=lambda rival: rival.p_partial)
         return (
-            f"these periods are not special: beyond {least.name} they explain {least.partial_r2:.3f} of the rest "
+            f"these periods are not special: beyond {least.name} they explain {least.partial_r2:.3f} of the "
+            f"rest "
             f"(p = {least.p_partial:.3g}){over}"
         )
 
     def __str__(self) -> str:
         named = ", ".join(f"{rival.name} {rival.r2_held_out:.3f}" for rival in self.rivals)
         return (
-            f"{self.site}: helix {'/'.join(f'{p:g}' for p in self.periods)} + line: held-out R² {self.r2_held_out:.3f} "
-            f"(in sample {self.r2:.3f}, numbers shuffled p = {self.p_shuffled:.3g}, random periods {self.r2_random_periods:.3f}, "
+            f"{self.site}: helix {'/'.join(f'{p:g}' for p in self.periods)} + line: held-out R² "
+            f"{self.r2_held_out:.3f} "
+            f"(in sample {self.r2:.3f}, numbers shuffled p = {self.p_shuffled:.3g}, random periods "
+            f"{self.r2_random_periods:.3f}, "
             f"p = {self.p_periods:.3g})\n  rivals, held out: line {self.r2_linear:.3f}, {named}"
         )
 
@@ -154,7 +161,8 @@ def helix_fit(
 ) -> HelixFit:
     """Fit a helix to the mean activation of every number; see ``HelixFit``.
 
-    Raises ``OutOfRange`` where there are too few numbers for the periods, or activations that are constant or not finite.
+    Raises ``OutOfRange`` where there are too few numbers for the periods, or activations that are constant or
+    not finite.
     """
     check_permutations(permutations)
     activations, values = np.asarray(activations, np.float64), np.asarray(values, np.float64)
@@ -198,7 +206,8 @@ def _random_period_scores(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[ndarray, " draw"]:
-    """Held-out R² of ``draws`` helices whose periods are drawn log-uniformly from [2, range of the values]."""
+    """Held-out R² of ``draws`` helices whose periods are drawn log-uniformly from [2, range of the
+    values]."""
     logs = rng.uniform(np.log(2), np.log(max(np.ptp(values), 4)), (draws, count))
     return np.array([held_out_r2(helix_basis(values, np.exp(row).tolist()), scores) for row in logs])
 

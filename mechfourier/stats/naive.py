@@ -1,4 +1,5 @@
-"""The method that the planted benchmark is run against: the best R² over dimensions and harmonics, as often published."""
+"""The method that the planted benchmark is run against: the best R² over dimensions and harmonics, as often
+published."""
 
 import torch
 from einops import rearrange
@@ -31,7 +32,8 @@ def best_r2(means: Float[Tensor, "site n d"]) -> float:
 
 
 def noise_bound(n: int, searched: int, *, level: float = 0.05) -> float:
-    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with probability ``level``."""
+    """The R² that the best of ``searched`` dimensions × ⌊(n−1)/2⌋ harmonics exceeds on white noise with
+    probability ``level``."""
     return r2_bound(n, max(1, searched * ((n - 1) // 2)), level=1 - level)
 
 

@@ -45,8 +45,8 @@ class LabelPermutations:
 
 
 def smallest_p(n: int) -> float:
-    """The least p a search over all k can give on n values: n·φ(n)/n! (Burnside orbit of the affine group
-    of Z_n).
+    """The least p a search over all k can give on n values: n·φ(n)/n! (Burnside orbit of the affine group of
+    Z_n).
     """
     units = sum(math.gcd(u, n) == 1 for u in range(1, n + 1))
     return n * units / math.factorial(n)
@@ -56,7 +56,8 @@ def check_permutations(permutations: int) -> None:
     """Raise ``OutOfRange`` for a number of permutations that is none, or that no machine gets through."""
     if not 1 <= permutations <= MOST_PERMUTATIONS:
         raise OutOfRange(
-            f"permutations is {permutations}; it must be 1 to {MOST_PERMUTATIONS:,} (1000 gives p down to .001)"
+            f"permutations is {permutations}; it must be 1 to {MOST_PERMUTATIONS:,} (1000 gives p down to "
+            f".001)"
         )
 
 
@@ -122,7 +123,8 @@ def dimension_r2(acts: Float[Tensor, "site value d"]) -> Float[Tensor, "site k d
 
 
 def dimension_null(acts: Float[Tensor, "site value d"], orders: LabelPermutations) -> Float[Tensor, "b site"]:
-    """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix products by chunks."""
+    """Largest :func:`dimension_r2` over dimensions and k for every order and site, in float32 matrix products
+    by chunks."""
     n, d = acts.shape[1:]
     planes = harmonic_planes(n).float()
     columns = rearrange(_unit_columns(acts).float(), "site value d -> value (site d)")
@@ -170,10 +172,10 @@ def alike(cross: Float[Tensor, "site t u value value2"]) -> Int[Tensor, " t"]:
     """Groups of templates that are more alike than the others, whose noise is not their own (paraphrases,
     shared words).
 
-    Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's,
-    a pair stands out from ``ALIKE`` robust standard deviations above m on, if it shares more than
-    ``SHARED`` of what the median pair does not: (r − m)/(1 − m). Templates belong together where a chain of
-    such pairs leads from one to the other.
+    Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's, a
+    pair stands out from ``ALIKE`` robust standard deviations above m on, if it shares more than ``SHARED`` of
+    what the median pair does not: (r − m)/(1 − m). Templates belong together where a chain of such pairs
+    leads from one to the other.
     """
     inner = einsum(cross, "site t u v v -> site t u")
     scale = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(cross.dtype).tiny).sqrt()

@@ -53,29 +53,21 @@ class OperationSite:
     ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
     ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
     ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 =
-    only a circle);
-    ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is significant by
-    itself.
-    ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over hook points.
-    ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over other
-    functions of the sum.
-    ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one operand and another along
-    the other, ``field_rival``;
-    ``difference``: over a − o (T or energy, whichever is less); ``other_p``: of any combination that is
-    no sum, ``strongest``; ``difference_p``: p of any function of a − o, ``sum_over_difference``: energy
-    above the noise.
-    ``exactness``: T at n/k over the best T within 0.75 resolutions; ``peak_shift``: where that best is.
-    ``period``: the period of the raw sum, of all, whose plane holds most, with its 95 % interval;
-    ``modulus``: the m near n whose residue classes hold most.
-    ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points,
-    dimensions, k.
-    ``concentration``: power share of the strongest harmonic between the ``classes`` that the found
-    harmonics tell apart.
-    ``closed``, ``open``: R² of a closed curve and of the best other shape (``rival``) on the likeness of
-    different classes;
-    ``p_concentration``: of the closed curve against every other shape (``hardest``: the one that is hardest
-    to reject).
-    ``wrap_transfer``: R² past the wrap of the best dimension's cosine fitted before it.
+    only a circle); ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is
+    significant by itself. ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over
+    hook points. ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over
+    other functions of the sum. ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one
+    operand and another along the other, ``field_rival``; ``difference``: over a − o (T or energy, whichever
+    is less); ``other_p``: of any combination that is no sum, ``strongest``; ``difference_p``: p of any
+    function of a − o, ``sum_over_difference``: energy above the noise. ``exactness``: T at n/k over the best
+    T within 0.75 resolutions; ``peak_shift``: where that best is. ``period``: the period of the raw sum, of
+    all, whose plane holds most, with its 95 % interval; ``modulus``: the m near n whose residue classes hold
+    most. ``dim``, ``dim_k``, ``partial_r2``, ``p_dim``: best single dimension, family-wise over hook points,
+    dimensions, k. ``concentration``: power share of the strongest harmonic between the ``classes`` that the
+    found harmonics tell apart. ``closed``, ``open``: R² of a closed curve and of the best other shape
+    (``rival``) on the likeness of different classes; ``p_concentration``: of the closed curve against every
+    other shape (``hardest``: the one that is hardest to reject). ``wrap_transfer``: R² past the wrap of the
+    best dimension's cosine fitted before it.
     """
 
     site: int
@@ -130,9 +122,8 @@ class OperationEvidence(Result, kind="operation-evidence"):
 
     ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics
     this grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook
-    points of the control.
-    ``p_concentration``: of the closed curve through the classes over all hook points where n is special,
-    taken together.
+    points of the control. ``p_concentration``: of the closed curve through the classes over all hook points
+    where n is special, taken together.
     """
 
     n: int
@@ -177,11 +168,10 @@ def analyse_operation(
 ) -> OperationEvidence:
     """Measure activations on a full grid of n values times consecutive offsets.
 
-    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features
-    of the cells, beside token identity, powers of the raw sum, token lengths and (``digits``) the units
-    digit of the raw sum.
-    ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that do not fit;
-    a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
+    ``acts[site, a, o]`` belongs to the label (a + first_offset + o) mod n. ``confounds``: further features of
+    the cells, beside token identity, powers of the raw sum, token lengths and (``digits``) the units digit of
+    the raw sum. ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that
+    do not fit; a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
     _check(acts, n, control, permutations, surrogates)
     offsets, width = acts.shape[2:]
@@ -207,10 +197,21 @@ def analyse_operation(
     if control is not None and not _flat(control):
         compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
     return OperationEvidence(
-        n, offsets, offsets / n, width, permutations, seed, periods.harmonics, periods.untestable,
+        n,
+        offsets,
+        offsets / n,
+        width,
+        permutations,
+        seed,
+        periods.harmonics,
+        periods.untestable,
         measured.threshold,
-        "", measured.sites, compared, control is not None, measured.p_concentration,
-    )  # fmt: skip
+        "",
+        measured.sites,
+        compared,
+        control is not None,
+        measured.p_concentration,
+    )
 
 
 @lru_cache(maxsize=4)
@@ -224,11 +225,13 @@ def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Per
 def _check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
     if acts.shape[1] != n:
         raise UsageError(
-            f"the grid has {acts.shape[1]} values but n is {n}; give activations [site, a, offset, d] with n values a"
+            f"the grid has {acts.shape[1]} values but n is {n}; give activations [site, a, offset, d] with "
+            f"n values a"
         )
     if control is not None and control.shape != acts.shape:
         raise UsageError(
-            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; they must be equal"
+            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; they must "
+            f"be equal"
         )
     if min(permutations, surrogates) < 99:
         raise OutOfRange(f"{min(permutations, surrogates)} draws cannot give a p below .01; use at least 99")
@@ -259,7 +262,8 @@ def _flat(acts: Tensor) -> bool:
 def _confounded(grid: Grid) -> str:
     if grid.sum_basis.shape[1] < 4 or grid.residual_dof < 2 * (grid.n // 2) + 2:
         return (
-            f"the confounds leave {grid.sum_basis.shape[1]} functions of the sum on a grid of {grid.n} x {grid.n_offsets}; "
+            f"the confounds leave {grid.sum_basis.shape[1]} functions of the sum on a grid of {grid.n} x "
+            f"{grid.n_offsets}; "
             "use more offsets"
         )
     return ""
@@ -267,8 +271,14 @@ def _confounded(grid: Grid) -> str:
 
 def _no_harmonic(grid: Grid) -> str:
     if grid.digits and 10 % grid.n == 0:
-        return f"every period of {grid.n} is a period of base-10 digits; only a model that never sees digits can be tested (digits=False)"
-    return f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more offsets (--cycles 4)"
+        return (
+            f"every period of {grid.n} is a period of base-10 digits; only a model that never sees digits "
+            f"can be tested (digits=False)"
+        )
+    return (
+        f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more "
+        f"offsets (--cycles 4)"
+    )
 
 
 @dataclass(frozen=True)
@@ -303,8 +313,8 @@ def _measure(
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
     """p of the closed curve over all hook points where n is special, taken as one wide activation.
 
-    One test instead of one per hook point: classes without an order in every layer have one in some layer
-    by chance.
+    One test instead of one per hook point: classes without an order in every layer have one in some layer by
+    chance.
     """
     kept = [(v, s) for v, s in zip(views, sites, strict=True) if s.p < ALPHA and s.p_specific <= ALPHA / 5]
     if not kept:
@@ -336,30 +346,50 @@ def _site(
     off = view.residual - grid.sum_basis @ view.profile
     period = found_period(periods, view.profile, off, grid.residual_dof - grid.sum_basis.shape[1])
     return OperationSite(
-        site=view.index, **_share_fields(variance_shares(grid, view.scored)),
+        site=view.index,
+        **_share_fields(variance_shares(grid, view.scored)),
         profile_p=view.profile_p,
-        k=k, key_harmonics=view.keys, plane_z=float(view.z[best]),
+        k=k,
+        key_harmonics=view.keys,
+        plane_z=float(view.z[best]),
         plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
         p=view.p,
-        ratio=ratio, p_specific=permutation_p(ratio, worst[:, 0]),
-        class_ratio=classes, p_class=permutation_p(classes, worst[:, 1]),
-        field_ratio=field.ratio, field_rival=field.name, difference=field.difference,
-        other_p=field.other_p, strongest=field.strongest,
-        difference_p=view.difference_p, sum_over_difference=_sum_over_difference(view),
-        period=period.value, period_low=period.low, period_high=period.high, modulus=found_modulus(periods, view.profile, view.floor),
-        exactness=exactness, peak_shift=shift,
-        dim=dim, dim_k=dim_k, partial_r2=partial_r2, p_dim=permutation_p(partial_r2, null.dims.amax(1)),
-        concentration=float(power.max() / power[common - 1 :: common].sum().clamp_min(1e-300)), classes=shapes.classes,
-        p_concentration=shapes.p, closed=shapes.closed, open=shapes.rivals[shapes.best_rival],
-        rival=shapes.best_rival, hardest=shapes.hardest,
+        ratio=ratio,
+        p_specific=permutation_p(ratio, worst[:, 0]),
+        class_ratio=classes,
+        p_class=permutation_p(classes, worst[:, 1]),
+        field_ratio=field.ratio,
+        field_rival=field.name,
+        difference=field.difference,
+        other_p=field.other_p,
+        strongest=field.strongest,
+        difference_p=view.difference_p,
+        sum_over_difference=_sum_over_difference(view),
+        period=period.value,
+        period_low=period.low,
+        period_high=period.high,
+        modulus=found_modulus(periods, view.profile, view.floor),
+        exactness=exactness,
+        peak_shift=shift,
+        dim=dim,
+        dim_k=dim_k,
+        partial_r2=partial_r2,
+        p_dim=permutation_p(partial_r2, null.dims.amax(1)),
+        concentration=float(power.max() / power[common - 1 :: common].sum().clamp_min(1e-300)),
+        classes=shapes.classes,
+        p_concentration=shapes.p,
+        closed=shapes.closed,
+        open=shapes.rivals[shapes.best_rival],
+        rival=shapes.best_rival,
+        hardest=shapes.hardest,
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
-    )  # fmt: skip
+    )
 
 
 def _sum_over_difference(view: View) -> float:
-    """Energy of the functions of the sum over that of the functions of the difference, each above the
-    noise, per dimension.
+    """Energy of the functions of the sum over that of the functions of the difference, each above the noise,
+    per dimension.
     """
     above = [
         max(float(part.pow(2).sum()) / part.shape[0] - view.floor.energy, 0.0)
@@ -370,6 +400,10 @@ def _sum_over_difference(view: View) -> float:
 
 def _share_fields(shares: Shares) -> dict[str, float]:
     return dict(
-        sum_line=shares.sum_line, a_only=shares.a_only, offset_only=shares.offset_only, rest=shares.rest,
-        magnitude=shares.magnitude, main_p=shares.main_p,
-    )  # fmt: skip
+        sum_line=shares.sum_line,
+        a_only=shares.a_only,
+        offset_only=shares.offset_only,
+        rest=shares.rest,
+        magnitude=shares.magnitude,
+        main_p=shares.main_p,
+    )

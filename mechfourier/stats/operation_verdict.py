@@ -30,8 +30,8 @@ LEAST_P = 1e-6
 def verdict_operation(evidence: OperationEvidence) -> Verdict:
     """Decide from what was measured; the order of the questions is that of docs/statistics.md.
 
-    Hook points are taken in the order of their plane statistic; the first that is circular decides.
-    Otherwise the strongest hook point tells what there is instead.
+    Hook points are taken in the order of their plane statistic; the first that is circular decides. Otherwise
+    the strongest hook point tells what there is instead.
     """
     if evidence.reason:
         return Verdict("not testable", "not tested", (evidence.reason,))
@@ -56,15 +56,16 @@ def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tup
     if word != "modular" or not is_specific(site) or site.p_concentration > CLOSED:
         return ()
     return (
-        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their classes do not lie on a "
+        f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their "
+        f"classes do not lie on a "
         f"closed curve (p = {evidence.p_concentration:.3g})",
     )
 
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
-    """The word for every hook point. Where several are special at n, classes without an order have one at
-    one of them by chance: a circle then needs a p-value corrected for their number, or a closed curve
-    through all of them together.
+    """The word for every hook point. Where several are special at n, classes without an order have one at one
+    of them by chance: a circle then needs a p-value corrected for their number, or a closed curve through all
+    of them together.
     """
     special = sum(is_specific(site) for site in ranked)
     together = evidence.p_concentration <= CLOSED
@@ -75,9 +76,8 @@ def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str
 
 
 def is_specific(site: OperationSite) -> bool:
-    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any
-    function of the sum; and of the sum, not of whatever two operands that are both there make of
-    themselves.
+    """A plane of the raw sum whose period is n/k and no other: neither smooth, nor base 10, nor any function
+    of the sum; and of the sum, not of whatever two operands that are both there make of themselves.
     """
     return (
         site.p < ALPHA
@@ -103,15 +103,15 @@ def nothing_adds(site: OperationSite, sites: int = 1) -> bool:
 
 
 def least_exactness(ratio: float) -> float:
-    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its
-    inverse only.
+    """How near to its peak the harmonic has to be: what stands out by a factor can be shifted by its inverse
+    only.
     """
     return max(LEAST_EXACTNESS, 1 - 0.5 / max(ratio, 1.0))
 
 
 def is_modular(site: OperationSite, n: int) -> bool:
-    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label
-    on a line), and those of no neighbouring modulus take up more.
+    """Functions of the residue class stand out among the functions of the sum, though in no plane (a label on
+    a line), and those of no neighbouring modulus take up more.
     """
     return (
         site.profile_p < SPECIFIC
@@ -153,7 +153,8 @@ def control_lower(evidence: OperationEvidence, site: OperationSite) -> tuple[boo
         return True, told
     lower = not is_specific(control) or control.plane_share < CLEARLY * site.plane_share
     return lower, (
-        f"untrained model: {control.plane_share:.1%} of its variance in such a plane (p = {control.p:.3g}, ratio "
+        f"untrained model: {control.plane_share:.1%} of its variance in such a plane (p = {control.p:.3g}, "
+        f"ratio "
         f"{control.ratio:.2f}): {'clearly lower' if lower else 'not lower, so training did not make it'}"
     )
 
@@ -162,21 +163,26 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     """A sentence per question that was asked of the hook point, up to the one that decided."""
     n, k = evidence.n, site.k
     plane = (
-        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} of the variance that the "
+        f"hook point {site.site}: the best plane of the sum has period {n}/{k} and {site.plane_share:.1%} "
+        f"of the variance that the "
         f"confounds leave (family-wise p = {site.p:.3g})"
     )
     if site.p >= ALPHA:
         return (plane, _instead(site, n))
     over = f", a − o {site.difference:.3g} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
     exact = (
-        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 surrogates reach "
-        f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; {site.exactness:.0%} of the nearest peak"
+        f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 "
+        f"surrogates reach "
+        f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; "
+        f"{site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
         return (plane, f"{exact}: no circle of period {n}", _instead(site, n))
     shape = (
-        f"the likeness of {site.classes} residue classes: a closed curve explains {site.closed:.0%}, the best other shape "
-        f"({site.rival}) {site.open:.0%} (against {site.hardest}: p = {site.p_concentration:.3g}); {site.concentration:.0%} of their "
+        f"the likeness of {site.classes} residue classes: a closed curve explains {site.closed:.0%}, the "
+        f"best other shape "
+        f"({site.rival}) {site.open:.0%} (against {site.hardest}: p = {site.p_concentration:.3g}); "
+        f"{site.concentration:.0%} of their "
         "power is on one harmonic"
     )
     few = "; fewer than 6 classes cannot show a circle" if site.classes < 6 else ""
@@ -187,29 +193,34 @@ def _instead(site: OperationSite, n: int) -> str:
     if nothing_adds(site):
         strongest = f"; the strongest combination of the operands is {site.strongest} ({_p(site.other_p)})"
         return (
-            f"functions of a + o hold {site.sum_over_difference:.2f} times the energy of functions of a − o ({_p(site.difference_p)}): "
+            f"functions of a + o hold {site.sum_over_difference:.2f} times the energy of functions of a − o "
+            f"({_p(site.difference_p)}): "
             f"both operands are there, and nothing adds{strongest if site.other_p < SPECIFIC else ''}"
         )
     if is_modular(site, n):
         return (
-            f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other functions of the sum "
+            f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other "
+            f"functions of the sum "
             f"({site.p_class:.1%} of surrogates as much), but turn in no plane"
         )
     if site.profile_p < SPECIFIC:
         few = (
-            "; fewer than three cycles of offsets cannot tell it from a function of the residue class that turns in no single plane"
+            "; fewer than three cycles of offsets cannot tell it from a function of the residue class that "
+            "turns in no single plane"
             if math.isnan(site.class_ratio)
             else ""
         )
         found = (
-            f"; its strongest period is {site.period:.4g} [{site.period_low:.4g}, {site.period_high:.4g}] of the raw sum"
+            f"; its strongest period is {site.period:.4g} [{site.period_low:.4g}, {site.period_high:.4g}] "
+            f"of the raw sum"
             if site.period_high < 4 * n
             else ""
         )
         return f"a function of the raw sum is there ({_p(site.profile_p)}), of no period {n}/k{found}{few}"
     if site.main_p < SPECIFIC:
         return (
-            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance ({_p(site.main_p)}), "
+            f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance "
+            f"({_p(site.main_p)}), "
             f"{site.magnitude:.0%} of it along straight lines"
         )
     return "neither the operands nor their sum explain more variance than chance"
@@ -226,5 +237,6 @@ def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
         return ()
     ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
     return (
-        f"k = {ks} could not be told from a smooth function of the sum or from base 10 on {evidence.cycles:.3g} cycles of offsets",
+        f"k = {ks} could not be told from a smooth function of the sum or from base 10 on "
+        f"{evidence.cycles:.3g} cycles of offsets",
     )

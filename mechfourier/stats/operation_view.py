@@ -59,8 +59,8 @@ def _robust_residual(
     robust standard deviations.
 
     Rotations are the null of light tails: a single cell of Cauchy noise holds a dimension's whole variance,
-    and p-values then tell where on the grid it lies. Where no cell is that far out this is the
-    least-squares residual.
+    and p-values then tell where on the grid it lies. Where no cell is that far out this is the least-squares
+    residual.
     """
     fit = start - grid.residual(start)
     kept = _cut_rows(_cut(cells - fit))
@@ -98,8 +98,8 @@ def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in
-    spreads of its null.
+    """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in spreads
+    of its null.
     """
 
     index: int
@@ -142,10 +142,21 @@ def view_of(
     p = permutation_p(float(z.max()), null.plane.amax(1))
     known = moments(residual)
     return View(
-        index, scored, residual, profile, difference, floor, plane, z, keys, background, p,
-        energy_p(grid, profile, known), energy_p(grid, difference, known),
+        index,
+        scored,
+        residual,
+        profile,
+        difference,
+        floor,
+        plane,
+        z,
+        keys,
+        background,
+        p,
+        energy_p(grid, profile, known),
+        energy_p(grid, difference, known),
         class_effects(grid.class_columns, residual),
-    )  # fmt: skip
+    )
 
 
 def worst_surrogates(grid: Grid, views: list[View], draws: int, seed: int) -> Float[Tensor, "draw two"]:

@@ -20,11 +20,13 @@ def permutation_p(
 def permutation_p(
     observed: "float | ndarray | Tensor", null: "ArrayLike | Tensor", *, exact: bool = False
 ) -> float | ndarray:
-    """(1 + #{null ≥ observed}) / (draws + 1), of every observed statistic; large statistics count against the null.
+    """(1 + #{null ≥ observed}) / (draws + 1), of every observed statistic; large statistics count against the
+    null.
 
-    ``null``: [draw], shared by all of ``observed`` (a family-wise null of maxima), or [draw, *observed]. ``exact``: the null is every
-    labelling, the true one among them, so p = #{null ≥ observed} / draws. Ties count against the observed statistic, and so does NaN
-    on either side. Where small statistics are the evidence (errors), give both with a minus. A float for a float, else an array.
+    ``null``: [draw], shared by all of ``observed`` (a family-wise null of maxima), or [draw, *observed].
+    ``exact``: the null is every labelling, the true one among them, so p = #{null ≥ observed} / draws. Ties
+    count against the observed statistic, and so does NaN on either side. Where small statistics are the
+    evidence (errors), give both with a minus. A float for a float, else an array.
     """
     drawn = np.asarray(null, dtype=np.float64)
     value = np.asarray(observed, dtype=np.float64)

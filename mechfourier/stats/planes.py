@@ -18,10 +18,11 @@ POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 def harmonic_plane(means: Float[ndarray, "value d"], k: int) -> Float[ndarray, "d 2"]:
-    """Orthonormal basis of the plane in which n evenly spaced values turn k times: the span of Σ_v cos(2πkv/n) y_v and its sine.
+    """Orthonormal basis of the plane in which n evenly spaced values turn k times: the span of Σ_v
+    cos(2πkv/n) y_v and its sine.
 
-    Raises ``OutOfRange`` unless 1 ≤ k < n/2 (at k = n/2 the sine vanishes and there is no plane), or where the harmonic has no
-    two-dimensional image.
+    Raises ``OutOfRange`` unless 1 ≤ k < n/2 (at k = n/2 the sine vanishes and there is no plane), or where
+    the harmonic has no two-dimensional image.
     """
     n = len(means)
     if not 1 <= k < n / 2:
@@ -39,17 +40,20 @@ def principal_angles(a: Float[ndarray, "d r"], b: Float[ndarray, "d s"]) -> Floa
 
 
 def overlap(a: Float[ndarray, "... d r"], b: Float[ndarray, "... d s"]) -> Float[ndarray, "..."]:
-    """Mean squared cosine of the principal angles, in [0, 1]: 1 for the same plane, about r/d for random ones."""
+    """Mean squared cosine of the principal angles, in [0, 1]: 1 for the same plane, about r/d for random
+    ones."""
     product = np.swapaxes(a, -1, -2) @ b
     return np.asarray((product**2).sum((-1, -2)) / min(product.shape[-2:]))
 
 
 @dataclass(frozen=True)
 class SharedPlane(Result, kind="shared-plane"):
-    """How close two domains' planes lie, beside random planes that hold as much of the same activations' variance.
+    """How close two domains' planes lie, beside random planes that hold as much of the same activations'
+    variance.
 
-    ``angles``: principal angles in degrees. ``overlap``: mean squared cosine, in [0, 1]. ``variance``: the share of each domain's
-    between-value variance in its plane, in [0, 1]; ``null_variance`` the same for the random planes, to show that they match.
+    ``angles``: principal angles in degrees. ``overlap``: mean squared cosine, in [0, 1]. ``variance``: the
+    share of each domain's between-value variance in its plane, in [0, 1]; ``null_variance`` the same for the
+    random planes, to show that they match.
     """
 
     first: str
@@ -66,8 +70,10 @@ class SharedPlane(Result, kind="shared-plane"):
     def __str__(self) -> str:
         angles = ", ".join(f"{a:.0f}°" for a in self.angles)
         return (
-            f"{self.first} and {self.second} at {self.site}: principal angles {angles}; overlap {self.overlap:.3f} (random planes of "
-            f"the same variance {self.null_mean:.3f}, 95 % below {self.null_upper:.3f}), p = {self.p_value:.3g}"
+            f"{self.first} and {self.second} at {self.site}: principal angles {angles}; overlap "
+            f"{self.overlap:.3f} (random planes of "
+            f"the same variance {self.null_mean:.3f}, 95 % below {self.null_upper:.3f}), p = "
+            f"{self.p_value:.3g}"
         )
 
     def frame(self) -> pd.DataFrame:
@@ -86,9 +92,10 @@ def shared_plane(
 ) -> SharedPlane:
     """Do two domains (mean activations, values in cyclic order) turn in the same plane?
 
-    Planes of high variance overlap whatever they stand for, since all prompts share a few large components. So the null
-    draws planes from the rest of the same activations (the tested harmonics taken out), weighted towards the large components until they
-    hold as much of the values' variance as the fitted planes do, or as near to it as the rest allows (``null_variance`` says).
+    Planes of high variance overlap whatever they stand for, since all prompts share a few large components.
+    So the null draws planes from the rest of the same activations (the tested harmonics taken out), weighted
+    towards the large components until they hold as much of the values' variance as the fitted planes do, or
+    as near to it as the rest allows (``null_variance`` says).
     """
     planes = harmonic_plane(first, k[0]), harmonic_plane(second, k[1])
     rng = np.random.default_rng(seed)
@@ -134,10 +141,11 @@ def matched_planes(
     *,
     rank: int = 2,
 ) -> Float[ndarray, "draw d r"]:
-    """``draws`` random planes (or subspaces of ``rank``) whose share of ``values``'s variance is nearest to ``share``.
+    """``draws`` random planes (or subspaces of ``rank``) whose share of ``values``'s variance is nearest to
+    ``share``.
 
-    Directions are Gaussian with covariance Σ^power (Σ of ``rest``); the powers go from isotropic to the leading
-    components, so that some reach any share.
+    Directions are Gaussian with covariance Σ^power (Σ of ``rest``); the powers go from isotropic to the
+    leading components, so that some reach any share.
     """
     _, s, vt = np.linalg.svd(rest, full_matrices=False)
     scales = np.concatenate([(s / s[0]) ** p for p in POWERS]).reshape(len(POWERS), -1)

@@ -1,8 +1,8 @@
 """Planted activations with a known answer: true circles, and everything that only looks like one.
 
-Signal-to-noise ratio, everywhere: the power of the planted signal over the power of the noise, both summed over all
-dimensions (noise: 1 per dimension). A circle has two directions, so at ``snr=1`` in 64 dimensions it has 32 times
-the variance of the noise along each of them, and at ``snr=1/32`` the same variance.
+Signal-to-noise ratio, everywhere: the power of the planted signal over the power of the noise, both summed
+over all dimensions (noise: 1 per dimension). A circle has two directions, so at ``snr=1`` in 64 dimensions it
+has 32 times the variance of the noise along each of them, and at ``snr=1/32`` the same variance.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,8 @@ Signal = Callable[[Cells, Draw], Tensor]
 class Generator:
     """One way to make activations. ``circular``: the right verdict is ``circular``. ``basis``: directions are
     coordinate axes. ``everywhere``: planted at every hook point (else at one of them, drawn at random).
-    ``noise``: "white", "smooth" for noise correlated over neighbouring cells or values, "t2" or "cauchy" for heavy tails."""
+    ``noise``: "white", "smooth" for noise correlated over neighbouring cells or values, "t2" or "cauchy" for
+    heavy tails."""
 
     name: str
     what: str
@@ -86,7 +87,8 @@ def one(column: Tensor) -> Float[Tensor, "cell 1"]:
 
 
 def both(*parts: Tensor, shares: bool = False) -> Tensor:
-    """Several signals in directions of their own, of the same variance per direction, or (``shares``) the same power each."""
+    """Several signals in directions of their own, of the same variance per direction, or (``shares``) the
+    same power each."""
     power = [part.shape[1] ** 0.5 if shares else 1.0 for part in parts]
     return torch.cat([unit_variance(part) / root for part, root in zip(parts, power, strict=True)], 1)
 
@@ -117,11 +119,37 @@ def _noise_walk(cells: Cells, draw: Draw) -> Tensor:
 
 
 OPERATIONS: tuple[Generator, ...] = (
-    Generator("circle", "cos and sin of 2πc/n in a random plane", lambda g, r: wave(g.c, g.n), True, everywhere=False),
-    Generator("circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.c, g.n), True, True, False),
-    Generator("circle-k2", "cos and sin of 2π2c/n in a random plane", lambda g, r: wave(2 * g.c, g.n), True, everywhere=False),
-    Generator("circle+quadratic", "a circle, and the squared raw sum in a third direction", lambda g, r: both(wave(g.c, g.n), one(g.s**2)), True, everywhere=False),
-    Generator("circle+random-sum", "a circle, and two random functions of the raw sum", lambda g, r: both(wave(g.c, g.n), lookup(g.s, 2, r)), True, everywhere=False),
+    Generator(
+        "circle",
+        "cos and sin of 2πc/n in a random plane",
+        lambda g, r: wave(g.c, g.n),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.c, g.n), True, True, False
+    ),
+    Generator(
+        "circle-k2",
+        "cos and sin of 2π2c/n in a random plane",
+        lambda g, r: wave(2 * g.c, g.n),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle+quadratic",
+        "a circle, and the squared raw sum in a third direction",
+        lambda g, r: both(wave(g.c, g.n), one(g.s**2)),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle+random-sum",
+        "a circle, and two random functions of the raw sum",
+        lambda g, r: both(wave(g.c, g.n), lookup(g.s, 2, r)),
+        True,
+        everywhere=False,
+    ),
     Generator("white", "nothing but white noise", None),
     Generator("autocorrelated", "noise correlated over neighbouring cells", None, noise="smooth"),
     Generator("smooth-field", "16 products of smooth functions of a and o", _noise_walk),
@@ -130,24 +158,50 @@ OPERATIONS: tuple[Generator, ...] = (
     Generator("quadratic", "the squared raw sum", lambda g, r: one(g.s**2)),
     Generator("product", "a times o", lambda g, r: one(g.a * g.o)),
     Generator("relu", "relu(a + o - n)", lambda g, r: one((g.s - g.n).clamp_min(0))),
-    Generator("steps", "staircases of the raw sum, one with steps of n", lambda g, r: both(one(g.s // g.n), one(g.s // 7))),
-    Generator("two-digit", "both operands have two digits; the sum has", lambda g, r: both(one((g.a >= 10) & (g.o >= 10)), one(g.s >= 10))),
-    Generator("relu+steps+digits", "relu, steps and two-digit in directions of their own", lambda g, r: both(one((g.s - g.n).clamp_min(0)), one(g.s // g.n), one(g.s >= 10))),
-    Generator("digits", "a random vector per units digit of the raw sum", lambda g, r: lookup(g.s % 10, 8, r)),
+    Generator(
+        "steps",
+        "staircases of the raw sum, one with steps of n",
+        lambda g, r: both(one(g.s // g.n), one(g.s // 7)),
+    ),
+    Generator(
+        "two-digit",
+        "both operands have two digits; the sum has",
+        lambda g, r: both(one((g.a >= 10) & (g.o >= 10)), one(g.s >= 10)),
+    ),
+    Generator(
+        "relu+steps+digits",
+        "relu, steps and two-digit in directions of their own",
+        lambda g, r: both(one((g.s - g.n).clamp_min(0)), one(g.s // g.n), one(g.s >= 10)),
+    ),
+    Generator(
+        "digits", "a random vector per units digit of the raw sum", lambda g, r: lookup(g.s % 10, 8, r)
+    ),
     Generator("helix-10", "cos and sin of the raw sum with period 10", lambda g, r: wave(g.s, 10)),
     Generator("sawtooth", "a sawtooth of the raw sum, period 1.3 to 1.7 n", _sawtooth),
-    Generator("smooth-2", "2 smooth random functions of the raw sum", lambda g, r: smooth(g.s, 2, r, g.n / 4)),
-    Generator("smooth-8", "8 smooth random functions of the raw sum", lambda g, r: smooth(g.s, 8, r, g.n / 3)),
+    Generator(
+        "smooth-2", "2 smooth random functions of the raw sum", lambda g, r: smooth(g.s, 2, r, g.n / 4)
+    ),
+    Generator(
+        "smooth-8", "8 smooth random functions of the raw sum", lambda g, r: smooth(g.s, 8, r, g.n / 3)
+    ),
     Generator("random-sum-2", "2 random functions of the raw sum", lambda g, r: lookup(g.s, 2, r)),
     Generator("random-sum-16", "16 random functions of the raw sum", lambda g, r: lookup(g.s, 16, r)),
-    Generator("token-identity", "a random vector per a and per o", lambda g, r: both(lookup(g.a, 8, r), lookup(g.o, 8, r))),
-    Generator("circle-of-a", "a circle of a alone and one of o alone", lambda g, r: both(wave(g.a, g.n), wave(g.o, g.n))),
+    Generator(
+        "token-identity",
+        "a random vector per a and per o",
+        lambda g, r: both(lookup(g.a, 8, r), lookup(g.o, 8, r)),
+    ),
+    Generator(
+        "circle-of-a",
+        "a circle of a alone and one of o alone",
+        lambda g, r: both(wave(g.a, g.n), wave(g.o, g.n)),
+    ),
     Generator("modular-2", "a random point of a plane per residue class", lambda g, r: lookup(g.c, 2, r)),
     Generator("modular-16", "a random vector per residue class", lambda g, r: lookup(g.c, 16, r)),
     Generator("modular-divisor", "a random vector per residue class of a divisor of n", _divisor),
     Generator("label-ramp", "the label as a number 0 … n-1", lambda g, r: one(g.c)),
     Generator("label-arc", "an open arc of 120 to 240 degrees along the label", lambda g, r: _arc(g.c, r)),
-)  # fmt: skip
+)
 
 
 def find(name: str, generators: tuple[Generator, ...] = OPERATIONS) -> Generator:
@@ -184,7 +238,8 @@ def planted_operation(
 def grid_noise(
     generator: Generator, n: int, offsets: int, d_model: int, draw: Draw
 ) -> Float[Tensor, "cell d"]:
-    """White noise, a stationary Gaussian field with correlation exp(-distance / 2) along a and along o, or heavy tails."""
+    """White noise, a stationary Gaussian field with correlation exp(-distance / 2) along a and along o, or
+    heavy tails."""
     white = torch.randn(n, offsets, d_model, generator=draw)
     if generator.noise in HEAVY:
         degrees = HEAVY[generator.noise]
@@ -203,11 +258,13 @@ def _memory(size: int, length: float = 2.0) -> Float[Tensor, "size size"]:
 def embedded(
     columns: Float[Tensor, "row direction"], generator: Generator, d_model: int, snr: float, draw: Draw
 ) -> Float[Tensor, "row d"]:
-    """Signal columns, of power ``snr * d_model`` together, along orthonormal directions (random, or coordinate axes)."""
+    """Signal columns, of power ``snr * d_model`` together, along orthonormal directions (random, or
+    coordinate axes)."""
     count = columns.shape[1]
     if count > d_model:
         raise UsageError(
-            f"{generator.name!r} has {count} directions and does not fit into d_model {d_model}; use at least {count}"
+            f"{generator.name!r} has {count} directions and does not fit into d_model {d_model}; use at "
+            f"least {count}"
         )
     scaled = unit_variance(columns) * (snr * d_model / count) ** 0.5
     if generator.basis:

@@ -47,27 +47,88 @@ def _misplaced(cells: Cells, draw: Draw) -> Tensor:
 
 
 VALUES: tuple[Generator, ...] = (
-    Generator("circle", "cos and sin of 2πv/n in a random plane", lambda g, r: wave(g.a, g.n), True, everywhere=False),
-    Generator("circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.a, g.n), True, True, False),
-    Generator("circle-k2", "cos and sin of 2π2v/n in a random plane", lambda g, r: wave(2 * g.a, g.n), True, everywhere=False),
-    Generator("circle-k1+3", "circles of k = 1 and 3 of equal power", lambda g, r: _beside(wave(g.a, g.n), wave(3 * g.a, g.n)), True, everywhere=False),
-    Generator("circle+line", "a circle, and a line of equal power in a third direction", lambda g, r: _beside(wave(g.a, g.n), _ramp(g, r)), True, everywhere=False),
-    Generator("circle+identity", "a circle, and a random vector per value of equal power", lambda g, r: _beside(wave(g.a, g.n), lookup(g.a, 16, r)), True, everywhere=False),
+    Generator(
+        "circle",
+        "cos and sin of 2πv/n in a random plane",
+        lambda g, r: wave(g.a, g.n),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.a, g.n), True, True, False
+    ),
+    Generator(
+        "circle-k2",
+        "cos and sin of 2π2v/n in a random plane",
+        lambda g, r: wave(2 * g.a, g.n),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle-k1+3",
+        "circles of k = 1 and 3 of equal power",
+        lambda g, r: _beside(wave(g.a, g.n), wave(3 * g.a, g.n)),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle+line",
+        "a circle, and a line of equal power in a third direction",
+        lambda g, r: _beside(wave(g.a, g.n), _ramp(g, r)),
+        True,
+        everywhere=False,
+    ),
+    Generator(
+        "circle+identity",
+        "a circle, and a random vector per value of equal power",
+        lambda g, r: _beside(wave(g.a, g.n), lookup(g.a, 16, r)),
+        True,
+        everywhere=False,
+    ),
     Generator("ellipse", "an ellipse of aspect .5 at a random phase", _ellipse, True, everywhere=False),
-    Generator("circle-misplaced", "a circle with one value at a random place of it", _misplaced, True, everywhere=False),
+    Generator(
+        "circle-misplaced",
+        "a circle with one value at a random place of it",
+        _misplaced,
+        True,
+        everywhere=False,
+    ),
     Generator("white", "nothing but white noise", None),
-    Generator("autocorrelated", "noise correlated over neighbouring values, drawn per template", None, noise="smooth"),
+    Generator(
+        "autocorrelated",
+        "noise correlated over neighbouring values, drawn per template",
+        None,
+        noise="smooth",
+    ),
     Generator("ramp", "the value as a number, begun anywhere", _ramp),
     Generator("arc", "an open arc of 120 to 240 degrees, begun anywhere", _arc),
     Generator("cosine", "a cosine along one direction, at a random phase", _cosine),
-    Generator("cosine+identity", "the same, and a random vector per value of equal power", lambda g, r: _beside(_cosine(g, r), lookup(g.a, 32, r))),
-    Generator("clusters", "three or four blocks at random points of 16 dimensions, one across the wrap now and then", _blocks),
+    Generator(
+        "cosine+identity",
+        "the same, and a random vector per value of equal power",
+        lambda g, r: _beside(_cosine(g, r), lookup(g.a, 32, r)),
+    ),
+    Generator(
+        "clusters",
+        "three or four blocks at random points of 16 dimensions, one across the wrap now and then",
+        _blocks,
+    ),
     Generator("helix-10", "cos and sin of 2πv/10", lambda g, r: wave(g.a, 10)),
-    Generator("arc+identity", "an open arc, and a random vector per value of equal power", lambda g, r: _beside(_arc(g, r), lookup(g.a, 16, r))),
-    Generator("smooth-16", "16 smooth random functions of the value: an open curve", lambda g, r: smooth(g.a, 16, r, g.n / 4)),
-    Generator("walk-16", "a random walk in 16 directions over the values", lambda g, r: lookup(g.a, 16, r).cumsum(0)),
+    Generator(
+        "arc+identity",
+        "an open arc, and a random vector per value of equal power",
+        lambda g, r: _beside(_arc(g, r), lookup(g.a, 16, r)),
+    ),
+    Generator(
+        "smooth-16",
+        "16 smooth random functions of the value: an open curve",
+        lambda g, r: smooth(g.a, 16, r, g.n / 4),
+    ),
+    Generator(
+        "walk-16", "a random walk in 16 directions over the values", lambda g, r: lookup(g.a, 16, r).cumsum(0)
+    ),
     Generator("token-identity", "a random vector per value", lambda g, r: lookup(g.a, 16, r)),
-)  # fmt: skip
+)
 
 
 def planted_value(
@@ -80,7 +141,8 @@ def planted_value(
     snr: float = 1.0,
     seed: int = 0,
 ) -> Float[Tensor, "site value template d"]:
-    """Activations of n values in ``templates`` sentences: signal of the value, a mean per template, unit noise per cell."""
+    """Activations of n values in ``templates`` sentences: signal of the value, a mean per template, unit
+    noise per cell."""
     draw = torch.Generator().manual_seed(seed)
     cells = Cells(n, torch.arange(n), torch.zeros(n, dtype=torch.int64))
     chosen = int(torch.randint(layers, (1,), generator=draw))

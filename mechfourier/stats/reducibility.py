@@ -1,8 +1,9 @@
 """Is a 2-D feature irreducible? Separability and ε-mixture indices.
 
-Source: Engels, Michaud, Liao, Gurnee & Tegmark 2024, "Not All Language Model Features Are One-Dimensionally Linear",
-arXiv 2405.14860, section 3 and appendix B. A feature is *reducible* when some rotation makes its two coordinates
-independent (separable) or when it is a mixture that sits on a line most of the time. A circle is neither.
+Source: Engels, Michaud, Liao, Gurnee & Tegmark 2024, "Not All Language Model Features Are One-Dimensionally
+Linear", arXiv 2405.14860, section 3 and appendix B. A feature is *reducible* when some rotation makes its two
+coordinates independent (separable) or when it is a mixture that sits on a line most of the time. A circle is
+neither.
 """
 
 from dataclasses import dataclass
@@ -29,13 +30,15 @@ SHAPES = ("lines", "gaussian", "circle")
 class Reducibility(Result, kind="reducibility"):
     """Both indices of one 2-D feature, each beside references of as many points in as many classes.
 
-    ``separability``: the smallest mutual information of the two coordinates over rotations, bits (histogram estimate).
-    ``separability_null``: its mean when the coordinates at the best rotation are paired anew, that is for a *separable* feature with the
-    same marginals (a finite sample has information by chance), ``separability_bar`` what 95 of 100 of those stay under, ``p_separability`` the
-    share of them with at least as much. Points of one class stay together: twelve months in five templates are twelve places and not
-    sixty, and pairing single points anew would call almost every cloud inseparable. ``separability_circle``: mean of even circles.
-    ``mixture``: largest share of points within ε rms of one line, in [0, 1]. A reducible feature of two lines, a Gaussian cloud and an
-    even circle stand beside it: means over draws, with the range that 95 of 100 lie in.
+    ``separability``: the smallest mutual information of the two coordinates over rotations, bits (histogram
+    estimate). ``separability_null``: its mean when the coordinates at the best rotation are paired anew, that
+    is for a *separable* feature with the same marginals (a finite sample has information by chance),
+    ``separability_bar`` what 95 of 100 of those stay under, ``p_separability`` the share of them with at
+    least as much. Points of one class stay together: twelve months in five templates are twelve places and
+    not sixty, and pairing single points anew would call almost every cloud inseparable.
+    ``separability_circle``: mean of even circles. ``mixture``: largest share of points within ε rms of one
+    line, in [0, 1]. A reducible feature of two lines, a Gaussian cloud and an even circle stand beside it:
+    means over draws, with the range that 95 of 100 lie in.
     """
 
     points: int
@@ -56,12 +59,14 @@ class Reducibility(Result, kind="reducibility"):
 
     @property
     def irreducible(self) -> bool:
-        """Not separable (p < 0.05), and no line holds half of the points, nor as many as in a mixture of two lines with this spread."""
+        """Not separable (p < 0.05), and no line holds half of the points, nor as many as in a mixture of two
+        lines with this spread."""
         return self.p_separability < 0.05 and self.mixture < min(MIXTURE_AT, self.mixture_lines_range[0])
 
     @property
     def decidable(self) -> bool:
-        """Whether an even circle of as many classes and points would be told from a separable feature, on average."""
+        """Whether an even circle of as many classes and points would be told from a separable feature, on
+        average."""
         return self.separability_circle > self.separability_bar
 
     @property
@@ -70,16 +75,23 @@ class Reducibility(Result, kind="reducibility"):
         if self.irreducible:
             return "irreducible"
         if not self.decidable:
-            return f"cannot be decided ({self.classes} values are too few: not even an even circle of them would be called inseparable)"
+            return (
+                f"cannot be decided ({self.classes} values are too few: not even an even circle of them "
+                f"would be called inseparable)"
+            )
         return "not shown to be irreducible"
 
     def __str__(self) -> str:
         return (
-            f"{self.word}\n    separability {self.separability:.2f} bits (values paired anew {self.separability_null:.2f}, 95 % under "
-            f"{self.separability_bar:.2f}, p = {self.p_separability:.3g}; a circle {self.separability_circle:.2f})\n    "
-            f"{self.epsilon:g}-mixture {self.mixture:.2f} (two lines {_ranged(self.mixture_lines, self.mixture_lines_range)}, Gaussian "
+            f"{self.word}\n    separability {self.separability:.2f} bits (values paired anew "
+            f"{self.separability_null:.2f}, 95 % under "
+            f"{self.separability_bar:.2f}, p = {self.p_separability:.3g}; a circle "
+            f"{self.separability_circle:.2f})\n    "
+            f"{self.epsilon:g}-mixture {self.mixture:.2f} (two lines "
+            f"{_ranged(self.mixture_lines, self.mixture_lines_range)}, Gaussian "
             f"cloud {_ranged(self.mixture_gaussian, self.mixture_gaussian_range)}, circle "
-            f"{_ranged(self.mixture_circle, self.mixture_circle_range)}); {self.points} points of {self.classes} values"
+            f"{_ranged(self.mixture_circle, self.mixture_circle_range)}); {self.points} points of "
+            f"{self.classes} values"
         )
 
     def frame(self) -> pd.DataFrame:
@@ -109,9 +121,10 @@ def reducibility(
 ) -> Reducibility:
     """Separability and ε-mixture index of a 2-D feature.
 
-    ``points``: the feature's coordinates in its plane, one row per prompt. ``classes``: the points are those of so many values, value by
-    value, equally many each (None: every point is a value of its own). Raises ``OutOfRange`` for fewer than 20 points, for points
-    that are not finite or do not divide into the classes, and for a plane that holds a line only.
+    ``points``: the feature's coordinates in its plane, one row per prompt. ``classes``: the points are those
+    of so many values, value by value, equally many each (None: every point is a value of its own). Raises
+    ``OutOfRange`` for fewer than 20 points, for points that are not finite or do not divide into the classes,
+    and for a plane that holds a line only.
     """
     points = np.asarray(points, dtype=np.float64)
     n = len(points) if classes is None else classes
@@ -196,7 +209,8 @@ def _whitened(points: Float[ndarray, "point 2"]) -> Float[ndarray, "point 2"]:
 
 
 def _bins(points: int) -> int:
-    """Bins a side so that a cell holds about two points on average (Engels et al. use 40 for many thousands)."""
+    """Bins a side so that a cell holds about two points on average (Engels et al. use 40 for many
+    thousands)."""
     return int(np.clip(np.sqrt(points / 2), 4, 40))
 
 
@@ -223,7 +237,8 @@ def _joint(
 
 
 def separability_index(white: Float[ndarray, "point 2"]) -> tuple[float, float]:
-    """min over rotations of the mutual information of the two coordinates (bits), and the rotation (radians) that has it."""
+    """min over rotations of the mutual information of the two coordinates (bits), and the rotation (radians)
+    that has it."""
     theta = np.arange(ANGLES) * (np.pi / 2 / ANGLES)
     x = np.outer(np.cos(theta), white[:, 0]) + np.outer(np.sin(theta), white[:, 1])
     y = np.outer(-np.sin(theta), white[:, 0]) + np.outer(np.cos(theta), white[:, 1])
@@ -232,7 +247,8 @@ def separability_index(white: Float[ndarray, "point 2"]) -> tuple[float, float]:
 
 
 def mixture_index(white: Float[ndarray, "point 2"], *, epsilon: float = 0.1) -> float:
-    """max over directions v and offsets c of P(|v·f + c| < ε √E[(v·f + c)²]) (their eq. 5), by search over a grid."""
+    """max over directions v and offsets c of P(|v·f + c| < ε √E[(v·f + c)²]) (their eq. 5), by search over a
+    grid."""
     theta = np.arange(2 * ANGLES) * (np.pi / 2 / ANGLES)
     x = np.outer(np.cos(theta), white[:, 0]) + np.outer(np.sin(theta), white[:, 1])
     offsets = np.linspace(-2.0, 2.0, OFFSETS)

@@ -1,8 +1,9 @@
 """Other accounts of a number line: digits, number of digits, tens, logarithm, polynomial.
 
-A function of the last digit is a sum of the periods 10, 5, 10/3, 2.5 and 2, so a model that has a vector per digit token gives a
-helix of periods 2, 5 and 10 a high R² without any circle. A helix says something where it explains numbers that were left out of the
-fit better than these rivals, with as few parameters, and where its periods explain part of what each rival leaves.
+A function of the last digit is a sum of the periods 10, 5, 10/3, 2.5 and 2, so a model that has a vector per
+digit token gives a helix of periods 2, 5 and 10 a high R² without any circle. A helix says something where it
+explains numbers that were left out of the fit better than these rivals, with as few parameters, and where its
+periods explain part of what each rival leaves.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,9 @@ RANK = 1e-9
 
 @dataclass(frozen=True)
 class Rival:
-    """Another account of the same means. ``r2_held_out``: each number left out of its own fit. ``partial_r2``: of what the rival
-    (with the line) leaves, the share that the periods explain, held out; ``p_partial``: its permutation p (residuals permuted,
-    Freedman & Lane 1983)."""
+    """Another account of the same means. ``r2_held_out``: each number left out of its own fit.
+    ``partial_r2``: of what the rival (with the line) leaves, the share that the periods explain, held out;
+    ``p_partial``: its permutation p (residuals permuted, Freedman & Lane 1983)."""
 
     name: str
     parameters: int
@@ -35,7 +36,8 @@ class Rival:
 def rival_bases(
     values: Int[ndarray, " value"], polynomial: Float[ndarray, "value feature"]
 ) -> Mapping[str, Float[ndarray, "value _"]]:
-    """The rivals by name, each with its constant; ``polynomial`` is one of as many parameters as the helix."""
+    """The rivals by name, each with its constant; ``polynomial`` is one of as many parameters as the
+    helix."""
     numbers = np.asarray(values).astype(int)
     one = np.ones((len(numbers), 1))
     last, tens = _classes(numbers % 10), _classes(numbers // 10 % 10)
@@ -59,7 +61,8 @@ def _classes(labels: Int[ndarray, " value"]) -> Float[ndarray, "value label"]:
 
 
 def orthonormal(basis: Float[ndarray, "value feature"]) -> Float[ndarray, "value rank"]:
-    """An orthonormal basis of the columns' span; columns that depend on others (a tens digit of 0, one digit) add nothing."""
+    """An orthonormal basis of the columns' span; columns that depend on others (a tens digit of 0, one digit)
+    add nothing."""
     scale = np.linalg.norm(basis, axis=0)
     return orth(basis[:, scale > 0] / scale[scale > 0], rcond=RANK)
 
@@ -72,7 +75,8 @@ def residual_of(
 
 
 def press(q: Float[ndarray, "value rank"], scores: Float[ndarray, "value component"]) -> float:
-    """Squared error of every number predicted from the others (PRESS: residuals over 1 − leverage, squared and summed)."""
+    """Squared error of every number predicted from the others (PRESS: residuals over 1 − leverage, squared
+    and summed)."""
     leverage = np.clip((q**2).sum(1), 0, 1 - 1e-9)
     return float(((residual_of(q, scores) ** 2).sum(1) / (1 - leverage) ** 2).sum())
 
@@ -90,7 +94,8 @@ def beside_rivals(
     polynomial: Float[ndarray, "value feature"],
     orders: Int[ndarray, "draw value"],
 ) -> tuple[Rival, ...]:
-    """Every rival, and what the helix's columns explain of what it leaves. ``orders``: permutations of the numbers, for the null."""
+    """Every rival, and what the helix's columns explain of what it leaves. ``orders``: permutations of the
+    numbers, for the null."""
     line = helix[:, :2]
     found = []
     for name, basis in rival_bases(values, polynomial).items():
@@ -108,7 +113,8 @@ def _partial(
     scores: Float[ndarray, "value component"],
     orders: Int[ndarray, "draw value"],
 ) -> tuple[float, Float[ndarray, " draw"]]:
-    """1 − PRESS(large) / PRESS(small), and the same with the small model's residuals permuted over the numbers."""
+    """1 − PRESS(large) / PRESS(small), and the same with the small model's residuals permuted over the
+    numbers."""
     few, many = orthonormal(small), orthonormal(large)
     left = residual_of(few, scores)
     if (left**2).sum() <= RANK * (scores**2).sum() or many.shape[1] == few.shape[1]:

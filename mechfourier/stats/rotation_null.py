@@ -1,9 +1,9 @@
 """Family-wise null of the plane statistic: random rotations of the residual space of the confounds.
 
-Permuting and sign-flipping the rows of VᵀY in the residual space (Huh & Jhun 2001) depends on the arbitrary choice
-of its basis V; a random rotation (Langsrud 2005) is the same group averaged over all bases, and exact for Gaussian
-noise on the smallest grid. Rotating the data is rotating the few sinusoids instead: one small random frame per draw,
-the same for all hook points and dimensions, and one matrix product.
+Permuting and sign-flipping the rows of VᵀY in the residual space (Huh & Jhun 2001) depends on the arbitrary
+choice of its basis V; a random rotation (Langsrud 2005) is the same group averaged over all bases, and exact
+for Gaussian noise on the smallest grid. Rotating the data is rotating the few sinusoids instead: one small
+random frame per draw, the same for all hook points and dimensions, and one matrix product.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ DENSE_CELLS = 3000
 
 @dataclass(frozen=True, eq=False)
 class RotationNull:
-    """Maxima per draw. ``plane``: T per hook point, in spreads of its own null, largest over k;
-    ``dims``: partial R² of the best dimension and k."""
+    """Maxima per draw. ``plane``: T per hook point, in spreads of its own null, largest over k; ``dims``:
+    partial R² of the best dimension and k."""
 
     plane: Float[Tensor, "draw site"]
     dims: Float[Tensor, "draw site"]
@@ -32,7 +32,8 @@ class RotationNull:
 
 
 def coordinates(grid: Grid, residual: Float[Tensor, "cell d"]) -> Float[Tensor, "row d"]:
-    """``residual`` in an orthonormal basis of a space that holds it: same inner products, as few rows as possible."""
+    """``residual`` in an orthonormal basis of a space that holds it: same inner products, as few rows as
+    possible."""
     cells, width = residual.shape
     if width < grid.residual_dof and (cells > DENSE_CELLS or 2 * width < cells):
         gram = residual.double().T @ residual.double()
@@ -47,8 +48,8 @@ def random_frames(
 ) -> Float[Tensor, "draw size rows"]:
     """The first ``rows`` coordinates of ``size`` random orthonormal vectors in ``dof`` dimensions.
 
-    Exact: G (size x dof, Gaussian) orthonormalised by the Cholesky factor of G Gᵀ; the part of G Gᵀ beyond ``rows``
-    is a Wishart matrix, drawn by Bartlett's decomposition instead of column by column.
+    Exact: G (size x dof, Gaussian) orthonormalised by the Cholesky factor of G Gᵀ; the part of G Gᵀ beyond
+    ``rows`` is a Wishart matrix, drawn by Bartlett's decomposition instead of column by column.
     """
     gaussian = torch.randn(draws, size, rows, generator=generator)
     gram = gaussian @ gaussian.transpose(1, 2)
@@ -78,8 +79,8 @@ def rotation_null(
 ) -> RotationNull:
     """Largest statistics of ``permutations`` random rotations.
 
-    ``planes``: the harmonics' orthonormal planes in the residual space. ``residual``: activations in the residual space,
-    every dimension scaled to unit norm (or zero), so that squared scores are partial R².
+    ``planes``: the harmonics' orthonormal planes in the residual space. ``residual``: activations in the
+    residual space, every dimension scaled to unit norm (or zero), so that squared scores are partial R².
     """
     sites, width = residual.shape[1:]
     rows = coordinates(grid, residual.flatten(1).float())

@@ -53,9 +53,11 @@ def variance_shares(grid: Grid, cells: Float[Tensor, "cell d"]) -> Shares:
     clear = max(main - rows * noise, 0.0)
     shares = [part / whole for part in parts]
     return Shares(
-        *shares, rest=max(0.0, 1 - sum(shares)), magnitude=min(1.0, max(straight, 0.0) / clear) if clear > 0 else 0.0,
+        *shares,
+        rest=max(0.0, 1 - sum(shares)),
+        magnitude=min(1.0, max(straight, 0.0) / clear) if clear > 0 else 0.0,
         main_p=_main_p(grid, cube),
-    )  # fmt: skip
+    )
 
 
 def _straight(means: Float[Tensor, "level d"]) -> float:
@@ -67,8 +69,7 @@ def _straight(means: Float[Tensor, "level d"]) -> float:
 
 def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
     """p of the main effects against the rest, as a rotation test by its first two moments (of twins' means,
-    see
-    ``Grid.exchangeable``).
+    see ``Grid.exchangeable``).
     """
     values, offsets = cube.shape[:2]
     rows, dof = values + offsets - 2, values * offsets - 1
@@ -82,8 +83,8 @@ def _main_p(grid: Grid, cube: Float[Tensor, "a o d"]) -> float:
 
 
 def moment_p(energy: float, total: float, square: float, rows: int, dof: int) -> float:
-    """P that a random frame of ``rows`` in ``dof`` dimensions takes up ``energy`` of a Gram matrix with
-    trace ``total`` and squared Frobenius norm ``square``.
+    """P that a random frame of ``rows`` in ``dof`` dimensions takes up ``energy`` of a Gram matrix with trace
+    ``total`` and squared Frobenius norm ``square``.
 
     The share of the trace is taken as Beta with its exact mean and variance (Haar measure): exact for one
     direction, and for many the normal law.

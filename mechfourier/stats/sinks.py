@@ -1,8 +1,9 @@
 """Attention sinks and massive dimensions, from arrays alone.
 
-A causal model puts a huge norm on a token that later tokens attend to by default, most often the first (Xiao et al. 2024, "Efficient
-streaming language models with attention sinks"; Sun et al. 2024, "Massive activations in large language models"). What is read there
-hardly depends on the token. Likewise a few dimensions are so large that every inner product is mostly theirs.
+A causal model puts a huge norm on a token that later tokens attend to by default, most often the first (Xiao
+et al. 2024, "Efficient streaming language models with attention sinks"; Sun et al. 2024, "Massive activations
+in large language models"). What is read there hardly depends on the token. Likewise a few dimensions are so
+large that every inner product is mostly theirs.
 """
 
 import math
@@ -25,8 +26,8 @@ MANY_TIMES = 20.0
 
 @dataclass(frozen=True)
 class Massive:
-    """A dimension at one site: its ``share`` of the variance between values (over values, templates averaged), and its mean
-    ``magnitude`` over prompts in multiples of the median dimension's."""
+    """A dimension at one site: its ``share`` of the variance between values (over values, templates
+    averaged), and its mean ``magnitude`` over prompts in multiples of the median dimension's."""
 
     site: str
     dim: int
@@ -36,8 +37,9 @@ class Massive:
 
 @dataclass(frozen=True)
 class SinkSite:
-    """Norms at one site in multiples of the median norm of the other tokens: at the position read (``ratio``, the median over
-    prompts), at the prompt's first token (``first``), and the ``share`` of prompts whose ratio is 20 or more. NaN: not measured."""
+    """Norms at one site in multiples of the median norm of the other tokens: at the position read (``ratio``,
+    the median over prompts), at the prompt's first token (``first``), and the ``share`` of prompts whose
+    ratio is 20 or more. NaN: not measured."""
 
     site: str
     ratio: float
@@ -64,7 +66,8 @@ def sink_site(
 def massive_dimensions(
     acts: Float[Tensor, "site value template d"], sites: Sequence[str]
 ) -> tuple[Massive, ...]:
-    """The dimensions of every site that are massive in variance or in magnitude, the largest shares first within a site."""
+    """The dimensions of every site that are massive in variance or in magnitude, the largest shares first
+    within a site."""
     found = []
     for name, site in zip(sites, acts, strict=True):
         share, magnitude = dimension_shares(site)
@@ -77,7 +80,8 @@ def massive_dimensions(
 def dimension_shares(
     site: Float[Tensor, "value template d"],
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Every dimension's share of the between-value variance, and its mean magnitude over the median dimension's.
+    """Every dimension's share of the between-value variance, and its mean magnitude over the median
+    dimension's.
 
     Zeros where nothing varies, or where the median magnitude is 0 (sites filled up with constant dimensions).
     """
@@ -92,7 +96,8 @@ def dimension_shares(
 
 
 def by_class(acts: Float[Tensor, "site a offset d"], n: int) -> Float[Tensor, "site label repeat d"]:
-    """An operation grid with the cells of each answer (a + offset) mod n together, so that "between values" means between answers."""
+    """An operation grid with the cells of each answer (a + offset) mod n together, so that "between values"
+    means between answers."""
     rows, offsets = acts.shape[1:3]
     label = ((torch.arange(rows)[:, None] + torch.arange(offsets)) % n).flatten()
     order = torch.argsort(label, stable=True)

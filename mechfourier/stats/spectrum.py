@@ -4,11 +4,12 @@ Activations ``acts[site, value, template, d]`` of n values in T templates are ta
 
     acts[v, t] = mean[t] + signal[v] + noise[v, t],
 
-``mean`` being what a template adds to every value. A power computed from the average over templates holds the power of
-the noise as well, so every number here is a mean over pairs of *different* templates: X̄ᵗ·Xᵘ, t ≠ u, has the power of
-the signal as its expectation (the "cross-validated" or crossnobis estimate of Walther et al. 2016, NeuroImage 137).
-All of it follows from the Gram matrices of the values, which are n × n whatever d is: :func:`cross_gram` makes
-them once, and the permutation null, the bootstrap and the closure tests are matrix products on them.
+``mean`` being what a template adds to every value. A power computed from the average over templates holds the
+power of the noise as well, so every number here is a mean over pairs of *different* templates: X̄ᵗ·Xᵘ, t ≠ u,
+has the power of the signal as its expectation (the "cross-validated" or crossnobis estimate of Walther et al.
+2016, NeuroImage 137). All of it follows from the Gram matrices of the values, which are n × n whatever d is:
+:func:`cross_gram` makes them once, and the permutation null, the bootstrap and the closure tests are matrix
+products on them.
 """
 
 import torch
@@ -20,7 +21,8 @@ from mechfourier.fourier.bases import fourier_basis, n_frequencies
 
 
 def cross_gram(acts: Float[Tensor, "site value template d"]) -> Float[Tensor, "site t u value value2"]:
-    """Inner products ⟨acts[v, t], acts[w, u]⟩ with the mean over values taken from every template, in float64."""
+    """Inner products ⟨acts[v, t], acts[w, u]⟩ with the mean over values taken from every template, in
+    float64."""
     grams = []
     for site in acts:
         y = site.double()
@@ -35,10 +37,11 @@ def cross_gram(acts: Float[Tensor, "site value template d"]) -> Float[Tensor, "s
 def shared_gram(
     cross: Float[Tensor, "site t u value value2"], weights: Float[Tensor, "*draw t"] | None = None
 ) -> Float[Tensor, "*draw site value value2"]:
-    """What the templates share: the mean of ``cross`` over pairs t ≠ u. Unbiased for the Gram matrix of the signal.
+    """What the templates share: the mean of ``cross`` over pairs t ≠ u. Unbiased for the Gram matrix of the
+    signal.
 
-    ``weights`` (for a bootstrap: how often a template was drawn) weigh pair (t, u) by w_t·w_u; a template is never
-    paired with itself, however often it was drawn.
+    ``weights`` (for a bootstrap: how often a template was drawn) weigh pair (t, u) by w_t·w_u; a template is
+    never paired with itself, however often it was drawn.
     """
     count = cross.shape[1]
     w = torch.ones(count, dtype=cross.dtype) if weights is None else weights.to(cross.dtype)
@@ -48,13 +51,15 @@ def shared_gram(
 
 
 def harmonic_planes(n: int) -> Float[Tensor, "k pair value"]:
-    """Unit cosine and sine of k = 1..⌈n/2⌉−1 on Z_n: every harmonic that has two quadratures (Nyquist has one)."""
+    """Unit cosine and sine of k = 1..⌈n/2⌉−1 on Z_n: every harmonic that has two quadratures (Nyquist has
+    one)."""
     rows = fourier_basis(n)[1 : 1 + 2 * ((n - 1) // 2)]
     return rearrange(rows, "(k pair) value -> k pair value", pair=2)
 
 
 def harmonic_power(gram: Float[Tensor, "*lead value value2"]) -> Float[Tensor, "*lead k"]:
-    """Between-value power at k = 1..⌊n/2⌋ (last axis: index 0 is k = 1); sums to the trace of a centred ``gram``."""
+    """Between-value power at k = 1..⌊n/2⌋ (last axis: index 0 is k = 1); sums to the trace of a centred
+    ``gram``."""
     n = gram.shape[-1]
     basis = fourier_basis(n)[1:]
     rows = einsum(basis, gram, basis, "row v, ... v w, row w -> ... row")
@@ -66,8 +71,8 @@ def harmonic_power(gram: Float[Tensor, "*lead value value2"]) -> Float[Tensor, "
 def harmonic_share(gram: Float[Tensor, "*lead value value2"]) -> Float[Tensor, "*lead k"]:
     """Power at every harmonic as a share of the between-value power.
 
-    Unbiased powers may fall below 0 where there is only noise; shares are of Σ|power|, so they stay within ±1, and
-    equal power/total wherever no power is negative.
+    Unbiased powers may fall below 0 where there is only noise; shares are of Σ|power|, so they stay within
+    ±1, and equal power/total wherever no power is negative.
     """
     power = harmonic_power(gram)
     whole = power.abs().sum(-1, keepdim=True)
@@ -118,7 +123,8 @@ def dimension_share(acts: Float[Tensor, "value template d"]) -> Float[Tensor, "k
 
 
 def constant_sites(acts: Float[Tensor, "site value template d"]) -> Bool[Tensor, " site"]:
-    """Sites where every value reads the same in every template, up to float rounding: nothing there can be tested."""
+    """Sites where every value reads the same in every template, up to float rounding: nothing there can be
+    tested."""
     spread = (acts - acts.mean(1, keepdim=True)).abs().amax((1, 2, 3))
     scale = acts.abs().amax((1, 2, 3))
     return spread <= 1e-6 * scale.clamp_min(torch.finfo(acts.dtype).tiny)

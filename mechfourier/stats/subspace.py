@@ -1,8 +1,10 @@
-"""The subspace probe: read the angle of a value from the whole activation, on values and templates it was not fitted on.
+"""The subspace probe: read the angle of a value from the whole activation, on values and templates it was not
+fitted on.
 
-Ridge regression of [cos 2πkv/n, sin 2πkv/n] on the template-mean activations, in its dual form (so only Gram matrices
-are needed). Every prediction leaves out its value *and* its template: with more dimensions than values, a plane that draws
-a perfect circle through the values it was fitted on always exists, and says nothing.
+Ridge regression of [cos 2πkv/n, sin 2πkv/n] on the template-mean activations, in its dual form (so only Gram
+matrices are needed). Every prediction leaves out its value *and* its template: with more dimensions than
+values, a plane that draws a perfect circle through the values it was fitted on always exists, and says
+nothing.
 """
 
 import math
@@ -21,9 +23,10 @@ PENALTIES = (0.003, 0.03, 0.3, 3.0)  # ridge, as multiples of the mean eigenvalu
 
 @dataclass(frozen=True)
 class SubspaceProbe:
-    """``r2``: held-out R² of [cos, sin] (0 = as good as the mean); ``error``: mean circular error in steps of the domain;
-    ``null_error``: the same for permuted labels (mean, and the 5 % quantile in ``null_low``); ``p_value`` of the error.
-    ``selectivity`` = null_error − error: task against control task (random relabellings), in steps."""
+    """``r2``: held-out R² of [cos, sin] (0 = as good as the mean); ``error``: mean circular error in steps of
+    the domain; ``null_error``: the same for permuted labels (mean, and the 5 % quantile in ``null_low``);
+    ``p_value`` of the error. ``selectivity`` = null_error − error: task against control task (random
+    relabellings), in steps."""
 
     k: int
     r2: float
@@ -35,7 +38,8 @@ class SubspaceProbe:
 
 
 def prediction_weights(cross: Float[Tensor, "t u n n2"]) -> Float[Tensor, "penalty t n n2"]:
-    """A[penalty, t, v, w]: the weight of the target of value w in the prediction for value v read in template t.
+    """A[penalty, t, v, w]: the weight of the target of value w in the prediction for value v read in template
+    t.
 
     Fitted on the other templates' means of the other values; A[…, v, v] = 0 and rows sum to 1.
     """
@@ -66,7 +70,8 @@ def circle_targets(n: int, k: int, order: Int[Tensor, "b n"]) -> Float[Tensor, "
 def held_out_scores(
     weights: Float[Tensor, "penalty t n n2"], targets: Float[Tensor, "b n two"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Held-out R² and mean circular error (turns) per labelling, at the penalty that suits that labelling best."""
+    """Held-out R² and mean circular error (turns) per labelling, at the penalty that suits that labelling
+    best."""
     n = targets.shape[1]
     guess = einsum(weights, targets, "p t v w, b w c -> p b t v c")
     truth = targets[None, :, None]
@@ -82,7 +87,8 @@ def held_out_scores(
 def subspace_probe(
     cross: Float[Tensor, "t u n n2"], k: int, orders: Int[Tensor, "b n"], *, order_k: Int[Tensor, " b"]
 ) -> SubspaceProbe:
-    """Probe one site at harmonic ``k`` beside permuted labels, each at the harmonic ``order_k`` selected for it."""
+    """Probe one site at harmonic ``k`` beside permuted labels, each at the harmonic ``order_k`` selected for
+    it."""
     n = cross.shape[-1]
     weights = prediction_weights(cross)
     r2, error = held_out_scores(weights, circle_targets(n, k, torch.arange(n)[None]))
@@ -103,7 +109,8 @@ def subspace_probe(
 def circle_positions(
     cross: Float[Tensor, "t u n n2"], k: int
 ) -> tuple[Float[Tensor, "n two"], Float[Tensor, "t n two"]]:
-    """Held-out positions of the values in the fitted plane: their mean over templates, and per template. For drawing."""
+    """Held-out positions of the values in the fitted plane: their mean over templates, and per template. For
+    drawing."""
     n = cross.shape[-1]
     weights = prediction_weights(cross)
     targets = circle_targets(n, k, torch.arange(n)[None])

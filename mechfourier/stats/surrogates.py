@@ -1,10 +1,12 @@
-"""Surrogates for period specificity: functions of the raw sum like the one observed, for which n is not special.
+"""Surrogates for period specificity: functions of the raw sum like the one observed, for which n is not
+special.
 
-The profile over the raw sum is taken to (nearly orthogonal) Fourier coordinates, the functions of the residue class
-are removed, and each coefficient is replaced by one drawn from its neighbourhood with a random phase (local
-bootstrap of the periodogram, Paparoditis & Politis 1999; random phases as in Theiler et al. 1992). Slopes, low rank
-and correlations between dimensions stay; whatever is special at exactly n is gone. Only the part above the noise is
-drawn so; the noise comes from the off-sum residual, because the same noise drawn twice would pass for a signal.
+The profile over the raw sum is taken to (nearly orthogonal) Fourier coordinates, the functions of the residue
+class are removed, and each coefficient is replaced by one drawn from its neighbourhood with a random phase
+(local bootstrap of the periodogram, Paparoditis & Politis 1999; random phases as in Theiler et al. 1992).
+Slopes, low rank and correlations between dimensions stay; whatever is special at exactly n is gone. Only the
+part above the noise is drawn so; the noise comes from the off-sum residual, because the same noise drawn
+twice would pass for a signal.
 """
 
 import math
@@ -35,7 +37,8 @@ class SurrogateBasis:
 
     @cached_property
     def frame(self) -> Float[Tensor, "profile two_bins"]:
-        """Symmetric orthogonalisation (Löwdin) of the sinusoids at multiples of 1 / range; bin-major, cos then sin."""
+        """Symmetric orthogonalisation (Löwdin) of the sinusoids at multiples of 1 / range; bin-major, cos
+        then sin."""
         freqs = torch.arange(1, self.bins + 1, dtype=torch.float64) / self.background.periods.grid.n_sums
         waves = self.background.periods.waves(freqs).reshape(2 * self.bins, -1)
         left, values, right = torch.linalg.svd(waves.T, full_matrices=False)
@@ -54,14 +57,16 @@ class SurrogateBasis:
 
     @cached_property
     def analysis(self) -> Float[Tensor, "two_bins profile"]:
-        """Profile to coefficients, with what the background does not know removed and each bin at full weight."""
+        """Profile to coefficients, with what the background does not know removed and each bin at full
+        weight."""
         return (
             self._clean / _per_bin(self._clean).clamp_min(LEAST_WEIGHT).sqrt().repeat_interleave(2)[:, None]
         )
 
     @cached_property
     def pool(self) -> Int[Tensor, "bin candidate"]:
-        """For each bin the nearest bins off the removed harmonics, as many as lie within one spacing of harmonics."""
+        """For each bin the nearest bins off the removed harmonics, as many as lie within one spacing of
+        harmonics."""
         grid = self.background.periods.grid
         notched = torch.tensor(self.background.notched, dtype=torch.float64) * grid.n_sums / grid.n
         place = torch.arange(1, self.bins + 1, dtype=torch.float64)
@@ -77,7 +82,8 @@ class SurrogateBasis:
     def signal_share(
         self, coefficients: Float[Tensor, "two_bins m"], floor: Floor
     ) -> tuple[Float[Tensor, " bin"], Float[Tensor, " bin"]]:
-        """(share of signal, scale of the noise) of every bin, from the energy of its pool against the noise floor."""
+        """(share of signal, scale of the noise) of every bin, from the energy of its pool against the noise
+        floor."""
         local = _per_bin(coefficients)[self.pool].mean(1)
         noise = torch.minimum(local, torch.full_like(local, floor.energy))
         return 1 - noise / local.clamp_min(1e-300), (noise / max(floor.energy, 1e-300)).sqrt()
@@ -99,8 +105,8 @@ def surrogate_ratios(
 ) -> Float[Tensor, "draw two"]:
     """The specificity ratio and the class ratio of ``draws`` surrogates of one hook point's profile.
 
-    ``off``: rows of pure noise (``off_rows``). The same ``seed`` gives the same bins and phases at every hook point, which
-    keeps their dependence.
+    ``off``: rows of pure noise (``off_rows``). The same ``seed`` gives the same bins and phases at every hook
+    point, which keeps their dependence.
     """
     generator = torch.Generator().manual_seed(seed)
     both = torch.cat([basis.analysis @ profile, off])
@@ -131,7 +137,8 @@ def off_rows(
 def _turned(
     basis: SurrogateBasis, coefficients: Tensor, draws: int, generator: torch.Generator
 ) -> Float[Tensor, "draw two_bins m"]:
-    """Local bootstrap with random phases; the same for all columns, so that relations between dimensions stay."""
+    """Local bootstrap with random phases; the same for all columns, so that relations between dimensions
+    stay."""
     choice = torch.randint(basis.pool.shape[1], (draws, basis.bins), generator=generator)
     source = basis.pool.T.gather(0, choice)
     phase = 2 * torch.pi * torch.rand(draws, basis.bins, generator=generator, dtype=torch.float64)
@@ -145,7 +152,8 @@ def _turned(
 def _rotated(
     noise: Float[Tensor, "row m"], draws: int, generator: torch.Generator
 ) -> Float[Tensor, "draw row m"]:
-    """Fresh noise: one random rotation, its rows and columns permuted and its signs flipped anew for every draw."""
+    """Fresh noise: one random rotation, its rows and columns permuted and its signs flipped anew for every
+    draw."""
     rows = noise.shape[0]
     turn, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator, dtype=noise.dtype))
     order = torch.rand(2, draws, rows, generator=generator).argsort(2)

@@ -1,4 +1,5 @@
-"""The planted benchmark: how often each verdict is given where the answer is known, beside the naive method."""
+"""The planted benchmark: how often each verdict is given where the answer is known, beside the naive
+method."""
 
 import dataclasses
 import zlib
@@ -37,7 +38,8 @@ FEW = 40
 
 @dataclass(frozen=True)
 class Cell:
-    """One generator at one size. ``kind``: "operation" (``cycles`` cycles of offsets) or "value" (8 templates)."""
+    """One generator at one size. ``kind``: "operation" (``cycles`` cycles of offsets) or "value" (8
+    templates)."""
 
     kind: str
     name: str
@@ -60,8 +62,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellResult:
-    """Verdicts of ``trials`` draws. ``circular`` and ``naive``: how many were called a circle, by us and by best R² > 0.9.
-    ``low``, ``high``: 95 % Wilson interval of the rate of ``circular``; ``planted``: it is a circle."""
+    """Verdicts of ``trials`` draws. ``circular`` and ``naive``: how many were called a circle, by us and by
+    best R² > 0.9. ``low``, ``high``: 95 % Wilson interval of the rate of ``circular``; ``planted``: it is a
+    circle."""
 
     kind: str
     name: str
@@ -84,13 +87,14 @@ class CellResult:
 
     @property
     def has_bar(self) -> bool:
-        """Power is asked for from n = 12 and a signal-to-noise ratio of 1; false verdicts are barred everywhere."""
+        """Power is asked for from n = 12 and a signal-to-noise ratio of 1; false verdicts are barred
+        everywhere."""
         return not self.planted or (self.n >= POWER_FROM and self.snr >= 1)
 
     @property
     def passed(self) -> bool:
-        """Is the rate within its bar? Of fewer than ``FEW`` draws a single one is more than 5 %: there only an interval that
-        excludes the bar fails."""
+        """Is the rate within its bar? Of fewer than ``FEW`` draws a single one is more than 5 %: there only
+        an interval that excludes the bar fails."""
         if not self.has_bar:
             return True
         few = self.trials < FEW
@@ -127,10 +131,15 @@ def run_cell(cell: Cell, *, trials: int, seed: int) -> CellResult:
     words = Counter(word for word, _ in outcomes)
     circular = words["circular"]
     return CellResult(
-        **dataclasses.asdict(cell), trials=trials, circular=circular, naive=sum(naive for _, naive in outcomes),
-        planted=cell.generator.circular, low=wilson(circular, trials)[0], high=wilson(circular, trials)[1],
+        **dataclasses.asdict(cell),
+        trials=trials,
+        circular=circular,
+        naive=sum(naive for _, naive in outcomes),
+        planted=cell.generator.circular,
+        low=wilson(circular, trials)[0],
+        high=wilson(circular, trials)[1],
         words=dict(sorted(words.items())),
-    )  # fmt: skip
+    )
 
 
 def _operation_trial(cell: Cell, seed: int) -> tuple[str, bool]:
@@ -157,7 +166,9 @@ def _value_trial(cell: Cell, seed: int) -> tuple[str, bool]:
         snr=cell.snr,
         seed=seed,
     )
-    evidence = analyse_value(acts, permutations=DRAWS, seed=seed % 2**31, dimensions=False, bootstrap=BOOTSTRAP)
+    evidence = analyse_value(
+        acts, permutations=DRAWS, seed=seed % 2**31, dimensions=False, bootstrap=BOOTSTRAP
+    )
     return verdict_value(evidence).word, naive_circular(acts.mean(2))
 
 
@@ -174,7 +185,8 @@ def validate(
     cells: Sequence[Cell] | None = None,
     done: Callable[[CellResult], None] | None = None,
 ) -> Validation:
-    """Run ``cells`` (the quick selection by default, about a minute on two cores). ``done`` hears of every result."""
+    """Run ``cells`` (the quick selection by default, about a minute on two cores). ``done`` hears of every
+    result."""
     if trials < 1:
         raise OutOfRange(f"{trials} trials; use at least 1")
     chosen = quick_cells() if cells is None else list(cells)
@@ -226,7 +238,8 @@ LOOK_ALIKES = (
 
 
 def _noisy_and_loud() -> list[Cell]:
-    """Circles in ever more noise, look-alikes in more and in less. At 1/32 and d 64 a circle equals the noise in its plane."""
+    """Circles in ever more noise, look-alikes in more and in less. At 1/32 and d 64 a circle equals the noise
+    in its plane."""
     cells: list[Cell] = []
     for snr in (1 / 32, 1 / 128, 1 / 512):
         cells += [

@@ -1,4 +1,5 @@
-"""Value domains: everything that is measured on ``acts[site, value, template, d]`` before a verdict is given."""
+"""Value domains: everything that is measured on ``acts[site, value, template, d]`` before a verdict is
+given."""
 
 import math
 from collections.abc import Sequence
@@ -58,7 +59,8 @@ PROBE_PERMUTATIONS = 200
 
 @dataclass(frozen=True)
 class Dimension:
-    """One basis dimension: the harmonic that fits its template mean best, the R² usually published, and its worth."""
+    """One basis dimension: the harmonic that fits its template mean best, the R² usually published, and its
+    worth."""
 
     dim: int
     k: int
@@ -68,14 +70,16 @@ class Dimension:
 
 @dataclass(frozen=True)
 class SiteEvidence:
-    """One hook point. ``word``: which shape the values lie in here, after the controls; ``contest``: all shapes with their evidence, before them;
-    ``control``: the same shape in the untrained model; ``reasons``: why the word is another than the contest's.
+    """One hook point. ``word``: which shape the values lie in here, after the controls; ``contest``: all
+    shapes with their evidence, before them; ``control``: the same shape in the untrained model; ``reasons``:
+    why the word is another than the contest's.
 
-    ``p_value``: of the best circle score, permuted labels, family-wise over all sites and harmonics; ``score`` is 1 for a circle and nothing else;
-    ``spectrum[k − 1]`` is the share of the between-value power at k, template noise removed; ``share`` that at ``k``;
-    ``r2`` the held-out R² of the subspace probe; ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how
-    many templates read different vectors here (copies count once in every statistic), ``effective`` how many they are worth, ``spread``
-    by how much distinct ones differ (the median over pairs, as a share of their norm).
+    ``p_value``: of the best circle score, permuted labels, family-wise over all sites and harmonics;
+    ``score`` is 1 for a circle and nothing else; ``spectrum[k − 1]`` is the share of the between-value power
+    at k, template noise removed; ``share`` that at ``k``; ``r2`` the held-out R² of the subspace probe;
+    ``agreement`` the share of templates that, alone, agree with the others. ``distinct``: how many templates
+    read different vectors here (copies count once in every statistic), ``effective`` how many they are worth,
+    ``spread`` by how much distinct ones differ (the median over pairs, as a share of their norm).
     """
 
     site: str
@@ -111,10 +115,11 @@ class SiteEvidence:
 class ValueEvidence(Result, kind="value-evidence", schema=2):
     """Everything measured on a value domain; ``verdict_value`` turns it into a word.
 
-    ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``: do templates agree on the values at all;
-    ``harmonic_p``: do they share a circle, at any harmonic (both by sign flips of whole templates, NaN below six templates).
-    ``best``: the site of best evidence among those of the headline's word. ``values``: what the values are called.
-    ``smallest_p`` is the least permutation p that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
+    ``circle_p``: that no site is a circle, all of them taken together (the contest of shapes); ``signal_p``:
+    do templates agree on the values at all; ``harmonic_p``: do they share a circle, at any harmonic (both by
+    sign flips of whole templates, NaN below six templates). ``best``: the site of best evidence among those
+    of the headline's word. ``values``: what the values are called. ``smallest_p`` is the least permutation p
+    that n values allow. ``untestable`` says why nothing could be tested ("" otherwise).
     """
 
     n: int
@@ -139,7 +144,8 @@ class ValueEvidence(Result, kind="value-evidence", schema=2):
 
     @classmethod
     def migrate(cls, values: dict[str, Any], schema: int) -> dict[str, Any]:
-        """Files of version 0.1 hold the closure rules, which the contest of shapes replaced; their words and sentences stay in the probe's."""
+        """Files of version 0.1 hold the closure rules, which the contest of shapes replaced; their words and
+        sentences stay in the probe's."""
         values = super().migrate(values, schema)
         if schema >= cls.about.schema:
             return values
@@ -170,18 +176,18 @@ def analyse_value(
     dimensions: bool = True,
     bootstrap: int = DRAWS,
 ) -> ValueEvidence:
-    """Every value statistic of docs/statistics: spectrum, family-wise p, contest of shapes, subspace probe, controls.
+    """Every value statistic of docs/statistics: spectrum, family-wise p, contest of shapes, subspace probe,
+    controls.
 
-    Args:
-        acts: activations of n values in T templates at every site; any float dtype.
-        permutations: label permutations of the family-wise null (n ≤ 7: all n! orders instead).
-        control: the same prompts in the same model with re-initialised weights.
-        sites, values, unit: names of the sites and values, and what one step of the domain is called, for the tables.
-        dimensions: also search the basis dimensions (the slowest part).
-        bootstrap: draws from every fitted shape of the contest (0: no contest); ``seed`` is theirs and the permutations'.
+    Args: acts: activations of n values in T templates at every site; any float dtype. permutations: label
+    permutations of the family-wise null (n ≤ 7: all n! orders instead). control: the same prompts in the same
+    model with re-initialised weights. sites, values, unit: names of the sites and values, and what one step
+    of the domain is called, for the tables. dimensions: also search the basis dimensions (the slowest part).
+    bootstrap: draws from every fitted shape of the contest (0: no contest); ``seed`` is theirs and the
+    permutations'.
 
-    Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing that varies.
-    Raises ``UsageError`` where shapes, types or names do not fit together.
+    Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing
+    that varies. Raises ``UsageError`` where shapes, types or names do not fit together.
     """
     names = _names(acts, control, sites)
     _, n, templates, d = acts.shape
@@ -235,7 +241,8 @@ NOT_DEEP: dict[str, Any] = {"probe": None, "r2": math.nan}
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """What is computed of all sites at once: products of values over templates, the best harmonic, and its null."""
+    """What is computed of all sites at once: products of values over templates, the best harmonic, and its
+    null."""
 
     cross: Float[Tensor, "site t u n n2"]
     groups: list[Tensor]
@@ -293,14 +300,16 @@ def _names(acts: Tensor, control: Tensor | None, sites: Sequence[str] | None) ->
     for what, given in (("activations", acts), ("control", control)):
         if given is not None and (given.ndim != 4 or not given.is_floating_point()):
             raise UsageError(
-                f"the {what} have shape {tuple(given.shape)} and type {given.dtype}; give floating-point numbers [site, value, template, d]"
+                f"the {what} have shape {tuple(given.shape)} and type {given.dtype}; give floating-point "
+                f"numbers [site, value, template, d]"
             )
     names = [str(s) for s in sites] if sites is not None else [f"site {i}" for i in range(len(acts))]
     if len(names) != len(acts) or not len(acts):
         raise UsageError(f"{len(names)} site names for activations of {len(acts)} sites; give one per site")
     if control is not None and control.shape != acts.shape:
         raise UsageError(
-            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; run it on the same prompts"
+            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; run it on "
+            f"the same prompts"
         )
     return names
 
@@ -315,18 +324,37 @@ def _untestable(acts: Tensor, control: Tensor | None, names: list[str]) -> str:
         few = "one template cannot" if templates == 1 else f"{templates} templates can hardly"
         return f"{few} tell the value from its noise; give at least {FEWEST_TEMPLATES}, better eight"
     if n < FEWEST_VALUES:
-        return f"{n} values are too few: a circle and a constant use up their degrees of freedom (at least {FEWEST_VALUES} are needed)"
+        return (
+            f"{n} values are too few: a circle and a constant use up their degrees of freedom (at least "
+            f"{FEWEST_VALUES} are needed)"
+        )
     if bool(constant_sites(acts).all()):
-        return "the activations are constant over the values at every site (is the value before the position read?)"
+        return (
+            "the activations are constant over the values at every site (is the value before the position "
+            "read?)"
+        )
     return ""
 
 
 def _nothing(n: int, templates: int, d: int, unit: str, b: int, seed: int, reason: str) -> ValueEvidence:
     nan = math.nan
     return ValueEvidence(
-        n=n, templates=templates, d_model=d, unit=unit, permutations=b, exact=False, seed=seed, untestable=reason,
-        p_value=nan, smallest_p=smallest_p(n), signal_p=nan, harmonic_p=nan, dimension_p=nan, best=0, sites=(),
-    )  # fmt: skip
+        n=n,
+        templates=templates,
+        d_model=d,
+        unit=unit,
+        permutations=b,
+        exact=False,
+        seed=seed,
+        untestable=reason,
+        p_value=nan,
+        smallest_p=smallest_p(n),
+        signal_p=nan,
+        harmonic_p=nan,
+        dimension_p=nan,
+        best=0,
+        sites=(),
+    )
 
 
 def _means(
@@ -341,13 +369,15 @@ def _means(
 def _reliability(cross: Tensor, kept: Sequence[Sequence[int]], seed: int) -> tuple[float, float]:
     """p that templates share a circle anywhere, and that they agree on the values at all.
 
-    Of copies one counts, and templates that are more alike than the others are flipped together; sites with fewer than six
-    distinct templates have no say, and without any, or with fewer than six such groups, the p-values are NaN.
+    Of copies one counts, and templates that are more alike than the others are flipped together; sites with
+    fewer than six distinct templates have no say, and without any, or with fewer than six such groups, the
+    p-values are NaN.
     """
     sites = [i for i, chosen in enumerate(kept) if len(chosen) >= SIGN_FLIP_TEMPLATES]
     if not sites:
         return math.nan, math.nan
-    # without the templates that are copies everywhere, so that all sign patterns of the others can be gone through
+    # without the templates that are copies everywhere, so that all sign patterns of the others can be gone
+    # through
     used = sorted({t for i in sites for t in kept[i]})
     mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
     cross = cross[sites][:, used][:, :, used]

@@ -1,4 +1,5 @@
-"""From the contest of shapes to the words of all sites: templates have to agree, and the untrained model must not show the same shape."""
+"""From the contest of shapes to the words of all sites: templates have to agree, and the untrained model must
+not show the same shape."""
 
 import dataclasses
 import math
@@ -22,7 +23,8 @@ UNSHAPED = ("values distinguishable", "noise", "not testable")
 
 @dataclass(frozen=True)
 class SiteWord:
-    """The word of one site, the contest it comes from, the control, and why it is another word than the contest's."""
+    """The word of one site, the contest it comes from, the control, and why it is another word than the
+    contest's."""
 
     word: str = "not testable"
     contest: SiteShapes | None = None
@@ -41,8 +43,9 @@ def site_words(
 ) -> tuple[list[SiteWord], float]:
     """The word of every site, and the contest's p that none is a circle.
 
-    ``agreement``: family-wise p that templates agree about the values (NaN where there are too few): the best of many sites of noise is one
-    that agrees by itself. Of more than ``MOST_VALUES`` values as many take part, as evenly spaced round the cycle as can be.
+    ``agreement``: family-wise p that templates agree about the values (NaN where there are too few): the best
+    of many sites of noise is one that agrees by itself. Of more than ``MOST_VALUES`` values as many take
+    part, as evenly spaced round the cycle as can be.
     """
     if draws < 1:
         return [SiteWord()] * len(acts), math.nan
@@ -56,7 +59,8 @@ def site_words(
 
 
 def taking_part(n: int) -> Int[np.ndarray, " m"]:
-    """The values that the contest sees: all of them, or of more than it holds designs for, as many evenly spaced ones."""
+    """The values that the contest sees: all of them, or of more than it holds designs for, as many evenly
+    spaced ones."""
     count = n if n <= MOST_VALUES else math.ceil(n / math.ceil(n / MOST_VALUES))
     return np.arange(count) * n // count
 
@@ -84,7 +88,8 @@ def _controlled(found: SiteWord, control: Tensor | None, seed: int) -> SiteWord:
     if blank.lower:
         return dataclasses.replace(found, control=blank)
     told = (
-        f"the untrained model shows the same ({found.contest.label}: {blank.evidence:.0%} of the power between values predicted, "
+        f"the untrained model shows the same ({found.contest.label}: {blank.evidence:.0%} of the power "
+        f"between values predicted, "
         f"p = {blank.p_value:.2g}), so training did not make it"
     )
     return SiteWord(shape_words.DISTINCT, found.contest, blank, (told,))
@@ -113,7 +118,8 @@ def headline_of(words: Sequence[str]) -> Headline:
 
 
 def best_site(words: Sequence[SiteWord], scores: Sequence[float]) -> int:
-    """The site that speaks for the headline: of its word, where the evidence is largest in the mean over it and its neighbours.
+    """The site that speaks for the headline: of its word, where the evidence is largest in the mean over it
+    and its neighbours.
 
     Where the word is about no shape, the site of the best circle score (``scores``).
     """

@@ -1,4 +1,5 @@
-"""Which shape the values of a cycle lie in: circle, open curve, wave, clusters, line, another period, or none."""
+"""Which shape the values of a cycle lie in: circle, open curve, wave, clusters, line, another period, or
+none."""
 
 from mechfourier.stats.shapes.contest import Contest, ShapeEvidence, SiteShapes, contest
 from mechfourier.stats.shapes.designs import SHAPES, Shape

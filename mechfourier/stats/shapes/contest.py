@@ -1,6 +1,7 @@
 """The contest of shapes: arrays in, a word with its evidence out, for every site and for all of them.
 
-See docs/shapes.md for what is asked, how often the answers are wrong on data with a known answer, and what they cannot tell.
+See docs/shapes.md for what is asked, how often the answers are wrong on data with a known answer, and what
+they cannot tell.
 """
 
 from collections.abc import Sequence
@@ -37,9 +38,10 @@ PERIODS = ("nearly one turn", "other period", "other period beside a line", "cla
 
 @dataclass(frozen=True)
 class ShapeEvidence:
-    """One shape on one site. ``evidence``: share of the power between values that it predicts of values left out, at most 1, with its 95 %
-    interval (None below six templates). ``p``: how often data of this shape would favour the others as strongly, or, where the word is a
-    circle, a circle as strongly; None where that was not asked (closed shapes that are not the best one)."""
+    """One shape on one site. ``evidence``: share of the power between values that it predicts of values left
+    out, at most 1, with its 95 % interval (None below six templates). ``p``: how often data of this shape
+    would favour the others as strongly, or, where the word is a circle, a circle as strongly; None where that
+    was not asked (closed shapes that are not the best one)."""
 
     name: str
     evidence: float
@@ -52,10 +54,12 @@ class ShapeEvidence:
 class SiteShapes:
     """The contest at one site.
 
-    ``word``: circular, flattened circle, nearly closed, open curve, wave, clusters, line, other period, values distinguishable, noise, not
-    testable, or "undecided: A or B". ``p``: the largest probability of any rival that a circle would win by as much. ``k``, ``aspect``,
-    ``beside_line``: of the circle. ``gap``: steps between the ends of an open or nearly closed curve; ``ends``: the two values
-    (indices) between which it is cut. ``period``: in values, of other periods. ``set_aside``: the value without which the rest lies on a circle.
+    ``word``: circular, flattened circle, nearly closed, open curve, wave, clusters, line, other period,
+    values distinguishable, noise, not testable, or "undecided: A or B". ``p``: the largest probability of any
+    rival that a circle would win by as much. ``k``, ``aspect``, ``beside_line``: of the circle. ``gap``:
+    steps between the ends of an open or nearly closed curve; ``ends``: the two values (indices) between which
+    it is cut. ``period``: in values, of other periods. ``set_aside``: the value without which the rest lies
+    on a circle.
     """
 
     word: str
@@ -74,7 +78,8 @@ class SiteShapes:
 
     @property
     def label(self) -> str:
-        """The word with what belongs to it: "circular at k = 2, beside a line", "period 10 of 12 values", "nearly closed (gap 2.2 steps)"."""
+        """The word with what belongs to it: "circular at k = 2, beside a line", "period 10 of 12 values",
+        "nearly closed (gap 2.2 steps)"."""
         text = self.word
         if self.k is not None and self.k != 1:
             text += f" at k = {self.k}"
@@ -105,8 +110,9 @@ def contest(
 ) -> Contest:
     """Which shape the values of a cycle lie in, at every site.
 
-    ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling by a shift or a reversal, rotation,
-    scale, the order and copies of templates and of sites change no word. Raises ``OutOfRange`` for arrays of another kind.
+    ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling
+    by a shift or a reversal, rotation, scale, the order and copies of templates and of sites change no word.
+    Raises ``OutOfRange`` for arrays of another kind.
     """
     stack = checked(acts)
     grams = [_gram(site) for site in stack]
@@ -130,7 +136,8 @@ def _together(found: list[tuple[SiteShapes, Decision | None]]) -> float:
 def _refined(
     found: list[tuple[SiteShapes, Decision | None]], n_bootstrap: int, seed: int
 ) -> list[tuple[SiteShapes, Decision | None]]:
-    """Circles once more with more draws, whose number bounds p: one circle among many sites needs a p far below the level."""
+    """Circles once more with more draws, whose number bounds p: one circle among many sites needs a p far
+    below the level."""
     again: dict[int, tuple[SiteShapes, Decision | None]] = {}
     for site, decision in found:
         if decision is not None and site.word in ROUND and id(site) not in again:
@@ -169,7 +176,10 @@ def _gram(site: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"]
         return "activations do not depend on the value"
     kept = distinct_templates(gram)
     if len(kept) < FEWEST_TEMPLATES:
-        return f"{len(kept)} distinct template{'s' * (len(kept) != 1)} of {templates}: at least {FEWEST_TEMPLATES} are needed"
+        return (
+            f"{len(kept)} distinct template{'s' * (len(kept) != 1)} of {templates}: at least "
+            f"{FEWEST_TEMPLATES} are needed"
+        )
     return gram[np.ix_(kept, kept)]
 
 
@@ -201,8 +211,8 @@ def _site(
 
 
 def _among(found: list[tuple[SiteShapes, Decision | None]], i: int, p: float) -> SiteShapes:
-    """The word of a site among the others: a circle that does not stand the number of sites is undecided, and one that is nearly
-    significant by itself takes the evidence of its neighbours."""
+    """The word of a site among the others: a circle that does not stand the number of sites is undecided, and
+    one that is nearly significant by itself takes the evidence of its neighbours."""
     site, decision = found[i]
     if decision is None:
         return site

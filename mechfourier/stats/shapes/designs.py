@@ -1,8 +1,9 @@
 """The shapes that n values of a cycle can lie in, as linear predictors of the table of value means.
 
-A *design* is one member of a shape: an open curve with its cut and its number of turns, a wave with its phase. It predicts the table
-``m [value d]`` as ``S m``, where S is the projection on a few columns or the smoother of a Gaussian process. How well it predicts is then
-linear in the Gram matrix of the values, so that thousands of designs cost one matrix product (:mod:`mechfourier.stats.shapes.scores`).
+A *design* is one member of a shape: an open curve with its cut and its number of turns, a wave with its
+phase. It predicts the table ``m [value d]`` as ``S m``, where S is the projection on a few columns or the
+smoother of a Gaussian process. How well it predicts is then linear in the Gram matrix of the values, so that
+thousands of designs cost one matrix product (:mod:`mechfourier.stats.shapes.scores`).
 
 A new shape is one function, which yields designs, and one line in :data:`SHAPES`.
 """
@@ -62,7 +63,8 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Design:
-    """One predictor. ``kernel`` (with ``nugget``) is the prior covariance over values, for Gaussian processes."""
+    """One predictor. ``kernel`` (with ``nugget``) is the prior covariance over values, for Gaussian
+    processes."""
 
     params: dict[str, float]
     smoother: Float[ndarray, "m m"]
@@ -83,7 +85,8 @@ def turns_of_gap(gap: float, n: int) -> float:
 
 
 def regression(columns: list[Num[ndarray, " m"]], **params: float) -> Iterator[Design]:
-    """The least-squares fit on a constant and ``columns``; nothing where fewer than two values are left to test it on."""
+    """The least-squares fit on a constant and ``columns``; nothing where fewer than two values are left to
+    test it on."""
     x = np.column_stack([np.ones(len(columns[0])), *columns])
     if x.shape[1] >= len(x) - 1:
         return
@@ -95,7 +98,8 @@ def regression(columns: list[Num[ndarray, " m"]], **params: float) -> Iterator[D
 def swept(
     name: str, grid: Float[ndarray, " g"], columns: Callable[[float], Columns], **params: float
 ) -> Iterator[Design]:
-    """A regression for every value of one parameter, which is fitted between grid points later (:func:`refined`)."""
+    """A regression for every value of one parameter, which is fitted between grid points later
+    (:func:`refined`)."""
     for i, x in enumerate(grid):
         sweep = Sweep(name, float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)]), columns)
         for design in regression(columns(float(x)), **params, **{name: float(x)}):
@@ -103,7 +107,8 @@ def swept(
 
 
 def refined(design: Design, gram: Float[ndarray, "m m"]) -> Design:
-    """The design with its free parameter where it predicts best. Noise can be far smaller than the steps of a grid."""
+    """The design with its free parameter where it predicts best. Noise can be far smaller than the steps of a
+    grid."""
     sweep = design.sweep
     if "free" in design.params:
         return next(regression([np.linalg.eigh(gram)[1][:, -1]], **design.params), design)
@@ -174,7 +179,8 @@ def closed_curve(places: Places) -> Iterator[Design]:
 
 
 def smooth_path(places: Places) -> Iterator[Design]:
-    """Similarity that decays with linear distance from any first value on: any smooth, or fading, open curve."""
+    """Similarity that decays with linear distance from any first value on: any smooth, or fading, open
+    curve."""
     for nugget in NUGGETS:
         for length in LENGTHS:
             for cut in range(places.n):
@@ -238,7 +244,8 @@ def wave(places: Places) -> Iterator[Design]:
 
 
 def one_direction(places: Places) -> Iterator[Design]:
-    """Any function of the value along one direction. It is fitted to a table whole (:meth:`Family.refined`); here the first harmonic stands for it."""
+    """Any function of the value along one direction. It is fitted to a table whole (:meth:`Family.refined`);
+    here the first harmonic stands for it."""
     yield from regression([np.cos(2 * np.pi * places.kept / places.n)], free=1)
 
 
@@ -294,7 +301,8 @@ def distinct_values(places: Places) -> Iterator[Design]:
 
 @dataclass(frozen=True)
 class Shape:
-    """A named family of designs; ``closed`` ones are circles. ``rival``: has to be rejected before a circle is called one."""
+    """A named family of designs; ``closed`` ones are circles. ``rival``: has to be rejected before a circle
+    is called one."""
 
     name: str
     designs: Callable[[Places], Iterator[Design]]
@@ -328,8 +336,9 @@ SHAPES: tuple[Shape, ...] = (
 class Family:
     """All designs of all shapes for one set of values, in the order of :data:`SHAPES`.
 
-    ``weights``: generalised cross-validation as a linear form, score = ⟨weights, G⟩ with G the Gram matrix of the value means:
-    ‖(1 − S) m‖² · m / tr(1 − S)², the leave-one-value-out error with the free parameters paid for (Golub, Heath & Wahba 1979).
+    ``weights``: generalised cross-validation as a linear form, score = ⟨weights, G⟩ with G the Gram matrix of
+    the value means: ‖(1 − S) m‖² · m / tr(1 − S)², the leave-one-value-out error with the free parameters
+    paid for (Golub, Heath & Wahba 1979).
     """
 
     places: Places
@@ -395,7 +404,8 @@ class Family:
         return np.stack(projectors), np.array(constants)
 
     def path_likelihood(self, gram: Float[ndarray, "m m"]) -> Float[ndarray, " path"]:
-        """Restricted log likelihood of every smooth path, with its scale profiled out (up to factors that all share)."""
+        """Restricted log likelihood of every smooth path, with its scale profiled out (up to factors that all
+        share)."""
         projectors, constants = self._likelihoods
         return -(len(gram) - 1) * np.log(np.maximum(projectors @ gram.ravel(), 1e-300)) - constants
 

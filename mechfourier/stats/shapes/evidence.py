@@ -1,7 +1,8 @@
 """Numbers with intervals: evidence of every shape, aspect of the circle, gap of an open curve.
 
-Everything here is a function of products of different templates, which are free of noise in expectation, and the interval comes from leaving out
-one template at a time (jackknife, Student's t with T − 1 degrees of freedom). Below six templates there is none.
+Everything here is a function of products of different templates, which are free of noise in expectation, and
+the interval comes from leaving out one template at a time (jackknife, Student's t with T − 1 degrees of
+freedom). Below six templates there is none.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def jackknife(
     low: float = -np.inf,
     high: float = np.inf,
 ) -> Estimate:
-    """``statistic`` of the noise-free Gram matrix, with its interval; both are cut off at ``low`` and ``high``."""
+    """``statistic`` of the noise-free Gram matrix, with its interval; both are cut off at ``low`` and
+    ``high``."""
     value = float(np.clip(statistic(table.mean), low, high))
     t = table.templates
     if t < FEWEST_TEMPLATES:
@@ -56,8 +58,8 @@ def jackknife(
 
 
 def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
-    """Share of the power between values that the design predicts of values left out, its free parameters paid for: 1 where it
-    predicts everything, 0 where no more than the mean does, at most 1."""
+    """Share of the power between values that the design predicts of values left out, its free parameters paid
+    for: 1 where it predicts everything, 0 where no more than the mean does, at most 1."""
     m = len(table.kept)
     form = designs.weights[index].reshape(m, m)
     scale = m / (m - 1) ** 2
@@ -70,10 +72,12 @@ def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
 
 
 def aspect(table: Table, k: int, line_from: int | None = None) -> Estimate:
-    """Ratio of the short to the long axis of the ellipse at harmonic k, beside a line that begins at place ``line_from``.
+    """Ratio of the short to the long axis of the ellipse at harmonic k, beside a line that begins at place
+    ``line_from``.
 
-    The ellipse's eccentricity vector e (real and imaginary part of the non-circular power over the power) has length (1 − a²)/(1 + a²). Its
-    length is never negative, so the interval inverts the test of every length (non-central F) instead of going to and fro.
+    The ellipse's eccentricity vector e (real and imaginary part of the non-circular power over the power) has
+    length (1 − a²)/(1 + a²). Its length is never negative, so the interval inverts the test of every length
+    (non-central F) instead of going to and fro.
     """
     n = len(table.frame.order)
     basis = np.column_stack(waves(k, table.kept, n))
@@ -103,7 +107,8 @@ def _axes(length: float) -> float:
 
 
 def _length_interval(length: float, spread: float, freedom: int) -> tuple[float, float]:
-    """Lengths of a vector in the plane that do not contradict its estimate, of standard error ``spread`` along each axis."""
+    """Lengths of a vector in the plane that do not contradict its estimate, of standard error ``spread``
+    along each axis."""
     if spread <= 0:
         return length, length
     if length > FAR * spread:  # the length of a long vector is as good as normal
@@ -120,7 +125,8 @@ TURNS = np.linspace(0.1, 1.3, 121)
 
 
 def gap(table: Table, cut: int) -> Estimate:
-    """Steps between the ends of an arc that begins at ``cut``: 1 where it closes as a circle does, n/f − n + 1 for f turns."""
+    """Steps between the ends of an arc that begins at ``cut``: 1 where it closes as a circle does, n/f − n +
+    1 for f turns."""
     n = len(table.frame.order)
     forms = np.stack([_left_over(waves(f, (table.kept - cut) % n, n)) for f in TURNS])
 
@@ -149,8 +155,9 @@ def permutation_p(statistic: float, drawn: Float[ndarray, " b"]) -> float:
 
 
 def agreement_p(gram: Float[ndarray, "t t n n"], *, count: int, seed: int) -> float:
-    """Whether templates agree about the values at all: signs of whole templates flipped, however noise is correlated over values; below six
-    templates, which have too few signs, labels permuted in every template by itself."""
+    """Whether templates agree about the values at all: signs of whole templates flipped, however noise is
+    correlated over values; below six templates, which have too few signs, labels permuted in every template
+    by itself."""
     t, n = len(gram), gram.shape[2]
     between = np.einsum("tuvv->tu", gram) * (1 - np.eye(t))
     rng = np.random.default_rng(seed + 2)

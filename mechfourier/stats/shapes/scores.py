@@ -1,8 +1,8 @@
 """How well every design predicts values that were left out, seen in directions that other templates chose.
 
-Token identity and noise fill all dimensions, a curve only a few. So directions are fitted on half of the templates (the strongest ones of
-the low harmonics), the other half is read along them, and the other way round. The Gram matrix of what is read is scored by generalised
-cross-validation, which is linear in it.
+Token identity and noise fill all dimensions, a curve only a few. So directions are fitted on half of the
+templates (the strongest ones of the low harmonics), the other half is read along them, and the other way
+round. The Gram matrix of what is read is scored by generalised cross-validation, which is linear in it.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ def low_harmonics(places: Places) -> Float[ndarray, "m q"]:
 def read_gram(
     groups: Float[ndarray, "*batch g g m m"], sizes: tuple[int, ...], places: Places
 ) -> Float[ndarray, "*batch rank m m"]:
-    """Gram matrices along the strongest directions of the other half, the mean over splits, for every number of directions."""
+    """Gram matrices along the strongest directions of the other half, the mean over splits, for every number
+    of directions."""
     low = low_harmonics(places)
     ways = splits(sizes)
     halves = [pair for s in ways for pair in ((s.first, s.second), (s.second, s.first))]

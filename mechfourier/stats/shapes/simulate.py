@@ -1,7 +1,8 @@
 """Tables drawn from a fitted design: the same templates, noise and token identity as the data, another draw.
 
-Activations of thousands of dimensions are never drawn. Along the few directions of the fitted shape there are coordinates; what
-is left, white in its effective number of dimensions, is drawn by its inner products (Bartlett's decomposition of a Wishart matrix).
+Activations of thousands of dimensions are never drawn. Along the few directions of the fitted shape there are
+coordinates; what is left, white in its effective number of dimensions, is drawn by its inner products
+(Bartlett's decomposition of a Wishart matrix).
 """
 
 from dataclasses import dataclass
@@ -41,9 +42,10 @@ def draws(count: int, m: int, groups: int, seed: int) -> Draws:
 
 @dataclass(frozen=True)
 class Fit:
-    """One design fitted to a table. ``coordinates``: the fitted curve along its own directions, without noise in expectation.
-    ``identity``: variance of what the design leaves, over ``identity_dims`` dimensions; ``along``: noise of
-    templates in every direction of the curve; ``identity_along``: what the design leaves in each of them."""
+    """One design fitted to a table. ``coordinates``: the fitted curve along its own directions, without noise
+    in expectation. ``identity``: variance of what the design leaves, over ``identity_dims`` dimensions;
+    ``along``: noise of templates in every direction of the curve; ``identity_along``: what the design leaves
+    in each of them."""
 
     design: Design
     coordinates: Float[ndarray, "m q"]
@@ -82,7 +84,8 @@ def fit(table: Table, design: Design) -> Fit:
 
 
 def _path_dims(table: Table, precision: Float[ndarray, "m m"]) -> float:
-    """Effective dimensions of a process: those of its values once the kernel is divided out, which are then independent rows."""
+    """Effective dimensions of a process: those of its values once the kernel is divided out, which are then
+    independent rows."""
     values, vectors = np.linalg.eigh(precision)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     return noise_dims(root @ table.mean @ root, len(root) - 1)
@@ -101,14 +104,16 @@ def _noise_along(table: Table, weights: Float[ndarray, "m q"]) -> Float[ndarray,
 def _identity_along(
     table: Table, rest: Float[ndarray, "m m"], weights: Float[ndarray, "m q"]
 ) -> Float[ndarray, " q"]:
-    """What the design leaves in its own directions, template noise included: values that lie unevenly on their own curve."""
+    """What the design leaves in its own directions, template noise included: values that lie unevenly on
+    their own curve."""
     power = np.einsum("vq,vw,wq->q", weights, table.mean, weights)
     left = np.sum((rest @ table.mean @ weights) ** 2, 0) / np.maximum(power, 1e-300)
     return left / np.trace(rest)
 
 
 def _identity_dims(table: Table, rest: Float[ndarray, "m m"], identity: float) -> float:
-    """Effective dimensions of token identity, from how far the residuals of different values are from orthogonal."""
+    """Effective dimensions of token identity, from how far the residuals of different values are from
+    orthogonal."""
     residual = rest @ table.gram.mean((0, 1)) @ rest.T
     freedom = max(np.trace(rest), 2.0)
     trace = np.trace(residual)
@@ -119,8 +124,9 @@ def _identity_dims(table: Table, rest: Float[ndarray, "m m"], identity: float) -
 
 @dataclass(frozen=True)
 class Ground:
-    """The noise of one table outside the directions of a shape, of variance 1 per dimension: the same draws for every shape.
-    ``own``: along the m dimensions of token identity; ``gram``: inner products of the rest."""
+    """The noise of one table outside the directions of a shape, of variance 1 per dimension: the same draws
+    for every shape. ``own``: along the m dimensions of token identity; ``gram``: inner products of the rest.
+    """
 
     table: Table
     numbers: Draws
@@ -167,8 +173,8 @@ def _inside(dims: float, columns: int) -> Float[ndarray, " c"]:
 
 
 def _bartlett(numbers: Float[ndarray, "b r r"], dims: float) -> Float[ndarray, "b r r"]:
-    """A factor of the Gram matrix of r standard normal rows in ``dims`` dimensions. The χ² of the diagonal is drawn by the
-    transformation of Wilson & Hilferty (1931), which depends smoothly on ``dims``."""
+    """A factor of the Gram matrix of r standard normal rows in ``dims`` dimensions. The χ² of the diagonal is
+    drawn by the transformation of Wilson & Hilferty (1931), which depends smoothly on ``dims``."""
     size = numbers.shape[-1]
     freedom = np.maximum(dims - np.arange(size), 0.0)
     safe = np.maximum(freedom, 0.5)
@@ -181,7 +187,8 @@ def _bartlett(numbers: Float[ndarray, "b r r"], dims: float) -> Float[ndarray, "
 
 
 def _curve(fitted: Fit, numbers: Draws) -> Float[ndarray, "b m q"]:
-    """The fitted curve itself, or, for a Gaussian process, another path of the same covariance, extent and spectrum."""
+    """The fitted curve itself, or, for a Gaussian process, another path of the same covariance, extent and
+    spectrum."""
     own, kernel = fitted.coordinates, fitted.design.kernel
     count = len(numbers.identity)
     if kernel is None:
@@ -199,8 +206,9 @@ def _curve(fitted: Fit, numbers: Draws) -> Float[ndarray, "b m q"]:
 
 
 def openness(curves: Float[ndarray, "*b m q"], order: Int[ndarray, " m"]) -> Float[ndarray, "*b"] | float:
-    """Distance between the ends of a curve that is passed in ``order``, in units of the distance from which on it is open:
-    three mean steps, or .8 of the root mean square distance of any two values where that is less (paths that fade)."""
+    """Distance between the ends of a curve that is passed in ``order``, in units of the distance from which
+    on it is open: three mean steps, or .8 of the root mean square distance of any two values where that is
+    less (paths that fade)."""
     c = curves[..., order, :]
     gap = np.linalg.norm(c[..., -1, :] - c[..., 0, :], axis=-1)
     step = np.linalg.norm(np.diff(c, axis=-2), axis=-1).mean(-1)

@@ -1,8 +1,10 @@
-"""What the contest sees of one site: Gram matrices of templates × values, in a frame that does not depend on labels or order.
+"""What the contest sees of one site: Gram matrices of templates × values, in a frame that does not depend on
+labels or order.
 
-Every statistic of the contest is a function of inner products, so it does not change under rotations of the activations. The rest of the
-invariances come from the frame: templates that repeat another are dropped, the others sorted by a property of their own, the scale
-is divided out, and the first value and the direction of the cycle are chosen by the data, before anything random happens.
+Every statistic of the contest is a function of inner products, so it does not change under rotations of the
+activations. The rest of the invariances come from the frame: templates that repeat another are dropped, the
+others sorted by a property of their own, the scale is divided out, and the first value and the direction of
+the cycle are chosen by the data, before anything random happens.
 """
 
 from dataclasses import dataclass
@@ -31,8 +33,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise of single templates. ``total``: variance over all dimensions, the mean over values. ``dims``: effective number of
-    dimensions, (tr Σ)² / tr Σ². ``root``: square root of its covariance over values, in units of ``total``."""
+    """Noise of single templates. ``total``: variance over all dimensions, the mean over values. ``dims``:
+    effective number of dimensions, (tr Σ)² / tr Σ². ``root``: square root of its covariance over values, in
+    units of ``total``."""
 
     total: float
     dims: float
@@ -41,10 +44,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Table:
-    """Inner products of one site: ``gram[t, u, v, w]`` = ⟨x_tv, x_uw⟩, every template less its mean over the values.
+    """Inner products of one site: ``gram[t, u, v, w]`` = ⟨x_tv, x_uw⟩, every template less its mean over the
+    values.
 
-    ``groups [g g m m]``: the same for the means of groups of ``sizes`` templates. ``mean``: unbiased for the Gram matrix of the
-    noise-free means (products of different templates only).
+    ``groups [g g m m]``: the same for the means of groups of ``sizes`` templates. ``mean``: unbiased for the
+    Gram matrix of the noise-free means (products of different templates only).
     """
 
     frame: Frame
@@ -76,7 +80,8 @@ def cross_gram(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "t t 
 
 
 def distinct_templates(gram: Float[ndarray, "t t n n"]) -> list[int]:
-    """One template of every group of copies, in an order of their own: by how much they vary over the values."""
+    """One template of every group of copies, in an order of their own: by how much they vary over the
+    values."""
     inner = np.einsum("tuvv->tu", gram)
     power = np.diag(inner)
     distance = np.sqrt(np.maximum(power[:, None] + power - 2 * inner, 0))
@@ -130,7 +135,8 @@ def _grouping(templates: int) -> Float[ndarray, "g t"]:
 
 
 def residual_gram(gram: Float[ndarray, "t t m m"]) -> Float[ndarray, "r r"]:
-    """Inner products of what is left of single templates without the mean over templates, rows (template, value)."""
+    """Inner products of what is left of single templates without the mean over templates, rows (template,
+    value)."""
     e = gram - gram.mean(0, keepdims=True)
     e = e - e.mean(1, keepdims=True)
     t, m = len(e), e.shape[2]
@@ -165,7 +171,8 @@ def noise_dims(rest: Float[ndarray, "r r"], freedom: int) -> float:
 
 
 def _shrunk(observed: Float[ndarray, "m m"], chance: float) -> Float[ndarray, "m m"]:
-    """The covariance over values as far as it is more than chance: towards values that are independent and alike."""
+    """The covariance over values as far as it is more than chance: towards values that are independent and
+    alike."""
     m = len(observed)
     target = np.eye(m) - 1 / m
     apart = observed - target
