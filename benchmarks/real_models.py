@@ -230,8 +230,17 @@ def _p(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}"
 
 
+def _lists_table(found: Data) -> str:
+    """Lists that are no cycle, read in the sentences of the domain ``numbers``."""
+    rows = ["| list | n | verdict | where |", "|---|---|---|---|"]
+    for name, p in found.get("lists", {}).items():
+        rows.append(f"| {name} | {p['n']} | {p['verdict']} | {_where(p)} |")
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[Data], str]] = {
     "probe": _probe_table,
+    "lists": _lists_table,
     "tasks": _task_table,
     "study": _study_table,
 }

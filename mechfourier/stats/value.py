@@ -22,14 +22,13 @@ from mechfourier.stats.copies import (
     template_groups,
     template_spread,
 )
+from mechfourier.stats.dimensions import Dimension, best_dimensions
 from mechfourier.stats.null import (
     LabelPermutations,
     alike,
     circle_null,
     circle_reliability_p,
     circle_scores,
-    dimension_null,
-    dimension_r2,
     label_orders,
     reliability_p,
     sign_flips,
@@ -55,17 +54,6 @@ SIGN_FLIP_TEMPLATES = 6  # 2^(T−1) sign patterns reach p < .05 from six templa
 FLIPS = 2048  # all sign patterns up to 12 templates
 DRAWS = 200
 PROBE_PERMUTATIONS = 200
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One basis dimension: the harmonic that fits its template mean best, the R² usually published, and its
-    worth."""
-
-    dim: int
-    k: int
-    r2: float
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -199,7 +187,7 @@ def analyse_value(
     search = _search(still, label_orders(n, permutations=permutations, seed=seed))
     orders, null = search.orders, search.null.amax(1)
     p = orders.p_value(search.top, null)
-    dims, dimension_p = _dimensions(_means(still, search.kept), orders, skip=not dimensions)
+    dims, dimension_p = best_dimensions(_means(still, search.kept), orders, skip=not dimensions)
     found = {"p_value": p.tolist(), "dimensions": dims}
     deep = [NOT_DEEP if reason or bool(x) else search.deep(i, seed) for i, x in enumerate(flat)]
     harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.kept, seed)
@@ -395,25 +383,3 @@ def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:
     plane = harmonic_planes(cross.shape[-1])[k - 1]
     pairs = einsum(plane, cross, plane, "i v, t u v w, i w -> t u")
     return float(((pairs.sum(1) - pairs.diagonal()) > 0).double().mean())
-
-
-def _dimensions(
-    mean: Float[Tensor, "site value d"], orders: LabelPermutations, *, skip: bool
-) -> tuple[list[tuple[Dimension, ...]], float]:
-    """The three best dimensions of every site with family-wise p over all sites, dimensions and harmonics."""
-    if skip:
-        return [()] * len(mean), math.nan
-    r2 = dimension_r2(mean)
-    null = dimension_null(mean, orders).amax(1).double()
-    best = r2.max(1)
-    top = best.values.topk(min(3, r2.shape[-1]), dim=1)
-    # float32 in the null: ties with the observed order must count against it
-    p = orders.p_value(top.values - 1e-5, null)
-    rows = [
-        tuple(
-            Dimension(int(dim), int(best.indices[i, dim]) + 1, float(value), float(worth))
-            for dim, value, worth in zip(top.indices[i], top.values[i], p[i], strict=True)
-        )
-        for i in range(len(r2))
-    ]
-    return rows, float(p.min())

@@ -76,7 +76,9 @@ def _contest(best: SiteEvidence, found: SiteShapes) -> str:
     own, asked = shapes_of(found.word), [shape for shape in found.shapes if shape.p is not None]
     first = [shape for shape in asked if shape.name in own][:1] or asked[:1]
     others = [shape for shape in asked if shape.name not in own and shape not in first][:1]
-    told = [f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} (p = {s.p:.2g})" for s in (*first, *others)]
+    told = [
+        f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} (p = {s.p:.2g})" for s in (*first, *others)
+    ]
     return f"{best.site}: {found.label}; between-value power predicted of left-out values: {', '.join(told)}"
 
 
@@ -111,9 +113,7 @@ def _score(evidence: ValueEvidence, best: SiteEvidence) -> str:
     floor = (
         f"; {evidence.smallest_p:.2g} is the least that {evidence.n} values allow" if evidence.exact else ""
     )
-    return (
-        f"{best.share:.0%} of the between-value power is at k = {best.k} (circular order: family-wise p = {best.p_value:.2g}, {kind}{floor})"
-    )
+    return f"{best.share:.0%} of the between-value power is at k = {best.k} (circular order: family-wise p = {best.p_value:.2g}, {kind}{floor})"
 
 
 def _probe(evidence: ValueEvidence, best: SiteEvidence) -> Iterator[str]:
@@ -151,6 +151,10 @@ def _control(evidence: ValueEvidence, best: SiteEvidence) -> Iterator[str]:
     if not evidence.controlled:
         yield "the untrained control was not run"
     elif best.control is not None and best.control.lower:
-        yield (
-            f"untrained model: {max(best.control.evidence, 0.0):.0%} predicted by the same shape (p = {best.control.p_value:.2g})"
+        share = f"{max(best.control.evidence, 0.0):.0%} predicted by the same shape"
+        told = (
+            share
+            if best.control.p_value < LEVEL
+            else "the same shape predicts no more than with permuted labels"
         )
+        yield f"untrained model: {told} (p = {best.control.p_value:.2g})"
