@@ -305,7 +305,10 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
     if word in ROUND:
         return (f"a circle wins by as much on data of no other shape (largest p = {p:.2g}, {name})",)
     out = []
-    if decision.adequate["closed"] < LEVEL:
+    if decision.free:
+        times = float(np.exp(decision.harmonic_excess))
+        out.append(f"neighbours are alike, but a circle of few harmonics leaves {times:.1f} times the error")
+    elif decision.adequate["closed"] < LEVEL:
         out.append(f"a circle does not fit (p = {decision.adequate['closed']:.2g})")
     if p >= LEVEL:
         out.append(f"{name} is not rejected against a circle (p = {p:.2g})")

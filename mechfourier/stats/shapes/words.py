@@ -47,6 +47,8 @@ def without_circle(decision: Decision) -> str:
     """The word where a circle is not proven: the shape that is left, or the two that cannot be told apart."""
     scores = word_scores(decision)
     left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL and name != FREE} - {DISTINCT}
+    if decision.free:
+        left.discard(CIRCULAR)
     for simple, richer in RICHER.items():
         if simple in left:
             left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
