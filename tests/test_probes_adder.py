@@ -332,7 +332,7 @@ def test_an_untrained_adder_is_analysed_with_a_warning() -> None:
 
 def test_what_is_no_adder_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "other", {"x": torch.zeros(2)}, {"architecture": "one-layer"})
-    with pytest.raises(UsageError, match="'one-layer', and an adder is wanted"):
+    with pytest.raises(UsageError, match="'one-layer', and 'adder' is wanted"):
         open_adder(tmp_path / "other")
     with pytest.raises(UsageError, match="train one with: mechfourier train adder"):
         open_adder(torch.nn.Linear(2, 2))

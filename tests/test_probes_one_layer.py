@@ -258,7 +258,7 @@ def _curves(**columns: list[float]) -> ProgressCurves:
     values: dict[str, object] = {
         f.name: tuple(columns.get(f.name, [0.0] * count))
         for f in dataclasses.fields(ProgressCurves)
-        if f.name != "weights"
+        if f.name not in ("weights", "unknown")
     }
     values |= {
         "name": "run",
@@ -334,7 +334,7 @@ def test_what_cannot_be_analysed_is_refused_in_one_sentence(tmp_path: Path) -> N
     config = OneLayerConfig(p=7, **SMALL)  # type: ignore[arg-type]
     weights = initial_weights(config, seed=0)
     save_checkpoint(tmp_path / "adder", weights, {"architecture": "adder"})
-    with pytest.raises(UsageError, match="'adder', and only one-layer networks"):
+    with pytest.raises(UsageError, match="'adder', and 'one-layer' is wanted here: only one-layer networks"):
         analyze(tmp_path / "adder")
     save_checkpoint(
         tmp_path / "torn", {k: v for k, v in weights.items() if "W_in" not in k}, config.to_dict()

@@ -61,7 +61,7 @@ class Decision:
         """By how much the best circle of a few harmonics predicts worse than the best closed shape."""
         closed = [self.designs.names[i] for i in self.designs.closed]
         fixed = [self.scores[name] for name in FIXED if name in self.scores]
-        return min(fixed) - min(self.scores[name] for name in closed)
+        return float(min(fixed) - min(self.scores[name] for name in closed))
 
     @property
     def free(self) -> bool:
