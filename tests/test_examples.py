@@ -37,7 +37,7 @@ def test_own_domain_is_probed_on_real_weights(capsys: pytest.CaptureFixture[str]
 def test_own_model_has_the_circle_that_was_planted() -> None:
     result = example("own_model").main()
     assert result.verdict == "circular" and result.best.k == 1
-    assert result.value.control.lower
+    assert result.value.controlled
 
 
 def test_worked_probes_write_their_page(tmp_path: Path) -> None:

@@ -80,15 +80,18 @@ def test_same_numbers_when_stopping_early(wanted: str) -> None:
         assert_close(acts[site], torch.as_tensor(cache[str(site)])[:, -1])
 
 
-def test_fewer_tokens_are_run() -> None:
+def test_fewer_tokens_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, seen = grid(5, 40, 4), []
     capture(transformer(), ids, Site("resid_post", 1))  # the first time one prompt is also run alone
     block = transformer().blocks[1]
-    handle = block.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[:2].numel()))
-    try:
-        capture(transformer(), ids, Site("resid_post", 1))
-    finally:
-        handle.remove()
+    run = block.forward
+
+    def counted(residual: Tensor, *rest: Any, **options: Any) -> Any:
+        seen.append(residual.shape[:2].numel())
+        return run(residual, *rest, **options)
+
+    monkeypatch.setattr(block, "forward", counted)  # not a hook of PyTorch's: with one, prompts run whole
+    capture(transformer(), ids, Site("resid_post", 1))
     assert sum(seen) == 5 * 2 + 200 * 2 < ids.numel()
 
 
