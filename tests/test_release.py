@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert not outside
     package = {n for n in names if n.startswith("mechfourier/")}
     code = {n for n in package if n.endswith((".py", "py.typed"))}
-    data = {n for n in package if n.startswith((*DATA, "mechfourier/results/fields_0_1.json"))}
+    data = {n for n in package if n.startswith((DATA, "mechfourier/results/fields_0_1.json"))}
     assets = {n for n in package if n.startswith("mechfourier/drawing/assets/")}
     assert package == code | data | assets, package - code - data - assets
 
