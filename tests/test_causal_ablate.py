@@ -132,7 +132,7 @@ def test_a_used_circle_is_found(planted: Any) -> None:
 
 def test_controls_may_run_on_a_part_of_the_prompts(planted: Any) -> None:
     options: dict[str, Any] = {"site": RESID, "dims": USED, "text": ()}
-    part = ablate(planted, domain("days"), control_samples=14, **options)
+    part = ablate(planted, domain("days"), n_control_prompts=14, **options)
     whole = ablate(planted, domain("days"), **options)
     assert (part.n_control_prompts, whole.n_control_prompts) == (14, 49)
     assert part.p_controls == whole.p_controls == 1 / 201
@@ -164,7 +164,7 @@ def test_a_subspace_is_its_dimensions(planted: Any) -> None:
 
 
 def test_wrap_and_no_wrap_cells_are_told_apart(planted: Any) -> None:
-    found = ablate(planted, domain("days"), site=RESID, dims=USED, controls=0, text=())
+    found = ablate(planted, domain("days"), site=RESID, dims=USED, n_controls=0, text=())
     design = domain("days").operation_design(1)
     wraps = design.wraps.double().mean()
     mixed = found.ablated.accuracy_wrap * wraps + found.ablated.accuracy_no_wrap * (1 - wraps)  # type: ignore[operator]
@@ -172,7 +172,9 @@ def test_wrap_and_no_wrap_cells_are_told_apart(planted: Any) -> None:
 
 
 def test_a_model_at_chance_is_said_so(small: Any) -> None:
-    found = ablate(small, domain("days"), site=RESID, dims=3, controls=20, text=packaged_and_known(small)[:5])
+    found = ablate(
+        small, domain("days"), site=RESID, dims=3, n_controls=20, text=packaged_and_known(small)[:5]
+    )
     assert any("answers at chance" in note for note in found.notes)
     assert any("only 20 controls" in note for note in found.notes)
 
@@ -228,7 +230,7 @@ def test_batched_controls_are_one_intervention_each(small: Any, site: str, mode:
 
 
 def test_zero_ablation_is_that_of_the_hook_layer(small: Any) -> None:
-    found = ablate(small, domain("days"), site=RESID, dims=[3, 4], mode="zero", controls=0, text=())
+    found = ablate(small, domain("days"), site=RESID, dims=[3, 4], mode="zero", n_controls=0, text=())
     task = task_of(small, domain("days"))
     with zero(small, Site("resid_post", 0), dims=[3, 4]):
         scores = task.score(small)
@@ -345,7 +347,7 @@ def test_the_packaged_text_is_sixty_different_sentences() -> None:
 
 
 def test_results_make_the_round_trip_and_draw(small: Any) -> None:
-    found = ablate(small, domain("days"), site=RESID, dims=3, controls=10, samples=14)
+    found = ablate(small, domain("days"), site=RESID, dims=3, n_controls=10, n_prompts=14)
     assert AblationResult.from_json(found.to_json()) == found
     value = json.loads(found.to_json())
     for key in (
@@ -415,7 +417,7 @@ def test_an_ablation_that_changes_nothing_is_an_error(planted: Any) -> None:
         planted.noise[:, 0] = 0.0
     try:
         with pytest.raises(InterventionChangedNothing):
-            ablate(planted, domain("days"), site=RESID, dims=4, mode="zero", controls=0, text=())
+            ablate(planted, domain("days"), site=RESID, dims=4, mode="zero", n_controls=0, text=())
     finally:
         with torch.no_grad():
             planted.noise[:, 0] = kept
@@ -450,7 +452,7 @@ def test_a_sentence_encoder_is_judged_by_similarity() -> None:
 
     model = load("minilm")
     found = ablate(
-        model, domain("days"), site="blocks.2.hook_resid_post", dims=range(192), controls=4, samples=14
+        model, domain("days"), site="blocks.2.hook_resid_post", dims=range(192), n_controls=4, n_prompts=14
     )
     assert found.outcome == "similarity"
     assert found.base.accuracy > 0.9
@@ -480,7 +482,7 @@ def test_the_calendar_model_uses_its_circle_of_months() -> None:
     means = found["blocks.0.hook_resid_pre"].reshape(*design.shape, -1).mean(dim=1)
     first = torch.fft.rfft(means.double(), dim=0)[1]
     plane = torch.stack([first.real, first.imag], dim=1).float()
-    result = ablate(model, months, site="blocks.0.hook_resid_pre", plane=plane, samples=48)
+    result = ablate(model, months, site="blocks.0.hook_resid_pre", plane=plane, n_prompts=48)
     assert result.base.accuracy > 0.95
     assert result.ablated.accuracy < 0.5
     assert result.p_controls is not None

@@ -226,7 +226,7 @@ def check(asked: Experiment, site: Site, *, last_only: bool) -> None:
         Ablations(site, "zero", around.mean, bases=planes),
     ):
         together = asked.ablated(several, "controls", asked.task.last if last_only else None)
-        alone = one_by_one(asked.model, asked.task, several, last_only=last_only)
+        alone = one_by_one(asked.model, asked.task, several, last_only=last_only)  # type: ignore
         torch.testing.assert_close(together, alone, atol=2e-4, rtol=1e-4)
 
 

@@ -247,7 +247,7 @@ def test_old_names_work_with_a_warning(clock: Any) -> None:
     new = rotate(clock, "mod-13", site="hook_embed", ks=KEYS, n_prompts=13, n_controls=3, position="value")
     assert old == new
     with pytest.raises(TypeError, match="its old name"):
-        rotate(clock, "mod-13", site="hook_embed", n_prompts=13, **{"samples": 13})
+        rotate(clock, "mod-13", site="hook_embed", n_prompts=13, **{"samples": 13})  # type: ignore
 
 
 def test_verbs_take_an_experiment_and_score_its_prompts_once(clock: Any) -> None:

@@ -94,25 +94,27 @@ def test_the_read_out_is_the_model(toy: Any, mode: Any, kind: str) -> None:
 
 def test_units_are_what_single_ablations_find(toy: Any, small: Any) -> None:
     swept = sweep_ablate(toy, f"mod-{P}", sites="mlp_post")
-    one = ablate(toy, domain(f"mod-{P}"), site="blocks.0.mlp.hook_post", dims=7, controls=0, text=())
+    one = ablate(toy, domain(f"mod-{P}"), site="blocks.0.mlp.hook_post", dims=7, n_controls=0, text=())
     assert (swept.unit, swept.method, swept.n_units) == ("neuron", "read-out", 24)
     assert swept.effects[0][7] == pytest.approx(-one.logit_diff_change, abs=1e-5)
     assert swept.accuracies[0][7] == pytest.approx(one.ablated.accuracy, abs=1.5 / P**2)
-    heads = sweep_ablate(small, "days", sites="z", flips=50)
+    heads = sweep_ablate(small, "days", sites="z", n_permutations=50)
     assert (heads.unit, heads.method) == ("head", "forward passes")
     assert [len(row) for row in heads.effects] == [2, 2]
-    one = ablate(small, domain("days"), site="blocks.1.attn.hook_z", dims=range(8, 16), controls=0, text=())
+    one = ablate(small, domain("days"), site="blocks.1.attn.hook_z", dims=range(8, 16), n_controls=0, text=())
     assert heads.effects[1][1] == pytest.approx(-one.logit_diff_change, abs=1e-5)
     assert heads.accuracies[1][1] == pytest.approx(one.ablated.accuracy)
-    last = sweep_ablate(small, "days", sites="resid_post", layers=1, positions="last", samples=14, flips=50)
+    last = sweep_ablate(
+        small, "days", sites="resid_post", layers=1, position="last", n_prompts=14, n_permutations=50
+    )
     one = ablate(
         small,
         domain("days"),
         site="blocks.1.hook_resid_post",
         dims=3,
-        positions="last",
-        samples=14,
-        controls=0,
+        position="last",
+        n_prompts=14,
+        n_controls=0,
         text=(),
     )
     assert last.effects[0][3] == pytest.approx(-one.logit_diff_change, abs=1e-5)
@@ -124,7 +126,7 @@ def test_units_are_what_single_ablations_find(toy: Any, small: Any) -> None:
 def test_the_specific_effect_is_that_of_single_ablations(small: Any) -> None:
     sentences, reason = text_for(small)
     assert reason is None
-    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50, text=sentences[:6])
+    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, n_permutations=50, text=sentences[:6])
     assert swept.specific is not None
     site = Site("mlp_out", 0)
     asked = Experiment.of(small, "days")
@@ -142,7 +144,7 @@ def test_text_that_would_take_hours_is_left_out_and_said(small: Any, monkeypatch
     from mechfourier.causal import text
 
     monkeypatch.setattr(text, "TEXT_LIMIT", 1e6)
-    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, flips=50)
+    swept = sweep_ablate(small, "days", sites="mlp_out", layers=0, n_permutations=50)
     assert swept.specific is None
     assert any("no specific effect" in note for note in swept.notes)
 
@@ -192,9 +194,9 @@ def test_bad_calls_say_what_is_wrong(toy: Any, small: Any) -> None:
     with pytest.raises(UsageError, match="one at a time"):
         sweep_ablate(small, days, sites=["resid_post", "z"])
     with pytest.raises(OutOfRange, match="n_permutations"):
-        sweep_ablate(small, days, flips=0)
+        sweep_ablate(small, days, n_permutations=0)
     with pytest.raises(InterventionChangedNothing, match="ever varies"):
-        sweep_ablate(toy, f"mod-{P}", sites="hook_pos_embed", positions="last", samples=11)
+        sweep_ablate(toy, f"mod-{P}", sites="hook_pos_embed", position="last", n_prompts=11)
 
 
 def test_the_command(tmp_path: Any) -> None:

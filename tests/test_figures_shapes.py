@@ -79,4 +79,4 @@ def test_a_result_without_a_contest_has_none_of_the_figures(found: ProbeResult) 
     rows = tuple(dataclasses.replace(row, word="", shapes=()) for row in found.sites)
     old = dataclasses.replace(found, sites=rows)
     assert shape_sections(old) == [] and not rivals_figure(old).data
-    assert not any(len(bar.x) for bar in contest_figure(old).data)
+    assert not any(len(bar.x) for bar in contest_figure(old).data)  # type: ignore

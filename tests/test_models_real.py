@@ -80,7 +80,7 @@ def test_attribution_of_a_real_model_adds_up(name: str) -> None:
     same."""
     from mechfourier.causal.attribution import attribution
 
-    found = attribution(load_pretrained(folder_of(name)), "days", samples=4, neurons=5)
+    found = attribution(load_pretrained(folder_of(name)), "days", n_prompts=4, neurons=5)
     largest = max(abs(part.mean) for part in found.parts)
     assert found.sum_error < 1e-4 * max(1.0, largest)
     assert sum(part.mean for part in found.parts) == pytest.approx(found.margin, abs=1e-3 * max(1.0, largest))

@@ -80,7 +80,7 @@ def test_two_domains_are_compared_in_their_planes() -> None:
         layers="1",
         cycles=1,
         n_permutations=99,
-        control=False,
+        controls=False,
     )
     assert [(p.first.split()[0], p.second.split()[0]) for p in result.planes] == [
         ("months", "hours-12"),

@@ -266,7 +266,7 @@ def test_the_package_of_tasks_can_be_called() -> None:
     from mechfourier.toys.one_layer import task as modular
 
     assert modular.__name__ == "mechfourier.toys.one_layer.task"
-    found = mechfourier.tasks(load("one-layer"), "mod-113", samples=30)
+    found = mechfourier.tasks(load("one-layer"), "mod-113", n_prompts=30)
     best = found.best("mod-113")
     assert best is not None and best.accuracy.share == 1.0
 
@@ -341,7 +341,7 @@ def test_every_causal_command_takes_a_task_and_says_which(command: str, tmp_path
 def test_a_study_without_an_answered_task_shows_the_accuracies(tiny: Any) -> None:
     from mechfourier.causal.study import study
 
-    found = study(tiny, "days", permutations=99)
+    found = study(tiny, "days", n_permutations=99)
     assert found.used == "not tested" and found.task is None
     assert "no task is answered above chance" in found.reasons[-1]
     assert {"arithmetic", "list", "next"} <= {row.task for row in found.tasks}

@@ -40,7 +40,7 @@ def test_month_arithmetic_is_not_answered_and_the_choice_says_so(model: Any) -> 
 
 
 def test_sums_of_one_digit_are_answered(model: Any) -> None:
-    (row,) = tasks(model, "numbers", task="sum", samples=40).tasks
+    (row,) = tasks(model, "numbers", task="sum", n_prompts=40).tasks
     assert row.answered and row.accuracy.low > 0.25
 
 
@@ -77,7 +77,7 @@ def test_answers_of_several_tokens_run_each_prompt_once(model: Any, monkeypatch:
 
 @pytest.mark.parametrize("name", ["months", "days"])
 def test_a_study_ends_in_used_or_not_used(model: Any, name: str) -> None:
-    found = study(model, name, permutations=99, text=())
+    found = study(model, name, n_permutations=99, text=())
     assert found.used in ("used", "not used")
     assert found.task == "list" and found.accuracy is not None and found.accuracy >= 0.95
     assert found.rotation is not None and found.rotation.n_controls == 200

@@ -86,7 +86,7 @@ def bars(
 def band(x: Any, low: Any, high: Any) -> list[Any]:
     """The area between two lines."""
     edge = dict(line_width=0)
-    return [line(x, high, **edge), line(x, low, fill="tonexty", fillcolor=BAND, **edge)]
+    return [line(x, high, **edge), line(x, low, fill="tonexty", fillcolor=BAND, **edge)]  # type: ignore
 
 
 def heat(

@@ -208,7 +208,7 @@ def _draw_heat(panel: Heat, axes: dict[str, str], _steps: np.ndarray) -> Made:
     logs = np.log10(np.maximum(panel.z, FLOOR)).astype(np.float32)
     look: dict[str, Any] = {"zmin": -6, "zmax": 0, "showscale": False}
     hover = "k_a = %{x}, k_b = %{y}: 10^%{z:.1f} of the variance"
-    return [], lambda t: [heat(None, None, logs[t], hover=hover, **look, **axes)]
+    return [], lambda t: [heat(None, None, logs[t], hover=hover, **look, **axes)]  # type: ignore
 
 
 def _draw_curves(panel: Curves, axes: dict[str, str], steps: np.ndarray) -> Made:

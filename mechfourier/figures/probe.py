@@ -65,7 +65,7 @@ def circle_traces(circle: "Circle") -> list[Any]:
         line([p[0] for p in around], [p[1] for p in around], colour=SKY, opacity=0.7),
         line(x, y, colour=GRID),
         seam,
-        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),
+        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),  # type: ignore
     ]
 
 

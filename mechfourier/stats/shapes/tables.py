@@ -159,7 +159,7 @@ def _noise(gram: Float[ndarray, "t t m m"]) -> Noise:
         values = np.maximum(values, 1e-3)
         whitener = np.kron(np.eye(t), (vectors / np.sqrt(values)) @ vectors.T @ centring)
         dims = noise_dims(whitener @ rest @ whitener.T, freedom)
-    root = (vectors * np.sqrt(values)) @ vectors.T @ centring
+    root = (vectors * np.sqrt(values)) @ vectors.T @ centring  # type: ignore
     return Noise(float(total), dims, root * np.sqrt((m - 1) / np.sum(root**2)))
 
 

@@ -89,7 +89,7 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
                 row=1,
                 col=column,
             )
-    height = 200 + 26 * len(names)
+    height = 200 + 26 * len(names)  # type: ignore
     figure.update_layout(barmode="stack", legend_y=1 + 60 / height)
     figure.update_xaxes(title="share of attention", range=[0, 1])
     figure.update_yaxes(autorange="reversed")
