@@ -46,9 +46,11 @@ def test_circles_are_found(name: str, n: int) -> None:
 )
 @pytest.mark.parametrize("n", [12, 24])
 def test_everything_else_is_called_what_it_is(name: str, word: str, n: int) -> None:
-    found = words(name, n)
+    trials = 10 if name == "identity" else 5  # an order is seen in one of twenty that have none
+    found = words(name, n, trials=trials)
     assert "circular" not in found
-    assert sum(each == word or (each.startswith("undecided") and word in each) for each in found) >= 4, found
+    right = sum(each == word or (each.startswith("undecided") and word in each) for each in found)
+    assert right >= 0.8 * trials, found
 
 
 @pytest.mark.slow
