@@ -19,7 +19,7 @@ from mechfourier.stats.paired import ratio_interval
 from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 P, KEYS = 13, (2, 3)
-SIZES: dict[str, Any] = dict(d_model=32, n_head=4, d_head=8, d_mlp=64)
+SIZES: dict[str, Any] = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
 
 
 @pytest.fixture(scope="module")

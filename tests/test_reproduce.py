@@ -305,7 +305,7 @@ def test_an_interrupted_training_stops_the_run_and_goes_on(
 def test_train_trains_a_model_of_every_modulus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a plan of two small steps: not much is learned, and the claims say so."""
     short = functools.partial(plan, steps=2, batch=16)
-    monkeypatch.setattr("mechfourier.toys.universal.recipes.plan", short)
+    monkeypatch.setattr("mechfourier.toys.universal.claims.plan", short)
     (result,) = reproduce(["miras-primes"], settings=SMALL, out=tmp_path, train=True)
     assert words(result) == ["does not stand"] * 2, result
     assert read_config(tmp_path / "trained" / "miras-primes-ce-seed0")["training"]["moduli"] == "primes"

@@ -15,6 +15,7 @@ from mechfourier.toys.adder.model import load_folder
 from mechfourier.toys.adder.recipes import RECIPES, AdderRecipe, recipe
 from mechfourier.toys.adder.task import held_out
 from mechfourier.toys.adder.train import AdderTrainee, train_adder, verdict
+from mechfourier.training.descent import cosine
 
 
 def small(name: str, **changes: object):
