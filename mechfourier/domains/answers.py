@@ -225,7 +225,7 @@ def plan_answers(model: Readable, prompts: Sequence[str], candidates: Sequence[s
     """Tokens of the prompts and of the candidates after them; raises ``NotExpressible`` or ``UsageError``."""
     if not prompts:
         raise UsageError("no prompts to score; choose at least one sample")
-    encodings = [_without_trailing_special(e) for e in encode(model, prompts)]
+    encodings = [e.up_to_text for e in encode(model, prompts)]
     answers = answer_tokens(model, prompts, candidates, encodings=encodings)
     return AnswerPlan(encodings, answers, _digit_tokens(model, prompts[0], candidates, answers))
 
@@ -247,7 +247,7 @@ def answer_tokens(
         tokens: Any = own(list(candidates))
         return tuple((token,) for token in tokens)
     if encodings is None:
-        encodings = [_without_trailing_special(e) for e in encode(model, prompts)]
+        encodings = [e.up_to_text for e in encode(model, prompts)]
     examples = {encoding.ids[-1]: i for i, encoding in reversed(list(enumerate(encodings)))}
     found: list[tuple[int, ...]] | None = None
     for i in examples.values():
@@ -261,7 +261,7 @@ def answer_tokens(
 def _continuations(
     model: Readable, prompt: str, ids: tuple[int, ...], candidates: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    whole = [_without_trailing_special(e).ids for e in encode(model, [prompt + c for c in candidates])]
+    whole = [e.up_to_text.ids for e in encode(model, [prompt + c for c in candidates])]
     for candidate, tokens in zip(candidates, whole, strict=True):
         if tokens[: len(ids)] != ids or len(tokens) == len(ids):
             raise NotExpressible(
@@ -269,12 +269,6 @@ def _continuations(
                 f"without a blank"
             )
     return [tokens[len(ids) :] for tokens in whole]
-
-
-def _without_trailing_special(encoding: Encoding) -> Encoding:
-    """The encoding up to its last token with text: an answer follows the text, not an end-of-text token."""
-    stop = encoding.last + 1
-    return Encoding(encoding.ids[:stop], encoding.spans[:stop])
 
 
 def _digit_tokens(

@@ -55,7 +55,7 @@ def questions(
     design, said = design_of(model, domain, choice.spec, cycles=cycles, seed=seed)
     rows = _sample(len(design), samples, seed)
     prompts = [design.prompts[i] for i in rows.tolist()]
-    encodings = [_before_specials(e) for e in encode(model, prompts)]
+    encodings = [e.up_to_text for e in encode(model, prompts)]
     answers = answer_tokens(model, prompts, design.candidates, encodings=encodings)
     shared = _common_prefix(answers)
     nexts = [answer[len(shared)] if len(answer) > len(shared) else -1 for answer in answers]
@@ -87,12 +87,6 @@ def _sample(cells: int, samples: int | None, seed: int) -> Int[Tensor, " prompt"
     if samples < 2:
         raise OutOfRange(f"{samples} samples are too few; ask at least 2 (or all, without --samples)")
     return torch.randperm(cells, generator=torch.Generator().manual_seed(seed))[:samples].sort().values
-
-
-def _before_specials(encoding: Encoding) -> Encoding:
-    """Without the special tokens that follow the text ([SEP])."""
-    stop = encoding.last + 1
-    return Encoding(encoding.ids[:stop], encoding.spans[:stop])
 
 
 def _extended(encoding: Encoding, shared: Sequence[int]) -> Encoding:

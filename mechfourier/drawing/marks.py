@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BAND = "rgba(0,114,178,0.2)"
-LOG = dict(type="log", exponentformat="power", tickfont=dict(size=10))
+LOG: dict[str, Any] = dict(type="log", exponentformat="power", tickfont=dict(size=10))
 
 
 def figure(
@@ -85,8 +85,8 @@ def bars(
 
 def band(x: Any, low: Any, high: Any) -> list[Any]:
     """The area between two lines."""
-    edge = dict(line_width=0)
-    return [line(x, high, **edge), line(x, low, fill="tonexty", fillcolor=BAND, **edge)]  # type: ignore
+    edge: dict[str, Any] = dict(line_width=0)
+    return [line(x, high, **edge), line(x, low, fill="tonexty", fillcolor=BAND, **edge)]
 
 
 def heat(

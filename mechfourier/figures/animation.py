@@ -204,11 +204,11 @@ def _draw_bars(panel: Bars, axes: dict[str, str], _steps: np.ndarray) -> Made:
     return [], lambda t: [bars(ks, share[t], hover="k = %{x}: %{y:.1%}", **look, **axes)]
 
 
-def _draw_heat(panel: Heat, axes: dict[str, str], _steps: np.ndarray) -> Made:
+def _draw_heat(panel: Heat, axes: dict[str, Any], _steps: np.ndarray) -> Made:
     logs = np.log10(np.maximum(panel.z, FLOOR)).astype(np.float32)
     look: dict[str, Any] = {"zmin": -6, "zmax": 0, "showscale": False}
     hover = "k_a = %{x}, k_b = %{y}: 10^%{z:.1f} of the variance"
-    return [], lambda t: [heat(None, None, logs[t], hover=hover, **look, **axes)]  # type: ignore
+    return [], lambda t: [heat(None, None, logs[t], hover=hover, **look, **axes)]
 
 
 def _draw_curves(panel: Curves, axes: dict[str, str], steps: np.ndarray) -> Made:

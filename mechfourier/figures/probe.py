@@ -57,7 +57,7 @@ def circle_traces(circle: "Circle") -> list[Any]:
     for point, spread in zip(circle.points, circle.spread, strict=True):
         around += [*ellipse(point, spread), (None, None)]
     seam = line([x[-1], x[0]], [y[-1], y[0]], colour=VERMILION, dash="dash")
-    labels = {
+    labels: dict[str, Any] = {
         "text": [plain_text(label) for label in circle.labels],
         "textposition": [outward(*p) for p in circle.points],
     }
@@ -65,7 +65,7 @@ def circle_traces(circle: "Circle") -> list[Any]:
         line([p[0] for p in around], [p[1] for p in around], colour=SKY, opacity=0.7),
         line(x, y, colour=GRID),
         seam,
-        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),  # type: ignore
+        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),
     ]
 
 

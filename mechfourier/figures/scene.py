@@ -97,8 +97,8 @@ Place = tuple[Box, Box]
 LARGE: Place = ((0.0, 0.44, 0.0, 0.93), (0.0, 1.0, 0.62, 0.96))
 UPPER: Place = ((0.56, 1.0, 0.56, 0.93), (0.0, 1.0, 0.31, 0.5))
 LOWER: Place = ((0.56, 1.0, 0.0, 0.37), (0.0, 1.0, 0.0, 0.19))
-TOP: Place = ((0.0, 1.0, 0.46, 0.93),) * 2  # type: ignore
-BOTTOM: Place = ((0.0, 1.0, 0.0, 0.28),) * 2  # type: ignore
+TOP: Place = ((0.0, 1.0, 0.46, 0.93), (0.0, 1.0, 0.46, 0.93))
+BOTTOM: Place = ((0.0, 1.0, 0.0, 0.28), (0.0, 1.0, 0.0, 0.28))
 
 
 def by_phase(n: int, k: int) -> np.ndarray:

@@ -77,6 +77,12 @@ class Encoding:
         return inside[-1]
 
     @property
+    def up_to_text(self) -> "Encoding":
+        """Up to the last token with text: an answer follows the text, not special tokens after it."""
+        stop = self.last + 1
+        return Encoding(self.ids[:stop], self.spans[:stop])
+
+    @property
     def last(self) -> int:
         """Index of the last token with text (the last token of all where none has text)."""
         inside = [i for i, (a, b) in enumerate(self.spans) if b > a]

@@ -118,24 +118,36 @@ def _noise_walk(cells: Cells, draw: Draw) -> Tensor:
     return smooth(cells.a, 16, draw, 3.0) * smooth(cells.o, 16, draw, 6.0)
 
 
+def circles(letter: str, index: Callable[[Cells], Tensor]) -> tuple[Generator, ...]:
+    """Circles of ``index``, which descriptions call ``letter``: in a random plane, in two axes, and twice round."""
+    return (
+        Generator(
+            "circle",
+            f"cos and sin of 2π{letter}/n in a random plane",
+            lambda g, r: wave(index(g), g.n),
+            True,
+            everywhere=False,
+        ),
+        Generator(
+            "circle-basis",
+            "the same in two coordinate axes",
+            lambda g, r: wave(index(g), g.n),
+            True,
+            True,
+            False,
+        ),
+        Generator(
+            "circle-k2",
+            f"cos and sin of 2π2{letter}/n in a random plane",
+            lambda g, r: wave(2 * index(g), g.n),
+            True,
+            everywhere=False,
+        ),
+    )
+
+
 OPERATIONS: tuple[Generator, ...] = (
-    Generator(
-        "circle",
-        "cos and sin of 2πc/n in a random plane",
-        lambda g, r: wave(g.c, g.n),
-        True,
-        everywhere=False,
-    ),
-    Generator(
-        "circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.c, g.n), True, True, False
-    ),
-    Generator(
-        "circle-k2",
-        "cos and sin of 2π2c/n in a random plane",
-        lambda g, r: wave(2 * g.c, g.n),
-        True,
-        everywhere=False,
-    ),
+    *circles("c", lambda g: g.c),
     Generator(
         "circle+quadratic",
         "a circle, and the squared raw sum in a third direction",

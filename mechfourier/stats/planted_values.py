@@ -4,7 +4,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.stats.planted import Cells, Draw, Generator, embedded, lookup, smooth, unit_variance, wave
+from mechfourier.stats.planted import (
+    Cells,
+    Draw,
+    Generator,
+    circles,
+    embedded,
+    lookup,
+    smooth,
+    unit_variance,
+    wave,
+)
 
 
 def _listed(cells: Cells, draw: Draw) -> Int[Tensor, " cell"]:
@@ -47,23 +57,7 @@ def _misplaced(cells: Cells, draw: Draw) -> Tensor:
 
 
 VALUES: tuple[Generator, ...] = (
-    Generator(
-        "circle",
-        "cos and sin of 2πv/n in a random plane",
-        lambda g, r: wave(g.a, g.n),
-        True,
-        everywhere=False,
-    ),
-    Generator(
-        "circle-basis", "the same in two coordinate axes", lambda g, r: wave(g.a, g.n), True, True, False
-    ),
-    Generator(
-        "circle-k2",
-        "cos and sin of 2π2v/n in a random plane",
-        lambda g, r: wave(2 * g.a, g.n),
-        True,
-        everywhere=False,
-    ),
+    *circles("v", lambda g: g.a),
     Generator(
         "circle-k1+3",
         "circles of k = 1 and 3 of equal power",

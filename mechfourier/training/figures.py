@@ -64,7 +64,7 @@ def curves_figure(history: "pd.DataFrame", phases: Phases | None = None) -> "go.
 def two_rows() -> "go.Figure":
     """Losses on a logarithmic axis above something else, over the same steps."""
     made = panels(["", ""], columns=1, shared_xaxes=True, vertical_spacing=0.06)
-    made.update_yaxes(title="loss (nats)", **LOG, row=1, col=1)  # type: ignore
+    made.update_yaxes(title="loss (nats)", **LOG, row=1, col=1)
     made.update_xaxes(type="log", dtick=1)
     return made.update_xaxes(title="step", row=2, col=1)
 

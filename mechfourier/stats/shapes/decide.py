@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import Design, Family, family
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
 from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
@@ -63,11 +64,14 @@ class Decision:
     line: float
 
     @property
+    def closed_score(self) -> float:
+        """Of the best closed shape."""
+        return min(self.scores[name] for name in self.designs.closed_names)
+
+    @property
     def harmonic_excess(self) -> float:
         """By how much the best circle of a few harmonics predicts worse than the best closed shape."""
-        closed = [self.designs.names[i] for i in self.designs.closed]
-        fixed = [self.scores[name] for name in FIXED if name in self.scores]
-        return float(min(fixed) - min(self.scores[name] for name in closed))
+        return float(min(self.scores[name] for name in FIXED if name in self.scores) - self.closed_score)
 
     @property
     def free(self) -> bool:
@@ -78,10 +82,9 @@ class Decision:
     def closed_rejected(self) -> bool:
         """The circle does not fit, and another shape predicts better than every closed one. A random path bends to
         much, but draws from the best circle say how far it would lead there."""
-        closed = [self.scores[self.designs.names[i]] for i in self.designs.closed]
-        others = [self.scores[name] for name in self.designs.open_names]
-        fits, lead = self.adequate["closed"], min(closed) - min(others)
-        path = min(closed) - self.scores.get("smooth path", np.inf)
+        fits, closed = self.adequate["closed"], self.closed_score
+        lead = closed - min(self.scores[name] for name in self.designs.open_names)
+        path = closed - self.scores.get("smooth path", np.inf)
         return bool(
             self.free or (fits < CLOSED_LEVEL and lead > 0) or (fits < PATH_LEVEL and path > PATH_LEAD)
         )
@@ -99,7 +102,7 @@ class Decision:
     @property
     def closed_name(self) -> str:
         """The closed shape of best evidence; a line counts only where it is significant."""
-        names = [self.designs.names[i] for i in self.designs.closed]
+        names = self.designs.closed_names
         found = min(names, key=lambda name: self.scores[name])
         if found == "circle beside a line" and self.line >= LEVEL:
             return min((n for n in names if n != found), key=lambda name: self.scores[name])
@@ -126,8 +129,7 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
 def left_out_errors(decision: Decision) -> Float[ndarray, " m"]:
     """Squared left-out error of every value by the best closed design."""
     designs, own = decision.designs, decision.table
-    names = [designs.names[i] for i in designs.closed]
-    design = decision.design(min(names, key=lambda name: decision.scores[name]))
+    design = decision.design(min(designs.closed_names, key=lambda name: decision.scores[name]))
     gram = read_gram(own.groups, own.group_sizes, designs.places)[-1]
     rest = np.eye(len(gram)) - design.smoother
     return np.diag(rest @ gram @ rest.T) / np.diag(rest) ** 2
@@ -225,8 +227,7 @@ def smallest_p(observed: Float[ndarray, " k"], drawn: Float[ndarray, "b k"]) -> 
     """The smallest p of several statistics, calibrated among the draws themselves."""
     count = len(drawn)
     ranks = (count - drawn.argsort(0).argsort(0)) / count
-    smallest = ((1 + (drawn >= observed).sum(0)) / (count + 1)).min()
-    return float((1 + (ranks.min(1) <= smallest).sum()) / (count + 1))
+    return permutation_p(-float(permutation_p(observed, drawn).min()), -ranks.min(1))
 
 
 def _adequacy(observed: ndarray, drawn: ndarray, own: list[int]) -> float:
@@ -236,7 +237,7 @@ def _adequacy(observed: ndarray, drawn: ndarray, own: list[int]) -> float:
     def lead(scores: ndarray) -> ndarray | float:
         return (scores[..., own].min(-1) - scores[..., others].min(-1)).sum(-1)
 
-    return float((1 + np.sum(lead(drawn) >= lead(observed))) / (len(drawn) + 1))
+    return permutation_p(float(lead(observed)), lead(drawn))
 
 
 def _line_wins(observed: ndarray, drawn: ndarray, designs: Family, name: str) -> float:
@@ -247,4 +248,4 @@ def _line_wins(observed: ndarray, drawn: ndarray, designs: Family, name: str) ->
     def lead(scores: ndarray) -> ndarray | float:
         return (scores[..., plain] - scores[..., beside]).sum(-1)
 
-    return float((1 + np.sum(lead(drawn) >= lead(observed))) / (len(drawn) + 1))
+    return permutation_p(float(lead(observed)), lead(drawn))

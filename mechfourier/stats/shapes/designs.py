@@ -380,6 +380,10 @@ class Family:
         return [self.names.index(s.name) for s in SHAPES if s.closed and s.name in self.names]
 
     @property
+    def closed_names(self) -> list[str]:
+        return [self.names[i] for i in self.closed]
+
+    @property
     def open_names(self) -> list[str]:
         """Names of the shapes that are no circles."""
         return [s.name for s in SHAPES if not s.closed and s.name in self.names]

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
+from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import Family, waves
 from mechfourier.stats.shapes.tables import Table
 
@@ -148,10 +149,6 @@ def _lowest(at: Float[ndarray, " f"], values: Float[ndarray, " f"]) -> float:
     bend = a - 2 * b + c
     shift = 0.5 * (a - c) / bend if bend > 0 else 0.0
     return float(at[i] + np.clip(shift, -1, 1) * (at[1] - at[0]))
-
-
-def permutation_p(statistic: float, drawn: Float[ndarray, " b"]) -> float:
-    return float((1 + np.sum(drawn >= statistic)) / (len(drawn) + 1))
 
 
 def agreement_p(gram: Float[ndarray, "t t n n"], *, count: int, seed: int) -> float:

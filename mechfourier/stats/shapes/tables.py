@@ -10,11 +10,13 @@ the cycle are chosen by the data, before anything random happens.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-SAME = 0.01
-"""Largest difference between two copies of a template, relative to their norm."""
+from mechfourier.stats import spectrum
+from mechfourier.stats.copies import template_groups
+
 GROUPS = 4
 """Templates are averaged in this many groups; directions come from half of them, the rest is predicted."""
 
@@ -70,24 +72,17 @@ class Table:
 
 def cross_gram(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"]:
     """⟨x_tv, x_uw⟩ with every template less its mean over the values, at a scale of the data's own."""
-    x = np.moveaxis(np.asarray(acts, np.float64), 1, 0)
-    x = x - x.mean(1, keepdims=True)
-    t, n, _ = x.shape
-    rows = x.reshape(t * n, -1)
-    gram = (rows @ rows.T).reshape(t, n, t, n).transpose(0, 2, 1, 3)
-    total = np.einsum("ttvv->", gram) / t
+    gram = spectrum.cross_gram(torch.from_numpy(np.asarray(acts, np.float64))[None])[0].numpy()
+    total = np.einsum("ttvv->", gram) / len(gram)
     return gram / total if total > 0 else gram
 
 
 def distinct_templates(gram: Float[ndarray, "t t n n"]) -> list[int]:
     """One template of every group of copies, in an order of their own: by how much they vary over the
     values."""
-    inner = np.einsum("tuvv->tu", gram)
-    power = np.diag(inner)
-    distance = np.sqrt(np.maximum(power[:, None] + power - 2 * inner, 0))
-    alike = distance <= SAME * np.sqrt((power[:, None] + power) / 2)
-    first = alike.argmax(1)
+    first = template_groups(torch.from_numpy(gram)).tolist()
     kept = [t for t in range(len(gram)) if first[t] == t]
+    power = np.einsum("ttvv->t", gram)
     return sorted(kept, key=lambda t: -power[t])
 
 
@@ -152,14 +147,14 @@ def _noise(gram: Float[ndarray, "t t m m"]) -> Noise:
     if total <= 0:
         return Noise(0.0, 1.0, centring)
     observed = np.einsum("tvtw->vw", rest.reshape(t, m, t, m)) / ((t - 1) * total)
-    dims = noise_dims(rest, freedom)
+    dims, root = noise_dims(rest, freedom), centring
     for _ in range(2):
         covariance = _shrunk(observed, 1 / (dims * (t - 1)))
         values, vectors = np.linalg.eigh(covariance)
         values = np.maximum(values, 1e-3)
         whitener = np.kron(np.eye(t), (vectors / np.sqrt(values)) @ vectors.T @ centring)
         dims = noise_dims(whitener @ rest @ whitener.T, freedom)
-    root = (vectors * np.sqrt(values)) @ vectors.T @ centring  # type: ignore
+        root = (vectors * np.sqrt(values)) @ vectors.T @ centring
     return Noise(float(total), dims, root * np.sqrt((m - 1) / np.sum(root**2)))
 
 

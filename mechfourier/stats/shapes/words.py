@@ -72,7 +72,7 @@ def _strongest_rival(decision: Decision) -> str:
 def word_scores(decision: Decision) -> dict[str, float]:
     """Left-out error of the best shape of every word."""
     scores: dict[str, float] = {}
-    closed = {decision.designs.names[i] for i in decision.designs.closed}
+    closed = decision.designs.closed_names
     for name, score in decision.scores.items():
         if name == FREE:
             continue

@@ -69,7 +69,7 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
     modulus."""
     import plotly.graph_objects as go
 
-    moduli = list(dict.fromkeys(f.m for f in result.attention))
+    moduli, names = list(dict.fromkeys(f.m for f in result.attention)), list[str]()
     figure = panels([f"mod {m}" for m in moduli], columns=len(moduli), shared_yaxes=True)
     for column, m in enumerate(moduli, 1):
         rows = [f for f in result.attention if f.m == m]
@@ -89,7 +89,7 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
                 row=1,
                 col=column,
             )
-    height = 200 + 26 * len(names)  # type: ignore
+    height = 200 + 26 * len(names)
     figure.update_layout(barmode="stack", legend_y=1 + 60 / height)
     figure.update_xaxes(title="share of attention", range=[0, 1])
     figure.update_yaxes(autorange="reversed")
