@@ -49,14 +49,16 @@ if TYPE_CHECKING:
     from mechfourier.domains.tokens import TokenReport as TokenReport, token_report as token_report
     from mechfourier.errors import MechFourierError as MechFourierError, UsageError as UsageError
     from mechfourier.harvest.read import open_harvest as open_harvest
-    from mechfourier.harvest.run import CaptureResult as CaptureResult, capture_dataset as capture_dataset
+    from mechfourier.harvest.result import CaptureResult as CaptureResult
+    from mechfourier.harvest.run import capture_dataset as capture_dataset
     from mechfourier.hooks.capture import Activations as Activations, capture as capture
     from mechfourier.hooks.generate import generate as generate
     from mechfourier.hooks.site import Site as Site, select_sites as select_sites, sites as sites
     from mechfourier.hooks.store import ActivationStore as ActivationStore
     from mechfourier.models.interface import Model as Model
     from mechfourier.models.registry import known_models as known_models, load as load
-    from mechfourier.probes.attention import AttentionResult as AttentionResult, attention as attention
+    from mechfourier.probes.attention import attention as attention
+    from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
     from mechfourier.probes.probe import probe as probe
