@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import Design, Family, family
+from mechfourier.stats.shapes.helix import without_flat_helices
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
 from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import Frame, Table, table
@@ -142,10 +143,10 @@ def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: in
     by_design = design_scores(grams, designs)
     best = {name: best_design(own, designs, by_design, name) for name in designs.names}
     # values in random order get no designs made for them, so the data get none where they are compared with those
-    coarse = designs, np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    coarse = designs, by_shape(by_design, grams, designs)
     designs = designs.refined(best.values(), grams[-1])
     by_design = design_scores(grams, designs)
-    observed = np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    observed = by_shape(by_design, grams, designs)
     ground = Ground.of(own, draws(n_bootstrap, len(own.kept), len(own.sizes), seed))
     closed = _closed_names(designs, observed)
     plain = min(
@@ -199,7 +200,15 @@ def _drawn_scores(
     else:
         fitted = fit(own, designs.designs[index])
         drawn = simulate(ground, replace(fitted, identity_along=min(fitted.identity_along, inside)))
-    return shape_scores(read_gram(drawn, own.group_sizes, designs.places), designs)
+    grams = read_gram(drawn, own.group_sizes, designs.places)
+    return without_flat_helices(shape_scores(grams, designs), grams, designs)
+
+
+def by_shape(
+    scores: Float[ndarray, "rank design"], grams: Float[ndarray, "rank m m"], designs: Family
+) -> Float[ndarray, "rank shape"]:
+    """The best design of every shape."""
+    return without_flat_helices(np.minimum.reduceat(scores, designs.starts, axis=-1), grams, designs)
 
 
 def _relabelled(groups: Float[ndarray, "g g m m"], count: int, seed: int) -> Float[ndarray, "b g g m m"]:

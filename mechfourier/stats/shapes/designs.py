@@ -40,6 +40,11 @@ class Places:
     kept: Int[ndarray, " m"]
 
     @property
+    def without(self) -> int | None:
+        """The value that is set aside."""
+        return next((v for v in range(self.n) if v not in self.kept), None)
+
+    @property
     def harmonics(self) -> range:
         return range(1, (self.n - 1) // 2 + 1)
 
