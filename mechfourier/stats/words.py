@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mechfourier.stats.controls import LEVEL, ControlEvidence, control_evidence
 from mechfourier.stats.shapes import words as shape_words
+from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.contest import MOST_VALUES, SiteShapes, contest
-from mechfourier.stats.shapes.designs import SHAPES
 from mechfourier.stats.shapes.headline import Headline, headline
 
 CIRCLES = ("circular", "flattened circle")

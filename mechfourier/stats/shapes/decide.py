@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.shapes.designs import Design, Family, family
+from mechfourier.stats.shapes.designs import Design
+from mechfourier.stats.shapes.families import Family, family
 from mechfourier.stats.shapes.helix import without_flat_helices
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
 from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate

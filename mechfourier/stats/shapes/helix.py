@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from mechfourier.stats.shapes.designs import Family, waves
+from mechfourier.stats.shapes.designs import waves
+from mechfourier.stats.shapes.families import Family
 
 HELIX = "circle beside a line"
 ROUND_FROM = 0.5
@@ -26,7 +27,9 @@ def _solvers(n: int, without: int | None) -> Float[ndarray, "cut 3 m"]:
     return np.stack([np.linalg.pinv(x - x.mean(0)) for x in columns])
 
 
-def aspect_along_line(gram: Float[ndarray, "*b m m"], solve: Float[ndarray, "*b 3 m"]) -> Float[ndarray, "*b"]:
+def aspect_along_line(
+    gram: Float[ndarray, "*b m m"], solve: Float[ndarray, "*b 3 m"]
+) -> Float[ndarray, "*b"]:
     """Ratio of the axes of the circle (0 to 1), seen along the line beside it."""
     power = solve @ gram @ np.swapaxes(solve, -1, -2)
     shared = power[..., 1:, :1] * power[..., :1, 1:] / np.maximum(power[..., :1, :1], 1e-300)
