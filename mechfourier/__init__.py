@@ -57,10 +57,13 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore as ActivationStore
     from mechfourier.models.interface import Model as Model
     from mechfourier.models.registry import known_models as known_models, load as load
+    from mechfourier.probes.arrays.grid import GridProbe as GridProbe
+    from mechfourier.probes.arrays.probe import probe_activations as probe_activations
     from mechfourier.probes.attention import attention as attention
     from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
+    from mechfourier.probes.planes import Plane as Plane
     from mechfourier.probes.probe import probe as probe
     from mechfourier.probes.result import ProbeResult as ProbeResult
     from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan
