@@ -22,9 +22,9 @@ def run(name: str, **known: Any) -> list[Any]:
         assert cell["outputs"] == [], "commit notebooks without outputs"
         tree = ast.parse("".join(cell["source"]))
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), names)  # noqa: S102
+        exec(compile(tree, name, "exec"), names)
         if isinstance(last, ast.Expr):
-            value = eval(compile(ast.Expression(last.value), name, "eval"), names)  # noqa: S307
+            value = eval(compile(ast.Expression(last.value), name, "eval"), names)
             shown.append(value)
             if value is not None and not isinstance(value, str):
                 assert "<" in value._repr_html_()
