@@ -96,6 +96,14 @@ def test_the_best_single_dimension_stands_beside_chance(found: AtlasResult) -> N
     assert f"R² = {told.r2:.2f}" in str(told) and "noise reaches" in str(told)
 
 
+def test_the_figure_draws_the_table(found: AtlasResult) -> None:
+    drawn = found.plot().data[0]
+    frame = found.frame()
+    assert list(drawn.y) == list(frame["domain"].unique())
+    assert drawn.z.size == len(frame) and found.part().title == "Atlas: calendar"
+    assert "<table" in found._repr_html_()
+
+
 @pytest.mark.parametrize(
     ("call", "error"),
     [
