@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import mechfourier.atlas.capture as captures
-import mechfourier.atlas.run as running
 from mechfourier.atlas import AtlasResult, atlas
+from mechfourier.atlas import capture as captures
+from mechfourier.atlas import run as running
 from mechfourier.atlas.work import UNFINISHED, Work
 from mechfourier.cli.app import app
 from mechfourier.errors import OutOfRange, UnknownDomain, UsageError

@@ -14,7 +14,7 @@ from mechfourier.drawing.html import Part, Section, own_page, render, verdict_ca
 from mechfourier.drawing.marks import figure, heat
 from mechfourier.drawing.template import BLUE, GREEN
 from mechfourier.figures.atlas_cells import domain_data, matrix_rows, same_layers
-from mechfourier.figures.atlas_words import colour, letter
+from mechfourier.figures.atlas_words import colour, ink_on, letter
 from mechfourier.files import result_name, write_text
 from mechfourier.hooks.site import layer_ranges
 from mechfourier.stats.words import CIRCLES
@@ -70,7 +70,9 @@ def atlas_page(results: Sequence[AtlasResult]) -> str:
     body = render(
         "atlas.html",
         models=models,
-        legend=[(word, letter(word), shade) for word, shade in sorted(words.items(), key=_by_word)],
+        legend=[
+            (word, letter(word), shade, ink_on(word)) for word, shade in sorted(words.items(), key=_by_word)
+        ],
         differences=_differences(results),
         data=_inert({"models": [_data(each) for each in results]}),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from mechfourier.atlas.result import AtlasResult, DomainAtlas, evidence_at, layer_range
 from mechfourier.domains.tasks import TaskRow
-from mechfourier.figures.atlas_words import colour, letter
+from mechfourier.figures.atlas_words import colour, ink_on, letter
 from mechfourier.hooks.site import Site
 from mechfourier.probes.result import ProbeResult, SiteRow, short_names
 from mechfourier.stats.value import SiteEvidence
@@ -55,11 +55,13 @@ def _matrix_row(index: int, each: DomainAtlas) -> dict[str, Any]:
 def _matrix_cell(domain: str, layer: str, row: dict[str, Any]) -> dict[str, Any]:
     evidence, word = _clean(row["evidence"]) or 0.0, str(row["word"])
     place = f"layer {layer}" if layer.isdigit() else layer
+    # the faintest cell is still seen; noise says nothing, so it stays faint
+    strength = round(0.18 + 0.82 * min(1.0, max(0.0, evidence)), 2)
     return {
         "letter": letter(word),
         "colour": colour(word),
-        # the faintest cell is still seen; noise says nothing, so it stays faint
-        "strength": round(0.18 + 0.82 * min(1.0, max(0.0, evidence)), 2),
+        "strength": strength,
+        "ink": ink_on(word, strength),
         "label": f"{domain}, {place}: {word}, evidence {evidence:.2f}, p {_shown(row['p'])}",
     }
 

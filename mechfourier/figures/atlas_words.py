@@ -2,6 +2,8 @@
 
 from mechfourier.figures.shapes import STRIP, UNDECIDED
 
+STRONG = 0.6
+"""Strength of a cell from which its own colour decides which ink reads on it."""
 LETTERS = {
     "circular": "C",
     "flattened circle": "F",
@@ -26,6 +28,15 @@ LETTERS = {
 def colour(word: str) -> str:
     """The colour of a cell."""
     return STRIP.get(word, UNDECIDED)
+
+
+def ink_on(word: str, strength: float = 1.0) -> str:
+    """Ink that reads on the colour of ``word``, on light and dark pages; faint cells take the page's own."""
+    if strength < STRONG:
+        return "var(--ink)"
+    red, green, blue = (int(colour(word)[i : i + 2], 16) for i in (1, 3, 5))
+    light = 0.299 * red + 0.587 * green + 0.114 * blue
+    return "#1f2328" if light > 105 else "#ffffff"
 
 
 def letter(word: str) -> str:
