@@ -25,6 +25,7 @@ from mechfourier.figures.atlas_index import write_index
 from mechfourier.models.registry import load
 from mechfourier.probes.probe import probe
 from mechfourier.results.saved import read
+from mechfourier.sweep.kinds import checked, kind
 
 DOMAINS = "days,seasons,compass"
 FIELDS = {"domain", "n", "word", "layers", "task", "used", "share"}
@@ -194,6 +195,13 @@ def test_the_command_prints_seven_fields_and_writes_a_page(tmp_path: Path) -> No
     assert page.with_suffix(".json").is_file() and "circular" in page.read_text(encoding="utf-8")
     index = CliRunner().invoke(app, ["atlas", "index", str(tmp_path)])
     assert index.exit_code == 0 and "calendar" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_many_models_are_a_sweep(tmp_path: Path) -> None:
+    point = checked("atlas", {"model": "calendar", "domains": "days+compass", "permutations": 99})
+    row = kind("atlas")(tmp_path, **point)
+    assert row == {"model": "calendar", "days": "circular", "compass": "not expressible"}
+    assert list(tmp_path.glob("*.html"))
 
 
 def test_an_index_of_nothing_is_refused(tmp_path: Path) -> None:
