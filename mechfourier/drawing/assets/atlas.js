@@ -23,7 +23,9 @@
 
   // ---- numbers with their nulls
   function number(text, nul) { return nul ? html("span", { "class": "num", tabindex: "0", "data-null": nul }, text) : document.createTextNode(text); }
+  var told = null;
   function showTip(target) {
+    told = target;
     tip.textContent = target.dataset.null;
     tip.hidden = false;
     target.setAttribute("aria-describedby", "null-tip");
@@ -31,12 +33,12 @@
     tip.style.left = Math.max(8, Math.min(box.left, window.innerWidth - own.width - 8)) + "px";
     tip.style.top = (box.bottom + own.height + 12 > window.innerHeight ? Math.max(8, box.top - own.height - 8) : box.bottom + 6) + "px";
   }
-  function hideTip() { tip.hidden = true; }
+  function hideTip() { tip.hidden = true; told = null; }
   function tipOf(event) { return event.target.closest && event.target.closest("[data-null]"); }
   ["mouseover", "focusin"].forEach(function (kind) { document.addEventListener(kind, function (e) { var t = tipOf(e); if (t) { showTip(t); } }); });
   ["mouseout", "focusout"].forEach(function (kind) { document.addEventListener(kind, function (e) { if (tipOf(e)) { hideTip(); } }); });
   document.addEventListener("keydown", function (e) { if (e.key === "Escape") { hideTip(); } });
-  window.addEventListener("scroll", hideTip, { passive: true });
+  window.addEventListener("scroll", function () { if (told) { showTip(told); } }, { passive: true, capture: true });
 
   // ---- downloads: drawn on white in ink, whatever the page's colours are
   var PRINT = ".ink{fill:#1f2328}.faint{fill:#59636e}.axis{stroke:#d1d9e0}.path{stroke:#59636e;fill:none}text{font-family:Helvetica,Arial,sans-serif}";
