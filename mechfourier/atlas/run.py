@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,10 +123,17 @@ def _atlas(
     n_jobs: int | None,
 ) -> AtlasResult:
     asked = [asked_of(model, domain) for domain in domains]
-    measured = _measured(model, asked, settings, work, n_jobs)
+    statistics = _started(model, asked, settings, work, n_jobs)
     table = _tasks(model, domains, settings.seed, work)
+    measured = dict(statistics)
     studies = {} if quick else _studies(model, domains, table, settings, work)
-    notes = [note for part in measured.values() for note in part.probe.notes if _of_all(note)]
+    notes = [
+        note
+        for each in asked
+        if (part := measured.get(each.domain.name))
+        for note in part.probe.notes
+        if _of_all(note)
+    ]
     return AtlasResult(
         model=model_name(model),
         domains=tuple(_row(each, measured, table, studies) for each in asked),
@@ -141,55 +149,77 @@ def _of_all(note: str) -> bool:
     return note.startswith("passes ")
 
 
-def _measured(
+def _started(
     model: Model, asked: Sequence[Asked], settings: Settings, work: Work, n_jobs: int | None
-) -> dict[str, Measured]:
-    """The probe of every domain that can be asked: one capture, then statistics in parallel."""
-    found: dict[str, Measured] = {}
-    for each in asked:
-        if each.design is not None and (kept := work.read(f"probe-{each.domain.name}", Measured)) is not None:
-            found[each.domain.name] = kept
-    if any(each.design is not None and each.domain.name not in found for each in asked):
+) -> Iterator[tuple[str, Measured]]:
+    """The probe of every domain that can be asked: one capture now, and statistics that run beside whatever
+    the model does next; to be drained."""
+    wanted = [each.domain.name for each in asked if each.design is not None]
+    kept = {name: part for name in wanted if (part := work.read(f"probe-{name}", Measured)) is not None}
+    jobs: dict[str, Callable[[], Measured]] = {}
+    if len(kept) < len(wanted):
         sites = [Site.parse(name) for name in settings.sites]
         acts, control = work.tensors(
             "activations", sites, lambda: capture_together(model, asked, sites, settings.seed)
         )
-        todo = {name: r for name, r in split(model, asked, sites, acts, control).items() if name not in found}
-        jobs = {name: partial(measure, read, settings) for name, read in todo.items()}
-        for name, value in together(jobs, n_jobs):
-            found[name] = work.keep(f"probe-{name}", value)
-    return {each.domain.name: found[each.domain.name] for each in asked if each.domain.name in found}
+        for name, read in split(model, asked, sites, acts, control).items():
+            if name not in kept:
+                jobs[name] = partial(measure, read, settings, work)
+    return itertools.chain(kept.items(), together(jobs, n_jobs))
 
 
-def measure(read: Captured, settings: Settings) -> Measured:
-    """The statistics of one domain, on one thread: with more, sums come in another order."""
+def measure(read: Captured, settings: Settings, work: Work) -> Measured:
+    """The statistics of one domain, on one thread (with more, sums come in another order); kept as soon as they are there."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         result = analysed(read, n_permutations=settings.n_permutations, seed=settings.seed)
-        return Measured(result, layer_circles(read, result))
+        return work.keep(f"probe-{read.domain.name}", Measured(result, layer_circles(read, result)))
     finally:
         torch.set_num_threads(before)
 
 
 def together(jobs: dict[str, Callable[[], Measured]], n_jobs: int | None) -> Iterator[tuple[str, Measured]]:
-    """The jobs' results as they are finished, in as many processes as there are cores."""
+    """The jobs' results as they are finished. With more than one core they begin at once, in processes of
+    their own on all cores but one, on which the model runs meanwhile."""
     import joblib
 
-    count = min(len(jobs), n_jobs or joblib.cpu_count())
-    with progress("atlas: statistics", len(jobs)) as bar:
-        if count < 2:
-            done = ((name, job()) for name, job in jobs.items())
-        else:
-            pool = joblib.Parallel(count, return_as="generator_unordered", pre_dispatch=count)
-            done = pool(joblib.delayed(_named)(name, job) for name, job in jobs.items())
-        for name, value in done:
+    cores = joblib.cpu_count()
+    if n_jobs == 1 or (n_jobs is None and cores == 1) or not jobs:
+        done: Iterator[tuple[str, Measured]] = ((name, job()) for name, job in jobs.items())
+    else:
+        done = _in_processes(jobs, min(len(jobs), n_jobs or cores - 1))
+        next(done)  # starts them
+    return _counted(done, len(jobs))
+
+
+def _in_processes(jobs: dict[str, Callable[[], Measured]], workers: int) -> Iterator[Any]:
+    from concurrent.futures import as_completed
+    from concurrent.futures.process import BrokenProcessPool
+
+    from joblib.externals.loky import get_reusable_executor
+
+    alone = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    pool = get_reusable_executor(workers, reuse=False, kill_workers=True, env=alone)  # type: ignore[arg-type]
+    try:
+        names = {pool.submit(job): name for name, job in jobs.items()}
+        yield None
+        for future in as_completed(names):
+            yield names[future], future.result()
+    except BrokenProcessPool as error:
+        raise MechFourierError(
+            f"a process of the statistics was killed ({type(error).__name__}), most often for want of memory; "
+            f"the same command goes on with what is finished; take --jobs 1"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
+
+
+def _counted(done: Iterator[tuple[str, Measured]], total: int) -> Iterator[tuple[str, Measured]]:
+    with progress("atlas: statistics", total) as bar:
+        for pair in done:
             bar.advance()
-            yield name, value
-
-
-def _named(name: str, job: Callable[[], Measured]) -> tuple[str, Measured]:
-    return name, job()
+            yield pair
 
 
 def _tasks(model: Model, domains: tuple[Domain, ...], seed: int, work: Work) -> dict[str, TasksResult]:
