@@ -17,6 +17,7 @@ from mechfourier.atlas.work import Work
 from mechfourier.causal.study import StudyResult, study
 from mechfourier.domains.definition import Domain, list_domains
 from mechfourier.domains.definition import domain as find_domain
+from mechfourier.domains.task_choice import PROMPTS
 from mechfourier.domains.tasks import TaskRow, TasksResult, best_of, corrected, tasks
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name, select_sites
@@ -239,7 +240,7 @@ def _tasks(model: Model, domains: tuple[Domain, ...], seed: int, work: Work) -> 
 
 def _tasks_of(model: Model, domain: Domain, seed: int) -> TasksResult:
     try:
-        return tasks(model, domain, seed=seed)
+        return tasks(model, domain, seed=seed, most_prompts=PROMPTS)
     except UsageError as error:  # a model without logits answers nothing
         return TasksResult(model_name(model), (), (str(error),), (), seed)
 
