@@ -1,14 +1,14 @@
 """The capture of an atlas against the same prompts domain by domain through TransformerLens.
 
-    python benchmarks/atlas_speed.py                                     # the two known models, about 6 minutes
+    python benchmarks/atlas_speed.py                                # the two known models, 6 minutes
     python benchmarks/atlas_speed.py --model gemma3-270m=FOLDER --rounds 1 --out /tmp/trial.json
 
-In one process and in turns, on the same loaded model: all prompts of all packaged domains in one ``capture`` of
-the residual stream after every block at the token that is read (its check of a prompt run alone, made once for
-a model's weights, falls into a turn that is not counted); and, domain by domain, ``run_with_cache`` with a
+In one process and in turns, on the same loaded model: all prompts of all packaged domains in one ``capture``
+of the residual stream after every block at the token that is read (its check of a prompt run alone, made once
+for a model's weights, falls into a turn that is not counted); and, domain by domain, ``run_with_cache`` with a
 ``names_filter`` in batches padded on the right, as TransformerLens documents it, of which the positions read
-are kept. Its batch size is the fastest of ``BATCHES``, tried before. Compared are the medians of the ratios of
-a turn, and the numbers. Writes benchmarks/results/atlas_speed.json.
+are kept. Its batch size is the fastest of ``BATCHES``, tried before. Compared are the medians of the ratios
+of a turn, and the numbers. Writes benchmarks/results/atlas_speed.json.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def padded(model: Any, asked: list[Any], size: int) -> dict[str, list[Any]]:
 
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of both in turns, and how far apart their numbers are, of the largest value at the hook point."""
+    """Seconds of both in turns, and how far apart their numbers are, of the hook point's largest."""
     import torch
 
     import mechfourier as mf

@@ -226,7 +226,8 @@ def hostile(found: AtlasResult) -> AtlasResult:
         probe=dataclasses.replace(row.probe, reasons=(EVIL,), notes=(EVIL,), unit=EVIL, circle=None),
     )
     value = dataclasses.replace(bad.probe.value, values=(EVIL,) * 7)  # type: ignore[union-attr,type-var]
-    bad = dataclasses.replace(bad, probe=dataclasses.replace(bad.probe, value=value))  # type: ignore[type-var]
+    probed = dataclasses.replace(bad.probe, value=value)  # type: ignore[type-var]
+    bad = dataclasses.replace(bad, probe=probed)
     return dataclasses.replace(found, model=EVIL, domains=(bad, *found.domains))
 
 

@@ -1,4 +1,4 @@
-"""One capture for all domains: their prompts run together, so that beginnings are shared and passes are full."""
+"""One capture for all domains: their prompts run together, which shares beginnings and fills passes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

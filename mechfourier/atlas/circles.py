@@ -1,4 +1,4 @@
-"""The values of a domain in one plane, layer by layer: for a slider in which points move and nothing jumps."""
+"""The values of a domain in one plane, layer by layer: for a slider in which nothing jumps."""
 
 from dataclasses import dataclass
 

@@ -33,7 +33,8 @@ def evidence_at(site: SiteEvidence) -> float:
 class Published:
     """The best single dimension of all hook points, as it would have been published: its R² for harmonic
     ``k``, the R² that the best of as many dimensions of white noise stays under in 95 of 100 cases
-    (``chance``), and the p-value of permuted labels, family-wise over hook points, dimensions and harmonics."""
+    (``chance``), and the p-value of permuted labels, family-wise over hook points, dimensions and
+    harmonics."""
 
     site: str
     dim: int
@@ -45,8 +46,8 @@ class Published:
     def __str__(self) -> str:
         worth = "beyond what noise reaches" if self.real else "which noise reaches as well"
         return (
-            f"dimension {self.dim} at {self.site} fits k = {self.k} with R² = {self.r2:.2f}, {worth}: the best "
-            f"of as many dimensions of white noise reaches {self.chance:.2f} in 5 of 100 cases, and permuted "
+            f"dimension {self.dim} at {self.site} fits k = {self.k} with R² = {self.r2:.2f}, {worth}: "
+            f"the best of as many dimensions of white noise reaches {self.chance:.2f} in 5 of 100 cases, and permuted "
             f"labels give p = {self.p_value:.2g}"
         )
 
@@ -115,8 +116,8 @@ class AtlasResult(
     figure="mechfourier.figures.atlas:atlas_figure",
     part="mechfourier.figures.atlas:atlas_part",
 ):
-    """The atlas of one model: ``domains`` in the order asked for, ``studied`` whether use was tested where the
-    model answers, and the settings of the statistics."""
+    """The atlas of one model: ``domains`` in the order asked for, ``studied`` whether use was tested where
+    the model answers, and the settings of the statistics."""
 
     model: str
     domains: tuple[DomainAtlas, ...]

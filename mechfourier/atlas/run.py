@@ -61,9 +61,9 @@ def atlas(
 ) -> AtlasResult | tuple[AtlasResult, ...]:
     """Every cyclic domain of a model: which are circles, at which layers, which are used, and by how much.
 
-    Args: models: one, or several (any iterable), each loaded or by name; of several a tuple comes back, in their order.
-    domains: ``"all"`` packaged ones, names joined by commas, or a sequence of names and ``Domain``s. layers:
-    ``"0-3,7"``; None for all. quick: leave the study out (whether the model uses its circles). n_permutations,
+    Args: models: one, or several (any iterable), each loaded or by name; of several a tuple comes back, in their
+    order. domains: ``"all"`` packaged ones, names joined by commas, or a sequence of names and ``Domain``s. layers:
+    ``"0-3,7"``; None for all. quick: leave the study out (does the model use its circles?). n_permutations,
     seed: as in ``probe``. out: a folder for the page and the results; finished parts are kept there until the
     atlas is complete, so that the same call goes on with one that was interrupted. n_jobs: processes of the
     statistics (None: one per core).
@@ -170,7 +170,8 @@ def _started(
 
 
 def measure(read: Captured, settings: Settings, work: Work) -> Measured:
-    """The statistics of one domain, on one thread (with more, sums come in another order); kept as soon as they are there."""
+    """The statistics of one domain, on one thread (with more, sums come in another order); kept as soon as
+    they are there."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -209,8 +210,8 @@ def _in_processes(jobs: dict[str, Callable[[], Measured]], workers: int) -> Iter
             yield names[future], future.result()
     except BrokenProcessPool as error:
         raise MechFourierError(
-            f"a process of the statistics was killed ({type(error).__name__}), most often for want of memory; "
-            f"the same command goes on with what is finished; take --jobs 1"
+            f"a process of the statistics was killed ({type(error).__name__}), most often for want of "
+            f"memory; the same command goes on with what is finished; take --jobs 1"
         ) from error
     finally:
         pool.shutdown(wait=True, kill_workers=True)

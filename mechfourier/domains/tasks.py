@@ -163,8 +163,8 @@ def tasks(
 
     ``task``: this one only. ``n_prompts``: as many prompts per task, balanced over the answers (None: all, or
     ``most_prompts`` of them, and no more than run ``MOST_SEQUENCES``, fewer in proportion to fewer prompts);
-    ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has no tokens for is named in
-    ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values speak
+    ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has
+    no tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values speak
     of these prompts.
 
     Raises ``UnknownDomain``, ``UsageError`` (a task that the domain lacks, a model without logits) and

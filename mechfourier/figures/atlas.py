@@ -1,4 +1,4 @@
-"""The page of an atlas: domains by layers, and for each cell the circle, the contest, the tokens and the use."""
+"""The page of an atlas: domains by layers, and behind each cell its circle, contest, tokens and use."""
 
 import json
 import shlex

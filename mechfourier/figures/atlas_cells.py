@@ -140,7 +140,8 @@ def domain_data(each: DomainAtlas, result: AtlasResult) -> dict[str, Any]:
         "published": None if found is None else {"text": str(found), "real": found.real},
         "tokens": _tokens(probe),
         "command": shlex.join(["mechfourier", "probe", result.model, "--domain", each.domain]),
-        "python": f"import mechfourier as mf\n\nresult = mf.probe(mf.load({result.model!r}), {each.domain!r})\n"
+        "python": f"import mechfourier as mf\n\n"
+        f"result = mf.probe(mf.load({result.model!r}), {each.domain!r})\n"
         "result.plot().show()",
         "sites": [
             _site(row, name, circles.get(row.site), None if value is None else value.get(row.site), probe)
@@ -193,7 +194,7 @@ def _numbers(row: SiteRow, value: SiteEvidence | None, probe: ProbeResult) -> li
         [
             f"power at k = {row.k}",
             _percent(share),
-            f"share of the power between values, template noise removed; a flat spectrum gives about {flat:.0%}",
+            f"share of the power between values, without template noise; a flat spectrum: {flat:.0%}",
         ],
     ]
     if value is None:
@@ -242,7 +243,7 @@ def _task_row(row: TaskRow) -> dict[str, Any]:
 
 
 def study_data(each: DomainAtlas) -> dict[str, Any] | None:
-    """What interventions showed: the sentences, the ladder of shares and the causal map, where there are any."""
+    """What interventions showed: sentences, and the ladder of shares and the causal map where there are any."""
     study = each.study
     if study is None:
         return None

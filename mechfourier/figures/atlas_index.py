@@ -15,7 +15,7 @@ INDEX = "index.html"
 
 
 def write_index(folder: str | Path) -> Path:
-    """Write ``index.html`` into ``folder``: a row per saved atlas that has its page beside it, largest number of
+    """Write ``index.html`` into ``folder``: a row per saved atlas that has its page beside it, most
     circles first. Raises ``UsageError`` where there is none."""
     root = Path(folder)
     if not root.is_dir():

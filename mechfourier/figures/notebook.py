@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: the verdict, the evidence as a table, and a small drawing that needs no script."""
+"""What a notebook shows of a result: verdict, table, and a small drawing that needs no script."""
 
 import math
 from typing import TYPE_CHECKING, Any

@@ -88,8 +88,8 @@ class Captured:
     """Activations of a design and all that their analysis needs of the model, which it no longer sees.
 
     ``acts`` and ``control`` (the untrained model's, or None) are ``[site, value, template, d]``, or
-    ``[site, a, offset, d]``; ``features`` the confounds of an operation's cells; ``common`` what a result says
-    whatever the design.
+    ``[site, a, offset, d]``; ``features`` the confounds of an operation's cells; ``common`` what a result
+    says whatever the design.
     """
 
     domain: Domain

@@ -143,7 +143,7 @@ def atlas(
     permutations: int = 1000,
     seed: int = 0,
 ) -> Row:
-    """The atlas of a model with its page; the row holds a word per domain. ``quick="no"`` studies use as well."""
+    """The atlas of a model with its page; the row holds a word per domain. ``quick="no"``: use as well."""
     from mechfourier.atlas.run import atlas as run
 
     found = run(
