@@ -98,6 +98,16 @@ def test_the_best_single_dimension_stands_beside_chance(found: AtlasResult) -> N
     assert f"R² = {told.r2:.2f}" in str(told) and "noise reaches" in str(told)
 
 
+def test_p_is_corrected_over_the_domains(found: AtlasResult) -> None:
+    days = found["days"].probe
+    assert days is not None and days.value is not None
+    both = dataclasses.replace(
+        found, domains=(found["days"], dataclasses.replace(found["days"], domain="again"))
+    )
+    assert both.circle_p()["days"] == pytest.approx((days.value.circle_p, min(1.0, 2 * days.value.circle_p)))
+    assert "compass" not in found.circle_p()
+
+
 def test_the_figure_draws_the_table(found: AtlasResult) -> None:
     drawn = found.plot().data[0]
     frame = found.frame()
@@ -235,6 +245,8 @@ def test_every_text_of_the_page_is_escaped(found: AtlasResult, tmp_path: Path) -
     page = atlas_page([hostile(found)])
     assert "<script>window.attacked" not in page and "&lt;script&gt;window.attacked" in page
     written = write_atlas([hostile(found)], tmp_path)
+    index = write_index(tmp_path).read_text(encoding="utf-8")
+    assert "<script>window.attacked" not in index and "&lt;script&gt;window.attacked" in index
     assert written.parent == tmp_path and written.name == page_name([hostile(found)])
 
 

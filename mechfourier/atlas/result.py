@@ -11,6 +11,7 @@ from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.harmonics import r2_bound
 from mechfourier.probes.result import ProbeResult, SiteRow
 from mechfourier.results.base import Result
+from mechfourier.stats.permutation import holm
 from mechfourier.stats.value import SiteEvidence
 from mechfourier.stats.words import evidence_of
 
@@ -133,6 +134,18 @@ class AtlasResult(
     def summary(self) -> dict[str, Any]:
         """Seven fields per domain: what ``mechfourier atlas --json`` prints."""
         return {"model": self.model, "domains": [each.summary() for each in self.domains]}
+
+    def circle_p(self) -> dict[str, tuple[float, float]]:
+        """Per domain that was tested: p that none of its hook points is a circle, and the same corrected over
+        the domains of this atlas (Holm)."""
+        found = {
+            each.domain: each.probe.value.circle_p
+            for each in self.domains
+            if each.probe is not None and each.probe.value is not None
+        }
+        tested = {name: p for name, p in found.items() if math.isfinite(p)}
+        adjusted = holm(list(tested.values())) if tested else []
+        return {name: (tested[name], float(p)) for name, p in zip(tested, adjusted, strict=True)}
 
     def table(self) -> "pd.DataFrame":
         """One row per domain."""

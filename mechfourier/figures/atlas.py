@@ -80,7 +80,7 @@ def atlas_page(results: Sequence[AtlasResult]) -> str:
     return own_page(
         f"Atlas of {names}",
         body,
-        leads=[_lead(each) for each in results],
+        leads=[text for each in results for text in (_lead(each), *each.notes)],
         assets=("atlas.css", "atlas.js"),
         footer=f"mechfourier {__version__}. {FOOT}",
     )

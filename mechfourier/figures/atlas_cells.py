@@ -28,10 +28,11 @@ def same_layers(result: AtlasResult) -> list[str]:
 
 def matrix_rows(result: AtlasResult) -> list[dict[str, Any]]:
     """One row per domain of the matrix and of the table under it."""
-    return [_matrix_row(index, each) for index, each in enumerate(result.domains)]
+    p = result.circle_p()
+    return [_matrix_row(index, each, p.get(each.domain)) for index, each in enumerate(result.domains)]
 
 
-def _matrix_row(index: int, each: DomainAtlas) -> dict[str, Any]:
+def _matrix_row(index: int, each: DomainAtlas, p: tuple[float, float] | None) -> dict[str, Any]:
     mine, best = each.cells(), each.best_task()
     names = short_names([row["site"] for row in mine]) if mine else []
     return {
@@ -45,7 +46,7 @@ def _matrix_row(index: int, each: DomainAtlas) -> dict[str, Any]:
         "cells": [_matrix_cell(each.domain, name, row) for name, row in zip(names, mine, strict=True)],
         "words": [row["word"] for row in mine],
         "layers": layer_range(each.layers),
-        "p": _p_of(each),
+        "p": _p_of(each, p),
         "task": None if best is None else _task(best),
         "used": each.used,
         "share": _share(each),
@@ -73,19 +74,18 @@ def best_place(each: DomainAtlas) -> int:
     return [row.site for row in each.probe.sites].index(each.probe.best.site)
 
 
-def _p_of(each: DomainAtlas) -> dict[str, str] | None:
-    """The p-value of the word, with what it corrects for."""
+def _p_of(each: DomainAtlas, p: tuple[float, float] | None) -> dict[str, str] | None:
+    """The p-value of a circle, with what it corrects for."""
     probe = each.probe
     if probe is None or not probe.sites:
         return None
-    value = probe.value
-    if value is not None and math.isfinite(value.circle_p):
-        return {
-            "text": _shown(value.circle_p),
-            "null": "that no hook point of this domain is a circle: the contest of shapes, all hook points "
-            "combined (Cauchy); it corrects for layers, not for the number of domains",
-        }
-    return {"text": _shown(probe.p_value), "null": P_CIRCLE}
+    if p is None:
+        return {"text": _shown(probe.p_value), "null": P_CIRCLE}
+    return {
+        "text": f"{_shown(p[0])} (Holm {_shown(p[1])})",
+        "null": "that no hook point of this domain is a circle: the contest of shapes, all hook points combined "
+        "(Cauchy), which corrects for the layers; in brackets corrected over the domains of this atlas as well",
+    }
 
 
 def _task(row: TaskRow) -> dict[str, str]:
