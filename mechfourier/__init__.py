@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore as ActivationStore
     from mechfourier.models.interface import Model as Model
     from mechfourier.models.registry import known_models as known_models, load as load
+    from mechfourier.models.wrap import Wrapped as Wrapped, wrap as wrap
     from mechfourier.probes.arrays.grid import GridProbe as GridProbe
     from mechfourier.probes.arrays.probe import probe_activations as probe_activations
     from mechfourier.probes.attention import attention as attention
