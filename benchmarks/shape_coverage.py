@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from numpy import ndarray
 
 from benchmarks.shape_kinds import KINDS, noise, unit
-from mechfourier.stats.shapes.decide import best_design
+from mechfourier.stats.shapes.decide import best_design, by_shape
 from mechfourier.stats.shapes.evidence import Estimate, aspect, gap, predicted_share, share_of
-from mechfourier.stats.shapes.families import family
+from mechfourier.stats.shapes.families import Family, family
 from mechfourier.stats.shapes.scores import design_scores, read_gram
 from mechfourier.stats.shapes.tables import Table, canonical_frame, cross_gram, table, unbiased_mean
 
@@ -62,3 +63,28 @@ def _held(name: str, templates: int, snr: float, noise_kind: str, i: int) -> dic
 def _inside(found: Estimate, truth: float) -> bool:
     assert found.low is not None and found.high is not None
     return found.low - 1e-9 <= truth <= found.high + 1e-9
+
+
+PATHS = tuple(name for name in KINDS if name.startswith(("smooth", "random walk", "fading")))
+
+
+def floor(draws: int, n: int = 12) -> dict[str, list[int]]:
+    """How often a random path without any noise is nearer to a circle (or one beside a line) than to any open curve of
+    a few columns: [nearer, asked]. (The kernel that it was drawn from fits it exactly.)"""
+    designs = family(n)
+    out = {}
+    for name in PATHS:
+        rng = np.random.default_rng([n, *name.encode()])
+        hits = sum(_closes(unit(KINDS[name].make(n, rng)), designs) for _ in range(draws))
+        out[name] = [int(hits), draws]
+    return out
+
+
+def _closes(y: ndarray, designs: Family) -> bool:
+    gram = (y - y.mean(0)) @ (y - y.mean(0)).T
+    grams = np.stack([gram, gram])
+    best = by_shape(design_scores(grams, designs), grams, designs)[0]
+    return (
+        best[designs.closed].min()
+        < best[[designs.names.index(name) for name in designs.open_names if name != "smooth path"]].min()
+    )

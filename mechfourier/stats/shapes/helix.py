@@ -39,7 +39,7 @@ def aspect_along_line(
     power = solve @ gram @ np.swapaxes(solve, -1, -2)
     shared = power[..., 1:, :1] * power[..., :1, 1:] / np.maximum(power[..., :1, :1], 1e-300)
     seen = np.linalg.eigvalsh(power[..., 1:, 1:] - shared)
-    return np.sqrt(np.maximum(seen[..., 0], 0.0) / np.maximum(seen[..., 1], 1e-300))
+    return np.asarray(np.sqrt(np.maximum(seen[..., 0], 0.0) / np.maximum(seen[..., 1], 1e-300)))
 
 
 def bends_a_plane(design: Design, gram: Float[ndarray, "m m"], places: Places) -> bool:
