@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +151,7 @@ def _zip(path: Path) -> Opened:
     return _of_arrays(found)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: IO[bytes]) -> np.ndarray:
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Any) -> np.ndarray:
     """One array of an npz file; mapped into memory where it is not compressed."""
     with archive.open(member) as opened:
         shape, fortran, dtype = _header(opened)
@@ -169,7 +169,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file:
     return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)

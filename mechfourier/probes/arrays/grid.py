@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mechfourier.domains.definition import Domain
 from mechfourier.errors import OutOfRange
+from mechfourier.probes.arrays.asked import Plan
 from mechfourier.probes.arrays.cells import MOST_TEMPLATES, cell_means
-from mechfourier.probes.arrays.plan import Plan
 from mechfourier.probes.planes import Plane, plane_of
 from mechfourier.probes.probe import value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
@@ -23,7 +23,6 @@ from mechfourier.stats.planes import principal_angles
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.value import ValueEvidence, analyse_value
-from mechfourier.stats.verdict import verdict_value
 from mechfourier.stats.words import CIRCLES, taking_part
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.harmonics import r2_bound
 from mechfourier.models.memory import gigabytes
+from mechfourier.probes.arrays.asked import Plan, Request
 from mechfourier.probes.arrays.cells import (
     MOST_CELLS,
     MOST_TEMPLATES,
@@ -25,7 +26,7 @@ from mechfourier.probes.arrays.cells import (
     copies_together,
 )
 from mechfourier.probes.arrays.grid import GridProbe, grid_probe
-from mechfourier.probes.arrays.plan import Plan, Request, plan
+from mechfourier.probes.arrays.plan import plan
 from mechfourier.probes.planes import Plane, plane_of
 from mechfourier.probes.probe import operation_result, value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
