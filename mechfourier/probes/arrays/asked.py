@@ -101,28 +101,30 @@ def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]
     """The values of one factor or of two, and the period where labels are angles (there are no values then)."""
     names = _names_of(asked.domain)
     if len(names) == 1 and names[0] in ANGLES:
-        return [], float(asked.n or ANGLES[names[0]])
+        return [], ANGLES[names[0]]
     if names:
-        parts = (
-            [asked.domain]
-            if isinstance(asked.domain, Domain)
-            else list(asked.domain)
-            if not isinstance(asked.domain, str)
-            else names
-        )
-        return [find_domain(part) for part in parts], None
+        several = isinstance(asked.domain, list | tuple)
+        return [
+            find_domain(part)
+            for part in (
+                asked.domain if several else names if isinstance(asked.domain, str) else [asked.domain]
+            )
+        ], None
     if asked.n is not None:
-        labels = column_of(held, asked.labels)
-        if labels is not None and (found := numbers(labels)) is not None and (found != found.round()).any():
-            return [], float(asked.n)
-        if asked.n != int(asked.n):
-            return [], float(asked.n)
-        return [cycle(int(asked.n), _axis_labels(asked, int(asked.n)))], None
-    return (
-        [cycle(len(asked.labels), _axis_labels(asked, len(asked.labels)))]
-        if _names_an_axis(asked, held)
-        else []
-    ), None
+        return _of_number(asked, held, asked.n)
+    if _names_an_axis(asked, held):
+        return [cycle(len(asked.labels), _axis_labels(asked, len(asked.labels)))], None
+    return [], None
+
+
+def _of_number(asked: Request, held: Given, n: int | float) -> tuple[list[Domain], float | None]:
+    """A whole number counts values, unless the labels lie between them; another is a period."""
+    first = asked.labels[0] if isinstance(asked.labels, tuple) else asked.labels
+    labels = column_of(held, first)
+    between = labels is not None and (at := numbers(labels)) is not None and bool((at != at.round()).any())
+    if isinstance(n, float) or between:
+        return [], float(n)
+    return [cycle(n, _axis_labels(asked, n))], None
 
 
 def _axis_labels(asked: Request, n: int) -> tuple[str, ...]:

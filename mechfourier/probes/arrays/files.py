@@ -114,7 +114,7 @@ def tensor_of(array: Any, name: str) -> Tensor:
 
 
 def _told(path: Path, error: BaseException) -> MechFourierError:
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    if any(told in str(error) for told in ("allow_pickle", "Object arrays", "Python objects")):
         return UnsafeCheckpoint(
             f"{path} holds Python objects, which need code to be read, and is refused; save plain arrays: "
             f"numpy.savez(file, acts=acts, labels=labels)"

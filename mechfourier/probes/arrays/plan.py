@@ -96,7 +96,7 @@ def _one_by_one(held: Given, domain: Domain, asked: Request) -> Plan | None:
     for view in views:
         ids = np.repeat(np.arange(domain.n), [len(each) for each in view.data])
         cut = assigned(ids, domain.values, None)
-        notes += [note for note in cut.notes if note not in notes]
+        notes += [note for note in cut.notes if note not in notes and not note.startswith("the rows come")]
         sites.append(_cells(view, cut, domain.values, asked))
     _one_size(sites)
     return planned("value", domain, sites, held, views, notes)

@@ -67,7 +67,8 @@ def probe_activations(
     PyTorch, Parquet, Arrow); nothing is copied, and nothing in a file is run. domain: a `Domain`, its name or path; ``"degrees"``,
     ``"radians"`` or ``"turns"`` where the labels are angles; two of them (``"days,hours-24"``) for a grid of two cycles. labels: one
     per row (names of the values, whole numbers, or angles), the name of the column that holds them, or the names of the values along
-    their axis; two, as a tuple, for grids and operations. n: values on the cycle, or the period of angles, where there is no domain.
+    their axis; two, as a tuple, for grids and operations. n: where there is no domain, the
+    values on the cycle (a whole number), or the period of labels that are angles (a float).
     templates: the template (prompt, trial, session) of every row, or its column; where there is none, the rows of a value are cut
     into groups. sites: the arrays to take, names for a site axis, or a pattern such as ``"acts_{value}"``. layout: which axis is
     what ("site value template d", "layer d value", "a o d", "row d"), where the sizes do not say. control: the same from an

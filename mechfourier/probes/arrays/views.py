@@ -128,7 +128,9 @@ def _apart(view: View, asked: Request, alone: bool) -> list[View]:
         return [replace(view, data=data, axes=axes)]
     left, what = _without(axes, at), axes.names[at]
     coords = view.coords.get(what)
-    names = [f"{what} {i}" if coords is None else f"{coords[i]}" for i in range(data[0].shape[at])]
+    names = [f"{what} {i}" for i in range(data[0].shape[at])]
+    if coords is not None:
+        names = [f"{what} {each}" if coords.dtype.kind in "fiu" else f"{each}" for each in coords]
     given = texts_of(asked.sites)
     if alone and len(given) == len(names) and not set(given) <= set(names):
         names = given
