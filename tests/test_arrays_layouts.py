@@ -255,3 +255,33 @@ def test_a_result_of_arrays_is_a_result(acts: np.ndarray, expected: ProbeResult,
 
     page = write_probe(expected, tmp_path).read_text(encoding="utf-8")
     assert "contest" in page.lower() and "site value template d" in page
+
+
+def test_what_a_model_shows_its_activations_show() -> None:
+    """Captured, or in TransformerLens's own cache, the activations of a model give the numbers of ``probe``."""
+    model = mf.load("calendar")
+    design = mf.domain("days").value_design()
+    from mechfourier.domains.design import read_positions
+    from mechfourier.models.interface import encode
+
+    encodings = encode(model, design.prompts)
+    held = mf.capture(model, encodings, "resid_post", read_positions(design, encodings))
+    labels, templates = design.value.numpy(), design.template.numpy()
+    found = probe_activations(held, "days", labels=labels, templates=templates, **FAST)
+    wanted = mf.probe(model, "days", controls=False, **FAST)
+    assert isinstance(found, ProbeResult) and found.value is not None and wanted.value is not None
+    assert found.verdict == wanted.verdict and found.p_value == wanted.p_value
+    assert [row.site for row in found.sites] == [row.site for row in wanted.sites]
+    for mine, theirs in zip(found.value.sites, wanted.value.sites, strict=True):
+        assert mine.word == theirs.word and mine.spectrum == pytest.approx(theirs.spectrum, abs=1e-5)
+        assert [d.dim for d in mine.dimensions] == [d.dim for d in theirs.dimensions]
+    plane = found.planes[0]
+    tokens = torch.tensor([encodings[0].ids])
+    plain = model.run_with_hooks(tokens, fwd_hooks=[plane.rotate_hook(0)])
+    turned = model.run_with_hooks(tokens, fwd_hooks=[plane.rotate_hook(3, position=-1)])
+    assert torch.allclose(plain, model(tokens), atol=1e-3) and not torch.allclose(turned, plain, atol=1e-2)
+    _, cache = model.run_with_cache(tokens)
+    with pytest.raises(
+        mf.UsageError, match="no row is labelled Tuesday"
+    ):  # the cache is read; one row is no week
+        plan(cache, Request("days", labels=["Monday"], sites=[plane.site]))
