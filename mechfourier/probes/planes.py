@@ -1,7 +1,8 @@
 """The plane of a harmonic as arrays, as a hook of TransformerLens, and as rows of a decoder."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.stats.planes import harmonic_plane
+from mechfourier.stats.value import SiteEvidence
 
 Hook = Callable[..., Tensor]
 
@@ -75,6 +77,21 @@ class Plane:
         """A row of unit length per value: where it lies in the plane, as seen from the center."""
         rows = harmonic_waves(self.n, self.k) @ self.shape.double().T @ self.basis.double().T
         return (rows / torch.linalg.norm(rows, dim=1, keepdim=True)).float()
+
+
+def planes_of(means: Iterable[Float[Tensor, "n d"]], rows: Sequence[SiteEvidence]) -> tuple[Plane, ...]:
+    """The plane of every site at the k of its circle (of its strongest harmonic where it shows none), where it has one; ``means``
+    of the values at each site."""
+    found = []
+    for table, row in zip(means if rows else (), rows, strict=True):  # no rows: nothing could be tested
+        with contextlib.suppress(OutOfRange):
+            found.append(plane_of(table, turns_of(row), row.site))
+    return tuple(found)
+
+
+def turns_of(row: SiteEvidence) -> int:
+    """The harmonic of a site's circle, or its strongest one."""
+    return (row.contest and row.contest.k) or row.k
 
 
 def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:

@@ -122,12 +122,12 @@ class ProbeResult(
 
     @property
     def planes(self) -> "tuple[Plane, ...]":
-        """The plane of the strongest harmonic of every hook point, of arrays that were probed in this process; raises
-        ``UsageError`` where they are gone (JSON does not keep them)."""
+        """The plane of every hook point at its circle's k, else its strongest harmonic's; raises ``UsageError`` where they are gone
+        (JSON does not keep them)."""
         made: Callable[[], tuple[Plane, ...]] | None = vars(self).get("_planes")
         if made is None:
             raise UsageError(
-                "this result keeps no planes; they come with mechfourier.probe_activations, and in the .planes.safetensors file "
+                "this result keeps no planes; value designs have them where they were probed, and activations in the .planes.safetensors file "
                 "that the command writes"
             )
         return made()

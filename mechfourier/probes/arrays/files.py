@@ -289,7 +289,8 @@ def of_arrow(table: Any, aside: tuple[str, ...] = ()) -> Opened:
         elif pa.types.is_floating(kind) and name not in aside:
             loose.append(name)
         elif not pa.types.is_nested(kind):
-            columns[name] = column.to_numpy()
+            plain = column.to_numpy()
+            columns[name] = plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
     if loose and not arrays and len(loose) > 1:
         arrays["columns"] = (
             torch.stack([tensor_of(table.column(n).to_numpy().copy(), n) for n in loose], 1),

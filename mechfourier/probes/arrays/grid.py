@@ -14,7 +14,7 @@ from mechfourier.domains.definition import Domain
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.arrays.asked import Plan
 from mechfourier.probes.arrays.cells import MOST_TEMPLATES, cell_means
-from mechfourier.probes.planes import Plane, plane_of
+from mechfourier.probes.planes import Plane, plane_of, planes_of, turns_of
 from mechfourier.probes.probe import value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.results.base import Result
@@ -172,14 +172,8 @@ def _result(made: Plan, evidence: ValueEvidence, acts: Tensor, i: int, common: d
 
 
 def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[Plane, ...]:
-    found = []
-    for cells, row in zip(made.sites, evidence.sites, strict=True):
-        means = rearrange(cell_means(cells), "(a b) d -> a b d", a=made.domain.n).mean(1 - i)
-        try:
-            found.append(plane_of(means, (row.contest and row.contest.k) or row.k, cells.name))
-        except OutOfRange:
-            continue
-    return tuple(found)
+    cells = (rearrange(cell_means(each), "(a b) d -> a b d", a=made.domain.n) for each in made.sites)
+    return planes_of((each.mean(1 - i) for each in cells), evidence.sites)
 
 
 def _product(
@@ -258,7 +252,7 @@ def _angle(tables: list[Tensor], found: list[ValueEvidence], at: int) -> float:
             bases.append(
                 plane_of(
                     reduce(table[at], "v t r -> v r", "mean"),
-                    (row.contest and row.contest.k) or row.k,
+                    turns_of(row),
                     row.site,
                 ).basis
             )

@@ -27,7 +27,7 @@ from mechfourier.probes.arrays.cells import (
 )
 from mechfourier.probes.arrays.grid import GridProbe, grid_probe
 from mechfourier.probes.arrays.plan import plan
-from mechfourier.probes.planes import Plane, plane_of
+from mechfourier.probes.planes import planes_of
 from mechfourier.probes.probe import operation_result, value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.stats.null import label_orders
@@ -145,7 +145,7 @@ def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> Pro
     result = value_result(evidence, acts, made.domain.values, common)
     if acts.shape[2] == 1:
         result = dataclasses.replace(result, reasons=(*result.reasons, *_single(evidence, acts, sites)))
-    object.__setattr__(result, "_planes", lambda: planes(sites, evidence))
+    object.__setattr__(result, "_planes", lambda: planes_of(map(cell_means, sites), evidence.sites))
     return result
 
 
@@ -256,18 +256,6 @@ def _nothing(made: Plan) -> ProbeResult:
         value=None,
         operation=None,
     )
-
-
-def planes(sites: Sequence[Cells], evidence: ValueEvidence) -> tuple[Plane, ...]:
-    """The plane of every site at the k of its circle (of its strongest harmonic where it shows none), where it has one."""
-    made = []
-    for cells, row in zip(sites, evidence.sites, strict=True):
-        k = (row.contest and row.contest.k) or row.k
-        try:
-            made.append(plane_of(cell_means(cells), k, cells.name))
-        except OutOfRange:
-            continue
-    return tuple(made)
 
 
 def _operation(made: Plan, other: Plan | None, permutations: int, seed: int) -> ProbeResult:
