@@ -33,6 +33,9 @@ class Plane:
     shape: Float[Tensor, "2 2"]
     center: Float[Tensor, " d"]
 
+    def __repr__(self) -> str:
+        return f"Plane(site={self.site!r}, k={self.k}, n={self.n}, d={len(self.basis)})"
+
     @property
     def array(self) -> Any:
         """The basis as a numpy array [d, 2]."""
