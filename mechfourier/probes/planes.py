@@ -19,7 +19,7 @@ Hook = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class HarmonicPlane:
     """The plane at ``site`` in which n values turn ``k`` times, fitted to their means over templates.
 
     ``basis``: orthonormal columns. ``shape``: the coordinates in it of the cosine and the sine of harmonic k, whose image is an
@@ -34,7 +34,7 @@ class Plane:
     center: Float[Tensor, " d"]
 
     def __repr__(self) -> str:
-        return f"Plane(site={self.site!r}, k={self.k}, n={self.n}, d={len(self.basis)})"
+        return f"HarmonicPlane(site={self.site!r}, k={self.k}, n={self.n}, d={len(self.basis)})"
 
     @property
     def array(self) -> Any:
@@ -82,7 +82,9 @@ class Plane:
         return (rows / torch.linalg.norm(rows, dim=1, keepdim=True)).float()
 
 
-def planes_of(means: Iterable[Float[Tensor, "n d"]], rows: Sequence[SiteEvidence]) -> tuple[Plane, ...]:
+def planes_of(
+    means: Iterable[Float[Tensor, "n d"]], rows: Sequence[SiteEvidence]
+) -> tuple[HarmonicPlane, ...]:
     """The plane of every site at the k of its circle (of its strongest harmonic where it shows none), where it has one; ``means``
     of the values at each site."""
     found = []
@@ -97,7 +99,7 @@ def turns_of(row: SiteEvidence) -> int:
     return (row.contest and row.contest.k) or row.k
 
 
-def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:
+def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> HarmonicPlane:
     """The plane of harmonic ``k`` of the means of n values. Raises ``OutOfRange`` where the harmonic has none (k = n/2, or a
     line)."""
     n = len(means)
@@ -106,4 +108,4 @@ def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:
     shape = 2 / n * basis.T @ (means - means.mean(0)).T @ harmonic_waves(n, k)
     if float(torch.linalg.svdvals(shape)[-1]) <= 0:
         raise OutOfRange(f"harmonic k = {k} lies on a line at {site}, not in a plane")
-    return Plane(site, k, n, basis.float(), shape.float(), means.mean(0).float())
+    return HarmonicPlane(site, k, n, basis.float(), shape.float(), means.mean(0).float())

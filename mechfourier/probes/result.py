@@ -20,7 +20,7 @@ from mechfourier.stats.words import CIRCLES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mechfourier.probes.planes import Plane
+    from mechfourier.probes.planes import HarmonicPlane
 
 
 WITH_PLANE = ("circular", "modular", "open arc")
@@ -121,10 +121,10 @@ class ProbeResult(
     arrays: ArraysRead | None = None
 
     @property
-    def planes(self) -> "tuple[Plane, ...]":
+    def planes(self) -> "tuple[HarmonicPlane, ...]":
         """The plane of every hook point at its circle's k, else its strongest harmonic's; raises ``UsageError`` where they are gone
         (JSON does not keep them)."""
-        made: Callable[[], tuple[Plane, ...]] | None = vars(self).get("_planes")
+        made: Callable[[], tuple[HarmonicPlane, ...]] | None = vars(self).get("_planes")
         if made is None:
             raise UsageError(
                 "this result keeps no planes; value designs have them where they were probed, and activations in the .planes.safetensors file "

@@ -14,7 +14,7 @@ from mechfourier.domains.definition import Domain
 from mechfourier.errors import OutOfRange
 from mechfourier.probes.arrays.asked import Plan
 from mechfourier.probes.arrays.cells import MOST_TEMPLATES, cell_means
-from mechfourier.probes.planes import Plane, plane_of, planes_of, turns_of
+from mechfourier.probes.planes import HarmonicPlane, plane_of, planes_of, turns_of
 from mechfourier.probes.probe import value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.results.base import Result
@@ -73,7 +73,7 @@ class GridProbe(
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
     @property
-    def planes(self) -> tuple[Plane, ...]:
+    def planes(self) -> tuple[HarmonicPlane, ...]:
         """The planes of both factors at every site; raises ``UsageError`` for a result that was read from JSON."""
         return tuple(plane for factor in self.factors for plane in factor.planes)
 
@@ -171,7 +171,7 @@ def _result(made: Plan, evidence: ValueEvidence, acts: Tensor, i: int, common: d
     return result
 
 
-def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[Plane, ...]:
+def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[HarmonicPlane, ...]:
     cells = (rearrange(cell_means(each), "(a b) d -> a b d", a=made.domain.n) for each in made.sites)
     return planes_of((each.mean(1 - i) for each in cells), evidence.sites)
 

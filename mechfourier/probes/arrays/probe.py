@@ -33,7 +33,7 @@ from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.stats.null import label_orders
 from mechfourier.stats.operation import analyse_operation
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
-from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.value import LEVEL, ValueEvidence, analyse_value
 
 ENOUGH_TEMPLATES = 8
 MOST_GRID_BYTES = 2**30
@@ -141,7 +141,7 @@ def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> Pro
     evidence = value_evidence(
         acts, blank, made.domain.values, made.domain.unit, sites, permutations=permutations, seed=seed
     )
-    common = _common(made, acts.shape[2], "value", *notes)
+    common = _common(made, acts.shape[2], "value", *notes, *_may_close(evidence))
     result = value_result(evidence, acts, made.domain.values, common)
     if acts.shape[2] == 1:
         result = dataclasses.replace(result, reasons=(*result.reasons, *_single(evidence, acts, sites)))
@@ -224,6 +224,21 @@ def _about(made: Plan, acts: Tensor) -> tuple[str, ...]:
             "answer distributions (square roots of probabilities): what the model answers, which need not be how it represents the values"
         )
     return tuple(notes)
+
+
+def _may_close(evidence: ValueEvidence) -> tuple[str, ...]:
+    """Rings of narrow bumps are no circles of few harmonics, and are not open for that."""
+    best = evidence.best_site
+    shapes = {} if best is None else {shape.name: shape for shape in best.shapes}
+    closed, path = shapes.get("closed curve"), shapes.get("smooth path")
+    if best is None or best.word != "open curve" or closed is None or path is None:
+        return ()
+    if (closed.p or 0.0) < LEVEL or (path.p is not None and path.p >= LEVEL):
+        return ()
+    return (
+        f"{best.site}: a closed curve of more harmonics is not rejected (p = {closed.p:.2g}), and a path that stays open is (p = "
+        f"{path.p or 0:.2g}): narrow or uneven tuning makes such rings, and here 'open curve' only says that they are no circle of few harmonics",
+    )
 
 
 def _single(evidence: ValueEvidence, acts: Tensor, sites: Sequence[Cells]) -> tuple[str, ...]:
