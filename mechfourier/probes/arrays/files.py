@@ -16,9 +16,9 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.files import keep_inside
 from mechfourier.models.checkpoint import read_safetensors
-from mechfourier.models.strangers import _load_weights_only
 from mechfourier.models.folder import brief
 from mechfourier.models.memory import gigabytes, need_memory
+from mechfourier.models.strangers import _load_weights_only
 from mechfourier.progress import progress
 
 Chunks = tuple[Tensor, ...]

@@ -25,7 +25,18 @@ from mechfourier.probes.arrays.axes import ONE_BY_ONE, Axes
 from mechfourier.probes.arrays.cells import Cells
 from mechfourier.probes.arrays.files import Chunks
 from mechfourier.probes.arrays.given import Given, given
-from mechfourier.probes.arrays.rows import Assigned, assigned, binned
+from mechfourier.probes.arrays.recording import (
+    LASTS,
+    SAMPLE,
+    STRETCHES,
+    follow,
+    lasting,
+    possible,
+    stretches,
+    told,
+    too_short,
+)
+from mechfourier.probes.arrays.rows import MOST_GROUPS, Assigned, Binned, assigned, binned, complete
 from mechfourier.probes.arrays.values import cycle, matched, numbers, patterns
 from mechfourier.probes.arrays.views import check_kinds, row_labels, views_of
 
@@ -154,8 +165,10 @@ def _of_rows(
             labels[0],
             templates,
         )
-    cut = assigned(matched(labels[0], domains[0]), domains[0].values, templates)
-    return _row_plan("value", domains[0], held, views, asked, cut)
+    ids = matched(labels[0], domains[0])
+    if templates is None and np.bincount(ids).max() > MOST_GROUPS and follow(ids / domains[0].n):
+        return _recorded(held, views, asked, domains[0], ids / domains[0].n, float(domains[0].n))
+    return _row_plan("value", domains[0], held, views, asked, assigned(ids, domains[0].values, templates))
 
 
 def _templates(held: Given, asked: Request, rows: int) -> np.ndarray | None:
@@ -189,23 +202,65 @@ def _angle_rows(
             f"the labels ({labels[0]!s}, …) have no domain; say what they are of (domain=, n= the period; --domain degrees)"
         )
     bins = binned(angles, period, templates)
+    turns = np.remainder(angles / period, 1.0)
+    if templates is None and not bins.reason and follow(turns):
+        return _recorded(held, views, asked, None, turns, period)
+    return _binned_plan(held, views, asked, bins, period, templates)
+
+
+def _binned_plan(
+    held: Given, views: list[View], asked: Request, bins: Binned, period: float, templates: np.ndarray | None
+) -> Plan:
     domain = dataclasses.replace(
         cycle(bins.n, bins.values), name=f"angle of period {period:.4g}", unit=bins.unit
     )
     if bins.reason:
-        return planned(
-            "value",
-            domain,
-            (),
-            held,
-            views,
-            bins.notes,
-            reason=bins.reason,
-        )
+        return planned("value", domain, (), held, views, bins.notes, reason=bins.reason)
     cut = assigned(bins.ids, bins.values, templates, "bin")
     return _row_plan(
         "value", domain, held, views, asked, dataclasses.replace(cut, notes=(*bins.notes, *cut.notes))
     )
+
+
+def _recorded(
+    held: Given, views: list[View], asked: Request, domain: Domain | None, turns: np.ndarray, period: float
+) -> Plan:
+    """Rows that follow each other in time: in stretches that stand for templates, or the reason why there are too few. Values
+    of a ``domain``, or (None) angles."""
+    rows, lasts = len(turns), max(lasting(_sample(view), turns[: SAMPLE[0]]) for view in views)
+    if lasts < LASTS:
+        if domain is None:
+            return _binned_plan(held, views, asked, binned(turns * period, period), period, None)
+        ids = np.rint(turns * domain.n).astype(np.int64)
+        return _row_plan("value", domain, held, views, asked, assigned(ids, domain.values, None))
+    for count in possible(rows, lasts):
+        cut = stretches(rows, count)
+        if domain is None:
+            bins = binned(turns * period, period, cut)
+            if not bins.reason and complete(bins.ids, bins.n, cut) >= STRETCHES[-1]:
+                made = dataclasses.replace(bins, notes=(*bins.notes, told(count, lasts)))
+                return _binned_plan(held, views, asked, made, period, cut)
+        elif complete(ids := np.rint(turns * domain.n).astype(np.int64), domain.n, cut) >= STRETCHES[-1]:
+            found = assigned(ids, domain.values, cut)
+            found = dataclasses.replace(found, notes=(*found.notes, told(count, lasts)))
+            return _row_plan("value", domain, held, views, asked, found)
+    reason = too_short(rows, lasts)
+    if domain is not None:
+        return planned("value", domain, (), held, views, (), reason=reason)
+    none = dataclasses.replace(binned(turns * period, period), reason=reason)
+    return _binned_plan(held, views, asked, none, period, None)
+
+
+def _sample(view: View) -> np.ndarray:
+    """Some rows and dimensions, in float64."""
+    data = tuple(each.T for each in view.data) if view.axes.of("row") == 1 else view.data
+    step = max(1, data[0].shape[1] // SAMPLE[1])
+    parts, seen = [], 0
+    for each in data:
+        if seen < SAMPLE[0]:
+            parts.append(each[: SAMPLE[0] - seen, ::step].double().numpy())
+            seen += len(each)
+    return np.concatenate(parts)
 
 
 def _two_factors(

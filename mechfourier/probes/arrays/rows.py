@@ -139,8 +139,11 @@ def binned(
 
 def _supported(ids: np.ndarray, n: int, named: np.ndarray | None) -> int:
     """How many templates, or rows, every bin has."""
-    if named is None:
-        return int(np.bincount(ids, minlength=n).min())
+    return int(np.bincount(ids, minlength=n).min()) if named is None else complete(ids, n, named)
+
+
+def complete(ids: Int[ndarray, " row"], n: int, named: Shaped[ndarray, " row"]) -> int:
+    """How many templates have every value."""
     of = np.unique(named, return_inverse=True)[1]
     table = np.zeros((n, of.max() + 1), dtype=np.int64)
     np.add.at(table, (ids, of), 1)
