@@ -24,6 +24,7 @@ from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.models.untrained import untrained
 from mechfourier.probes.caveats import caveats
+from mechfourier.probes.planes import planes_of
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
@@ -91,7 +92,10 @@ def probe(
             permutations=n_permutations,
             seed=seed,
         )
-        return value_result(evidence, acts, asked.values, common)
+        result = value_result(evidence, acts, asked.values, common)
+        made = planes_of(acts.mean(2), evidence.sites)
+        object.__setattr__(result, "_planes", lambda: made)
+        return result
     features = rearrange(confounds(plan, encodings).values, "(a o) f -> a o f", a=plan.shape[0]).float()
     measured = analyse_operation(
         acts,
