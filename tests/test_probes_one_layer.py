@@ -24,7 +24,7 @@ from mechfourier.toys.one_layer import (
     progress_curves,
     view,
 )
-from mechfourier.toys.one_layer.foreign import import_checkpoint
+from mechfourier.toys.reading import import_checkpoint
 from mechfourier.toys.one_layer.forward import (
     last_position,
     logits_grid,

@@ -65,7 +65,9 @@ class ModularConfig(NetworkConfig):
             (self.act, ACTIVATIONS),
         ):
             if value not in known:
-                raise UsageError(f"no option {value!r}; closest: {nearest(value, known)}; known: {', '.join(known)}")
+                raise UsageError(
+                    f"no option {value!r}; closest: {nearest(value, known)}; known: {', '.join(known)}"
+                )
         check_sizes(self, "p", "d_model", "n_heads", "d_head", "n_layers")
         form_of(self.form, self.n_ctx, self.p, self.vocabularies)
 
@@ -105,7 +107,10 @@ class ModularConfig(NetworkConfig):
 def parameter_shapes(config: ModularConfig) -> dict[str, tuple[int, ...]]:
     """TransformerLens parameter name -> shape, in a fixed order."""
     d = config.widths[0] if config.widths else config.d_model
-    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (config.d_vocab, d), "pos_embed.W_pos": (config.n_ctx, d)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed.W_E": (config.d_vocab, d),
+        "pos_embed.W_pos": (config.n_ctx, d),
+    }
     for layer in range(config.n_layers):
         shapes |= _chain(config, layer) if config.widths else _block(config, layer)
     last = config.widths[-1] if config.widths else d
@@ -141,7 +146,9 @@ def _block(config: ModularConfig, layer: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def initial_weights(config: ModularConfig, *, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def initial_weights(
+    config: ModularConfig, *, seed: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Normal weights of standard deviation 1/√(inputs), biases 0, norms 1."""
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Any] = {}
@@ -152,7 +159,13 @@ def initial_weights(config: ModularConfig, *, seed: int, dtype: torch.dtype = to
         elif last.startswith("b"):
             weights[name] = torch.zeros(shape, dtype=dtype)
         else:
-            inputs = shape[0] * shape[1] if last == "W_O" else shape[-1] if "embed.W_" in name and "un" not in name else shape[-2]
+            inputs = (
+                shape[0] * shape[1]
+                if last == "W_O"
+                else shape[-1]
+                if "embed.W_" in name and "un" not in name
+                else shape[-2]
+            )
             drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
             weights[name] = (drawn / math.sqrt(inputs)).to(dtype)
     return weights

@@ -54,7 +54,9 @@ Map = tuple[str, Tensor, Tensor | None]  # its name, [in, out], its bias
 def _starts(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[tuple[Start, list[Map]]]:
     roles = {role: name for (_, role), name in assigned.slots.items()}
     tables = [tensors[roles[role]].detach() for role in TABLES if role in roles]
-    maps = _maps(tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned)
+    maps = _maps(
+        tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned
+    )
     if not maps:
         return
     inputs = set(maps[0][1].shape)
@@ -75,7 +77,10 @@ def _one_hot(maps: list[Map]) -> Iterator[tuple[Start, list[Map]]]:
     for inputs in sorted(set(maps[0][1].shape), reverse=True):
         if chain := _joined(maps, inputs):
             name, table, bias = chain[0]
-            yield Start(table, False, "one-hot"), [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]]
+            yield (
+                Start(table, False, "one-hot"),
+                [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]],
+            )
 
 
 def _turned(tables: list[Tensor]) -> Iterator[list[Tensor]]:

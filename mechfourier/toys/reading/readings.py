@@ -3,8 +3,9 @@ the network computes."""
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,19 +13,19 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechfourier.toys.modular.config import ModularConfig, parameter_shapes
-from mechfourier.toys.modular.forward import logits
+from mechfourier.toys.modular.forward import last_logits
 from mechfourier.toys.reading.axes import Ours, choices, in_our_axes
 from mechfourier.toys.reading.questions import Known, Question, questions
 from mechfourier.toys.reading.tensors import Assigned, completed, d_model
 
-MOST_READINGS = 20_000
+MOST_READINGS = 6_000
 
 
 @dataclass(frozen=True)
 class Hints:
     """What the user or the configuration beside the file says; None and empty where nothing does."""
 
-    questions: Known = Known()
+    questions: Known = field(default_factory=Known)
     heads: int | None = None
     act: str | None = None
     attn_coeff: float | None = None
@@ -47,19 +48,37 @@ class Reading:
         """The answer to every pair (a, b)."""
         tokens = self.question.form.tokens(pairs)
         with torch.no_grad():
-            parts = [logits(self.config, self.weights, part)[:, -1].argmax(-1) for part in tokens.split(4096)]
+            parts = [last_logits(self.config, self.weights, part).argmax(-1) for part in tokens.split(4096)]
         return torch.cat(parts)
 
 
 def readings(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) -> Iterator[Reading]:
-    """Every reading, the likeliest first: how the network computes varies slowest, then how questions are
-    written, then which tensor is which and how it is turned."""
+    """Every reading, the likeliest first: of how the network computes, which tensor is which and how it is
+    turned, and how questions are written, the first of each list, then the first two, four, eight …"""
     layouts = list(itertools.islice(_layouts(tensors, assigned, hints), MOST_READINGS))
-    for settings in _settings(layouts, hints):
-        for ours, plan in layouts:
-            for question in _questions(ours, hints):
-                if (reading := _reading(ours, plan, question, settings)) is not None:
-                    yield reading
+    if not layouts:
+        return
+    settings = list(_settings(layouts, hints))
+    asked = [_questions(ours, hints) for ours, _ in layouts]
+    sizes = (len(settings), max(map(len, asked)), len(layouts))
+    for s, q, at in _likeliest(sizes):
+        if q < len(asked[at]):
+            reading = _reading(*layouts[at], asked[at][q], settings[s])
+            if reading is not None:
+                yield reading
+
+
+def _likeliest(sizes: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
+    """Every index of a grid by the product of its ordinals, in shells of 1, 2, 4 …: what is rare in one way
+    comes early where it is usual in the others."""
+    done, bound = 0, 1
+    while done < math.prod(sizes):
+        for first in range(min(sizes[0], bound)):
+            for second in range(min(sizes[1], bound // (first + 1))):
+                pair = (first + 1) * (second + 1)
+                for third in range(max(0, done // pair), min(sizes[2], bound // pair)):
+                    yield first, second, third
+        done, bound = bound, bound * 2
 
 
 def _layouts(
@@ -84,23 +103,38 @@ def _questions(ours: Ours, hints: Hints) -> list[Question]:
 
 def _settings(layouts: list[tuple[Ours, Assigned]], hints: Hints) -> Iterator[dict[str, Any]]:
     """How the network may compute, the usual first."""
-    if not layouts:
-        return
     weights = layouts[0][0].weights
     norms = any(".ln1." in name or ".ln2." in name for name in weights)
     attention = any(".attn." in name for name in weights)
     biased = any(name.endswith("ln1.b") or name.endswith("ln2.b") for name in weights)
     deep = sum(name.endswith((".W_Q", ".mlp.W_in")) for name in weights) > 2
-    encoder = any("norm1" in name or "self_attn" in name for name in (theirs for theirs, _ in layouts[0][0].how.values()))
-    places = [hints.norm] if hints.norm else [["pre", "post"], ["post", "pre"]][encoder] if norms else ["none"]
+    encoder = any(
+        "norm1" in name or "self_attn" in name
+        for name in (theirs for theirs, _ in layouts[0][0].how.values())
+    )
+    places = (
+        [hints.norm] if hints.norm else [["pre", "post"], ["post", "pre"]][encoder] if norms else ["none"]
+    )
     acts = [hints.act] if hints.act else ["relu", "gelu", "square", "tanh", "silu"]
     coefficients = [hints.attn_coeff] if hints.attn_coeff is not None else [1.0, 0.0]
     masks = [not encoder, encoder] if deep else [not encoder]
     usual = list(itertools.product(acts, places, coefficients if attention else [1.0], masks))
     for act, norm, coefficient, causal in usual:
-        yield {"act": act, "norm": norm, "attn_coeff": coefficient, "causal": causal, "rms": norms and not biased}
+        yield {
+            "act": act,
+            "norm": norm,
+            "attn_coeff": coefficient,
+            "causal": causal,
+            "rms": norms and not biased,
+        }
     for act, causal in itertools.product(acts[:2], masks) if attention else ():
-        yield {"act": act, "norm": places[0], "causal": causal, "attention": "linear", "rms": norms and not biased}
+        yield {
+            "act": act,
+            "norm": places[0],
+            "causal": causal,
+            "attention": "linear",
+            "rms": norms and not biased,
+        }
         if not norms:
             yield {"act": act, "norm": "pre", "causal": causal, "norm_weights": False, "final_norm": True}
         yield {"act": act, "norm": places[0], "causal": False, "pool": "mean", "rms": norms and not biased}

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -16,6 +17,7 @@ from mechfourier.toys.reading.readings import MOST_READINGS, Hints, Reading, rea
 from mechfourier.toys.reading.tensors import Assigned
 
 SAMPLE = 64
+GLANCE = 16
 ENOUGH = 0.9
 """A reading that answers this share of the sample ends the search."""
 SHORT_LIST = 8
@@ -40,22 +42,42 @@ class Found:
 
 def search(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) -> Found:
     """The reading that answers most; raises ``BadCheckpoint`` where the tensors are those of no network."""
-    best: list[tuple[int, int, Reading, str]] = []
-    tried = 0
-    ways = chain_readings if is_chain(assigned) else readings
-    for reading in itertools.islice(ways(tensors, assigned, hints), MOST_READINGS):
+    best = _shortest(chain_readings(tensors, assigned, hints), hints) if is_chain(assigned) else Short()
+    if (best.rows and best.rows[0][0] < ENOUGH * SAMPLE) or not best.rows:
+        try:
+            best = _shortest(readings(tensors, assigned, hints), hints, best)
+        except BadCheckpoint:
+            if not best.rows:
+                raise
+    if not best.rows:
+        _refuse(tensors, assigned)
+    whole = [_whole(reading, hints, best.tried) for _, _, reading, _ in best.rows]
+    whole.sort(key=lambda each: -each.accuracy)
+    others = tuple((_told(each), each.accuracy) for each in whole[1:4])
+    return dataclasses.replace(whole[0], others=others)
+
+
+@dataclass(frozen=True)
+class Short:
+    """The readings that answered most of the sample: (right, −order, reading, task), and how many were
+    tried."""
+
+    rows: tuple[tuple[int, int, Reading, str], ...] = ()
+    tried: int = 0
+
+
+def _shortest(ways: Iterable[Reading], hints: Hints, before: Short | None = None) -> Short:
+    """Screen readings until one answers well."""
+    before = before or Short()
+    best, tried = list(before.rows), before.tried
+    for reading in itertools.islice(ways, MOST_READINGS):
         tried += 1
         right, name = _screened(reading, hints)
         best.append((right, -tried, reading, name))
         best = sorted(best, key=lambda row: row[:2], reverse=True)[:SHORT_LIST]
         if right >= ENOUGH * SAMPLE:
             break
-    if not best:
-        _refuse(tensors, assigned)
-    whole = [_whole(reading, hints, tried) for _, _, reading, _ in best]
-    whole.sort(key=lambda each: -each.accuracy)
-    others = tuple((_told(each), each.accuracy) for each in whole[1:4])
-    return dataclasses.replace(whole[0], others=others)
+    return Short(tuple(best), tried)
 
 
 def _told(found: Found) -> str:
@@ -93,8 +115,15 @@ def _screened(reading: Reading, hints: Hints) -> tuple[int, str]:
     if not tables:
         return 0, ""
     pairs = torch.randint(0, p, (SAMPLE, 2), generator=torch.Generator().manual_seed(0))
-    answers = reading.answers(pairs)
-    return max((int((answers == table[pairs[:, 0], pairs[:, 1]]).sum()), name) for name, table in tables.items())
+    best = (0, "")
+    for part in (pairs[:GLANCE], pairs):  # most readings answer next to none of the first few
+        answers = reading.answers(part)
+        best = max(
+            (int((answers == table[part[:, 0], part[:, 1]]).sum()), name) for name, table in tables.items()
+        )
+        if best[0] < 2:
+            break
+    return best
 
 
 def _refuse(tensors: Mapping[str, Tensor], assigned: Assigned) -> None:

@@ -50,13 +50,17 @@ def assign(tensors: Mapping[str, Tensor], ignore: Sequence[str] = ()) -> Assigne
     free: list[str] = []
     for each in named(kept):
         slot = (each.layer, each.role)
-        if each.role == "ln.w" or each.role == "ln.b":  # one that is not numbered stands before the unembedding
+        if (
+            each.role == "ln.w" or each.role == "ln.b"
+        ):  # one that is not numbered stands before the unembedding
             slot = (None, f"ln_final.{each.role[-1]}")
         if not each.role:
             free.append(each.name)
         elif slot not in slots:
             slots[slot] = each.name
-        elif slot == (None, "W_E") and (None, "W_E2") not in slots and not _equal(kept, each.name, slots[slot]):
+        elif (
+            slot == (None, "W_E") and (None, "W_E2") not in slots and not _equal(kept, each.name, slots[slot])
+        ):
             slots[None, "W_E2"] = each.name
         else:
             free.append(each.name)
@@ -159,7 +163,11 @@ def _missing(assigned: Assigned, group: str) -> list[Slot]:
     layers = range(max(1, assigned.layers))
     roles: list[Slot] = {
         "positions": [(None, "W_pos")],
-        "matrix": [(None, "W_E"), (None, "W_U"), *((at, role) for at in layers for role in ("W_in", "W_out"))],
+        "matrix": [
+            (None, "W_E"),
+            (None, "W_U"),
+            *((at, role) for at in layers for role in ("W_in", "W_out")),
+        ],
         "attention": [(at, f"W_{x}") for at in layers for x in "QKVO"],
         "fused": [(at, "W_QKV") for at in layers],
         "vector": [*((at, role) for at in layers for role in ("b_in", "b_out", "b_O")), (None, "b_U")],
