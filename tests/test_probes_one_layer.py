@@ -323,6 +323,8 @@ def test_the_result_survives_json_and_holds_what_the_command_promises() -> None:
         "gradient_symmetricity",
         "distance_irrelevance",
     ]
+    assert set(result.to_dict()) - {"kind", "schema"} <= set(summary)  # all that --out writes
+    assert summary["definitions"].keys() <= summary.keys()
     frame = result.frame()
     assert frame[frame["key"]]["frequency"].tolist() == [3, 7]
     assert result.plot().data[0]["y"].tolist() == frame["embed_power"].tolist()

@@ -16,7 +16,7 @@ from mechfourier.toys.one_layer.task import task
 
 ATTENTIONS = ("softmax", "linear", "none")
 NORMS = ("none", "pre", "post")
-POOLS = ("last", "mean")
+POOLS = ("last", "mean", "first")
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "square", "tanh", "silu", "sigmoid", "linear")
 
 
@@ -28,7 +28,7 @@ class ModularConfig(NetworkConfig):
     `OneLayerConfig`. ``norm``: where layer norms stand (``norm_weights``: with weights of their own;
     ``final_norm``: one before the unembedding); ``rms`` leaves their mean and bias out. ``d_mlp`` 0: attention
     alone. ``widths`` (d₀, d₁, …): an MLP alone; it reads the sum of the embeddings of a and b and has no
-    residual stream. ``pool``: the answer is read at the last position, or from the mean of all positions.
+    residual stream. ``pool``: the answer is read at the last position, at the first, or from the mean of all.
     """
 
     record = "modular"

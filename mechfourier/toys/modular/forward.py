@@ -48,8 +48,9 @@ def residual(
     for layer in range(cfg.n_layers):
         last = only_last and cfg.pool == "last" and layer == cfg.n_layers - 1
         x = _chain(cfg, weights, layer, x, hook) if cfg.widths else _block(cfg, weights, layer, x, hook, last)
-    if cfg.pool == "mean":
-        x = hook("hook_pooled", x.mean(1, keepdim=True).expand_as(x))
+    if cfg.pool != "last":
+        pooled = x.mean(1, keepdim=True) if cfg.pool == "mean" else x[:, :1]
+        x = hook("hook_pooled", pooled.expand_as(x))
     return _norm(cfg, weights, "ln_final", x, hook) if cfg.final_norm else x
 
 
@@ -85,7 +86,7 @@ def points(cfg: ModularConfig) -> list[str]:
             found += [f"{block}mlp.hook_pre", f"{block}mlp.hook_post"]
             found += [] if cfg.widths else [f"{block}hook_mlp_out"]
         found.append(f"{block}hook_resid_post")
-    found += ["hook_pooled"] * (cfg.pool == "mean") + ["ln_final.hook_normalized"] * cfg.final_norm
+    found += ["hook_pooled"] * (cfg.pool != "last") + ["ln_final.hook_normalized"] * cfg.final_norm
     return [*found, "unembed.hook_in", "unembed.hook_out"]
 
 

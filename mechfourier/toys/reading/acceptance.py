@@ -128,7 +128,7 @@ def systematic(found: Int[Tensor, "p p"], table: Int[Tensor, "p p"]) -> str:
         explained, at = _best_split(right, value)
         if explained > EXPLAINED:
             return f"and where it is right follows from whether {name} is below {at}"
-    for name, value in (("a", a), ("b", b), ("the answer", table)):
+    for name, value in (("a", a), ("b", b)):
         if _by_group(right, value) > 2 * EXPLAINED:
             return f"and where it is right follows from {name}"
     off = (found - table)[~right] % p

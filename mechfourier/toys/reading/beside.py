@@ -8,7 +8,7 @@ from typing import Any
 
 from mechfourier.toys.modular.config import ACTIVATIONS
 from mechfourier.toys.reading.questions import Known
-from mechfourier.toys.reading.readings import Hints
+from mechfourier.toys.reading.settings import Hints
 
 LARGEST_CONFIG = 2**20
 KEYS = {

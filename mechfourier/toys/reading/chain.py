@@ -11,7 +11,8 @@ from torch import Tensor
 from mechfourier.toys.modular.config import ModularConfig
 from mechfourier.toys.reading.axes import Ours
 from mechfourier.toys.reading.questions import Question, questions
-from mechfourier.toys.reading.readings import Hints, Reading, fitted
+from mechfourier.toys.reading.readings import Reading, fitted
+from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned
 
 ATTENTION = {f"{kind}_{x}" for kind in "Wb" for x in ("Q", "K", "V", "QKV", "O")} | {"W_pos"}

@@ -21,8 +21,9 @@ from mechfourier.toys.reading.acceptance import SURE, Acceptance, accept
 from mechfourier.toys.reading.beside import accuracy_of, configurations, hints_of, task_of
 from mechfourier.toys.reading.chain import is_chain
 from mechfourier.toys.reading.keymap import apply_key_map
-from mechfourier.toys.reading.readings import Hints, Reading
+from mechfourier.toys.reading.readings import Reading
 from mechfourier.toys.reading.search import Found, search
+from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned, assign
 
 LAYOUTS = (
@@ -86,7 +87,7 @@ def read(
     judged = accept(found.answers, found.table, tried=found.tried)
     notes = [f"read from {where!r}"] if where else []
     layout = "mlp" if found.reading.config.widths else layout
-    return _foreign(layout, found, judged, [*notes, *_notes(found, hints, values, judged)])
+    return _foreign(layout, found, judged, [*notes, *_notes(found, layout, hints, values, judged)])
 
 
 def _hints(wish: Wish, values: Mapping[str, Any]) -> Hints:
@@ -205,11 +206,11 @@ def _network(found: Found, layout: str) -> tuple[OneLayerConfig | ModularConfig,
     return ours, {name: weights[name] for name in parameter_shapes(ours)}
 
 
-def _notes(found: Found, hints: Hints, values: Mapping[str, Any], judged: Acceptance) -> list[str]:
+def _notes(found: Found, layout: str, hints: Hints, values: Mapping[str, Any], judged: Acceptance) -> list[str]:
     config = found.reading.config
     notes = [f"questions read as {found.reading.question}"]
-    if hints.attn_coeff is None and config.attn_coeff != 1.0:
-        notes.append(f"attention coefficient {config.attn_coeff:g} taken, by accuracy")
+    if hints.attn_coeff is None and (config.attn_coeff != 1.0 or layout == "clock-and-pizza"):
+        notes.append(f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another")
     if hints.act is None:
         notes.append(f"activation {config.act} taken, by accuracy")
     if not hints.tasks and hints.table is None:

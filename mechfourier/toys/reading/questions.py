@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechfourier.errors import BadCheckpoint
 from mechfourier.toys.forms import Form
 from mechfourier.toys.one_layer.task import SMALLEST_MODULUS
 
@@ -18,6 +19,7 @@ WORDS = {
 }
 MOST_SPECIALS = 4
 MOST_UNUSED = 2
+LARGEST_MODULUS = 1000
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def questions(
     vocab: int, answers: int, positions: int | None, known: Known, *, two_tables: bool
 ) -> list[Question]:
     """Every way of asking, the likeliest first. ``two_tables``: a and b have one each, one after the other."""
+    if vocab > 2 * LARGEST_MODULUS + MOST_SPECIALS:
+        raise BadCheckpoint(
+            f"an embedding of {vocab:,} tokens would ask {vocab**2:,} questions; networks mod p are read up to "
+            f"p = {LARGEST_MODULUS}. Other models are probed where they are: mechfourier probe"
+        )
     found = {}
     for specials, vocabularies in itertools.product(range(MOST_SPECIALS + 1), (2,) if two_tables else (1, 2)):
         p, rest = divmod(vocab - specials, vocabularies)

@@ -152,7 +152,7 @@ def _group(tensor: Tensor, d: int) -> str:
     if len(shape) == 1:
         return "vector"
     if len(shape) >= 3 or shape in ((d, d), (3 * d, d), (d, 3 * d)):
-        return "fused" if 3 * d in shape or shape[0] == 3 else "attention"
+        return "other" if d not in shape else "fused" if 3 * d in shape or shape[0] == 3 else "attention"
     if d not in shape:
         return "other"
     return "positions" if min(shape) <= MOST_POSITIONS else "matrix"
@@ -174,8 +174,11 @@ def _missing(assigned: Assigned, group: str) -> list[Slot]:
         "other": [],
     }[group]
     fused = {at for at, role in assigned.slots if role == "W_QKV"}
+    apart = {at for at, role in assigned.slots if role in ("W_Q", "W_K", "W_V")}
     return [
         slot
         for slot in roles
-        if slot not in assigned.slots and not (slot[0] in fused and slot[1] in ("W_Q", "W_K", "W_V"))
+        if slot not in assigned.slots
+        and not (slot[0] in fused and slot[1] in ("W_Q", "W_K", "W_V"))
+        and not (slot[0] in apart and slot[1] == "W_QKV")
     ]
