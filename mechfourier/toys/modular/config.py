@@ -24,10 +24,11 @@ ACTIVATIONS = ("relu", "gelu", "gelu_new", "square", "tanh", "silu", "sigmoid", 
 class ModularConfig(NetworkConfig):
     """Tokens, positions, ``n_layers`` blocks, an unembedding of p answers; every map may have a bias.
 
-    ``attention``: softmax, linear (the scores themselves; no softmax) or none; ``attn_coeff`` as in
+    ``attention``: softmax, linear (the scores themselves; no softmax) or none; ``rotary``: queries and keys are turned by their position (half apart, base 10,000);
+    ``attn_coeff`` as in
     `OneLayerConfig`. ``norm``: where layer norms stand (``norm_weights``: with weights of their own;
     ``final_norm``: one before the unembedding); ``rms`` leaves their mean and bias out. ``d_mlp`` 0: attention
-    alone. ``widths`` (d₀, d₁, …): an MLP alone; it reads the sum of the embeddings of a and b and has no
+    alone; ``gated``: its activations multiply a second map (W_in; the first is W_gate). ``widths`` (d₀, d₁, …): an MLP alone; it reads the sum of the embeddings of a and b and has no
     residual stream. ``pool``: the answer is read at the last position, at the first, or from the mean of all.
     """
 
@@ -49,6 +50,8 @@ class ModularConfig(NetworkConfig):
     norm_weights: bool = True
     rms: bool = False
     eps: float = 1e-5
+    gated: bool = False
+    rotary: bool = False
     widths: tuple[int, ...] = ()
     pool: str = "last"
     task: str = "add"
@@ -140,6 +143,8 @@ def _block(config: ModularConfig, layer: int) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{attn}b_{x}": (h, e) for x in "QKV"} | {f"{attn}b_O": (d,)}
     if m:
         shapes |= {f"{mlp}W_in": (d, m), f"{mlp}b_in": (m,), f"{mlp}W_out": (m, d), f"{mlp}b_out": (d,)}
+    if m and config.gated:
+        shapes |= {f"{mlp}W_gate": (d, m)}
     if config.norm != "none":
         shapes |= _norm(config, f"blocks.{layer}.ln1") if config.attention != "none" else {}
         shapes |= _norm(config, f"blocks.{layer}.ln2") if m else {}

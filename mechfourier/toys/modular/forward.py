@@ -83,7 +83,7 @@ def points(cfg: ModularConfig) -> list[str]:
             found += [f"{block}hook_attn_out", f"{block}hook_resid_mid"]
         if mlp:
             found += [f"{block}ln2.hook_normalized"] * (cfg.norm != "none")
-            found += [f"{block}mlp.hook_pre", f"{block}mlp.hook_post"]
+            found += [f"{block}mlp.hook_pre", *[f"{block}mlp.hook_pre_linear"] * cfg.gated, f"{block}mlp.hook_post"]
             found += [] if cfg.widths else [f"{block}hook_mlp_out"]
         found.append(f"{block}hook_resid_post")
     found += ["hook_pooled"] * (cfg.pool != "last") + ["ln_final.hook_normalized"] * cfg.final_norm
@@ -136,6 +136,7 @@ def _attend(cfg: ModularConfig, weights: Weights, block: str, x: Tensor, hook: H
         )
         for name in "QKV"
     )
+    q, k = (_turned(q), _turned(k)) if cfg.rotary else (q, k)
     scores = einsum(q, k, "batch query head e, batch key head e -> batch head query key") / math.sqrt(
         cfg.d_head
     )
@@ -157,5 +158,20 @@ def _attend(cfg: ModularConfig, weights: Weights, block: str, x: Tensor, hook: H
 
 def _mlp(cfg: ModularConfig, weights: Weights, block: str, x: Tensor, hook: Hook) -> Tensor:
     mlp = f"{block}mlp."
-    pre = hook(f"{mlp}hook_pre", x @ weights[f"{mlp}W_in"] + weights[f"{mlp}b_in"])
-    return hook(f"{mlp}hook_post", ACT[cfg.act](pre)) @ weights[f"{mlp}W_out"] + weights[f"{mlp}b_out"]
+    into = x @ weights[f"{mlp}W_in"]
+    if cfg.gated:
+        pre = hook(f"{mlp}hook_pre", x @ weights[f"{mlp}W_gate"])
+        post = ACT[cfg.act](pre) * hook(f"{mlp}hook_pre_linear", into) + weights[f"{mlp}b_in"]
+    else:
+        post = ACT[cfg.act](hook(f"{mlp}hook_pre", into + weights[f"{mlp}b_in"]))
+    return hook(f"{mlp}hook_post", post) @ weights[f"{mlp}W_out"] + weights[f"{mlp}b_out"]
+
+
+def _turned(x: Float[Tensor, "batch pos head e"]) -> Float[Tensor, "batch pos head e"]:
+    """Dimensions i and i + e/2 turned by position · 10000^(−2i/e) (Su et al. 2021)."""
+    half = x.shape[-1] // 2
+    rates = 10000 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
+    angle = (torch.arange(x.shape[1], device=x.device, dtype=x.dtype)[:, None] * rates)[None, :, None, :]
+    one, other = x[..., :half], x[..., half : 2 * half]
+    turned = [one * angle.cos() - other * angle.sin(), other * angle.cos() + one * angle.sin()]
+    return torch.cat([*turned, x[..., 2 * half :]], -1)

@@ -114,7 +114,7 @@ def _full_name(layer: int | None, role: str) -> str:
     }
     if layer is None:
         return outer.get(role, role)
-    part = "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out") else "attn."
+    part = "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out", "gate") else "attn."
     return f"blocks.{layer}.{part}{role}"
 
 
@@ -144,9 +144,9 @@ def _matrix(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> tuple[T
     """[vocab, d], [pos, d], [d, m], [m, d], [d, answer]."""
     if tensor.ndim != 2 or d not in tensor.shape:
         return None
-    first = role in ("W_in", "W_U")  # d is the first axis of ours
+    first = role in ("W_in", "W_gate", "W_U")  # d is the first axis of ours
     if tensor.shape[0] == tensor.shape[1]:
-        turn = _linear(name) and role in ("W_in", "W_out", "W_U")
+        turn = _linear(name) and role in ("W_in", "W_gate", "W_out", "W_U")
         turn ^= role in axes.turned
     else:
         turn = (tensor.shape[0] == d) != first

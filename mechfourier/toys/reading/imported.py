@@ -196,7 +196,7 @@ def _network(found: Found, layout: str) -> tuple[OneLayerConfig | ModularConfig,
     config = dataclasses.replace(config, task=found.task, table=table, model_name=layout)
     plain = config.n_layers == 1 and config.norm == "none" and not config.final_norm and config.pool == "last"
     usual = config.attention == "softmax" and config.d_mlp > 0 and config.act in ONE_LAYER_ACTIVATIONS
-    if not (plain and usual) or config.widths:
+    if not (plain and usual) or config.widths or config.gated or config.rotary:
         return config, weights
     biases = any(".b_" in name and bool(value.any()) for name, value in weights.items())
     form = "" if config.form == DEFAULT.get(config.n_ctx) else config.form

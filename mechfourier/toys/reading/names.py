@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 BUFFER = re.compile(
-    r"(^|[._])(mask|causal_mask|attn_mask|ignore|position_ids|num_batches_tracked|inv_freq|masked_bias|tril"
+    r"(^|[._])(mask|causal_mask|attn_mask|ignore|position_ids|num_batches_tracked|inv_freq|rotary_sin|rotary_cos|masked_bias|tril"
     r"|causal)$"
 )
 LAYER = re.compile(r"(?:blocks?|layers?|h|resblocks|encoder|decoder|stack)[._]?(\d+)(?:\.|$)")
@@ -71,6 +71,7 @@ ROLES = (
         + r".*(proj|dense|out|fc|linear|combine|o)"
         + EDGE,
     ),
+    ("W_gate", r"w_?gate|gate_proj|(mlp|ffn?)[._]gate"),
     (
         "W_in",
         r"[wb]_?in"

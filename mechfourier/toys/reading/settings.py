@@ -12,7 +12,7 @@ from torch import Tensor
 from mechfourier.toys.reading.axes import Ours
 from mechfourier.toys.reading.questions import Known
 
-ACTS = ("relu", "gelu", "square", "tanh", "silu")
+ACTS = ("relu", "gelu", "square", "silu", "gelu_new", "tanh")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def _rare(seen: Seen) -> Iterator[dict[str, Any]]:
     yield {"causal": False, "pool": "mean"}
     yield {"causal": False, "pool": "first"}
     yield {"scaled_embedding": True}
+    yield {"rotary": True}
     yield {"unscaled": True}
     yield {"sinusoids": True}
     yield {"sinusoids": True, "scaled_embedding": True}

@@ -13,6 +13,7 @@ from mechfourier.errors import BadCheckpoint, nearest
 from mechfourier.toys.reading.names import is_buffer, named
 
 MOST_POSITIONS = 8
+OUTER = ("W_E", "W_pos", "W_U")
 Slot = tuple[int | None, str]  # layer (None outside the blocks) and role
 
 
@@ -107,9 +108,13 @@ def d_model(tensors: Mapping[str, Tensor], assigned: Assigned) -> int:
         found = next((name for (_, each), name in assigned.slots.items() if each == role), None)
         if found is not None:
             return tensors[found].numel()
+    outer = [set(tensors[name].squeeze().shape) for (_, role), name in assigned.slots.items() if role in OUTER]
+    for one, other in itertools.combinations(outer, 2):  # tokens, positions and answers share the width alone
+        if len(one & other) == 1:
+            return (one & other).pop()
     sizes = Counter[int]()
-    for name in (*assigned.slots.values(), *assigned.free):
-        if tensors[name].ndim > 1:
+    for (_, role), name in (*assigned.slots.items(), *(((None, ""), name) for name in assigned.free)):
+        if tensors[name].ndim > 1 and not role.startswith("b_"):
             sizes.update(set(tensors[name].shape))
     if not sizes:
         raise BadCheckpoint("it holds no matrices, so it is no network; give a file with a state dict")
