@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.models.folder import PICKLES, brief
+from mechfourier.models.tensor_files import read_safetensors
 
 LARGEST = 2**30
 """Bytes of tensors that are read: networks on modular arithmetic are a thousand times smaller."""
@@ -53,8 +54,6 @@ def load_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UsageError(f"no checkpoint file at {path}; nearest in its folder: {nearest(path.name, known)}")
     kind = _kind(path)
     if kind == "safetensors":
-        from mechfourier.models.checkpoint import read_safetensors
-
         values: Any = read_safetensors(path)
     else:
         values = _arrays(path) if kind == "numpy" else _load_weights_only(path)
@@ -73,7 +72,7 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
-        raise BadCheckpoint(f"{path} is empty; fetch it again")
+        raise BadCheckpoint(f"{path} is empty, so truncated or no PyTorch file; fetch it again")
     lowered = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for mark, what, instead in STARTS:
         if lowered.startswith(mark):
@@ -173,7 +172,7 @@ def _needs_code(error: Exception) -> str | None:
     )
     name = (named[1] or named[2]) if named else ""
     if name:
-        return f"it is, or holds, a pickled {name}, which would be imported and called"
+        return f"it calls {name} to rebuild a pickled object"
     return "it holds instructions that only a full unpickler follows"
 
 

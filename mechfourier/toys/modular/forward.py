@@ -37,7 +37,7 @@ def residual(
     hook: Hook = no_hook,
     *,
     only_last: bool = False,
-) -> Float[Tensor, "batch pos d"]:
+) -> Float[Tensor, "batch kept d"]:
     """What the unembedding reads at every position; ``only_last``: the MLP of the last block at the last one
     only (which is all that is then right)."""
     embed = hook("hook_embed", weights["embed.W_E"][tokens])
@@ -83,7 +83,11 @@ def points(cfg: ModularConfig) -> list[str]:
             found += [f"{block}hook_attn_out", f"{block}hook_resid_mid"]
         if mlp:
             found += [f"{block}ln2.hook_normalized"] * (cfg.norm != "none")
-            found += [f"{block}mlp.hook_pre", *[f"{block}mlp.hook_pre_linear"] * cfg.gated, f"{block}mlp.hook_post"]
+            found += [
+                f"{block}mlp.hook_pre",
+                *[f"{block}mlp.hook_pre_linear"] * cfg.gated,
+                f"{block}mlp.hook_post",
+            ]
             found += [] if cfg.widths else [f"{block}hook_mlp_out"]
         found.append(f"{block}hook_resid_post")
     found += ["hook_pooled"] * (cfg.pool != "last") + ["ln_final.hook_normalized"] * cfg.final_norm

@@ -261,7 +261,9 @@ def _used_lines(r: OneLayerAnalysis) -> list[str]:
     more = [k for k in r.used_freqs if k not in r.key_freqs]
     if not more:
         return []
-    shares = ", ".join(f"{k} (W_L {r.w_l_power[k - 1]:.2%}, logits {r.logit_share_by_freq[k - 1]:.2%})" for k in more)
+    shares = ", ".join(
+        f"{k} (W_L {r.w_l_power[k - 1]:.2%}, logits {r.logit_share_by_freq[k - 1]:.2%})" for k in more
+    )
     return [
         f"also used         {shares}; with these: restricted {r.restricted_loss_used:.3g}, excluded "
         f"{r.excluded_loss_used:.3g}, trig {r.trig_loss_used:.3g}"

@@ -114,7 +114,9 @@ def _full_name(layer: int | None, role: str) -> str:
     }
     if layer is None:
         return outer.get(role, role)
-    part = "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out", "gate") else "attn."
+    part = (
+        "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out", "gate") else "attn."
+    )
     return f"blocks.{layer}.{part}{role}"
 
 

@@ -206,11 +206,15 @@ def _network(found: Found, layout: str) -> tuple[OneLayerConfig | ModularConfig,
     return ours, {name: weights[name] for name in parameter_shapes(ours)}
 
 
-def _notes(found: Found, layout: str, hints: Hints, values: Mapping[str, Any], judged: Acceptance) -> list[str]:
+def _notes(
+    found: Found, layout: str, hints: Hints, values: Mapping[str, Any], judged: Acceptance
+) -> list[str]:
     config = found.reading.config
     notes = [f"questions read as {found.reading.question}"]
     if hints.attn_coeff is None and (config.attn_coeff != 1.0 or layout == "clock-and-pizza"):
-        notes.append(f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another")
+        notes.append(
+            f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another"
+        )
     if hints.act is None:
         notes.append(f"activation {config.act} taken, by accuracy")
     if not hints.tasks and hints.table is None:

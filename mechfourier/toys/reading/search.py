@@ -23,7 +23,8 @@ GLANCE = 16
 ENOUGH = 0.9
 """A reading that answers this share of the sample ends the search."""
 SHORT_LIST = 8
-LOOK, ROUNDS, WORTH, MORE, LESS = 512, 3, 0.2, 0.002, 0.998
+LOOK, ROUNDS, WORTH, MORE = 512, 3, 0.2, 0.002
+LESS_BY_ACT, LESS = 0.95, 0.8
 """Questions by which readings near the best are compared, how often, from which accuracy on, and by how much
 more accuracy or less loss."""
 
@@ -76,7 +77,10 @@ def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found
             if other.config.p != p:
                 continue
             right, loss = other.loss(pairs, found.table)
-            if right > score[0] + MORE or (right >= score[0] and loss < score[1] * LESS):
+            less = (
+                LESS_BY_ACT if dataclasses.replace(other.config, act=best.config.act) == best.config else LESS
+            )
+            if right > score[0] + MORE or (right >= score[0] and loss < score[1] * less):
                 best, score = other, (right, loss)
         if best is before:
             break

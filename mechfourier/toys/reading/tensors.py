@@ -108,7 +108,9 @@ def d_model(tensors: Mapping[str, Tensor], assigned: Assigned) -> int:
         found = next((name for (_, each), name in assigned.slots.items() if each == role), None)
         if found is not None:
             return tensors[found].numel()
-    outer = [set(tensors[name].squeeze().shape) for (_, role), name in assigned.slots.items() if role in OUTER]
+    outer = [
+        set(tensors[name].squeeze().shape) for (_, role), name in assigned.slots.items() if role in OUTER
+    ]
     for one, other in itertools.combinations(outer, 2):  # tokens, positions and answers share the width alone
         if len(one & other) == 1:
             return (one & other).pop()

@@ -149,7 +149,9 @@ def _with_position(config: FaithfulConfig, weights: dict[str, Tensor]) -> tuple[
     known = torch.maximum(right, right_added) >= 0.5
     if not bool(known.any()):
         word = "added, as in the sparse model's code" if usual else "left out, as in the newer code"
-        return (added if usual else weights), f"position embedding of the modulus: {word}; it answers too little to tell"
+        return (
+            added if usual else weights
+        ), f"position embedding of the modulus: {word}; it answers too little to tell"
     without, with_it = float(loss[known].mean()), float(loss_added[known].mean())
     take = usual if without == with_it else with_it < without
     return (added if take else weights), (
