@@ -23,7 +23,7 @@ GLANCE = 16
 ENOUGH = 0.9
 """A reading that answers this share of the sample ends the search."""
 SHORT_LIST = 8
-LOOK, ROUNDS, WORTH, MORE = 512, 3, 0.2, 0.002
+LOOK, ROUNDS, WORTH, MORE = 192, 3, 0.2, 0.002
 LESS_BY_ACT, LESS = 0.95, 0.8
 """Questions by which readings near the best are compared, how often, from which accuracy on, and by how much
 more accuracy or less loss."""
