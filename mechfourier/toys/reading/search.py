@@ -174,6 +174,6 @@ def _refuse(tensors: Mapping[str, Tensor], assigned: Assigned) -> None:
         )
     shapes = ", ".join(f"{name} {tuple(tensors[name].shape)}" for name in list(assigned.slots.values())[:6])
     raise BadCheckpoint(
-        f"its tensors do not fit together as a network on modular arithmetic ({shapes} …); print how they were "
-        "read with --explain, or say what they are in a key map (--map)"
+        f"its tensors do not fit together as a network on modular arithmetic ({shapes} …); say what they are "
+        "in a key map (--map)"
     )
