@@ -40,8 +40,15 @@ class HarmonicSubspace:
 
     def maps(self, n: int) -> Float[Tensor, "n r r"]:
         """What turning by δ = 0..n−1 steps does to coordinates."""
-        turned = self.shape.double() @ rotations(self.ks, n)
-        return torch.linalg.solve(self.shape.double(), turned, left=False).float()
+        return self._maps(rotations(self.ks, n))
+
+    def map(self, delta: float, n: int) -> Float[Tensor, "r r"]:
+        """What turning by ``delta`` of n steps does to coordinates."""
+        angle = 2 * math.pi / n * delta * torch.tensor(self.ks).double()
+        return self._maps(_blocks(angle[None]))[0]
+
+    def _maps(self, turns: Float[Tensor, "turn r r"]) -> Float[Tensor, "turn r r"]:
+        return torch.linalg.solve(self.shape.double(), self.shape.double() @ turns, left=False).float()
 
 
 def class_means(vectors: Float[Tensor, "row d"], label: Int[Tensor, " row"], n: int) -> Float[Tensor, "n d"]:
@@ -52,9 +59,14 @@ def class_means(vectors: Float[Tensor, "row d"], label: Int[Tensor, " row"], n: 
 
 def rotations(ks: tuple[int, ...], n: int) -> Float[Tensor, "n r r"]:
     """Block-diagonal rotations by 2πkδ/n, δ = 0..n−1, one block per harmonic."""
-    cos, sin = _angles(ks, n).cos(), _angles(ks, n).sin()
+    return _blocks(_angles(ks, n))
+
+
+def _blocks(angle: Float[Tensor, "turn k"]) -> Float[Tensor, "turn r r"]:
+    """Rotations by these angles, block-diagonal over k."""
+    cos, sin = angle.cos(), angle.sin()
     blocks = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    eye = torch.eye(len(ks), dtype=torch.float64)
+    eye = torch.eye(angle.shape[1], dtype=torch.float64)
     return rearrange(einsum(blocks, eye, "n k i j, k l -> n k i l j"), "n k i l j -> n (k i) (l j)")
 
 
