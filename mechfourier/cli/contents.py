@@ -26,6 +26,8 @@ OTHERS = {
         "ablate": "take dimensions out",
         "patch": "from another prompt",
         "rotate": "turn a plane by δ",
+        "steer": "write as if it said so",
+        "behaviour": "geometry of answers",
         "attribution": "margin by component",
         "find-plane": "a plane by gradient",
         "sweep-ablate": "ablate every unit",
