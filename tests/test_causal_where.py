@@ -120,6 +120,12 @@ def test_hook_points_that_only_show_an_activation_are_refused() -> None:
     assert not has_hooks(model)
 
 
+def test_a_token_of_the_last_block_that_nothing_reads_is_no_fault_of_the_hook_point() -> None:
+    found = mf.rotate(clock(), "mod-13", site="blocks.0.hook_resid_post", ks=KEYS, n_controls=0, n_prompts=13)
+    assert found.exact_share == 0.0
+    assert found.certificate is not None and found.certificate.reader == "scores"
+
+
 def test_an_edit_that_should_be_none_and_is_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Experiment.of(clock(), "mod-13", n_prompts=13)
     place = asked.at("hook_embed", "value")

@@ -5,20 +5,22 @@ that are none (a turn by 0, a whole turn, a step of 0, a patch from the prompt i
 was, up to float error, on the very passes that the edits run on.
 """
 
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.edits import EditedRows, EditOf
+from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.result import Certificate, Idle
 from mechfourier.causal.subspaces import HarmonicSubspace
 from mechfourier.errors import EngineDiffers, UsageError
 from mechfourier.hooks.capture import capture
+from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import edit_add, edit_patch, intervene
-from mechfourier.hooks.site import Site, model_name
+from mechfourier.hooks.site import ATTENTION_KINDS, Site, model_name
 
 PROMPTS = 2
 STEP = 0.1  # length of the change that is followed, relative to the activation
@@ -26,33 +28,14 @@ ARRIVES = 1e-3  # largest relative difference of a change of the residual stream
 NOTHING = 1e-4  # largest change of a score by an edit that is none, relative to the largest score
 
 
-@dataclass(frozen=True)
-class Idle:
-    """The largest change of a score by an edit that is none, relative to the largest score."""
+class _Spot(NamedTuple):
+    """A site and a token of some prompts, with the activations there."""
 
-    edit: str
-    change: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """``reader``: the hook point where a change at ``site`` was looked for ("scores": none was there).
-    ``arrived``: the change there relative to the one made: 1 where the stream passes it on as it is.
-    ``idle``: edits that are none."""
-
-    site: str
+    site: Site
     position: str
-    reader: str
-    arrived: float
-    idle: tuple[Idle, ...]
-
-    def __str__(self) -> str:
-        worst = max((each.change for each in self.idle), default=0.0)
-        names = ", ".join(each.edit for each in self.idle)
-        return (
-            f"edits certified on this model: a change at {self.site} arrives at {self.reader} "
-            f"({self.arrived:.4g} of it); {names}: scores change by {worst:.1g} at most"
-        )
+    prompt: Int[Tensor, " prompt"]
+    at: Int[Tensor, " prompt"]
+    vectors: Float[Tensor, "prompt d"]
 
 
 def certified(asked: Experiment, place: SiteActivations, turn: HarmonicSubspace | None = None) -> Certificate:
@@ -63,14 +46,33 @@ def certified(asked: Experiment, place: SiteActivations, turn: HarmonicSubspace 
     """
     known, key = asked.measured.certificates, (place.site, place.position, None if turn is None else turn.ks)
     if key not in known:
-        reader, arrived = _arrival(asked, place)
-        idle = tuple(_idle(asked, place, name, rows) for name, rows in _nothings(asked, place, turn))
-        known[key] = Certificate(str(place.site), place.position, reader, arrived, idle)
+        spot = _spot(asked, place.site, place.position)
+        known[key] = _certificate(asked, spot, [*_nothings(spot), *_no_turns(spot, place, turn)])
     return known[key]
 
 
-def _few(asked: Experiment) -> Int[Tensor, " prompt"]:
-    return torch.arange(min(PROMPTS, len(asked)))
+def certified_site(asked: Experiment, site: Site) -> Certificate | None:
+    """The same for edits of any kind at a site, at the last token; None where its activations are no vectors
+    of one width (attention patterns)."""
+    if site.kind in ATTENTION_KINDS:
+        return None
+    known, key = asked.measured.certificates, (site, "last", None)
+    if key not in known:
+        spot = _spot(asked, site, "last")
+        known[key] = _certificate(asked, spot, _nothings(spot))
+    return known[key]
+
+
+def _spot(asked: Experiment, site: Site, position: str) -> _Spot:
+    few = torch.arange(min(PROMPTS, len(asked)))
+    vectors = asked.measured.vectors([site], [position], asked.task.rows[few])[site, position]
+    return _Spot(site, position, few, asked.places(position)[few], vectors)
+
+
+def _certificate(asked: Experiment, spot: _Spot, nothings: list[tuple[str, EditedRows]]) -> Certificate:
+    reader, arrived = _arrival(asked, spot)
+    idle = tuple(_idle(asked, spot, name, rows) for name, rows in nothings)
+    return Certificate(str(spot.site), spot.position, reader, arrived, idle)
 
 
 def _reader(asked: Experiment, site: Site) -> Site | None:
@@ -85,30 +87,31 @@ def _reader(asked: Experiment, site: Site) -> Site | None:
     return following if str(following) in asked.model.hook_dict else None
 
 
-def _arrival(asked: Experiment, place: SiteActivations) -> tuple[str, float]:
-    """Where a change at ``place`` arrives, and how much of it."""
-    few, site = _few(asked), place.site
-    vectors = asked.vectors(place)[few]
+def _arrival(asked: Experiment, spot: _Spot) -> tuple[str, float]:
+    """Where a change at ``spot`` arrives, and how much of it."""
+    few, site, vectors = spot.prompt, spot.site, spot.vectors
     noise = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
-    step = noise * (STEP * vectors.norm(dim=1) / noise.norm(dim=1))[:, None]
-    edit = edit_add(site, step, positions=place.at[few])
+    size = vectors.norm(dim=1)
+    length = STEP * torch.where(size > 0, size, torch.ones_like(size))  # neurons may all be off
+    step = noise * (length / noise.norm(dim=1))[:, None]
+    edit = edit_add(site, step, positions=spot.at)
     reader = _reader(asked, site)
     if reader is None:
-        rows = EditedRows(
-            site, few, lambda r: edit_add(site, step[r], positions=place.at[few][r]), place.at[few]
-        )
+        # at every token: whether the hook point is read, and not whether this token of it is
+        rows = EditedRows(site, few, lambda chosen: edit_add(site, step[chosen]))
         after = asked.engine.scores(rows, "certificate", must_change=False)
         return "scores", _seen(asked, site, "the answers", _change(asked, few, after))
     encodings = [asked.task.encodings[i] for i in few.tolist()]
-    read = partial(capture, asked.model, encodings, [reader], place.at[few])
+    read = partial(capture, asked.model, encodings, [reader], spot.at)
     before = read()[reader].flatten(1)
     with intervene(asked.model, [edit], must_change=False):
         after = read()[reader].flatten(1)
     arrived = after - before
     share = float(arrived.norm() / step.norm())
     _seen(asked, site, str(reader), share)
+    rounding = _precision(asked) * float(before.norm() / step.norm())
     same_stream = site.kind == "resid_post"
-    if same_stream and float((arrived - step).norm() / step.norm()) > max(ARRIVES, _rounding(before, step)):
+    if same_stream and float((arrived - step).norm() / step.norm()) > max(ARRIVES, 4 * rounding):
         raise EngineDiffers(
             f"a change at {site} of {model_name(asked.model)} arrives at {reader} as another one "
             f"({share:.3g} times as long); take another site, or engine='hooked'"
@@ -116,9 +119,10 @@ def _arrival(asked: Experiment, place: SiteActivations) -> tuple[str, float]:
     return str(reader), share
 
 
-def _rounding(value: Tensor, step: Tensor) -> float:
-    """The rounding of the stream relative to a step (large in half precision)."""
-    return 4 * torch.finfo(value.dtype).eps * float(value.norm() / step.norm())
+def _precision(asked: Experiment) -> float:
+    """The rounding of the model's own numbers, relative to their size."""
+    first = next(iter(asked.model.parameters()), None)
+    return torch.finfo(torch.float32 if first is None else first.dtype).eps
 
 
 def _seen(asked: Experiment, site: Site, where: str, share: float) -> float:
@@ -130,41 +134,44 @@ def _seen(asked: Experiment, site: Site, where: str, share: float) -> float:
     return share
 
 
-def _nothings(
-    asked: Experiment, place: SiteActivations, turn: HarmonicSubspace | None
-) -> list[tuple[str, EditedRows]]:
+def _added(spot: _Spot, step: Float[Tensor, "prompt d"]) -> EditedRows:
+    def edit_of(rows: Int[Tensor, " row"]) -> Edit:
+        return edit_add(spot.site, step[rows], positions=spot.at[rows])
+
+    return EditedRows(spot.site, spot.prompt, edit_of, spot.at)
+
+
+def _itself(spot: _Spot) -> EditedRows:
+    def edit_of(rows: Int[Tensor, " row"]) -> Edit:
+        return edit_patch(spot.site, spot.vectors[rows], positions=spot.at[rows])
+
+    return EditedRows(spot.site, spot.prompt, edit_of, spot.at)
+
+
+def _nothings(spot: _Spot) -> list[tuple[str, EditedRows]]:
     """Edits that are none."""
-    few, own = _few(asked), asked.vectors(place)
-    at = place.at[few]
+    nothing = torch.zeros_like(spot.vectors)
+    return [("step of 0", _added(spot, nothing)), ("patch from itself", _itself(spot))]
 
-    def rows(edit_of: EditOf) -> EditedRows:
-        return EditedRows(place.site, few, edit_of, at)
 
-    found = [
-        ("step of 0", rows(lambda r: edit_add(place.site, torch.zeros_like(own)[few[r]], positions=at[r]))),
-        ("patch from itself", rows(lambda r: edit_patch(place.site, own[few[r]], positions=at[r]))),
+def _no_turns(
+    spot: _Spot, place: SiteActivations, turn: HarmonicSubspace | None
+) -> list[tuple[str, EditedRows]]:
+    """Turns that are none, each by its own angle: a whole one is not taken for one by 0."""
+    if turn is None:
+        return []
+    n, inside = len(place.means), (spot.vectors - place.centre) @ turn.basis
+    return [
+        (name, _added(spot, (inside @ turn.map(delta, n).T - inside) @ turn.basis.T))
+        for name, delta in (("turn by 0", 0), ("whole turn", n))
     ]
-    if turn is not None:
-        n = len(place.means)
-        for name, delta in (("turn by 0", 0), ("whole turn", n)):
-            step = _turned(own[few] - place.centre, turn, delta, n)
-            found.append((name, rows(lambda r, step=step: edit_add(place.site, step[r], positions=at[r]))))
-    return found
 
 
-def _turned(
-    vectors: Float[Tensor, "row d"], turn: HarmonicSubspace, delta: int, n: int
-) -> Float[Tensor, "row d"]:
-    """What turning by ``delta`` steps adds, by its own angle (a whole turn is not taken for none)."""
-    inside = vectors @ turn.basis
-    return (inside @ turn.map(delta, n).T - inside) @ turn.basis.T
-
-
-def _idle(asked: Experiment, place: SiteActivations, name: str, rows: EditedRows) -> Idle:
+def _idle(asked: Experiment, spot: _Spot, name: str, rows: EditedRows) -> Idle:
     change = _change(asked, rows.prompt, asked.engine.scores(rows, "certificate", must_change=False))
-    if not change <= NOTHING:
+    if not change <= max(NOTHING, 40 * _precision(asked)):
         raise EngineDiffers(
-            f"{name} at {place.site} ({place.position} token) of {model_name(asked.model)} changes a score by "
+            f"{name} at {spot.site} ({spot.position} token) of {model_name(asked.model)} changes a score by "
             f"{change:.2g} of the largest, and it must change none; take another site, or engine='hooked'"
         )
     return Idle(name, change)

@@ -16,11 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.certify import Certificate, certified
+from mechfourier.causal.certify import certified
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import Dims, EditedRows, head_dims, listed_dims, one_hot, orthonormal
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
+from mechfourier.causal.result import Certificate
 from mechfourier.causal.subspaces import harmonic_subspace, harmonics
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead

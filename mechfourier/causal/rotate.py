@@ -15,12 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.causal.certify import Certificate, certified
+from mechfourier.causal.certify import certified
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.effects import Effects, effects_of, moves
 from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.result import Certificate
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead

@@ -31,14 +31,13 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, compared_arms
-from mechfourier.causal.certify import Certificate
 from mechfourier.causal.controls import N_CONTROLS
 from mechfourier.causal.cost import affordable, bounded
 from mechfourier.causal.experiment import POSITIONS, Experiment
 from mechfourier.causal.kept import Kept
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
 from mechfourier.causal.prefix_sharing import remembering
-from mechfourier.causal.result import AblationResult
+from mechfourier.causal.result import AblationResult, Certificate
 from mechfourier.causal.rotate import RotationResult, rotation
 from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.share import Rung, Share, UseShare, use_share
@@ -144,7 +143,8 @@ class StudyResult(
                 ("ablate", "change of logit difference", a.logit_diff_change, _mean(changes), a.p_controls)
             )
         if (r := self.rotation) is not None:
-            rows.append(("rotate", "share of exact turns", r.exact_share, r.random_share, r.p_value))
+            rows.append(("rotate", "share of exact turns", r.paired_share, r.random_share, r.p_value))
+            rows.append(("rotate", "rise of the answer δ away", r.directed, r.random_directed, r.directed_p))
         if (p := self.patch) is not None:
             rows.append(("patch", "share recovered", p.recovered, p.random_recovered, p.p_value))
         return pd.DataFrame(rows, columns=["intervention", "measure", "planes", "controls", "p"])
