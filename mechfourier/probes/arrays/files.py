@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.files import keep_inside
-from mechfourier.models.checkpoint import _load_weights_only, read_safetensors
+from mechfourier.models.checkpoint import read_safetensors
+from mechfourier.models.strangers import _load_weights_only
 from mechfourier.models.folder import brief
 from mechfourier.models.memory import gigabytes, need_memory
 from mechfourier.progress import progress
