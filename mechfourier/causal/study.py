@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
 
 SCREEN = 48
-PATCHED = 3  # prompts per answer that the controls of the patch run on: they decide nothing
+PATCHED = 1  # prompts per answer that the controls of the patch run on: they decide nothing
 
 
 @dataclass(frozen=True)
