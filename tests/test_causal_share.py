@@ -93,6 +93,7 @@ def test_where_the_whole_token_does_nothing_there_is_no_share() -> None:
     assert "carries nothing" in share_sentence(found) and "not defined" in str(found.share)
 
 
+@pytest.mark.slow
 def test_the_grokked_model_moves_by_its_key_planes_together() -> None:
     asked = Experiment.of(load("one-layer"), "mod-113", n_prompts=113)
     place = asked.at("hook_embed", "value")

@@ -53,6 +53,7 @@ def test_a_circle_that_nothing_reads_is_used_nowhere() -> None:
     assert "used at no layer" in where_sentence(found)
 
 
+@pytest.mark.slow
 def test_the_calendar_on_both_engines() -> None:
     found = [mapped(mf.load("calendar", engine=name), "days", (1,), 21) for name in ("hooked", "bridge")]
     for each in found:
