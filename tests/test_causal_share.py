@@ -22,6 +22,7 @@ from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.share import ALL, BARE, LINE, RANDOM, SHAM, WHOLE, use_share
 from mechfourier.causal.subspaces import key_harmonics
 from mechfourier.causal.usage import along_sentence, share_sentence
+from mechfourier.errors import OutOfRange
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.registry import load
 from mechfourier.stats.paired import share_interval
@@ -192,3 +193,11 @@ def test_moved_rows_move_the_activation_of_their_token_only() -> None:
     old = torch.zeros(2, 3, 32)
     new = edit.apply(old, torch.arange(2))
     assert float(new[:, 0].sum()) == 64.0 and float(new[:, 1:].abs().sum()) == 0.0
+
+
+def test_an_answer_that_no_question_has_cannot_be_turned_to() -> None:
+    """The numbers after 0 to 9 are 1 to 10: among eleven answers nothing stands at 0."""
+    means = torch.randn(11, 8, generator=torch.Generator().manual_seed(0))
+    means[0] = float("nan")
+    with pytest.raises(OutOfRange, match="no prompt is of class 0 here"):
+        key_harmonics(means)

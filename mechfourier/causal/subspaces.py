@@ -82,9 +82,15 @@ def _angles(ks: tuple[int, ...], n: int) -> Float[Tensor, "n k"]:
 
 
 def check_spread(means: Float[Tensor, "n d"]) -> None:
-    """Raise ``OutOfRange`` where the class means are one point up to rounding, or too few to turn."""
+    """Raise ``OutOfRange`` where the class means are one point up to rounding, too few to turn, or where a
+    class has no prompt."""
     if len(means) < 3:
         raise OutOfRange(f"{len(means)} values turn in no plane; choose a domain of 3 values or more")
+    if empty := (~means.isfinite().all(dim=1)).nonzero()[:, 0].tolist():
+        raise OutOfRange(
+            f"no prompt is of class {empty[0]} here (no question has that answer), so the classes do not turn; "
+            "use position='value'"
+        )
     if float((means - means.mean(0)).norm()) <= SAME * float(means.norm()):
         raise OutOfRange(
             "all classes have the same mean activation here: nothing turns; choose another site or position"

@@ -46,7 +46,8 @@ class Cell:
     the circle's turn, ``moved_whole`` with the whole class mean; ``p``: family-wise, of the directed rise of
     the answer against random planes; ``recovered`` with ``low`` and ``high``: share of the donor's score
     difference that patching the whole activation brings (None where donors make no difference),
-    ``recovered_p`` family-wise."""
+    ``recovered_p`` family-wise. NaN: not defined, where an answer
+    that would be turned to is that of no question."""
 
     site: str
     layer: int | None
@@ -108,7 +109,8 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
     span = (pairs.difference(pairs.donor_scores)[patched] - base).double()
     turned = [_turned(asked, place, ks) for place in listed]
     gains = torch.stack([_gain(asked, place, patched) - base.double() for place in listed])
-    p = largest_p(np.array([t.own for t in turned]), np.array([t.null for t in turned]))
+    own = np.array([t.own for t in turned])
+    p = np.where(np.isnan(own), np.nan, largest_p(np.nan_to_num(own), np.array([t.null for t in turned])))
     recovered_p = sign_flip_p(gains.numpy(), seed=asked.seed)
     defined = bootstrap_mean(span, seed=asked.seed)[0] > 0
     cells = [
@@ -141,9 +143,10 @@ def _turned(asked: Experiment, place: SiteActivations, ks: tuple[int, ...]) -> _
     prompt, delta = prompt[keep], delta[keep]
     try:
         check_spread(place.means)
-    except OutOfRange:  # the same activation for every value: nothing to move, and nothing moves
+    except OutOfRange:  # one activation for every value: nothing moves; or an answer without a prompt
         nothing = effects_of(asked, place, prompt, delta, asked.baseline.scores[prompt])
-        return _Turned(nothing, nothing, 0.0, np.zeros(CONTROLS))
+        own = 0.0 if bool(place.means.isfinite().all()) else float("nan")
+        return _Turned(nothing, nothing, own, np.zeros(CONTROLS))
     circle, whole = harmonic_part(place.means, ks), whole_part(place.means)
     label, few = place.label[prompt], slice(0, CONTROL_PAIRS)
     found = [
@@ -194,13 +197,14 @@ def _cell(
     asked: Experiment,
 ) -> Cell:
     low, high = (None, None) if span is None else share_interval(gain, span, seed=asked.seed)
+    none = turned.own * 0.0  # NaN where the classes cannot turn
     return Cell(
         site=str(place.site),
         layer=place.site.layer,
         position=place.position,
-        moved=float(turned.circle.moved.double().mean()),
-        moved_whole=float(turned.whole.moved.double().mean()),
-        directed=float(turned.circle.directed.mean()),
+        moved=none + float(turned.circle.moved.double().mean()),
+        moved_whole=none + float(turned.whole.moved.double().mean()),
+        directed=none + float(turned.circle.directed.mean()),
         p=p,
         recovered=None if span is None else float(gain.mean() / span.mean()),
         low=low,
