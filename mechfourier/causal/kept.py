@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mechfourier._version import __version__
 from mechfourier.files import write_json
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
@@ -25,10 +26,10 @@ class Kept:
 
     @classmethod
     def of(cls, folder: str | Path | None, model: Model, *about: Any) -> "Kept":
-        """Parts of one measurement on one model: other weights or options have a folder of their own."""
+        """Parts of one measurement on one model: other weights, options or versions have their own folder."""
         if folder is None:
             return cls()
-        text = repr((weights_hash(model), about))
+        text = repr((__version__, weights_hash(model), about))
         return cls(Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def __call__(self, name: str, kind: Any, make: Callable[[], T]) -> T:
