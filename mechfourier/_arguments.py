@@ -130,7 +130,8 @@ def _model_or_experiment(name: str, value: Any) -> Any:
 
 
 def _model(name: str, value: Any) -> Any:
-    if all(hasattr(value, member) for member in ("hook_dict", "cfg", "forward")):
+    inside = getattr(value, "model", value)  # an Experiment holds its model
+    if any(all(hasattr(each, name) for name in ("hook_dict", "cfg", "forward")) for each in (value, inside)):
         return value
     if isinstance(value, (str, Path)):
         raise UsageError(f"{name} is {_told(value)}; load it first: mechfourier.load({str(value)!r})")
