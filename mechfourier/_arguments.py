@@ -62,7 +62,7 @@ def _rules(signature: inspect.Signature) -> dict[str, Callable[[str, Any], Any] 
 def _rule(name: str, annotation: str) -> Callable[[str, Any], Any] | None:
     """How an argument of that name and annotation is checked; None where it is not."""
     if name == "model" and "Path" not in annotation and "str" not in annotation:
-        return _model_or_experiment if "Experiment" in annotation else _model
+        return _model
     if name == "domain":
         return _domains if "Sequence" in annotation else _domain
     if name in COUNTS:
@@ -122,11 +122,6 @@ def _domains(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_domain(name, each) for each in value]
     return _domain(name, value)
-
-
-def _model_or_experiment(name: str, value: Any) -> Any:
-    """What every causal verb takes in place of a model and a domain."""
-    return value if hasattr(value, "measured") else _model(name, value)
 
 
 def _model(name: str, value: Any) -> Any:
