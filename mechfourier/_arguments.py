@@ -64,7 +64,7 @@ def _rule(name: str, annotation: str) -> Callable[[str, Any], Any] | None:
     if name == "model" and "Path" not in annotation and "str" not in annotation:
         return _model
     if name == "domain":
-        return _domain
+        return _domains if "Sequence" in annotation else _domain
     if name in COUNTS:
         return _count
     if name in NUMBERS and ("int" in annotation or "Sequence" in annotation):
@@ -115,6 +115,13 @@ def _domain(name: str, value: Any) -> Any:
         f"{name} is {_told(value)}; give a name like 'months' (mechfourier domains lists them), the path of a "
         f".toml file, or a Domain"
     )
+
+
+def _domains(name: str, value: Any) -> Any:
+    """One domain or several."""
+    if isinstance(value, (list, tuple)):
+        return [_domain(name, each) for each in value]
+    return _domain(name, value)
 
 
 def _model(name: str, value: Any) -> Any:
