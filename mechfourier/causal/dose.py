@@ -36,7 +36,6 @@ from mechfourier.hooks.interventions import edit_add
 from mechfourier.hooks.run import batches, forward, inference, logits_of
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model, encode
-from mechfourier.progress import progress
 from mechfourier.results.base import Result
 from mechfourier.stats.paired import bootstrap_mean, bootstrap_means
 
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DOSES = 13  # of each path, both ends included
+READ_AT = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of a path at which text is written
 WRITTEN = 4  # prompts whose text is followed
 NEW_TOKENS = 8
 TIE = 1e-6
@@ -59,7 +59,7 @@ class Dose:
     probability of the answer for the own value, for those passed on the way, for the target, and the rest.
     ``nearest``: share of prompts that answer for the value nearest on the circle (half-way, either of two). ``entropy`` of the candidate
     answers, nats. ``perplexity`` of the text that the edited model writes, under the intact model reading the
-    prompt with whichever value explains that text best; None where the model writes none."""
+    prompt with whichever value explains that text best; None where none was written."""
 
     path: str
     dose: float
@@ -147,14 +147,15 @@ class DoseResult(
             lines.append(texts)
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def _at(self, path: str, dose: float = 0.5) -> Dose:
-        return min((d for d in self.doses if d.path == path), key=lambda d: abs(d.dose - dose))
+    def _at(self, path: str, dose: float = 0.5, *, read: bool = False) -> Dose:
+        found = [d for d in self.doses if d.path == path and not (read and d.perplexity is None)]
+        return min(found, key=lambda d: abs(d.dose - dose))
 
     def _perplexities(self) -> str | None:
-        found = [(path, self._at(path).perplexity) for path in PATHS[:2]]
-        intact = self._at("circle", 0.0).perplexity
-        if intact is None:
+        if self.n_written == 0:
             return None
+        found = [(path, self._at(path, read=True).perplexity) for path in PATHS[:2]]
+        intact = self._at("circle", 0.0).perplexity
         shown = ", ".join(f"{path} {value:.3g}" for path, value in found if value is not None)
         return f"perplexity of the text that follows ({self.n_written} prompts): intact {intact:.3g}; half-way {shown}"
 
@@ -359,29 +360,29 @@ def _notes(measured: _Measured) -> list[str]:
 
 
 def _perplexities(asked: Experiment, measured: _Measured, new_tokens: int) -> list[float | None]:
-    """Of the text written at every dose; None where the model has no tokenizer, or no room for text."""
-    nothing: list[float | None] = [None] * len(measured.plan)
-    few = slice(0, WRITTEN)
-    rows = asked.task.rows[measured.prompts[few]]
+    """Of the text written at a few doses of every path; None at the others, and where the model has no tokenizer or
+    no room for text."""
+    found: list[float | None] = [None] * len(measured.plan)
+    prompts = measured.prompts[:WRITTEN]
+    rows = asked.task.rows[prompts]
     texts = [asked.design.prompts[row] for row in rows.tolist()]
-    longest = max(len(e.ids) for e in encode(asked.model, texts))
-    most = room(asked.model, longest, new_tokens)
+    most = room(asked.model, max(len(e.ids) for e in encode(asked.model, texts)), new_tokens)
     if getattr(asked.model, "tokenizer", None) is None or most < 2:
-        return nothing
-    at = measured.place.at[measured.prompts[few]]
-    written = []
-    with progress("texts", total=len(measured.plan)) as bar:
-        for added in measured.edits[:, few]:
-            edit = edit_add(measured.place.site, added, positions=at)
-            # at dose 0 the edit is nothing, which generation would take for a mistake
-            edits = [edit] if bool((added.abs() > 0).any()) else []
-            written.append(generate(asked.model, texts, edits=edits, max_new_tokens=most).tokens)
-            bar.advance(1)
+        return found
+    third = len(measured.plan) // 3
+    read = sorted({path * third + round(share * (third - 1)) for path in range(3) for share in READ_AT})
+    added = measured.edits[read, :WRITTEN].flatten(0, 1)
+    edit = edit_add(measured.place.site, added, positions=measured.place.at[prompts].repeat(len(read)))
+    # one batch for all doses: the passes of a text are short
+    written = generate(asked.model, texts * len(read), edits=[edit], max_new_tokens=most).tokens
+    per_dose = [written[i : i + len(texts)] for i in range(0, len(written), len(texts))]
     try:
-        surprise = _least_surprise(asked, rows, written)
+        surprise = _least_surprise(asked, rows, per_dose)
     except NotExpressible:
-        return nothing
-    return torch.exp(surprise.mean(1)).tolist()
+        return found
+    for i, value in zip(read, torch.exp(surprise.mean(1)).tolist(), strict=True):
+        found[i] = value
+    return found
 
 
 def _least_surprise(
@@ -389,13 +390,12 @@ def _least_surprise(
 ) -> Float[Tensor, "dose prompt"]:
     """Mean surprisal (nats per token) of every text after its prompt, with whichever value makes it least."""
     n, columns = asked.design.shape
-    whole: dict[tuple[int, tuple[int, ...]], float] = {}
     wanted = list(dict.fromkeys((i, text) for texts in written for i, text in enumerate(texts)))
     asks = [int(w * columns + rows[i] % columns) for i, _ in wanted for w in range(n)]
     starts = [e.ids[: e.last + 1] for e in encode(asked.model, [asked.design.prompts[row] for row in asks])]
     follow = [text for _, text in wanted for _ in range(n)]
     found = surprisal_after(asked.model, starts, follow).reshape(-1, n).min(dim=1).values
-    whole.update(zip(wanted, found.tolist(), strict=True))
+    whole = dict(zip(wanted, found.tolist(), strict=True))
     return torch.tensor([[whole[i, text] for i, text in enumerate(texts)] for texts in written]).double()
 
 

@@ -281,7 +281,7 @@ def _controls(
         none = dict.fromkeys(["random_share", "random_max", "p_value"])
         return dict(paired_share=own, n_controls=0, n_control_prompts=0, control_shares=(), **none)
     if steering.turn is None:
-        random = _random_directions(steering.place, added[picked], count, asked.seed)
+        random = random_directions(steering.place, added[picked], count, asked.seed)
     else:
         bases = matched_controls(
             steering.turn.basis, steering.place.moments, dims=False, count=count, seed=asked.seed
@@ -303,7 +303,7 @@ def _controls(
     )
 
 
-def _random_directions(
+def random_directions(
     place: SiteActivations, added: Float[Tensor, "row d"], count: int, seed: int
 ) -> Float[Tensor, "control row d"]:
     """One random direction per control, with the activations' own covariance, at the lengths of ``added``."""
