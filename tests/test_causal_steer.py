@@ -10,8 +10,9 @@ from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
 import mechfourier as mf
-from mechfourier.causal.dose import DoseResult, dose, surprisal_after
+from mechfourier.causal.dose import DoseResult, dose
 from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.follow import surprisal_after
 from mechfourier.causal.plane import curve, maps_at, plane
 from mechfourier.causal.steer import SteerResult, steer
 from mechfourier.causal.steering import named_value, steps_to

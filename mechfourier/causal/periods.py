@@ -6,26 +6,26 @@ modulo T moves the answer by δ modulo T and leaves the rest of it; a line that 
 mean is all that the token can say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.causal.controls import check_count
-from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.number_fit import LINE, WHOLE, NumberFit, fitted, numbers_of
 from mechfourier.causal.plane import split, stream_sites
 from mechfourier.causal.steer import random_directions
 from mechfourier.causal.steering import displaced_scores
 from mechfourier.causal.task import AnswerTask
-from mechfourier.domains.definition import NUMBER_TEMPLATES, Domain
+from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.reads import TokensRead
-from mechfourier.domains.task_spec import NATIVE, TaskSpec
+from mechfourier.domains.task_spec import NATIVE
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
@@ -39,12 +39,11 @@ from mechfourier.stats.residues import period_shares, separability
 if TYPE_CHECKING:
     import pandas as pd
 
-OFFSETS = 10  # second operands of the sums made here: 0 to 9
 N_CONTROLS = 50
 N_PROMPTS = 150
 NEAR_BEST = 0.8
-WHOLE = "whole class mean"
-LINE = "line"
+APART = 10.0  # condition number of the fit's columns above which its parts are not told apart
+CONTROL_ROWS = 2000  # rows of the controls of one part
 
 
 @dataclass(frozen=True)
@@ -150,79 +149,6 @@ class PeriodsResult(Result, kind="periods", figure="mechfourier.figures.periods:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-def sums(low: int = 0, high: int = 99) -> Domain:
-    """Numbers ``low`` to ``high`` as a domain that is no cycle, with the task "number + 0 … 9"."""
-    if not 0 <= low < high <= 999:
-        raise OutOfRange(f"the range {low}-{high}: give low-high with 0 <= low < high <= 999")
-    values = tuple(str(v) for v in range(low, high + 1))
-    answers = tuple(str(v) for v in range(low, high + OFFSETS))
-    task = TaskSpec("sum", "arithmetic", ("Compute {value} + {offset} =", "{value} + {offset} ="), answers)
-    spaced = TaskSpec("sum-spaced", "arithmetic", task.templates, tuple(f" {answer}" for answer in answers))
-    return Domain(
-        name=f"numbers-{low}-{high}",
-        title=f"numbers {low} to {high}",
-        unit="units",
-        values=values,
-        templates=NUMBER_TEMPLATES,
-        operation=None,
-        source="generated",
-        tasks=(task, spaced),
-        cyclic=False,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """Line and circles through the class means of numbers: ``coefficients[part]`` of ``columns`` of the basis."""
-
-    place: SiteActivations
-    numbers: Float[ndarray, " n"]
-    periods: tuple[float, ...]
-    r2: float
-    coefficients: Mapping[str, Float[ndarray, "feature d"]]
-
-    def edit(
-        self, parts: Sequence[str], value: Int[Tensor, " row"], steps: Int[Tensor, " row"]
-    ) -> Float[Tensor, "row d"]:
-        """The displacement of these parts from each value by ``steps`` values."""
-        if WHOLE in parts:
-            return self.place.means[(value + steps) % len(self.numbers)] - self.place.means[value]
-        start = self.numbers[value.numpy()]
-        target = start + steps.numpy()
-        added = sum(
-            (_columns(part, target) - _columns(part, start)) @ self.coefficients[part] for part in parts
-        )
-        return torch.from_numpy(np.asarray(added)).float()
-
-
-def _columns(part: str, numbers: Float[ndarray, " row"]) -> Float[ndarray, "row feature"]:
-    """The columns of the basis that a part has, at any numbers."""
-    if part == LINE:
-        return numbers[:, None]
-    angle = 2 * np.pi * numbers / float(part)
-    both = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return both[:, :1] if float(part) == 2 else both
-
-
-def _fitted(place: SiteActivations, numbers: Float[ndarray, " n"], periods: tuple[float, ...]) -> _Fit:
-    """Least squares of the class means on a constant, the line and every period; raises ``OutOfRange`` where there
-    are too few numbers."""
-    names = [LINE, *(f"{period:g}" for period in periods)]
-    blocks = [_columns(name, numbers) for name in names]
-    basis = np.hstack([np.ones((len(numbers), 1)), *blocks])
-    if np.linalg.matrix_rank(basis) < basis.shape[1] or len(numbers) <= basis.shape[1]:
-        raise OutOfRange(
-            f"{len(numbers)} numbers cannot tell a line and the periods {', '.join(names[1:])} apart; give fewer periods "
-            "or a wider range"
-        )
-    means = place.means.double().numpy()
-    found = np.linalg.lstsq(basis, means, rcond=None)[0]
-    rest, centred = means - basis @ found, means - means.mean(0)
-    ends = np.cumsum([1, *(block.shape[1] for block in blocks)])
-    parts = {name: found[a:b] for name, a, b in zip(names, ends[:-1], ends[1:], strict=True)}
-    return _Fit(place, numbers, periods, float(1 - (rest**2).sum() / (centred**2).sum()), parts)
-
-
 def periods(
     model: Model | Experiment,
     domain: Domain | str = "numbers",
@@ -268,7 +194,7 @@ def periods(
         parts=tuple(parts),
         power=tuple(_powers(fit, n_permutations, seed)),
         n_controls=n_controls,
-        notes=tuple(dict.fromkeys([*said, *rest.notes()])),
+        notes=tuple(dict.fromkeys([*said, *_notes(fit), *rest.notes()])),
     )
 
 
@@ -284,18 +210,13 @@ def _asked(model: Model, domain: Domain, task: str | None, n_prompts: int | None
     )
 
 
-def numbers_of(values: Sequence[str], name: str) -> Float[ndarray, " n"]:
-    """The values as consecutive numbers; raises ``UsageError``."""
-    if not all(value.isdecimal() for value in values):
-        raise UsageError(
-            f"the values of {name} are no numbers ({values[0]!r}); choose numbers, mod-N or hours-12"
-        )
-    found = np.array([int(value) for value in values], dtype=np.float64)
-    if not (np.diff(found) == 1).all():
-        raise UsageError(
-            f"the values of {name} are not consecutive numbers; choose numbers, mod-N or hours-12"
-        )
-    return found
+def _notes(fit: NumberFit) -> list[str]:
+    if fit.condition <= APART:
+        return []
+    return [
+        f"line and periods are nearly collinear on {len(fit.numbers)} numbers (condition number {fit.condition:.0f}): what "
+        "one of them moves alone says little; look at all of them together, or give fewer periods"
+    ]
 
 
 def _wanted(numbers: Float[ndarray, " n"], periods: Sequence[float] | None) -> tuple[float, ...]:
@@ -308,14 +229,14 @@ def _wanted(numbers: Float[ndarray, " n"], periods: Sequence[float] | None) -> t
 
 def _place(
     asked: Experiment, numbers: Float[ndarray, " n"], periods: tuple[float, ...], site: Site | str | None
-) -> tuple[Experiment, _Fit, tuple[str, ...]]:
+) -> tuple[Experiment, NumberFit, tuple[str, ...]]:
     """The site, by a few prompts where none is named, and the experiment on the others."""
     if site is not None:
-        return asked, _fitted(asked.at(site, "value"), numbers, periods), ()
+        return asked, fitted(asked.at(site, "value"), numbers, periods), ()
     few, rest = split(asked)
     steps = _steps(asked, asked.seed)
     shares = []
-    fits = [_fitted(place, numbers, periods) for place in asked.at_all(stream_sites(asked.model), ["value"])]
+    fits = [fitted(place, numbers, periods) for place in asked.at_all(stream_sites(asked.model), ["value"])]
     for fit in fits:
         scores = _moved_scores(asked, fit, list(fit.coefficients), few, steps[few])
         shares.append(float(_exact(asked, few, steps[few], scores).double().mean()))
@@ -324,7 +245,7 @@ def _place(
         f"{fits[best].place.site} was chosen among {len(fits)} sites on {len(few)} prompts ({shares[best]:.0%} moved by "
         "exactly δ with all parts); all numbers are of the others",
     )
-    return rest, _fitted(rest.at(fits[best].place.site, "value"), numbers, periods), said
+    return rest, fitted(rest.at(fits[best].place.site, "value"), numbers, periods), said
 
 
 def _steps(asked: Experiment, seed: int) -> Int[Tensor, " prompt"]:
@@ -337,7 +258,7 @@ def _steps(asked: Experiment, seed: int) -> Int[Tensor, " prompt"]:
 
 def _moved_scores(
     asked: Experiment,
-    fit: _Fit,
+    fit: NumberFit,
     parts: Sequence[str],
     prompts: Int[Tensor, " row"],
     steps: Int[Tensor, " row"],
@@ -356,7 +277,7 @@ def _exact(asked: Experiment, prompts: Tensor, steps: Tensor, scores: Tensor) ->
     return asked.design.shift(_shift(asked, prompts, scores) - steps) == 0
 
 
-def _ladder(fit: _Fit) -> dict[str, list[str]]:
+def _ladder(fit: NumberFit) -> dict[str, list[str]]:
     """Name -> the parts that move together."""
     circles = [f"{period:g}" for period in fit.periods]
     rungs = {LINE: [LINE], **{f"period {name}": [name] for name in circles}}
@@ -365,7 +286,9 @@ def _ladder(fit: _Fit) -> dict[str, list[str]]:
     return rungs | {"all periods and line": [LINE, *circles], WHOLE: [WHOLE]}
 
 
-def _parts(asked: Experiment, fit: _Fit, steps: Int[Tensor, " prompt"], n_controls: int) -> list[PartMoved]:
+def _parts(
+    asked: Experiment, fit: NumberFit, steps: Int[Tensor, " prompt"], n_controls: int
+) -> list[PartMoved]:
     prompts = torch.arange(len(asked))
     rungs = _ladder(fit)
     moved = {
@@ -424,7 +347,7 @@ def _shares(measured: tuple[Tensor, Tensor] | None) -> dict[str, float | None]:
 
 def _random(
     asked: Experiment,
-    fit: _Fit,
+    fit: NumberFit,
     added: Float[Tensor, "row d"],
     steps: Int[Tensor, " row"],
     period: float | None,
@@ -454,10 +377,7 @@ def _random(
     return dict(random=float(shares.mean()), p_value=permutation_p(float(own.double().mean()), shares))
 
 
-CONTROL_ROWS = 2000  # rows of the controls of one part
-
-
-def _powers(fit: _Fit, n_permutations: int, seed: int) -> list[PeriodPower]:
+def _powers(fit: NumberFit, n_permutations: int, seed: int) -> list[PeriodPower]:
     means, numbers = fit.place.means.double().numpy(), fit.numbers.astype(int)
     found = []
     for period, share in zip(fit.periods, period_shares(means, numbers, fit.periods), strict=True):

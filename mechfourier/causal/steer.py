@@ -343,15 +343,11 @@ def _texts(
     target = ((value + steps) % n).tolist()
     reference, p_reference = _reference(asked, place.position, chosen, target, most)
     names = asked.design.domain.values if place.position == "value" else asked.design.candidates
+    rows = zip(texts, value.tolist(), steps.tolist(), *written, reference, strict=True)
+    p = [tuple(map(tuple, each.tolist())) for each in (*answers, p_reference)]
     return [
-        SteeredText(
-            text,
-            names[v].strip(),
-            s,
-            *(w[i] for w in (*written, reference)),
-            *(tuple(a[i].tolist()) for a in (*answers, p_reference)),
-        )
-        for i, (text, v, s) in enumerate(zip(texts, value.tolist(), steps.tolist(), strict=True))
+        SteeredText(text, names[v].strip(), s, old, new, other, p[0][i], p[1][i], p[2][i])
+        for i, (text, v, s, old, new, other) in enumerate(rows)
     ]
 
 

@@ -67,8 +67,8 @@ def periods_command(
     )
     chosen = domain_of(domain, model, "numbers") if ends is None else None
     quiet_libraries()
+    from mechfourier.causal.number_fit import sums
     from mechfourier.causal.periods import periods as measure
-    from mechfourier.causal.periods import sums
     from mechfourier.models.registry import load
 
     about = sums(*ends) if ends is not None else chosen
