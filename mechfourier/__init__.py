@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mechfourier.causal.find_plane import CausalPlane as CausalPlane, find_plane as find_plane
     from mechfourier.causal.patch import PatchResult as PatchResult, patch as patch
     from mechfourier.causal.periods import PeriodsResult as PeriodsResult, periods as periods
-    from mechfourier.causal.plane import Plane as Plane, plane as plane
+    from mechfourier.causal.plane import plane as plane
     from mechfourier.causal.result import AblationResult as AblationResult
     from mechfourier.causal.rotate import RotationResult as RotationResult, rotate as rotate
     from mechfourier.causal.stability import StabilityResult as StabilityResult, stability as stability
@@ -55,16 +55,21 @@ if TYPE_CHECKING:
     from mechfourier.domains.tokens import TokenReport as TokenReport, token_report as token_report
     from mechfourier.errors import MechFourierError as MechFourierError, UsageError as UsageError
     from mechfourier.harvest.read import open_harvest as open_harvest
-    from mechfourier.harvest.run import CaptureResult as CaptureResult, capture_dataset as capture_dataset
+    from mechfourier.harvest.result import CaptureResult as CaptureResult
+    from mechfourier.harvest.run import capture_dataset as capture_dataset
     from mechfourier.hooks.capture import Activations as Activations, capture as capture
     from mechfourier.hooks.generate import generate as generate
     from mechfourier.hooks.site import Site as Site, select_sites as select_sites, sites as sites
     from mechfourier.hooks.store import ActivationStore as ActivationStore
     from mechfourier.models.interface import Model as Model
     from mechfourier.models.registry import known_models as known_models, load as load
-    from mechfourier.probes.attention import AttentionResult as AttentionResult, attention as attention
+    from mechfourier.probes.arrays.grid import GridProbe as GridProbe
+    from mechfourier.probes.arrays.probe import probe_activations as probe_activations
+    from mechfourier.probes.attention import attention as attention
+    from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
+    from mechfourier.probes.planes import Plane as Plane
     from mechfourier.probes.probe import probe as probe
     from mechfourier.probes.result import ProbeResult as ProbeResult
     from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan

@@ -10,6 +10,7 @@ import typer
 from mechfourier._version import __version__
 from mechfourier.cli.common import add_no_check, report_error
 from mechfourier.cli.contents import Contents
+from mechfourier.cli.encoding import show_everything
 from mechfourier.cli.naming import name_results
 from mechfourier.results.provenance import remember_command
 
@@ -84,6 +85,7 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     remember_command(arguments)
+    show_everything()
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:

@@ -119,7 +119,8 @@ def emit_json(value: dict[str, Any]) -> None:
     """Exactly one JSON object on standard output; one about a model says what its weights are."""
     if "model" in value and "weights" not in value:
         value = {**value, "weights": weights_of_name(value["model"])}
-    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # machines read every character
+    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=plain))
 
 
 def quiet_libraries() -> None:

@@ -12,6 +12,7 @@ from mechfourier.files import named_with
 SILENT = frozenset(
     {
         "model",
+        "acts",
         "domain",
         "out",
         "json",

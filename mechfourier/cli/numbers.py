@@ -7,19 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, emit_json, note, quiet_libraries
+from mechfourier.cli.options import DrawSeed, Json, JsonFolder, Layers, Model
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import result_name
 
 # what the terminal shows of a number line; the JSON holds the rest
 HELIX_COLUMNS = ("site", "read", "r2_held_out", "p_periods", "best_rival", "r2_rival", "special")
-Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
-Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
 Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
 Permutations = Annotated[int, typer.Option(help="Draws of every null.", **COUNT)]
-Seed = Annotated[int, typer.Option(help="Seed of the draws.", **SEED)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Out = Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")]
 
 
 def helix(
@@ -36,9 +32,9 @@ def helix(
         int,
         typer.Option(help="Untrained draws that every period is compared with (0 for none).", min=0, max=100),
     ] = 3,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Number line in base 10: a helix of given periods plus a line, against random periods and rivals
     (digits, logarithm, polynomial)."""
@@ -92,9 +88,9 @@ def analogies(
     sites: Sites = "resid_post",
     layers: Layers = None,
     permutations: Permutations = 1000,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping
     ones apart."""
@@ -120,9 +116,9 @@ def reducibility(
     k: Annotated[int, typer.Option(help="Harmonic whose plane is judged.", min=1, max=LAYER["max"])] = 1,
     sites: Sites = "resid_post",
     layers: Layers = None,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged
     on the rest."""

@@ -23,6 +23,7 @@ BUILT_IN = (
     "adder",
     "universal",
     "one_layer",
+    "modular",
 )  # folders of mechfourier/toys, in the order of lists
 
 

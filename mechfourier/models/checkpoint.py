@@ -7,10 +7,7 @@ instead. The safetensors metadata carries a content hash, so that a damaged file
 
 import hashlib
 import json
-import pickle
-import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
+from mechfourier.errors import BadCheckpoint
 from mechfourier.files import write_json, write_with
-from mechfourier.models.folder import CONFIG, PICKLES, WEIGHTS, brief, read_config, refuse_pickles
+from mechfourier.models.folder import CONFIG, WEIGHTS, brief, read_config, refuse_pickles
+from mechfourier.models.strangers import load_foreign
 
 METRICS = "metrics.json"
 CONTENT_KEY = "mechfourier.content"
@@ -120,61 +118,6 @@ def read_safetensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of somebody else's checkpoint: safetensors, or a PyTorch file read with ``weights_only=True``.
-
-    Nested dicts and lists are flattened to dotted names (``model.embed.W_E``); what is no tensor is left out.
-    Raises ``UnsafeCheckpoint`` for a pickle that needs code and ``BadCheckpoint`` for a truncated or empty
-    file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        known = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"no checkpoint file at {path}; nearest in its folder: {nearest(path.name, known)}")
-    if path.suffix.lower() not in PICKLES:
-        return read_safetensors(path)
-    tensors = dict(_flatten(_load_weights_only(path), ""))
-    if not tensors:
-        raise BadCheckpoint(f"{path} holds no tensors; give a file with a state dict")
-    return tensors
-
-
-def _load_weights_only(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the pickle protocol
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged file
-        if why := _needs_code(error):
-            raise UnsafeCheckpoint(
-                f"{path} needs code to be read ({why}) and is refused; where you trust its author, open it "
-                f"there and "
-                "save its state dict alone: torch.save(model.state_dict(), path)"
-            ) from error
-        raise BadCheckpoint(
-            f"{path} is truncated or no PyTorch file ({brief(error)}); fetch it again"
-        ) from error
-
-
-def _needs_code(error: Exception) -> str | None:
-    """What torch's ``weights_only`` reader refused, in a few words; None where the file is merely damaged."""
-    text = str(error)
-    if "TorchScript" in text:
-        return "a TorchScript archive"
-    if not isinstance(error, pickle.UnpicklingError):
-        return None
-    named = re.search(r"GLOBAL (\S+)", text)
-    return f"it calls {named[1]}" if named else "it holds instructions that only a full unpickler follows"
-
-
-def _flatten(value: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield prefix or "tensor", value.detach()
-        return
-    if isinstance(value, Mapping):
-        children = value.items()
-    elif isinstance(value, list | tuple):
-        children = enumerate(value)
-    else:
-        return
-    for key, child in children:
-        yield from _flatten(child, f"{prefix}.{key}" if prefix else str(key))
+    """Tensors of somebody else's checkpoint (`mechfourier.models.strangers.load_foreign`); what is no tensor
+    is left out."""
+    return load_foreign(path)[0]

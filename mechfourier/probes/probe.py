@@ -91,7 +91,7 @@ def probe(
             permutations=n_permutations,
             seed=seed,
         )
-        return _value_result(evidence, acts, plan, common)
+        return value_result(evidence, acts, asked.values, common)
     features = rearrange(confounds(plan, encodings).values, "(a o) f -> a o f", a=plan.shape[0]).float()
     measured = analyse_operation(
         acts,
@@ -102,7 +102,7 @@ def probe(
         seed=seed,
         digits=_sees_digits(model, encodings),
     )
-    return _operation_result(measured, acts, plan, names, common)
+    return operation_result(measured, acts, asked.values, names, common)
 
 
 def _common(
@@ -226,9 +226,10 @@ def _sees_digits(model: Model, encodings: Sequence[Encoding]) -> bool:
     )
 
 
-def _value_result(
-    evidence: ValueEvidence, acts: Tensor, design: Design, common: dict[str, Any]
+def value_result(
+    evidence: ValueEvidence, acts: Tensor, values: Sequence[str], common: dict[str, Any]
 ) -> ProbeResult:
+    """The result of a value design; ``common``: what a result says whatever the design."""
     verdict = verdict_value(evidence)
     rows = tuple(_value_row(site) for site in evidence.sites)
     best = evidence.best_site
@@ -236,7 +237,7 @@ def _value_result(
     circle = None
     if best is not None and k is not None and best.probe is not None:
         place, each = circle_positions(cross_gram(acts[evidence.best : evidence.best + 1])[0], k)
-        circle = _circle(k, design.domain.values, place, each)
+        circle = _circle(k, values, place, each)
     return ProbeResult(
         **common,
         verdict=verdict.word,
@@ -266,16 +267,17 @@ def _layers(rows: Sequence[SiteRow], span: tuple[int, int] | None) -> tuple[int,
     return None if first is None or last is None else (first, last)
 
 
-def _operation_result(
-    evidence: OperationEvidence, acts: Tensor, design: Design, names: list[str], common: dict[str, Any]
+def operation_result(
+    evidence: OperationEvidence, acts: Tensor, values: Sequence[str], names: list[str], common: dict[str, Any]
 ) -> ProbeResult:
+    """The result of an operation design; ``names``: of the hook points."""
     verdict = verdict_operation(evidence)
     best = evidence.best()
     rows = tuple(SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares) for s in evidence.sites)
     circle = None
     if best is not None:
         place, each = class_positions(acts[best.site], best.k)
-        circle = _circle(best.k, design.domain.values, place, each)
+        circle = _circle(best.k, values, place, each)
     return ProbeResult(
         **common,
         verdict=verdict.word,
@@ -295,7 +297,9 @@ def _operation_result(
 
 def _sink_reason(common: dict[str, Any], site: str | None) -> tuple[str, ...]:
     """What a verdict must say where every prompt was read at an attention sink."""
-    told = None if site is None else common["caveats"].reason(site) or common["tokens"].reason()
+    if site is None or common["caveats"] is None:
+        return ()
+    told = common["caveats"].reason(site) or common["tokens"].reason()
     return () if told is None else (told,)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.files import regular
 from mechfourier.results.base import Result
 from mechfourier.results.kinds import class_of, modules
 
@@ -54,7 +55,7 @@ def read(path: str | Path) -> Saved:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_BYTES:
+    if regular(path).stat().st_size > MAX_BYTES:
         raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MiB; no result of ours is")
     try:
         text = path.read_text(encoding="utf-8")

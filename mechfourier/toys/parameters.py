@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformer_lens import ActivationCache, HookedRootModule
+from transformer_lens.hook_points import HookPoint
 
 
 class Weights(nn.Module):
@@ -33,6 +34,36 @@ class Weights(nn.Module):
     def bias(self, name: str) -> Tensor | float:
         """The bias of that name, or 0 where the model has none."""
         return getattr(self, name, 0.0)
+
+
+class _Part(nn.Module):
+    """A module that holds parameters, hook points and other parts under TransformerLens's names."""
+
+
+def plant(root: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
+    """Put ``value`` at a dotted path below ``root``, making the parts between."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        if not hasattr(root, parent):
+            root.add_module(parent, nn.ModuleList() if parent == "blocks" else _Part())
+        root = getattr(root, parent)
+    if isinstance(value, nn.Parameter):
+        root.register_parameter(name, value)
+    else:
+        root.add_module(name, value)
+
+
+class Hooks:
+    """Sends activations through a model's hook points; ``wants`` says whether anything listens at one."""
+
+    def __init__(self, points: dict[str, HookPoint]) -> None:
+        self.points = points
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        return self.points[name](value)
+
+    def wants(self, name: str) -> bool:
+        return self.points[name].has_hooks()
 
 
 class Network(HookedRootModule):

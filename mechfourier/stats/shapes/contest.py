@@ -106,18 +106,25 @@ class Contest:
 
 
 def contest(
-    acts: Tensor | ndarray, *, n_bootstrap: int = 200, n_permutations: int = 1000, seed: int = 0
+    acts: Tensor | ndarray,
+    *,
+    n_bootstrap: int = 200,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    grams: Sequence[Float[ndarray, "t t n n"]] | None = None,
 ) -> Contest:
     """Which shape the values of a cycle lie in, at every site.
 
     ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling
     by a shift or a reversal, rotation, scale, the order and copies of templates and of sites change no word.
+    ``grams``: the inner products of every site (:func:`~mechfourier.stats.shapes.tables.cross_gram`), where they
+    are at hand.
     Raises ``OutOfRange`` for arrays of another kind.
     """
     stack = checked(acts)
-    grams = [_gram(site) for site in stack]
+    tested = [_gram(site, None if grams is None else grams[i]) for i, site in enumerate(stack)]
     memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
-    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in grams]
+    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in tested]
     p = _together(found)
     if p >= LEVEL and any(site.word in ROUND for site, _ in found):
         found = _refined(found, STAGES * n_bootstrap, seed)
@@ -164,14 +171,17 @@ def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
     return array
 
 
-def _gram(site: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"] | str:
+def _gram(
+    site: Float[ndarray, "value template d"], gram: Float[ndarray, "t t n n"] | None = None
+) -> Float[ndarray, "t t n n"] | str:
     """The inner products of distinct templates, or why there is nothing to test."""
     n, templates, _ = site.shape
     if n < FEWEST_VALUES:
         return f"{n} values: at least {FEWEST_VALUES} are needed"
     if not np.isfinite(site).all():
         return "activations are not finite"
-    gram = cross_gram(site / max(float(np.abs(site).max()), 1e-300))
+    if gram is None:
+        gram = cross_gram(site / max(float(np.abs(site).max()), 1e-300))
     if not np.einsum("ttvv->", gram) > 0 or np.ptp(site, axis=0).max() <= 1e-6 * np.abs(site).max():
         return "activations do not depend on the value"
     kept = distinct_templates(gram)

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.shapes.designs import Design, Family, family
+from mechfourier.stats.shapes.designs import Design
+from mechfourier.stats.shapes.families import Family, family
+from mechfourier.stats.shapes.helix import without_flat_helices
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
 from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import Frame, Table, table
@@ -21,16 +23,19 @@ PRICE = 0.4
 """How much better (in logarithms of the left-out error) a richer closed shape has to be than the plain circle, to stand for all."""
 LEVEL = 0.05
 """A shape is rejected below this."""
-CLOSED_LEVEL = 0.05
-"""The circle itself is rejected below this, where another shape predicts better."""
-PATH_LEVEL, PATH_LEAD = 0.12, 0.25
-"""The same where a random path predicts better by so much (in logarithms of the left-out error), for which the other test has
-little power."""
+CLEAR = 0.15
+"""How much worse (in logarithms of the left-out error) than another shape of a few columns a circle may predict: 14 % of the
+error, the most by which curves that nearly close get ahead of planted circles with uneven spacing."""
+MATERIAL = 0.02
+"""Share of the power between values that a path has to predict beyond the circle, before a circle that does not fit is
+rejected: no real representation is an exact circle, and with enough signal every one is rejected by a test."""
 FIXED = ("circle", "circle and harmonics", "circle beside a line")
 """Closed shapes with a few columns."""
 FEW_COLUMNS = 0.8
 """How much worse (in logarithms of the left-out error) the best of those may be than a free closed curve. Planted circles and the
 months of two language models stay below .7; lists without a cycle, whose neighbours alone are alike, come to 1.05 and more."""
+UNCOUNTED = ("smooth path", "one direction", "distinct values")
+"""Shapes whose lead says nothing: fitted to every value, or without any fit."""
 FEW_VALUES, FEW_PENALTY = 9, 1.6
 """Factor on p with fewer values: an arc of 270 degrees over 7 of them is open by little more than three steps, and passed in 2
 of 24 planted draws without it."""
@@ -79,15 +84,22 @@ class Decision:
         return self.harmonic_excess > FEW_COLUMNS
 
     @property
+    def lead(self) -> float:
+        """Of the best other shape of a few columns over every closed one, in logarithms of the left-out error."""
+        named = [name for name in self.designs.open_names if name not in UNCOUNTED]
+        return float(self.closed_score - min(self.scores[name] for name in named))
+
+    @property
+    def missed(self) -> float:
+        """Share of the power between values that the best path predicts beyond the best closed shape."""
+        whole = self.scores["distinct values"]
+        return float(np.exp(self.closed_score - whole) - np.exp(self.scores["smooth path"] - whole))
+
+    @property
     def closed_rejected(self) -> bool:
-        """The circle does not fit, and another shape predicts better than every closed one. A random path bends to
-        much, but draws from the best circle say how far it would lead there."""
-        fits, closed = self.adequate["closed"], self.closed_score
-        lead = closed - min(self.scores[name] for name in self.designs.open_names)
-        path = closed - self.scores.get("smooth path", np.inf)
-        return bool(
-            self.free or (fits < CLOSED_LEVEL and lead > 0) or (fits < PATH_LEVEL and path > PATH_LEAD)
-        )
+        """Another shape predicts clearly better; or the circle does not fit, by an amount that matters."""
+        unfit = self.adequate["closed"] < LEVEL and self.missed > MATERIAL
+        return self.free or self.lead > CLEAR or unfit
 
     @property
     def circular(self) -> bool:
@@ -142,10 +154,10 @@ def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: in
     by_design = design_scores(grams, designs)
     best = {name: best_design(own, designs, by_design, name) for name in designs.names}
     # values in random order get no designs made for them, so the data get none where they are compared with those
-    coarse = designs, np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    coarse = designs, by_shape(by_design, grams, designs)
     designs = designs.refined(best.values(), grams[-1])
     by_design = design_scores(grams, designs)
-    observed = np.minimum.reduceat(by_design, designs.starts, axis=-1)
+    observed = by_shape(by_design, grams, designs)
     ground = Ground.of(own, draws(n_bootstrap, len(own.kept), len(own.sizes), seed))
     closed = _closed_names(designs, observed)
     plain = min(
@@ -199,7 +211,15 @@ def _drawn_scores(
     else:
         fitted = fit(own, designs.designs[index])
         drawn = simulate(ground, replace(fitted, identity_along=min(fitted.identity_along, inside)))
-    return shape_scores(read_gram(drawn, own.group_sizes, designs.places), designs)
+    grams = read_gram(drawn, own.group_sizes, designs.places)
+    return without_flat_helices(shape_scores(grams, designs), grams, designs)
+
+
+def by_shape(
+    scores: Float[ndarray, "rank design"], grams: Float[ndarray, "rank m m"], designs: Family
+) -> Float[ndarray, "rank shape"]:
+    """The best design of every shape."""
+    return without_flat_helices(np.minimum.reduceat(scores, designs.starts, axis=-1), grams, designs)
 
 
 def _relabelled(groups: Float[ndarray, "g g m m"], count: int, seed: int) -> Float[ndarray, "b g g m m"]:
@@ -209,16 +229,19 @@ def _relabelled(groups: Float[ndarray, "g g m m"], count: int, seed: int) -> Flo
 
 
 def _closed_wins(observed: ndarray, drawn: ndarray, designs: Family, name: str) -> float:
-    """p of the largest lead of a closed shape, over all closed shapes and numbers of directions."""
+    """p of the largest lead of a closed shape, each in as many directions as it spans: the plain circle in two, all
+    of them in four, where token identity takes its part of the error."""
     own, constant = designs.names.index(name), designs.names.index("distinct values")
-
-    price = np.array([0.0 if designs.names[c] == "circle" else PRICE for c in designs.closed])
+    rivals = [own, constant] if name == "smooth path" else [own]
+    circle = designs.names.index("circle")
+    price = np.array([0.0 if c == circle else PRICE for c in designs.closed])
 
     def leads(scores: ndarray) -> ndarray:
-        rivals = [own, constant] if name == "smooth path" else [own]
-        over_ranks = scores.mean(-2)
-        closed = (over_ranks[..., designs.closed] + price).min(-1)
-        return np.stack([over_ranks[..., i] - closed for i in rivals], -1)
+        few, many = scores[..., 0, :], scores[..., -1, :]
+        best = (many[..., designs.closed] + price).min(-1)
+        return np.concatenate(
+            [few[..., rivals] - few[..., [circle]], many[..., rivals] - best[..., None]], -1
+        )
 
     return smallest_p(leads(observed), leads(drawn))
 

@@ -14,7 +14,8 @@ from numpy import ndarray
 from scipy import stats
 
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.shapes.designs import Family, waves
+from mechfourier.stats.shapes.designs import waves
+from mechfourier.stats.shapes.families import Family
 from mechfourier.stats.shapes.tables import Table
 
 FEWEST_TEMPLATES = 6

@@ -72,9 +72,20 @@ class Table:
 
 def cross_gram(acts: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"]:
     """⟨x_tv, x_uw⟩ with every template less its mean over the values, at a scale of the data's own."""
-    gram = spectrum.cross_gram(torch.from_numpy(np.asarray(acts, np.float64))[None])[0].numpy()
+    return scaled(spectrum.cross_gram(torch.from_numpy(np.asarray(acts, np.float64))[None])[0].numpy())
+
+
+def scaled(gram: Float[ndarray, "t t n n"]) -> Float[ndarray, "t t n n"]:
+    """Inner products divided by the power of a template."""
     total = np.einsum("ttvv->", gram) / len(gram)
     return gram / total if total > 0 else gram
+
+
+def among(cross: Float[ndarray, "t t n n"], kept: Int[ndarray, " m"]) -> Float[ndarray, "t t m m"]:
+    """The inner products of some of the values, with every template less its mean over those."""
+    gram = cross[:, :, kept][:, :, :, kept]
+    gram = gram - gram.mean(2, keepdims=True)
+    return scaled(gram - gram.mean(3, keepdims=True))
 
 
 def distinct_templates(gram: Float[ndarray, "t t n n"]) -> list[int]:

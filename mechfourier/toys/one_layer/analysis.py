@@ -35,7 +35,6 @@ from mechfourier.toys.one_layer.keys import KeyFrequencies, find_key_frequencies
 from mechfourier.toys.one_layer.phases import Phases, find_phases
 from mechfourier.toys.one_layer.result import Baseline, Cluster, HeadSpectrum, OneLayerAnalysis
 from mechfourier.toys.one_layer.source import Source, open_source
-from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.one_layer.tensors import View, in_cyclic_order, view
 from mechfourier.toys.one_layer.weights import initial_weights
 
@@ -89,7 +88,7 @@ def _phases(curves: ProgressCurves | None) -> Phases | None:
 
 def _answers(tables: View) -> dict[str, float]:
     """Accuracy and loss over all p² questions of the task itself, not only those of the cycle."""
-    answers = task(tables.config.task).table(tables.config.p)
+    answers = tables.config.answers
     logits = tables.all_logits
     return {
         "accuracy": float((logits.argmax(-1) == answers).double().mean()),
@@ -121,7 +120,7 @@ def _spectra(tables: View, keys: KeyFrequencies, ks: tuple[int, ...]) -> dict[st
 
 
 def _heads(tables: View) -> tuple[HeadSpectrum, ...]:
-    to_a = rearrange(tables.pattern[:, 0].double(), "head a b -> a b head")
+    to_a = rearrange(tables.pattern[:, tables.config.question.position("a")].double(), "head a b -> a b head")
     lines = line_power(to_a).share()
     return tuple(
         HeadSpectrum(

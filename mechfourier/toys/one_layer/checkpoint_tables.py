@@ -126,7 +126,7 @@ def portrait_of(tables: View, name: str) -> Portrait:
         neuron_index=tuple(shown),
         neuron_freq=tuple(int(spectrum.frequency[m]) for m in shown),
         neurons=tables.neurons[..., shown].permute(2, 0, 1).float().numpy(),
-        attention=tables.pattern[:, 0].float().numpy(),
+        attention=tables.pattern[:, tables.config.question.position("a")].float().numpy(),
         logit_power=logit_power(tables),
         frequency=cluster.numpy()[order],
         neuron_share=spectrum.share.float().numpy()[:, order],

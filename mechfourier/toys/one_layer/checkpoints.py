@@ -196,7 +196,7 @@ def _history(source: Any, run: Source) -> "pd.DataFrame | None":
 def _metrics(tables: View, run: Source) -> dict[str, float]:
     """Loss and accuracy of a checkpoint over the pairs trained on and the others (all pairs as test where
     that is unknown)."""
-    answers = task(run.config.task).table(run.config.p)
+    answers = run.config.answers
     loss = cross_entropy(tables.all_logits, answers)
     right = (tables.all_logits.argmax(-1) == answers).double()
     train = torch.zeros_like(right, dtype=torch.bool) if run.train is None else run.train

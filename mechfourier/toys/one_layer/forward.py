@@ -14,6 +14,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.toys.forms import Form
 from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 Weights = dict[str, Tensor]
@@ -35,47 +36,65 @@ def output_map(weights: Weights) -> Float[Tensor, "m c"]:
 class LastPosition:
     """Attention from the last position: ``pattern[head, position, a, b]`` and the rows it mixes.
 
-    ``values[i]`` is [token, head, e] for the tokens that may stand at position i; ``skip`` is [b or 1, d],
-    what the residual stream holds there before attention.
+    ``words``: what stands at each position (`mechfourier.toys.forms.Form`); ``values[i]`` is [token, head, e]
+    for the tokens that may stand at position i; ``skip`` is [b or 1, d], what the residual stream holds there
+    before attention.
     """
 
     pattern: Float[Tensor, "head pos a b"]
     values: tuple[Float[Tensor, "_ head e"], ...]
     skip: Float[Tensor, "_ d"]
     weights: Weights
+    words: tuple[str, ...]
 
     def linear(self, readout: Float[Tensor, "d m"]) -> Float[Tensor, "a b m"]:
         """``resid_mid @ readout`` at the last position for every (a, b), without forming ``resid_mid``."""
         w_o = einsum(self.weights[f"{ATTN}W_O"], readout, "head e d, d m -> head e m")
         tables = [einsum(v, w_o, "token head e, head e m -> token head m") for v in self.values]
-        out = torch.einsum("hab,ahm->abm", self.pattern[:, 0], tables[0])
-        out += torch.einsum("hab,bhm->abm", self.pattern[:, 1], tables[1])
-        if len(tables) == 3:
-            out += torch.einsum("hab,hm->abm", self.pattern[:, 2], tables[2][0])
+        parts = {"a": "hab,ahm->abm", "b": "hab,bhm->abm"}
+        out = None
+        for at, (word, table) in enumerate(zip(self.words, tables, strict=True)):
+            rows = table if word in parts else table[0]
+            part = torch.einsum(parts.get(word, "hab,hm->abm"), self.pattern[:, at], rows)
+            out = part if out is None else out.add_(part)
+        assert out is not None
         return out.add_((self.skip + bias(self.weights, f"{ATTN}b_O")) @ readout)
 
 
 def last_position(weights: Weights, cfg: OneLayerConfig) -> LastPosition:
     """Attention of every question's last position (all positions are visible to it, causal or not)."""
-    embed, pos, p = weights["embed.W_E"], weights["pos_embed.W_pos"], cfg.p
-    rows = [embed[:p] + pos[0], embed[:p] + pos[1]]
-    if cfg.n_ctx == 3:
-        rows.append(embed[p:] + pos[2])
-    keys = [_project(weights, "K", row) for row in rows]
+    form, p = cfg.question, cfg.p
+    rows = [_rows(weights, form, at) for at in range(len(form.words))]
     query = _project(weights, "Q", rows[-1]) / math.sqrt(cfg.d_head)  # [b, head, e], or one row for "="
-    to_a = einsum(query, keys[0], "b head e, a head e -> head a b")
-    if cfg.n_ctx == 2:  # the second token is its own query
-        rest = [rearrange(einsum(query, keys[1], "b head e, b head e -> head b"), "h b -> h 1 b")]
-    else:
-        rest = [
-            einsum(query[0], keys[1], "head e, b head e -> head b")[:, None, :],
-            einsum(query[0], keys[2][0], "head e, head e -> head")[:, None, None],
-        ]
-    scores = torch.stack([part.expand(cfg.n_heads, p, p) for part in (to_a, *rest)], dim=1)
-    pattern = scores.softmax(dim=1)
+    scores = [
+        _scores(query, _project(weights, "K", row), word).expand(cfg.n_heads, p, p)
+        for word, row in zip(form.words, rows, strict=True)
+    ]
+    pattern = torch.stack(scores, dim=1).softmax(dim=1)
     if cfg.attn_coeff != 1.0:
         pattern = cfg.attn_coeff * pattern + (1.0 - cfg.attn_coeff)
-    return LastPosition(pattern, tuple(_project(weights, "V", row) for row in rows), rows[-1], weights)
+    values = tuple(_project(weights, "V", row) for row in rows)
+    return LastPosition(pattern, values, rows[-1], weights, form.words)
+
+
+def _rows(weights: Weights, form: Form, at: int) -> Float[Tensor, "token d"]:
+    """What the residual stream may hold at position ``at`` before attention."""
+    word, embed = form.words[at], weights["embed.W_E"]
+    start = {"a": 0, "b": form.offset}.get(word)
+    tokens = embed[form.special(word)][None] if start is None else embed[start : start + form.p]
+    return tokens + weights["pos_embed.W_pos"][at]
+
+
+def _scores(
+    query: Float[Tensor, "_ head e"], keys: Float[Tensor, "token head e"], word: str
+) -> Float[Tensor, "head _ _"]:
+    """From every query (one per b, or one for all) to the position of ``word``: [head, a or 1, b or 1]."""
+    if word == "a":
+        return einsum(query, keys, "b head e, a head e -> head a b")
+    if word == "b" and len(query) > 1:  # each b asks about itself
+        return rearrange(einsum(query, keys, "b head e, b head e -> head b"), "head b -> head 1 b")
+    one, many = (query[0], keys) if word == "b" else (keys[0], query)
+    return rearrange(einsum(one, many, "head e, b head e -> head b"), "head b -> head 1 b")
 
 
 def _project(weights: Weights, name: str, rows: Float[Tensor, "token d"]) -> Float[Tensor, "token head e"]:
@@ -109,23 +128,21 @@ def operand_gradients(
     weights: Weights, cfg: OneLayerConfig, triples: Int[Tensor, "triple 3"]
 ) -> tuple[Float[Tensor, "triple d"], Float[Tensor, "triple d"]]:
     """Gradients of the logit of c with respect to the embeddings of a and of b, for every (a, b, c)."""
-    operands = weights["embed.W_E"].detach()[triples[:, :2]].requires_grad_(True)
+    form = cfg.question
+    tokens = form.tokens(triples[:, :2])
+    embedded = weights["embed.W_E"].detach()[tokens].requires_grad_(True)
     with torch.enable_grad():
-        logits = _straightforward(weights, cfg, operands)
+        logits = _straightforward(weights, cfg, embedded)
         chosen = logits.gather(1, triples[:, 2:]).sum()
-        (gradient,) = torch.autograd.grad(chosen, operands)
-    return gradient[:, 0], gradient[:, 1]
+        (gradient,) = torch.autograd.grad(chosen, embedded)
+    return gradient[:, form.position("a")], gradient[:, form.position("b")]
 
 
 def _straightforward(
-    weights: Weights, cfg: OneLayerConfig, operands: Float[Tensor, "question 2 d"]
+    weights: Weights, cfg: OneLayerConfig, embedded: Float[Tensor, "question pos d"]
 ) -> Float[Tensor, "question c"]:
-    """Logits at the last position, as a differentiable function of the operands' embeddings."""
-    x = operands
-    if cfg.n_ctx == 3:
-        equals = weights["embed.W_E"][cfg.p].expand(len(operands), 1, -1)
-        x = torch.cat([operands, equals], dim=1)
-    x = x + weights["pos_embed.W_pos"]
+    """Logits at the last position, as a differentiable function of the tokens' embeddings."""
+    x = embedded + weights["pos_embed.W_pos"]
     flat = rearrange(x, "question pos d -> (question pos) d")
     k, v = (_project(weights, name, flat).unflatten(0, x.shape[:2]) for name in "KV")
     query = _project(weights, "Q", x[:, -1]) / math.sqrt(cfg.d_head)

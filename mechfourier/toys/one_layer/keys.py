@@ -44,13 +44,14 @@ class KeyFrequencies:
 
 
 @lru_cache(maxsize=32)
-def thresholds(n: int, d_model: int, d_mlp: int) -> tuple[float, float]:
-    """The largest power share that 95 % of 199 untrained models stay under, in W_E and in W_L.
+def thresholds(n: int, d_embed: int, d_model: int, d_mlp: int) -> tuple[float, float]:
+    """The largest power share that 95 % of 199 untrained models stay under, in W_E (``d_embed`` numbers per
+    value) and in W_L.
 
     W_E has independent normal entries at initialisation, W_L = W_out W_U is a product of two such matrices.
     """
     mixing = torch.randn(d_model, d_mlp, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    embed = gaussian_null(n, d_model, seed=1)
+    embed = gaussian_null(n, d_embed, seed=1)
     w_l = gaussian_null(n, d_model, seed=2, mixing=mixing)
     return null_threshold(embed), null_threshold(w_l)
 
@@ -58,7 +59,7 @@ def thresholds(n: int, d_model: int, d_mlp: int) -> tuple[float, float]:
 def find_key_frequencies(tables: View) -> KeyFrequencies:
     """Frequencies of W_E and W_L that an untrained model of this shape would not show."""
     embed_share, w_l_share = matrix_share(tables.W_E), matrix_share(tables.W_L)
-    over_embed, over_w_l = thresholds(tables.n, tables.config.d_model, tables.config.d_mlp)
+    over_embed, over_w_l = thresholds(tables.n, tables.W_E.shape[1], tables.config.d_model, tables.config.d_mlp)
     embed, w_l = significant(embed_share, over_embed), significant(w_l_share, over_w_l)
     key, rule = key_frequencies(embed, w_l), "weights"
     if not key and _answers_right(tables):

@@ -15,14 +15,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from mechfourier.errors import NotExpressible
 from mechfourier.hooks.site import Site
 from mechfourier.models.checkpoint import load_checkpoint
-from mechfourier.models.interface import Encoding
-from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights, parameter_shapes
 from mechfourier.toys.opening import check_shapes
 from mechfourier.toys.parameters import Network, Weights
+from mechfourier.toys.prompts import ModularPrompts
 
 __all__ = ["OneLayerConfig", "OneLayerTransformer", "load_folder"]
 
@@ -103,7 +101,7 @@ class Unembed(Weights):
         return self.hook_out(self.hook_in(x) @ self.W_U + self.bias("b_U"))
 
 
-class OneLayerTransformer(Network):
+class OneLayerTransformer(ModularPrompts, Network):
     """Modular arithmetic in one layer. Logits have p entries: the answer, read at the last position.
 
     ``run_with_cache`` gives the same names and values as a HookedTransformer with the same weights.
@@ -148,18 +146,6 @@ class OneLayerTransformer(Network):
             return None
         return self.unembed(residual)
 
-    def _checked(self, ids: Tensor) -> Tensor:
-        name, n_ctx, d_vocab = self.cfg.model_name, self.cfg.n_ctx, self.cfg.d_vocab
-        if ids.shape[1] > n_ctx:
-            raise NotExpressible(
-                f"{ids.shape[1]} tokens, but {name} reads {n_ctx}; give the question without an answer"
-            )
-        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < d_vocab:
-            raise NotExpressible(
-                f"token {int(ids.max())} is not one of {name}'s, which are 0 to {d_vocab - 1}"
-            )
-        return ids
-
     @property
     def W_E(self) -> Float[Tensor, "vocab d"]:
         return self.embed.W_E
@@ -176,54 +162,6 @@ class OneLayerTransformer(Network):
     def b_U(self) -> Float[Tensor, " p"]:
         """Zero where the model has no biases."""
         return self.W_U.new_zeros(self.cfg.p) + self.unembed.bias("b_U")
-
-    def to_tokens(self, prompts: str | Sequence[str], **_: Any) -> Int[Tensor, "batch pos"]:
-        """Prompts (without answers) as tokens on the model's device; see ``encode``."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        ids = [encoding.ids for encoding in self.encode(texts)]
-        if len({len(row) for row in ids}) > 1:
-            raise NotExpressible("some of these prompts have an answer and some have none; encode them apart")
-        return torch.tensor(ids, device=self.embed.W_E.device)
-
-    def encode(self, prompts: Sequence[str]) -> list[Encoding]:
-        """``5 + 9 mod 113 =`` as tokens 5, 9, 113 (the ``=``) with the characters they stand for.
-
-        A number after the ``=`` is an answer and becomes a further token. Raises ``NotExpressible`` for
-        another modulus, a number outside 0..p−1, or any other text.
-        """
-        pattern = task(self.cfg.task).pattern()
-        return [self._encode(prompt, pattern.fullmatch(prompt)) for prompt in prompts]
-
-    def _encode(self, prompt: str, match: Any) -> Encoding:
-        example = task(self.cfg.task).prompt(5, 9, self.cfg.p)
-        if match is None:
-            raise NotExpressible(
-                f"{self.cfg.model_name} reads only questions like {example!r}, not {prompt!r}"
-            )
-        modulus = match.groupdict().get("p")
-        if modulus is not None and int(modulus) != self.cfg.p:
-            raise NotExpressible(
-                f"{self.cfg.model_name} was trained mod {self.cfg.p}, not mod {int(modulus)} ({prompt!r}); "
-                f"use the domain mod-{self.cfg.p}"
-            )
-        groups = ["a", "b", *["equals"] * (self.cfg.n_ctx == 3), *["answer"] * (match["answer"] is not None)]
-        ids = [self.cfg.p if group == "equals" else self._number(match[group]) for group in groups]
-        return Encoding(tuple(ids), tuple(match.span(group) for group in groups))
-
-    def _number(self, text: str) -> int:
-        if int(text) >= self.cfg.p:
-            raise NotExpressible(
-                f"{self.cfg.model_name} has tokens for 0 to {self.cfg.p - 1}, not for {int(text)}; "
-                "use operands below the modulus (one cycle: --cycles 1)"
-            )
-        return int(text)
-
-    def answer_ids(self, answers: Sequence[str]) -> tuple[int, ...]:
-        """The token of each answer text (``" 14"``); raises ``NotExpressible`` for anything but 0..p−1."""
-        bad = [answer for answer in answers if not answer.strip().isdecimal()]
-        if bad:
-            raise NotExpressible(f"{self.cfg.model_name} answers with numbers, not {bad[0]!r}")
-        return tuple(self._number(answer) for answer in answers)
 
     def reinitialised(self, seed: int) -> "OneLayerTransformer":
         """The same architecture with newly drawn weights (the control of a probe)."""

@@ -17,8 +17,8 @@ RECORD = Architecture(
     sweep="mechfourier.toys.one_layer.commands:sweep",
     page="mechfourier.toys.one_layer.page:page",
     experiments="mechfourier.toys.one_layer.experiments:EXPERIMENTS",
-    is_foreign="mechfourier.toys.one_layer.foreign:is_foreign",
-    import_checkpoint="mechfourier.toys.one_layer.foreign:import_checkpoint",
+    is_foreign="mechfourier.toys.reading:is_foreign",
+    import_checkpoint="mechfourier.toys.reading:import_checkpoint",
 )
 
 

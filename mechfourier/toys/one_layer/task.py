@@ -69,6 +69,13 @@ def _compose_s5(a: Tensor, b: Tensor, _p: int) -> Tensor:
     return index[torch.gather(elements[x], -1, elements[y]) @ digits]
 
 
+def _no_operation(_a: Tensor, _b: Tensor, _p: int) -> Tensor:
+    raise UsageError("the task 'table' has the table of its network and no formula; choose another task")
+
+
+TABLE = ModularTask("table", "x∘y by a table", "{a} ∘ {b} =", _no_operation)
+"""The task of an imported network with a multiplication table of its own."""
+
 TASKS = {
     task.name: task
     for task in (
@@ -85,6 +92,8 @@ TASKS = {
 
 def task(name: str) -> ModularTask:
     """The task of that name; raises ``UsageError`` with the nearest names otherwise."""
+    if name == TABLE.name:
+        return TABLE
     if name not in TASKS:
         raise UsageError(f"no task {name!r}; closest: {nearest(name, TASKS)}; known: {', '.join(TASKS)}")
     return TASKS[name]

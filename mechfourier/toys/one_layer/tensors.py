@@ -137,7 +137,10 @@ class View:
 
     @property
     def W_E(self) -> Float[Tensor, "n d"]:
-        return self.weights["embed.W_E"][self.labels.a]
+        """Of the operands: one row per value; with two vocabularies a's and b's side by side."""
+        embed, form = self.weights["embed.W_E"], self.config.question
+        first = embed[self.labels.a]
+        return torch.cat([first, embed[self.labels.b + form.offset]], 1) if form.offset else first
 
     @property
     def W_U(self) -> Float[Tensor, "n d"]:
@@ -149,9 +152,9 @@ class View:
 
     @cached_property
     def head_output(self) -> Float[Tensor, "n head d"]:
-        """What each head writes for a value it attends to: W_E W_V W_O."""
+        """What each head writes for a first operand that it attends to: W_E W_V W_O."""
         w_v, w_o = self.weights[f"{ATTN}W_V"], self.weights[f"{ATTN}W_O"]
-        return torch.einsum("nd,hde,hef->nhf", self.W_E, w_v, w_o)
+        return torch.einsum("nd,hde,hef->nhf", self.weights["embed.W_E"][self.labels.a], w_v, w_o)
 
     @cached_property
     def neuron_spectrum(self) -> NeuronSpectrum:

@@ -3,13 +3,17 @@ seconds)."""
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import UsageError
 from mechfourier.models.sizes import check_sizes
 from mechfourier.toys.config import NetworkConfig
+from mechfourier.toys.forms import Form, form_of
+from mechfourier.toys.one_layer.task import task
 
 ACTIVATIONS = ("relu", "gelu", "square")
 
@@ -20,7 +24,10 @@ class OneLayerConfig(NetworkConfig):
 
     ``attn_coeff`` c mixes the attention pattern with a constant one, c · softmax + (1 − c) (Zhong et al.
     2023, arXiv 2306.17844); 1 is ordinary attention. ``biases`` adds b_Q, b_K, b_V, b_O, b_in, b_out and b_U.
-    ``task`` is the operation its prompts ask for (``mechfourier.toys.one_layer.task``).
+    ``task`` is the operation its prompts ask for (``mechfourier.toys.one_layer.task``). ``form`` is how a
+    question is written, one word per position (``a + b =``; by default what ``n_ctx`` says); with two
+    ``vocabularies`` the second operand has tokens of its own (`mechfourier.toys.forms`).
+    ``table``: the answers of the task "table", row-major.
     """
 
     record = "one-layer"
@@ -37,15 +44,15 @@ class OneLayerConfig(NetworkConfig):
     attn_coeff: float = 1.0
     task: str = "add"
     model_name: str = "one-layer"
+    form: str = ""
+    vocabularies: int = 1
+    table: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_sizes(self, "p", "d_model", "n_heads", "d_mlp")
         if self.d_head == 0:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
-        if self.n_ctx not in (2, 3):
-            raise OutOfRange(
-                f"n_ctx = {self.n_ctx}; the one-layer transformer reads 2 positions (a b) or 3 (a b =)"
-            )
+        form_of(self.form, self.n_ctx, self.p, self.vocabularies)
         if self.act not in ACTIVATIONS:
             raise UsageError(f"no activation {self.act!r}; known: {', '.join(ACTIVATIONS)}")
         check_sizes(self, "d_head")
@@ -55,8 +62,26 @@ class OneLayerConfig(NetworkConfig):
         return 1
 
     @property
+    def question(self) -> Form:
+        """How a question is written."""
+        return form_of(self.form, self.n_ctx, self.p, self.vocabularies)
+
+    @property
+    def answers(self) -> Int[Tensor, "p p"]:
+        """The right answer of every question."""
+        if self.task == "table":
+            return torch.tensor(self.table).reshape(self.p, self.p)
+        return task(self.task).table(self.p)
+
+    @property
     def d_vocab(self) -> int:
-        return self.p + (self.n_ctx == 3)
+        return self.question.d_vocab
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; what every network of this package has in common is left out."""
+        usual = {"form": "", "vocabularies": 1, "table": ()}
+        values = super().to_dict()
+        return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     @property
     def d_vocab_out(self) -> int:

@@ -20,6 +20,8 @@ from mechfourier.toys.universal.task import answers, sample
 
 MARK = "p_embedder.proj.weight"
 LAYOUT = "grokking-fourier-miras"
+ENOUGH = 0.15
+"""Accuracy below which a file is refused; guessing reaches 5 %."""
 ROOT = {
     "embed.W_E": ("token_embed.weight", "a b -> a b"),
     "pos_embed.W_pos": ("pos_embed.weight", "a b -> a b"),
@@ -68,12 +70,13 @@ def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) ->
                 f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it "
                 f"{shape}"
             )
+    accuracy = _accuracy(config, weights)
     return Foreign(
         layout=LAYOUT,
         weights=weights,
         config=config,
-        accuracy=_accuracy(config, weights),
-        required=0.15,
+        accuracy=accuracy,
+        refused="" if accuracy >= ENOUGH else "which is chance or near it",
         asked="on 2000 random questions mod 2 to 79",
         chance="guessing: 5 %",
         sizes=f"numbers 0 to {config.n_values - 1}, d_model {config.d_model}, {config.n_layers} layers",
@@ -144,4 +147,4 @@ def import_miras(
     Refused (``BadCheckpoint``) below 15 % on random questions mod 2..79, where guessing reaches 5 %, unless
     ``force``.
     """
-    return bring_in(path, out, lambda tensors: convert_miras(tensors, entry=entry), force=force)
+    return bring_in(path, out, lambda tensors, _: convert_miras(tensors, entry=entry), force=force)

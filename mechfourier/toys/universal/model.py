@@ -15,7 +15,7 @@ from mechfourier.models.checkpoint import load_checkpoint
 from mechfourier.models.interface import Encoding
 from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.opening import check_shapes
-from mechfourier.toys.parameters import Network
+from mechfourier.toys.parameters import Hooks, Network, plant
 from mechfourier.toys.universal.config import (
     ExtrapolatingConfig,
     FaithfulConfig,
@@ -46,36 +46,6 @@ BLOCK = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out",
 NORM = ("hook_scale", "hook_normalized")
 
 
-class _Part(nn.Module):
-    """A module that holds parameters, hook points and other parts under TransformerLens's names."""
-
-
-def _plant(root: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
-    """Put ``value`` at a dotted path below ``root``, making the parts between."""
-    *parents, name = path.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.ModuleList() if parent == "blocks" else _Part())
-        root = getattr(root, parent)
-    if isinstance(value, nn.Parameter):
-        root.register_parameter(name, value)
-    else:
-        root.add_module(name, value)
-
-
-class _Hooks:
-    """Sends activations through a model's hook points; ``wants`` says whether anything listens at one."""
-
-    def __init__(self, points: dict[str, HookPoint]) -> None:
-        self.points = points
-
-    def __call__(self, name: str, value: Tensor) -> Tensor:
-        return self.points[name](value)
-
-    def wants(self, name: str) -> bool:
-        return self.points[name].has_hooks()
-
-
 class _Universal(Network):
     """What both models share: questions in, parameters and hook points by name."""
 
@@ -90,11 +60,11 @@ class _Universal(Network):
         weights = initial_weights(cfg, seed=seed) if weights is None else weights
         check_shapes(weights, parameter_shapes(cfg), f"a miras model ({cfg.architecture})")
         for name, value in weights.items():
-            _plant(self, name, value if isinstance(value, nn.Parameter) else nn.Parameter(value))
+            plant(self, name, value if isinstance(value, nn.Parameter) else nn.Parameter(value))
         for name in self._points():
-            _plant(self, name, HookPoint())
+            plant(self, name, HookPoint())
         self.setup()
-        self._hook = _Hooks(self.hook_dict)
+        self._hook = Hooks(self.hook_dict)
 
     def _points(self) -> list[str]:
         gated = "blocks.0.mlp.W_gate" in parameter_shapes(self.cfg)

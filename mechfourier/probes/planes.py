@@ -1,0 +1,89 @@
+"""The plane of a harmonic as arrays, as a hook of TransformerLens, and as rows of a decoder."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.fourier.waves import harmonic_waves
+from mechfourier.stats.planes import harmonic_plane
+
+Hook = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """The plane at ``site`` in which n values turn ``k`` times, fitted to their means over templates.
+
+    ``basis``: orthonormal columns. ``shape``: the coordinates in it of the cosine and the sine of harmonic k, whose image is an
+    ellipse. ``center``: the mean over values.
+    """
+
+    site: str
+    k: int
+    n: int
+    basis: Float[Tensor, "d 2"]
+    shape: Float[Tensor, "2 2"]
+    center: Float[Tensor, " d"]
+
+    @property
+    def array(self) -> Any:
+        """The basis as a numpy array [d, 2]."""
+        return self.basis.numpy()
+
+    def rotate_hook(self, steps: float, *, position: int | None = None) -> tuple[str, Hook]:
+        """A hook for TransformerLens's ``run_with_hooks(tokens, fwd_hooks=[…])``: every vector [..., d] is moved along the ellipse
+        by ``steps`` values, at one ``position`` or at all. What lies outside of the plane stays."""
+        change = self._change(steps)
+
+        def turn(value: Tensor, hook: Any = None) -> Tensor:
+            del hook
+            if value.shape[-1] != len(self.basis):
+                raise UsageError(
+                    f"{self.site} has {value.shape[-1]} dimensions here, and the plane {len(self.basis)}"
+                )
+            basis, middle = self.basis.to(value), self.center.to(value)
+            moved = value + (value - middle) @ basis @ change.to(value).T @ basis.T
+            if position is None:
+                return moved
+            out = value.clone()
+            out[:, position] = moved[:, position]
+            return out
+
+        return self.site, turn
+
+    def _change(self, steps: float) -> Float[Tensor, "2 2"]:
+        """What turning adds to coordinates."""
+        angle = 2 * math.pi * self.k * steps / self.n
+        turned = torch.tensor(
+            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
+        )
+        shape = self.shape.double()
+        return torch.linalg.solve(shape, shape @ turned, left=False) - torch.eye(2, dtype=torch.float64)
+
+    @property
+    def W_dec(self) -> Float[Tensor, "2 d"]:
+        """Directions as SAELens keeps them: rows of unit length, along the ellipse's own axes (orthogonal)."""
+        return self.basis.T.contiguous()
+
+    def value_directions(self) -> Float[Tensor, "n d"]:
+        """A row of unit length per value: where it lies in the plane, as seen from the center."""
+        rows = harmonic_waves(self.n, self.k) @ self.shape.double().T @ self.basis.double().T
+        return (rows / torch.linalg.norm(rows, dim=1, keepdim=True)).float()
+
+
+def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:
+    """The plane of harmonic ``k`` of the means of n values. Raises ``OutOfRange`` where the harmonic has none (k = n/2, or a
+    line)."""
+    n = len(means)
+    means = means.double()
+    basis = torch.from_numpy(harmonic_plane(means.numpy(), k).copy())
+    shape = 2 / n * basis.T @ (means - means.mean(0)).T @ harmonic_waves(n, k)
+    if float(torch.linalg.svdvals(shape)[-1]) <= 0:
+        raise OutOfRange(f"harmonic k = {k} lies on a line at {site}, not in a plane")
+    return Plane(site, k, n, basis.float(), shape.float(), means.mean(0).float())
