@@ -25,7 +25,7 @@ def sums(low: int = 0, high: int = 99) -> Domain:
         raise OutOfRange(f"the range {low}-{high}: give low-high with 0 <= low < high <= 999")
     values = tuple(str(v) for v in range(low, high + 1))
     answers = tuple(str(v) for v in range(low, high + OFFSETS))
-    task = TaskSpec("sum", "arithmetic", ("Compute {value} + {offset} =", "{value} + {offset} ="), answers)
+    task = TaskSpec("sum", "arithmetic", ("Compute {value} + {offset} =",), answers)
     spaced = TaskSpec("sum-spaced", "arithmetic", task.templates, tuple(f" {answer}" for answer in answers))
     return Domain(
         name=f"numbers-{low}-{high}",

@@ -16,6 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.causal.controls import check_count
+from mechfourier.causal.cost import affordable
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.number_fit import LINE, WHOLE, NumberFit, fitted, numbers_of
 from mechfourier.causal.plane import split, stream_sites
@@ -44,6 +45,8 @@ N_PROMPTS = 150
 NEAR_BEST = 0.8
 APART = 10.0  # condition number of the fit's columns above which its parts are not told apart
 CONTROL_ROWS = 2000  # rows of the controls of one part
+LEAST = 4  # prompts of a control, at least
+SCREEN = 16  # prompts that choose a place
 
 
 @dataclass(frozen=True)
@@ -233,7 +236,7 @@ def _place(
     """The site, by a few prompts where none is named, and the experiment on the others."""
     if site is not None:
         return asked, fitted(asked.at(site, "value"), numbers, periods), ()
-    few, rest = split(asked)
+    few, rest = split(asked, SCREEN)
     steps = _steps(asked, asked.seed)
     shares = []
     fits = [fitted(place, numbers, periods) for place in asked.at_all(stream_sites(asked.model), ["value"])]
@@ -358,7 +361,8 @@ def _random(
     """The same lengths in random directions: one direction per control, on a few prompts each."""
     if count == 0:
         return dict(random=None, p_value=None)
-    few = torch.arange(len(asked))[:: max(1, len(asked) * count // CONTROL_ROWS)]
+    most = affordable(asked.model, asked.task, count * len(_ladder(fit)), least=LEAST)
+    few = torch.arange(len(asked))[:: max(1, len(asked) * count // CONTROL_ROWS, len(asked) // most)]
     prompts = few.repeat(count)
     random = random_directions(fit.place, added[few], count, asked.seed).flatten(0, 1)
     shift = _shift(asked, prompts, displaced_scores(asked, fit.place, prompts, random, "random directions"))

@@ -71,10 +71,10 @@ def stream_sites(model: Model) -> list[Site]:
         return found
 
 
-def split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
+def split(asked: Experiment, most: int = SCREEN) -> tuple[Int[Tensor, " screened"], Experiment]:
     """Prompts that choose a place, and the experiment on the others."""
     count = len(asked)
-    few = balanced_sample(asked.task.label, max(1, min(SCREEN, count // 4)), seed=asked.seed)
+    few = balanced_sample(asked.task.label, max(1, min(most, count // 4)), seed=asked.seed)
     others = torch.ones(count, dtype=torch.bool)
     others[few] = False
     return few, asked.subset(others.nonzero()[:, 0]) if count > 1 else asked
