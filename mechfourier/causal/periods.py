@@ -40,7 +40,7 @@ from mechfourier.stats.residues import period_shares, separability
 if TYPE_CHECKING:
     import pandas as pd
 
-N_CONTROLS = 50
+N_CONTROLS = 20  # p can reach 1/21: every control is as expensive as the edits themselves
 N_PROMPTS = 150
 NEAR_BEST = 0.8
 APART = 10.0  # condition number of the fit's columns above which its parts are not told apart

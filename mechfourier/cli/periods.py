@@ -45,7 +45,7 @@ def periods_command(
     ] = None,
     layer: Layer = None,
     samples: Samples = None,
-    controls: Controls = 50,
+    controls: Controls = 20,
     permutations: Annotated[int, typer.Option(help="Permutations of every κ.", **COUNT)] = 1000,
     seed: Seed = 0,
     engine: Engine = "auto",
