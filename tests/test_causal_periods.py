@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kstest
+from small_run import write_run
 from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
 from mechfourier.causal.number_fit import WHOLE, sums
 from mechfourier.causal.periods import PeriodsResult, periods
-from mechfourier.causal.stability import StabilityResult, compared_planes, stability
+from mechfourier.causal.stability import StabilityResult, compared_planes, opened, stability
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.figures.periods import periods_figure
@@ -124,8 +126,6 @@ def test_results_survive_json_and_figures_draw_the_table(clock: Any) -> None:
 
 
 def test_runs_that_share_coordinates_share_planes_and_others_do_not() -> None:
-    import torch
-
     generator = torch.Generator().manual_seed(0)
     angle = 2 * torch.pi * torch.arange(12) / 12
     circle = torch.stack([angle.cos(), angle.sin()], 1)
@@ -137,6 +137,15 @@ def test_runs_that_share_coordinates_share_planes_and_others_do_not() -> None:
     apart, notes = compared_planes(["a", "b"], [(1, 2), (1,)], [first, other], seed=0)
     assert [pair.k for pair in apart] == [1] and apart[0].overlap < 0.3
     assert "share no coordinates" in notes[0]
+
+
+def test_a_checkpoint_of_a_run_is_opened_by_its_file(tmp_path: Any) -> None:
+    run = write_run(tmp_path / "run")
+    files = sorted((run / "checkpoints").glob("*.safetensors"))
+    first, last = opened(str(files[0])), opened(str(run))
+    assert first.mechfourier_name == str(files[0])
+    pairs = [dict(model.named_parameters()) for model in (first, last)]
+    assert any(not torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[0])
 
 
 @pytest.mark.slow

@@ -6,9 +6,12 @@ coordinates: checkpoints of one training do, other seeds do not, and their plane
 """
 
 import itertools
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +25,8 @@ from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.hooks.site import Site
+from mechfourier.models.architectures import run_folder
+from mechfourier.models.folder import CONFIG, WEIGHTS
 from mechfourier.models.registry import load
 from mechfourier.progress import progress
 from mechfourier.results.base import Result
@@ -147,7 +152,7 @@ def stability(
     seed: int = 0,
     **options: Any,
 ) -> StabilityResult:
-    """``study`` of every model (names or folders), one after the other, and what repeats.
+    """``study`` of every model (names, folders, or checkpoints of a run by their files), one after the other, and what repeats.
 
     ``site``, ``position`` and ``options`` go to ``study``. Planes are compared at ``site``, or where the first run
     was turned. Raises ``UsageError`` for fewer than two models, and what ``study`` raises.
@@ -160,7 +165,7 @@ def stability(
     place: tuple[str, str] | None = None if site is None else (str(site), position or "value")
     with progress("runs", total=len(models)) as bar:
         for name in models:
-            loaded = load(name, engine=engine, device=device)  # type: ignore[arg-type]
+            loaded = opened(name, engine, device)
             each = study(loaded, chosen, site=site, position=position, seed=seed, **options)
             place = place or (None if each.site is None else (each.site, each.position or "value"))
             found.append(each)
@@ -168,6 +173,20 @@ def stability(
             bar.advance(1)
     runs = [_run(name, each) for name, each in zip(models, found, strict=True)]
     return _result(chosen, runs, means, place, seed)
+
+
+def opened(name: str, engine: str = "auto", device: str = "auto") -> Any:
+    """A model by name or folder, or one checkpoint of a run by its file; raises what `mechfourier.load` raises."""
+    path = Path(name)
+    folder = run_folder(path) if path.suffix == ".safetensors" else None
+    if folder is None:
+        return load(name, engine=engine, device=device)
+    with tempfile.TemporaryDirectory() as alone:  # a folder of a model holds one file of weights
+        shutil.copy(folder / CONFIG, alone)
+        shutil.copy(path, Path(alone) / WEIGHTS)
+        model = load(alone, engine=engine, device=device)
+    model.mechfourier_name = str(name)  # type: ignore[attr-defined]
+    return model
 
 
 def _run(name: str, each: StudyResult) -> Run:
