@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from mechfourier.causal.experiment import Experiment as Experiment
     from mechfourier.causal.find_plane import CausalPlane as CausalPlane, find_plane as find_plane
     from mechfourier.causal.patch import PatchResult as PatchResult, patch as patch
-    from mechfourier.causal.plane import Plane as Plane, plane as plane
+    from mechfourier.causal.periods import PeriodsResult as PeriodsResult, periods as periods
+    from mechfourier.causal.plane import plane as plane
     from mechfourier.causal.result import AblationResult as AblationResult
     from mechfourier.causal.rotate import RotationResult as RotationResult, rotate as rotate
+    from mechfourier.causal.stability import StabilityResult as StabilityResult, stability as stability
     from mechfourier.causal.steer import SteerResult as SteerResult, steer as steer
     from mechfourier.causal.study import StudyResult as StudyResult, study as study
     from mechfourier.causal.sweep import SweepResult as SweepResult, sweep_ablate as sweep_ablate
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
+    from mechfourier.probes.planes import Plane as Plane
     from mechfourier.probes.probe import probe as probe
     from mechfourier.probes.result import ProbeResult as ProbeResult
     from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan
