@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         toys as toys,
         training as training,
     )
+    from mechfourier.atlas.result import AtlasResult as AtlasResult, DomainAtlas as DomainAtlas
+    from mechfourier.atlas.run import atlas as atlas
     from mechfourier.causal.ablate import ablate as ablate
     from mechfourier.causal.arms import ArmsResult as ArmsResult, arms as arms
     from mechfourier.causal.attribution import (

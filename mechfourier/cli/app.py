@@ -29,6 +29,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
     "analyze",
     "animate",
+    "atlas",
     "attention",
     "attribution",
     "behaviour",
