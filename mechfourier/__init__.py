@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
-    from mechfourier.probes.planes import Plane as Plane
+    from mechfourier.probes.planes import HarmonicPlane as HarmonicPlane
     from mechfourier.probes.probe import probe as probe
     from mechfourier.probes.result import ProbeResult as ProbeResult
     from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan
