@@ -29,6 +29,8 @@ OTHERS = {
         "rotate": "turn a plane by δ",
         "steer": "write as if it said so",
         "behaviour": "geometry of answers",
+        "periods": "base 10, or a line",
+        "stability": "over seeds",
         "attribution": "margin by component",
         "find-plane": "a plane by gradient",
         "sweep-ablate": "ablate every unit",

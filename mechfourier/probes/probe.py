@@ -24,6 +24,7 @@ from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.models.untrained import untrained
 from mechfourier.probes.caveats import caveats
+from mechfourier.probes.planes import planes_of
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
@@ -129,7 +130,10 @@ def analysed(read: Captured, *, n_permutations: int = 1000, seed: int = 0) -> Pr
     options: dict[str, Any] = dict(control=read.control, permutations=n_permutations, seed=seed)
     if read.features is None:
         evidence = analyse_value(acts, sites=read.sites, values=domain.values, unit=domain.unit, **options)
-        return value_result(evidence, acts, domain.values, read.common)
+        result = value_result(evidence, acts, domain.values, read.common)
+        made = planes_of(acts.mean(2), evidence.sites)
+        object.__setattr__(result, "_planes", lambda: made)
+        return result
     features = read.features if read.features.shape[-1] else None
     measured = analyse_operation(acts, n=domain.n, confounds=features, digits=read.digits, **options)
     return operation_result(measured, acts, domain.values, list(read.sites), read.common)

@@ -111,7 +111,7 @@ def check_probabilities(cells: Cells) -> None:
     """Raise ``UsageError`` unless every row is a distribution: nothing negative, a sum of 1."""
     tensors = cells.chunks if cells.grid is None else (cells.grid,)
     low = min(float(each.min()) for each in tensors)
-    sums = torch.cat([each.double().sum(-1).flatten() for each in tensors])
+    sums = torch.cat([each.sum(-1, dtype=torch.float64).flatten() for each in tensors])
     if low < -1e-6 or float((sums - 1).abs().max()) > SUMS_TO_ONE:
         raise UsageError(
             f"{cells.name} holds no answer distributions (smallest number {low:.3g}, sums {float(sums.min()):.3g} to "
