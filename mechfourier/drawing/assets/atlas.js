@@ -257,7 +257,7 @@
     rows.forEach(function (row, i) {
       var y = 8 + 22 * i;
       made.appendChild(svg("text", { "class": "ink", x: left - 8, y: y + 12, "text-anchor": "end", "font-size": 12 }, row.name));
-      made.appendChild(svg("rect", { x: x(0), width: x(row.moved) - x(0), y: y, height: 15, fill: /random|foreign/.test(row.name) ? SKY : BLUE }));
+      made.appendChild(svg("rect", { x: x(0), width: x(row.moved) - x(0), y: y, height: 15, fill: /random|foreign|sham/.test(row.name) ? SKY : BLUE }));
       if (row.low !== null) { made.appendChild(svg("path", { "class": "path", d: "M" + x(row.low) + " " + (y + 7.5) + "H" + x(row.high) })); }
     });
     return panel("Ladder of shares", made, function () {
