@@ -14,6 +14,7 @@ from mechfourier.probes.arrays.axes import Axes, named
 from mechfourier.probes.arrays.cells import Cells
 from mechfourier.probes.arrays.files import Chunks
 from mechfourier.probes.arrays.given import Given
+from mechfourier.probes.arrays.rows import Assigned
 from mechfourier.probes.arrays.values import cycle, numbers
 
 ANGLES = {"degrees": 360.0, "radians": 2 * np.pi, "turns": 1.0}
@@ -37,8 +38,8 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """``sites``: the cells of each; ``domain``: the values, of one factor; ``second``: those of the other factor or of the offsets
-    (their number); ``grids``: the arrays [a, o, d] of an operation."""
+    """``sites``: the cells of each; ``domain``: the values (of the first factor); ``second``: those of the other; ``offsets``: of an
+    operation; ``reason``: why nothing can be tested; ``shape`` and ``layout``: as it was given, in ``source``."""
 
     design: str
     domain: Domain
@@ -188,4 +189,20 @@ def planned(
         tuple(notes),
         reason=reason,
         source=held.source or held.name,
+    )
+
+
+def cells_of(view: View, cut: Assigned, names: tuple[str, ...], asked: Request) -> Cells:
+    """The cells of a site whose rows were told apart."""
+    data = view.data
+    if view.axes.of("row") == 1:
+        data = tuple(each.T for each in data)
+    return Cells(
+        view.name,
+        names,
+        cut.templates,
+        data[0].shape[1],
+        chunks=data,
+        index=cut.index,
+        root=asked.probabilities,
     )
