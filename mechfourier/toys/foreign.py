@@ -119,7 +119,7 @@ def _roots(tensors: Mapping[str, Tensor]) -> list[str]:
         return sorted(marked)
     entries = [entry for entry in ENTRIES if any(key.startswith(f"{entry}.") for key in kept)]
     outside = [key for key in kept if not any(key.startswith(f"{entry}.") for entry in entries)]
-    if len(entries) == 1 and (not outside or (entries[0] in ENTRIES[:3] and len(kept) < len(tensors))):
+    if len(entries) == 1 and (not outside or entries[0] in ENTRIES[:3] and len(kept) < len(tensors)):
         return entries
     lists = {".".join(key.split(".")[:2]) for key in kept if key.split(".")[1:2] and key.split(".")[1].isdigit()}
     several = sorted(lists) if lists and all(".".join(key.split(".")[:2]) in lists for key in kept) else []

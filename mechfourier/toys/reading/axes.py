@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mechfourier.toys.reading.tensors import Assigned
+from mechfourier.toys.reading.tensors import Assigned, Slot
 
 USUAL_HEADS = (4, 1, 2, 8, 16, 3, 6, 5, 12, 10)
 CONV1D = re.compile(r"(c_attn|c_proj|c_fc)\.weight$")  # Hugging Face's GPT-2 keeps [in, out] under .weight

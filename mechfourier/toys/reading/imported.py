@@ -132,7 +132,7 @@ def layout_of(assigned: Assigned, tensors: Mapping[str, Tensor]) -> str:
         if tensors[roles["W_O"]].ndim == 3:
             return "hooked-transformer"
         return "clock-and-pizza" if len(tensors.get(roles.get("W_pos", ""), ())) == 2 else "progress-measures"
-    if "self_attn.in_proj" in names or ("self_attn.out_proj" in names and "norm1" in names):
+    if "self_attn.in_proj" in names or "self_attn.out_proj" in names and "norm1" in names:
         return "encoder-layer"
     if any(mark in names for mark in ("wte", "c_attn", "embed_tokens", "attention.self.query", "gpt_neox")):
         return "hugging-face"

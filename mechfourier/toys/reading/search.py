@@ -5,7 +5,6 @@ import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
