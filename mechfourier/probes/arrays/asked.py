@@ -103,6 +103,14 @@ def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]
     names = _names_of(asked.domain)
     if len(names) == 1 and names[0] in ANGLES:
         return [], ANGLES[names[0]]
+    if len(names) > 2:
+        raise UsageError(
+            f"{len(names)} domains ({', '.join(names)}) were given; one cycle or two are read at a time"
+        )
+    if asked.n is not None and (isinstance(asked.n, bool) or not isinstance(asked.n, int | float)):
+        raise UsageError(
+            f"n is {asked.n!r}; give a whole number of values, or the period of angles as a float"
+        )
     if names:
         several = isinstance(asked.domain, list | tuple)
         return [
@@ -149,6 +157,8 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
         plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
         if plain.ndim != 1:
             raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")
+        if plain.dtype.kind in "SU":
+            return plain.astype(str)
         return plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
     columns = held.opened.columns | {
         name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1

@@ -38,6 +38,11 @@ def one_by_one(held: Given, domain: Domain, asked: Request) -> Plan | None:
         ways = kept or ways
         if kept and left:
             notes.append(f"the arrays {', '.join(left)} were left out (sites= or --sites takes a pattern)")
+    if len({name for way in ways for name in way.names}) < sum(len(way.names) for way in ways):
+        told = " or ".join(repr(way.text) for way in (ways[0], ways[-1]))
+        raise UsageError(
+            f"the names of the arrays say the value in several places ({told}); say which with sites= (--sites)"
+        )
     rows = Axes(("row", "d"), ("row", "d"))
     views = [
         View(
