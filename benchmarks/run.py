@@ -29,6 +29,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "probe_speed": TOKENIZER,
     "ablate_speed": TOKENIZER,
     "real_speed": (),
+    "edit_cost": (),
     "adder_lengths": ("mechfourier/data/adder",),
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),

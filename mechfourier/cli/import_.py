@@ -45,9 +45,13 @@ COEFFICIENT = Annotated[
 ]
 TASK = Annotated[
     str | None,
-    typer.Option("--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."),
+    typer.Option(
+        "--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."
+    ),
 ]
-MAP = Annotated[Path | None, typer.Option("--map", help="TOML file: which of their tensors is which of ours.")]
+MAP = Annotated[
+    Path | None, typer.Option("--map", help="TOML file: which of their tensors is which of ours.")
+]
 IGNORE = Annotated[
     list[str] | None, typer.Option("--ignore", help="Pattern of tensors that are not needed. Repeat it.")
 ]

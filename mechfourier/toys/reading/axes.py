@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mechfourier.toys.reading.tensors import Assigned, Slot
+from mechfourier.toys.reading.tensors import Assigned
 
 USUAL_HEADS = (4, 1, 2, 8, 16, 3, 6, 5, 12, 10)
 CONV1D = re.compile(r"(c_attn|c_proj|c_fc)\.weight$")  # Hugging Face's GPT-2 keeps [in, out] under .weight
@@ -19,14 +19,16 @@ QKV = ("W_Q", "W_K", "W_V")
 
 @dataclass(frozen=True)
 class Axes:
-    """``turned``: square matrices that are transposed against what their name suggests; ``heads`` where a
-    matrix is split; ``small_first`` what the axes of a tensor with three of them are; ``by_head``: a fused
-    one holds q, k and v of each head together."""
+    """``heads``: how many a matrix is split into. ``turned``: square matrices that are transposed against what
+    their name suggests. ``heads_last``: of three axes, the heads are the last that is not the width.
+    ``by_head``: a fused tensor holds q, k and v of each head together. ``width_last``: q, k and v are
+    [head, e, d], so W_O is [d, head · e]."""
 
     heads: int = 1
     turned: frozenset[str] = frozenset()
     heads_last: bool = False
     by_head: bool = False
+    width_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ def _turns(square: list[str]) -> list[frozenset[str]]:
         roles = [role for role in roles if role not in ("W_E", "W_E2", "W_U")]
     together = [tuple(role for role in roles if role in QKV), *((role,) for role in roles if role not in QKV)]
     groups = [group for group in together if group]
-    joint = [frozenset(itertools.chain(*chosen)) for n in range(len(groups) + 1) for chosen in itertools.combinations(groups, n)]
+    joint = [
+        frozenset(itertools.chain(*chosen))
+        for n in range(len(groups) + 1)
+        for chosen in itertools.combinations(groups, n)
+    ]
     single = [frozenset(chosen) for n in range(len(roles) + 1) for chosen in itertools.combinations(roles, n)]
     return list(dict.fromkeys([*joint, *single]))
 
@@ -73,8 +79,11 @@ def in_our_axes(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, axes:
     how: dict[str, tuple[str, str]] = {}
     for (layer, role), name in sorted(assigned.slots.items(), key=lambda slot: slot[0][1] not in QKV):
         query = weights.get(f"blocks.{layer}.attn.W_Q")
-        split = axes if query is None else replace(axes, heads=len(query))  # W_O and biases as W_Q
-        for ours, (tensor, done) in _made(role, name, tensors[name], d, split).items():
+        if query is not None:  # W_O and the biases are as W_Q is
+            axes = replace(
+                axes, heads=len(query), width_last=how[f"blocks.{layer}.attn.W_Q"][1] == "h e d to h d e"
+            )
+        for ours, (tensor, done) in _made(role, name, tensors[name], d, axes).items():
             full = _full_name(layer, ours)
             weights[full], how[full] = tensor, (name, done)
         if not any(theirs == name for theirs, _ in how.values()):
@@ -105,7 +114,9 @@ def _full_name(layer: int | None, role: str) -> str:
     }
     if layer is None:
         return outer.get(role, role)
-    part = "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out") else "attn."
+    part = (
+        "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out", "gate") else "attn."
+    )
     return f"blocks.{layer}.{part}{role}"
 
 
@@ -135,9 +146,9 @@ def _matrix(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> tuple[T
     """[vocab, d], [pos, d], [d, m], [m, d], [d, answer]."""
     if tensor.ndim != 2 or d not in tensor.shape:
         return None
-    first = role in ("W_in", "W_U")  # d is the first axis of ours
+    first = role in ("W_in", "W_gate", "W_U")  # d is the first axis of ours
     if tensor.shape[0] == tensor.shape[1]:
-        turn = _linear(name) and role in ("W_in", "W_out", "W_U")
+        turn = _linear(name) and role in ("W_in", "W_gate", "W_out", "W_U")
         turn ^= role in axes.turned
     else:
         turn = (tensor.shape[0] == d) != first
@@ -171,7 +182,7 @@ def _heads_out(name: str, tensor: Tensor, d: int, axes: Axes) -> tuple[Tensor, s
         return _three(tensor, d, axes, "h e d")
     if tensor.ndim != 2 or d not in tensor.shape:
         return None
-    turn = _linear(name) if tensor.shape[0] == tensor.shape[1] else tensor.shape[1] != d
+    turn = _linear(name) or axes.width_last if tensor.shape[0] == tensor.shape[1] else tensor.shape[1] != d
     turn ^= "W_O" in axes.turned and tensor.shape[0] == tensor.shape[1]
     matrix = tensor.T if turn else tensor
     if matrix.shape[0] % axes.heads:

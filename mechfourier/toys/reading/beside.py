@@ -8,7 +8,7 @@ from typing import Any
 
 from mechfourier.toys.modular.config import ACTIVATIONS
 from mechfourier.toys.reading.questions import Known
-from mechfourier.toys.reading.readings import Hints
+from mechfourier.toys.reading.settings import Hints
 
 LARGEST_CONFIG = 2**20
 KEYS = {
@@ -46,7 +46,11 @@ def configurations(path: Path) -> dict[str, Any]:
 
 def _beside(path: Path) -> Iterator[Path]:
     """``config_RUN.json`` of ``model_RUN.pt``, ``RUN.json``, and the usual names."""
-    names = [f"{path.stem.replace('model', 'config', 1)}.json", f"{path.stem}_config.json", f"{path.stem}.json"]
+    names = [
+        f"{path.stem.replace('model', 'config', 1)}.json",
+        f"{path.stem}_config.json",
+        f"{path.stem}.json",
+    ]
     for name in dict.fromkeys((*names, "config.json", "hparams.json", "args.json", "params.json")):
         if (path.parent / name).is_file():
             yield path.parent / name
@@ -93,7 +97,9 @@ def accuracy_of(values: Mapping[str, Any]) -> float | None:
 
 def _activation(text: str) -> str | None:
     name = text.lower().removeprefix("nn.").rstrip("()")
-    name = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "quad": "square", "x**2": "square"}.get(name, name)
+    name = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "quad": "square", "x**2": "square"}.get(
+        name, name
+    )
     return name if name in ACTIVATIONS else None
 
 

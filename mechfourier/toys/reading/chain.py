@@ -11,7 +11,8 @@ from torch import Tensor
 from mechfourier.toys.modular.config import ModularConfig
 from mechfourier.toys.reading.axes import Ours
 from mechfourier.toys.reading.questions import Question, questions
-from mechfourier.toys.reading.readings import Hints, Reading, fitted
+from mechfourier.toys.reading.readings import Reading, fitted
+from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned
 
 ATTENTION = {f"{kind}_{x}" for kind in "Wb" for x in ("Q", "K", "V", "QKV", "O")} | {"W_pos"}
@@ -54,7 +55,9 @@ Map = tuple[str, Tensor, Tensor | None]  # its name, [in, out], its bias
 def _starts(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[tuple[Start, list[Map]]]:
     roles = {role: name for (_, role), name in assigned.slots.items()}
     tables = [tensors[roles[role]].detach() for role in TABLES if role in roles]
-    maps = _maps(tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned)
+    maps = _maps(
+        tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned
+    )
     if not maps:
         return
     inputs = set(maps[0][1].shape)
@@ -75,7 +78,10 @@ def _one_hot(maps: list[Map]) -> Iterator[tuple[Start, list[Map]]]:
     for inputs in sorted(set(maps[0][1].shape), reverse=True):
         if chain := _joined(maps, inputs):
             name, table, bias = chain[0]
-            yield Start(table, False, "one-hot"), [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]]
+            yield (
+                Start(table, False, "one-hot"),
+                [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]],
+            )
 
 
 def _turned(tables: list[Tensor]) -> Iterator[list[Tensor]]:
