@@ -376,5 +376,5 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OneLayerConfig(p=23).to_dict()))
     torch.save({"optimizer": {}}, tmp_path / "state.pt")
     assert "unfinished, step 300; finish it with --resume" in str(analyze(tmp_path, over_run=False))
-    with pytest.raises(BadCheckpoint, match="unfinished run.*--resume"):
+    with pytest.raises(BadCheckpoint, match=r"unfinished run.*--resume"):
         load(tmp_path)

@@ -170,9 +170,15 @@ def _heads_in(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> tuple
     turn = _linear(name) if tensor.shape[0] == tensor.shape[1] else tensor.shape[0] != d
     turn ^= role in axes.turned and tensor.shape[0] == tensor.shape[1]
     matrix = tensor.T if turn else tensor
+    done = f"{'transposed, ' if turn else ''}split into {axes.heads} heads"
+    e, shared = divmod(matrix.shape[0], axes.heads)
+    if role != "W_Q" and matrix.shape[1] < matrix.shape[0] and not shared and matrix.shape[1] % e == 0:
+        few = rearrange(matrix, "d (h e) -> h d e", e=e)  # heads that several queries share
+        if axes.heads % len(few) == 0:
+            repeated = few.repeat_interleave(axes.heads // len(few), 0)
+            return repeated, f"{done}, {len(few)} of them shared"
     if matrix.shape[1] % axes.heads:
         return None
-    done = f"{'transposed, ' if turn else ''}split into {axes.heads} heads"
     return rearrange(matrix, "d (h e) -> h d e", h=axes.heads), done
 
 

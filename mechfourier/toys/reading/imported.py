@@ -216,7 +216,9 @@ def _notes(
             f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another"
         )
     if hints.act is None:
-        notes.append(f"activation {config.act} taken, by accuracy")
+        same = found.acts()
+        more = f"; {', '.join(same)} would answer as many (--act sets another)" if same else ""
+        notes.append(f"activation {config.act} taken, by accuracy{more}")
     if not hints.tasks and hints.table is None:
         told = task_of(values)
         notes.append(

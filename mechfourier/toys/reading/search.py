@@ -15,7 +15,7 @@ from mechfourier.progress import tracked
 from mechfourier.toys.one_layer.task import S5, SMALLEST_MODULUS, TASKS, all_pairs, task
 from mechfourier.toys.reading.chain import chain_readings, is_chain
 from mechfourier.toys.reading.readings import MOST_READINGS, Reading, neighbours, readings
-from mechfourier.toys.reading.settings import Hints
+from mechfourier.toys.reading.settings import ACTS, Hints
 from mechfourier.toys.reading.tensors import Assigned
 
 SAMPLE = 64
@@ -40,6 +40,20 @@ class Found:
     answers: Int[Tensor, "p p"]
     tried: int
     others: tuple[tuple[str, float], ...] = field(default=())
+
+    def acts(self) -> tuple[str, ...]:
+        """Other activations with which it answers as many of a sample of questions: answers alone do not tell
+        them apart."""
+        config = self.reading.config
+        pairs = torch.randint(0, config.p, (LOOK, 2), generator=torch.Generator().manual_seed(1))
+        right = {
+            act: dataclasses.replace(self.reading, config=dataclasses.replace(config, act=act)).loss(
+                pairs, self.table
+            )[0]
+            for act in ACTS
+        }
+        least = right.get(config.act, 1.0) - MORE
+        return tuple(act for act in ACTS if act != config.act and right[act] >= least)
 
     @property
     def accuracy(self) -> float:
