@@ -86,6 +86,14 @@ def neighbours(
             yield found
 
 
+def usual_question(reading: Reading, hints: Hints) -> Reading | None:
+    """The same network with its questions written in the likeliest way; None where they are."""
+    first = _questions(reading.ours, hints)[0]
+    if first == reading.question:
+        return None
+    return _reading(reading.ours, reading.assigned, first, reading.settings)
+
+
 def _likeliest(sizes: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
     """Every index of a grid by the product of its ordinals, in shells of 1, 2, 4 …: what is rare in one way
     comes early where it is usual in the others."""

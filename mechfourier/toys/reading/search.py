@@ -13,8 +13,9 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint
 from mechfourier.progress import tracked
 from mechfourier.toys.one_layer.task import S5, SMALLEST_MODULUS, TASKS, all_pairs, task
+from mechfourier.toys.reading.acceptance import shifted_rule
 from mechfourier.toys.reading.chain import chain_readings, is_chain
-from mechfourier.toys.reading.readings import MOST_READINGS, Reading, neighbours, readings
+from mechfourier.toys.reading.readings import MOST_READINGS, Reading, neighbours, readings, usual_question
 from mechfourier.toys.reading.settings import ACTS, Hints
 from mechfourier.toys.reading.tensors import Assigned
 
@@ -99,6 +100,19 @@ def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found
         if best is before:
             break
     return found if best is found.reading else _whole(best, hints, tried)
+
+
+def otherwise(found: Found, hints: Hints) -> str:
+    """What the network answers better than its task where questions are written in the likeliest way; empty
+    where that is nothing."""
+    usual = None if found.reading.config.widths else usual_question(found.reading, hints)
+    if usual is None:
+        return ""
+    p = usual.config.p
+    name, share = shifted_rule(usual.answers(all_pairs(p)).reshape(p, p))
+    if share <= found.accuracy:
+        return ""
+    return f"and {share:.1%} as {name!r} with questions read as {usual.question}"
 
 
 def _near(reading: Reading, tensors: Mapping[str, Tensor], hints: Hints) -> Iterable[Reading]:
