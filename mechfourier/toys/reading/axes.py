@@ -50,7 +50,7 @@ def choices(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, heads: in
         split |= role in (*QKV, "W_QKV") and tensor.ndim == 2
         three |= role in QKV and tensor.ndim == 3
         fused |= role == "W_QKV"
-    counts = [heads] if heads else [n for n in USUAL_HEADS if d % n == 0]
+    counts = list(dict.fromkeys(n for n in (heads or USUAL_HEADS[0], *USUAL_HEADS) if d % n == 0))
     for turned, by_head, last, count in itertools.product(
         _turns(square), (False, True)[: 1 + fused], (False, True)[: 1 + three], counts if split else [1]
     ):
@@ -221,15 +221,15 @@ def _head_bias(tensor: Tensor, axes: Axes) -> tuple[Tensor, str] | None:
 
 
 def _fused(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str, tuple[Tensor, str]]:
-    """q, k and v out of one tensor: one after the other, or head by head."""
+    """q, k and v out of one tensor: one after the other, or head by head; or stacked along an axis of three."""
+    if tensor.ndim >= 3 and len(tensor) == 3:
+        return _stacked(name, tensor, d, axes)
     if role == "b_QKV":
         flat, turned = tensor.flatten(), ""
+    elif tensor.ndim != 2 or d not in tensor.shape:
+        return {}
     else:
-        matrix = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim > 2 else tensor
-        if d not in matrix.shape:
-            return {}
-        rows_out = matrix.shape[1] == d and (matrix.shape[0] != d) and not CONV1D.search(name.lower())
-        flat, turned = (matrix, "transposed, ") if rows_out else (matrix.T, "")
+        flat, turned = (tensor, "transposed, ") if tensor.shape[1] == d else (tensor.T, "")
     if flat.shape[0] % (3 * axes.heads):
         return {}
     pattern = "(h three e) ... -> three h e ..." if axes.by_head else "(three h e) ... -> three h e ..."
@@ -240,4 +240,14 @@ def _fused(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str
         ours = rearrange(part, "h e d -> h d e") if part.ndim == 3 else part
         done = f"{turned}part {at + 1} of 3 ({order}), split into {axes.heads} heads"
         out[f"{role[0]}_{x}"] = (_wide(ours).contiguous(), done)
+    return out
+
+
+def _stacked(name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str, tuple[Tensor, str]]:
+    out = {}
+    for at, (role, part) in enumerate(zip(QKV, tensor, strict=True)):
+        found = _heads_in(role, name, part, d, axes)
+        if found is None:
+            return {}
+        out[role] = (_wide(found[0]).contiguous(), f"part {at + 1} of 3, {found[1]}")
     return out

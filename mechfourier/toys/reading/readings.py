@@ -21,7 +21,7 @@ from mechfourier.toys.reading.settings import Hints, changed, settings_of
 from mechfourier.toys.reading.tensors import Assigned, completed, d_model
 
 MOST_READINGS = 6_000
-MOST_LAYOUTS, MOST_QUESTIONS = 48, 16
+MOST_LAYOUTS, MOST_QUESTIONS = 16, 8
 SPREAD = 3.0
 
 
