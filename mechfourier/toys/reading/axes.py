@@ -42,7 +42,7 @@ class Ours:
 
 def choices(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, heads: int | None) -> Iterator[Axes]:
     """What the shapes leave open, the likeliest first."""
-    square, split, three, fused = [], False, False, False
+    square, split, three, fused, plain = [], False, False, False, False
     for (_, role), name in assigned.slots.items():
         tensor = tensors[name].squeeze()
         if role in (*QKV, "W_O", "W_in", "W_out", "W_E", "W_E2", "W_U") and tensor.shape == (d, d):
@@ -50,15 +50,20 @@ def choices(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, heads: in
         split |= role in (*QKV, "W_QKV") and tensor.ndim == 2
         three |= role in QKV and tensor.ndim == 3
         fused |= role == "W_QKV"
+        plain |= role == "W_QKV" and tensor.shape[-1] == d and bool(CONV1D.search(name.lower()))
     counts = list(dict.fromkeys(n for n in (heads or USUAL_HEADS[0], *USUAL_HEADS) if d % n == 0))
     for turned, by_head, last, count in itertools.product(
-        _turns(square), (False, True)[: 1 + fused], (False, True)[: 1 + three], counts if split else [1]
+        _turns(square, plain),
+        (False, True)[: 1 + fused],
+        (False, True)[: 1 + three],
+        counts if split else [1],
     ):
         yield Axes(count, turned, last, by_head)
 
 
-def _turns(square: list[str]) -> list[frozenset[str]]:
-    """Q, K and V turned together, then every one for itself; few turns first."""
+def _turns(square: list[str], plain: bool) -> list[frozenset[str]]:
+    """Q, K and V turned together, then every one for itself; few turns first. ``plain``: nn.Linear under the
+    names of GPT-2's Conv1D, so W_O is turned too."""
     roles = list(dict.fromkeys(square))
     if len(roles) > 6:
         roles = [role for role in roles if role not in ("W_E", "W_E2", "W_U")]
@@ -70,7 +75,8 @@ def _turns(square: list[str]) -> list[frozenset[str]]:
         for chosen in itertools.combinations(groups, n)
     ]
     single = [frozenset(chosen) for n in range(len(roles) + 1) for chosen in itertools.combinations(roles, n)]
-    return list(dict.fromkeys([*joint, *single]))
+    first = [frozenset({"W_O"})] if plain and "W_O" in roles else []
+    return list(dict.fromkeys([*first, *joint, *single]))
 
 
 def in_our_axes(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, axes: Axes) -> Ours | None:
