@@ -25,7 +25,7 @@ ENOUGH = 0.9
 """A reading that answers this share of the sample ends the search."""
 SHORT_LIST = 8
 LOOK, ROUNDS, WORTH, MORE = 192, 3, 0.2, 0.002
-LESS_BY_ACT, LESS = 0.95, 0.8
+LESS = 0.95
 """Questions by which readings near the best are compared, how often, from which accuracy on, and by how much
 more accuracy or less loss."""
 
@@ -80,8 +80,8 @@ def search(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) -> F
 
 def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found:
     """The best of the readings near one that answers well: a network read with another activation or other
-    heads may still answer nearly all. One of more accuracy is taken, or of as much and less loss (at equal
-    size of the logits), until none is better."""
+    heads may still answer nearly all. One of more accuracy is taken, or another activation of as much
+    and less loss (at equal size of the logits), until none is better."""
     p, tried = found.reading.config.p, found.tried
     pairs = torch.randint(0, p, (LOOK, 2), generator=torch.Generator().manual_seed(1))
     best, score = found.reading, found.reading.loss(pairs, found.table)
@@ -92,10 +92,8 @@ def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found
             if other.config.p != p:
                 continue
             right, loss = other.loss(pairs, found.table)
-            less = (
-                LESS_BY_ACT if dataclasses.replace(other.config, act=best.config.act) == best.config else LESS
-            )
-            if right > score[0] + MORE or (right >= score[0] and loss < score[1] * less):
+            same = dataclasses.replace(other.config, act=best.config.act) == best.config
+            if right > score[0] + MORE or (same and right >= score[0] and loss < score[1] * LESS):
                 best, score = other, (right, loss)
         if best is before:
             break

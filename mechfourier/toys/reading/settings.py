@@ -68,13 +68,15 @@ def settings_of(ours: Ours, hints: Hints) -> Iterator[dict[str, Any]]:
     for act, norm, coefficient, causal in itertools.product(acts, places, coefficients, masks):
         yield {"act": act, "norm": norm, "attn_coeff": coefficient, "causal": causal, **rms}
     for act, norm, causal in itertools.product(acts[:2], places, masks):
-        common = {"act": act, "norm": norm, "causal": causal, **rms}
-        yield from (common | rare for rare in _rare(seen))
+        common = {"act": act, "norm": norm, "causal": causal, "attn_coeff": coefficients[0], **rms}
+        yield from (common | rare for rare in _rare(seen, linear=hints.attn_coeff is None))
 
 
-def _rare(seen: Seen) -> Iterator[dict[str, Any]]:
-    yield {"attention": "linear"}
-    yield {"attention": "linear", "unscaled": True}
+def _rare(seen: Seen, *, linear: bool) -> Iterator[dict[str, Any]]:
+    """``linear``: attention without softmax may be meant."""
+    if linear:
+        yield {"attention": "linear"}
+        yield {"attention": "linear", "unscaled": True}
     yield {"causal": False, "pool": "mean"}
     yield {"causal": False, "pool": "first"}
     yield {"scaled_embedding": True}
