@@ -24,6 +24,7 @@ SILENT = frozenset(
         "help",
         "debug",
         "check",
+        "resume",
     }
 )
 
