@@ -88,7 +88,7 @@ def test_the_keyboard_reaches_every_cell(browser: Any, found: AtlasResult, tmp_p
     assert page.evaluate("document.activeElement.id") == "cell-title"
     page.focus("#slider")
     before = page.inner_text("#cell-title")
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
     assert page.inner_text("#cell-title") != before
     page.focus("#cell .num >> nth=0")
     assert page.is_visible("#null-tip")
