@@ -44,6 +44,7 @@ class Setting:
 
 SETTINGS: dict[str, Setting] = {
     "main": Setting(),
+    "earlier": Setting(),
     "n5": Setting(n=5),
     "n7": Setting(n=7),
     "n24": Setting(n=24),
@@ -108,7 +109,9 @@ def markdown(found: dict) -> str:
 
 
 LEAD = """Percent called circular (or flattened circle) [95 % Wilson interval]; kinds in bold are circles. Seed {seed}, on which nothing was chosen; "(new)": kinds that
-were invented after everything was chosen, and run once. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`)."""
+were invented after everything was chosen, and run once. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`). "Earlier" is not of
+that seed: it holds all kinds by the rules before the last five changes (flat rivals, outlying prompts, paths of nine steps, `CLEAR` .15 for .35, no factor on p of paths), draws on which some of
+those were chosen; kinds that main does not hold yet stand there alone."""
 
 
 def _draws(rows: dict) -> str:
