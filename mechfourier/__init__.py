@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from mechfourier.reproduce.result import Reproduction as Reproduction
     from mechfourier.reproduce.run import reproduce as reproduce
     from mechfourier.results.base import Result as Result
+    from mechfourier.results.compare import compare as compare
+    from mechfourier.results.saved import load_result as load_result
     from mechfourier.stats.validate import Validation as Validation, validate as validate
     from mechfourier.sweep.run import Sweep as Sweep, sweep as sweep
     from mechfourier.toys.one_layer import OneLayerAnalysis as OneLayerAnalysis, analyze as analyze

@@ -285,3 +285,28 @@ def test_what_a_model_shows_its_activations_show() -> None:
         mf.UsageError, match="no row is labelled Tuesday"
     ):  # the cache is read; one row is no week
         plan(cache, Request("days", labels=["Monday"], sites=[plane.site]))
+
+
+def test_a_small_window_gives_the_same_numbers_and_says_how_far_it_is(
+    acts: np.ndarray,
+    expected: ProbeResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from mechfourier import progress
+    from mechfourier.probes.arrays import cells
+
+    monkeypatch.setattr(cells, "WINDOW_BYTES", 8 * 7 * 8 * 5)  # five dimensions at a time
+    monkeypatch.setattr(cells, "NULL_DIMENSIONS", 5)
+    widths = [block.shape[-1] for block in plan(acts, Request("days")).sites[0].windows()]
+    assert widths == [5, 5, 5, 5, 4]
+    same(probe_activations(acts, "days", **FAST), expected)
+    rows, days, templates = rows_of(acts)
+    same(probe_activations(rows, "days", labels=days, templates=templates, **FAST), expected)
+    monkeypatch.setattr(cells, "WINDOW_BYTES", 2**21)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(7, 8, 20_000)))
+    cells.compacted(plan(tmp_path / "wide.npy", Request("days")).sites, "wide.npy")
+    assert "reading wide.npy (MB): 4 of 8" in capsys.readouterr().err

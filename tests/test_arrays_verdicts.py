@@ -9,6 +9,8 @@ import torch
 from value_arrays import planted
 
 from mechfourier import GridProbe, ProbeResult, UsageError, probe_activations
+from mechfourier.probes.arrays.asked import Request
+from mechfourier.probes.arrays.plan import plan
 
 FAST: dict[str, Any] = {"n_permutations": 99}
 
@@ -86,10 +88,13 @@ def rows_by_angle(kind: str, rows: int = 900, d: int = 40, seed: int = 0) -> tup
 @pytest.mark.parametrize(("kind", "word"), [("ring", "circular"), ("bumps", "circular"), ("none", "noise")])
 def test_head_directions(kind: str, word: str) -> None:
     acts, angle = rows_by_angle(kind)
-    for domain, scale in (("degrees", 180 / np.pi), ("radians", 1.0), ("turns", 0.5 / np.pi)):
-        found = probe_activations(acts, domain, labels=angle * scale, **FAST)
-        assert isinstance(found, ProbeResult) and found.verdict == word, (domain, found)
-        assert any("in 24 bins" in note for note in found.notes)
+    found = probe_activations(acts, "degrees", labels=np.degrees(angle), **FAST)
+    assert isinstance(found, ProbeResult) and found.verdict == word, found
+    assert any("in 24 bins" in note for note in found.notes)
+    wanted = plan(acts, Request("degrees", labels=np.degrees(angle))).sites[0].index
+    for domain, labels in (("radians", angle - 2 * np.pi), ("turns", angle / (2 * np.pi)), (None, angle * 2)):
+        cells = plan(acts, Request(domain, labels=labels, n=None if domain else 4 * np.pi)).sites[0]
+        assert cells.index is not None and wanted is not None and torch.equal(cells.index, wanted)
 
 
 @pytest.mark.parametrize("kind", ["line", "arc"])

@@ -14,6 +14,7 @@ from mechfourier.probes.arrays.axes import Axes, named
 from mechfourier.probes.arrays.cells import Cells
 from mechfourier.probes.arrays.files import Chunks
 from mechfourier.probes.arrays.given import Given
+from mechfourier.probes.arrays.rows import Assigned
 from mechfourier.probes.arrays.values import cycle, numbers
 
 ANGLES = {"degrees": 360.0, "radians": 2 * np.pi, "turns": 1.0}
@@ -37,8 +38,8 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """``sites``: the cells of each; ``domain``: the values, of one factor; ``second``: those of the other factor or of the offsets
-    (their number); ``grids``: the arrays [a, o, d] of an operation."""
+    """``sites``: the cells of each; ``domain``: the values (of the first factor); ``second``: those of the other; ``offsets``: of an
+    operation; ``reason``: why nothing can be tested; ``shape`` and ``layout``: as it was given, in ``source``."""
 
     design: str
     domain: Domain
@@ -102,6 +103,14 @@ def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]
     names = _names_of(asked.domain)
     if len(names) == 1 and names[0] in ANGLES:
         return [], ANGLES[names[0]]
+    if len(names) > 2:
+        raise UsageError(
+            f"{len(names)} domains ({', '.join(names)}) were given; one cycle or two are read at a time"
+        )
+    if asked.n is not None and (isinstance(asked.n, bool) or not isinstance(asked.n, int | float)):
+        raise UsageError(
+            f"n is {asked.n!r}; give a whole number of values, or the period of angles as a float"
+        )
     if names:
         several = isinstance(asked.domain, list | tuple)
         return [
@@ -148,6 +157,8 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
         plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
         if plain.ndim != 1:
             raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")
+        if plain.dtype.kind in "SU":
+            return plain.astype(str)
         return plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
     columns = held.opened.columns | {
         name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1
@@ -188,4 +199,20 @@ def planned(
         tuple(notes),
         reason=reason,
         source=held.source or held.name,
+    )
+
+
+def cells_of(view: View, cut: Assigned, names: tuple[str, ...], asked: Request) -> Cells:
+    """The cells of a site whose rows were told apart."""
+    data = view.data
+    if view.axes.of("row") == 1:
+        data = tuple(each.T for each in data)
+    return Cells(
+        view.name,
+        names,
+        cut.templates,
+        data[0].shape[1],
+        chunks=data,
+        index=cut.index,
+        root=asked.probabilities,
     )

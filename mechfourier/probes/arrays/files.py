@@ -99,6 +99,10 @@ def tensor_of(array: Any, name: str) -> Tensor:
     Other byte orders and negative strides, which PyTorch has not, are copied.
     """
     if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.device.type == "meta":
+            raise UsageError(
+                f"{name!r} is a tensor without its numbers in memory (sparse or meta); give a dense one"
+            )
         return array.detach()
     array = np.asarray(array)
     if array.dtype == object or array.dtype.kind not in "fiub":

@@ -1,7 +1,6 @@
 """From what was given to cells: which row, or which element of an axis, belongs to which value."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,16 @@ from mechfourier.probes.arrays.asked import (
     Plan,
     Request,
     View,
+    cells_of,
     column_of,
     domains_of,
     listed,
     planned,
-    texts_of,
     with_coords,
 )
-from mechfourier.probes.arrays.axes import ONE_BY_ONE, Axes
+from mechfourier.probes.arrays.axes import Axes
+from mechfourier.probes.arrays.by_value import one_by_one
 from mechfourier.probes.arrays.cells import Cells
-from mechfourier.probes.arrays.files import Chunks
 from mechfourier.probes.arrays.given import Given, given
 from mechfourier.probes.arrays.recording import (
     LASTS,
@@ -37,7 +36,7 @@ from mechfourier.probes.arrays.recording import (
     too_short,
 )
 from mechfourier.probes.arrays.rows import MOST_GROUPS, Assigned, Binned, assigned, binned, complete
-from mechfourier.probes.arrays.values import cycle, matched, numbers, patterns
+from mechfourier.probes.arrays.values import cycle, matched, numbers
 from mechfourier.probes.arrays.views import check_kinds, row_labels, views_of
 
 TEMPLATE_NAMES = ("template", "templates", "template_id", "prompt", "prompt_id", "trial", "session")
@@ -49,7 +48,7 @@ def plan(acts: Any, asked: Request) -> Plan:
     held = given(acts, aside)
     asked = with_coords(held, asked)
     domains, period = domains_of(asked, held)
-    if domains and (split := _one_by_one(held, domains[0], asked)) is not None:
+    if domains and (split := one_by_one(held, domains[0], asked)) is not None:
         return split
     if domains and asked.layout is None and asked.labels is None and not held.opened.table:
         _check_named(held, domains[0])
@@ -68,71 +67,6 @@ def _check_named(held: Given, domain: Domain) -> None:
             f"none of the arrays of {held.name} ({', '.join(list(arrays)[:4])}, …) is named after the values of {domain.name} "
             f"({', '.join(domain.values[:3])}, …) or has an axis of {domain.n} values; choose another domain, or say the layout or labels"
         )
-
-
-# one array per value
-
-
-def _one_by_one(held: Given, domain: Domain, asked: Request) -> Plan | None:
-    """A file whose arrays are named after the values; None where they are not."""
-    arrays = held.opened.arrays
-    wanted = [each for each in texts_of(asked.sites) if "{value}" in each]
-    if held.opened.table or (asked.layout or "").replace(",", " ").split()[:1] == ["site"]:
-        return None
-    ways = [p for text in wanted or [None] for p in patterns(arrays, domain, text)]
-    if not ways:
-        return None
-    notes: list[str] = []
-    if not wanted and asked.sites is not None:
-        ways = [way for way in ways if way.site in texts_of(asked.sites)]
-        if not ways:
-            raise UsageError(
-                f"no arrays of the values belong to {asked.sites!r}; write a pattern such as 'acts_{{value}}'"
-            )
-    elif not wanted and len(ways) > 1:
-        kept = [way for way in ways if _is_distribution(arrays[way.names[0]]) == asked.probabilities]
-        left = [way.text for way in ways if way not in kept]
-        ways = kept or ways
-        if kept and left:
-            notes.append(f"the arrays {', '.join(left)} were left out (sites= or --sites takes a pattern)")
-    rows = Axes(("row", "d"), ("row", "d"))
-    views = [
-        View(
-            way.site, (own := _rows_of(arrays, way.names)), rows, shape=tuple(own[0].shape), layout=ONE_BY_ONE
-        )
-        for way in ways
-    ]
-    check_kinds(views)
-    sites = []
-    for view in views:
-        ids = np.repeat(np.arange(domain.n), [len(each) for each in view.data])
-        cut = assigned(ids, domain.values, None)
-        notes += [note for note in cut.notes if note not in notes and not note.startswith("the rows come")]
-        sites.append(_cells(view, cut, domain.values, asked))
-    _one_size(sites)
-    return planned("value", domain, sites, held, views, notes)
-
-
-def _rows_of(arrays: dict[str, Chunks], names: Sequence[str]) -> Chunks:
-    """One [template, d] per value; a single vector is one template."""
-    out = [arrays[name][0][None] if arrays[name][0].ndim == 1 else arrays[name][0] for name in names]
-    wrong = next(
-        (name for name, each in zip(names, out, strict=True) if each.ndim != 2 or not each.numel()), None
-    )
-    widths = {each.shape[-1] for each in out}
-    if wrong is not None or len(widths) > 1:
-        told = (
-            f"{wrong} has shape {list(arrays[wrong][0].shape)}"
-            if wrong
-            else f"they have {min(widths)} to {max(widths)} dimensions"
-        )
-        raise UsageError(f"with one array per value each is [template, d], of as many dimensions; {told}")
-    return tuple(out)
-
-
-def _is_distribution(chunks: Chunks) -> bool:
-    sample = chunks[0].double()
-    return bool((sample >= 0).all()) and bool(((sample.sum(-1) - 1).abs() < 0.02).all())
 
 
 # rows with labels
@@ -310,31 +244,8 @@ def _row_plan(
     cut: Assigned,
     names: tuple[str, ...] = (),
 ) -> Plan:
-    sites = [_cells(view, cut, names or domain.values, asked) for view in views]
+    sites = [cells_of(view, cut, names or domain.values, asked) for view in views]
     return planned(design, domain, sites, held, views, cut.notes)
-
-
-def _cells(view: View, cut: Assigned, names: tuple[str, ...], asked: Request) -> Cells:
-    data = view.data
-    if view.axes.of("row") == 1:
-        data = tuple(each.T for each in data)
-    return Cells(
-        view.name,
-        names,
-        cut.templates,
-        data[0].shape[1],
-        chunks=data,
-        index=cut.index,
-        root=asked.probabilities,
-    )
-
-
-def _one_size(sites: Sequence[Cells]) -> None:
-    if len({each.templates for each in sites}) > 1:
-        told = ", ".join(f"{each.name} {each.templates}" for each in sites)
-        raise UsageError(
-            f"the sites have different numbers of templates ({told}); give those of one size (sites=)"
-        )
 
 
 # grids

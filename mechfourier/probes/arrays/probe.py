@@ -33,7 +33,7 @@ from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.stats.null import label_orders
 from mechfourier.stats.operation import analyse_operation
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
-from mechfourier.stats.value import LEVEL, ValueEvidence, analyse_value
+from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, ValueEvidence, analyse_value
 
 ENOUGH_TEMPLATES = 8
 MOST_GRID_BYTES = 2**30
@@ -216,9 +216,12 @@ def _about(made: Plan, acts: Tensor) -> tuple[str, ...]:
     templates, notes = acts.shape[2], []
     if 1 < templates < ENOUGH_TEMPLATES:
         at = " at one site" if len(acts) == 1 else ""
-        notes.append(
-            f"{templates} templates{at}: intervals are wide, and p-values over templates are {2 ** (1 - templates):.2g} at the least; {ENOUGH_TEMPLATES} or more are better"
+        few = (
+            f"intervals are wide, and sign-flip p-values {2.0 ** (1 - templates):.2g} at the least"
+            if templates >= SIGN_FLIP_TEMPLATES
+            else f"too few for intervals and sign flips ({SIGN_FLIP_TEMPLATES} are needed)"
         )
+        notes.append(f"{templates} templates{at}: {few}; {ENOUGH_TEMPLATES} or more are better")
     if made.sites[0].root:
         notes.append(
             "answer distributions (square roots of probabilities): what the model answers, which need not be how it represents the values"

@@ -19,6 +19,11 @@ LABEL_NAMES = ("label", "labels", "value", "values", "y", "target")
 def views_of(held: Given, asked: Request, domains: list[Domain], period: float | None) -> list[View]:
     """Every site as its own array; sites that are an axis of one array are taken apart."""
     arrays = {name: chunks for name, chunks in held.opened.arrays.items() if chunks[0].ndim > 1}
+    if not arrays and held.opened.table:
+        raise UsageError(
+            f"{held.name} has no columns of activations (its columns: {', '.join(list(held.opened.columns)[:6]) or 'none'}); they are two "
+            f"floating-point columns or more, or lists of such numbers; whole numbers are labels (counts: astype('float32'))"
+        )
     if not arrays:
         sizes = {name: list(chunks[0].shape) for name, chunks in held.opened.arrays.items()}
         raise UsageError(
