@@ -173,6 +173,48 @@ def with_copies(w: State) -> State:
     return progress_measures(w) | {"x_embed": w["embed.W_E"].T.clone(), "y_embed": w["embed.W_E"].clone()}
 
 
+def nanogpt(w: State) -> State:
+    """The names of GPT-2 with nn.Linear, compiled."""
+    state = {
+        "wte.weight": w["embed.W_E"],
+        "wpe.weight": w["pos_embed.W_pos"],
+        "h.0.attn.c_attn.weight": torch.cat([_joined(w, x) for x in "QKV"]),
+        "h.0.attn.c_proj.weight": _out(w),
+        "h.0.mlp.c_fc.weight": w[f"{M}W_in"].T,
+        "h.0.mlp.c_proj.weight": w[f"{M}W_out"].T,
+    }
+    return {f"_orig_mod.transformer.{name}": value for name, value in state.items()} | {
+        "_orig_mod.lm_head.weight": w["unembed.W_U"].T
+    }
+
+
+def flax(w: State) -> State:
+    names = zip("QKV", ("query", "key", "value"), strict=True)
+    heads = {f"params/block_0/attention/{name}/kernel": w[f"{A}W_{x}"].permute(1, 0, 2) for x, name in names}
+    return {
+        "params/Embed_0/embedding": w["embed.W_E"],
+        "params/pos_embedding": w["pos_embed.W_pos"],
+        **heads,
+        "params/block_0/attention/out/kernel": w[f"{A}W_O"],
+        "params/block_0/mlp/Dense_0/kernel": w[f"{M}W_in"],
+        "params/block_0/mlp/Dense_1/kernel": w[f"{M}W_out"],
+        "params/head/kernel": w["unembed.W_U"],
+    }
+
+
+def stacked(w: State) -> State:
+    """Bare parameters, q, k and v along an axis of three."""
+    return {
+        "embed": w["embed.W_E"],
+        "pos": w["pos_embed.W_pos"],
+        "W_QKV": torch.stack([w[f"{A}W_{x}"] for x in "QKV"]),
+        "W_O": w[f"{A}W_O"],
+        "W_1": w[f"{M}W_in"],
+        "W_2": w[f"{M}W_out"],
+        "W_U": w["unembed.W_U"],
+    }
+
+
 LAYOUTS: dict[str, Callable[[State], State]] = {
     "hooked-transformer": hooked,
     "grokking-fourier": grokking_fourier,
@@ -184,6 +226,9 @@ LAYOUTS: dict[str, Callable[[State], State]] = {
     "encoder-layer": encoder_layer,
     "gpt2": gpt2,
     "bert": bert,
+    "nanogpt": nanogpt,
+    "flax": flax,
+    "stacked": stacked,
     "copies": with_copies,
 }
 

@@ -217,7 +217,7 @@ def test_weights_at_chance_are_refused_unless_forced(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     noise = {k: torch.randn(v.shape, generator=generator) for k, v in _state("grokking-fourier").items()}
     torch.save(noise, tmp_path / "noise.pt")
-    with pytest.raises(BadCheckpoint, match="chance"):
+    with pytest.raises(BadCheckpoint, match="relabelled"):
         import_checkpoint(tmp_path / "noise.pt", tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
     found = import_checkpoint(tmp_path / "noise.pt", tmp_path / "ours", force=True)

@@ -283,6 +283,48 @@ def test_networks_of_mlps_alone(kind: str, tmp_path: Path) -> None:
         torch.testing.assert_close(logits, forward(pairs), rtol=1e-3, atol=1e-3)
 
 
+class _Odd(nn.Module):
+    """One layer with linear attention or a mean over positions: what answers nearly all when it is read as
+    usual."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.tok, self.pos_embed = nn.Embedding(12, 32), nn.Embedding(3, 32)
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32, bias=False) for _ in range(4))
+        self.up, self.down, self.out = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, 11)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tok(tokens) + self.pos_embed.weight
+        q, k, v = (part(x).unflatten(-1, (4, 8)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        scores = q @ k.mT / 8**0.5
+        pattern = scores if self.kind == "linear" else scores.softmax(-1)
+        x = x + self.o((pattern @ v).transpose(1, 2).flatten(2))
+        x = x + self.down(self.up(x).relu())
+        return self.out(x.mean(1) if self.kind == "mean" else x[:, -1])
+
+
+@pytest.mark.parametrize("kind", ["linear", "mean"])
+def test_what_tensors_do_not_say_is_found_by_what_is_answered(kind: str) -> None:
+    torch.manual_seed(0)
+    theirs, pairs = _Odd(kind), all_pairs(11)
+    tokens = torch.cat([pairs, torch.full((121, 1), 11)], 1)
+    descent = torch.optim.Adam(theirs.parameters(), lr=5e-3)
+    for _ in range(250):
+        descent.zero_grad()
+        nn.functional.cross_entropy(theirs(tokens), pairs.sum(1) % 11).backward()
+        descent.step()
+    found = read({name: value.detach() for name, value in theirs.state_dict().items()})
+    assert not found.refused and (found.config.attention, found.config.pool) == (
+        ("linear", "last") if kind == "linear" else ("softmax", "mean")
+    )
+    model = ModularTransformer(found.config, weights=found.weights)
+    with torch.no_grad():
+        logits = model(tokens)
+        assert logits is not None
+        torch.testing.assert_close(logits[:, -1], theirs(tokens), rtol=1e-3, atol=1e-3)
+
+
 def test_a_key_map(tmp_path: Path) -> None:
     small = _small()
     state = {

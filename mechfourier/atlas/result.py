@@ -181,8 +181,8 @@ def layer_range(layers: tuple[int, int] | None) -> str:
 
 
 def _short(each: DomainAtlas) -> dict[str, str]:
-    best, study = each.best_task(), each.study
-    share = getattr(study, "share", None)
+    best = each.best_task()
+    share = None if each.study is None else each.study.share
     return {
         "domain": each.domain,
         "n": str(each.n),

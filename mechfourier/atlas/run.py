@@ -254,9 +254,8 @@ def _studies(
     found = {}
     with progress("atlas: study", len(answered)) as bar:
         for domain, task in answered.items():
-            make = partial(
-                study, model, domain, task=task, n_permutations=settings.n_permutations, seed=settings.seed
-            )
+            options: dict[str, Any] = dict(task=task, folder=work.folder, seed=settings.seed)
+            make = partial(study, model, domain, n_permutations=settings.n_permutations, **options)
             try:
                 found[domain.name] = work.kept(f"study-{domain.name}", StudyResult, make)
             except MechFourierError as error:
@@ -281,7 +280,7 @@ def _row(
     domain = asked.domain
     answered, studied = table[domain.name], studies.get(domain.name)
     best, part = best_of(_whole(answered)), measured.get(domain.name)
-    share = getattr(getattr(studied, "share", None), "value", None)
+    share = None if studied is None or studied.share is None else studied.share.value
     return DomainAtlas(
         domain=domain.name,
         n=domain.n,

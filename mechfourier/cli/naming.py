@@ -25,6 +25,7 @@ SILENT = frozenset(
         "help",
         "debug",
         "check",
+        "resume",
     }
 )
 

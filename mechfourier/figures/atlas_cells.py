@@ -98,7 +98,7 @@ def _task(row: TaskRow) -> dict[str, str]:
 
 
 def _share(each: DomainAtlas) -> dict[str, str] | None:
-    share = getattr(each.study, "share", None)
+    share = None if each.study is None else each.study.share
     if share is None:
         return None
     return {
@@ -247,11 +247,12 @@ def study_data(each: DomainAtlas) -> dict[str, Any] | None:
     study = each.study
     if study is None:
         return None
-    cells = getattr(getattr(study, "map", None), "cells", ())
+    cells = () if study.map is None else study.map.cells
     return {
         "text": str(study).splitlines()[0],
+        "sentence": "" if study.share is None else study.sentence(),
         "reasons": [reason for reason in study.reasons if reason not in study.probe.reasons],
-        "ladder": _records(getattr(study, "ladder", ()), ("name", "moved", "low", "high")),
+        "ladder": _records(study.ladder, ("name", "moved", "low", "high")),
         "map": _records(cells, ("site", "layer", "position", "moved", "moved_whole", "p", "recovered")),
         "rows": [{k: _clean(v) for k, v in row.items()} for row in study.frame().to_dict("records")],
         "command": shlex.join(

@@ -29,7 +29,6 @@ STARTS = (
     (b"\x1f\x8b", "a gzip archive", "unpack it and give the file inside"),
     (b"\xfd7zxz", "an xz archive", "unpack it and give the file inside"),
     (b"7z\xbc\xaf", "a 7-zip archive", "unpack it and give the file inside"),
-    (b"{", "a JSON text", "give the file with the weights"),
     (b"%pdf", "a PDF", "give the file with the weights"),
     (b"\x89png", "a picture", "give the file with the weights"),
 )
@@ -77,6 +76,8 @@ def _kind(path: Path) -> str:
     for mark, what, instead in STARTS:
         if lowered.startswith(mark):
             raise BadCheckpoint(f"{path} is {what}; {instead}")
+    if lowered.startswith((b"{", b"[")) and b"\0" not in start:  # a safetensors file begins with a number
+        raise BadCheckpoint(f"{path} is a JSON text; give the file with the weights")
     if start.startswith(b"\x93NUMPY"):
         return "numpy"
     if start.startswith(b"PK"):

@@ -111,8 +111,7 @@
     made.appendChild(svg("line", { "class": "axis", x1: 8, x2: SIZE - 8, y1: SIZE / 2, y2: SIZE / 2 }));
     made.appendChild(svg("line", { "class": "axis", y1: 8, y2: SIZE - 8, x1: SIZE / 2, x2: SIZE / 2 }));
     made.appendChild(svg("circle", { "class": "path", cx: SIZE / 2, cy: SIZE / 2, r: unit, "stroke-dasharray": "2 4" }));
-    made.appendChild(svg("text", { "class": "faint", x: SIZE - 8, y: SIZE / 2 - 6, "text-anchor": "end", "font-size": 11 }, "cos, held out"));
-    made.appendChild(svg("text", { "class": "faint", x: SIZE / 2 + 6, y: 16, "font-size": 11 }, "sin, held out"));
+    made.appendChild(svg("text", { "class": "faint", x: SIZE - 8, y: SIZE - 8, "text-anchor": "end", "font-size": 11 }, "across: cos, up: sin, held out"));
     var spread = svg("g", { fill: SKY, "fill-opacity": 0.18, stroke: SKY, "stroke-opacity": 0.7 });
     var path = svg("polyline", { "class": "path", "stroke-width": 1.2 });
     var seam = svg("line", { stroke: RED, "stroke-dasharray": "5 4", "stroke-width": 1.5 });
@@ -258,7 +257,7 @@
     rows.forEach(function (row, i) {
       var y = 8 + 22 * i;
       made.appendChild(svg("text", { "class": "ink", x: left - 8, y: y + 12, "text-anchor": "end", "font-size": 12 }, row.name));
-      made.appendChild(svg("rect", { x: x(0), width: x(row.moved) - x(0), y: y, height: 15, fill: /random|foreign/.test(row.name) ? SKY : BLUE }));
+      made.appendChild(svg("rect", { x: x(0), width: x(row.moved) - x(0), y: y, height: 15, fill: /random|foreign|sham/.test(row.name) ? SKY : BLUE }));
       if (row.low !== null) { made.appendChild(svg("path", { "class": "path", d: "M" + x(row.low) + " " + (y + 7.5) + "H" + x(row.high) })); }
     });
     return panel("Ladder of shares", made, function () {
@@ -290,7 +289,7 @@
     }, "Share of answers that turning the circle moves by exactly δ, by layer and token; framed: more than random planes do, family-wise p < .05.");
   }
   function studyBlock(study) {
-    var parts = [html("p", {}, study.text)];
+    var parts = [html("p", {}, study.text), html("p", {}, html("strong", {}, study.sentence))];
     if (study.rows.length) {
       parts.push(table(["intervention", "measure", "circle", "controls", "p"], study.rows.map(function (r) {
         return [r.intervention, r.measure, number(fixed(r.planes), "matched control planes: " + fixed(r.controls)), fixed(r.controls), pvalue(r.p)];

@@ -173,7 +173,7 @@ def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
 
 
 def _gram(
-    site: Float[ndarray, "value template d"], gram: Float[ndarray, "t t n n"] | None = None
+    site: Float[ndarray, "value template d"], gram: Float[ndarray, "u u n n"] | None = None
 ) -> Float[ndarray, "t t n n"] | str:
     """The inner products of distinct templates, or why there is nothing to test."""
     n, templates, _ = site.shape

@@ -100,6 +100,16 @@ def simpler_rule(found: Int[Tensor, "p p"], table: Int[Tensor, "p p"]) -> tuple[
     return best, shares[best]
 
 
+def shifted_rule(found: Int[Tensor, "p p"]) -> tuple[str, float]:
+    """The rule (a + b + k) mod p, k ≠ 0, that agrees best with the answers, and how often: another numbering of
+    the tokens may turn it into the sum nearly everywhere."""
+    p = len(found)
+    a, b = torch.arange(p)[:, None], torch.arange(p)[None, :]
+    counts = torch.bincount(((found - a - b) % p).flatten(), minlength=p)
+    k = 1 + int(counts[1:].argmax())
+    return f"a + b + {k} mod {p}", float(counts[k]) / p**2
+
+
 def _clearly_above(found: Tensor, table: Tensor, name: str) -> bool:
     """Where the task and the rule disagree, the network must side with the task (sign test at the level)."""
     rule = simple_rules(len(table))[name]

@@ -38,10 +38,25 @@ def configurations(path: Path) -> dict[str, Any]:
     for beside in _beside(path):
         try:
             if beside.stat().st_size <= LARGEST_CONFIG:
-                found = dict(_flat(json.loads(beside.read_text(encoding="utf-8-sig")))) | found
+                found = dict(_flat(_parsed(beside))) | found
         except (OSError, ValueError, RecursionError):
             continue
     return found
+
+
+def _parsed(path: Path) -> Any:
+    """JSON, or YAML where its reader is installed (transformers brings it)."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        return json.loads(text)
+    try:
+        import yaml
+    except ImportError:
+        return {}
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
 
 
 def _beside(path: Path) -> Iterator[Path]:
@@ -51,15 +66,22 @@ def _beside(path: Path) -> Iterator[Path]:
         f"{path.stem}_config.json",
         f"{path.stem}.json",
     ]
-    for name in dict.fromkeys((*names, "config.json", "hparams.json", "args.json", "params.json")):
-        if (path.parent / name).is_file():
+    names += [
+        f"{stem}.{kind}"
+        for stem in ("config", "hparams", "args", "params")
+        for kind in ("json", "yaml", "yml")
+    ]
+    for name in dict.fromkeys(names):
+        if name != path.name and (path.parent / name).is_file():
             yield path.parent / name
 
 
 def _flat(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, child in value.items():
-            if isinstance(child, Mapping):
+            if isinstance(child, Mapping) and "value" in child:  # as Weights & Biases writes them
+                yield str(key).lower(), child["value"]
+            elif isinstance(child, Mapping):
                 yield from _flat(child)
             else:
                 yield str(key).lower(), child

@@ -22,7 +22,7 @@ from mechfourier.toys.reading.beside import accuracy_of, configurations, hints_o
 from mechfourier.toys.reading.chain import is_chain
 from mechfourier.toys.reading.keymap import apply_key_map
 from mechfourier.toys.reading.readings import Reading
-from mechfourier.toys.reading.search import Found, search
+from mechfourier.toys.reading.search import Found, otherwise, search
 from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned, assign
 
@@ -85,6 +85,7 @@ def read(
         )
     found = search(inside, assigned, hints)
     judged = accept(found.answers, found.table, tried=found.tried)
+    judged = dataclasses.replace(judged, reason=judged.reason or otherwise(found, hints))
     notes = [f"read from {where!r}"] if where else []
     layout = "mlp" if found.reading.config.widths else layout
     return _foreign(layout, found, judged, [*notes, *_notes(found, layout, hints, values, judged)])
@@ -216,7 +217,9 @@ def _notes(
             f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another"
         )
     if hints.act is None:
-        notes.append(f"activation {config.act} taken, by accuracy")
+        same = found.acts()
+        more = f"; {', '.join(same)} would answer as many (--act sets another)" if same else ""
+        notes.append(f"activation {config.act} taken, by accuracy{more}")
     if not hints.tasks and hints.table is None:
         told = task_of(values)
         notes.append(

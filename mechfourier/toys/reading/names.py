@@ -105,8 +105,9 @@ def named(tensors: Mapping[str, Tensor]) -> list[Named]:
     sequences = _sequences(tensors)
     found = []
     for name, tensor in tensors.items():
-        role = sequences.get(name) or _role(name.lower())
-        found.append(Named(name, _of_kind(role, name, tensor), _layer(name)))
+        dotted = name.replace("/", ".")  # Flax and Keras
+        role = sequences.get(name) or _role(dotted.lower())
+        found.append(Named(name, _of_kind(role, dotted, tensor), _layer(dotted)))
     return _renumbered(found)
 
 

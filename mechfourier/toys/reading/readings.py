@@ -21,7 +21,7 @@ from mechfourier.toys.reading.settings import Hints, changed, settings_of
 from mechfourier.toys.reading.tensors import Assigned, completed, d_model
 
 MOST_READINGS = 6_000
-MOST_LAYOUTS, MOST_QUESTIONS = 48, 16
+MOST_LAYOUTS, MOST_QUESTIONS = 16, 8
 SPREAD = 3.0
 
 
@@ -84,6 +84,14 @@ def neighbours(
     for other in others:
         if (found := _reading(*other)) is not None:
             yield found
+
+
+def usual_question(reading: Reading, hints: Hints) -> Reading | None:
+    """The same network with its questions written in the likeliest way; None where they are."""
+    first = _questions(reading.ours, hints)[0]
+    if first == reading.question:
+        return None
+    return _reading(reading.ours, reading.assigned, first, reading.settings)
 
 
 def _likeliest(sizes: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:

@@ -13,9 +13,10 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint
 from mechfourier.progress import tracked
 from mechfourier.toys.one_layer.task import S5, SMALLEST_MODULUS, TASKS, all_pairs, task
+from mechfourier.toys.reading.acceptance import shifted_rule
 from mechfourier.toys.reading.chain import chain_readings, is_chain
-from mechfourier.toys.reading.readings import MOST_READINGS, Reading, neighbours, readings
-from mechfourier.toys.reading.settings import Hints
+from mechfourier.toys.reading.readings import MOST_READINGS, Reading, neighbours, readings, usual_question
+from mechfourier.toys.reading.settings import ACTS, Hints
 from mechfourier.toys.reading.tensors import Assigned
 
 SAMPLE = 64
@@ -24,7 +25,7 @@ ENOUGH = 0.9
 """A reading that answers this share of the sample ends the search."""
 SHORT_LIST = 8
 LOOK, ROUNDS, WORTH, MORE = 192, 3, 0.2, 0.002
-LESS_BY_ACT, LESS = 0.95, 0.8
+LESS = 0.95
 """Questions by which readings near the best are compared, how often, from which accuracy on, and by how much
 more accuracy or less loss."""
 
@@ -40,6 +41,20 @@ class Found:
     answers: Int[Tensor, "p p"]
     tried: int
     others: tuple[tuple[str, float], ...] = field(default=())
+
+    def acts(self) -> tuple[str, ...]:
+        """Other activations with which it answers as many of a sample of questions: answers alone do not tell
+        them apart."""
+        config = self.reading.config
+        pairs = torch.randint(0, config.p, (LOOK, 2), generator=torch.Generator().manual_seed(1))
+        right = {
+            act: dataclasses.replace(self.reading, config=dataclasses.replace(config, act=act)).loss(
+                pairs, self.table
+            )[0]
+            for act in ACTS
+        }
+        least = right.get(config.act, 1.0) - MORE
+        return tuple(act for act in ACTS if act != config.act and right[act] >= least)
 
     @property
     def accuracy(self) -> float:
@@ -65,8 +80,8 @@ def search(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) -> F
 
 def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found:
     """The best of the readings near one that answers well: a network read with another activation or other
-    heads may still answer nearly all. One of more accuracy is taken, or of as much and less loss (at equal
-    size of the logits), until none is better."""
+    heads may still answer nearly all. One of more accuracy is taken, or another activation of as much
+    and less loss (at equal size of the logits), until none is better."""
     p, tried = found.reading.config.p, found.tried
     pairs = torch.randint(0, p, (LOOK, 2), generator=torch.Generator().manual_seed(1))
     best, score = found.reading, found.reading.loss(pairs, found.table)
@@ -77,14 +92,25 @@ def _settled(found: Found, tensors: Mapping[str, Tensor], hints: Hints) -> Found
             if other.config.p != p:
                 continue
             right, loss = other.loss(pairs, found.table)
-            less = (
-                LESS_BY_ACT if dataclasses.replace(other.config, act=best.config.act) == best.config else LESS
-            )
-            if right > score[0] + MORE or (right >= score[0] and loss < score[1] * less):
+            same = dataclasses.replace(other.config, act=best.config.act) == best.config
+            if right > score[0] + MORE or (same and right >= score[0] and loss < score[1] * LESS):
                 best, score = other, (right, loss)
         if best is before:
             break
     return found if best is found.reading else _whole(best, hints, tried)
+
+
+def otherwise(found: Found, hints: Hints) -> str:
+    """What the network answers better than its task where questions are written in the likeliest way; empty
+    where that is nothing."""
+    usual = None if found.reading.config.widths else usual_question(found.reading, hints)
+    if usual is None:
+        return ""
+    p = usual.config.p
+    name, share = shifted_rule(usual.answers(all_pairs(p)).reshape(p, p))
+    if share <= found.accuracy:
+        return ""
+    return f"and {share:.1%} as {name!r} with questions read as {usual.question}"
 
 
 def _near(reading: Reading, tensors: Mapping[str, Tensor], hints: Hints) -> Iterable[Reading]:

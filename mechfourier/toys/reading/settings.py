@@ -55,7 +55,8 @@ def settings_of(ours: Ours, hints: Hints) -> Iterator[dict[str, Any]]:
     """Fields of a `ModularConfig`, and what `changed` takes; the usual first."""
     seen = Seen.of(ours)
     rms = {"rms": seen.norms and not seen.biased}
-    acts = [hints.act] if hints.act else list(ACTS)
+    usual = ("silu", "gelu", "relu") if any(name.endswith("W_gate") for name in ours.weights) else ACTS
+    acts = [hints.act] if hints.act else list(usual)
     places = ["none"] if not seen.norms else ["post", "pre"] if seen.encoder else ["pre", "post"]
     if hints.norm in places:
         places = [hints.norm]
@@ -67,13 +68,15 @@ def settings_of(ours: Ours, hints: Hints) -> Iterator[dict[str, Any]]:
     for act, norm, coefficient, causal in itertools.product(acts, places, coefficients, masks):
         yield {"act": act, "norm": norm, "attn_coeff": coefficient, "causal": causal, **rms}
     for act, norm, causal in itertools.product(acts[:2], places, masks):
-        usual = {"act": act, "norm": norm, "causal": causal, **rms}
-        yield from (usual | rare for rare in _rare(seen))
+        common = {"act": act, "norm": norm, "causal": causal, "attn_coeff": coefficients[0], **rms}
+        yield from (common | rare for rare in _rare(seen, linear=hints.attn_coeff is None))
 
 
-def _rare(seen: Seen) -> Iterator[dict[str, Any]]:
-    yield {"attention": "linear"}
-    yield {"attention": "linear", "unscaled": True}
+def _rare(seen: Seen, *, linear: bool) -> Iterator[dict[str, Any]]:
+    """``linear``: attention without softmax may be meant."""
+    if linear:
+        yield {"attention": "linear"}
+        yield {"attention": "linear", "unscaled": True}
     yield {"causal": False, "pool": "mean"}
     yield {"causal": False, "pool": "first"}
     yield {"scaled_embedding": True}
