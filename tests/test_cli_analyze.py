@@ -73,7 +73,11 @@ def test_import_says_what_it_took(theirs: Path, tmp_path: Path) -> None:
         (["analyze", "{ours}", "--key-freqs", "99"], UsageError, "99"),
         (["import", "{theirs}x", "--out", "{tmp}/z"], UsageError, "theirs.pt"),
         (["import", "{theirs}", "--out", "{ours}"], UsageError, "already"),
-        (["import", "{theirs}", "--out", "{tmp}/z", "--format", "nanda"], BadCheckpoint, "hooked-transformer"),
+        (
+            ["import", "{theirs}", "--out", "{tmp}/z", "--format", "nanda"],
+            BadCheckpoint,
+            "hooked-transformer",
+        ),
         (["import", "{theirs}", "--out", "{tmp}/z", "--act", "sin"], UsageError, "sin"),
         (["import", "{theirs}", "--out", "{tmp}/z", "--task", "subtract"], BadCheckpoint, "--force"),
     ],
