@@ -1,348 +1,30 @@
 """How often the contest of shapes says "circular" of planted data that is a circle, and of data that is none.
 
 ``python -m benchmarks.shapes [--draws 40] [--part NAME …]`` adds to benchmarks/results/shapes.json; parts
-that are there with as many draws are not run again. Signal-to-noise ratio: power of the signal over that of
-the noise, both over all dimensions; of a circle with something beside it, the power of the circle alone.
+that are there with as many draws are not run again.
 """
 
 import argparse
 import collections
-import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy import ndarray
-from numpy.random import Generator as Rng
 
+from benchmarks.shape_coverage import coverage
+from benchmarks.shape_kinds import KINDS, STRANGERS, planted
+from mechfourier.stats.intervals import wilson
 from mechfourier.stats.shapes import contest
-from mechfourier.stats.shapes.decide import best_design
-from mechfourier.stats.shapes.designs import Family, family
-from mechfourier.stats.shapes.evidence import Estimate, aspect, gap, predicted_share
-from mechfourier.stats.shapes.scores import design_scores, read_gram
-from mechfourier.stats.shapes.tables import Table, canonical_frame, cross_gram, table, unbiased_mean
 
+SEED = 20262
+"""Of the draws that are reported; everything was chosen on others."""
+ROUND_OF = 20
+MARKS = "<!-- rates: written by python -m benchmarks.shapes --page -->", "<!-- end of rates -->"
+PAGE = Path(__file__).parent.parent / "docs" / "shapes.md"
 RESULTS = Path(__file__).parent / "results" / "shapes.json"
-
-
-def unit(y: ndarray) -> ndarray:
-    """Centred, of mean power 1 per value."""
-    y = y - y.mean(0)
-    return y / max(np.sqrt((y**2).sum() / len(y)), 1e-12)
-
-
-def turned(turns: ndarray) -> ndarray:
-    return np.stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], 1)
-
-
-def beside(*parts: tuple[float, ndarray]) -> ndarray:
-    """Several signals in directions of their own, each with its power."""
-    return np.concatenate([np.sqrt(power) * unit(y) for power, y in parts], 1)
-
-
-def identity(n: int, rng: Rng, dims: int = 48) -> ndarray:
-    return rng.standard_normal((n, dims))
-
-
-def process(n: int, rng: Rng, dims: int, length: float, rough: bool = False) -> ndarray:
-    at = np.arange(n)
-    gap = np.abs(at[:, None] - at) / length
-    kernel = np.exp(-gap) if rough else np.exp(-(gap**2) / 2)
-    return np.linalg.cholesky(kernel + 1e-6 * np.eye(n)) @ rng.standard_normal((n, dims))
-
-
-def listed(n: int, rng: Rng) -> ndarray:
-    """Positions on a list that begins at a random value of the cycle."""
-    return (np.arange(n) - rng.integers(n)) % n
-
-
-def around(n: int) -> ndarray:
-    return np.arange(n) / n
-
-
-def moved(n: int, rng: Rng) -> ndarray:
-    t = around(n)
-    t[rng.integers(n)] = rng.random()
-    return turned(t)
-
-
-def swapped(n: int, rng: Rng) -> ndarray:
-    t, i = around(n), int(rng.integers(n))
-    t[[i, (i + 1) % n]] = t[[(i + 1) % n, i]]
-    return turned(t)
-
-
-def uneven(n: int, rng: Rng) -> ndarray:
-    return turned(around(n) + rng.uniform(-0.4, 0.4, n) / n)
-
-
-def speed(n: int, rng: Rng) -> ndarray:
-    t = around(n)
-    return turned(t + 0.6 / (2 * np.pi) * np.sin(2 * np.pi * (t + rng.random())))
-
-
-def ellipse(n: int, rng: Rng, aspect: float) -> ndarray:
-    return turned(around(n) + rng.random()) * [1, aspect]
-
-
-def arc(n: int, rng: Rng, degrees: float) -> ndarray:
-    return turned(degrees / 360 * listed(n, rng) / (n - 1))
-
-
-def cosine(n: int, rng: Rng, k: int = 1) -> ndarray:
-    return np.cos(2 * np.pi * (k * around(n) + rng.random()))[:, None]
-
-
-def blocks(n: int, rng: Rng, groups: int, dims: int = 16) -> ndarray:
-    return rng.standard_normal((groups, dims))[listed(n, rng) * groups // n]
-
-
-def uneven_blocks(n: int, rng: Rng, groups: int) -> ndarray:
-    cuts = np.sort(rng.choice(np.arange(1, n), groups - 1, replace=False))
-    return rng.standard_normal((groups, 16))[np.searchsorted(cuts, listed(n, rng), side="right")]
-
-
-def on_list(n: int, rng: Rng, curve: Callable[[ndarray], list[ndarray]]) -> ndarray:
-    """A curve of u from 0 to 1 along a list that begins anywhere."""
-    return np.stack(curve(listed(n, rng) / (n - 1)), 1)
-
-
-def star(n: int, rng: Rng) -> ndarray:
-    """Two spokes from a hub: out along one direction, and out along another."""
-    at = listed(n, rng)
-    half = n // 2
-    return np.stack([np.where(at < half, half - at, 0), np.where(at >= half, at - half, 0)], 1).astype(float)
-
-
-def hub(n: int, rng: Rng) -> ndarray:
-    """One value far from all others, which lie anywhere."""
-    y = 0.3 * rng.standard_normal((n, 8))
-    y[rng.integers(n)] = 3
-    return y
-
-
-def tree(n: int, rng: Rng) -> ndarray:
-    """A binary hierarchy of neighbouring values: a random vector for every branch."""
-    at, levels = listed(n, rng), []
-    for depth in range(1, 4):
-        levels.append(rng.standard_normal((2**depth, 8))[at * 2**depth // n])
-    return np.concatenate(levels, 1)
-
-
-def bits(n: int, rng: Rng) -> ndarray:
-    return np.stack([(np.arange(n) >> b) & 1 for b in range(int(np.ceil(np.log2(n))))], 1).astype(float)
-
-
-def two_halves(n: int, rng: Rng) -> ndarray:
-    """Half of the values on one arc, half on another, in planes of their own."""
-    at = listed(n, rng)
-    y = np.zeros((n, 4))
-    first = at < n // 2
-    y[first, :2] = turned(at[first] / n)
-    y[~first, 2:] = turned(at[~first] / n + rng.random())
-    return y
-
-
-def month_lengths(n: int, rng: Rng) -> ndarray:
-    lengths = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
-    return np.concatenate(
-        [np.eye(3)[np.searchsorted([28, 30, 31], np.resize(lengths, n))], 0.3 * rng.standard_normal((n, 4))],
-        1,
-    )
-
-
-def vowels(n: int, rng: Rng) -> ndarray:
-    is_vowel = np.isin(np.arange(n) % 26, [0, 4, 8, 14, 20])
-    return np.concatenate([2.0 * is_vowel[:, None], 0.3 * rng.standard_normal((n, 8))], 1)
-
-
-def tent(n: int, rng: Rng) -> ndarray:
-    """Rises for half of the list and falls again: there and back along one direction."""
-    return np.abs(listed(n, rng) - n / 2)[:, None]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One way to make data. ``power``: of the signal, at signal-to-noise 1. ``words``: right answers besides
-    "undecided"."""
-
-    make: Callable[[int, Rng], ndarray]
-    words: tuple[str, ...]
-    power: float = 1.0
-
-    @property
-    def circular(self) -> bool:
-        return self.words[0] == "circular"
-
-
-ROUND, OPEN, DISTINCT = ("circular",), ("open curve",), ("values distinguishable",)
-PERIOD = ("other period", "open curve")
-
-
-def line_beside(power: float) -> Kind:
-    return Kind(
-        lambda n, r: beside((1, turned(around(n))), (power, listed(n, r)[:, None] * 1.0)), ROUND, 1 + power
-    )
-
-
-CIRCLES: dict[str, Kind] = {
-    "circle": Kind(lambda n, r: turned(around(n)), ROUND),
-    "circle, line .25": line_beside(0.25),
-    "circle, line .5": line_beside(0.5),
-    "circle, line 1": line_beside(1),
-    "circle, line 2": line_beside(2),
-    "circle, line 4": line_beside(4),
-    "ellipse .7": Kind(lambda n, r: ellipse(n, r, 0.7), ROUND),
-    "ellipse .5": Kind(lambda n, r: ellipse(n, r, 0.5), ROUND),
-    "uneven spacing": Kind(uneven, ROUND),
-    "uneven speed": Kind(speed, ROUND),
-    "k = 1 and 3": Kind(lambda n, r: beside((0.5, turned(around(n))), (0.5, turned(3 * around(n)))), ROUND),
-    "k = 1 and 2": Kind(lambda n, r: beside((0.7, turned(around(n))), (0.3, turned(2 * around(n)))), ROUND),
-    "k = 2": Kind(lambda n, r: turned(2 * around(n)), ROUND),
-    "one value misplaced": Kind(moved, ROUND),
-    "two neighbours swapped": Kind(swapped, ROUND),
-    "circle, identity 1": Kind(lambda n, r: beside((1, turned(around(n))), (1, identity(n, r))), ROUND, 2),
-    "circle, identity .5": Kind(
-        lambda n, r: beside((1, turned(around(n))), (0.5, identity(n, r))), ROUND, 1.5
-    ),
-    "similarity round the cycle": Kind(lambda n, r: _periodic(n, r), ROUND),
-    "circle of clusters, tight": Kind(
-        lambda n, r: turned(around(n) + 0.25 / n * np.sin(4 * np.pi * around(n))), ROUND
-    ),
-}
-LOOKALIKES: dict[str, Kind] = {
-    "noise": Kind(lambda n, r: np.zeros((n, 1)), ("noise",)),
-    "identity": Kind(identity, DISTINCT),
-    "identity, 2 dims": Kind(lambda n, r: identity(n, r, 2), DISTINCT),
-    "identity, 4 dims": Kind(lambda n, r: identity(n, r, 4), DISTINCT),
-    "circle in random order": Kind(lambda n, r: turned(r.permutation(n) / n), DISTINCT),
-    "line in random order": Kind(lambda n, r: r.permutation(n)[:, None] * 1.0, DISTINCT),
-    "arc 180": Kind(lambda n, r: arc(n, r, 180), OPEN),
-    "arc 240": Kind(lambda n, r: arc(n, r, 240), OPEN),
-    "arc 270": Kind(lambda n, r: arc(n, r, 270), OPEN),
-    "arc 300": Kind(lambda n, r: arc(n, r, 300), ("nearly closed", "open curve")),
-    "cosine": Kind(cosine, ("wave",)),
-    "cosine, identity 1": Kind(
-        lambda n, r: beside((1, cosine(n, r)), (1, identity(n, r))), ("wave", *DISTINCT), 2
-    ),
-    "cosine k = 2": Kind(lambda n, r: cosine(n, r, 2), ("wave",)),
-    "2 clusters": Kind(lambda n, r: blocks(n, r, 2), ("clusters",)),
-    "3 clusters": Kind(lambda n, r: blocks(n, r, 3), ("clusters",)),
-    "4 clusters": Kind(lambda n, r: blocks(n, r, 4), ("clusters",)),
-    "6 clusters": Kind(lambda n, r: blocks(n, r, 6), ("clusters", *DISTINCT)),
-    "4 clusters, identity .3": Kind(
-        lambda n, r: beside((1, blocks(n, r, 4)), (0.3, identity(n, r, 16))), ("clusters",), 1.3
-    ),
-    "3 uneven clusters": Kind(lambda n, r: uneven_blocks(n, r, 3), ("clusters", *OPEN)),
-    "4 uneven clusters": Kind(lambda n, r: uneven_blocks(n, r, 4), ("clusters", *OPEN)),
-    "4 clusters and a line": Kind(
-        lambda n, r: beside((1, blocks(n, r, 4)), (1, listed(n, r)[:, None] * 1.0)), ("clusters", *OPEN), 2
-    ),
-    "line": Kind(lambda n, r: listed(n, r)[:, None] * 1.0, ("line", *OPEN)),
-    "line, identity 1": Kind(
-        lambda n, r: beside((1, listed(n, r)[:, None] * 1.0), (1, identity(n, r))), ("line", *OPEN), 2
-    ),
-    "logarithm": Kind(lambda n, r: np.log(listed(n, r) + 1.0)[:, None], ("line", *OPEN)),
-    "parabola": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2]), OPEN),
-    "cubic": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2, 8 * (u - 0.5) ** 3]), OPEN),
-    "tent": Kind(tent, ("wave", *OPEN)),
-    "sawtooth of half the cycle": Kind(lambda n, r: (listed(n, r) % (n // 2))[:, None] * 1.0, PERIOD),
-    "U shape": Kind(
-        lambda n, r: on_list(n, r, lambda u: [np.clip(np.abs(3 * u - 1.5), 0.5, 1.5), np.clip(3 * u, 1, 2)]),
-        OPEN,
-    ),
-    "L shape": Kind(star, OPEN),
-    "spiral": Kind(
-        lambda n, r: on_list(
-            n, r, lambda u: [(1 + u) * np.cos(1.6 * np.pi * u), (1 + u) * np.sin(1.6 * np.pi * u)]
-        ),
-        OPEN,
-    ),
-    "logarithmic spiral": Kind(
-        lambda n, r: on_list(
-            n, r, lambda u: [np.exp(1.5 * u) * np.cos(2 * np.pi * u), np.exp(1.5 * u) * np.sin(2 * np.pi * u)]
-        ),
-        OPEN,
-    ),
-    "helix of 1.5 turns": Kind(
-        lambda n, r: on_list(n, r, lambda u: [np.cos(3 * np.pi * u), np.sin(3 * np.pi * u), 2 * u]), PERIOD
-    ),
-    "helix of 2.5 turns": Kind(
-        lambda n, r: on_list(n, r, lambda u: [np.cos(5 * np.pi * u), np.sin(5 * np.pi * u), 2 * u]), PERIOD
-    ),
-    "half turn (Möbius)": Kind(
-        lambda n, r: beside((1, turned(0.5 * listed(n, r) / n)), (0.5, turned(1.5 * listed(n, r) / n))), OPEN
-    ),
-    "Lissajous 1:2, open": Kind(
-        lambda n, r: on_list(n, r, lambda u: [np.cos(1.4 * np.pi * u), np.sin(2.8 * np.pi * u)]), OPEN
-    ),
-    "Lissajous 2:3, open": Kind(
-        lambda n, r: on_list(n, r, lambda u: [np.cos(2.8 * np.pi * u), np.sin(4.2 * np.pi * u)]), PERIOD
-    ),
-    "period 10": Kind(lambda n, r: turned(np.arange(n) / 10), PERIOD),
-    "period n - 1": Kind(
-        lambda n, r: turned(listed(n, r) / (n - 1)), ("other period", "nearly closed", "open curve")
-    ),
-    "period n - 2": Kind(lambda n, r: turned(listed(n, r) / (n - 2)), PERIOD),
-    "period 7.5": Kind(lambda n, r: turned(np.arange(n) / 7.5), PERIOD),
-    "period 10 and a line": Kind(
-        lambda n, r: beside((1, turned(np.arange(n) / 10)), (1, np.arange(n)[:, None] * 1.0)), PERIOD, 2
-    ),
-    "classes modulo 3": Kind(lambda n, r: identity(3, r, 16)[np.arange(n) % 3], ("other period", *DISTINCT)),
-    "classes modulo 4": Kind(lambda n, r: identity(4, r, 16)[np.arange(n) % 4], ("other period", *DISTINCT)),
-    "even and odd": Kind(lambda n, r: (np.arange(n) % 2)[:, None] * 1.0, ("other period", "wave", *DISTINCT)),
-    "two half arcs": Kind(two_halves, OPEN),
-    "hub": Kind(hub, DISTINCT),
-    "hierarchy": Kind(tree, ("clusters", *OPEN)),
-    "binary code": Kind(bits, ("other period", "clusters", *OPEN, *DISTINCT)),
-    "month lengths": Kind(month_lengths, DISTINCT),
-    "vowels": Kind(vowels, DISTINCT),
-    "fading, length 3": Kind(lambda n, r: np.roll(process(n, r, 48, n / 4, True), r.integers(n), 0), OPEN),
-    "fading, length 6": Kind(lambda n, r: np.roll(process(n, r, 48, n / 2, True), r.integers(n), 0), OPEN),
-    "random walk, 16 dims": Kind(lambda n, r: np.roll(identity(n, r, 16).cumsum(0), r.integers(n), 0), OPEN),
-    "smooth, 16 dims": Kind(lambda n, r: np.roll(process(n, r, 16, n / 4), r.integers(n), 0), OPEN),
-    "smooth, short, 48 dims": Kind(lambda n, r: np.roll(process(n, r, 48, n / 6), r.integers(n), 0), OPEN),
-    "smooth path, 2 dims": Kind(lambda n, r: np.roll(process(n, r, 2, n / 3), r.integers(n), 0), OPEN),
-    "smooth path, 3 dims": Kind(lambda n, r: np.roll(process(n, r, 3, n / 3), r.integers(n), 0), OPEN),
-}
-KINDS = CIRCLES | LOOKALIKES
-
-
-def _periodic(n: int, rng: Rng) -> ndarray:
-    away = np.abs(np.arange(n)[:, None] - np.arange(n))
-    chord = n / np.pi * np.sin(np.pi * away / n)
-    kernel = np.exp(-chord / (n / 4)) + 1e-6 * np.eye(n)
-    return np.linalg.cholesky(kernel) @ rng.standard_normal((n, 48))
-
-
-def noise(kind: str, shape: tuple[int, int, int], rng: Rng) -> ndarray:
-    """Of total variance 1 per value and template (t2: of the same scale, its variance is infinite)."""
-    n, _, d = shape
-    if kind == "t2":
-        return rng.standard_t(2, shape) / np.sqrt(d)
-    white = rng.standard_normal(shape) / np.sqrt(d)
-    if kind == "massive":
-        white[..., :2] *= 0.7 * np.sqrt(d)
-        return white / np.sqrt((white**2).sum(-1).mean())
-    if kind == "by value":
-        return white * np.exp(rng.normal(0, 0.4, (n, 1, 1)))
-    if kind == "smooth":  # over neighbouring values, drawn per template
-        away = np.abs(np.arange(n)[:, None] - np.arange(n))
-        return np.einsum("vw,wtd->vtd", np.linalg.cholesky(np.exp(-away / 2)), white)
-    return white
-
-
-def planted(kind: Kind, n: int, templates: int, d: int, snr: float, noise_kind: str, rng: Rng) -> ndarray:
-    """``[value, template, d]``."""
-    y = kind.make(n, rng)
-    y = y - y.mean(0)
-    power = (y**2).sum() / n
-    y = y * np.sqrt(kind.power * snr / power) if power > 0 else y
-    basis = np.linalg.qr(rng.standard_normal((d, y.shape[1])))[0]
-    return (y @ basis.T)[:, None] + noise(noise_kind, (n, templates, d), rng)
 
 
 @dataclass(frozen=True)
@@ -365,6 +47,7 @@ SETTINGS: dict[str, Setting] = {
     "n5": Setting(n=5),
     "n7": Setting(n=7),
     "n24": Setting(n=24),
+    "n26": Setting(n=26),
     "T3": Setting(templates=3),
     "T12": Setting(templates=12),
     "d1024": Setting(d=1024),
@@ -373,6 +56,7 @@ SETTINGS: dict[str, Setting] = {
     "smooth": Setting(noise="smooth"),
     "by-value": Setting(noise="by value"),
     "snr.25": Setting(snr=0.25),
+    "snr.12": Setting(snr=1 / 8),
     "snr.06": Setting(snr=1 / 16),
     "snr.03": Setting(snr=1 / 32),
     "snr4": Setting(snr=4),
@@ -380,136 +64,144 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def words_of(name: str, setting: Setting, draws: int) -> dict[str, int]:
+def words_of(name: str, setting: Setting, draws: range, seed: int) -> collections.Counter[str]:
+    """The words of some draws of one kind."""
     counts: collections.Counter[str] = collections.Counter()
-    for i in range(draws):
-        rng = np.random.default_rng([i, *name.encode(), setting.n, setting.templates, setting.d])
-        acts = np.stack(
-            [
-                planted(KINDS[name], setting.n, setting.templates, setting.d, setting.snr, setting.noise, rng)
-                for _ in range(setting.sites)
-            ]
-        )
+    for i in draws:
+        rng = np.random.default_rng([seed, i, *name.encode(), setting.n, setting.templates, setting.d])
+        one = (KINDS[name], setting.n, setting.templates, setting.d, setting.snr, setting.noise, rng)
+        acts = np.stack([planted(*one) for _ in range(setting.sites)])
         counts[contest(acts, seed=i).word] += 1
-    return dict(counts.most_common())
+    return counts
 
 
-def wilson(hits: int, draws: int) -> tuple[float, float]:
-    """95 % interval of a rate (Wilson 1927)."""
-    z, p = 1.96, hits / draws
-    middle, half = p + z * z / 2 / draws, z * np.sqrt(p * (1 - p) / draws + z * z / 4 / draws**2)
-    return float((middle - half) / (1 + z * z / draws)), float((middle + half) / (1 + z * z / draws))
+def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, str, range]]:
+    """Every kind a few draws further, until all have as many as were asked for."""
+    for begun in range(0, draws, ROUND_OF):
+        for part in parts:
+            for name in names or KINDS:
+                yield part, name, range(begun, min(begun + ROUND_OF, draws))
 
 
-COVERED = ("circle", "ellipse .5", "circle, identity 1", "arc 240", "arc 300", "smooth path, 3 dims")
-SHARES = ("circle", "arc", "line", "wave", "clusters")
-
-
-def coverage(draws: int) -> dict[str, dict[str, list[int]]]:
-    """How often the 95 % intervals hold the value of the noise-free table: [held, asked] per setting and
-    number."""
-    out: dict[str, dict[str, list[int]]] = {}
-    for templates, snr, kind in itertools.product((6, 8, 12), (0.25, 1.0), ("white", "by value", "massive")):
-        counts: dict[str, list[int]] = {}
-        for name, i in itertools.product(COVERED, range(draws)):
-            for number, held in _held(name, templates, snr, kind, i).items():
-                row = counts.setdefault(number, [0, 0])
-                row[0], row[1] = row[0] + held, row[1] + 1
-        out[f"T {templates}, snr {snr:g}, {kind}"] = counts
-        print(templates, snr, kind, {k: f"{100 * a / b:.0f}" for k, (a, b) in counts.items()}, flush=True)
-    return out
-
-
-def _share_of(designs: Family, index: int) -> Callable[[Table], Estimate]:
-    return lambda own: predicted_share(own, designs, index)
-
-
-def _held(name: str, templates: int, snr: float, noise_kind: str, i: int) -> dict[str, bool]:
-    rng, n, d = np.random.default_rng([i, *name.encode(), templates]), 12, 64
-    kind = KINDS[name]
-    y = unit(kind.make(n, rng)) * np.sqrt(kind.power * snr)
-    y = y @ np.linalg.qr(rng.standard_normal((d, y.shape[1])))[0].T
-    gram = cross_gram(y[:, None] + noise(noise_kind, (n, templates, d), rng))
-    own = table(gram, canonical_frame(unbiased_mean(gram)))
-    z = y[own.frame.order] - y.mean(0)
-    free, designs = replace(own, mean=z @ z.T), family(n)
-    scores = design_scores(read_gram(own.groups, own.group_sizes, designs.places), designs)
-    best = {shape: best_design(own, designs, scores, shape) for shape in (*SHARES, "nearly closed")}
-    asked: dict[str, Callable[[Table], Estimate]]
-    asked = {f"evidence of {s}": _share_of(designs, best[s]) for s in SHARES}
-    if kind.circular:
-        asked["aspect" + (" of 1" if name == "circle" else "")] = lambda t: aspect(t, 1)
-    if name.startswith("arc"):
-        cut = int(designs.designs[best["arc" if name == "arc 240" else "nearly closed"]].params["cut"])
-        asked["gap"] = lambda t: gap(t, cut)
-    held = {}
-    for number, estimate in asked.items():
-        found, truth = estimate(own), estimate(free).value
-        assert found.low is not None and found.high is not None
-        held[number] = found.low - 1e-9 <= truth <= found.high + 1e-9
-    return held
-
-
-def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, str, int]]:
-    for part in parts:
-        for name in names or KINDS:
-            yield part, name, draws
+def added(row: dict | None, words: collections.Counter[str]) -> dict:
+    """A row of the results with more draws."""
+    counts = collections.Counter((row or {}).get("words", {})) + words
+    draws, hits = sum(counts.values()), sum(counts[word] for word in ("circular", "flattened circle"))
+    low, high = wilson(hits, draws)
+    return {"draws": draws, "circular": hits, "interval": [low, high], "words": dict(counts.most_common())}
 
 
 def markdown(found: dict) -> str:
-    """The table of docs/shapes.md: percent called circular of every kind in every part, and the words of the
-    main part."""
+    """The tables of docs/shapes.md: percent called circular of every kind in every part, and the words of the main
+    part; what is outside its bar; coverage of the intervals."""
     parts = [part for part in SETTINGS if part in found]
-    lines = ["| data | " + " | ".join(parts) + " | words |", "|---" * (len(parts) + 2) + "|"]
+    lines = [LEAD.format(seed=found["seed"]), ""]
+    lines += [f"- *{part}*: {SETTINGS[part]}; {_draws(found[part])} draws" for part in parts]
+    lines += ["", "| data | " + " | ".join(parts) + " | words (main) |", "|---" * (len(parts) + 2) + "|"]
     for name, kind in KINDS.items():
-        rows = {part: found[part][name] for part in parts if name in found[part]}
-        if not rows:
-            continue
-        cells = [_cell(rows.get(part)) for part in parts]
-        words = collections.Counter()
-        for row in rows.values():
-            words.update(row["words"])
-        told = ", ".join(f"{word} {count}" for word, count in words.most_common(4))
-        lines.append(f"| {f'**{name}**' if kind.circular else name} | " + " | ".join(cells) + f" | {told} |")
-    return "\n".join(lines)
+        cells = [_cell(found[part].get(name)) for part in parts]
+        words = found.get("main", {}).get(name, {}).get("words", {})
+        told = ", ".join(f"{word} {count}" for word, count in list(words.items())[:4])
+        new = " (new)" if name in STRANGERS else ""
+        lines.append(f"| {f'**{name}**' if kind.circular else name}{new} | {' | '.join(cells)} | {told} |")
+    return "\n".join([*lines, "", *_outside(found, parts), "", *_coverage(found.get("coverage", {}))])
+
+
+LEAD = """Percent called circular (or flattened circle) [95 % Wilson interval]; kinds in bold are circles. Seed {seed}, on which nothing was chosen; "(new)": kinds that
+were invented after everything was chosen, and run once. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`)."""
+
+
+def _draws(rows: dict) -> str:
+    counts = sorted({row["draws"] for row in rows.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _outside(found: dict, parts: list[str]) -> Iterator[str]:
+    """Per part: pooled false circles, and kinds that are out of bar."""
+    for part in parts:
+        rows = [(name, row) for name, row in found[part].items() if not KINDS[name].circular]
+        hits, draws = (sum(row[key] for _, row in rows) for key in ("circular", "draws"))
+        out = [
+            f"{name} {row['circular']} of {row['draws']}" for name, row in rows if row["interval"][0] > 0.05
+        ]
+        lost = [
+            f"{name} {row['circular']} of {row['draws']}"
+            for name, row in found[part].items()
+            if KINDS[name].circular and row["circular"] < 0.95 * row["draws"]
+        ]
+        if draws:
+            yield (
+                f"- *{part}*: {hits} of {draws} draws of other kinds called circular ({hits / draws:.1%})"
+                + "".join(
+                    f"; {what}: {', '.join(names)}"
+                    for what, names in (("above 5 %", out), ("circles found in under 95 %", lost))
+                    if names
+                )
+            )
+
+
+def _coverage(found: dict) -> Iterator[str]:
+    """Percent of draws whose 95 % interval holds the noise-free value."""
+    if not found:
+        return
+    numbers = list(dict.fromkeys(number for row in found.values() for number in row))
+    yield "Percent of 95 % intervals that hold the value of the noise-free table:"
+    yield ""
+    yield "| data | " + " | ".join(numbers) + " |"
+    yield "|---" * (len(numbers) + 1) + "|"
+    for setting, row in found.items():
+        cells = [f"{100 * row[n][0] / row[n][1]:.0f}" if n in row else "–" for n in numbers]
+        yield f"| {setting} | {' | '.join(cells)} |"
 
 
 def _cell(row: dict | None) -> str:
     if row is None:
         return "–"
     low, high = row["interval"]
-    return f"{100 * row['circular'] / row['draws']:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * row['circular'] / row['draws']:.0f} [{100 * max(low, 0):.0f}, {100 * high:.0f}]"
+
+
+def write_page(found: dict) -> None:
+    """The tables into docs/shapes.md, between their marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    PAGE.write_text(f"{head}{MARKS[0]}\n{markdown(found)}\n{MARKS[1]}{tail}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--part", nargs="*", default=["main"], choices=list(SETTINGS))
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--kind", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
-    parser.add_argument("--table", action="store_true", help="print the table of docs/shapes.md")
+    parser.add_argument("--page", action="store_true", help="write the tables of docs/shapes.md")
     parser.add_argument("--coverage", action="store_true", help="coverage of the intervals instead")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
-    if options.table:
-        print(markdown(found))
+    if options.page:
+        write_page(found)
         return
     if options.coverage:
         found["coverage"] = coverage(options.draws)
         options.out.write_text(json.dumps(found, indent=1) + "\n")
         return
     begun = time.time()
+    if found.setdefault("seed", options.seed) != options.seed:
+        raise SystemExit(f"{options.out} holds draws of seed {found['seed']}; give that, or another --out")
     for part, name, draws in jobs(options.part, options.kind, options.draws):
         row = found.get(part, {}).get(name)
-        if time.time() - begun > options.seconds or (row and row["draws"] >= draws):
+        if row and row["draws"] >= draws.stop:
             continue
-        words = words_of(name, SETTINGS[part], draws)
-        hits = sum(count for word, count in words.items() if word in ("circular", "flattened circle"))
-        row = {"draws": draws, "circular": hits, "interval": wilson(hits, draws), "words": words}
+        if time.time() - begun > options.seconds:
+            break
+        draws = range(row["draws"] if row else 0, draws.stop)
+        row = added(row, words_of(name, SETTINGS[part], draws, options.seed))
         found.setdefault(part, {})[name] = row
         options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{SETTINGS[part]} | {name}: {words}", flush=True)
+        print(f"{SETTINGS[part]} | {name}: {row['words']}", flush=True)
 
 
 if __name__ == "__main__":

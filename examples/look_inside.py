@@ -9,7 +9,8 @@ import argparse
 from collections.abc import Sequence
 
 import mechfourier as mf
-from mechfourier.probes.attention import AttentionResult, attention
+from mechfourier.probes.attention import attention
+from mechfourier.probes.attention_result import AttentionResult
 from mechfourier.probes.lens import LensResult, lens
 
 

@@ -15,7 +15,8 @@ import mechfourier as mf
 from mechfourier.sae.evaluation import evaluate
 from mechfourier.sae.load import load_sae
 from mechfourier.sae.rows import Reading
-from mechfourier.sae.scoring import SAEScore, score
+from mechfourier.sae.score_result import SAEScore
+from mechfourier.sae.scoring import score
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.training import train
 

@@ -1,9 +1,12 @@
-"""Keywords that got a new name: the old one works until version ``GONE_IN``, with a warning that says so."""
+"""What wraps every public function: its arguments are checked (`mechfourier._arguments`), and keywords that got
+a new name work under the old one until version ``GONE_IN``, with a warning that says so."""
 
 import functools
 import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
+
+from mechfourier._arguments import checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +23,8 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        run = checked(function)
+
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             for old in names.keys() & kwargs.keys():
@@ -35,7 +40,7 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     stacklevel=2,
                 )
                 kwargs[new] = kwargs.pop(old)
-            return function(*args, **kwargs)
+            return run(*args, **kwargs)
 
         return call
 

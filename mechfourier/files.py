@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mechfourier.errors import DiskFull, FolderInUse, MechFourierError
+from mechfourier.errors import DiskFull, FolderInUse, MechFourierError, UsageError
 
 LOCK = ".lock"
 SAFETENSORS_PART = (
@@ -206,6 +206,14 @@ def beginning(text: str, most: int) -> str:
 def name_hash(text: str) -> str:
     """Eight digits that tell shortened names apart."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+def regular(path: str | Path) -> Path:
+    """``path``, to be read; raises ``UsageError`` for a pipe, a socket or a device, whose reader would wait."""
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a pipe or a device, no file; give a regular file")
+    return path
 
 
 def keep_inside(folder: str | Path, *names: str | Path) -> None:

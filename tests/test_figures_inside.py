@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mechfourier.probes.attention import AttentionResult, RoleAttention
+from mechfourier.probes.attention_result import AttentionResult, RoleAttention
 from mechfourier.probes.lens import LensLayer, LensResult
 from mechfourier.toys.universal.accuracy import AccuracySweep, ModulusAccuracy
 from mechfourier.toys.universal.figures import extrapolation_figure

@@ -14,7 +14,8 @@ from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.dft import line_power
 from mechfourier.models.interface import Encoding
-from mechfourier.probes.attention import AttentionResult, attention
+from mechfourier.probes.attention import attention
+from mechfourier.probes.attention_result import AttentionResult
 from mechfourier.probes.head_content import head_content
 from mechfourier.probes.lens import LensResult, lens
 from mechfourier.probes.roles import behind_a_word, operand_is_first, with_sink

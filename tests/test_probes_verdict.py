@@ -11,7 +11,7 @@ from value_arrays import plane, planted
 
 from mechfourier.probes.result import places
 from mechfourier.stats.shapes import Headline
-from mechfourier.stats.shapes.designs import SHAPES
+from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.words import WORDS as SHAPE_WORDS
 from mechfourier.stats.value import ValueEvidence, analyse_value
 from mechfourier.stats.verdict import WORDS, Verdict, verdict_value

@@ -168,7 +168,7 @@ def test_accuracies_are_compared_by_their_intervals() -> None:
 
 
 def test_attention_is_judged_beside_random_weights() -> None:
-    from mechfourier.probes.attention import AttentionResult
+    from mechfourier.probes.attention_result import AttentionResult
 
     def found(*excess: float) -> AttentionResult:
         low, high = excess[0] - 0.01, excess[0] + 0.01

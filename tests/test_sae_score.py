@@ -13,7 +13,8 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.site import Site
 from mechfourier.sae.clusters import circle_clusters, direction_clusters, planar_bound
 from mechfourier.sae.prompts import ScoredPrompts
-from mechfourier.sae.scoring import SAEScore, feature_scores, live_features, score_arrays
+from mechfourier.sae.score_result import SAEScore
+from mechfourier.sae.scoring import feature_scores, live_features, score_arrays
 from mechfourier.sae.settings import Dictionary, Schedule
 from mechfourier.sae.shards import Stream
 from mechfourier.sae.trainee import DictionariesTrainee

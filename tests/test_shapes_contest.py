@@ -7,7 +7,9 @@ import torch
 
 from mechfourier.errors import OutOfRange
 from mechfourier.stats.shapes import contest
-from mechfourier.stats.shapes.designs import SHAPES, Places, family
+from mechfourier.stats.shapes.catalogue import SHAPES
+from mechfourier.stats.shapes.designs import Places
+from mechfourier.stats.shapes.families import family
 from mechfourier.stats.shapes.headline import combined_p, headline
 from mechfourier.stats.shapes.simulate import Ground, draws, fit, simulate
 from mechfourier.stats.shapes.tables import canonical_frame, cross_gram, table, unbiased_mean

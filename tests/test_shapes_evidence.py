@@ -6,8 +6,9 @@ from test_shapes_contest import arc, circle, planted
 
 from mechfourier.stats.shapes import contest
 from mechfourier.stats.shapes.decide import best_design, smallest_p
-from mechfourier.stats.shapes.designs import family, turns_of_gap
+from mechfourier.stats.shapes.designs import turns_of_gap
 from mechfourier.stats.shapes.evidence import agreement_p, aspect, gap, predicted_share
+from mechfourier.stats.shapes.families import family
 from mechfourier.stats.shapes.scores import design_scores, read_gram
 from mechfourier.stats.shapes.tables import Table, canonical_frame, cross_gram, table, unbiased_mean
 

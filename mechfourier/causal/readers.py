@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mechfourier.causal.task import SimilarityTask
 from mechfourier.domains.answers import AnswerPlan, Bucket, batch_rows, stream_rows
-from mechfourier.hooks.run import UNEMBED, HookFunction, hooked, logits_of
-from mechfourier.hooks.site import Site
+from mechfourier.hooks.run import UNEMBED, HookFunction, finite, hooked, logits_of
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.hooks.unembed import Unembedding, before_unembedding
 from mechfourier.models.interface import Model
 
@@ -39,7 +39,8 @@ class AnswerReader:
         """Logits at the last ``keep`` positions of the pass ``run``: of the whole vocabulary, or of the
         answers."""
         if self.choice is not None:
-            return self.choice(before_unembedding(self.model, run, keep))
+            logits = self.choice(before_unembedding(self.model, run, keep))
+            return finite(logits, f"the logits of {model_name(self.model)}", self.model)
         narrow: list[tuple[Site, HookFunction]] = [(UNEMBED, lambda value: value[:, -keep:])]
         with hooked(self.model, narrow if str(UNEMBED) in self.model.hook_dict else []):
             output = logits_of(self.model, run())
@@ -73,7 +74,7 @@ class SimilarityReader:
 
     def read(self, bucket: Bucket, run: Callable[[], Any]) -> tuple[Tensor, Tensor]:
         """The embeddings."""
-        return torch.arange(self.columns), run().float()
+        return torch.arange(self.columns), finite(run().float(), "the sentence embeddings")
 
     def scores(self, table: Tensor, prompt: Tensor) -> Float[Tensor, "row candidate"]:
         """Their cosines."""

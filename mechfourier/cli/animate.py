@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import COUNT, emit_json, finite, quiet_libraries
+from mechfourier.cli.options import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def animate(
         ),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Of a video, in pixels.")] = "1280x720",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Animate a training run: an interactive HTML player, or with --mp4 or --gif a video (pip install
     'mechfourier[video]').

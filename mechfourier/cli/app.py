@@ -3,6 +3,7 @@
 
 import importlib
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from mechfourier._version import __version__
 from mechfourier.cli.common import add_no_check, report_error
 from mechfourier.cli.contents import Contents
+from mechfourier.cli.encoding import show_everything
 from mechfourier.cli.naming import name_results
 from mechfourier.results.provenance import remember_command
 
@@ -28,8 +30,10 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
     "analyze",
     "animate",
+    "atlas",
     "attention",
     "attribution",
+    "behaviour",
     "cache",
     "capture",
     "doctor",
@@ -44,11 +48,14 @@ COMMANDS: tuple[str, ...] = (
     "serve",
     "models",
     "patch",
+    "periods",
     "probe",
     "report",
     "reproduce",
     "rotate",
     "sae",
+    "stability",
+    "steer",
     "study",
     "sweep",
     "sweep_ablate",
@@ -75,11 +82,20 @@ def _options(
     del version, debug  # --debug is read from sys.argv in main, before Typer parses
 
 
+def _of_threads(told: threading.ExceptHookArgs) -> None:
+    """What goes wrong in the thread of a pool that was interrupted is raised in the main thread as well."""
+    if told.thread is None or "Executor" not in told.thread.name:
+        threading.__excepthook__(told)
+
+
 def main() -> None:
     """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     remember_command(arguments)
+    show_everything()
+    if not debug:
+        threading.excepthook = _of_threads
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:

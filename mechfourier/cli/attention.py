@@ -1,11 +1,11 @@
 """``mechfourier attention``: where the reading position looks."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.options import AskedDomain, Cycles, DrawSeed, Json, JsonFolder, Layers, Model, NullDraws
 from mechfourier.files import result_name
 
 if TYPE_CHECKING:
@@ -13,32 +13,27 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from mechfourier.probes.attention import AttentionResult
+    from mechfourier.probes.attention_result import AttentionResult
     from mechfourier.probes.head_content import HeadFourier
 
 
 def attention(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose task to ask (mechfourier domains; default: the model's own task, else months)."
-        ),
-    ] = None,
+    model: Model,
+    domain: AskedDomain = None,
     task: Annotated[
         str,
         typer.Option(help="An arithmetic task of the domain: what is read is a grid of value and offset."),
     ] = "arithmetic",
-    layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
-    cycles: Annotated[int, typer.Option(help="Cycles of offsets: 1 is the n × n grid.", **CYCLES)] = 1,
-    permutations: Annotated[int, typer.Option(help="Draws of the null.", **COUNT)] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
+    layers: Layers = None,
+    cycles: Cycles = 1,
+    permutations: NullDraws = 500,
+    seed: DrawSeed = 0,
     show_tokens: Annotated[
         bool,
         typer.Option("--show-tokens", help="Print the tokens of one prompt, the reading position marked."),
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
+    json_: Json = False,
+    out: JsonFolder = None,
 ) -> None:
     """Attention from the reading position to each role of the prompt, per layer and head, with the heads'
     Fourier content."""

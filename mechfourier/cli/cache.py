@@ -1,15 +1,15 @@
 """``mechfourier cache``: the activations kept on disk."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mechfourier.cli.common import emit_json
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import Shard
 
-JSON = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 cache = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +18,7 @@ cache = typer.Typer(
 
 
 @cache.command("ls")
-def list_shards(json_: JSON = False) -> None:
+def list_shards(json_: Json = False) -> None:
     """List what is kept, the most recently used first: size, days since it was used, model, hook point,
     shape."""
     import time
@@ -44,7 +44,7 @@ def list_shards(json_: JSON = False) -> None:
 
 
 @cache.command()
-def clear(json_: JSON = False) -> None:
+def clear(json_: Json = False) -> None:
     """Remove the activations that are kept; they are computed again when they are next asked for. Models
     converted from GGUF files stay (``mechfourier cache ls`` names their folders, which can be deleted by
     hand)."""

@@ -78,12 +78,12 @@ def number_list(text: str, option: str, what: str, example: str, *, ranges: bool
 
 def report_error(error: BaseException) -> int:
     """Print one sentence for ``error`` on standard error and return the exit code."""
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == 130):
+        return _say("interrupted; what was saved is kept, and the same command goes on from there", 130)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     if isinstance(error, MechFourierError):
         return _say(str(error), error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        return _say("interrupted; what was finished is kept", 130)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -119,7 +119,8 @@ def emit_json(value: dict[str, Any]) -> None:
     """Exactly one JSON object on standard output; one about a model says what its weights are."""
     if "model" in value and "weights" not in value:
         value = {**value, "weights": weights_of_name(value["model"])}
-    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"  # machines read every character
+    typer.echo(json.dumps(value, allow_nan=False, ensure_ascii=plain))
 
 
 def quiet_libraries() -> None:

@@ -1,11 +1,12 @@
 """``mechfourier doctor``: versions, devices, caches, models, and what to do about what is missing."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from mechfourier.cli.cache import readable
 from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from mechfourier.doctor import Doctor
@@ -17,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show versions, devices, caches, models and optional parts, and what to do about what is missing.
 

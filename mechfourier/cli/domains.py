@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mechfourier.domains.definition import Domain
     from mechfourier.domains.tokens import PromptTokens, TokenReport
-
-JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(domains, name="domains")
 
 
-def list_command(context: typer.Context, as_json: JSON = False) -> None:
+def list_command(context: typer.Context, as_json: Json = False) -> None:
     """List the packaged domains; mod-N is generated for any N from 2 to 200."""
     if context.invoked_subcommand is not None:
         return
@@ -76,7 +75,7 @@ def show_command(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every prompt, not a few.")] = False,
     cycles: Annotated[int, typer.Option(help="Cycles of offsets in the operation prompts.", **CYCLES)] = 4,
-    as_json: JSON = False,
+    as_json: Json = False,
 ) -> None:
     """Print the prompts of a domain; with --model also their tokens, and warnings about how they are cut."""
     from mechfourier.domains.definition import domain

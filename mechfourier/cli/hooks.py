@@ -1,19 +1,20 @@
 """``mechfourier hooks``: the places in a model where activations are read and changed."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.options import Engine, Json, Model
 
 if TYPE_CHECKING:
     from mechfourier.hooks.site import Site
 
 
 def hooks(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
-    engine: Annotated[str, typer.Option(help="auto, hooked or bridge.")] = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    model: Model,
+    engine: Engine = "auto",
+    json_: Json = False,
 ) -> None:
     """List a model's hook points in the order of a forward pass: the kind is what --sites takes, {} is the
     layer. No weights are loaded."""

@@ -1,11 +1,12 @@
 """``mechfourier models``: what can be studied, and where its weights are."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mechfourier.cli.common import emit_json, note
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from mechfourier.models.catalogue import ModelInfo
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the models that have a name: parameters, licence, where they were found, what would be downloaded.
 

@@ -12,17 +12,20 @@ from mechfourier.files import named_with
 SILENT = frozenset(
     {
         "model",
+        "acts",
         "domain",
         "out",
         "json",
         "as_json",
         "cache",
         "device",
+        "jobs",
         "show_tokens",
         "top",
         "help",
         "debug",
         "check",
+        "resume",
     }
 )
 

@@ -7,19 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, SEED, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, LAYER, LONGEST_RANGE, emit_json, note, quiet_libraries
+from mechfourier.cli.options import DrawSeed, Json, JsonFolder, Layers, Model
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.files import result_name
 
 # what the terminal shows of a number line; the JSON holds the rest
 HELIX_COLUMNS = ("site", "read", "r2_held_out", "p_periods", "best_rival", "r2_rival", "special")
-Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
-Layers = Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")]
 Sites = Annotated[str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")]
 Permutations = Annotated[int, typer.Option(help="Draws of every null.", **COUNT)]
-Seed = Annotated[int, typer.Option(help="Seed of the draws.", **SEED)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
-Out = Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")]
 
 
 def helix(
@@ -32,13 +28,17 @@ def helix(
     sites: Sites = "resid_post",
     layers: Layers = None,
     permutations: Permutations = 1000,
-    seed: Seed = 0,
+    untrained: Annotated[
+        int,
+        typer.Option(help="Untrained draws that every period is compared with (0 for none).", min=0, max=100),
+    ] = 3,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Number line in base 10: a helix of given periods plus a line, against random periods and rivals
     (digits, logarithm, polynomial)."""
-    (low, high), wanted = _range(range_), _periods(periods)
+    (low, high), wanted = range_of(range_), periods_of(periods)
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.numbers import number_line
@@ -52,13 +52,14 @@ def helix(
         periods=wanted,
         digits=digits,
         n_permutations=permutations,
+        n_untrained=untrained,
         seed=seed,
     )
     name = result_name("helix", result.model)
     _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
 
 
-def _range(text: str) -> tuple[int, int]:
+def range_of(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
     if not found:
         raise UsageError(f"--range {text[:60]!r} is no range; write it like 0-99")
@@ -71,7 +72,7 @@ def _range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def _periods(text: str) -> tuple[float, ...]:
+def periods_of(text: str) -> tuple[float, ...]:
     try:
         found = tuple(float(p) for p in text.split(","))
     except ValueError as error:
@@ -87,9 +88,9 @@ def analogies(
     sites: Sites = "resid_post",
     layers: Layers = None,
     permutations: Permutations = 1000,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Word analogies round the cycle: parallelogram (a line's rule) and rotation (a circle's rule), wrapping
     ones apart."""
@@ -115,9 +116,9 @@ def reducibility(
     k: Annotated[int, typer.Option(help="Harmonic whose plane is judged.", min=1, max=LAYER["max"])] = 1,
     sites: Sites = "resid_post",
     layers: Layers = None,
-    seed: Seed = 0,
+    seed: DrawSeed = 0,
     json_: Json = False,
-    out: Out = None,
+    out: JsonFolder = None,
 ) -> None:
     """Separability and ε-mixture index of the plane of one harmonic, fitted on half of the templates, judged
     on the rest."""

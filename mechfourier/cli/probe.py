@@ -5,16 +5,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import (
+    COUNT,
+    CYCLES,
+    SEED,
+    domain_of,
+    emit_json,
+    finite,
+    note,
+    quiet_libraries,
+)
+from mechfourier.cli.probe_arrays import (
+    of_arrays,
+    refuse_array_options,
+    refuse_model_options,
+    write_planes,
+)
+from mechfourier.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mechfourier.probes.arrays.grid import GridProbe
     from mechfourier.probes.result import ProbeResult
 
 
 def probe(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file; none with --acts."),
+    ] = None,
     domain: Annotated[
         str | None,
         typer.Option(
@@ -22,7 +42,12 @@ def probe(
             "else months)."
         ),
     ] = None,
-    sites: Annotated[str, typer.Option(help="Kinds of hook points, joined by commas.")] = "resid_post",
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            help="Kinds of hook points, joined by commas (default: resid_post); with --acts, the arrays."
+        ),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
     position: Annotated[
         str | None, typer.Option(help="Read value prompts at the 'value' or the 'last' token.")
@@ -48,6 +73,30 @@ def probe(
             "--show-tokens", help="Print the tokens of one prompt per template, the one read marked."
         ),
     ] = False,
+    acts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file of activations instead of a model: npz, npy, safetensors, PyTorch, Parquet, datasets."
+        ),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Axes of the arrays: 'site value template d', 'a o d', 'row d' …")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Column of the labels (two, joined by a comma, for two cycles).")
+    ] = None,
+    templates: Annotated[str | None, typer.Option(help="Column of the templates.")] = None,
+    period: Annotated[
+        float | None,
+        typer.Option(help="Period of labels that are angles (or --domain degrees).", callback=finite),
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="The same file from an untrained model (with --acts).")
+    ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option("--probabilities", help="The arrays are answer distributions: take square roots."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")] = Path(
         "mechfourier-out"
@@ -55,6 +104,35 @@ def probe(
 ) -> None:
     """Probe a domain for circular features: verdict, evidence at every hook point, HTML figure."""
     quiet_libraries()
+    if acts is not None:
+        about = dict(layers=layers, position=position, show_tokens=show_tokens or None)
+        about |= dict(
+            engine=None if engine == "auto" else engine, device=None if device == "auto" else device
+        )
+        refuse_model_options(model, about)
+        result = of_arrays(
+            acts,
+            domain,
+            layout=layout,
+            labels=labels,
+            templates=templates,
+            period=period,
+            control=control,
+            sites=sites,
+            design=design,
+            probabilities=probabilities,
+            n_permutations=permutations,
+            seed=seed,
+        )
+        return write_and_show(result, out, json_=json_)
+    refuse_array_options(
+        dict(layout=layout, labels=labels, templates=templates, period=period, control=control)
+        | dict(probabilities=probabilities or None)
+    )
+    if model is None:
+        raise UsageError(
+            "give a model (mechfourier models lists them), or a file of activations (--acts FILE)"
+        )
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
     from mechfourier.probes.probe import probe as run
@@ -63,7 +141,7 @@ def probe(
     result = run(
         load(model, engine=engine, device=device),
         wanted,
-        sites=sites,
+        sites=sites or "resid_post",
         layers=layers,
         position=position,
         design=design,
@@ -73,41 +151,56 @@ def probe(
         store=ActivationStore() if cache else None,
         controls=controls,
     )
+    return write_and_show(result, out, json_=json_, tokens=show_tokens)
+
+
+def write_and_show(
+    result: "ProbeResult | GridProbe", out: Path, *, json_: bool, tokens: bool = False
+) -> None:
+    """The page and the JSON, then the result in words, or as JSON."""
     from mechfourier.figures.probe import write_probe
 
     figure = write_probe(result, out)
     saved = result.save(figure.with_suffix(".json"))
+    planes = write_planes(result, figure)
     if json_:
-        note(f"wrote {figure} and {saved}")
+        note(f"wrote {figure} and {saved}{f' and {planes}' if planes else ''}")
         return emit_json(result.to_dict())
-    show(result, tokens=show_tokens)
+    show(result, tokens=tokens)
     typer.echo(f"figure: {figure}")
     return None
 
 
-def show(result: "ProbeResult", *, tokens: bool = False) -> None:
+def show(result: "ProbeResult | GridProbe", *, tokens: bool = False) -> None:
     """The verdict first, then the evidence, then what it would take to believe more."""
     from mechfourier.cli.tables import print_frame, say
 
     for line in str(result).splitlines():
         say(line)
-    say(f"read: {what_is_read(result)}")
-    if tokens and result.tokens is not None:
-        for row in result.tokens.templates:
+    from mechfourier.probes.result import ProbeResult
+
+    parts = (result,) if isinstance(result, ProbeResult) else result.factors
+    say(f"read: {what_is_read(parts[0])}")
+    if tokens and parts[0].tokens is not None:
+        for row in parts[0].tokens.templates:
             say(f"  {row}")
     for text in result.notes:
         say(f"note: {text}")
     typer.echo("")
-    if len(result.sites) and result.verdict != "not testable":
-        print_frame(short_frame(result), title="evidence at every hook point")
-        say(legend(result))
-        typer.echo("")
+    for part in parts:
+        if len(part.sites) and part.verdict != "not testable":
+            other = "" if part is result else f"{part.domain}: "
+            print_frame(short_frame(part), title=f"{other}evidence at every hook point")
+            say(legend(part))
+            typer.echo("")
     for step in result.next_steps():
         typer.echo(step)
 
 
 def what_is_read(result: "ProbeResult") -> str:
     """How many prompts, at which token, after which beginning."""
+    if result.arrays is not None:
+        return str(result.arrays)
     where = "the value's last token" if result.position == "value" else "the prompt's last token"
     told = f"{where} in {result.prompts} prompts"
     if result.tokens is None:

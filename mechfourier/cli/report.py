@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mechfourier.cli.common import emit_json, quiet_libraries
+from mechfourier.cli.options import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +24,7 @@ def report(
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option("--title", help="Its title (default: from what it holds).")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page: verdicts, figures, tables, configuration, and the commands that
     make them again.

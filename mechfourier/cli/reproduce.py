@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechfourier.cli.common import COUNT, SEED, emit_json, note, quiet_libraries
+from mechfourier.cli.options import Device, Json, Layers
 
 if TYPE_CHECKING:
     from mechfourier.reproduce.experiment import Experiment
@@ -18,32 +19,33 @@ def register(app: typer.Typer) -> None:
     app.command("reproduce")(reproduce_command)
 
 
+Experiments = Annotated[list[str] | None, typer.Argument(help="Names (see --list); all without any.")]
+Model = Annotated[
+    str,
+    typer.Option(help="For the experiments on a language model: a name (mechfourier models) or a folder."),
+]
+Run = Annotated[
+    Path | None, typer.Option(help="Folder of a training, for the experiments on trained networks.")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
+]
+Permutations = Annotated[int | None, typer.Option(help="Permutations of every null (1000).", **COUNT)]
+
+
 def reproduce_command(
-    experiments: Annotated[
-        list[str] | None, typer.Argument(help="Names (see --list); all without any.")
-    ] = None,
+    experiments: Experiments = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments and what each needs.")] = False,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="For the experiments on a language model: a name (mechfourier models) or a folder."
-        ),
-    ] = "qwen3-0.6b",
-    run: Annotated[
-        Path | None, typer.Option(help="Folder of a training, for the experiments on trained networks.")
-    ] = None,
+    model: Model = "qwen3-0.6b",
+    run: Run = None,
     train: Annotated[bool, typer.Option("--train", help="Train what is missing (minutes to hours).")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
-    ] = False,
-    permutations: Annotated[
-        int | None, typer.Option(help="Permutations of every null (1000).", **COUNT)
-    ] = None,
-    layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
+    quick: Quick = False,
+    permutations: Permutations = None,
+    layers: Layers = None,
     seed: Annotated[int, typer.Option(help="Seed of nulls, controls, samples and trainings.", **SEED)] = 0,
     estimate: Annotated[bool, typer.Option("--estimate", help="Only say how long it would take.")] = False,
-    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    device: Device = "auto",
+    json_: Json = False,
     out: Annotated[Path, typer.Option(help="Folder of the results (JSON) and the page (HTML).")] = Path(
         "mechfourier-out/reproduce"
     ),

@@ -7,7 +7,6 @@ import typer
 
 from mechfourier.cli.common import (
     BATCH,
-    CONTEXT,
     COUNT,
     FROM_NONE,
     SEED,
@@ -19,6 +18,7 @@ from mechfourier.cli.common import (
     number_list,
     quiet_libraries,
 )
+from mechfourier.cli.options import Context, Device, Engine, Json, Permutations, Positions, Skip
 
 if TYPE_CHECKING:
     from mechfourier.models.interface import Model
@@ -31,9 +31,6 @@ TEXT = typer.Option(
     help="Where text comes from: own (the model's task), a file, or a data set (name:split:column); with "
     "=WEIGHT. Repeat to mix."
 )
-DEVICE = typer.Option(help="auto, cpu, cuda, mps.")
-ENGINE = typer.Option(help="auto, hooked or bridge.")
-JSON = typer.Option("--json", help="Print one JSON object.")
 SAE = typer.Option(
     help="Instead: features of a sparse dictionary (a folder, or release:sae_id), with --feature."
 )
@@ -55,71 +52,70 @@ def register(app: typer.Typer) -> None:
     app.add_typer(sae)
 
 
+Site = Annotated[
+    list[str], typer.Option(help="A hook point, like blocks.7.hook_resid_post. Repeat for several.")
+]
+Architecture = Annotated[
+    list[str] | None,
+    typer.Option(help="standard, topk, batchtopk, jumprelu or gated. Repeat for several (default: topk)."),
+]
+Width = Annotated[
+    list[str] | None,
+    typer.Option(help="Features: 4x the site's dimensions, or a number. Repeat for several (default: 4x)."),
+]
+K = Annotated[
+    list[int] | None,
+    typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.", **COUNT),
+]
+Penalty = Annotated[
+    list[float] | None,
+    typer.Option(
+        help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.",
+        min=0,
+        max=1e9,
+        callback=finite,
+    ),
+]
+Tokens = Annotated[int, typer.Option(help="Activations to train on, repetitions included.", **TOKENS)]
+Rows = Annotated[
+    int | None,
+    typer.Option(
+        help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).",
+        **TOKENS,
+    ),
+]
+Control = Annotated[
+    bool, typer.Option("--control/--no-control", help="Train the same on the re-initialised model too.")
+]
+KeepActivations = Annotated[
+    bool, typer.Option("--keep-activations", help="Leave the captured activations on disk.")
+]
+
+
 @sae.command("train")
 def train_command(
     model: Annotated[str, MODEL],
-    site: Annotated[
-        list[str], typer.Option(help="A hook point, like blocks.7.hook_resid_post. Repeat for several.")
-    ],
-    architecture: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="standard, topk, batchtopk, jumprelu or gated. Repeat for several (default: topk)."
-        ),
-    ] = None,
-    width: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Features: 4x the site's dimensions, or a number. Repeat for several (default: 4x)."
-        ),
-    ] = None,
-    k: Annotated[
-        list[int] | None,
-        typer.Option("--k", "-k", help="Active features (topk, batchtopk). Repeat for several.", **COUNT),
-    ] = None,
-    penalty: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Coefficient of the L1 (standard, gated) or L0 (jumprelu) penalty. Repeat for several.",
-            min=0,
-            max=1e9,
-            callback=finite,
-        ),
-    ] = None,
+    site: Site,
+    architecture: Architecture = None,
+    width: Width = None,
+    k: K = None,
+    penalty: Penalty = None,
     text: Annotated[list[str] | None, TEXT] = None,
-    tokens: Annotated[
-        int, typer.Option(help="Activations to train on, repetitions included.", **TOKENS)
-    ] = 1_000_000,
-    rows: Annotated[
-        int | None,
-        typer.Option(
-            help="Different activations to keep on disk (default: as many as needed, at most 16 GiB).",
-            **TOKENS,
-        ),
-    ] = None,
+    tokens: Tokens = 1_000_000,
+    rows: Rows = None,
     batch: Annotated[int, typer.Option(help="Activations per step.", **BATCH)] = 512,
     lr: Annotated[float, typer.Option(help="Learning rate.", **SHARE)] = 1e-3,
-    positions: Annotated[
-        str, typer.Option(help="all, last, or auto (last where the model's own task answers only there).")
-    ] = "auto",
-    skip: Annotated[
-        int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)
-    ] = 0,
-    context: Annotated[
-        int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)
-    ] = 128,
+    positions: Positions = "auto",
+    skip: Skip = 0,
+    context: Context = 128,
     held_out: Annotated[float, typer.Option(help="Share of the sequences never trained on.", **SHARE)] = 0.1,
-    control: Annotated[
-        bool, typer.Option("--control/--no-control", help="Train the same on the re-initialised model too.")
-    ] = True,
-    keep_activations: Annotated[
-        bool, typer.Option("--keep-activations", help="Leave the captured activations on disk.")
-    ] = False,
+    control: Control = True,
+    keep_activations: KeepActivations = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what is in --out.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, shuffling and the held-out share.", **SEED)] = 0,
-    engine: Annotated[str, ENGINE] = "auto",
-    device: Annotated[str, DEVICE] = "auto",
-    as_json: Annotated[bool, JSON] = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
     out: Annotated[Path, typer.Option(help="Folder of the dictionaries.")] = Path("mechfourier-sae"),
 ) -> None:
     """Train dictionaries; every combination of sites, architectures, widths and sparsities goes through one
@@ -158,9 +154,9 @@ def eval_command(
     model: Annotated[str | None, OF_MODEL] = None,
     text: Annotated[list[str] | None, TEXT] = None,
     activations: Annotated[int, typer.Option(help="Held-out activations to read.", **COUNT)] = 16_384,
-    engine: Annotated[str, ENGINE] = "auto",
-    device: Annotated[str, DEVICE] = "auto",
-    as_json: Annotated[bool, JSON] = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """L0, explained variance, dead and dense features, and the loss recovered, on held-out activations."""
     quiet_libraries()
@@ -185,12 +181,12 @@ def score_command(
         str | None,
         typer.Option(help="A dictionary of the re-initialised model (default: the one beside it)."),
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.", **COUNT)] = 1000,
+    permutations: Permutations = 1000,
     pages: Annotated[int, typer.Option(help="Features to show in full on the HTML page.", **FROM_NONE)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of permutations and random directions.", **SEED)] = 0,
-    engine: Annotated[str, ENGINE] = "auto",
-    device: Annotated[str, DEVICE] = "auto",
-    as_json: Annotated[bool, JSON] = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
     out: Annotated[Path, OUT] = Path("mechfourier-out"),
 ) -> None:
     """Does the dictionary hold cleaner circles than the basis, on prompts it was not trained on?"""
@@ -228,9 +224,9 @@ def feature_command(
     domain: Annotated[str | None, typer.Option(help="A domain to show the activation of its values.")] = None,
     model: Annotated[str | None, OF_MODEL] = None,
     text: Annotated[list[str] | None, TEXT] = None,
-    engine: Annotated[str, ENGINE] = "auto",
-    device: Annotated[str, DEVICE] = "auto",
-    as_json: Annotated[bool, JSON] = False,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    as_json: Json = False,
     out: Annotated[Path, OUT] = Path("mechfourier-out"),
 ) -> None:
     """What features stand for: where they fire, on which values, beside which others, and what they write."""

@@ -1,16 +1,16 @@
 """``mechfourier scan``: many moduli in one table."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import COUNT, CYCLES, SEED, emit_json, note, quiet_libraries
+from mechfourier.cli.common import COUNT, CYCLES, emit_json, note, quiet_libraries
+from mechfourier.cli.options import DrawSeed, Json, JsonFolder, Layers, Model
 from mechfourier.files import result_name
 
 
 def scan(
-    model: Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")],
+    model: Model,
     moduli: Annotated[str, typer.Option(help="Moduli, like 2-31 or 5,7,12-14.")] = "2-31",
     primes: Annotated[bool, typer.Option("--primes", help="Only the primes among them.")] = False,
     compare: Annotated[
@@ -19,7 +19,7 @@ def scan(
     sites: Annotated[
         str, typer.Option(help="Kind of hook point, or full names (mechfourier hooks).")
     ] = "resid_post",
-    layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
+    layers: Layers = None,
     cycles: Annotated[
         int, typer.Option(help="Cycles of offsets; one identifies k = 1 weakly.", **CYCLES)
     ] = 4,
@@ -27,9 +27,9 @@ def scan(
     no_controls: Annotated[
         bool, typer.Option("--no-controls", help="Skip the re-initialised model.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.", **SEED)] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON into this folder.")] = None,
+    seed: DrawSeed = 0,
+    json_: Json = False,
+    out: JsonFolder = None,
 ) -> None:
     """Which moduli does the model carry on a circle, with which dimensions and planes, and does the calendar
     share them?"""

@@ -6,39 +6,46 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechfourier.cli.common import PROCESSES, emit_json, note, quiet_libraries
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from mechfourier.sweep.run import Sweep
 
 
+More = Annotated[
+    list[str] | None, typer.Argument(help="Further axes (so that --grid may be followed by several).")
+]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An axis: p=53,71 or seed=0:8 (0 to 7) or lr=0.3:3:8 (eight values) or …:8:log. Repeat, or "
+        "put several after it."
+    ),
+]
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter that is the same in all runs: model=calendar."),
+]
+Jobs = Annotated[
+    int | None, typer.Option(help="Processes on this machine (default: one per core).", **PROCESSES)
+]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, or host:port (default: start one here).")
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run those again that failed before.")]
+
+
 def sweep(
     kind: Annotated[str, typer.Argument(help="one-layer, probe, ablate or sae.")],
-    more: Annotated[
-        list[str] | None, typer.Argument(help="Further axes (so that --grid may be followed by several).")
-    ] = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An axis: p=53,71 or seed=0:8 (0 to 7) or lr=0.3:3:8 (eight values) or …:8:log. Repeat, or "
-            "put several after it."
-        ),
-    ] = None,
-    fixed: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter that is the same in all runs: model=calendar."),
-    ] = None,
+    more: More = None,
+    grid: Grid = None,
+    fixed: Fixed = None,
     engine: Annotated[str, typer.Option(help="joblib (this machine) or ray.")] = "joblib",
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes on this machine (default: one per core).", **PROCESSES)
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster: auto, or host:port (default: start one here).")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run those again that failed before.")
-    ] = False,
+    jobs: Jobs = None,
+    address: Address = None,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the grid and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
     out: Annotated[Path | None, typer.Option(help="Folder (default: runs/sweep-KIND).")] = None,
 ) -> None:
     """Run an experiment at every point of a grid, in parallel. The same command again goes on where it

@@ -8,6 +8,7 @@ import typer
 
 from mechfourier.cli.common import DIGITS, FROM_NONE, MODULUS, SEED, quiet_libraries
 from mechfourier.cli.dispatch import SET, handle, say, settings
+from mechfourier.cli.options import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +39,7 @@ def sweep_accuracy(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the tables (JSON, CSV) and figures (HTML).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a trained model's accuracy over its whole range and beyond, with Wilson intervals (95 %)."""
     quiet_libraries()

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mechfourier.domains.continuations import can_continue, continued, continues_exactly
 from mechfourier.domains.design import Design
-from mechfourier.errors import NotExpressible, UsageError
+from mechfourier.errors import MechFourierError, NotExpressible, UsageError
 from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
+from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Model, Readable, encode
 
 Outcome = Literal["log-probability", "similarity"]
@@ -317,9 +318,20 @@ def score_plan(
     """Run the plan's sequences through the model, as it is hooked now: (log-probabilities, greedy flags)."""
     rows = batch_rows(model, plan)
     if len(plan.paths) > 1 and can_continue(model):
-        return plan.collect(list(_continued(model, plan, rows)))
+        return _telling(model, *plan.collect(list(_continued(model, plan, rows))))
     parts = [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows)]
-    return plan.collect(parts)
+    return _telling(model, *plan.collect(parts))
+
+
+def _telling(model: Model, scores: Tensor, greedy: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores that differ between answers or prompts; a model of zeros gives none, and nothing can be asked of
+    it."""
+    if scores.numel() > 1 and bool((scores == scores.flatten()[0]).all()):
+        raise MechFourierError(
+            f"{model_name(model)} gives every answer the same score in every prompt; are its weights zero, or "
+            f"its logits scaled away?"
+        )
+    return scores, greedy
 
 
 def _continued(

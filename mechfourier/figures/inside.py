@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from mechfourier.probes.attention import AttentionResult
+    from mechfourier.probes.attention_result import AttentionResult
     from mechfourier.probes.lens import LensResult
 
 MAX_ROWS = 500  # of a table in a page; the JSON has them all

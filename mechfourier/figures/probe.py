@@ -15,6 +15,7 @@ from mechfourier.files import result_name
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from mechfourier.probes.arrays.grid import GridProbe
     from mechfourier.probes.result import Circle, ProbeResult
 
 
@@ -112,10 +113,12 @@ def outward(x: float, y: float) -> str:
     return f"{up} {across}"
 
 
-def write_probe(result: "ProbeResult", folder: str | Path) -> Path:
+def write_probe(result: "ProbeResult | GridProbe", folder: str | Path) -> Path:
     """Write the page of a probe into ``folder`` and return its path."""
-    name = result_name("probe", result.model, result.domain, result.design, without=("design",))
-    return write_page(Path(folder) / f"{name}.html", probe_part(result))
+    of = result.model if result.arrays is None else result.arrays.source
+    design = getattr(result, "design", "grid")
+    name = result_name("probe", of, result.domain, design, without=("design",))
+    return write_page(Path(folder) / f"{name}.html", result.part())
 
 
 def probe_part(result: "ProbeResult") -> Part:
@@ -127,6 +130,8 @@ def probe_part(result: "ProbeResult") -> Part:
 
 
 def probe_lead(result: "ProbeResult") -> str:
+    if result.arrays is not None:
+        return str(result.arrays)
     grid = f"{result.prompts} prompts, {result.design} design, read at the "
     read = grid + ("value's last token" if result.position == "value" else "last token")
     return read if result.tokens is None else f"{read}; {result.tokens.beginning()}"

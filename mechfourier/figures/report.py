@@ -12,7 +12,7 @@ from mechfourier.drawing.html import Part, Section, half, report_page, verdict_c
 from mechfourier.drawing.template import BLUE, ORANGE
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest
 from mechfourier.figures.sections import facts, summary_part
-from mechfourier.files import result_name, write_text
+from mechfourier.files import regular, result_name, write_text
 from mechfourier.models.architectures import of_folder, run_folder, with_part
 from mechfourier.models.catalogue import find
 from mechfourier.models.folder import brief
@@ -53,7 +53,7 @@ def write_result(result: Result, folder: str | Path) -> Path:
     """Write the page of one result into ``folder``, named by its command, model, domain and the command's
     options."""
     subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
-    name = result_name(result.about.command, *subjects)
+    name = result_name(result.about.command.replace(" --", "-"), *subjects)
     return write_page(Path(folder) / f"{name}.html", result.part())
 
 
@@ -172,7 +172,7 @@ def run_part(folder: Path) -> Part:
 def config_of(folder: Path) -> dict[str, Any]:
     """The configuration of a run; raises ``BadCheckpoint`` where it cannot be read."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads(regular(folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise BadCheckpoint(
             f"{folder / CONFIG} cannot be read ({error}); is {folder} the folder of a run?"
@@ -207,7 +207,7 @@ def _note_of(folder: Path) -> dict[str, Any]:
     """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse
     the report)."""
     try:
-        told = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        told = json.loads(regular(folder / PROVENANCE).read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return {}
     return told if isinstance(told, dict) else {}

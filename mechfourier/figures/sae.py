@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from mechfourier.sae.features import FeaturePage
-    from mechfourier.sae.scoring import SAEScore
+    from mechfourier.sae.score_result import SAEScore
 
 
 def families_figure(result: "SAEScore") -> "go.Figure":

@@ -9,7 +9,8 @@ from mechfourier.drawing.html import Section, half
 from mechfourier.drawing.marks import bars, dots, figure, line, whiskers
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, YELLOW, plain_text
 from mechfourier.probes.result import short_names
-from mechfourier.stats.shapes.designs import SHAPES, family
+from mechfourier.stats.shapes.catalogue import SHAPES
+from mechfourier.stats.shapes.families import family
 from mechfourier.stats.words import CIRCLES, shapes_of, taking_part
 
 if TYPE_CHECKING:

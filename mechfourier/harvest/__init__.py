@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mechfourier.harvest.check import VerifyResult as VerifyResult, verify as verify
     from mechfourier.harvest.planning import Plan as Plan, plan as plan
     from mechfourier.harvest.read import Harvest as Harvest, open_harvest as open_harvest
-    from mechfourier.harvest.run import CaptureResult as CaptureResult, capture_dataset as capture_dataset
+    from mechfourier.harvest.result import CaptureResult as CaptureResult
+    from mechfourier.harvest.run import capture_dataset as capture_dataset
 
 __getattr__, __dir__ = lazy(__name__)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.errors import MechFourierError
 from mechfourier.harvest.index import TEXT_BYTES
 from mechfourier.harvest.jobs import jobs, parse_tokens
-from mechfourier.harvest.run import CaptureConfig, check_call, size_text, wish_for
+from mechfourier.harvest.result import size_text
+from mechfourier.harvest.run import CaptureConfig, check_call, wish_for
 from mechfourier.harvest.write import make_shard
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result

@@ -18,74 +18,26 @@ from mechfourier.files import locked, remove_leftovers
 from mechfourier.harvest.engines import runner_of
 from mechfourier.harvest.index import DTYPES, INDEX, Config, Index, Shard, check_folder, fault, read_index
 from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
+from mechfourier.harvest.result import CaptureResult, size_text
 from mechfourier.harvest.write import make_shard
 from mechfourier.hooks.site import model_name, select_sites
 from mechfourier.models.interface import Model
 from mechfourier.models.registry import load
 from mechfourier.models.weights import weights_hash
 from mechfourier.progress import Progress, progress
-from mechfourier.results.base import Result
 from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.shards import capture_rows, check_site
 from mechfourier.sae.text import OWN, Source, rows
 from mechfourier.training.run_folder import differences
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 class CaptureInterrupted(MechFourierError):
     """Ctrl-C or SIGTERM; whole shards are kept."""
 
     exit_code = 130
-
-
-@dataclass(frozen=True)
-class CaptureResult(Result, kind="activations"):
-    """What is in the folder now. ``made``, ``kept`` and ``repaired`` count shards: new, found whole, found
-    damaged and made again."""
-
-    model: str
-    dataset: str
-    folder: str
-    dtype: str
-    sites: tuple[str, ...]
-    widths: tuple[int, ...]
-    tokens: int
-    shards: int
-    made: int
-    kept: int
-    repaired: int
-    bytes: int
-    seconds: float
-    notes: tuple[str, ...]
-
-    def frame(self) -> "pd.DataFrame":
-        """One row per site: its width, and the bytes of its activations."""
-        import pandas as pd
-
-        size = DTYPES[self.dtype].itemsize * self.tokens
-        return pd.DataFrame(
-            [{"site": s, "width": w, "bytes": size * w} for s, w in zip(self.sites, self.widths, strict=True)]
-        )
-
-    def plot(self) -> Any:
-        """Bytes per site."""
-        import plotly.express as px
-
-        return px.bar(self.frame(), x="site", y="bytes")
-
-    def __str__(self) -> str:
-        head = (
-            f"{self.tokens:,} tokens of {self.dataset} through {self.model} at {len(self.sites)} sites: "
-            f"{self.shards} shards, "
-            f"{size_text(self.bytes)} in {self.folder}"
-        )
-        work = (
-            f"{self.made} shards made, {self.kept} found whole, {self.repaired} repaired, in "
-            f"{self.seconds:.0f} s"
-        )
-        return "\n".join([head, work, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -142,10 +94,7 @@ def capture_dataset(
     folder = Path(out).expanduser().resolve()
     wanted = parse_tokens(tokens)
     check_call(model, workers, runner, dtype)
-    check_folder(folder)
-    found = read_index(folder)
-    if resume and found is None:
-        raise UsageError(f"{folder} holds no harvest to go on with; leave --resume out to begin one")
+    found = _begun(folder, resume)
     wish = wish_for(
         model,
         dataset,
@@ -160,14 +109,27 @@ def capture_dataset(
     )
     _check_same(folder, found, wish.config, wanted)
     with locked(folder):
-        # what another process wrote between the first look and the lock counts
-        index = replace(read_index(folder) or Index(wish.config, wanted), tokens=wanted, complete=False)
-        _check_disk(folder, index)
-        harvest = _Harvest(folder, wish, index)
+        harvest = _Harvest(folder, wish, _index(folder, wish.config, wanted))
         elsewhere = workers > 1 or runner == "ray"
         work = _work(model, wish, folder, engine=engine, device=device, elsewhere=elsewhere)
         with runner_of(runner, work, workers=workers, address=address, gpus=int("cuda" in device)) as run:
             return harvest.run(run)
+
+
+def _begun(folder: Path, resume: bool) -> Index | None:
+    """The harvest that the folder holds; raises ``UsageError`` where there is none to go on with."""
+    check_folder(folder)
+    found = read_index(folder)
+    if resume and found is None:
+        raise UsageError(f"{folder} holds no harvest to go on with; leave --resume out to begin one")
+    return found
+
+
+def _index(folder: Path, config: Config, tokens: int) -> Index:
+    """What is there under the lock: what another process wrote since the first look counts."""
+    index = replace(read_index(folder) or Index(config, tokens), tokens=tokens, complete=False)
+    _check_disk(folder, index)
+    return index
 
 
 def check_call(model: Model | str | Path | None, workers: int, runner: str, dtype: str) -> None:
@@ -385,12 +347,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def size_text(count: float) -> str:
-    """Bytes for people, in powers of 1024."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} TiB"

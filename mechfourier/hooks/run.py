@@ -282,7 +282,21 @@ def logits_of(model: Model, output: Any) -> Tensor:
             f"{model_name(model)} returned {type(output).__name__} where logits [row, pos, vocab] were "
             f"expected"
         )
-    return output
+    return finite(output, f"the logits of {model_name(model)}", model)
+
+
+def finite(values: Tensor, what: str, model: Model | None = None) -> Tensor:
+    """``values`` as they are; raises ``MechFourierError`` where NaN or +∞ is in the last position of a row.
+
+    −∞ is how a model rules a word out. What is wrong in an earlier position reaches the last one.
+    """
+    last = values[:, -1] if values.ndim == 3 else values
+    if not bool((last.isnan() | last.isposinf()).any()):
+        return values
+    weights = () if model is None else root_of(model).named_parameters()
+    damaged = [name for name, weight in weights if not bool(weight.isfinite().all())]
+    where = f" (first damaged weights: {damaged[0]})" if damaged else "; try dtype=torch.float32"
+    raise MechFourierError(f"{what} hold NaN or infinity{where}")
 
 
 def at_positions(values: Tensor, positions: Int[Tensor, " row"]) -> Tensor:

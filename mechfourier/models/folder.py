@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, WeightsNotFound
+from mechfourier.files import regular
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -40,7 +41,7 @@ def out_of_memory(error: BaseException) -> bool:
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; anything else raises ``BadCheckpoint``."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(regular(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no readable JSON ({brief(error)}); write or fetch it again"
@@ -138,7 +139,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     wrong."""
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > min(MAX_HEADER_BYTES, path.stat().st_size):
                 raise ValueError("header longer than the file")

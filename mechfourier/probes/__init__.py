@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         list_domains as list_domains,
         read_positions as read_positions,
     )
-    from mechfourier.probes.attention import AttentionResult as AttentionResult, attention as attention
+    from mechfourier.probes.attention import attention as attention
+    from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
     from mechfourier.probes.probe import probe as probe

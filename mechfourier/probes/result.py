@@ -2,12 +2,13 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.domains.reads import TokensRead
+from mechfourier.errors import UsageError
 from mechfourier.hooks.site import Site
 from mechfourier.probes.caveats import Caveats
 from mechfourier.results.base import Result
@@ -18,6 +19,8 @@ from mechfourier.stats.words import CIRCLES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mechfourier.probes.planes import HarmonicPlane
 
 
 WITH_PLANE = ("circular", "modular", "open arc")
@@ -66,6 +69,22 @@ class Circle:
 
 
 @dataclass(frozen=True)
+class ArraysRead:
+    """What was read where there was no model: ``source`` (a file, or the kind of object), ``layout`` (which axis is what),
+    ``shape`` and ``dtype`` as given, ``templates`` that took part."""
+
+    source: str
+    layout: str
+    shape: tuple[int, ...]
+    dtype: str
+    templates: int
+
+    def __str__(self) -> str:
+        count = f"{self.templates} template{'s' * (self.templates != 1)}"
+        return f"{self.source}, {list(self.shape)} {self.dtype} as {self.layout!r}, {count}"
+
+
+@dataclass(frozen=True)
 class ProbeResult(
     Result,
     kind="probe",
@@ -76,7 +95,7 @@ class ProbeResult(
     intervention showed that the model uses it (a probe alone never does), ``reasons`` a sentence each,
     ``notes`` what to keep in mind. ``layers``: the first and the last layer whose word is the verdict (value
     designs). ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive
-    dimensions.
+    dimensions; ``arrays``: what was read where there was no model.
     """
 
     model: str
@@ -99,6 +118,19 @@ class ProbeResult(
     tokens: TokensRead | None = None
     caveats: Caveats | None = None
     layers: tuple[int, int] | None = None
+    arrays: ArraysRead | None = None
+
+    @property
+    def planes(self) -> "tuple[HarmonicPlane, ...]":
+        """The plane of every hook point at its circle's k, else its strongest harmonic's; raises ``UsageError`` where they are gone
+        (JSON does not keep them)."""
+        made: Callable[[], tuple[HarmonicPlane, ...]] | None = vars(self).get("_planes")
+        if made is None:
+            raise UsageError(
+                "this result keeps no planes; value designs have them where they were probed, and activations in the .planes.safetensors file "
+                "that the command writes"
+            )
+        return made()
 
     def __str__(self) -> str:
         where = self._where() if any(row.word for row in self.sites) else self._strongest()
@@ -212,7 +244,7 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
 
 
 def _next_steps(result: ProbeResult) -> list[str]:
-    if result.verdict == "not testable":
+    if result.verdict == "not testable" or result.arrays is not None:
         return []
     model, domain = shlex.quote(result.model), shlex.quote(result.domain)
     steps = []

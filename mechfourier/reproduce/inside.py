@@ -14,7 +14,8 @@ from mechfourier.errors import MechFourierError
 from mechfourier.files import write_text
 from mechfourier.hooks.site import Site
 from mechfourier.models.weights import reinitialised
-from mechfourier.probes.attention import AttentionResult, attention
+from mechfourier.probes.attention import attention
+from mechfourier.probes.attention_result import AttentionResult
 from mechfourier.probes.lens import LensResult, lens
 from mechfourier.reproduce.grid import measured
 from mechfourier.reproduce.result import Claim, Word, claim
@@ -23,7 +24,7 @@ from mechfourier.reproduce.sums import BLANK, EMERGENT, R2
 from mechfourier.stats.intervals import wilson
 
 if TYPE_CHECKING:
-    from mechfourier.sae.scoring import SAEScore
+    from mechfourier.sae.score_result import SAEScore
 
 MODULUS = "mod-23"
 ATTENTION = {7: 0.033, 11: 0.034, 17: 0.037, 23: 0.050, 31: 0.045}

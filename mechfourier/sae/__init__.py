@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         load_sae as load_sae,
     )
     from mechfourier.sae.rows import Reading as Reading
-    from mechfourier.sae.scoring import SAEScore as SAEScore, score as score
+    from mechfourier.sae.score_result import SAEScore as SAEScore
+    from mechfourier.sae.scoring import score as score
     from mechfourier.sae.settings import Dictionary as Dictionary, Schedule as Schedule
     from mechfourier.sae.text import Source as Source
     from mechfourier.sae.training import SAERun as SAERun, train as train

@@ -8,7 +8,7 @@ plane, so groups of features get the plane test.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.models.untrained import untrained
-from mechfourier.results.base import Result
 from mechfourier.sae.clusters import (
     Cluster,
     carriers,
@@ -35,6 +34,7 @@ from mechfourier.sae.clusters import (
 )
 from mechfourier.sae.load import LoadedDictionary, load_sae
 from mechfourier.sae.prompts import ScoredPrompts, scored_prompts
+from mechfourier.sae.score_result import LEVEL, Family, FeatureScore, SAEScore
 from mechfourier.stats.null import (
     LabelPermutations,
     circle_scores,
@@ -46,142 +46,10 @@ from mechfourier.stats.spectrum import cross_gram, dimension_share, shared_gram
 from mechfourier.stats.subspace import subspace_probe
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-LEVEL = 0.05
 LIVE_CELLS = 2  # prompts that a feature must fire on to be scored
 CONTROL = "control"
-
-
-@dataclass(frozen=True)
-class FeatureScore:
-    """One feature. ``k``, ``r2``: the harmonic that fits its mean over templates best, and how well;
-    ``p_value`` is family-wise over all live features and harmonics; ``share``: of its power between values at
-    ``k``, template noise removed; ``active``: share of the prompts that it fires on."""
-
-    feature: int
-    k: int
-    r2: float
-    p_value: float
-    share: float
-    active: float
-
-
-@dataclass(frozen=True)
-class Family:
-    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, and
-    the mean R² of the ten best."""
-
-    what: str
-    count: int
-    best: int
-    k: int
-    r2: float
-    p_value: float
-    significant: int
-    top_ten_r2: float
-    share: float
-
-
-@dataclass(frozen=True)
-class SAEScore(Result, kind="sae-score", figure="mechfourier.figures.sae:families_figure"):
-    """What ``score`` found. ``families``: features, basis dimensions, random directions, and the control's
-    features; ``clusters``: groups of features that draw a circle; ``plane_*``: the best plane of the whole
-    site; ``random_clusters`` and ``control_clusters``: the best circle score that random groups of features,
-    and the control's groups, reach."""
-
-    name: str
-    model: str
-    site: str
-    domain: str
-    n: int
-    unit: str
-    templates: int
-    prompts: str
-    held_out: bool
-    live: int
-    features: int
-    scores: tuple[FeatureScore, ...]
-    families: tuple[Family, ...]
-    clusters: tuple[Cluster, ...]
-    random_clusters: float
-    control_clusters: float
-    plane_k: int
-    plane_score: float
-    plane_r2: float
-    plane_error: float
-    permutations: int
-    seed: int
-    notes: tuple[str, ...] = field(default=())
-
-    def frame(self) -> "pd.DataFrame":
-        """The families, one row each."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(family) for family in self.families])
-
-    def feature_frame(self) -> "pd.DataFrame":
-        """Every live feature, the best first."""
-        import pandas as pd
-
-        return pd.DataFrame([asdict(score) for score in self.scores])
-
-    def cluster_frame(self) -> "pd.DataFrame":
-        """The groups that draw a circle, the best first."""
-        import pandas as pd
-
-        rows = [
-            {"size": len(cluster.features), **asdict(cluster), "features": _shortened(cluster.features)}
-            for cluster in self.clusters
-        ]
-        columns = ["size", "k", "score", "p_value", "share", "aspect", "power", "r2", "error", "features"]
-        return pd.DataFrame(rows, columns=columns)
-
-    @property
-    def cleaner(self) -> bool:
-        """A group of features draws a circle beyond chance, and a cleaner one than the whole site and the
-        control's groups."""
-        best = self.clusters[0] if self.clusters else None
-        rivals = [x for x in (self.plane_score, self.control_clusters) if not math.isnan(x)]
-        return best is not None and best.p_value < LEVEL and best.score > max(rivals, default=0.0)
-
-    @property
-    def answer(self) -> str:
-        """Does the dictionary hold cleaner circles than the basis? In one sentence, with the numbers."""
-        own, *others = self.families
-        best = self.clusters[0] if self.clusters else None
-        periodic = own.p_value < LEVEL and all(own.r2 > family.r2 for family in others)
-        verdict = (
-            "cleaner circles than the basis"
-            if self.cleaner
-            else "cleaner periodic directions than the basis, and no cleaner circle"
-            if periodic
-            else "no cleaner circles than the basis"
-        )
-        rest = ", ".join(f"the best of the {f.count} {f.what} {f.r2:.3f}" for f in others)
-        circle = (
-            "no group of features fills a plane"
-            if best is None
-            else f"the best group has circle score {best.score:.3f} (p = {best.p_value:.3g}), the whole site "
-            f"{self.plane_score:.3f}"
-        )
-        return (
-            f"The dictionary holds {verdict}: the best feature reaches R² {own.r2:.3f} (p = "
-            f"{own.p_value:.3g}), {rest}; {circle}."
-        )
-
-    def __str__(self) -> str:
-        head = (
-            f"{self.name}: {self.domain} at {self.site} of {self.model}; {self.live} of {self.features} "
-            f"features are live on "
-            f"{self.n} values × {self.templates} prompts ({self.prompts})"
-        )
-        plane = (
-            f"whole site: circle score {self.plane_score:.3f} at k = {self.plane_k}, held-out R² "
-            f"{self.plane_r2:.3f}, "
-            f"error {self.plane_error:.2f} {self.unit}"
-        )
-        return "\n".join([self.answer, head, plane, *(f"note: {note}" for note in self.notes)])
 
 
 @renamed(permutations="n_permutations")
@@ -290,30 +158,9 @@ def score_arrays(
         family("basis dimensions", acts, orders),
         family("random directions", acts @ random, orders),
     ]
-    gram = shared_gram(cross := cross_gram(acts[None]))
-    whole = float(gram[0].trace())
-    clusters, by_chance = _circles(loaded, features[..., live], live, orders, whole, generator)
-    control_best = math.nan
-    if control is not None:
-        other, other_acts = control
-        theirs = encoded(other, other_acts)
-        alive = live_features(theirs)
-        if len(alive):
-            families.append(
-                family(
-                    "features of the re-initialised model", theirs[..., alive], orders, numbers=alive.tolist()
-                )
-            )
-            total = float(shared_gram_of(other_acts).trace())
-            found, _ = _circles(other, theirs[..., alive], alive, orders, total, generator)
-            control_best = max((cluster.score for cluster in found), default=0.0)
-    tops, ks = circle_scores(gram).max(1)
-    plane = subspace_probe(
-        cross[0],
-        int(ks[0]) + 1,
-        orders.index[:8],
-        order_k=torch.ones(len(orders.index[:8]), dtype=torch.long),
-    )
+    plane = _site_plane(acts, orders)
+    clusters, by_chance = _circles(loaded, features[..., live], live, orders, plane.pop("whole"), generator)
+    theirs, control_best = ([], math.nan) if control is None else _of_control(*control, orders, generator)
     return SAEScore(
         name=loaded.name,
         model=model,
@@ -327,18 +174,48 @@ def score_arrays(
         live=len(live),
         features=loaded.features,
         scores=scores,
-        families=tuple(families),
+        families=(*families, *theirs),
         clusters=clusters,
         random_clusters=by_chance,
         control_clusters=control_best,
-        plane_k=int(ks[0]) + 1,
-        plane_score=float(tops[0]),
-        plane_r2=plane.r2,
-        plane_error=plane.error,
+        **plane,
         permutations=len(orders),
         seed=seed,
         notes=(*prompts.notes, *notes),
     )
+
+
+def _site_plane(acts: Float[Tensor, "value template d"], orders: LabelPermutations) -> dict[str, Any]:
+    """The best plane of the whole site, and ``whole``, the power between values that its templates share."""
+    gram = shared_gram(cross := cross_gram(acts[None]))
+    tops, ks = circle_scores(gram).max(1)
+    k, drawn = int(ks[0]) + 1, orders.index[:8]
+    plane = subspace_probe(cross[0], k, drawn, order_k=torch.ones(len(drawn), dtype=torch.long))
+    return dict(
+        whole=float(gram[0].trace()),
+        plane_k=k,
+        plane_score=float(tops[0]),
+        plane_r2=plane.r2,
+        plane_error=plane.error,
+    )
+
+
+def _of_control(
+    loaded: LoadedDictionary,
+    acts: Float[Tensor, "value template d"],
+    orders: LabelPermutations,
+    generator: torch.Generator,
+) -> tuple[list[Family], float]:
+    """The features of the untrained model's dictionary as a family, and the best circle of its groups."""
+    features = encoded(loaded, acts)
+    live = live_features(features)
+    if not len(live):
+        return [], math.nan
+    name = "features of the re-initialised model"
+    total = float(shared_gram_of(acts).trace())
+    found, _ = _circles(loaded, features[..., live], live, orders, total, generator)
+    theirs = family(name, features[..., live], orders, numbers=live.tolist())
+    return [theirs], max((cluster.score for cluster in found), default=0.0)
 
 
 def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
@@ -419,10 +296,6 @@ def _circles(
     chance = circle_clusters(features, written, shuffled, orders, whole=whole)
     clusters = tuple(_renumbered(with_angle(c, features, written), names) for c in found)
     return clusters, max((c.score for c in chance), default=0.0)
-
-
-def _shortened(features: Sequence[int], most: int = 10) -> str:
-    return ", ".join(map(str, features[:most])) + (", …" if len(features) > most else "")
 
 
 def _renumbered(cluster: Cluster, live: Tensor) -> Cluster:

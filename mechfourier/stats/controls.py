@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.shapes.designs import family
+from mechfourier.stats.shapes.families import family
 from mechfourier.stats.shapes.tables import canonical_frame, cross_gram, distinct_templates, unbiased_mean
 
 LEVEL = 0.05

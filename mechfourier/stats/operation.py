@@ -14,14 +14,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.results.base import Result
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.field import field_contest
+from mechfourier.stats.operation_input import check, confounded, flat, holes_in, no_harmonic, untestable
 from mechfourier.stats.operation_view import (
     ALPHA,
     View,
-    spread_of,
     standardised,
     view_of,
     worst_surrogates,
@@ -41,8 +40,6 @@ from mechfourier.stats.specificity import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MIN_VALUES = 5
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def analyse_operation(
     the raw sum. ``control``: the same grid in a re-initialised model. Raises ``UsageError`` for shapes that
     do not fit; a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
-    _check(acts, n, control, permutations, surrogates)
+    check(acts, n, control, permutations, surrogates)
     offsets, width = acts.shape[2:]
     if confounds is None:
         periods = _plain_periods(n, offsets, first_offset, digits)
@@ -182,19 +179,19 @@ def analyse_operation(
             Grid(n, offsets, first_offset, digits, rearrange(confounds, "a o f -> (a o) f").double())
         )
     grid = periods.grid
-    reason = _untestable(acts, n) or _confounded(grid)
+    reason = untestable(acts, n) or confounded(grid)
     if control is not None:
-        reason = reason or _holes(control, " of the untrained control")
+        reason = reason or holes_in(control, " of the untrained control")
     if not reason and not periods.harmonics:
-        reason = _no_harmonic(grid)
+        reason = no_harmonic(grid)
     if reason:
-        untestable = tuple(range(1, (n + 1) // 2))
+        harmonics = tuple(range(1, (n + 1) // 2))
         return OperationEvidence(
-            n, offsets, offsets / n, width, permutations, seed, (), untestable, math.nan, reason, (), ()
+            n, offsets, offsets / n, width, permutations, seed, (), harmonics, math.nan, reason, (), ()
         )
     measured = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
-    if control is not None and not _flat(control):
+    if control is not None and not flat(control):
         compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
     return OperationEvidence(
         n,
@@ -220,65 +217,6 @@ def _plain_periods(n: int, offsets: int, first_offset: int, digits: bool) -> Per
     costly.
     """
     return Periods(Grid(n, offsets, first_offset, digits))
-
-
-def _check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
-    if acts.shape[1] != n:
-        raise UsageError(
-            f"the grid has {acts.shape[1]} values but n is {n}; give activations [site, a, offset, d] with "
-            f"n values a"
-        )
-    if control is not None and control.shape != acts.shape:
-        raise UsageError(
-            f"the control has shape {tuple(control.shape)}, the activations {tuple(acts.shape)}; they must "
-            f"be equal"
-        )
-    if min(permutations, surrogates) < 99:
-        raise OutOfRange(f"{min(permutations, surrogates)} draws cannot give a p below .01; use at least 99")
-
-
-def _untestable(acts: Tensor, n: int) -> str:
-    if n < MIN_VALUES:
-        return f"{n} values: fewer than {MIN_VALUES} points always lie near some circle"
-    if acts.shape[2] < n:
-        return f"{acts.shape[2]} offsets do not fill one cycle of {n}; use at least --cycles 1, better 4"
-    if _holes(acts):
-        return _holes(acts)
-    return "the activations do not vary over the grid" if _flat(acts) else ""
-
-
-def _holes(acts: Tensor, whose: str = "") -> str:
-    holes = ~torch.isfinite(acts).all(-1)
-    if not bool(holes.any()):
-        return ""
-    count = int(holes.any(0).sum())
-    return f"{count} of {holes[0].numel()} cells{whose} have no finite activation: the grid has holes"
-
-
-def _flat(acts: Tensor) -> bool:
-    return not bool((spread_of(acts.flatten(1, 2)) > 0).any())
-
-
-def _confounded(grid: Grid) -> str:
-    if grid.sum_basis.shape[1] < 4 or grid.residual_dof < 2 * (grid.n // 2) + 2:
-        return (
-            f"the confounds leave {grid.sum_basis.shape[1]} functions of the sum on a grid of {grid.n} x "
-            f"{grid.n_offsets}; "
-            "use more offsets"
-        )
-    return ""
-
-
-def _no_harmonic(grid: Grid) -> str:
-    if grid.digits and 10 % grid.n == 0:
-        return (
-            f"every period of {grid.n} is a period of base-10 digits; only a model that never sees digits "
-            f"can be tested (digits=False)"
-        )
-    return (
-        f"no harmonic of {grid.n} passes often enough over raw sums up to {grid.n_sums - 1}; use more "
-        f"offsets (--cycles 4)"
-    )
 
 
 @dataclass(frozen=True)

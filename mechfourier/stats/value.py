@@ -164,15 +164,12 @@ def analyse_value(
     dimensions: bool = True,
     bootstrap: int = DRAWS,
 ) -> ValueEvidence:
-    """Every value statistic of docs/statistics: spectrum, family-wise p, contest of shapes, subspace probe,
-    controls.
+    """Every value statistic of docs/statistics.
 
     Args: acts: activations of n values in T templates at every site; any float dtype. permutations: label
     permutations of the family-wise null (n ≤ 7: all n! orders instead). control: the same prompts in the same
-    model with re-initialised weights. sites, values, unit: names of the sites and values, and what one step
-    of the domain is called, for the tables. dimensions: also search the basis dimensions (the slowest part).
-    bootstrap: draws from every fitted shape of the contest (0: no contest); ``seed`` is theirs and the
-    permutations'.
+    model with re-initialised weights. sites, values, unit: what they are called. dimensions: also search the basis
+    dimensions (the slowest part). bootstrap: draws from every fitted shape of the contest (0: no contest).
 
     Returns: evidence, with ``untestable`` set where there are too few values or templates, NaN, or nothing
     that varies. Raises ``UsageError`` where shapes, types or names do not fit together.
@@ -188,23 +185,16 @@ def analyse_value(
     orders, null = search.orders, search.null.amax(1)
     p = orders.p_value(search.top, null)
     dims, dimension_p = best_dimensions(_means(still, search.kept), orders, skip=not dimensions)
-    found = {"p_value": p.tolist(), "dimensions": dims}
     deep = [NOT_DEEP if reason or bool(x) else search.deep(i, seed) for i, x in enumerate(flat)]
     harmonic, signal = (math.nan,) * 2 if reason else _reliability(search.cross, search.kept, seed)
     words, circle_p = [SiteWord()] * len(names), math.nan
     if not reason:
-        words, circle_p = site_words(
-            acts, control, signal, draws=bootstrap, permutations=permutations, seed=seed
-        )
+        options = dict(draws=bootstrap, permutations=permutations, seed=seed)
+        words, circle_p = site_words(acts, control, signal, cross=search.cross, **options)
+    each = zip(names, p.tolist(), dims, deep, words, strict=True)
     rows = tuple(
-        SiteEvidence(
-            site=name,
-            **{key: of[i] for key, of in found.items()},
-            **search.about(i),
-            **deep[i],
-            **vars(words[i]),
-        )
-        for i, name in enumerate(names)
+        SiteEvidence(site=name, p_value=value, dimensions=best, **search.about(i), **probed, **vars(word))
+        for i, (name, value, best, probed, word) in enumerate(each)
     )
     best = best_site(words, search.top.tolist())
     return replace(

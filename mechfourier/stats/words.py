@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mechfourier.stats.controls import LEVEL, ControlEvidence, control_evidence
 from mechfourier.stats.shapes import words as shape_words
+from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.contest import MOST_VALUES, SiteShapes, contest
-from mechfourier.stats.shapes.designs import SHAPES
 from mechfourier.stats.shapes.headline import Headline, headline
+from mechfourier.stats.shapes.tables import among
 
 CIRCLES = ("circular", "flattened circle")
 UNSHAPED = ("values distinguishable", "noise", "not testable")
@@ -37,6 +38,7 @@ def site_words(
     control: Float[Tensor, "site value template d"] | None,
     agreement: float,
     *,
+    cross: Float[Tensor, "site t u value value2"],
     draws: int,
     permutations: int,
     seed: int,
@@ -44,13 +46,14 @@ def site_words(
     """The word of every site, and the contest's p that none is a circle.
 
     ``agreement``: family-wise p that templates agree about the values (NaN where there are too few): the best
-    of many sites of noise is one that agrees by itself. Of more than ``MOST_VALUES`` values as many take
+    of many sites of noise is one that agrees by itself. ``cross``: the inner products of the activations. Of more than ``MOST_VALUES`` values as many take
     part, as evenly spaced round the cycle as can be.
     """
     if draws < 1:
         return [SiteWord()] * len(acts), math.nan
     kept = taking_part(acts.shape[1])
-    found = contest(acts[:, kept], n_bootstrap=draws, n_permutations=permutations, seed=seed)
+    grams = [among(each, kept) for each in cross.numpy()]
+    found = contest(acts[:, kept], n_bootstrap=draws, n_permutations=permutations, seed=seed, grams=grams)
     out = []
     for i, site in enumerate(found.sites):
         blank = None if control is None else control[i][kept]

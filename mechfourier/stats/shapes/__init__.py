@@ -2,7 +2,7 @@
 none."""
 
 from mechfourier.stats.shapes.contest import Contest, ShapeEvidence, SiteShapes, contest
-from mechfourier.stats.shapes.designs import SHAPES, Shape
+from mechfourier.stats.shapes.catalogue import SHAPES, Shape
 from mechfourier.stats.shapes.evidence import Estimate
 from mechfourier.stats.shapes.headline import Headline
 

@@ -13,7 +13,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.stats.shapes.decide import LEVEL, Decision, decide, decide_site
+from mechfourier.stats.shapes.decide import CLEAR, LEVEL, Decision, decide, decide_site
 from mechfourier.stats.shapes.designs import Design
 from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
@@ -21,6 +21,7 @@ from mechfourier.stats.shapes.tables import (
     canonical_frame,
     cross_gram,
     distinct_templates,
+    tempered,
     unbiased_mean,
 )
 from mechfourier.stats.shapes.words import CIRCULAR, DISTINCT, FLAT, without_circle, word_of
@@ -106,18 +107,25 @@ class Contest:
 
 
 def contest(
-    acts: Tensor | ndarray, *, n_bootstrap: int = 200, n_permutations: int = 1000, seed: int = 0
+    acts: Tensor | ndarray,
+    *,
+    n_bootstrap: int = 200,
+    n_permutations: int = 1000,
+    seed: int = 0,
+    grams: Sequence[Float[ndarray, "t t n n"]] | None = None,
 ) -> Contest:
     """Which shape the values of a cycle lie in, at every site.
 
     ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling
     by a shift or a reversal, rotation, scale, the order and copies of templates and of sites change no word.
+    ``grams``: the inner products of every site (:func:`~mechfourier.stats.shapes.tables.cross_gram`), where they
+    are at hand.
     Raises ``OutOfRange`` for arrays of another kind.
     """
     stack = checked(acts)
-    grams = [_gram(site) for site in stack]
+    tested = [_gram(site, None if grams is None else grams[i]) for i, site in enumerate(stack)]
     memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
-    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in grams]
+    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in tested]
     p = _together(found)
     if p >= LEVEL and any(site.word in ROUND for site, _ in found):
         found = _refined(found, STAGES * n_bootstrap, seed)
@@ -164,14 +172,17 @@ def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
     return array
 
 
-def _gram(site: Float[ndarray, "value template d"]) -> Float[ndarray, "t t n n"] | str:
+def _gram(
+    site: Float[ndarray, "value template d"], gram: Float[ndarray, "u u n n"] | None = None
+) -> Float[ndarray, "t t n n"] | str:
     """The inner products of distinct templates, or why there is nothing to test."""
     n, templates, _ = site.shape
     if n < FEWEST_VALUES:
         return f"{n} values: at least {FEWEST_VALUES} are needed"
     if not np.isfinite(site).all():
         return "activations are not finite"
-    gram = cross_gram(site / max(float(np.abs(site).max()), 1e-300))
+    if gram is None:
+        gram = cross_gram(site / max(float(np.abs(site).max()), 1e-300))
     if not np.einsum("ttvv->", gram) > 0 or np.ptp(site, axis=0).max() <= 1e-6 * np.abs(site).max():
         return "activations do not depend on the value"
     kept = distinct_templates(gram)
@@ -206,7 +217,7 @@ def _site(
     if agreement >= LEVEL:
         reason = f"templates do not agree about the values (p = {agreement:.2g})"
         return SiteShapes("noise", 1.0, agreement, len(gram), reasons=(reason,)), None
-    decision = decide_site(gram, frame, n_bootstrap=n_bootstrap, seed=seed)
+    decision = decide_site(tempered(gram), frame, n_bootstrap=n_bootstrap, seed=seed)
     return described(decision, word_of(decision), agreement), decision
 
 
@@ -299,7 +310,7 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
 
 def _reasons(decision: Decision, word: str) -> Sequence[str]:
     if word == DISTINCT:
-        return (f"no order of the values beyond chance (p = {decision.rejects['distinct values']:.2g})",)
+        return (f"no order of the values beyond chance (p = {decision.adequate['distinct values']:.2g})",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
     if word in ROUND:
@@ -308,8 +319,13 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
     if decision.free:
         times = float(np.exp(decision.harmonic_excess))
         out.append(f"neighbours are alike, but a circle of few harmonics leaves {times:.1f} times the error")
-    elif decision.adequate["closed"] < LEVEL:
-        out.append(f"a circle does not fit (p = {decision.adequate['closed']:.2g})")
+    elif decision.lead > CLEAR:
+        out.append(f"a circle leaves {float(np.exp(decision.lead)):.1f} times the error of another shape")
+    elif decision.closed_rejected:
+        out.append(
+            f"a circle does not fit (p = {decision.adequate['closed']:.2g}): a path predicts "
+            f"{decision.missed:.0%} of the power more"
+        )
     if p >= LEVEL:
         out.append(f"{name} is not rejected against a circle (p = {p:.2g})")
     return tuple(out)

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from mechfourier.stats.shapes.designs import Family, Places, waves
+from mechfourier.stats.shapes.designs import Places, waves
+from mechfourier.stats.shapes.families import Family
 
 LOW = 3
 """Directions come from harmonics 1 to 3: curves are there, and little of token identity."""

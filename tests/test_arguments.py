@@ -1,0 +1,98 @@
+"""Wrong arguments, and models whose numbers are damaged, are said before anything is printed."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mechfourier as mf
+
+SITE = "blocks.0.hook_resid_post"
+
+
+@pytest.fixture(scope="module")
+def calendar() -> Any:
+    return mf.load("calendar")
+
+
+WRONG = [
+    (mf.ablate, dict(site=SITE, dims="31"), "dims is '31'"),
+    (mf.ablate, dict(site=SITE, dims=["31"]), "dims is '31'"),
+    (mf.ablate, dict(site=SITE, dims=[3.7]), "dims is 3.7"),
+    (mf.ablate, dict(site=SITE, dims=True), "dims is True"),
+    (mf.ablate, dict(site=SITE, dims=[1], n_controls="5"), "n_controls is '5'"),
+    (mf.ablate, dict(site=SITE, dims=[1], n_prompts=-4), "n_prompts is -4"),
+    (mf.patch, dict(site=SITE, ks="12"), "ks is '12'"),
+    (mf.rotate, dict(site=SITE, k="1"), "k is '1'"),
+    (mf.probe, dict(n_permutations="many"), "n_permutations is 'many'"),
+    (mf.probe, dict(n_permutations=199.5), "n_permutations is 199.5"),
+    (mf.probe, dict(seed="x"), "seed is 'x'"),
+    (mf.probe, dict(seed=-1), "seed is -1"),
+    (mf.probe, dict(controls="no"), "controls is 'no'"),
+]
+
+
+@pytest.mark.parametrize(("verb", "options", "told"), WRONG)
+def test_a_wrong_argument_is_one_sentence(calendar: Any, verb: Any, options: Any, told: str) -> None:
+    with pytest.raises(mf.UsageError, match=told):
+        verb(calendar, "months", **options)
+
+
+@pytest.mark.parametrize("domain", [["months"], None, 12, {"values": 3}])
+def test_what_is_no_domain_is_said(calendar: Any, domain: Any) -> None:
+    with pytest.raises(mf.UsageError, match="domain is"):
+        mf.probe(calendar, domain)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"), [("calendar", "load it first"), (None, "NoneType"), (torch.nn.Linear(3, 3), "Linear")]
+)
+def test_what_is_no_model_is_said(model: Any, told: str) -> None:
+    with pytest.raises(mf.UsageError, match=told):
+        mf.probe(model, "months")
+
+
+def test_arrays_of_numbers_are_numbers(calendar: Any) -> None:
+    options = dict(site=SITE, n_controls=20, text=None)
+    plain = mf.ablate(calendar, "months", dims=[3, 1], **options)
+    for dims in (np.array([3, 1]), torch.tensor([3, 1]), (np.int64(3), 1)):
+        assert mf.ablate(calendar, "months", dims=dims, **options).frame().equals(plain.frame())
+
+
+DAMAGE = {
+    "one weight is NaN": lambda model: model.blocks[0].mlp.W_in[3, 5].fill_(float("nan")),
+    "infinite weights": lambda model: model.blocks[1].mlp.W_out.fill_(float("inf")),
+    "one value's embedding is NaN": lambda model: model.embed.W_E[3].fill_(float("nan")),
+    "all weights are zero": lambda model: [weight.zero_() for weight in model.parameters()],
+}
+VERBS = {
+    "ablate": lambda model: mf.ablate(model, "months", site=SITE, dims=[1], n_controls=20, text=None),
+    "rotate": lambda model: mf.rotate(model, "months", site=SITE, n_controls=20),
+    "patch": lambda model: mf.patch(model, "months", site=SITE, ks=[1], n_controls=20),
+    "tasks": lambda model: mf.tasks(model, "months"),
+    "lens": lambda model: mf.lens(model, "months", n_permutations=99),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_damaged_model_gives_no_numbers(calendar: Any, damage: str, verb: str) -> None:
+    model = copy.deepcopy(calendar)
+    with torch.no_grad():
+        DAMAGE[damage](model)
+    with pytest.raises(mf.MechFourierError, match=r"NaN or infinit|same score"):
+        VERBS[verb](model)
+
+
+def test_study_of_a_model_that_shows_no_value_reads_the_last_token() -> None:
+    result = mf.study(mf.load("adder"), "digit-sum-mod-10", n_controls=199, n_permutations=99)
+    assert result.used == "used"
+    assert {candidate.position for candidate in result.candidates} == {"last"}
+    assert all(candidate.site.startswith("decoder.") for candidate in result.candidates)
+
+
+def test_attention_of_two_stacks_is_refused() -> None:
+    with pytest.raises(mf.MechFourierError, match="stacks of this model attend to sequences"):
+        mf.attention(mf.load("adder"), "digit-sum-mod-10", n_permutations=99)
