@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "one_layer_seeds": (),
     "planted": (),
     "shapes": (),
+    "shapes_in_models": (),
     "operations": (),
     "walks": (),
     "sae_speed": (),
@@ -36,7 +37,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "miras_failures": (),
     "random_networks": (),
 }
-AS_MODULE = frozenset({"figures_speed"})  # imports another benchmark
+AS_MODULE = frozenset({"figures_speed", "shapes", "shapes_in_models"})  # imports another benchmark
 
 
 def words(name: str) -> list[str]:

@@ -132,5 +132,5 @@ def _model(name: str, value: Any) -> Any:
         raise UsageError(f"{name} is {_told(value)}; load it first: mechfourier.load({str(value)!r})")
     raise UsageError(
         f"{name} is of type {type(value).__name__}, which has no hook points; give what mechfourier.load "
-        f"returns, or a HookedRootModule of your own (examples/own_model.py)"
+        f"returns, or a HookedRootModule of your own (mechfourier.wrap; docs/how-to/own-model.md)"
     )

@@ -13,6 +13,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.figures.behaviour import behaviour_figure, pairs_figure
 from mechfourier.models.registry import load
 from mechfourier.stats.mantel import distances, mantel
+from mechfourier.stats.shapes import contest
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,23 @@ def test_the_interval_covers_the_correlation_of_many_values() -> None:
         each = mantel(*pairs(24, np.random.default_rng(100 + seed)), n_permutations=2)
         hits.append(each.low[0] <= whole <= each.high[0])
     assert np.mean(hits) > 0.88
+
+
+def _answers(scores: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    """√p of answers to seven values in eight wordings, whose scores are these with noise."""
+    noisy = scores[:, None] + noise * np.random.default_rng(seed).standard_normal((7, 8, 7))
+    p = np.exp(noisy - noisy.max(-1, keepdims=True))
+    return np.sqrt(p / p.sum(-1, keepdims=True))
+
+
+def test_planted_answers_have_the_shape_that_was_planted() -> None:
+    """A model unsure of its neighbours round the cycle answers on a circle; one unsure along a row does not."""
+    steps = np.arange(7)[:, None] - np.arange(7)[None]
+    round_, row = np.cos(2 * np.pi * steps / 7), -np.abs(steps) / 2.0
+    words = [contest(_answers(round_, 0.3, seed)).sites[0].word for seed in range(5)]
+    assert words.count("circular") >= 4
+    words = [contest(_answers(row, 0.3, seed)).sites[0].word for seed in range(5)]
+    assert "circular" not in words
 
 
 def test_the_days_lie_as_their_answers_do(found: BehaviourResult) -> None:

@@ -10,8 +10,9 @@ from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
 import mechfourier as mf
-from mechfourier.causal.dose import DoseResult, dose, surprisal_after
+from mechfourier.causal.dose import DoseResult, dose
 from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.follow import surprisal_after
 from mechfourier.causal.plane import curve, maps_at, plane
 from mechfourier.causal.steer import SteerResult, steer
 from mechfourier.causal.steering import named_value, steps_to
@@ -135,18 +136,18 @@ def test_the_curve_passes_through_the_class_means_and_turns_are_those_of_the_pla
 
 def test_a_plane_goes_into_transformer_lens_as_a_hook(calendar: Any) -> None:
     found = plane(calendar, "days", site="hook_embed", k=1)
-    basis = found.arrays()[1]
+    basis = found.array
     assert basis.shape == (calendar.cfg.d_model, 2) and np.allclose(basis.T @ basis, np.eye(2), atol=1e-6)
     asked = Experiment.of(calendar, "days")
     angle = np.unwrap(
-        np.arctan2(*((asked.at("hook_embed", "value").means.numpy() - found.centre.numpy()) @ basis).T[::-1])
+        np.arctan2(*((asked.at("hook_embed", "value").means.numpy() - found.center.numpy()) @ basis).T[::-1])
     )
     assert abs(angle[0]) < 0.5 and np.ptp(np.diff(angle)) < 1.0 and (np.diff(angle) > 0).all()
     prompt = "Monday + 3 days ="
     encoding = encode(calendar, [prompt])[0]
     tokens = torch.tensor([encoding.ids])
     at = encoding.last_token_of(0, 6)
-    logits = calendar.run_with_hooks(tokens, fwd_hooks=[found.rotate_hook(2, positions=at)])[0, -1]
+    logits = calendar.run_with_hooks(tokens, fwd_hooks=[found.rotate_hook(2, position=at)])[0, -1]
     plain = last_logits(calendar, lambda: calendar(tokens), torch.tensor([tokens.shape[1] - 1]))[0]
     words = [calendar.tokenizer.decode([int(each.argmax())]).strip() for each in (plain, logits)]
     assert words == ["Thursday", "Saturday"]

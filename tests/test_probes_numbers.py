@@ -30,6 +30,21 @@ def test_minilm_orders_numbers_without_a_base_ten_helix(minilm: Any) -> None:
     assert NumberLine.from_json(line.to_json()) == line
 
 
+def test_every_period_stands_beside_untrained_weights_and_what_tokens_say(minilm: Any) -> None:
+    line = number_line(minilm, high=59, layers="5", n_permutations=99, n_untrained=2)
+    found = {each.period: each for each in line.periods}
+    assert list(found) == [2.0, 5.0, 10.0, 100.0] and line.n_untrained == 2
+    ten = found[10.0]
+    assert ten.untrained_share is not None and 0 < ten.untrained_share < 1 and 0 < ten.share < 1
+    assert ten.kappa is not None and ten.kappa_upper is not None and ten.untrained_kappa is not None
+    assert found[100.0].kappa is None  # every class would be one number
+    assert not found[2.0].beyond() or found[2.0].share > found[2.0].token_share
+    assert "period 10:" in str(line) and NumberLine.from_json(line.to_json()) == line
+    frame = line.period_frame()
+    drawn: Any = line.plot().data[0]
+    assert list(drawn.y) == frame[frame["period"] == 2]["share"].tolist()
+
+
 def test_minilm_turns_months_by_rotation_and_not_by_parallelogram(minilm: Any) -> None:
     result = analogies(minilm, "months", layers="1", n_permutations=199)
     (site,) = result.sites

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
 
 LEVEL = 0.05
+SAME = 1e-6  # differences between values, relative to the activations, that are taken for rounding
 COLUMNS = 24  # wordings of every value, at most
 
 
@@ -142,8 +143,9 @@ def behaviour(
     answers = answer_geometry(whole, columns)
     word, reasons, evidence = _shape(answers, n_permutations, seed)
     chosen = stream_sites(asked.model) if sites is None and layers is None else _chosen(asked, sites, layers)
-    places = [(site, position) for site in chosen for position in _positions(whole)]
-    found, first, second = _agreement(whole, answers, places, n_permutations)
+    tables = _tables(whole, [(site, position) for site in chosen for position in _positions(whole)])
+    places = list(tables)
+    found, first, second = _agreement(list(tables.values()), answers, n_permutations, seed)
     listed = [
         SiteAgreement(str(site), position, *numbers)
         for (site, position), numbers in zip(
@@ -219,30 +221,42 @@ def _shape(
     return site.label, site.reasons, site.shapes
 
 
+def _tables(
+    asked: Experiment, places: Sequence[tuple[Site, str]]
+) -> dict[tuple[Site, str], Float[ndarray, "n column d"]]:
+    """The activations of every value and wording, at the places where they depend on the value; raises ``OutOfRange``
+    where there is none."""
+    sites, positions = dict.fromkeys(site for site, _ in places), dict.fromkeys(p for _, p in places)
+    vectors = asked.measured.vectors(list(sites), list(positions), asked.task.rows)
+    found = {
+        place: vectors[place].double().reshape(asked.design.n, -1, vectors[place].shape[1])
+        for place in places
+    }
+    kept = {
+        place: table.numpy()
+        for place, table in found.items()
+        if float((table - table[:1]).abs().max()) > SAME * float(table.abs().max())
+    }
+    if not kept:
+        raise OutOfRange("no activation depends on the value at these sites; choose later ones")
+    return kept
+
+
 def _agreement(
-    asked: Experiment,
+    tables: Sequence[Float[ndarray, "n column _"]],
     answers: Float[ndarray, "n column w"],
-    places: Sequence[tuple[Site, str]],
     n_permutations: int,
+    seed: int,
 ) -> tuple[Mantel, Float[ndarray, "place n n"], Float[ndarray, "place n n"]]:
     """The agreement at every place. Activations are those of one half of the wordings, answers of the other, and
-    the other way round; their distances are averaged."""
-    n, columns, _ = answers.shape
-    halves = [np.arange(columns)[i::2] for i in (0, 1)] if columns > 1 else [np.arange(1)] * 2
-    chosen, positions = dict.fromkeys(site for site, _ in places), dict.fromkeys(p for _, p in places)
-    vectors = asked.measured.vectors(list(chosen), list(positions), asked.task.rows)
-    first, second = [], []
-    for place in places:
-        table = vectors[place].double().reshape(n, columns, -1).numpy()
-        first.append([distances(table[:, half].mean(1)) for half in halves])
-        second.append([distances(answers[:, half].mean(1)) for half in halves[::-1]])
-    near, far = (np.concatenate([[pair[i] for pair in side] for i in (0, 1)], 0) for side in (first, second))
-    size = len(places)
-    scaled = [each / each.mean(axis=(1, 2), keepdims=True) for each in (near, far)]
-    joined = (
-        [each[:size] + each[size:] for each in scaled] if columns > 1 else [each[:size] for each in scaled]
-    )
-    return mantel(joined[0], joined[1], n_permutations=n_permutations, seed=asked.seed), joined[0], joined[1]
+    the other way round; the two correlations are averaged."""
+    columns = answers.shape[1]
+    halves = [np.arange(columns)[i::2] for i in (0, 1)] if columns > 1 else [np.arange(1)]
+    first = np.stack([[distances(table[:, half].mean(1)) for table in tables] for half in halves])
+    others = np.stack([distances(answers[:, half].mean(1)) for half in halves[::-1]])
+    second = np.repeat(others[:, None], len(tables), 1)
+    found = mantel(first, second, n_permutations=n_permutations, seed=seed)
+    return found, first.mean(0), second.mean(0)
 
 
 def _pairs(

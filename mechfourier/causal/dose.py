@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.follow import WRITTEN, perplexities
 from mechfourier.causal.plane import curve
 from mechfourier.causal.steering import (
     class_columns,
     displaced_scores,
-    room,
     steering_at,
     steps_to,
     target_of,
@@ -30,13 +30,9 @@ from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_spec import NATIVE
-from mechfourier.errors import NotExpressible, OutOfRange, UsageError
-from mechfourier.hooks.generate import generate
-from mechfourier.hooks.interventions import edit_add
-from mechfourier.hooks.run import batches, forward, inference, logits_of
+from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
-from mechfourier.models.interface import Model, encode
-from mechfourier.progress import progress
+from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
 from mechfourier.stats.paired import bootstrap_mean, bootstrap_means
 
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DOSES = 13  # of each path, both ends included
-WRITTEN = 4  # prompts whose text is followed
 NEW_TOKENS = 8
 TIE = 1e-6
 PATHS = ("circle", "straight", "radius")
@@ -59,7 +54,7 @@ class Dose:
     probability of the answer for the own value, for those passed on the way, for the target, and the rest.
     ``nearest``: share of prompts that answer for the value nearest on the circle (half-way, either of two). ``entropy`` of the candidate
     answers, nats. ``perplexity`` of the text that the edited model writes, under the intact model reading the
-    prompt with whichever value explains that text best; None where the model writes none."""
+    prompt with whichever value explains that text best; None where none was written."""
 
     path: str
     dose: float
@@ -79,7 +74,7 @@ class Dose:
 class DoseResult(
     Result,
     kind="dose",
-    command="steer",
+    command="steer --dose",
     figure="mechfourier.figures.steer:dose_figure",
     part="mechfourier.figures.steer:dose_part",
 ):
@@ -147,14 +142,15 @@ class DoseResult(
             lines.append(texts)
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
-    def _at(self, path: str, dose: float = 0.5) -> Dose:
-        return min((d for d in self.doses if d.path == path), key=lambda d: abs(d.dose - dose))
+    def _at(self, path: str, dose: float = 0.5, *, read: bool = False) -> Dose:
+        found = [d for d in self.doses if d.path == path and not (read and d.perplexity is None)]
+        return min(found, key=lambda d: abs(d.dose - dose))
 
     def _perplexities(self) -> str | None:
-        found = [(path, self._at(path).perplexity) for path in PATHS[:2]]
-        intact = self._at("circle", 0.0).perplexity
-        if intact is None:
+        if self.n_written == 0:
             return None
+        found = [(path, self._at(path, read=True).perplexity) for path in PATHS[:2]]
+        intact = self._at("circle", 0.0).perplexity
         shown = ", ".join(f"{path} {value:.3g}" for path, value in found if value is not None)
         return f"perplexity of the text that follows ({self.n_written} prompts): intact {intact:.3g}; half-way {shown}"
 
@@ -196,7 +192,7 @@ def dose(
     prompts = _prompts(rest, place, aim, 3 * n_doses, every=n_prompts is not None)
     way = _Way(place, ks, place.label[prompts], steps_to(asked.design.domain, aim, place.label, n)[prompts])
     measured = _Measured(rest, place, prompts, way, _whole_steps(n_doses, way.steps))
-    texts = _perplexities(rest, measured, max_new_tokens)
+    texts = perplexities(rest, place, prompts, measured.edits, max_new_tokens)
     doses = tuple(measured.dose(i, texts) for i in range(len(measured.plan)))
     gaps = measured.gaps()
     return DoseResult(
@@ -356,64 +352,3 @@ def _notes(measured: _Measured) -> list[str]:
     if len(measured.prompts) < len(measured.asked):
         said.append(f"{len(measured.prompts)} of the {len(measured.asked)} prompts were used")
     return said
-
-
-def _perplexities(asked: Experiment, measured: _Measured, new_tokens: int) -> list[float | None]:
-    """Of the text written at every dose; None where the model has no tokenizer, or no room for text."""
-    nothing: list[float | None] = [None] * len(measured.plan)
-    few = slice(0, WRITTEN)
-    rows = asked.task.rows[measured.prompts[few]]
-    texts = [asked.design.prompts[row] for row in rows.tolist()]
-    longest = max(len(e.ids) for e in encode(asked.model, texts))
-    most = room(asked.model, longest, new_tokens)
-    if getattr(asked.model, "tokenizer", None) is None or most < 2:
-        return nothing
-    at = measured.place.at[measured.prompts[few]]
-    written = []
-    with progress("texts", total=len(measured.plan)) as bar:
-        for added in measured.edits[:, few]:
-            edit = edit_add(measured.place.site, added, positions=at)
-            # at dose 0 the edit is nothing, which generation would take for a mistake
-            edits = [edit] if bool((added.abs() > 0).any()) else []
-            written.append(generate(asked.model, texts, edits=edits, max_new_tokens=most).tokens)
-            bar.advance(1)
-    try:
-        surprise = _least_surprise(asked, rows, written)
-    except NotExpressible:
-        return nothing
-    return torch.exp(surprise.mean(1)).tolist()
-
-
-def _least_surprise(
-    asked: Experiment, rows: Int[Tensor, " prompt"], written: Sequence[Sequence[tuple[int, ...]]]
-) -> Float[Tensor, "dose prompt"]:
-    """Mean surprisal (nats per token) of every text after its prompt, with whichever value makes it least."""
-    n, columns = asked.design.shape
-    whole: dict[tuple[int, tuple[int, ...]], float] = {}
-    wanted = list(dict.fromkeys((i, text) for texts in written for i, text in enumerate(texts)))
-    asks = [int(w * columns + rows[i] % columns) for i, _ in wanted for w in range(n)]
-    starts = [e.ids[: e.last + 1] for e in encode(asked.model, [asked.design.prompts[row] for row in asks])]
-    follow = [text for _, text in wanted for _ in range(n)]
-    found = surprisal_after(asked.model, starts, follow).reshape(-1, n).min(dim=1).values
-    whole.update(zip(wanted, found.tolist(), strict=True))
-    return torch.tensor([[whole[i, text] for i, text in enumerate(texts)] for texts in written]).double()
-
-
-def surprisal_after(
-    model: Model,
-    starts: Sequence[tuple[int, ...]],
-    follow: Sequence[tuple[int, ...]],
-) -> Float[Tensor, " text"]:
-    """Mean surprisal of the tokens ``follow`` after ``starts``, nats per token."""
-    sequences = [[*a, *b] for a, b in zip(starts, follow, strict=True)]
-    found = torch.zeros(len(sequences))
-    vocabulary = int(getattr(model.cfg, "d_vocab", 0) or 1)
-    size = max(1, 2**26 // (vocabulary * max(map(len, sequences))))
-    with inference(model):
-        for part in batches(model, sequences, batch_size=size):
-            logits = logits_of(model, forward(model, part.tokens, logits=True))
-            for row, each in zip(part.rows.tolist(), logits, strict=True):
-                text = follow[row]
-                log_p = each[-len(text) - 1 : -1].float().log_softmax(-1).cpu()
-                found[row] = -log_p.gather(1, torch.tensor(text)[:, None]).mean()
-    return found

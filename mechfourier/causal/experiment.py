@@ -28,7 +28,7 @@ from mechfourier.domains.design import Design
 from mechfourier.domains.reads import TokensRead, templates_of, tokens_of
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_choice import Choice
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site, model_name
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Position = Literal["value", "last"]
 POSITIONS: tuple[str, ...] = get_args(Position)
+VALUE = "{value}"
 LATER = re.compile(r"value\+([1-9][0-9]*)")  # a token after the value: "value+1"
 FIT_PROMPTS = 2048  # prompts whose activations give the class means
 
@@ -275,6 +276,8 @@ class Experiment:
     def positions(self) -> tuple[str, ...]:
         """The tokens that every prompt of the design has: ``"value"``, those between it and the last
         (``"value+1"`` …), and ``"last"`` where that is another in some prompt."""
+        if not shows_value(self.design):
+            return ("last",)
         rows = torch.arange(len(self.design))
         encodings = self.measured.encodings(rows.tolist())
         value, last = (places(self.design, encodings, rows, position) for position in POSITIONS)
@@ -376,8 +379,18 @@ def value_span(design: Design, row: int) -> tuple[int, int]:
         return design.operand[row]
     domain, value = design.domain, design.domain.values[int(design.value[row])]
     template = domain.templates[0 if design.template is None else int(design.template[row])]
-    start = template.index("{value}")
+    if VALUE not in template:
+        raise NotExpressible(
+            f"the prompts of {domain.name} ({template!r}) do not show the value by itself; read them at the last "
+            f"token (position 'last')"
+        )
+    start = template.index(VALUE)
     return start, start + len(value)
+
+
+def shows_value(design: Design) -> bool:
+    """Whether the prompts of a design have a place where the value stands."""
+    return design.operand is not None or all(VALUE in template for template in design.domain.templates)
 
 
 def n_classes(design: Design, position: str) -> int:

@@ -1,86 +1,24 @@
-"""The planes of a circle at one place of a model, to be used elsewhere: as arrays, as an edit, as a
-TransformerLens hook."""
+"""Where the planes of a circle are in a model, and what turning in them by any fraction of a step does."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.screen import Candidate, candidates_at, choose
-from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
+from mechfourier.causal.subspaces import HarmonicSubspace, key_harmonics
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import OutOfRange, UnknownSite
 from mechfourier.fourier.waves import harmonic_waves, waves
-from mechfourier.hooks.edit import Edit, Positions, Where
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Model
+from mechfourier.probes.planes import HarmonicPlane, plane_of
 
 SCREEN = 48  # prompts that choose a place, at most a quarter of them all
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """The planes of harmonics at ``site`` for the ``n`` values of ``domain``, about ``centre``.
-
-    ``turn`` holds them with the ellipse of each harmonic. Only for the model that it was fitted on.
-    """
-
-    model: str
-    domain: str
-    site: Site
-    position: str
-    n: int
-    turn: HarmonicSubspace
-    centre: Float[Tensor, " d"]
-
-    @property
-    def ks(self) -> tuple[int, ...]:
-        """The harmonics."""
-        return self.turn.ks
-
-    def arrays(self) -> dict[int, Float[np.ndarray, "d 2"]]:
-        """An orthonormal basis ``[d, 2]`` of every harmonic's plane; the first column points at value 0."""
-        images = (self.turn.basis @ self.turn.shape).double()
-        pairs = rearrange(images, "d (k two) -> k d two", two=2)
-        found = {}
-        for k, pair in zip(self.ks, pairs, strict=True):
-            basis, upper = torch.linalg.qr(pair)
-            found[k] = (basis * upper.diagonal().sign()).numpy()
-        return found
-
-    def edit(self, steps: float | Float[Tensor, " prompt"], positions: Positions | None = None) -> Edit:
-        """Turn by ``steps`` values (fractions too; one number, or one per prompt) at ``positions`` (None:
-        every token)."""
-        turns = torch.as_tensor(steps, dtype=torch.float64)
-        maps = maps_at(self.turn, self.n, turns.reshape(-1))
-
-        def change(old: Float[Tensor, "row pos d"], rows: Int[Tensor, " row"]) -> Float[Tensor, "row pos d"]:
-            chosen = maps[rows.cpu()] if turns.ndim else maps.expand(len(old), -1, -1)
-            seen = (old - self.centre.to(old)) @ self.turn.basis.to(old)
-            step = einsum(chosen.to(old), seen, "row i j, row pos j -> row pos i") - seen
-            return old + step @ self.turn.basis.T.to(old)
-
-        return Edit("rotate", Where(self.site, positions=positions), change)
-
-    def rotate_hook(
-        self, steps: float, positions: Positions | None = None
-    ) -> tuple[str, Callable[..., Tensor]]:
-        """The turn by ``steps`` values as ``(name, function)`` for TransformerLens:
-        ``model.run_with_hooks(tokens, fwd_hooks=[plane.rotate_hook(2)])``."""
-        edit = self.edit(steps, positions)
-
-        def function(value: Tensor, hook: Any = None) -> Tensor:
-            del hook
-            return edit.apply(value, torch.arange(len(value)))
-
-        return str(self.site), function
 
 
 def plane(
@@ -88,22 +26,16 @@ def plane(
     domain: Domain | str | None = None,
     *,
     site: Site | str,
-    k: int | Sequence[int] | None = None,
+    k: int | None = None,
     position: str = "value",
     task: str | None = None,
     seed: int = 0,
-) -> Plane:
-    """The planes of harmonics ``k`` (None: those that stand out) of the class means at ``site``, as
-    ``rotate`` turns them. Raises what ``rotate`` raises."""
+) -> HarmonicPlane:
+    """The plane of harmonic ``k`` (None: the strongest) of the class means at ``site``, about which ``rotate`` turns: as
+    an array, as a hook of TransformerLens, as decoder directions. Raises what ``rotate`` raises."""
     asked = Experiment.of(model, domain, task=task, seed=seed)
     at = asked.at(site, position)
-    return plane_at(asked, at, chosen_subspace(at.means, at.site, k))
-
-
-def plane_at(asked: Experiment, at: SiteActivations, turn: HarmonicSubspace) -> Plane:
-    """``plane`` with everything looked up."""
-    about = asked.about(at.position)
-    return Plane(about["model"], about["domain"], at.site, at.position, len(at.means), turn, at.centre)
+    return plane_of(at.means, key_harmonics(at.means)[0] if k is None else k, str(at.site))
 
 
 def maps_at(turn: HarmonicSubspace, n: int, steps: Float[Tensor, " row"]) -> Float[Tensor, "row r r"]:
@@ -139,10 +71,10 @@ def stream_sites(model: Model) -> list[Site]:
         return found
 
 
-def split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
+def split(asked: Experiment, most: int = SCREEN) -> tuple[Int[Tensor, " screened"], Experiment]:
     """Prompts that choose a place, and the experiment on the others."""
     count = len(asked)
-    few = balanced_sample(asked.task.label, max(1, min(SCREEN, count // 4)), seed=asked.seed)
+    few = balanced_sample(asked.task.label, max(1, min(most, count // 4)), seed=asked.seed)
     others = torch.ones(count, dtype=torch.bool)
     others[few] = False
     return few, asked.subset(others.nonzero()[:, 0]) if count > 1 else asked

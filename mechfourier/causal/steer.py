@@ -281,7 +281,7 @@ def _controls(
         none = dict.fromkeys(["random_share", "random_max", "p_value"])
         return dict(paired_share=own, n_controls=0, n_control_prompts=0, control_shares=(), **none)
     if steering.turn is None:
-        random = _random_directions(steering.place, added[picked], count, asked.seed)
+        random = random_directions(steering.place, added[picked], count, asked.seed)
     else:
         bases = matched_controls(
             steering.turn.basis, steering.place.moments, dims=False, count=count, seed=asked.seed
@@ -303,7 +303,7 @@ def _controls(
     )
 
 
-def _random_directions(
+def random_directions(
     place: SiteActivations, added: Float[Tensor, "row d"], count: int, seed: int
 ) -> Float[Tensor, "control row d"]:
     """One random direction per control, with the activations' own covariance, at the lengths of ``added``."""
@@ -343,15 +343,11 @@ def _texts(
     target = ((value + steps) % n).tolist()
     reference, p_reference = _reference(asked, place.position, chosen, target, most)
     names = asked.design.domain.values if place.position == "value" else asked.design.candidates
+    rows = zip(texts, value.tolist(), steps.tolist(), *written, reference, strict=True)
+    p = [tuple(map(tuple, each.tolist())) for each in (*answers, p_reference)]
     return [
-        SteeredText(
-            text,
-            names[v].strip(),
-            s,
-            *(w[i] for w in (*written, reference)),
-            *(tuple(a[i].tolist()) for a in (*answers, p_reference)),
-        )
-        for i, (text, v, s) in enumerate(zip(texts, value.tolist(), steps.tolist(), strict=True))
+        SteeredText(text, names[v].strip(), s, old, new, other, p[0][i], p[1][i], p[2][i])
+        for i, (text, v, s, old, new, other) in enumerate(rows)
     ]
 
 

@@ -33,7 +33,7 @@ from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, compared_arms
 from mechfourier.causal.controls import N_CONTROLS
 from mechfourier.causal.cost import affordable, bounded
-from mechfourier.causal.experiment import POSITIONS, Experiment
+from mechfourier.causal.experiment import POSITIONS, Experiment, shows_value
 from mechfourier.causal.kept import Kept
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
 from mechfourier.causal.prefix_sharing import remembering
@@ -229,7 +229,7 @@ def study(
         return _untested(model, probed, str(error))
     except NotExpressible as error:
         return _untested(model, probed, f"the model cannot be asked: {error}")
-    looked = (position,) if position else POSITIONS
+    looked = (position,) if position else POSITIONS if shows_value(asked.design) else ("last",)
     found = _asked(asked, probed, sites, looked, harmonics(ks), n_controls, texts, kept)
     kept.finish()
     table = () if choice is None else choice.table
@@ -270,7 +270,8 @@ def _sites(model: Model, site: Site | str | None) -> tuple[Site, ...]:
     found = list(select_sites(model, "resid_post"))
     with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
         found = [*select_sites(model, "embed"), *found]
-    return tuple(found)
+    decoder = [site for site in found if site.stack == "decoder"]  # its tokens are those that are answered
+    return tuple(decoder or found)
 
 
 def _choice(model: Model, domain: Domain, task: str | None) -> Choice | None:

@@ -119,7 +119,8 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
         )
         for i, place in enumerate(listed)
     ]
-    crossing = _crossing(listed, gains, asked.seed) if defined else (None, None, None)
+    moves = defined and len(asked.positions) > 1
+    crossing = _crossing(listed, gains, asked.seed) if moves else (None, None, None)
     return UseMap(
         ks=ks,
         positions=asked.positions,
@@ -127,7 +128,7 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
         moves_at=crossing[0],
         low=crossing[1],
         high=crossing[2],
-        heads=heads_that_read(asked, _traced(listed, gains), patched) if defined else (),
+        heads=heads_that_read(asked, _traced(listed, gains), patched) if moves else (),
         n_pairs=len(turned[0].circle.moved),
         n_patched=len(patched),
         n_controls=CONTROLS,

@@ -19,6 +19,7 @@ SILENT = frozenset(
         "as_json",
         "cache",
         "device",
+        "jobs",
         "show_tokens",
         "top",
         "help",

@@ -28,13 +28,17 @@ def helix(
     sites: Sites = "resid_post",
     layers: Layers = None,
     permutations: Permutations = 1000,
+    untrained: Annotated[
+        int,
+        typer.Option(help="Untrained draws that every period is compared with (0 for none).", min=0, max=100),
+    ] = 3,
     seed: DrawSeed = 0,
     json_: Json = False,
     out: JsonFolder = None,
 ) -> None:
     """Number line in base 10: a helix of given periods plus a line, against random periods and rivals
     (digits, logarithm, polynomial)."""
-    (low, high), wanted = _range(range_), _periods(periods)
+    (low, high), wanted = range_of(range_), periods_of(periods)
     quiet_libraries()
     from mechfourier.models.registry import load
     from mechfourier.probes.numbers import number_line
@@ -48,13 +52,14 @@ def helix(
         periods=wanted,
         digits=digits,
         n_permutations=permutations,
+        n_untrained=untrained,
         seed=seed,
     )
     name = result_name("helix", result.model)
     _show(result, result.to_dict(), json_=json_, out=out, name=name, columns=HELIX_COLUMNS)
 
 
-def _range(text: str) -> tuple[int, int]:
+def range_of(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
     if not found:
         raise UsageError(f"--range {text[:60]!r} is no range; write it like 0-99")
@@ -67,7 +72,7 @@ def _range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def _periods(text: str) -> tuple[float, ...]:
+def periods_of(text: str) -> tuple[float, ...]:
     try:
         found = tuple(float(p) for p in text.split(","))
     except ValueError as error:

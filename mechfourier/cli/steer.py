@@ -1,6 +1,6 @@
 """``mechfourier steer``: generate with a value turned to another one, or (``--dose``) by how much it takes."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,7 +84,7 @@ def steer_command(
     from mechfourier.models.registry import load
 
     loaded = load(model, engine=engine, device=device)
-    common = dict(
+    common: dict[str, Any] = dict(
         site=where,
         k=ks,
         whole=whole,

@@ -44,8 +44,8 @@ def pairs_figure(result: "BehaviourResult") -> "go.Figure":
     names = [f"{a}, {b}" for a, b in zip(first, second, strict=True)]
     return figure(
         dots(list(x), list(y), hover="%{text}: %{x:.2f}, %{y:.2f}", text=names),
-        x={"title": "distance of activations (mean 1)", "rangemode": "tozero"},
-        y={"title": "Hellinger distance of answers (mean 1)", "rangemode": "tozero"},
+        x="distance of activations (mean 1)",
+        y="Hellinger distance of answers (mean 1)",
         height=400,
     )
 

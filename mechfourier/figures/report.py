@@ -53,7 +53,7 @@ def write_result(result: Result, folder: str | Path) -> Path:
     """Write the page of one result into ``folder``, named by its command, model, domain and the command's
     options."""
     subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
-    name = result_name(result.about.command, *subjects)
+    name = result_name(result.about.command.replace(" --", "-"), *subjects)
     return write_page(Path(folder) / f"{name}.html", result.part())
 
 

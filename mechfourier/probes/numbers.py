@@ -1,14 +1,15 @@
 """The number line of a model: helix fits at every site, at the number's last token or at each of its digit
 tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from einops import reduce
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
@@ -17,12 +18,47 @@ from mechfourier.errors import NotExpressible, OutOfRange
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, Model, encode
+from mechfourier.models.untrained import untrained
 from mechfourier.results.base import Result
-from mechfourier.stats.helix import COMPONENTS, PERIODS, HelixFit, helix_fit
+from mechfourier.stats.helix import COMPONENTS, LEVEL, PERIODS, HelixFit, helix_fit
+from mechfourier.stats.residues import period_shares, separability, token_statistics
 
 
 @dataclass(frozen=True)
-class NumberLine(Result, kind="number-line"):
+class NumberPeriod:
+    """One period at one place. ``share``: of the power that a line leaves between the numbers, what the period alone
+    explains; ``untrained_share``: the largest of the untrained draws; ``token_share``: the same of what is known of
+    the numbers without any text (digits, number of digits and tokens, logarithm). ``kappa``: separability of the
+    residue classes modulo the period (scatter between over within them), with the 95 % point of exchanged numbers and
+    p; None where the classes have no two members. ``untrained_kappa``: the largest of the untrained draws."""
+
+    site: str
+    read: str
+    period: float
+    share: float
+    untrained_share: float | None
+    token_share: float
+    kappa: float | None
+    kappa_upper: float | None
+    kappa_p: float | None
+    untrained_kappa: float | None
+
+    def beyond(self, fits: int = 1) -> bool:
+        """More than the untrained draws and the tokens' own statistics have, with residue classes that lie apart (p
+        after Bonferroni)."""
+        if self.untrained_share is None or self.kappa_p is None:
+            return False
+        return self.share > max(self.untrained_share, self.token_share) and self.kappa_p * fits < LEVEL
+
+
+@dataclass(frozen=True)
+class NumberLine(
+    Result,
+    kind="number-line",
+    schema=2,
+    command="helix",
+    figure="mechfourier.figures.periods:number_line_figure",
+):
     """Helix fits of the numbers ``low`` to ``high``; ``read`` names the token of each fit: "last", or "digit
     1 of 2" where the tokenizer splits numbers (a causal model has seen only the digits so far there). The
     p-values are per fit: with many sites, look at the held-out R² first, and multiply p by the number of fits
@@ -34,15 +70,40 @@ class NumberLine(Result, kind="number-line"):
     templates: int
     fits: tuple[HelixFit, ...]
     read: tuple[str, ...]
+    periods: tuple[NumberPeriod, ...] = ()
+    n_untrained: int = 0
 
     def __str__(self) -> str:
         best = max(range(len(self.fits)), key=lambda i: self.fits[i].r2_held_out)
         fit = self.fits[best]
-        return (
+        lines = [
             f"{self.model}, numbers {self.low} to {self.high}, best of {len(self.fits)} fits at the "
-            f"{self.read[best]} token of {fit}\n"
-            f"  {fit.verdict(len(self.fits))}"
-        )
+            f"{self.read[best]} token of {fit}",
+            f"  {fit.verdict(len(self.fits))}",
+            *(
+                self._period(each)
+                for each in self.periods
+                if (each.site, each.read) == (fit.site, self.read[best])
+            ),
+        ]
+        return "\n".join(lines)
+
+    def _period(self, each: NumberPeriod) -> str:
+        text = f"  period {each.period:g}: {each.share:.1%} of the power beside the line"
+        if each.untrained_share is not None:
+            text += f" (untrained {each.untrained_share:.1%} at most of {self.n_untrained} draws"
+            text += f", tokens' statistics {each.token_share:.1%})"
+        if each.kappa is not None:
+            text += f"; residue classes κ = {each.kappa:.3g} (exchanged {each.kappa_upper:.3g}, p = {each.kappa_p:.2g}"
+            text += f"; untrained {each.untrained_kappa:.3g})" if each.untrained_kappa is not None else ")"
+        if self.n_untrained:
+            fits = len(self.fits) * len({p.period for p in self.periods})
+            text += ": beyond both" if each.beyond(fits) else ": not beyond what tokens and chance give"
+        return text
+
+    def period_frame(self) -> pd.DataFrame:
+        """One row per place and period."""
+        return pd.DataFrame([vars(each) for each in self.periods])
 
     def frame(self) -> pd.DataFrame:
         rows = [
@@ -85,11 +146,13 @@ def number_line(
     components: int = COMPONENTS,
     digits: bool = False,
     n_permutations: int = 1000,
+    n_untrained: int = 0,
     seed: int = 0,
 ) -> NumberLine:
     """Fit a helix to the mean activation of every number over the templates that the model can express.
 
-    ``digits``: read every digit token of the numbers with as many digits as ``high`` instead of the last
+    ``n_untrained``: draws of untrained weights that every period is compared with (0: none; one more pass over the
+    prompts each). ``digits``: read every digit token of the numbers with as many digits as ``high`` instead of the last
     token. Raises ``OutOfRange`` for a bad range and ``NotExpressible`` where no template fits the model.
     """
     if low < 0 or high <= low:
@@ -98,20 +161,80 @@ def number_line(
     templates, encodings = _expressible(model, numbers)
     reads = _reads(encodings, templates, numbers, digits=digits)
     wanted = select_sites(model, sites, layers)
-    at = torch.stack(list(reads.values()), dim=1)
-    acts = capture(model, encodings, wanted, at)
     values = torch.tensor(numbers).numpy()
-    fits, read = [], []
-    for i, name in enumerate(reads):
-        for site in wanted:
-            means = reduce(acts[site][:, i].double(), "(t v) d -> v d", "mean", t=len(templates))
-            fits.append(_fit(means, values, site, periods, components, n_permutations, seed))
-            read.append(name)
-    return NumberLine(model_name(model), numbers[0], high, len(templates), tuple(fits), tuple(read))
+    means = _means(model, encodings, wanted, reads, len(templates))
+    fits = [
+        _fit(each, values, site, periods, components, n_permutations, seed)
+        for (site, _), each in means.items()
+    ]
+    blanks = []
+    for draw in range(n_untrained):
+        with untrained(model, seed + draw) as blank:
+            blanks.append(_means(blank, encodings, wanted, reads, len(templates)))
+    tokens = np.array([len(e.ids) for e in encodings[: len(numbers)]])
+    found = [
+        each
+        for place, own in means.items()
+        for each in _periods(
+            place, own, [blank[place] for blank in blanks], values, tokens, periods, (n_permutations, seed)
+        )
+    ]
+    read = tuple(name for _, name in means)
+    return NumberLine(
+        model_name(model), numbers[0], high, len(templates), tuple(fits), read, tuple(found), n_untrained
+    )
+
+
+def _means(
+    model: Model,
+    encodings: Sequence[Encoding],
+    sites: Sequence[Site],
+    reads: dict[str, Int[Tensor, " prompt"]],
+    templates: int,
+) -> dict[tuple[Site, str], Float[np.ndarray, "value d"]]:
+    """The mean activation of every number over the templates, by read and site."""
+    acts = capture(model, encodings, sites, torch.stack(list(reads.values()), dim=1))
+    return {
+        (site, name): reduce(acts[site][:, i].double(), "(t v) d -> v d", "mean", t=templates).numpy()
+        for i, name in enumerate(reads)
+        for site in sites
+    }
+
+
+def _periods(
+    place: tuple[Site, str],
+    means: Float[np.ndarray, "value d"],
+    blanks: Sequence[Float[np.ndarray, "value d"]],
+    values: Int[np.ndarray, " value"],
+    tokens: Int[np.ndarray, " value"],
+    periods: Sequence[int | float],
+    null: tuple[int, int],
+) -> Iterator[NumberPeriod]:
+    """Every period at one place, beside untrained draws and the tokens' own statistics."""
+    n_permutations, seed = null
+    shares = period_shares(means, values, periods)
+    chance = [period_shares(blank, values, periods) for blank in blanks]
+    known = period_shares(token_statistics(values, tokens), values, periods)
+    for i, period in enumerate(periods):
+        own, others = None, []
+        if period == int(period):
+            own = separability(means, values, int(period), n_permutations=n_permutations, seed=seed)
+            each = [separability(blank, values, int(period), n_permutations=1, seed=seed) for blank in blanks]
+            others = [one.kappa for one in each if one is not None]
+        yield NumberPeriod(
+            str(place[0]),
+            place[1],
+            float(period),
+            float(shares[i]),
+            max((float(one[i]) for one in chance), default=None),
+            float(known[i]),
+            *((None, None, None) if own is None else (own.kappa, own.null_upper, own.p_value)),
+            max(others, default=None),
+        )
 
 
 def _fit(
-    means: Tensor,
+    means: Float[np.ndarray, "value d"],
     values: Any,
     site: Site,
     periods: Sequence[int | float],
@@ -120,7 +243,7 @@ def _fit(
     seed: int,
 ) -> HelixFit:
     return helix_fit(
-        means.numpy(),
+        means,
         values,
         site=str(site),
         periods=periods,

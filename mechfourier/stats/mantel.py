@@ -39,13 +39,14 @@ class Mantel:
 
 
 def mantel(
-    first: Float[ndarray, "site n n"],
-    second: Float[ndarray, "site n n"],
+    first: Float[ndarray, "*split site n n"],
+    second: Float[ndarray, "*split site n n"],
     *,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> Mantel:
-    """Correlation of two sets of distances at every site, with the null of exchanged values.
+    """Correlation of two sets of distances at every site, with the null of exchanged values; of several ``split``s of
+    the same values (halves of the data) the mean correlation.
 
     Raises ``OutOfRange`` for fewer than 4 values, distances that are not finite or do not differ.
     """
@@ -56,14 +57,15 @@ def mantel(
         )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise OutOfRange("the distances hold NaN or infinity")
+    one, two = (side[None] if side.ndim == 3 else side for side in (first, second))
     upper = np.triu_indices(n, 1)
-    a, b = _standard(first[:, *upper]), _standard(second[:, *upper])
-    observed = (a * b).sum(1)
+    b = _standard(two[..., *upper])
+    observed = (_standard(one[..., *upper]) * b).sum(-1).mean(0)
     exact = math.factorial(n) <= EXACT
     orders = _orders(n, n_permutations, exact, seed)
-    null = np.concatenate([_permuted(first, b, part, upper) for part in orders])
+    null = np.concatenate([_permuted(one, b, part, upper) for part in orders])
     largest = null.max(1)
-    low, high = _interval(first, second, seed)
+    low, high = _interval(one[..., *upper], two[..., *upper], upper, seed)
     return Mantel(
         tuple(observed.tolist()),
         tuple(low.tolist()),
@@ -82,10 +84,10 @@ def distances(points: Float[ndarray, "*site n d"]) -> Float[ndarray, "*site n n"
     return np.sqrt(np.maximum(square[..., :, None] + square[..., None, :] - 2 * gram, 0.0))
 
 
-def _standard(pairs: Float[ndarray, "site pair"]) -> Float[ndarray, "site pair"]:
+def _standard(pairs: Float[ndarray, "*lead pair"]) -> Float[ndarray, "*lead pair"]:
     """Centred, and of length 1; raises ``OutOfRange`` where all distances are the same."""
-    centred = pairs - pairs.mean(1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    centred = pairs - pairs.mean(-1, keepdims=True)
+    length = np.linalg.norm(centred, axis=-1, keepdims=True)
     if (length <= 1e-9 * np.abs(pairs).max(initial=1e-300)).any():
         raise OutOfRange("all values are equally far apart here: there is nothing to correlate")
     return centred / length
@@ -104,38 +106,35 @@ def _orders(n: int, count: int, exact: bool, seed: int) -> Iterator[Int[ndarray,
 
 
 def _permuted(
-    first: Float[ndarray, "site n n"],
-    b: Float[ndarray, "site pair"],
+    first: Float[ndarray, "split site n n"],
+    b: Float[ndarray, "split site pair"],
     orders: Int[ndarray, "order n"],
     upper: tuple[ndarray, ndarray],
 ) -> Float[ndarray, "order site"]:
     """The correlation under every order."""
     rows, columns = orders[:, upper[0]], orders[:, upper[1]]
-    return np.stack(
-        [_standard_rows(site[rows, columns]) @ own for site, own in zip(first, b, strict=True)], 1
-    )
-
-
-def _standard_rows(pairs: Float[ndarray, "order pair"]) -> Float[ndarray, "order pair"]:
-    centred = pairs - pairs.mean(1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-300)
+    found = np.zeros((len(orders), first.shape[1]))
+    for split, site in np.ndindex(*first.shape[:2]):
+        found[:, site] += _standard(first[split, site][rows, columns]) @ b[split, site]
+    return found / len(first)
 
 
 def _interval(
-    first: Float[ndarray, "site n n"], second: Float[ndarray, "site n n"], seed: int
+    x: Float[ndarray, "split site pair"],
+    y: Float[ndarray, "split site pair"],
+    upper: tuple[ndarray, ndarray],
+    seed: int,
 ) -> tuple[Float[ndarray, " site"], Float[ndarray, " site"]]:
     """95 % percentile interval over resampled values: weights instead of copies, pairs of one value left out."""
-    n = first.shape[-1]
+    n = int(upper[1].max()) + 1
     rng = np.random.default_rng([seed, 1])
-    upper = np.triu_indices(n, 1)
     count = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
     weight = (count[:, upper[0]] * count[:, upper[1]]).astype(np.float64)
     weight = weight[(weight > 0).sum(1) >= 3]
     weight /= weight.sum(1, keepdims=True)
-    x, y = first[:, *upper], second[:, *upper]
-    mx, my = weight @ x.T, weight @ y.T
-    cov = weight @ (x * y).T - mx * my
-    vx, vy = weight @ (x**2).T - mx**2, weight @ (y**2).T - my**2
-    r = cov / np.sqrt(np.maximum(vx * vy, 1e-300))
-    low, high = np.quantile(r, [0.025, 0.975], axis=0)
+    means = [side @ weight.T for side in (x, y, x * y, x**2, y**2)]
+    cov = means[2] - means[0] * means[1]
+    spread = (means[3] - means[0] ** 2) * (means[4] - means[1] ** 2)
+    r = (cov / np.sqrt(np.maximum(spread, 1e-300))).mean(0)
+    low, high = np.quantile(r, [0.025, 0.975], axis=-1)
     return low, high

@@ -6,7 +6,7 @@ at 10, 5, 10/3, 2.5 and 2 at once. The separability κ asks for more: that the c
 how far the numbers scatter within them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,33 +54,28 @@ def separability(
     power = float((rest**2).sum())
     if power <= 1e-18 * max(float((means**2).sum()), 1e-300):
         return None
-    observed = _between(rest[None], label, sizes)[0]
     rng = np.random.default_rng([seed, modulus])
-    size = max(1, BLOCK // rest.size)
-    null = np.concatenate(
-        [
-            _between(np.stack([rng.permutation(rest) for _ in range(count)]), label, sizes)
-            for count in _blocks(n_permutations, size)
-        ]
-    )
-    kappa = null / np.maximum(power - null, 1e-12 * power)
-    own = float(observed / max(power - observed, 1e-12 * power))
+    orders = np.stack([np.arange(len(label)), *(rng.permutation(len(label)) for _ in range(n_permutations))])
+    between = np.concatenate([_between(rest, part, sizes) for part in _blocks(label[orders], rest.shape[1])])
+    kappa = between / np.maximum(power - between, 1e-12 * power)
+    own, null = float(kappa[0]), kappa[1:]
     return Separability(
-        modulus, own, float(kappa.mean()), float(np.quantile(kappa, 0.95)), permutation_p(own, kappa)
+        modulus, own, float(null.mean()), float(np.quantile(null, 0.95)), permutation_p(own, null)
     )
 
 
-def _blocks(count: int, size: int) -> list[int]:
-    return [min(size, count - start) for start in range(0, count, size)]
+def _blocks(labels: Int[ndarray, "draw value"], width: int) -> Iterator[Int[ndarray, "part value"]]:
+    size = max(1, BLOCK // (labels.shape[1] * max(width, int(labels.max()) + 1)))
+    for start in range(0, len(labels), size):
+        yield labels[start : start + size]
 
 
 def _between(
-    rest: Float[ndarray, "draw value c"], label: Int[ndarray, " value"], sizes: Int[ndarray, " label"]
+    rest: Float[ndarray, "value c"], labels: Int[ndarray, "draw value"], sizes: Int[ndarray, " label"]
 ) -> Float[ndarray, " draw"]:
     """Scatter between the classes: Σ over them of the squared length of their sum, over their size."""
-    member = (label[None] == np.arange(len(sizes))[:, None]).astype(float)
-    sums = np.einsum("lv,pvc->plc", member, rest)
-    return ((sums**2).sum(-1) / sizes).sum(-1)
+    member = (labels[:, None] == np.arange(len(sizes))[None, :, None]).astype(float)
+    return (((member @ rest) ** 2).sum(-1) / sizes).sum(-1)
 
 
 def _without_line(

@@ -1,0 +1,72 @@
+"""Figures of number lines: what moving each part of the fit does, and every period by site."""
+
+from typing import TYPE_CHECKING, Any
+
+from mechfourier.drawing.marks import bars, figure, line, whiskers
+from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, VERMILION
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from mechfourier.causal.periods import PeriodsResult
+    from mechfourier.probes.numbers import NumberLine
+
+
+def periods_figure(result: "PeriodsResult") -> "go.Figure":
+    """Share of answers that move by exactly δ, and by δ modulo the period, for every part that was moved."""
+    frame = result.frame()
+    names = frame["name"].tolist()
+    spread = whiskers(frame["exact"].tolist(), frame["low"].tolist(), frame["high"].tolist())
+    drawn: list[Any] = [
+        bars(
+            names, frame["exact"], "exactly δ", colour=BLUE, error_y=spread, hover="%{x}: %{y:.1%} exactly δ"
+        )
+    ]
+    rows = frame[frame["moved"].notna()]
+    if len(rows):
+        ends = [rows[column].tolist() for column in ("moved", "moved_low", "moved_high")]
+        hover = "%{x}: %{y:.1%} by δ modulo the period"
+        drawn += [
+            bars(
+                rows["name"],
+                rows["moved"],
+                "δ modulo it",
+                colour=VERMILION,
+                error_y=whiskers(*ends),
+                hover=hover,
+            ),
+            bars(rows["name"], rows["kept"], "and the rest kept", colour=ORANGE, hover="%{x}: %{y:.1%} kept"),
+        ]
+    return figure(
+        *drawn,
+        x={"type": "category", "categoryarray": names, "tickangle": -35},
+        y={"title": "share of prompts", "range": [0, 1.05], "tickformat": ".0%"},
+        title=f"Parts of a number moved by δ: {result.domain} in {result.model}",
+        height=460,
+        barmode="group",
+    )
+
+
+def number_line_figure(result: "NumberLine") -> "go.Figure":
+    """Share of the power beside the line that every period has, by site; dashed: the untrained draws' largest."""
+    frame = result.period_frame()
+    drawn: list[Any] = []
+    reads = frame["read"].iloc[-1:].tolist() if len(frame) else []
+    rows = frame[frame["read"].isin(reads)] if len(frame) else frame
+    for (period, each), colour in zip(
+        rows.groupby("period") if len(frame) else (), PALETTE * 9, strict=False
+    ):
+        name = f"period {period:g}"
+        drawn.append(
+            line(each["site"], each["share"], name, colour=colour, hover=f"%{{x}}, {name}: %{{y:.1%}}")
+        )
+        if each["untrained_share"].notna().all():
+            hover = f"%{{x}}, {name}, untrained: %{{y:.1%}}"
+            drawn.append(line(each["site"], each["untrained_share"], colour=colour, dash="dash", hover=hover))
+    return figure(
+        *drawn,
+        x={"type": "category", "tickangle": -45},
+        y={"title": "share of the power beside the line", "tickformat": ".0%", "rangemode": "tozero"},
+        title=f"Periods of {result.low} to {result.high} in {result.model}; dashed: untrained",
+        height=480,
+    )
