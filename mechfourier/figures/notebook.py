@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from mechfourier.atlas.result import AtlasResult
 from mechfourier.drawing.html import table
 from mechfourier.drawing.template import BLUE, SKY, VERMILION
 from mechfourier.results.base import Result
@@ -26,8 +27,10 @@ def notebook_html(result: Result) -> str:
     if rest.strip():
         parts.append(Markup("<details><summary>why</summary><pre>{}</pre></details>").format(rest))
     parts.append(_table(result))
-    style = Markup("<style>.mechfourier td, .mechfourier th {text-align: right} ")
-    style += Markup(".mechfourier .text {text-align: left} .mechfourier button {all: unset}</style>")
+    style = Markup("<style>.mechfourier td, .mechfourier th {text-align: right; padding: .1em .5em} ")
+    style += Markup(
+        ".mechfourier .text {text-align: left} .mechfourier .scroll {overflow-x: auto} .mechfourier button {all: unset}</style>"
+    )
     return str(style + Markup('<div class="mechfourier">{}</div>').format(Markup("").join(parts)))
 
 
@@ -38,7 +41,7 @@ def _circle_of(result: Any) -> "Circle | None":
 
 def _table(result: Result) -> Markup:
     try:
-        frame = result.frame()
+        frame = result.table() if isinstance(result, AtlasResult) else result.frame()
     except NotImplementedError:
         return Markup("")
     if not len(frame):
