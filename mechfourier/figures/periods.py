@@ -1,5 +1,6 @@
 """Figures of number lines: what moving each part of the fit does, and every period by site."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.marks import bars, figure, line, whiskers
@@ -32,7 +33,7 @@ def periods_figure(result: "PeriodsResult") -> "go.Figure":
                 rows["moved"],
                 "δ modulo it",
                 colour=VERMILION,
-                error_y=whiskers(*ends),
+                error_y=whiskers(ends[0], ends[1], ends[2]),
                 hover=hover,
             ),
             bars(rows["name"], rows["kept"], "and the rest kept", colour=ORANGE, hover="%{x}: %{y:.1%} kept"),
@@ -60,7 +61,7 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
         drawn.append(
             line(each["site"], each["share"], name, colour=colour, hover=f"%{{x}}, {name}: %{{y:.1%}}")
         )
-        if each["untrained_share"].notna().all():
+        if not any(share is None or math.isnan(share) for share in each["untrained_share"].tolist()):
             hover = f"%{{x}}, {name}, untrained: %{{y:.1%}}"
             drawn.append(line(each["site"], each["untrained_share"], colour=colour, dash="dash", hover=hover))
     return figure(

@@ -155,7 +155,7 @@ def completed(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[Ass
 
 def _group(tensor: Tensor, d: int) -> str:
     """Which kind of role a shape may have."""
-    shape = tuple(size for size in tensor.shape if size != 1)
+    shape: tuple[int, ...] = tuple(size for size in tensor.shape if size != 1)
     if len(shape) == 1:
         return "vector"
     if len(shape) >= 3 or shape in ((d, d), (3 * d, d), (d, 3 * d)):
