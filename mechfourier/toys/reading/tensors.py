@@ -159,7 +159,7 @@ def _group(tensor: Tensor, d: int) -> str:
     if len(shape) == 1:
         return "vector"
     if len(shape) >= 3 or shape in ((d, d), (3 * d, d), (d, 3 * d)):
-        return "other" if d not in shape else "fused" if 3 * d in shape or shape[0] == 3 else "attention"
+        return "other" if d not in shape else "fused" if 3 * d in shape or shape[:1] == (3,) else "attention"
     if d not in shape:
         return "other"
     return "positions" if min(shape) <= MOST_POSITIONS else "matrix"
