@@ -91,11 +91,20 @@ def asked(model: Any, name: str) -> Data:
 
 
 def studied(model: Any, name: str) -> Data:
-    """Whether the model uses what the probe sees."""
+    """Whether the model uses what the probe sees, how much, and where; parts of an interrupted study are kept
+    beside the results."""
     import mechfourier as mf
 
-    result, seconds = timed(lambda: mf.study(model, name))
-    turn, ablation = result.rotation, result.ablation
+    result, seconds = timed(lambda: mf.study(model, name, folder=RESULT.parent / ".unfinished"))
+    return {**study_row(result), **seconds}
+
+
+def study_row(result: Any) -> Data:
+    """What the page says of a study."""
+    from mechfourier.causal.heads import strongest
+    from mechfourier.causal.usage import spans
+
+    turn, ablation, where = result.rotation, result.ablation, result.map
     return {
         "verdict": result.verdict,
         "used": result.used,
@@ -109,10 +118,17 @@ def studied(model: Any, name: str) -> Data:
         "exact": turn and turn.exact_share,
         "exact_ci": turn and list(turn.exact_ci),
         "random": turn and turn.random_share,
-        "rotation_p": turn and turn.p_value,
+        "rotation_p": turn and turn.directed_p,
         "logit_diff_change": ablation and ablation.logit_diff_change,
         "ablation_p": ablation and ablation.p_controls,
-        **seconds,
+        "share": result.share and vars(result.share),
+        "share_difference": result.share_difference and vars(result.share_difference),
+        "ladder": [vars(rung) for rung in result.ladder],
+        "along": result.along,
+        "used_at": where and {p: spans(where.used(p)) for p in where.positions},
+        "moves_at": where and [where.moves_at, where.low, where.high],
+        "heads": where and [vars(head) for head in strongest(where.heads)[:5]],
+        "certificate": result.certificate and str(result.certificate),
     }
 
 
@@ -201,27 +217,73 @@ def _task_table(found: Data) -> str:
     return "\n".join(rows)
 
 
+def _studies(found: Data) -> list[tuple[str, Data]]:
+    return [(name, part["study"]) for name, part in found["domains"].items() if "study" in part]
+
+
 def _study_table(found: Data) -> str:
     rows = [
         "| domain | task | verdict | turned at | answers that move by exactly δ | in random planes | p | "
         "seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, part in found["domains"].items():
-        if (s := part.get("study")) is None:
-            continue
+    for name, s in _studies(found):
         where = (
             "–"
             if s["site"] is None
             else f"{s['site']}, {s['position']} token, k = {', '.join(map(str, s['ks']))}"
         )
-        exact = "–"
-        if s["exact"] is not None:
-            exact = f"{s['exact']:.1%} [{100 * s['exact_ci'][0]:.1f}, {100 * s['exact_ci'][1]:.1f}]"
+        exact = "–" if s["exact"] is None else _percent(s["exact"], *s["exact_ci"])
         random = "–" if s["random"] is None else f"{s['random']:.1%}"
         rows.append(
             f"| {name} | {s['task'] or '–'} | {s['verdict']}, **{s['used']}** | {where} | {exact} | {random} "
             f"| {_p(s['rotation_p'])} | {s['wall_s']:.0f} |"
+        )
+    return "\n".join(rows)
+
+
+def _percent(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _ladder_table(found: Data) -> str:
+    """Every rung of every study, a column each."""
+    studies = [(name, s) for name, s in _studies(found) if s.get("ladder")]
+    names = list(dict.fromkeys(rung["name"] for _, s in studies for rung in s["ladder"]))
+    rows = [
+        f"| edit | {' | '.join(name for name, _ in studies)} |",
+        f"|---|{'---|' * len(studies)}",
+    ]
+    for rung in names:
+        cells = []
+        for _, s in studies:
+            each = next((r for r in s["ladder"] if r["name"] == rung), None)
+            cells.append("–" if each is None else _percent(each["moved"], each["low"], each["high"]))
+        rows.append(f"| {rung} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _where_table(found: Data) -> str:
+    """How much, along what, and where."""
+    rows = [
+        "| domain | circle's share of exact moves | of the score difference | used along | circle used at | "
+        "reaches the last token | heads (share of the donor's difference) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, s in _studies(found):
+        if not s.get("share"):
+            continue
+        parts = (s["share"], s["share_difference"])
+        shares = [_percent(part["value"], part["low"], part["high"]) for part in parts]
+        used = "; ".join(f"{p} token: {layers or 'nowhere'}" for p, layers in (s["used_at"] or {}).items())
+        at, low, high = s["moves_at"] or (None, None, None)
+        reaches = "–" if at is None else f"layer {at} [{low}, {high}]"
+        heads = ", ".join(f"{h['layer']}.{h['head']} ({h['recovered']:.0%})" for h in s["heads"] or ())
+        rows.append(
+            f"| {name} | {shares[0]} | {shares[1]} | {s['along'] or 'neither'} | {used} | {reaches} "
+            f"| {heads or '–'} |"
         )
     return "\n".join(rows)
 
@@ -243,6 +305,8 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "lists": _lists_table,
     "tasks": _task_table,
     "study": _study_table,
+    "ladder": _ladder_table,
+    "where": _where_table,
 }
 
 

@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "one_layer_seeds": (),
     "planted": (),
     "shapes": (),
+    "shapes_in_models": (),
     "operations": (),
     "walks": (),
     "sae_speed": (),
@@ -29,13 +30,14 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "probe_speed": TOKENIZER,
     "ablate_speed": TOKENIZER,
     "real_speed": (),
+    "edit_cost": (),
     "adder_lengths": ("mechfourier/data/adder",),
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),
     "miras_failures": (),
     "random_networks": (),
 }
-AS_MODULE = frozenset({"figures_speed"})  # imports another benchmark
+AS_MODULE = frozenset({"figures_speed", "shapes", "shapes_in_models"})  # imports another benchmark
 
 
 def words(name: str) -> list[str]:

@@ -327,3 +327,51 @@ def planted(kind: Kind, n: int, templates: int, d: int, snr: float, noise_kind: 
     y = y * np.sqrt(kind.power * snr / power) if power > 0 else y
     basis = np.linalg.qr(rng.standard_normal((d, y.shape[1])))[0]
     return (y @ basis.T)[:, None] + noise(noise_kind, (n, templates, d), rng)
+
+
+def polygon(n: int, corners: int) -> ndarray:
+    """Values at equal steps along the sides of a regular polygon."""
+    at = around(n) * corners
+    corner, part = np.floor(at), at % 1
+    return (1 - part)[:, None] * turned(corner / corners) + part[:, None] * turned((corner + 1) / corners)
+
+
+def bumps(n: int, rng: Rng) -> ndarray:
+    """Forty cells, each tuned to a place of the cycle."""
+    apart = around(n)[:, None] - rng.random(40)
+    return np.exp(2 * np.cos(2 * np.pi * apart))
+
+
+def hairpin(u: ndarray) -> list[ndarray]:
+    """Out along a straight leg, round a bend, and back along another one, two fifths as far apart as it is long."""
+    along = np.where(u < 0.4, u, np.where(u > 0.6, 1 - u, 0.4 + 0.1 * np.sin(np.pi * (u - 0.4) / 0.2)))
+    return [along, np.clip(u, 0.4, 0.6)]
+
+
+STRANGERS: dict[str, Kind] = {
+    "square": Kind(lambda n, r: polygon(n, 4), ROUND),
+    "place cells": Kind(bumps, ROUND),
+    "saddle": Kind(lambda n, r: beside((1, turned(around(n))), (0.5, cosine(n, r, 2))), ROUND, 1.5),
+    "ellipse .6, line .5, identity .25": Kind(
+        lambda n, r: beside(
+            (1, ellipse(n, r, 0.6)), (0.5, listed(n, r)[:, None] * 1.0), (0.25, identity(n, r))
+        ),
+        ROUND,
+        1.75,
+    ),
+    "radius by value": Kind(lambda n, r: turned(around(n)) * r.uniform(0.6, 1.4, (n, 1)), ROUND),
+    "hairpin": Kind(lambda n, r: on_list(n, r, hairpin), OPEN),
+    "zigzag": Kind(
+        lambda n, r: on_list(n, r, lambda u: [u, 0.3 * np.cos(np.pi * u * (n - 1))]), ("line", *OPEN)
+    ),
+    "sigmoid and bump": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.tanh(6 * (u - 0.5)), np.exp(-8 * (u - 0.3) ** 2)]), OPEN
+    ),
+    "golden angle": Kind(lambda n, r: turned(0.381966 * np.arange(n)), PERIOD),
+    "arch of four degrees": Kind(
+        lambda n, r: on_list(n, r, lambda u: [np.cos(np.pi * k * u) / k for k in (1, 2, 3, 4)]),
+        OPEN,
+    ),
+}
+"""Kinds that were invented after everything was chosen, and run once."""
+KINDS |= STRANGERS

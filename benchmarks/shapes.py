@@ -15,10 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.shape_coverage import coverage
-from benchmarks.shape_kinds import KINDS, planted
+from benchmarks.shape_kinds import KINDS, STRANGERS, planted
 from mechfourier.stats.intervals import wilson
 from mechfourier.stats.shapes import contest
 
+SEED = 20262
+"""Of the draws that are reported; everything was chosen on others."""
+ROUND_OF = 20
+MARKS = "<!-- rates: written by python -m benchmarks.shapes --page -->", "<!-- end of rates -->"
+PAGE = Path(__file__).parent.parent / "docs" / "shapes.md"
 RESULTS = Path(__file__).parent / "results" / "shapes.json"
 
 
@@ -42,6 +47,7 @@ SETTINGS: dict[str, Setting] = {
     "n5": Setting(n=5),
     "n7": Setting(n=7),
     "n24": Setting(n=24),
+    "n26": Setting(n=26),
     "T3": Setting(templates=3),
     "T12": Setting(templates=12),
     "d1024": Setting(d=1024),
@@ -50,6 +56,7 @@ SETTINGS: dict[str, Setting] = {
     "smooth": Setting(noise="smooth"),
     "by-value": Setting(noise="by value"),
     "snr.25": Setting(snr=0.25),
+    "snr.12": Setting(snr=1 / 8),
     "snr.06": Setting(snr=1 / 16),
     "snr.03": Setting(snr=1 / 32),
     "snr4": Setting(snr=4),
@@ -57,80 +64,144 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def words_of(name: str, setting: Setting, draws: int) -> dict[str, int]:
+def words_of(name: str, setting: Setting, draws: range, seed: int) -> collections.Counter[str]:
+    """The words of some draws of one kind."""
     counts: collections.Counter[str] = collections.Counter()
-    for i in range(draws):
-        rng = np.random.default_rng([i, *name.encode(), setting.n, setting.templates, setting.d])
-        acts = np.stack(
-            [
-                planted(KINDS[name], setting.n, setting.templates, setting.d, setting.snr, setting.noise, rng)
-                for _ in range(setting.sites)
-            ]
-        )
+    for i in draws:
+        rng = np.random.default_rng([seed, i, *name.encode(), setting.n, setting.templates, setting.d])
+        one = (KINDS[name], setting.n, setting.templates, setting.d, setting.snr, setting.noise, rng)
+        acts = np.stack([planted(*one) for _ in range(setting.sites)])
         counts[contest(acts, seed=i).word] += 1
-    return dict(counts.most_common())
+    return counts
 
 
-def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, str, int]]:
-    for part in parts:
-        for name in names or KINDS:
-            yield part, name, draws
+def jobs(parts: list[str], names: list[str], draws: int) -> Iterator[tuple[str, str, range]]:
+    """Every kind a few draws further, until all have as many as were asked for."""
+    for begun in range(0, draws, ROUND_OF):
+        for part in parts:
+            for name in names or KINDS:
+                yield part, name, range(begun, min(begun + ROUND_OF, draws))
+
+
+def added(row: dict | None, words: collections.Counter[str]) -> dict:
+    """A row of the results with more draws."""
+    counts = collections.Counter((row or {}).get("words", {})) + words
+    draws, hits = sum(counts.values()), sum(counts[word] for word in ("circular", "flattened circle"))
+    low, high = wilson(hits, draws)
+    return {"draws": draws, "circular": hits, "interval": [low, high], "words": dict(counts.most_common())}
 
 
 def markdown(found: dict) -> str:
-    """The table of docs/shapes.md: percent called circular of every kind in every part, and the words of the
-    main part."""
+    """The tables of docs/shapes.md: percent called circular of every kind in every part, and the words of the main
+    part; what is outside its bar; coverage of the intervals."""
     parts = [part for part in SETTINGS if part in found]
-    lines = ["| data | " + " | ".join(parts) + " | words |", "|---" * (len(parts) + 2) + "|"]
+    lines = [LEAD.format(seed=found["seed"]), ""]
+    lines += [f"- *{part}*: {SETTINGS[part]}; {_draws(found[part])} draws" for part in parts]
+    lines += ["", "| data | " + " | ".join(parts) + " | words (main) |", "|---" * (len(parts) + 2) + "|"]
     for name, kind in KINDS.items():
-        rows = {part: found[part][name] for part in parts if name in found[part]}
-        if not rows:
-            continue
-        cells = [_cell(rows.get(part)) for part in parts]
-        words = collections.Counter()
-        for row in rows.values():
-            words.update(row["words"])
-        told = ", ".join(f"{word} {count}" for word, count in words.most_common(4))
-        lines.append(f"| {f'**{name}**' if kind.circular else name} | " + " | ".join(cells) + f" | {told} |")
-    return "\n".join(lines)
+        cells = [_cell(found[part].get(name)) for part in parts]
+        words = found.get("main", {}).get(name, {}).get("words", {})
+        told = ", ".join(f"{word} {count}" for word, count in list(words.items())[:4])
+        new = " (new)" if name in STRANGERS else ""
+        lines.append(f"| {f'**{name}**' if kind.circular else name}{new} | {' | '.join(cells)} | {told} |")
+    return "\n".join([*lines, "", *_outside(found, parts), "", *_coverage(found.get("coverage", {}))])
+
+
+LEAD = """Percent called circular (or flattened circle) [95 % Wilson interval]; kinds in bold are circles. Seed {seed}, on which nothing was chosen; "(new)": kinds that
+were invented after everything was chosen, and run once. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`)."""
+
+
+def _draws(rows: dict) -> str:
+    counts = sorted({row["draws"] for row in rows.values()})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _outside(found: dict, parts: list[str]) -> Iterator[str]:
+    """Per part: pooled false circles, and kinds that are out of bar."""
+    for part in parts:
+        rows = [(name, row) for name, row in found[part].items() if not KINDS[name].circular]
+        hits, draws = (sum(row[key] for _, row in rows) for key in ("circular", "draws"))
+        out = [
+            f"{name} {row['circular']} of {row['draws']}" for name, row in rows if row["interval"][0] > 0.05
+        ]
+        lost = [
+            f"{name} {row['circular']} of {row['draws']}"
+            for name, row in found[part].items()
+            if KINDS[name].circular and row["circular"] < 0.95 * row["draws"]
+        ]
+        if draws:
+            yield (
+                f"- *{part}*: {hits} of {draws} draws of other kinds called circular ({hits / draws:.1%})"
+                + "".join(
+                    f"; {what}: {', '.join(names)}"
+                    for what, names in (("above 5 %", out), ("circles found in under 95 %", lost))
+                    if names
+                )
+            )
+
+
+def _coverage(found: dict) -> Iterator[str]:
+    """Percent of draws whose 95 % interval holds the noise-free value."""
+    if not found:
+        return
+    numbers = list(dict.fromkeys(number for row in found.values() for number in row))
+    yield "Percent of 95 % intervals that hold the value of the noise-free table:"
+    yield ""
+    yield "| data | " + " | ".join(numbers) + " |"
+    yield "|---" * (len(numbers) + 1) + "|"
+    for setting, row in found.items():
+        cells = [f"{100 * row[n][0] / row[n][1]:.0f}" if n in row else "–" for n in numbers]
+        yield f"| {setting} | {' | '.join(cells)} |"
 
 
 def _cell(row: dict | None) -> str:
     if row is None:
         return "–"
     low, high = row["interval"]
-    return f"{100 * row['circular'] / row['draws']:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+    return f"{100 * row['circular'] / row['draws']:.0f} [{100 * max(low, 0):.0f}, {100 * high:.0f}]"
+
+
+def write_page(found: dict) -> None:
+    """The tables into docs/shapes.md, between their marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    head, rest = text.split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    PAGE.write_text(f"{head}{MARKS[0]}\n{markdown(found)}\n{MARKS[1]}{tail}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--part", nargs="*", default=["main"], choices=list(SETTINGS))
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--kind", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long")
-    parser.add_argument("--table", action="store_true", help="print the table of docs/shapes.md")
+    parser.add_argument("--page", action="store_true", help="write the tables of docs/shapes.md")
     parser.add_argument("--coverage", action="store_true", help="coverage of the intervals instead")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
-    if options.table:
-        print(markdown(found))
+    if options.page:
+        write_page(found)
         return
     if options.coverage:
         found["coverage"] = coverage(options.draws)
         options.out.write_text(json.dumps(found, indent=1) + "\n")
         return
     begun = time.time()
+    if found.setdefault("seed", options.seed) != options.seed:
+        raise SystemExit(f"{options.out} holds draws of seed {found['seed']}; give that, or another --out")
     for part, name, draws in jobs(options.part, options.kind, options.draws):
         row = found.get(part, {}).get(name)
-        if time.time() - begun > options.seconds or (row and row["draws"] >= draws):
+        if row and row["draws"] >= draws.stop:
             continue
-        words = words_of(name, SETTINGS[part], draws)
-        hits = sum(count for word, count in words.items() if word in ("circular", "flattened circle"))
-        row = {"draws": draws, "circular": hits, "interval": wilson(hits, draws), "words": words}
+        if time.time() - begun > options.seconds:
+            break
+        draws = range(row["draws"] if row else 0, draws.stop)
+        row = added(row, words_of(name, SETTINGS[part], draws, options.seed))
         found.setdefault(part, {})[name] = row
         options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"{SETTINGS[part]} | {name}: {words}", flush=True)
+        print(f"{SETTINGS[part]} | {name}: {row['words']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         toys as toys,
         training as training,
     )
+    from mechfourier.atlas.result import AtlasResult as AtlasResult, DomainAtlas as DomainAtlas
+    from mechfourier.atlas.run import atlas as atlas
     from mechfourier.causal.ablate import ablate as ablate
     from mechfourier.causal.arms import ArmsResult as ArmsResult, arms as arms
     from mechfourier.causal.attribution import (
@@ -63,13 +65,14 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore as ActivationStore
     from mechfourier.models.interface import Model as Model
     from mechfourier.models.registry import known_models as known_models, load as load
+    from mechfourier.models.wrap import Wrapped as Wrapped, wrap as wrap
     from mechfourier.probes.arrays.grid import GridProbe as GridProbe
     from mechfourier.probes.arrays.probe import probe_activations as probe_activations
     from mechfourier.probes.attention import attention as attention
     from mechfourier.probes.attention_result import AttentionResult as AttentionResult
     from mechfourier.probes.lens import LensResult as LensResult, lens as lens
     from mechfourier.probes.numbers import NumberLine as NumberLine, number_line as number_line
-    from mechfourier.probes.planes import Plane as Plane
+    from mechfourier.probes.planes import HarmonicPlane as HarmonicPlane
     from mechfourier.probes.probe import probe as probe
     from mechfourier.probes.result import ProbeResult as ProbeResult
     from mechfourier.probes.scan import ScanResult as ScanResult, scan as scan
@@ -82,6 +85,8 @@ if TYPE_CHECKING:
     from mechfourier.reproduce.result import Reproduction as Reproduction
     from mechfourier.reproduce.run import reproduce as reproduce
     from mechfourier.results.base import Result as Result
+    from mechfourier.results.compare import compare as compare
+    from mechfourier.results.saved import load_result as load_result
     from mechfourier.stats.validate import Validation as Validation, validate as validate
     from mechfourier.sweep.run import Sweep as Sweep, sweep as sweep
     from mechfourier.toys.one_layer import OneLayerAnalysis as OneLayerAnalysis, analyze as analyze

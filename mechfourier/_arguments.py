@@ -64,7 +64,7 @@ def _rule(name: str, annotation: str) -> Callable[[str, Any], Any] | None:
     if name == "model" and "Path" not in annotation and "str" not in annotation:
         return _model
     if name == "domain":
-        return _domain
+        return _domains if "Sequence" in annotation else _domain
     if name in COUNTS:
         return _count
     if name in NUMBERS and ("int" in annotation or "Sequence" in annotation):
@@ -117,12 +117,20 @@ def _domain(name: str, value: Any) -> Any:
     )
 
 
+def _domains(name: str, value: Any) -> Any:
+    """One domain or several."""
+    if isinstance(value, (list, tuple)):
+        return [_domain(name, each) for each in value]
+    return _domain(name, value)
+
+
 def _model(name: str, value: Any) -> Any:
-    if all(hasattr(value, member) for member in ("hook_dict", "cfg", "forward")):
+    inside = getattr(value, "model", value)  # an Experiment holds its model
+    if any(all(hasattr(each, name) for name in ("hook_dict", "cfg", "forward")) for each in (value, inside)):
         return value
     if isinstance(value, (str, Path)):
         raise UsageError(f"{name} is {_told(value)}; load it first: mechfourier.load({str(value)!r})")
     raise UsageError(
         f"{name} is of type {type(value).__name__}, which has no hook points; give what mechfourier.load "
-        f"returns, or a HookedRootModule of your own (examples/own_model.py)"
+        f"returns, or a HookedRootModule of your own (mechfourier.wrap; docs/how-to/own-model.md)"
     )

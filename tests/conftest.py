@@ -30,6 +30,7 @@ CHECKED = [
     "figures",
     "sweep",
     "reproduce",
+    "atlas",
 ]
 install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "runtime_types.checked")
 

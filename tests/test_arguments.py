@@ -84,3 +84,15 @@ def test_a_damaged_model_gives_no_numbers(calendar: Any, damage: str, verb: str)
         DAMAGE[damage](model)
     with pytest.raises(mf.MechFourierError, match=r"NaN or infinit|same score"):
         VERBS[verb](model)
+
+
+def test_study_of_a_model_that_shows_no_value_reads_the_last_token() -> None:
+    result = mf.study(mf.load("adder"), "digit-sum-mod-10", n_controls=199, n_permutations=99)
+    assert result.used == "used"
+    assert {candidate.position for candidate in result.candidates} == {"last"}
+    assert all(candidate.site.startswith("decoder.") for candidate in result.candidates)
+
+
+def test_attention_of_two_stacks_is_refused() -> None:
+    with pytest.raises(mf.MechFourierError, match="stacks of this model attend to sequences"):
+        mf.attention(mf.load("adder"), "digit-sum-mod-10", n_permutations=99)

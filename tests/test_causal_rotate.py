@@ -231,13 +231,14 @@ def test_a_layer_that_the_site_is_not_at_is_refused() -> None:
     assert str(site_of("blocks.3.hook_resid_post", 3)) == str(site_of("resid_post", 3))
 
 
-def test_p_compares_the_share_that_is_printed(clock: Any) -> None:
-    """The random planes turn on a part of the pairs; p says how many of them reach the share over all
-    pairs."""
+def test_p_compares_the_share_that_is_printed_beside_it(clock: Any) -> None:
+    """The random planes turn on a part of the pairs; p says how many of them reach the planes on those."""
     result = rotate(clock, "mod-13", site="hook_embed", k=2, n_controls=20)
-    reached = sum(share >= result.exact_share - 1e-12 for share in result.control_shares)
+    reached = sum(share >= result.paired_share - 1e-12 for share in result.control_shares)
     assert result.p_value == (1 + reached) / 21
-    assert f"{result.exact_share:.1%}" in str(result) and f"p = {result.p_value:.2g}" in str(result)
+    said = f"these planes on the same pairs {result.paired_share:.1%} (p = {result.p_value:.2g})"
+    assert f"{result.exact_share:.1%}" in str(result) and said in str(result)
+    assert result.direction() in str(result)
 
 
 def test_old_names_work_with_a_warning(clock: Any) -> None:

@@ -71,12 +71,22 @@ def test_asked_for_the_harmonics_it_reads_the_planted_model_is_used() -> None:
     assert result.used == "used"
 
 
-def test_a_model_that_answers_at_chance_is_not_tested() -> None:
+def test_a_model_at_chance_is_judged_by_its_own_answers() -> None:
+    """Turns need no right answers; an ablation, which is judged by them, is not run."""
     random = OneLayerTransformer(OneLayerConfig(p=P, **SIZES), seed=1)
-    result = study(random, "mod-13", n_permutations=99)
-    assert result.used == "not tested" and result.rotation is None
-    assert "at chance" in result.reasons[-1]
-    assert not len(result.frame()) and not has_hooks(random)
+    result = study(random, "mod-13", n_permutations=99, n_prompts=39)
+    assert result.used == "not used" and result.rotation is not None and result.ablation is None
+    assert any("at chance" in reason for reason in result.reasons)
+    assert set(result.frame()["intervention"]) == {"rotate", "patch"} and not has_hooks(random)
+
+
+def test_a_model_that_reads_a_circle_and_answers_wrongly_uses_it() -> None:
+    """Its answers are those of the clock, all five too high: none is right, and each turns with the circle."""
+    model = clock()
+    model.unembed.W_U.data = model.unembed.W_U.data.roll(5, 1)
+    result = study(model, "mod-13", site="hook_embed", n_permutations=99, n_prompts=39)
+    assert result.accuracy == 0.0 and result.used == "used"
+    assert result.share is not None and result.share.value == 1.0 and result.ablation is None
 
 
 def test_the_calendar_uses_its_months() -> None:
@@ -103,10 +113,11 @@ def test_the_rule(read_circle: StudyResult) -> None:
     assert turn is not None and ablation is not None
     matched = replace(ablation, p_controls=0.004, control_variance_ratio=1.0, logit_diff_ci=(-2.0, -1.0))
     harmless = replace(matched, p_controls=0.2)
-    weak = replace(turn, p_value=0.3)
+    weak = replace(turn, directed_p=0.3)
     assert usage_verdict(harmless, turn)[0] == "used"
-    assert usage_verdict(harmless, weak)[0] == "not used"
-    assert usage_verdict(harmless, replace(turn, exact_ci=(0.15, 0.3), random_share=0.1))[0] == "not used"
+    assert usage_verdict(harmless, weak)[0] == usage_verdict(None, weak)[0] == "not used"
+    assert usage_verdict(None, replace(turn, directed_ci=(0.01, 0.3)))[0] == "used"  # a little is enough
+    assert usage_verdict(None, replace(turn, directed_ci=(-0.01, 0.3)))[0] == "not used"
     assert usage_verdict(matched, weak)[0] == "used"
     assert "not shown to be used as a circle" in usage_verdict(matched, weak)[1][-1]
     assert usage_verdict(replace(matched, control_variance_ratio=0.01), weak)[0] == "not used"
@@ -120,6 +131,9 @@ def test_the_earliest_of_the_good_places_is_taken() -> None:
     good = [place("a", 0.2, 0.1), place("b", 0.2, 0.85), place("c", 0.9, 1.0)]
     assert choose(good, 12).site == "b"
     assert choose([place("a", 0.2, 0.1), place("b", 0.7, 0.0)], 12).site == "b"
+    last = replace(place("c", 0.9, 1.0), position="last")
+    assert choose([*good[:2], last], 12).site == "b"  # the value's token first, where anything turns there
+    assert choose([place("a", 0.2, 0.0), last], 12).site == "c"
 
 
 def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp_path: Any) -> None:
@@ -129,7 +143,9 @@ def test_a_study_survives_json_and_writes_one_page(read_circle: StudyResult, tmp
     assert value["used"] == "used" and {"exact_share", "random_share"} <= set(value["rotation"])
     assert StudyResult.from_json(read_circle.to_json()).to_json() == read_circle.to_json()
     page = write_result(read_circle, tmp_path).read_text()
-    for words in ("Rotation", "Causal arms", "Ablation", "Places looked at", "Harmonic spectrum"):
+    assert value["share"] == {"value": 1.0, "low": value["share"]["low"], "high": 1.0, "reason": None}
+    assert {"name", "moved", "low", "high"} <= set(value["ladder"][0]) and value["task"] == "arithmetic"
+    for words in ("How much", "Rotation", "Causal arms", "Ablation", "Places looked at", "Harmonic spectrum"):
         assert words in page
     assert "<script src" not in page
 

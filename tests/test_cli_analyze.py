@@ -11,7 +11,6 @@ from mechfourier.cli.app import app
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.progress import sums
-from mechfourier.toys.one_layer.foreign import predictions
 from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 KEYS = [
@@ -72,7 +71,11 @@ def test_import_says_what_it_took(theirs: Path, tmp_path: Path) -> None:
         (["analyze", "{ours}", "--key-freqs", "99"], UsageError, "99"),
         (["import", "{theirs}x", "--out", "{tmp}/z"], UsageError, "theirs.pt"),
         (["import", "{theirs}", "--out", "{ours}"], UsageError, "already"),
-        (["import", "{theirs}", "--out", "{tmp}/z", "--format", "nanda"], BadCheckpoint, "W_"),
+        (
+            ["import", "{theirs}", "--out", "{tmp}/z", "--format", "nanda"],
+            BadCheckpoint,
+            "hooked-transformer",
+        ),
         (["import", "{theirs}", "--out", "{tmp}/z", "--act", "tanh"], UsageError, "tanh"),
         (["import", "{theirs}", "--out", "{tmp}/z", "--task", "subtract"], BadCheckpoint, "--force"),
     ],
@@ -90,4 +93,8 @@ def test_bad_calls_say_what_is_wrong(
 
 def test_our_model_with_closed_form_weights_answers_all_of_mod_113() -> None:
     weights = {name: value.float() for name, value in analytic_weights(113).items()}
-    assert predictions(weights, OneLayerConfig(p=113)).equal(sums(113))
+    model = OneLayerTransformer(OneLayerConfig(p=113), weights=weights)
+    questions = model.cfg.question.tokens(all_pairs(113))
+    with torch.no_grad():
+        answers = torch.cat([model(part)[:, -1].argmax(-1) for part in questions.split(4096)])
+    assert answers.reshape(113, 113).equal(sums(113))

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mechfourier.cli.common import report_error
 from mechfourier.cli.encoding import spelt
 from mechfourier.errors import UsageError
 from mechfourier.files import regular
@@ -49,3 +52,32 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     done = run("report", str(tmp_path), "--out", str(tmp_path / "page"))
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
+def test_an_interrupt_is_said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_error(error) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="signals to a group of processes are a matter of POSIX")
+def test_an_interrupted_sweep_says_so_and_nothing_else(tmp_path: Path) -> None:
+    command = ["sweep", "one-layer", "--grid", "p=53,59", "--grid", "seed=0:4", "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mechfourier", *command, "--out", str(tmp_path / "runs")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert b"8 runs" in process.stderr.readline()
+    marks = tmp_path / "runs"
+    for _ in range(300):  # until a run has begun
+        if marks.is_dir() and any(marks.rglob("config.json")):
+            break
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in told
+    assert b"interrupted" in told

@@ -47,13 +47,15 @@ def checkpoint(inputs: int = 1) -> dict[str, Tensor]:
     return tensors
 
 
-def their_logits(t: dict[str, Tensor], q: Tensor) -> Tensor:
-    """Their forward pass, from their tensors by their names."""
+def their_logits(t: dict[str, Tensor], q: Tensor, *, position: bool = False) -> Tensor:
+    """Their forward pass, from their tensors by their names; ``position``: the code that adds the position
+    embedding of m."""
     linear = nn.functional.linear
     p = q[:, :1].float()
     rates = torch.tensor([10000 ** (-i / D) for i in range(0, D, 2)])
     code = torch.stack([torch.sin(p * rates), torch.cos(p * rates)], 2).flatten(1)
     x0 = code + linear(p, t["p_embedder.proj.weight"], t["p_embedder.proj.bias"])
+    x0 = x0 + t["pos_embed.weight"][0] if position else x0
     z = nn.functional.silu(x0 @ t["memory_block.W_mem"] + t["memory_block.b_mem"])
     surprise = x0 - linear(z, t["memory_block.surprise_net.weight"], t["memory_block.surprise_net.bias"])
     state = z + nn.functional.silu(surprise @ t["memory_block.W_mem"])
@@ -102,6 +104,26 @@ def test_the_sparse_encoder_adds_its_position() -> None:
     )
     expected = torch.stack([*by_log, *by_value]) + projected + tensors["pos_embed.weight"][0]
     torch.testing.assert_close(cache["hook_modulus"][0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", [False, True])
+def test_which_of_their_codes_a_file_is_of_is_told_by_its_training_questions(position: bool) -> None:
+    tensors = {name: value.requires_grad_() for name, value in checkpoint().items()}
+    questions = torch.cat([grid(m) for m in range(2, 8)])
+    wanted = (questions[:, 1] + questions[:, 2]) % questions[:, 0]
+    descent = torch.optim.Adam(tensors.values(), lr=0.01)
+    for _ in range(300):
+        descent.zero_grad()
+        loss = nn.functional.cross_entropy(their_logits(tensors, questions, position=position), wanted)
+        loss.backward()
+        descent.step()
+    tensors = {name: value.detach() for name, value in tensors.items()}
+    found = convert_miras(tensors)
+    assert ("added," in found.notes[0]) is position
+    model = UniversalModulusTransformer(found.config, weights=found.weights)
+    ours, theirs = model.answer_logits(questions), their_logits(tensors, questions, position=position)
+    assert float((ours.argmax(1) == wanted).double().mean()) > 0.9
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.clock_pizza import gradient_cosines
-from mechfourier.models.checkpoint import save_checkpoint
+from mechfourier.models.checkpoint import save_checkpoint, write_tensors
+from mechfourier.models.registry import load
 from mechfourier.toys.one_layer import (
     OneLayerAnalysis,
     ProgressCurves,
@@ -24,7 +25,6 @@ from mechfourier.toys.one_layer import (
     progress_curves,
     view,
 )
-from mechfourier.toys.one_layer.foreign import import_checkpoint
 from mechfourier.toys.one_layer.forward import (
     last_position,
     logits_grid,
@@ -35,6 +35,7 @@ from mechfourier.toys.one_layer.model import OneLayerTransformer
 from mechfourier.toys.one_layer.source import train_mask
 from mechfourier.toys.one_layer.task import split, task
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
+from mechfourier.toys.reading import import_checkpoint
 from mechfourier.training.run_folder import RunFolder
 
 SMALL = {"d_model": 48, "n_heads": 4, "d_mlp": 64}
@@ -50,9 +51,23 @@ def _planted(p: int = 23, ks: tuple[int, ...] = (3, 7), **options: object) -> So
     return Source("planted", weights, config)
 
 
+FORMS = (
+    {"n_ctx": 2, "vocabularies": 2},
+    {"n_ctx": 4, "form": "a + b ="},
+    {"n_ctx": 3, "form": "^ a b", "vocabularies": 2, "biases": True},
+)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{}, {"n_ctx": 2}, {"biases": True}, {"n_ctx": 2, "attn_coeff": 0.3, "causal": False}, {"act": "gelu"}],
+    [
+        {},
+        {"n_ctx": 2},
+        {"biases": True},
+        {"n_ctx": 2, "attn_coeff": 0.3, "causal": False},
+        {"act": "gelu"},
+        *FORMS,
+    ],
 )
 def test_the_tables_give_the_models_own_activations(options: dict[str, object]) -> None:
     config = OneLayerConfig(p=7, **SMALL, **options)  # type: ignore[arg-type]
@@ -62,7 +77,7 @@ def test_the_tables_give_the_models_own_activations(options: dict[str, object]) 
             value.normal_(generator=torch.Generator().manual_seed(len(name)))
     model = OneLayerTransformer(config, weights=weights)
     pairs = torch.cartesian_prod(torch.arange(7), torch.arange(7))
-    tokens = pairs if config.n_ctx == 2 else torch.cat([pairs, torch.full_like(pairs[:, :1], 7)], 1)
+    tokens = config.question.tokens(pairs)
     with torch.no_grad():
         logits, cache = model.run_with_cache(tokens)
         last = last_position(weights, config)
@@ -323,6 +338,8 @@ def test_the_result_survives_json_and_holds_what_the_command_promises() -> None:
         "gradient_symmetricity",
         "distance_irrelevance",
     ]
+    assert set(result.to_dict()) - {"kind", "schema"} <= set(summary)  # all that --out writes
+    assert summary["definitions"].keys() <= summary.keys()
     frame = result.frame()
     assert frame[frame["key"]]["frequency"].tolist() == [3, 7]
     assert result.plot().data[0]["y"].tolist() == frame["embed_power"].tolist()
@@ -350,3 +367,14 @@ def test_what_cannot_be_analysed_is_refused_in_one_sentence(tmp_path: Path) -> N
     save_checkpoint(tmp_path / "plain", weights, config.to_dict())
     with pytest.raises(UsageError, match="checkpoints"):
         progress_curves(tmp_path / "plain")
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    weights = initial_weights(OneLayerConfig(p=23), seed=0)
+    (tmp_path / "checkpoints").mkdir()
+    write_tensors(tmp_path / "checkpoints" / "step-000300.safetensors", weights)
+    (tmp_path / "config.json").write_text(json.dumps(OneLayerConfig(p=23).to_dict()))
+    torch.save({"optimizer": {}}, tmp_path / "state.pt")
+    assert "unfinished, step 300; finish it with --resume" in str(analyze(tmp_path, over_run=False))
+    with pytest.raises(BadCheckpoint, match=r"unfinished run.*--resume"):
+        load(tmp_path)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
+from mechfourier.causal.certify import certified_site
 from mechfourier.causal.controls import (
     N_CONTROLS,
     Controls,
@@ -147,7 +148,7 @@ def ablation(
 ) -> AblationResult:
     """``ablate`` with everything looked up; ``edited``: the token of every prompt that is changed (None:
     all)."""
-    before, task = asked.baseline, asked.task
+    before, task, certificate = asked.baseline, asked.task, certified_site(asked, target.site)
     with intervene(asked.model, [target.single(edited)]):
         after = task.score(asked.model)
     effect, reason = _text(asked.model, target, text)
@@ -163,6 +164,7 @@ def ablation(
         n_prompts=len(asked),
         cycles=asked.design.cycles,
         notes=tuple(note for note in notes if note),
+        certificate=certificate,
         **_effects(task, before, after, effect, asked.seed),
         **against,
     )

@@ -31,6 +31,7 @@ from mechfourier.causal.task import AnswerTask, SimilarityTask, Task
 from mechfourier.domains.answers import Bucket
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.interventions import refuse_read_only
 from mechfourier.hooks.passes import packing_notes
 from mechfourier.hooks.run import HookFunction, forward, hooked, inference, is_bridge, serving
 from mechfourier.hooks.site import Site, model_name
@@ -74,8 +75,10 @@ class Engine:
         each.
 
         ``grad`` lets gradients reach what the edits are made of. Raises ``InterventionChangedNothing`` where
-        no edit of any row changed an activation and one ``must``.
+        no edit of any row changed an activation and one ``must``, ``UsageError`` for a site that only shows
+        an activation.
         """
+        refuse_read_only(self.model, rows.site)
         changed: list[bool] = []
         watched = _watched(rows, changed) if must_change else rows
         reader = self.reader

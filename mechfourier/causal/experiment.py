@@ -5,6 +5,7 @@ patches and the moments that controls are matched to. Every verb takes an `Exper
 a domain; `study` makes one for all its parts.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from mechfourier.domains.design import Design
 from mechfourier.domains.reads import TokensRead, templates_of, tokens_of
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_choice import Choice
-from mechfourier.errors import UsageError
+from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.site import Site, find_site, model_name
@@ -39,14 +40,16 @@ if TYPE_CHECKING:
 
 Position = Literal["value", "last"]
 POSITIONS: tuple[str, ...] = get_args(Position)
+VALUE = "{value}"
+LATER = re.compile(r"value\+([1-9][0-9]*)")  # a token after the value: "value+1"
 FIT_PROMPTS = 2048  # prompts whose activations give the class means
 
 
 @dataclass(frozen=True, eq=False)
 class SiteActivations:
     """The activations of a site at one token of every prompt. ``position``: ``"value"`` (the last token of
-    the value asked about; classes are the values) or ``"last"`` (the prompt's last token; classes are the
-    answers).
+    the value asked about; classes are the values), ``"value+1"`` … (tokens after it; the same classes) or
+    ``"last"`` (the prompt's last token; classes are the answers).
 
     ``at``: that token in each of the task's prompts. ``label``: their classes. ``means``: the mean activation
     of every class over the prompts of the fit; ``moments``: the mean of the class means, and the covariance
@@ -105,6 +108,7 @@ class Measured:
         self._encodings: dict[int, Encoding] = {}
         self._scores: dict[int, tuple[Tensor, Tensor]] = {}
         self.fits: dict[tuple[Site, str], tuple[Tensor, Moments]] = {}
+        self.certificates: dict[Any, Any] = {}
 
     def scores(self, task: Task) -> AnswerScores:
         """The task's scores; prompts that were scored before are not run again."""
@@ -164,7 +168,7 @@ class Measured:
             missing = [site for site in sites if (site, position) not in self.fits]
             if not missing:
                 continue
-            classes = self.design.value if position == "value" else self.design.label
+            classes = self.design.label if position == "last" else self.design.value
             rows = balanced_sample(classes, min(FIT_PROMPTS, len(self.design)), seed=0)
             both = positions if len(rows) == len(self.design) else [position]
             found = self.vectors(missing, both, rows)
@@ -244,7 +248,10 @@ class Experiment:
 
     def at_all(self, sites: Sequence[Site], positions: Sequence[str]) -> list[SiteActivations]:
         """``at`` of several sites and positions, site by site, from one captured pass."""
-        positions = [position_of(position, POSITIONS) for position in positions]
+        positions = [
+            position if LATER.fullmatch(position) else position_of(position, POSITIONS)
+            for position in positions
+        ]
         self.measured.fit(sites, positions)
         found = []
         for site in sites:
@@ -259,11 +266,24 @@ class Experiment:
 
     def classes(self, position: str) -> Int[Tensor, " prompt"]:
         """The class of every prompt at ``position``."""
-        return (self.design.value if position == "value" else self.design.label)[self.task.rows]
+        return (self.design.label if position == "last" else self.design.value)[self.task.rows]
 
     def places(self, position: str) -> Int[Tensor, " prompt"]:
         """The token read in every prompt."""
         return places(self.design, self.task.encodings, self.task.rows, position)
+
+    @cached_property
+    def positions(self) -> tuple[str, ...]:
+        """The tokens that every prompt of the design has: ``"value"``, those between it and the last
+        (``"value+1"`` …), and ``"last"`` where that is another in some prompt."""
+        if not shows_value(self.design):
+            return ("last",)
+        rows = torch.arange(len(self.design))
+        encodings = self.measured.encodings(rows.tolist())
+        value, last = (places(self.design, encodings, rows, position) for position in POSITIONS)
+        gap = last - value
+        between = [f"value+{j}" for j in range(1, int(gap.min()))]
+        return ("value", *between, *(["last"] if int(gap.max()) else []))
 
     def vectors(
         self, place: SiteActivations, rows: Int[Tensor, " row"] | None = None
@@ -320,9 +340,7 @@ class Experiment:
         names, order = templates_of(self.design), sorted(first)
         chosen = [first[template] for template in order]
         encodings = [self.task.encodings[i] for i in chosen]
-        read = places(
-            self.design, encodings, self.task.rows[chosen], "value" if position == "value" else "last"
-        )
+        read = places(self.design, encodings, self.task.rows[chosen], position)
         prompts = [self.design.prompts[rows[i]] for i in chosen]
         return tokens_of(self.model, prompts, encodings, read.tolist(), [names[t] for t in order])
 
@@ -337,11 +355,21 @@ def donor_rows(design: Design, rows: Int[Tensor, " prompt"], *, seed: int) -> In
 def places(
     design: Design, encodings: Sequence[Encoding], rows: Int[Tensor, " row"], position: str
 ) -> Int[Tensor, " row"]:
-    """The token to read in each of these prompts of a design."""
+    """The token to read in each of these prompts of a design; raises ``OutOfRange`` for a place after the
+    value that some of them lack."""
+    last = torch.tensor([encoding.last for encoding in encodings])
     if position == "last":
-        return torch.tensor([encoding.last for encoding in encodings])
+        return last
     spans = [value_span(design, row) for row in rows.tolist()]
-    return torch.tensor([e.last_token_of(*span) for e, span in zip(encodings, spans, strict=True)])
+    at = torch.tensor([e.last_token_of(*span) for e, span in zip(encodings, spans, strict=True)])
+    if later := LATER.fullmatch(position):
+        at = at + int(later[1])
+        if missing := int((at > last).sum()):
+            raise OutOfRange(
+                f"position {position!r}: {missing} of {len(at)} prompts end before it (at most "
+                f"'value+{int((last - at).min()) + int(later[1])}' is in all of them)"
+            )
+    return at
 
 
 def value_span(design: Design, row: int) -> tuple[int, int]:
@@ -351,10 +379,20 @@ def value_span(design: Design, row: int) -> tuple[int, int]:
         return design.operand[row]
     domain, value = design.domain, design.domain.values[int(design.value[row])]
     template = domain.templates[0 if design.template is None else int(design.template[row])]
-    start = template.index("{value}")
+    if VALUE not in template:
+        raise NotExpressible(
+            f"the prompts of {domain.name} ({template!r}) do not show the value by itself; read them at the last "
+            f"token (position 'last')"
+        )
+    start = template.index(VALUE)
     return start, start + len(value)
+
+
+def shows_value(design: Design) -> bool:
+    """Whether the prompts of a design have a place where the value stands."""
+    return design.operand is not None or all(VALUE in template for template in design.domain.templates)
 
 
 def n_classes(design: Design, position: str) -> int:
     """How many classes are turned: the values at the value's token, the answers at the last one."""
-    return design.n if position == "value" or design.answers is None else design.n_answers
+    return design.n if position != "last" or design.answers is None else design.n_answers

@@ -16,10 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
+from mechfourier.causal.certify import certified
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import Dims, EditedRows, head_dims, listed_dims, one_hot, orthonormal
 from mechfourier.causal.experiment import Experiment, Pairs, SiteActivations
+from mechfourier.causal.result import Certificate
 from mechfourier.causal.subspaces import harmonic_subspace, harmonics
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -31,7 +33,7 @@ from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
-from mechfourier.stats.paired import LEAST, bootstrap_mean, ratio, ratio_interval
+from mechfourier.stats.paired import bootstrap_mean, ratio, ratio_interval
 from mechfourier.stats.permutation import permutation_p
 
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ class PatchResult(Result, kind="patch", figure="mechfourier.figures.causal:patch
     donor − recipient holds 0), so that there is nothing to divide by. ``success``: share of prompts whose
     best candidate is the donor's answer, ``success_before`` without a patch. ``random_recovered``: the mean
     over ``n_controls`` subspaces of the same rank and like variance, orthogonal to the patched one;
-    ``p_value`` is the share of them that recover at least as much (of the same prompts:
-    ``paired_recovered``), or raise the difference at least as much where ``recovered`` is None. ``gap_ci``:
+    ``p_value`` is the share of them that recover at least as much (of the same prompts,
+    as a share of the donor − recipient of all: ``paired_recovered``), or raise the difference at least as much where ``recovered`` is None. ``gap_ci``:
     the 95 % interval of the mean of donor − recipient."""
 
     model: str
@@ -80,6 +82,7 @@ class PatchResult(Result, kind="patch", figure="mechfourier.figures.causal:patch
     gap_ci: tuple[float, float] | None = None
     task: str = NATIVE
     tokens: TokensRead | None = None
+    certificate: Certificate | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per condition: the recipient, the patch, the donor, and the random subspaces."""
@@ -203,7 +206,7 @@ def patched(
     control_prompts: int | None = None,
 ) -> PatchResult:
     """``patch`` with everything looked up; the controls run on at most ``control_prompts`` prompts."""
-    pairs, seed = asked.pairs(place), asked.seed
+    pairs, seed, certificate = asked.pairs(place), asked.seed, certified(asked, place)
     every = torch.arange(len(asked))
     after = asked.engine.scores(_patches(place, pairs, every, part.basis), "patches")
     base, top = pairs.difference(pairs.before.scores), pairs.difference(pairs.donor_scores)
@@ -229,6 +232,7 @@ def patched(
         **against,
         notes=tuple(_notes(asked, against["control_variance_ratio"])),
         gap_ci=gap,
+        certificate=certificate,
     )
 
 
@@ -276,8 +280,9 @@ def _controls(
     after = scores.gather(1, answer[:, None])[:, 0] - scores.gather(1, label[:, None])[:, 0]
     base = pairs.difference(pairs.before.scores)[prompt]
     rises = (after - base).double().reshape(count, len(chosen)).mean(dim=1)
-    whole = 0.0 if span is None else float(span[chosen].double().mean())
-    defined = abs(whole) > LEAST  # the few prompts of the controls may differ less than all do
+    # of all prompts: the few of the controls may hardly differ from their donors
+    whole = 0.0 if span is None else float(span.double().mean())
+    defined = span is not None
     shares, own = (values / (whole if defined else 1.0) for values in (rises, gain[chosen].double().mean()))
     return dict(
         paired_recovered=float(own) if defined else None,

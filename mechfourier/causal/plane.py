@@ -16,7 +16,7 @@ from mechfourier.errors import OutOfRange, UnknownSite
 from mechfourier.fourier.waves import harmonic_waves, waves
 from mechfourier.hooks.site import Site, select_sites
 from mechfourier.models.interface import Model
-from mechfourier.probes.planes import Plane, plane_of
+from mechfourier.probes.planes import HarmonicPlane, plane_of
 
 SCREEN = 48  # prompts that choose a place, at most a quarter of them all
 
@@ -30,7 +30,7 @@ def plane(
     position: str = "value",
     task: str | None = None,
     seed: int = 0,
-) -> Plane:
+) -> HarmonicPlane:
     """The plane of harmonic ``k`` (None: the strongest) of the class means at ``site``, about which ``rotate`` turns: as
     an array, as a hook of TransformerLens, as decoder directions. Raises what ``rotate`` raises."""
     asked = Experiment.of(model, domain, task=task, seed=seed)

@@ -1,4 +1,4 @@
-"""What an ablation found, as a table, a figure and a text."""
+"""What an ablation found, as a table, a figure and a text; and what was certified of an edit."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +24,35 @@ class Performance:
     perplexity: float | None
     accuracy_wrap: float | None
     accuracy_no_wrap: float | None
+
+
+@dataclass(frozen=True)
+class Idle:
+    """The largest change of a score by an edit that is none, relative to the largest score."""
+
+    edit: str
+    change: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """``reader``: the hook point where a change at ``site`` was looked for ("scores": none was there).
+    ``arrived``: the change there relative to the one made: 1 where the stream passes it on as it is.
+    ``idle``: edits that are none."""
+
+    site: str
+    position: str
+    reader: str
+    arrived: float
+    idle: tuple[Idle, ...]
+
+    def __str__(self) -> str:
+        worst = max((each.change for each in self.idle), default=0.0)
+        names = ", ".join(each.edit for each in self.idle)
+        return (
+            f"edits certified on this model: a change at {self.site} arrives at {self.reader} "
+            f"({self.arrived:.4g} of it); {names}: scores change by {worst:.1g} at most"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,6 +100,7 @@ class AblationResult(
     seed: int
     task: str = NATIVE
     tokens: TokensRead | None = None
+    certificate: Certificate | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per measure: before, after, and the change."""

@@ -15,10 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
+from mechfourier.causal.certify import certified
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.effects import Effects, effects_of, moves
 from mechfourier.causal.experiment import Experiment, SiteActivations
+from mechfourier.causal.result import Certificate
 from mechfourier.causal.subspaces import HarmonicSubspace, chosen_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.reads import TokensRead
@@ -48,10 +51,12 @@ class RotationResult(
     over ``n_controls`` random sets of planes of the same rank, orthogonal to these, in which every prompt is
     displaced by exactly as much; ``random_max`` the largest. They are turned on ``n_control_pairs`` of the
     pairs of a prompt (of ``n_control_prompts``) and a δ, drawn at random, on which the planes' own share is
-    ``paired_share``. ``p_value``: how many of them reach ``exact_share``. ``power_share``: share of the power
-    between classes at these harmonics. A move counts from the model's own answer, and "by δ" is by as much as
-    the right answer moves when the value is another by δ steps: where the values are no cycle, back to the
-    first after the last."""
+    ``paired_share``. ``p_value``: how many of them reach ``paired_share``. ``directed``: by how much the score
+    of the answer δ away rises over the mean of the other wrong answers (nats; cosine), with its interval;
+    ``random_directed`` and ``directed_p`` are of the same random planes and pairs. ``power_share``: share of
+    the power between classes at these harmonics. A move counts from the model's own answer, right or wrong,
+    and "by δ" is by as much as the right answer moves when the value is another by δ steps: where the values
+    are no cycle, back to the first after the last."""
 
     model: str
     domain: str
@@ -79,6 +84,11 @@ class RotationResult(
     n_control_pairs: int = 0
     task: str = NATIVE
     tokens: TokensRead | None = None
+    directed: float | None = None
+    directed_ci: tuple[float, float] | None = None
+    random_directed: float | None = None
+    directed_p: float | None = None
+    certificate: Certificate | None = None
 
     def frame(self) -> "pd.DataFrame":
         """One row per δ and observed shift."""
@@ -93,20 +103,31 @@ class RotationResult(
         low, high = self.exact_ci
         lines = [
             f"turning k = {', '.join(map(str, self.ks))} at {self.site} ({self.position} token) of "
-            f"{self.model}, {self.domain}, "
-            f"task {self.task}: {self.exact_share:.1%} of {self.n_prompts} prompts × {len(self.hits) - 1} "
-            "turns move the "
-            f"answer by exactly δ (95 % {low:.1%} to {high:.1%}; a guess {1 / len(self.hits[0]):.1%})"
+            f"{self.model}, {self.domain}, task {self.task}: {self.exact_share:.1%} of {self.n_prompts} "
+            f"prompts × {len(self.hits) - 1} turns move the answer by exactly δ (95 % {low:.1%} to "
+            f"{high:.1%}; a guess {1 / len(self.hits[0]):.1%})"
         ]
         if self.random_share is not None:
             lines.append(
                 f"the same displacement in {self.n_controls} random planes, on {self.n_control_pairs} of "
-                "these pairs of a "
-                f"prompt and δ: {self.random_share:.1%} on average, {self.random_max:.1%} at most (p = "
-                f"{self.p_value:.2g}; "
-                f"the planes on the same pairs: {self.paired_share:.1%})"
+                f"these pairs of a prompt and δ: {self.random_share:.1%} on average, {self.random_max:.1%} at "
+                f"most; these planes on the same pairs {self.paired_share:.1%} (p = {self.p_value:.2g})"
             )
+        if self.directed is not None and self.directed_ci is not None:
+            lines.append(self.direction())
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def direction(self) -> str:
+        """How much the answers rise that the turns should give, in words."""
+        unit = "nats" if self.outcome == "log-probability" else "of cosine"
+        low, high = self.directed_ci or (float("nan"), float("nan"))
+        against = ""
+        if self.random_directed is not None:
+            against = f"; in random planes {self.random_directed:+.2g} (p = {self.directed_p:.2g})"
+        return (
+            f"the answer δ away rises by {self.directed:+.2g} {unit} over the other wrong answers "
+            f"(95 % {low:+.2g} to {high:+.2g}){against}"
+        )
 
 
 @renamed(samples="n_prompts", controls="n_controls")
@@ -160,14 +181,16 @@ def rotation(
 ) -> RotationResult:
     """``rotate`` with everything looked up; ``every`` prompt of the task, however long that takes."""
     n, task, seed = len(place.means), asked.task, asked.seed
+    certificate = certified(asked, place, turn)
     count = len(asked) if every else bounded(asked.model, task, n - 1)
     prompts = balanced_sample(task.label, count, seed=seed)
     start = asked.baseline.scores.argmax(dim=1)
     delta = torch.arange(1, n).repeat_interleave(len(prompts))
     rows = prompts.repeat(n - 1)
-    answer = turned_scores(asked, place, turn, rows, delta).argmax(dim=1)
-    shifts = moves(asked, place, rows, delta, start[rows], answer).reshape(n - 1, -1)
-    exact = shifts == torch.arange(1, n)[:, None]
+    scores = turned_scores(asked, place, turn, rows, delta)
+    shifts = moves(asked, place, rows, delta, start[rows], scores.argmax(dim=1)).reshape(n - 1, -1)
+    found = effects_of(asked, place, rows, delta, scores)
+    exact, directed = found.moved.reshape(n - 1, -1), found.directed.reshape(n - 1, -1)
     hits = torch.nn.functional.one_hot(shifts, asked.design.n_answers).double().mean(dim=1)
     return RotationResult(
         **asked.about(place.position) | {"n": n},
@@ -182,7 +205,10 @@ def rotation(
         hits=((1.0, *[0.0] * (hits.shape[1] - 1)), *(tuple(row) for row in hits.tolist())),
         exact_share=float(exact.double().mean()),
         exact_ci=bootstrap_mean(exact.double().mean(dim=0), seed=seed),
-        **_controls(asked, place, turn, prompts, exact, n_controls),
+        directed=float(directed.mean()),
+        directed_ci=bootstrap_mean(directed.mean(dim=0), seed=seed),
+        certificate=certificate,
+        **_controls(asked, place, turn, prompts, found, n_controls),
         notes=tuple(_notes(asked, len(prompts), n_controls)),
     )
 
@@ -202,33 +228,6 @@ def turned_scores(
         return _displaced(place, turn, turn.basis, maps[rows], at[rows])
 
     return asked.engine.scores(EditedRows(place.site, prompt, edit_of, at, width=turn.basis.numel()), "turns")
-
-
-def moves(
-    asked: Experiment,
-    place: SiteActivations,
-    prompt: Int[Tensor, " row"],
-    delta: Int[Tensor, " row"],
-    start: Int[Tensor, " row"],
-    answer: Int[Tensor, " row"],
-) -> Int[Tensor, " row"]:
-    """The steps from the answers ``start`` to ``answer``, counted so that ``delta`` is what a turn by
-    ``delta`` should do."""
-    expected = expected_move(asked, place, prompt, delta, start)
-    return (delta + asked.design.shift(answer - start) - expected) % asked.design.n_answers
-
-
-def expected_move(
-    asked: Experiment,
-    place: SiteActivations,
-    prompt: Int[Tensor, " row"],
-    delta: Int[Tensor, " row"],
-    start: Int[Tensor, " row"],
-) -> Int[Tensor, " row"]:
-    """The steps from the answers ``start`` to those that turns by ``delta`` should give."""
-    if place.position == "value":
-        return asked.design.moved(asked.task.rows[prompt], delta)
-    return asked.design.shift((start + delta) % len(place.means) - start)
 
 
 def _displaced(
@@ -259,19 +258,20 @@ def _controls(
     place: SiteActivations,
     turn: HarmonicSubspace,
     prompts: Int[Tensor, " prompt"],
-    exact: Tensor,
+    own: Effects,
     count: int,
 ) -> dict[str, Any]:
-    """The same displacements in random planes, one δ per prompt; and the planes' own share on those prompts
-    and δ."""
+    """The same displacements in random planes, on some pairs of a prompt and a δ; and what the planes
+    themselves do on those."""
     few = min(len(prompts), bounded(asked.model, asked.task, max(count, 1)))
     picked, delta = control_pairs(len(prompts), len(place.means), few, asked.seed)
-    own = float(exact[delta - 1, picked].double().mean())
+    same = (delta - 1) * len(prompts) + picked
+    share, directed = float(own.moved[same].double().mean()), float(own.directed[same].mean())
     if count == 0:
         none = dict.fromkeys(["random_share", "random_max", "p_value"])
         counts = dict.fromkeys(["n_controls", "n_control_prompts", "n_control_pairs"], 0)
-        return dict(paired_share=own, control_shares=(), **none, **counts)
-    found = matched_controls(turn.basis, place.moments, dims=False, count=count, seed=asked.seed)
+        return dict(paired_share=share, control_shares=(), **none, **counts)
+    planes = matched_controls(turn.basis, place.moments, dims=False, count=count, seed=asked.seed)
     maps = turn.maps(len(place.means))[delta]
     which = torch.arange(count).repeat_interleave(len(picked))
     pair = torch.arange(len(picked)).repeat(count)
@@ -279,18 +279,18 @@ def _controls(
     at = place.at[prompt]
 
     def edit_of(rows: Int[Tensor, " row"]) -> Edit:
-        return _displaced(place, turn, found.bases[which[rows]], maps[pair[rows]], at[rows])
+        return _displaced(place, turn, planes.bases[which[rows]], maps[pair[rows]], at[rows])
 
     edited = EditedRows(place.site, prompt, edit_of, at, width=turn.basis.numel())
-    answer = asked.engine.scores(edited, "random planes").argmax(dim=1)
-    start = asked.baseline.scores.argmax(dim=1)[prompt]
-    moved = moves(asked, place, prompt, delta[pair], start, answer)
-    shares = (moved == delta[pair]).double().reshape(count, -1).mean(dim=1)
+    found = effects_of(asked, place, prompt, delta[pair], asked.engine.scores(edited, "random planes"))
+    shares, others = (each.double().reshape(count, -1).mean(dim=1) for each in (found.moved, found.directed))
     return dict(
-        paired_share=own,
+        paired_share=share,
         random_share=float(shares.mean()),
         random_max=float(shares.max()),
-        p_value=permutation_p(float(exact.double().mean()), shares),
+        p_value=permutation_p(share, shares),
+        random_directed=float(others.mean()),
+        directed_p=permutation_p(directed, others),
         n_controls=count,
         n_control_prompts=len(picked.unique()),
         n_control_pairs=len(picked),

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.causal.experiment import Experiment, SiteActivations
-from mechfourier.causal.rotate import expected_move, moves, turned_scores
+from mechfourier.causal.effects import effects_of
+from mechfourier.causal.experiment import Experiment
+from mechfourier.causal.rotate import turned_scores
 from mechfourier.causal.subspaces import chosen_subspace
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.site import Site
@@ -59,39 +60,29 @@ def candidates_at(
             if len(listed) == 1:
                 raise
             continue
-        after, own = turned_scores(asked, place, turn, few, delta), asked.baseline.scores[few]
-        moved = moves(asked, place, few, delta, own.argmax(dim=1), after.argmax(dim=1)) == delta
-        pull = _pull(asked, place, few, delta, own, after)
+        found = effects_of(asked, place, few, delta, turned_scores(asked, place, turn, few, delta))
+        pull = found.raised
         yield Candidate(
             str(place.site),
             place.position,
             turn.ks,
             place.power(turn.ks),
-            float(moved.double().mean()),
+            float(found.moved.double().mean()),
             float(pull.mean()),
             float(pull.std()) / len(pull) ** 0.5 if len(pull) > 1 else 0.0,
         )
 
 
-def _pull(
-    asked: Experiment,
-    place: SiteActivations,
-    few: Int[Tensor, " row"],
-    delta: Int[Tensor, " row"],
-    before: Float[Tensor, "row candidate"],
-    after: Float[Tensor, "row candidate"],
-) -> Float[Tensor, " row"]:
-    """By how much each turn raises the answer that it should give over the model's own."""
-    start = before.argmax(dim=1)
-    aim = (start + expected_move(asked, place, few, delta, start)) % asked.design.n_answers
-    change = (after - before).double()
-    return change.gather(1, aim[:, None])[:, 0] - change.gather(1, start[:, None])[:, 0]
+def _turns(candidate: Candidate, n: int) -> bool:
+    return candidate.moved > 2 / n or candidate.pulls > 0
 
 
 def choose(candidates: Sequence[Candidate], n: int) -> Candidate:
-    """The earliest place within a fifth of the best; where nothing moves more than twice as often as a guess,
-    the place where turns pull most at the answers that they should give, or, where none does beyond noise,
-    the one with the most power."""
+    """The earliest place within a fifth of the best, among those at the value's token where anything turns
+    there; where nothing moves more than twice as often as a guess, the place where turns pull most at the
+    answers that they should give, or, where none does beyond noise, the one with the most power."""
+    turning = [each for each in candidates if each.position == "value" and _turns(each, n)]
+    candidates = turning or candidates
     best = max(candidate.moved for candidate in candidates)
     if best <= 2 / n:
         pulled = max(candidates, key=lambda candidate: candidate.pulls)

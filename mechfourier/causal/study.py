@@ -1,15 +1,18 @@
-"""The whole question at once: is this quantity on a circle, and does the model use that circle?
+"""The whole question at once: is this quantity on a circle, does the model use that circle, and how much?
 
-Probe, then find the plane, then ablate it, turn it, patch it. The first word of the verdict is the probe's;
-the second is given by this rule.
+Probe, then find the plane, turn it, ablate it, patch it; then the ladder of shares, and the map of where. The
+first word of the verdict is the probe's; the second is given by this rule.
 
-``used``: turning the planes moves the answer by exactly δ more often than the same displacement does in each
-of at least 199 random planes (p ≤ .005), and for at least a tenth of the prompts and twice as often as they
-do on average; or ablating them lowers the logit difference (its 95 % interval lies below 0) more than each of
-at least 199 controls does (p ≤ .005), where the controls have as much variance as the planes (within a factor
-of 4; a large plane is missed for its size alone, by a layer norm for one). ``not used``: neither. ``not
-tested``: the model answers none of the domain's tasks above chance (an intervention on what it cannot do
-means nothing), or the domain asks nothing that it can read.
+``used``: turning the planes by δ raises the score of the answer that is δ away over the other wrong answers
+(its 95 % interval lies above 0) more than the same displacement does in each of at least 199 random planes
+(p ≤ .005); or ablating them lowers the logit difference (its 95 % interval lies below 0) more than each of at
+least 199 controls does (p ≤ .005), where the controls have as much variance as the planes (within a factor of
+4; a large plane is missed for its size alone, by a layer norm for one). ``not used``: neither. So an unread
+plane is called used at most once in a hundred. How much is no part of the rule: the share says it. ``not
+tested``: the domain asks nothing that the model can read, or nothing turns.
+
+Turns are judged by the model's own answers, right or wrong. A model that answers at chance is not judged by
+an ablation, which is judged by right ones.
 
 The prompts that chose the place are held out of every test at it. The intact model's answers, the activations
 of a site and the donors are computed once (`experiment`).
@@ -18,7 +21,8 @@ of a site and the donors are computed once (`experiment`).
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Int
@@ -29,15 +33,27 @@ from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, compared_arms
 from mechfourier.causal.controls import N_CONTROLS
 from mechfourier.causal.cost import affordable, bounded
-from mechfourier.causal.experiment import POSITIONS, Experiment
+from mechfourier.causal.experiment import POSITIONS, Experiment, shows_value
+from mechfourier.causal.kept import Kept
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
 from mechfourier.causal.prefix_sharing import remembering
-from mechfourier.causal.result import AblationResult
+from mechfourier.causal.result import AblationResult, Certificate
 from mechfourier.causal.rotate import RotationResult, rotation
 from mechfourier.causal.screen import Candidate, candidates_at, choose
+from mechfourier.causal.share import Rung, Share, UseShare, use_share
 from mechfourier.causal.subspaces import chosen_subspace, harmonics
 from mechfourier.causal.task import AnswerTask, has_logits
-from mechfourier.causal.usage import FEWEST_CONTROLS, LEVEL, patch_reason, usage_verdict
+from mechfourier.causal.usage import (
+    FEWEST_CONTROLS,
+    LEVEL,
+    along_sentence,
+    patch_reason,
+    share_sentence,
+    spans,
+    usage_verdict,
+    where_sentence,
+)
+from mechfourier.causal.where import UseMap, use_map
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.sampling import balanced_sample
@@ -58,20 +74,23 @@ if TYPE_CHECKING:
     from mechfourier.hooks.store import ActivationStore
 
 SCREEN = 48
-PATCHED = 3  # prompts per answer that the controls of the patch run on: they decide nothing
+PATCHED = 1  # prompts per answer that the controls of the patch run on: they decide nothing
 
 
 @dataclass(frozen=True)
 class StudyResult(
     Result,
     kind="study",
-    figure="mechfourier.figures.causal:study_figure",
-    part="mechfourier.figures.causal:study_part",
+    figure="mechfourier.figures.study:study_figure",
+    part="mechfourier.figures.study:study_part",
 ):
     """``verdict`` is the probe's word, ``used`` the second word, by the rule of this module. ``site``,
     ``position`` and ``ks`` say which planes were tested, ``candidates`` what else there was; ``task`` is what
-    was asked and ``tasks`` how the tasks looked at were answered (empty where there was no choice); a part
-    that was not run is None."""
+    was asked and ``tasks`` how the tasks looked at were answered (empty where there was no choice).
+    ``share``: how much of the exact moves that the whole token's edit makes go through these planes,
+    ``share_difference`` of its rise of the score difference, ``ladder`` every edit beside them, ``along``
+    whether the circle is used as one or along a line (`share`); ``map``: layers by tokens (`where`);
+    ``certificate``: what holds of the edits on this model. A part that was not run is None."""
 
     model: str
     domain: str
@@ -94,6 +113,24 @@ class StudyResult(
     seed: int
     task: str | None = NATIVE
     tasks: tuple[TaskRow, ...] = ()
+    share: Share | None = None
+    share_difference: Share | None = None
+    ladder: tuple[Rung, ...] = ()
+    along: str | None = None
+    map: UseMap | None = None
+    certificate: Certificate | None = None
+
+    def ladder_frame(self) -> "pd.DataFrame":
+        """One row per edit of the ladder: shares of exact moves, and rises of the score difference."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(rung) for rung in self.ladder])
+
+    def map_frame(self) -> "pd.DataFrame":
+        """One row per site and token."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(cell) for cell in (self.map.cells if self.map is not None else ())])
 
     def frame(self) -> "pd.DataFrame":
         """One row per intervention: what the planes do, what the controls do, and p."""
@@ -106,7 +143,8 @@ class StudyResult(
                 ("ablate", "change of logit difference", a.logit_diff_change, _mean(changes), a.p_controls)
             )
         if (r := self.rotation) is not None:
-            rows.append(("rotate", "share of exact turns", r.exact_share, r.random_share, r.p_value))
+            rows.append(("rotate", "share of exact turns", r.paired_share, r.random_share, r.p_value))
+            rows.append(("rotate", "rise of the answer δ away", r.directed, r.random_directed, r.directed_p))
         if (p := self.patch) is not None:
             rows.append(("patch", "share recovered", p.recovered, p.random_recovered, p.p_value))
         return pd.DataFrame(rows, columns=["intervention", "measure", "planes", "controls", "p"])
@@ -117,7 +155,19 @@ class StudyResult(
             k = ", ".join(map(str, self.ks))
             where = f"; task {self.task}, tested at {self.site}, {self.position} token, k = {k}"
         head = f"{self.verdict}, {self.used}: {self.domain} in {self.model}{where}"
-        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+        short = [] if self.share is None else [self.sentence()]
+        return "\n".join([head, *short, *(f"  - {reason}" for reason in self.reasons)])
+
+    def sentence(self) -> str:
+        """Where it is represented, where it is used, and how much: in one sentence."""
+        layers = self.probe.layers
+        shape = self.verdict if layers is None else f"{self.verdict} at layers {layers[0]}–{layers[1]}"
+        at = () if self.map is None or self.position is None else self.map.used(self.position)
+        where = f"{self.used} at {spans(at)} of the {self.position} token" if at else self.used
+        share = f"the circle carries {self.share} of what the {self.position} token carries"
+        if self.share is None or self.share.value is None:
+            share = f"the {self.position} token carries nothing by itself"
+        return f"{shape}; {where}: {share}"
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -140,6 +190,7 @@ def study(
     text: Sequence[str] | None = None,
     seed: int = 0,
     store: "ActivationStore | None" = None,
+    folder: str | Path | None = None,
 ) -> StudyResult:
     """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
     sees.
@@ -147,10 +198,12 @@ def study(
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the
     prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
     (`fourier.key_freqs`): a few prompts are turned, and the earliest place within a fifth of the best is
-    taken (where nothing turns: that of the strongest pull, or of the most power). Rotation, ablation and
-    patch are then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best
+    taken, at the value's token where anything turns there (where nothing turns: that of the strongest pull,
+    or of the most power). Rotation, ablation, patch, ladder and map are then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best
     one that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
-    probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. Raises what ``probe``,
+    probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. ``folder``: where finished
+    parts are kept until the study is complete, so that the same call goes on with one that was interrupted.
+    Raises what ``probe``,
     ``ablate`` and ``rotate`` raise.
     """
     if n_controls < FEWEST_CONTROLS:
@@ -159,12 +212,16 @@ def study(
             f"{LEVEL}"
         )
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    sites = _sites(model, site)
-    probed = probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store)
+    sites, texts = _sites(model, site), None if text is None else tuple(text)
+    options = (site, position, ks, task, n_prompts, cycles, n_controls, n_permutations, texts, seed)
+    kept = Kept.of(folder, model, wanted, options)
+    probed = kept(
+        "probe",
+        ProbeResult,
+        lambda: probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store),
+    )
     try:
         choice = _choice(model, wanted, task)
-        if choice is not None and not choice.answered:
-            return _untested(model, probed, choice.reason or "no task is answered", table=choice.table)
         asked = Experiment.of(
             model, wanted, task=choice, cycles=cycles, n_prompts=n_prompts, seed=seed, store=store
         )
@@ -172,17 +229,35 @@ def study(
         return _untested(model, probed, str(error))
     except NotExpressible as error:
         return _untested(model, probed, f"the model cannot be asked: {error}")
+    looked = (position,) if position else POSITIONS if shows_value(asked.design) else ("last",)
+    found = _asked(asked, probed, sites, looked, harmonics(ks), n_controls, texts, kept)
+    kept.finish()
     table = () if choice is None else choice.table
-    accuracy = asked.baseline.accuracy
-    if chance := chance_note(asked.baseline.right, asked.design.n_answers):
-        return _untested(model, probed, chance, accuracy, table)
+    return replace(found, accuracy=asked.baseline.accuracy, tasks=table)
+
+
+def _asked(
+    asked: Experiment,
+    probed: ProbeResult,
+    sites: tuple[Site, ...],
+    positions: tuple[str, ...],
+    ks: tuple[int, ...] | None,
+    n_controls: int,
+    text: tuple[str, ...] | None,
+    kept: Kept,
+) -> StudyResult:
+    """The place chosen on some of the prompts, and every test of it on the others."""
     few, rest = _split(asked)
     with remembering():
-        listed = list(candidates_at(asked, few, sites, (position,) if position else POSITIONS, harmonics(ks)))
+        listed = kept(
+            "places",
+            tuple[Candidate, ...],
+            lambda: tuple(candidates_at(asked, few, sites, positions, ks)),
+        )
         if not listed:
-            return _untested(model, probed, "no site has a usable harmonic plane", accuracy, table)
-        found = _tested(rest, choose(listed, wanted.n), probed, n_controls, text)
-    return replace(found, accuracy=accuracy, candidates=tuple(listed), tasks=table)
+            return _untested(asked.model, probed, "no site has a usable harmonic plane")
+        best = choose(listed, asked.design.n)
+        return replace(_tested(rest, best, probed, sites, n_controls, text, kept), candidates=listed)
 
 
 class _Unasked(Exception):
@@ -195,7 +270,8 @@ def _sites(model: Model, site: Site | str | None) -> tuple[Site, ...]:
     found = list(select_sites(model, "resid_post"))
     with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
         found = [*select_sites(model, "embed"), *found]
-    return tuple(found)
+    decoder = [site for site in found if site.stack == "decoder"]  # its tokens are those that are answered
+    return tuple(decoder or found)
 
 
 def _choice(model: Model, domain: Domain, task: str | None) -> Choice | None:
@@ -225,48 +301,89 @@ def _split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
 
 
 def _tested(
-    rest: Experiment, best: Candidate, probed: ProbeResult, n_controls: int, text: Sequence[str] | None
+    rest: Experiment,
+    best: Candidate,
+    probed: ProbeResult,
+    sites: tuple[Site, ...],
+    n_controls: int,
+    text: Sequence[str] | None,
+    kept: Kept,
 ) -> StudyResult:
     """Every test of the best place, on prompts that did not choose it."""
     place = rest.at(best.site, best.position)
     turn = chosen_subspace(place.means, place.site, best.ks)
-    ablation = ablate(
-        rest,
-        site=place.site,
-        plane=turn.basis,
-        position=_ablated(rest, best.position),
-        n_controls=n_controls,
-        n_control_prompts=min(bounded(rest.model, rest.task, n_controls), _affordable(rest, n_controls)),
-        text=text,
-    )
-    turned = rotation(rest, place, turn, n_controls=n_controls)
-    part = Coordinates(turn.basis, f"the circle {turn.words}")
+    chance = chance_note(rest.baseline.right, rest.design.n_answers)
+    turned = kept("rotation", RotationResult, lambda: rotation(rest, place, turn, n_controls=n_controls))
+    share = kept("share", UseShare, lambda: use_share(rest, place, turn.ks))
+    ablation = None
+    if chance is None:
+        ablation = kept(
+            "ablation", AblationResult, lambda: _ablation(rest, best, turn.basis, n_controls, text)
+        )
     few = min(PATCHED * rest.design.n_answers, _affordable(rest, n_controls))
-    moved = patched(rest, place, part, n_controls=n_controls, control_prompts=few)
+    part = Coordinates(turn.basis, f"the circle {turn.words}")
+    moved = kept(
+        "patch",
+        PatchResult,
+        lambda: patched(rest, place, part, n_controls=n_controls, control_prompts=few),
+    )
+    arms = kept("arms", ArmsResult, lambda: compared_arms(rest, place, turn))
+    where = kept("map", UseMap, lambda: use_map(rest, sites, turn.ks)) if len(sites) > 1 else None
     used, reasons = usage_verdict(ablation, turned)
-    notes = [*probed.notes, *ablation.notes, *turned.notes, *moved.notes]
+    said = [share_sentence(share), along_sentence(share), where and where_sentence(where), chance]
+    notes = [
+        *probed.notes,
+        *(note for part in (ablation, turned, moved, share) if part for note in part.notes),
+    ]
     return StudyResult(
-        model=model_name(rest.model),
-        domain=probed.domain,
-        n=probed.n,
-        unit=probed.unit,
-        verdict=probed.verdict,
-        used=used,
-        reasons=(*probed.reasons, *reasons, patch_reason(moved)),
+        **_about(rest.model, probed, used),
+        reasons=(*probed.reasons, *reasons, *(text for text in said if text), patch_reason(moved)),
         notes=tuple(dict.fromkeys(notes)),
         accuracy=None,
         site=best.site,
         position=best.position,
         ks=turn.ks,
         candidates=(),
-        probe=replace(probed, used=used),
         ablation=ablation,
         rotation=turned,
         patch=moved,
-        arms=compared_arms(rest, place, turn),
+        arms=arms,
         seed=rest.seed,
         task=rest.task.name,
+        share=share.share,
+        share_difference=share.share_difference,
+        ladder=share.ladder,
+        along=share.along,
+        map=where,
+        certificate=turned.certificate,
     )
+
+
+def _ablation(
+    rest: Experiment, best: Candidate, plane: Tensor, n_controls: int, text: Sequence[str] | None
+) -> AblationResult:
+    return ablate(
+        rest,
+        site=best.site,
+        plane=plane,
+        position=_ablated(rest, best.position),
+        n_controls=n_controls,
+        n_control_prompts=min(bounded(rest.model, rest.task, n_controls), _affordable(rest, n_controls)),
+        text=text,
+    )
+
+
+def _about(model: Model, probed: ProbeResult, used: str) -> dict[str, Any]:
+    """The fields that say what was studied, and both words."""
+    return {
+        "model": model_name(model),
+        "domain": probed.domain,
+        "n": probed.n,
+        "unit": probed.unit,
+        "verdict": probed.verdict,
+        "used": used,
+        "probe": probed if used == "not tested" else replace(probed, used=used),
+    }
 
 
 def _affordable(asked: Experiment, interventions: int) -> int:
@@ -281,33 +398,20 @@ def _ablated(asked: Experiment, position: str) -> str:
     return "value" if asked.design.kind == "task" else "all"
 
 
-def _untested(
-    model: Model,
-    probed: ProbeResult,
-    reason: str,
-    accuracy: float | None = None,
-    table: tuple[TaskRow, ...] = (),
-) -> StudyResult:
+def _untested(model: Model, probed: ProbeResult, reason: str) -> StudyResult:
     return StudyResult(
-        model=model_name(model),
-        domain=probed.domain,
-        n=probed.n,
-        unit=probed.unit,
-        verdict=probed.verdict,
-        used="not tested",
+        **_about(model, probed, "not tested"),
         reasons=(*probed.reasons, f"use was not tested: {reason}"),
         notes=probed.notes,
-        accuracy=accuracy,
+        accuracy=None,
         site=None,
         position=None,
         ks=(),
         candidates=(),
-        probe=probed,
         ablation=None,
         rotation=None,
         patch=None,
         arms=None,
         seed=0,
         task=None,
-        tasks=table,
     )

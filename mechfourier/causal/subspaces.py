@@ -40,8 +40,15 @@ class HarmonicSubspace:
 
     def maps(self, n: int) -> Float[Tensor, "n r r"]:
         """What turning by δ = 0..n−1 steps does to coordinates."""
-        turned = self.shape.double() @ rotations(self.ks, n)
-        return torch.linalg.solve(self.shape.double(), turned, left=False).float()
+        return self._maps(rotations(self.ks, n))
+
+    def map(self, delta: float, n: int) -> Float[Tensor, "r r"]:
+        """What turning by ``delta`` of n steps does to coordinates."""
+        angle = 2 * math.pi / n * delta * torch.tensor(self.ks).double()
+        return self._maps(_blocks(angle[None]))[0]
+
+    def _maps(self, turns: Float[Tensor, "turn r r"]) -> Float[Tensor, "turn r r"]:
+        return torch.linalg.solve(self.shape.double(), self.shape.double() @ turns, left=False).float()
 
 
 def class_means(vectors: Float[Tensor, "row d"], label: Int[Tensor, " row"], n: int) -> Float[Tensor, "n d"]:
@@ -52,9 +59,14 @@ def class_means(vectors: Float[Tensor, "row d"], label: Int[Tensor, " row"], n: 
 
 def rotations(ks: tuple[int, ...], n: int) -> Float[Tensor, "n r r"]:
     """Block-diagonal rotations by 2πkδ/n, δ = 0..n−1, one block per harmonic."""
-    cos, sin = _angles(ks, n).cos(), _angles(ks, n).sin()
+    return _blocks(_angles(ks, n))
+
+
+def _blocks(angle: Float[Tensor, "turn k"]) -> Float[Tensor, "turn r r"]:
+    """Rotations by these angles, block-diagonal over k."""
+    cos, sin = angle.cos(), angle.sin()
     blocks = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
-    eye = torch.eye(len(ks), dtype=torch.float64)
+    eye = torch.eye(angle.shape[1], dtype=torch.float64)
     return rearrange(einsum(blocks, eye, "n k i j, k l -> n k i l j"), "n k i l j -> n (k i) (l j)")
 
 
@@ -70,9 +82,15 @@ def _angles(ks: tuple[int, ...], n: int) -> Float[Tensor, "n k"]:
 
 
 def check_spread(means: Float[Tensor, "n d"]) -> None:
-    """Raise ``OutOfRange`` where the class means are one point up to rounding, or too few to turn."""
+    """Raise ``OutOfRange`` where the class means are one point up to rounding, too few to turn, or where a
+    class has no prompt."""
     if len(means) < 3:
         raise OutOfRange(f"{len(means)} values turn in no plane; choose a domain of 3 values or more")
+    if empty := (~means.isfinite().all(dim=1)).nonzero()[:, 0].tolist():
+        raise OutOfRange(
+            f"no prompt is of class {empty[0]} here (no question has that answer), so the classes do not turn; "
+            "use position='value'"
+        )
     if float((means - means.mean(0)).norm()) <= SAME * float(means.norm()):
         raise OutOfRange(
             "all classes have the same mean activation here: nothing turns; choose another site or position"

@@ -3,29 +3,33 @@
 from mechfourier.causal.patch import PatchResult
 from mechfourier.causal.result import AblationResult
 from mechfourier.causal.rotate import RotationResult
+from mechfourier.causal.share import BARE, LINE, WHOLE, UseShare
+from mechfourier.causal.where import UseMap
 
 LEVEL = 0.005
 FEWEST_CONTROLS = 199  # p = 1/(199 + 1) is the least that reaches LEVEL
 MATCHED = 4.0
-FAR_ABOVE = (0.1, 2.0)  # least share of exact turns above the random planes', and least multiple of it
 
 
-def usage_verdict(ablation: AblationResult, rotation: RotationResult) -> tuple[str, list[str]]:
-    """``used`` or ``not used`` by the rule of `mechfourier.causal.study`, with a sentence for each test."""
-    turns, matters = _turns(rotation), _matters(ablation)
+def usage_verdict(ablation: AblationResult | None, rotation: RotationResult) -> tuple[str, list[str]]:
+    """``used`` or ``not used`` by the rule of `mechfourier.causal.study`, with a sentence for each test;
+    without ``ablation`` (a model at chance) by the turns alone."""
+    turns, matters = _turns(rotation), ablation is not None and _matters(ablation)
     reasons = [
-        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) "
-        "moves "
-        "the answer by "
-        f"exactly δ on {rotation.exact_share:.1%} of prompts and turns; the same displacement in "
-        f"{rotation.n_controls} random planes "
-        f"does so on {rotation.random_share or 0.0:.1%} of {rotation.n_control_pairs} of them on average, "
-        f"{rotation.random_max or 0.0:.1%} at most (p = {rotation.p_value:.2g})",
-        f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
-        f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = "
-        f"{ablation.p_controls:.2g} against "
-        f"{ablation.n_controls} controls of {ablation.control_variance_ratio or 0.0:.2g} times the variance",
+        f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves "
+        f"the answer by exactly δ on {rotation.exact_share:.1%} of prompts and turns; on "
+        f"{rotation.n_control_pairs} of them these planes {rotation.paired_share:.1%}, the same displacement "
+        f"in {rotation.n_controls} random planes {rotation.random_share or 0.0:.1%} (p = "
+        f"{rotation.p_value:.2g})",
+        rotation.direction(),
     ]
+    if ablation is not None:
+        reasons.append(
+            f"ablating these planes changes the logit difference by {ablation.logit_diff_change:+.3g} (95 % "
+            f"{ablation.logit_diff_ci[0]:+.3g} to {ablation.logit_diff_ci[1]:+.3g}); p = "
+            f"{ablation.p_controls:.2g} against {ablation.n_controls} controls of "
+            f"{ablation.control_variance_ratio or 0.0:.2g} times the variance"
+        )
     if matters and not turns:
         reasons.append(
             "the planes matter, but the answer does not turn with them: used, though not shown to be used as "
@@ -35,11 +39,9 @@ def usage_verdict(ablation: AblationResult, rotation: RotationResult) -> tuple[s
 
 
 def _turns(rotation: RotationResult) -> bool:
-    if rotation.p_value is None or rotation.random_share is None:
+    if rotation.directed_p is None or rotation.directed_ci is None:
         return False
-    above, times = FAR_ABOVE
-    least = max(rotation.random_share + above, times * rotation.random_share)
-    return rotation.p_value <= LEVEL and rotation.exact_ci[0] >= least
+    return rotation.directed_p <= LEVEL and rotation.directed_ci[0] > 0
 
 
 def _matters(ablation: AblationResult) -> bool:
@@ -50,9 +52,69 @@ def _matters(ablation: AblationResult) -> bool:
     return matched and ablation.p_controls <= LEVEL and ablation.logit_diff_ci[1] < 0
 
 
+def share_sentence(share: UseShare) -> str:
+    """How much of what the token carries goes through the circle."""
+    token = "value" if share.position == "value" else "last"
+    ks = ", ".join(map(str, share.ks))
+    if share.share.value is None and share.share_difference.value is None:
+        return f"the {token} token carries nothing here that turns could be a share of: {share.share.reason}"
+    whole = share.rung(WHOLE)
+    moved = 0.0 if whole is None else whole.moved
+    difference = f"{share.share_difference} by the rise of the score difference"
+    if share.share.value is None:
+        return f"the circle (k = {ks}) carries {difference} of what the {token} token carries"
+    return (
+        f"the circle (k = {ks}) carries {share.share} of what the {token} token carries, by exact moves (all "
+        f"that the token says of it moves {moved:.0%} of the answers by δ); {difference}"
+    )
+
+
+def along_sentence(share: UseShare) -> str | None:
+    """Whether the circle is used as one or along a line, with what says so; None where neither is used."""
+    line, bare = share.rung(LINE), share.rung(BARE)
+    if share.along is None or line is None or bare is None:
+        return None
+    numbers = (
+        f"of a circle beside a line, fitted together, the circle moves {bare.moved:.0%} of the answers by δ "
+        f"and the line {line.moved:.0%} (score of the answer δ away {bare.directed:+.2g} and "
+        f"{line.directed:+.2g})"
+    )
+    words = {
+        "line": "represented on a circle, used along a line",
+        "circle": "used as a circle, not along a line",
+        "circle and line": "used as a circle and along a line",
+    }
+    return f"{words[share.along]}: {numbers}"
+
+
+def where_sentence(found: UseMap, name: str = "value") -> str:
+    """At which layers the circle is used, and where it goes from there."""
+    layers = found.used(name)
+    used = f"used at no layer of the {name} token (family-wise)"
+    if layers:
+        used = f"used at {spans(layers)} of the {name} token (family-wise p ≤ 0.05)"
+    if found.moves_at is not None:
+        interval = f" [{found.low}, {found.high}]"
+        used += f"; what the value's token says has reached the last one at layer {found.moves_at}{interval}"
+    return used
+
+
+def spans(layers: tuple[int, ...]) -> str:
+    """``(0, 1, 2, 5)`` as "layers 0–2, 5"; −1 is the embedding."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if layer >= 0 and runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        elif layer >= 0:
+            runs.append([layer])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs]
+    named = [f"layer{'s' * (sum(map(len, runs)) > 1)} {', '.join(words)}"] if words else []
+    return " and ".join([*(["the embedding"] if -1 in layers else []), *named])
+
+
 def patch_reason(patched: PatchResult) -> str:
     """What patching the planes brings, as a sentence."""
-    against = f"p = {patched.p_value or 1.0:.2g}"
+    against = f"p = {1.0 if patched.p_value is None else patched.p_value:.2g}"
     if patched.random_recovered is not None:
         against = f"random subspaces {patched.random_recovered:.1%}, {against}"
     return (

@@ -15,38 +15,46 @@ def register(app: typer.Typer) -> None:
     app.command()(analyze)
 
 
+RUN = Annotated[
+    str,
+    typer.Argument(
+        help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer, adder, miras."
+    ),
+]
+KEY_FREQS = Annotated[
+    str | None,
+    typer.Option("--key-freqs", help="one-layer: use these (14,35,41) in place of the significant ones."),
+]
+LAST_ONLY = Annotated[
+    bool,
+    typer.Option("--last-only", help="one-layer, miras: leave the run's other checkpoints alone."),
+]
+PLACE = Annotated[
+    int | None,
+    typer.Option(
+        "--place",
+        help="adder: significance of the answer digit asked about (0: units).",
+        min=0,
+        max=DIGITS["max"],
+    ),
+]
+OPERAND_DIGITS = Annotated[
+    int | None, typer.Option("--digits", help="adder: digits of both operands.", **DIGITS)
+]
+OUT = Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")]
+
+
 def analyze(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="A run folder, a checkpoint of one (.safetensors), or a name: one-layer, adder, miras."
-        ),
-    ],
-    key_freqs: Annotated[
-        str | None,
-        typer.Option("--key-freqs", help="one-layer: use these (14,35,41) in place of the significant ones."),
-    ] = None,
-    last_only: Annotated[
-        bool,
-        typer.Option("--last-only", help="one-layer, miras: leave the run's other checkpoints alone."),
-    ] = False,
-    place: Annotated[
-        int | None,
-        typer.Option(
-            "--place",
-            help="adder: significance of the answer digit asked about (0: units).",
-            min=0,
-            max=DIGITS["max"],
-        ),
-    ] = None,
-    digits: Annotated[
-        int | None, typer.Option("--digits", help="adder: digits of both operands.", **DIGITS)
-    ] = None,
+    run: RUN,
+    key_freqs: KEY_FREQS = None,
+    last_only: LAST_ONLY = False,
+    place: PLACE = None,
+    digits: OPERAND_DIGITS = None,
     seed: Annotated[
         int, typer.Option("--seed", help="Seed of the untrained baseline and of sampling.", **SEED)
     ] = 0,
     set_: SET = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the whole analysis as JSON.")] = None,
+    out: OUT = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Take a trained model apart; what is measured follows from its architecture.

@@ -3,6 +3,7 @@
 
 import importlib
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -29,6 +30,7 @@ COMMANDS: tuple[str, ...] = (
     "ablate",
     "analyze",
     "animate",
+    "atlas",
     "attention",
     "attribution",
     "behaviour",
@@ -80,12 +82,20 @@ def _options(
     del version, debug  # --debug is read from sys.argv in main, before Typer parses
 
 
+def _of_threads(told: threading.ExceptHookArgs) -> None:
+    """What goes wrong in the thread of a pool that was interrupted is raised in the main thread as well."""
+    if told.thread is None or "Executor" not in told.thread.name:
+        threading.__excepthook__(told)
+
+
 def main() -> None:
     """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     remember_command(arguments)
     show_everything()
+    if not debug:
+        threading.excepthook = _of_threads
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:

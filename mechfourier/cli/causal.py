@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POSITION = typer.Option(
-    help="'value' (the last token of the value asked about) or 'last' (the prompt's last token)."
+    help="'value' (the last token of the value asked about), 'value+1' … (those after it) or 'last' (the "
+    "prompt's last token)."
 )
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
 Domain = Annotated[
@@ -107,13 +108,14 @@ def finish(
     if as_json:
         note(f"wrote {page}")
         return emit_json(result.to_dict())
+    from mechfourier.cli.tables import print_frame, say
+
     for line in str(result).splitlines():
-        (note if line.startswith("note: ") else typer.echo)(line)
-    from mechfourier.cli.tables import print_frame
+        (note if line.startswith("note: ") else say)(line)
 
     for frame, heading in frames:
         print_frame(frame, title=heading)
     for line in more:
-        typer.echo(line)
+        say(line)
     typer.echo(f"figure: {page}")
     return None

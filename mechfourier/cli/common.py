@@ -78,12 +78,12 @@ def number_list(text: str, option: str, what: str, example: str, *, ranges: bool
 
 def report_error(error: BaseException) -> int:
     """Print one sentence for ``error`` on standard error and return the exit code."""
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == 130):
+        return _say("interrupted; what was saved is kept, and the same command goes on from there", 130)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     if isinstance(error, MechFourierError):
         return _say(str(error), error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
-        return _say("interrupted; what was finished is kept", 130)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

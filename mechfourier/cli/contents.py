@@ -15,6 +15,7 @@ FIRST = {
 # heading -> command -> what it does, in at most 22 characters: two of them stand in a line of 80
 OTHERS = {
     "What a model represents": {
+        "atlas": "all domains, one page",
         "scan": "circles of many moduli",
         "helix": "number line in base 10",
         "attention": "tokens that heads read",

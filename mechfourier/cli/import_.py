@@ -45,9 +45,13 @@ COEFFICIENT = Annotated[
 ]
 TASK = Annotated[
     str | None,
-    typer.Option("--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."),
+    typer.Option(
+        "--task", help="add, subtract, multiply, squares, s5, or auto (the default): the best answered."
+    ),
 ]
-MAP = Annotated[Path | None, typer.Option("--map", help="TOML file: which of their tensors is which of ours.")]
+MAP = Annotated[
+    Path | None, typer.Option("--map", help="TOML file: which of their tensors is which of ours.")
+]
 IGNORE = Annotated[
     list[str] | None, typer.Option("--ignore", help="Pattern of tensors that are not needed. Repeat it.")
 ]
@@ -109,8 +113,9 @@ def _brought(file: Path, out: Path, options: dict[str, Any]) -> tuple[Any, bool]
     note(f"reading {file}")
     tensors = load_foreign_tensors(file)
     records = tuple(with_part("import_checkpoint"))
-    ours = [each for each in records if each in built_in()][-1]  # its error says what is missing
-    record = next((each for each in records if each.part("is_foreign")(tensors)), ours)
+    ours = [each for each in records if each in built_in()][-1]  # it reads whatever no other record knows
+    others = (each for each in records if each is not ours)
+    record = next((each for each in others if each.part("is_foreign")(tensors)), ours)
     function = record.part("import_checkpoint")
     found = function(file, out, **fitting(function, options, record.name, FLAGS))
     written = of_folder(out)

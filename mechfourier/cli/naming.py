@@ -19,11 +19,13 @@ SILENT = frozenset(
         "as_json",
         "cache",
         "device",
+        "jobs",
         "show_tokens",
         "top",
         "help",
         "debug",
         "check",
+        "resume",
     }
 )
 

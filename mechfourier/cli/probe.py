@@ -177,20 +177,22 @@ def show(result: "ProbeResult | GridProbe", *, tokens: bool = False) -> None:
 
     for line in str(result).splitlines():
         say(line)
-    say(f"read: {what_is_read(result)}")
-    if tokens and (read := getattr(result, "tokens", None)) is not None:
-        for row in read.templates:
+    from mechfourier.probes.result import ProbeResult
+
+    parts = (result,) if isinstance(result, ProbeResult) else result.factors
+    say(f"read: {what_is_read(parts[0])}")
+    if tokens and parts[0].tokens is not None:
+        for row in parts[0].tokens.templates:
             say(f"  {row}")
     for text in result.notes:
         say(f"note: {text}")
     typer.echo("")
-    factors = getattr(result, "factors", None)
-    for factor in factors or ():
-        print_frame(short_frame(factor), title=f"{factor.domain}, the other cycle averaged out")
-    if factors is None and len(result.sites) and result.verdict != "not testable":
-        print_frame(short_frame(result), title="evidence at every hook point")
-        say(legend(result))
-        typer.echo("")
+    for part in parts:
+        if len(part.sites) and part.verdict != "not testable":
+            other = "" if part is result else f"{part.domain}: "
+            print_frame(short_frame(part), title=f"{other}evidence at every hook point")
+            say(legend(part))
+            typer.echo("")
     for step in result.next_steps():
         typer.echo(step)
 

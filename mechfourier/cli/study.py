@@ -1,7 +1,7 @@
 """``mechfourier study``: probe, then ablate, rotate and patch; one verdict, one page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,18 +54,20 @@ def study_command(
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on with an interrupted study (its parts wait under --out).",
+        ),
+    ] = True,
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Is this quantity on a circle, and does the model use it? Probe, ablate, rotate, patch: one verdict, one
-    page."""
-    from mechfourier.errors import UsageError
-
-    chosen, ks = domain_of(domain, model), harmonics(k)
-    if site is None and layer is not None:
-        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
-    where = None if site is None else site_of(site, layer)
+    """Is this quantity on a circle, does the model use it, how much and where? Probe, rotate, ablate, patch:
+    one verdict, one page."""
+    chosen, ks, where = domain_of(domain, model), harmonics(k), _where(site, layer)
     quiet_libraries()
     from mechfourier.causal.study import study
     from mechfourier.hooks.store import ActivationStore
@@ -85,8 +87,17 @@ def study_command(
         n_permutations=permutations,
         seed=seed,
         store=ActivationStore() if cache else None,
+        folder=out / ".unfinished" if resume else None,
     )
     _show(result, out, as_json)
+
+
+def _where(site: str | None, layer: int | None) -> Any:
+    from mechfourier.errors import UsageError
+
+    if site is None and layer is not None:
+        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
+    return None if site is None else site_of(site, layer)
 
 
 def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
@@ -97,12 +108,17 @@ def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
     if as_json:
         note(f"wrote {page} and {saved}")
         return emit_json(result.to_dict())
-    typer.echo(str(result))
+    from mechfourier.cli.tables import print_frame, say
+
+    for line in str(result).splitlines():
+        say(line)
     for text in result.notes:
         note(f"note: {text}")
     if len(frame := result.frame()):
-        from mechfourier.cli.tables import print_frame
-
         print_frame(frame, title="interventions, beside their controls")
+    if result.ladder:
+        columns = ["name", "moved", "low", "high", "raised", "directed"]
+        title = "ladder: answers moved by exactly δ (95 %), rise of their score (nats)"
+        print_frame(result.ladder_frame().filter(columns), title=title)
     typer.echo(f"page: {page}")
     return None

@@ -157,13 +157,14 @@ def tasks(
     n_prompts: int | None = None,
     cycles: int = 1,
     seed: int = 0,
+    most_prompts: int = MOST_PROMPTS,
 ) -> TasksResult:
     """How ``model`` answers the tasks of ``domain`` (``"all"``: every packaged domain; or several).
 
     ``task``: this one only. ``n_prompts``: as many prompts per task, balanced over the answers (None: all, or
-    ``MOST_PROMPTS`` of them, and no more than run ``MOST_SEQUENCES``); ``cycles`` of offsets of arithmetic
-    tasks; ``seed`` draws samples and examples. A task that the model has no tokens for is named in
-    ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values speak
+    ``most_prompts`` of them, and no more than run ``MOST_SEQUENCES``, fewer in proportion to fewer prompts);
+    ``cycles`` of offsets of arithmetic tasks; ``seed`` draws samples and examples. A task that the model has
+    no tokens for is named in ``unasked``. Prompts of one value in several templates are not independent: intervals and p-values speak
     of these prompts.
 
     Raises ``UnknownDomain``, ``UsageError`` (a task that the domain lacks, a model without logits) and
@@ -176,7 +177,9 @@ def tasks(
     notes: list[str] = []
     for each, spec in tracked(asked, "tasks", len(asked)):
         try:
-            found, said = score_task(model, each, spec, samples=n_prompts, cycles=cycles, seed=seed)
+            found, said = score_task(
+                model, each, spec, samples=n_prompts, cycles=cycles, seed=seed, most=most_prompts
+            )
         except NotExpressible as error:
             unasked.append(f"{each.name}, {spec.name}: {error}")
             continue
@@ -237,6 +240,7 @@ def score_task(
     samples: int | None = None,
     cycles: int = 1,
     seed: int = 0,
+    most: int = MOST_PROMPTS,
 ) -> tuple[list[TaskRow], tuple[str, ...]]:
     """The row of one task and those of its templates, without correction, and notes.
 
@@ -244,7 +248,7 @@ def score_task(
     """
     _check_logits(model)
     design, notes = design_of(model, domain, spec, cycles=cycles, seed=seed)
-    chosen, plan = _asked(model, design, samples, seed)
+    chosen, plan = _asked(model, design, samples, seed, most)
     if len(chosen) < len(design):
         notes = (*notes, f"{domain.name}, {spec.name}: {len(chosen)} of {len(design)} prompts were asked")
     scores = AnswerScores(*score_plan(model, plan), design.label[chosen])
@@ -258,13 +262,13 @@ def score_task(
 
 
 def _asked(
-    model: Model, design: Design, samples: int | None, seed: int
+    model: Model, design: Design, samples: int | None, seed: int, most: int
 ) -> tuple[Int[Tensor, " prompt"], AnswerPlan]:
     """The prompts that are asked, balanced over the answers, and what is run for them."""
-    most = MOST_PROMPTS if samples is None else samples
-    chosen = balanced_sample(design.label, min(len(design), most), seed=seed)
+    wanted = most if samples is None else samples
+    chosen = balanced_sample(design.label, min(len(design), wanted), seed=seed)
     plan = plan_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates)
-    fewer = max(design.n_answers, MOST_SEQUENCES // len(plan.paths))
+    fewer = max(design.n_answers, MOST_SEQUENCES * most // MOST_PROMPTS // len(plan.paths))
     if samples is not None or len(chosen) <= fewer:
         return chosen, plan
     chosen = balanced_sample(design.label, fewer, seed=seed)

@@ -120,6 +120,34 @@ def report_page(
     )
 
 
+def render(name: str, **values: Any) -> Markup:
+    """A template of ``assets``, every text in it escaped."""
+    return Markup(_templates().get_template(name).render(**values))
+
+
+def own_page(
+    title: str, body: Markup, *, leads: Sequence[str] = (), assets: Sequence[str] = (), footer: str = ""
+) -> str:
+    """A page whose body is no chapter of sections; ``assets``: its own styles and scripts beside the common
+    ones. Plotly is not in it."""
+    styles = Markup("\n").join([asset("page.css"), *(asset(a) for a in assets if a.endswith(".css"))])
+    scripts = Markup("\n").join([asset("page.js"), *(asset(a) for a in assets if a.endswith(".js"))])
+    text = escape(title) + escape(" ".join(leads)) + body
+    weights = [f"Weights of {m}: {w}." for m, w in weights_loaded().items() if escape(m) in text]
+    return render(
+        "page.html",
+        title=title,
+        leads=[*leads, *weights],
+        card="",
+        parts=[],
+        body=body,
+        footer=footer,
+        css=styles,
+        js=scripts,
+        library="",
+    )
+
+
 def write_page(path: str | Path, part: Part) -> Path:
     """Write the page of one chapter, atomically. Raises ``MechFourierError`` where the disk is full or the
     folder is read-only."""

@@ -1,13 +1,11 @@
 """Figures of interventions: the hit matrix of a rotation, the causal arms, controls beside what was tested;
-chapters of studies and ablations."""
+the chapter of an ablation."""
 
 from typing import TYPE_CHECKING
 
-from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
+from mechfourier.drawing.html import Part, half, notes_section, verdict_card
 from mechfourier.drawing.marks import among, bars, figure, heat
-from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text, styled
-from mechfourier.figures.probe import circle_figure, spectrum_figure
-from mechfourier.figures.shapes import accent
+from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from mechfourier.causal.patch import PatchResult
     from mechfourier.causal.result import AblationResult
     from mechfourier.causal.rotate import RotationResult
-    from mechfourier.causal.study import StudyResult
 
 
 def rotation_figure(result: "RotationResult") -> "go.Figure":
@@ -82,76 +79,6 @@ def random_turns_figure(result: "RotationResult") -> "go.Figure":
     return among(
         result.control_shares, result.paired_share, x="share of exact turns", label="the planes", name=name
     )
-
-
-def study_figure(result: "StudyResult") -> "go.Figure":
-    """The rotation's hit matrix under the verdict; empty where nothing was turned."""
-    drawn = figure() if result.rotation is None else rotation_figure(result.rotation)
-    title = f"{result.verdict}, {result.used}: {result.domain} in {result.model}"
-    return styled(drawn, title=title, height=520)
-
-
-def study_sections(result: "StudyResult") -> list[Section]:
-    """The parts of a study's page: interventions first, then what the probe saw."""
-    sections = []
-    if (turned := result.rotation) is not None:
-        lead = "If the model reads this circle, turning it by δ moves the answer by δ: the diagonal."
-        sections.append(half("Rotation", rotation_figure(turned), lead))
-        lead = "The same displacement in random planes, on the same prompts."
-        sections.append(half("Random planes", random_turns_figure(turned), lead))
-    if (arms := result.arms) is not None:
-        lead = (
-            "Donors differ in the first operand; zero means: the component relative to the mean is taken out."
-        )
-        sections.append(half("Causal arms", arms_figure(arms), lead))
-    if (ablated := result.ablation) is not None:
-        lead = "The planes set to their mean, beside the same of matched controls."
-        sections.append(half("Ablation", ablation_figure(ablated), lead))
-    if len(frame := result.frame()):
-        sections.append(Section("Interventions", frame))
-    tables = {"Arms in numbers": arms, "Ablation in numbers": ablated}
-    sections += [Section(name, part.frame()) for name, part in tables.items() if part is not None]
-    if result.candidates:
-        import pandas as pd
-
-        lead = (
-            "Where a turn by a random δ moved the answer by δ, on prompts that the rotation above did not "
-            "use."
-        )
-        rows = [vars(each) | {"ks": ", ".join(map(str, each.ks))} for each in result.candidates]
-        sections.append(Section("Places looked at", pd.DataFrame(rows), lead))
-    return [*sections, *_probe_sections(result), *notes_section(result)]
-
-
-def _probe_sections(result: "StudyResult") -> list[Section]:
-    probed, sections = result.probe, []
-    if probed.circle is not None:
-        heading, lead = (
-            f"The probe's circle, k = {probed.circle.k}",
-            "Held-out positions of the values in the plane of the probe.",
-        )
-        sections.append(half(heading, circle_figure(probed), lead))
-    if probed.sites:
-        sections.append(half("Harmonic spectrum", spectrum_figure(probed)))
-        sections.append(Section("Evidence of the probe", probed.frame()))
-    return sections
-
-
-def study_part(result: "StudyResult") -> Part:
-    """Verdict and use, rotation, arms, ablation, and the probe's evidence."""
-    lead = "Only the probe was run."
-    if result.site is not None:
-        k = ", ".join(map(str, result.ks))
-        at = f"Tested at {result.site}, {result.position} token, k = {k}"
-        lead = (
-            f"{at}; accuracy {result.accuracy or 0.0:.1%}. Used: the answer turns with the planes, or falls "
-            f"without them, beyond every control."
-        )
-    second = "what it is, and whether the model uses it"
-    card = verdict_card(
-        f"{result.verdict}, {result.used}", second, result.reasons, accent=accent(result.verdict)
-    )
-    return Part(f"Study: {result.domain} in {result.model}", study_sections(result), lead, card)
 
 
 def ablation_part(result: "AblationResult") -> Part:

@@ -27,7 +27,12 @@ def grid_figure(result: "GridProbe") -> "go.Figure":
         hover="k = %{y}, l = %{x}: %{z:.1%}",
     )
     x = {"title": f"l, cycles of {plain_text(second)}"}
-    return figure(shown, x=x, y={"title": f"k, cycles of {plain_text(first)}"}, height=360)
+    return figure(
+        shown,
+        x=x,
+        y={"title": f"k, cycles of {plain_text(first)}", "dtick": 1 if len(result.power) < 16 else 5},
+        height=360,
+    )
 
 
 def grid_part(result: "GridProbe") -> Part:

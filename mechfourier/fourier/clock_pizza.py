@@ -8,7 +8,8 @@ error is given. An untrained network has a symmetricity near 1, so a high value 
 *Distance irrelevance*: of the logit of the *right* answer, L[a, b] at c = a + b: the standard deviation along
 each line of constant a − b, averaged over the lines, by the standard deviation over all pairs. 1 where the
 right logit depends on the sum only (Clock: the distance of the operands is irrelevant), small where it
-depends on the distance.
+depends on the distance. The authors' own table takes the logit of the best *wrong* answer instead
+(`best_wrong_logits`), so both are given.
 """
 
 from typing import Literal
@@ -62,6 +63,14 @@ def right_logits(logits: Float[Tensor, "n n n"]) -> Float[Tensor, "n n"]:
     n = len(logits)
     v = torch.arange(n, device=logits.device)
     return logits.gather(2, ((v[:, None] + v[None, :]) % n)[..., None])[..., 0]
+
+
+def best_wrong_logits(logits: Float[Tensor, "n n n"]) -> Float[Tensor, "n n"]:
+    """The highest of ``logits[a, b, c]`` over c ≠ (a + b) mod n."""
+    n = len(logits)
+    v = torch.arange(n, device=logits.device)
+    right = ((v[:, None] + v[None, :]) % n)[..., None]
+    return logits.scatter(2, right, -torch.inf).max(2).values
 
 
 def classify(symmetricity: float, irrelevance: float, accuracy: float) -> Algorithm:

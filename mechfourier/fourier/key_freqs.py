@@ -6,6 +6,10 @@ other, and the largest q_k of a draw says what chance alone gives. A frequency i
 exceeds the ``level`` quantile of that largest share over many untrained draws (so a whole untrained spectrum
 is falsely marked with probability 1 − level), and *key* where it is significant in the matrix that reads the
 operands (W_E) and in the one that writes the answer (W_L = W_out W_U): it takes both to be used.
+
+A trained network's spectrum is empty where it is not used, so a frequency may be used with less power than an
+untrained one has at its largest. *Used* frequencies are the longer list: those that hold 1 % of the logit
+variance, or 1 % of W_L's power and ten times what its median frequency has.
 """
 
 from collections.abc import Sequence
@@ -20,6 +24,7 @@ from mechfourier.fourier.dft import frequency_power
 from mechfourier.fourier.progress import trig_basis
 
 LEVEL = 0.95
+USED_SHARE, USED_ABOVE_MEDIAN = 0.01, 10.0
 
 
 def null_threshold(null_shares: Float[Tensor, "draw freq"], *, level: float = LEVEL) -> float:
@@ -96,6 +101,16 @@ def significant(shares: Float[Tensor, " freq"], threshold: float) -> tuple[int, 
     """The frequencies whose share exceeds ``threshold``, strongest first."""
     order = shares.argsort(descending=True)
     return tuple(int(i) + 1 for i in order if shares[i] > threshold)
+
+
+def used_frequencies(
+    w_l: Float[Tensor, " freq"], logits: Float[Tensor, " freq"], key: Sequence[int]
+) -> tuple[int, ...]:
+    """The key frequencies and those with 1 % of the logit variance, or with 1 % of W_L's power and ten times
+    its median; ascending."""
+    outlying = (w_l >= USED_SHARE) & (w_l >= USED_ABOVE_MEDIAN * w_l.median())
+    chosen = torch.nonzero(outlying | (logits.to(w_l) >= USED_SHARE)).flatten() + 1
+    return tuple(sorted({*chosen.tolist(), *key}))
 
 
 def key_frequencies(reading: Sequence[int], writing: Sequence[int]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 from mechfourier.fourier.bases import fourier_basis, frequency_rows, n_frequencies
+from mechfourier.fourier.dft import frequency_power
 from mechfourier.fourier.waves import harmonic_waves
 
 
@@ -178,9 +179,11 @@ def gini(norms: Float[Tensor, "*batch x"]) -> Float[Tensor, " *batch"]:
     return torch.where(total > 0, (ordered @ weight) / (m * total.clamp_min(1e-300)), 0.0)
 
 
-def fourier_gini(y: Float[Tensor, "n d"]) -> float:
-    """Gini coefficient of the norms of the n−1 non-constant Fourier components of ``y`` (first axis: the
-    values)."""
+def fourier_gini(y: Float[Tensor, "n d"], *, by_frequency: bool = False) -> float:
+    """Gini coefficient of the norms of the Fourier components of ``y`` (first axis: the values): the n − 1
+    cosines and sines that are not constant, or the ⌊n/2⌋ frequencies."""
+    if by_frequency:
+        return float(gini(frequency_power(y.double())[1:].sum(1).sqrt()))
     n = len(y)
     components = fourier_basis(n, dtype=y.dtype).to(y.device)[1:] @ y
     return float(gini(torch.linalg.norm(components, dim=1)))

@@ -170,7 +170,7 @@ def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) 
     """
     watches = [_Watch(edit) for edit in edits]
     for watch in watches:
-        _refuse_read_only(model, watch.edit.where.site)
+        refuse_read_only(model, watch.edit.where.site)
     with hooked(model, [(find_site(model, w.edit.where.site), w.hook) for w in watches]):
         yield
     silent = [w.edit.where.site for w in watches if not w.fired]
@@ -184,7 +184,7 @@ def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) 
         )
 
 
-def _refuse_read_only(model: Model, site: Site) -> None:
+def refuse_read_only(model: Model, site: Site) -> None:
     """Some engines have hook points that show an activation and do not carry a change of it on
     (``models.pretrained``)."""
     if site.kind in getattr(model, "mechfourier_read_only", ()):

@@ -5,35 +5,21 @@ running code.
 instead. The safetensors metadata carries a content hash, so that a damaged file is noticed and not studied.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint
 from mechfourier.files import write_json, write_with
-from mechfourier.models.folder import CONFIG, WEIGHTS, brief, read_config, refuse_pickles
+from mechfourier.models.folder import CONFIG, WEIGHTS, read_config, refuse_pickles
 from mechfourier.models.strangers import load_foreign
+from mechfourier.models.tensor_files import CONTENT_KEY, content_hash, read_safetensors
 
 METRICS = "metrics.json"
-CONTENT_KEY = "mechfourier.content"
-
-
-def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """BLAKE2b (hex, 32 characters) of names, dtypes, shapes and raw bytes, whatever the order of the
-    names."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def save_checkpoint(
@@ -95,26 +81,6 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
         refuse_pickles(folder)
         raise BadCheckpoint(f"{folder} holds no {WEIGHTS}; point at a folder written by mechfourier train")
     return read_safetensors(weights), config
-
-
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of one safetensors file (memory-mapped on the CPU); the content hash is checked where there
-    is one."""
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            expected = (file.metadata() or {}).get(CONTENT_KEY)
-    except FileNotFoundError:
-        raise BadCheckpoint(f"no weights at {path}; give the path of a .safetensors file") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
-        raise BadCheckpoint(
-            f"{path} is truncated or no safetensors file ({brief(error)}); fetch or write it again"
-        ) from error
-    if expected is not None and content_hash(tensors) != expected:
-        raise BadCheckpoint(
-            f"{path} is damaged: its contents do not match its checksum; fetch or write it again"
-        )
-    return tensors
 
 
 def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -65,13 +65,23 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def refuse_pickles(folder: str | Path) -> None:
-    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights; called when it has no
-    safetensors."""
+    """Raise ``UnsafeCheckpoint`` where ``folder`` offers pickled weights, ``BadCheckpoint`` where it is an
+    unfinished run; called when it has no safetensors."""
+    _say_unfinished(Path(folder))
     found = sorted(p.name for p in Path(folder).iterdir() if p.suffix.lower() in PICKLES)
     if found:
         raise UnsafeCheckpoint(
             f"{Path(folder) / found[0]} is a pickle, which can run code when read, and is refused; {CONVERT}"
         )
+
+
+def _say_unfinished(folder: Path) -> None:
+    """A run of ours that still goes, or was interrupted, has a state and checkpoints and no weights yet: its
+    state is no model that somebody pickled."""
+    steps = sorted((folder / "checkpoints").glob("step-*.safetensors"))
+    if steps or ((folder / "state.pt").is_file() and (folder / CONFIG).is_file()):
+        last = f", whose last checkpoint is {steps[-1]}" if steps else ""
+        raise BadCheckpoint(f"{folder} is an unfinished run{last}; finish it with --resume")
 
 
 def weight_files(folder: str | Path) -> list[Path]:

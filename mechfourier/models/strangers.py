@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.models.folder import PICKLES, brief
+from mechfourier.models.tensor_files import read_safetensors
 
 LARGEST = 2**30
 """Bytes of tensors that are read: networks on modular arithmetic are a thousand times smaller."""
@@ -28,7 +29,6 @@ STARTS = (
     (b"\x1f\x8b", "a gzip archive", "unpack it and give the file inside"),
     (b"\xfd7zxz", "an xz archive", "unpack it and give the file inside"),
     (b"7z\xbc\xaf", "a 7-zip archive", "unpack it and give the file inside"),
-    (b"{", "a JSON text", "give the file with the weights"),
     (b"%pdf", "a PDF", "give the file with the weights"),
     (b"\x89png", "a picture", "give the file with the weights"),
 )
@@ -45,14 +45,14 @@ def load_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if path.is_dir():
         inside = [p.name for p in path.iterdir() if p.suffix in (*PICKLES, ".safetensors", ".npz")]
-        raise UsageError(f"{path} is a folder; give the file of weights in it ({', '.join(inside[:3]) or 'there is none'})")
+        raise UsageError(
+            f"{path} is a folder; give the file of weights in it ({', '.join(inside[:3]) or 'there is none'})"
+        )
     if not path.is_file():
         known = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UsageError(f"no checkpoint file at {path}; nearest in its folder: {nearest(path.name, known)}")
     kind = _kind(path)
     if kind == "safetensors":
-        from mechfourier.models.checkpoint import read_safetensors
-
         values: Any = read_safetensors(path)
     else:
         values = _arrays(path) if kind == "numpy" else _load_weights_only(path)
@@ -60,7 +60,9 @@ def load_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not tensors:
         held = f"a {type(values).__name__}" if not isinstance(values, Mapping) else "no tensors"
         raise BadCheckpoint(f"{path} holds {held}; give a file with a state dict")
-    _refuse_size(path, sum(each.numel() * each.element_size() for each in tensors.values()), "its tensors take")
+    _refuse_size(
+        path, sum(each.numel() * each.element_size() for each in tensors.values()), "its tensors take"
+    )
     return tensors, others
 
 
@@ -69,11 +71,13 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
-        raise BadCheckpoint(f"{path} is empty; fetch it again")
+        raise BadCheckpoint(f"{path} is empty, so truncated or no PyTorch file; fetch it again")
     lowered = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for mark, what, instead in STARTS:
         if lowered.startswith(mark):
             raise BadCheckpoint(f"{path} is {what}; {instead}")
+    if lowered.startswith((b"{", b"[")) and b"\0" not in start:  # a safetensors file begins with a number
+        raise BadCheckpoint(f"{path} is a JSON text; give the file with the weights")
     if start.startswith(b"\x93NUMPY"):
         return "numpy"
     if start.startswith(b"PK"):
@@ -86,7 +90,9 @@ def _kind_of_zip(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise BadCheckpoint(f"{path} is truncated or no PyTorch file ({brief(error)}); fetch it again") from error
+        raise BadCheckpoint(
+            f"{path} is truncated or no PyTorch file ({brief(error)}); fetch it again"
+        ) from error
     _refuse_size(path, sum(member.file_size for member in members), "it unpacks to")
     names = [member.filename for member in members]
     if any(name.endswith("data.pkl") for name in names):
@@ -116,7 +122,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         if "pickle" in str(error).lower():
-            raise UnsafeCheckpoint(f"{path} holds pickled Python objects and is refused; save plain arrays with numpy.savez") from error
+            raise UnsafeCheckpoint(
+                f"{path} holds pickled Python objects and is refused; save plain arrays with numpy.savez"
+            ) from error
         raise BadCheckpoint(f"{path} is a damaged NumPy file ({brief(error)}); fetch it again") from error
 
 
@@ -124,9 +132,15 @@ def _numpy_plain() -> list[Any]:
     """What NumPy's numbers and arrays are pickled as: constructors that hold data and run nothing."""
     from numpy._core import multiarray
 
-    dtypes = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("DType") and "Object" not in name]
+    dtypes = [
+        getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith("DType") and "Object" not in name
+    ]
     plain: list[Any] = [multiarray.scalar, multiarray._reconstruct, np.ndarray, np.dtype, *dtypes]
-    return [*plain, (multiarray.scalar, "numpy.core.multiarray.scalar"), (multiarray._reconstruct, "numpy.core.multiarray._reconstruct")]
+    return [
+        *plain,
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    ]
 
 
 def _load_weights_only(path: Path) -> Any:
@@ -153,10 +167,13 @@ def _needs_code(error: Exception) -> str | None:
         return "a TorchScript archive"
     if not isinstance(error, pickle.UnpicklingError):
         return None
-    named = re.search(r"GLOBAL (\S+)|[Tt]rying to (?:load|instantiate|call)\w* (?:unsupported )?(?:class|function)? ?(\S+)", text)
+    named = re.search(
+        r"GLOBAL (\S+)|[Tt]rying to (?:load|instantiate|call)\w* (?:unsupported )?(?:class|function)? ?(\S+)",
+        text,
+    )
     name = (named[1] or named[2]) if named else ""
     if name:
-        return f"it is, or holds, a pickled {name}, which would be imported and called"
+        return f"it calls {name} to rebuild a pickled object"
     return "it holds instructions that only a full unpickler follows"
 
 

@@ -155,6 +155,12 @@ def _role_values(
     """Attention summed over the tokens of every role."""
     tokens = _tokens(asked)
     names = [role for role in ROLES if all(t.get(role) for t in tokens)]  # a token model has no token for "+"
+    lengths = sorted({acts[site].shape[-1] for site in patterns})
+    if len(lengths) > 1:
+        raise NotExpressible(
+            f"the stacks of this model attend to sequences of {' and '.join(map(str, lengths))} tokens, and the roles "
+            f"of a prompt stand in one; ablate or patch its heads instead"
+        )
     stacked = torch.stack([acts[site] for site in patterns])
     mask = torch.zeros(len(tokens), len(names), stacked.shape[-1])
     for p, by_role in enumerate(tokens):

@@ -1,7 +1,8 @@
 """The plane of a harmonic as arrays, as a hook of TransformerLens, and as rows of a decoder."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from torch import Tensor
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.stats.planes import harmonic_plane
+from mechfourier.stats.value import SiteEvidence
 
 Hook = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class HarmonicPlane:
     """The plane at ``site`` in which n values turn ``k`` times, fitted to their means over templates.
 
     ``basis``: orthonormal columns. ``shape``: the coordinates in it of the cosine and the sine of harmonic k, whose image is an
@@ -30,6 +32,9 @@ class Plane:
     basis: Float[Tensor, "d 2"]
     shape: Float[Tensor, "2 2"]
     center: Float[Tensor, " d"]
+
+    def __repr__(self) -> str:
+        return f"HarmonicPlane(site={self.site!r}, k={self.k}, n={self.n}, d={len(self.basis)})"
 
     @property
     def array(self) -> Any:
@@ -77,7 +82,24 @@ class Plane:
         return (rows / torch.linalg.norm(rows, dim=1, keepdim=True)).float()
 
 
-def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:
+def planes_of(
+    means: Iterable[Float[Tensor, "n d"]], rows: Sequence[SiteEvidence]
+) -> tuple[HarmonicPlane, ...]:
+    """The plane of every site at the k of its circle (of its strongest harmonic where it shows none), where it has one; ``means``
+    of the values at each site."""
+    found = []
+    for table, row in zip(means if rows else (), rows, strict=True):  # no rows: nothing could be tested
+        with contextlib.suppress(OutOfRange):
+            found.append(plane_of(table, turns_of(row), row.site))
+    return tuple(found)
+
+
+def turns_of(row: SiteEvidence) -> int:
+    """The harmonic of a site's circle, or its strongest one."""
+    return (row.contest and row.contest.k) or row.k
+
+
+def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> HarmonicPlane:
     """The plane of harmonic ``k`` of the means of n values. Raises ``OutOfRange`` where the harmonic has none (k = n/2, or a
     line)."""
     n = len(means)
@@ -86,4 +108,4 @@ def plane_of(means: Float[Tensor, "n d"], k: int, site: str) -> Plane:
     shape = 2 / n * basis.T @ (means - means.mean(0)).T @ harmonic_waves(n, k)
     if float(torch.linalg.svdvals(shape)[-1]) <= 0:
         raise OutOfRange(f"harmonic k = {k} lies on a line at {site}, not in a plane")
-    return Plane(site, k, n, basis.float(), shape.float(), means.mean(0).float())
+    return HarmonicPlane(site, k, n, basis.float(), shape.float(), means.mean(0).float())

@@ -24,6 +24,7 @@ from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.models.untrained import untrained
 from mechfourier.probes.caveats import caveats
+from mechfourier.probes.planes import planes_of
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation
@@ -73,36 +74,69 @@ def probe(
     if n_permutations < 99:
         raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     asked, chosen = find_domain(domain), select_sites(model, sites, layers)
-    plan, encodings, notes = _plan(model, asked, design, cycles, position)
+    plan, encodings, notes = planned(model, asked, design, cycles, position)
     acts = _grid(model, plan, encodings, chosen, store)
     control = None
     if controls:
         with untrained(model, seed) as blank:
             control = _grid(blank, plan, encodings, chosen, store)
-    common = _common(model, plan, encodings, chosen, acts, notes, store)
-    names = [str(site) for site in chosen]
-    if plan.kind == "value":
-        evidence = analyse_value(
-            acts,
-            control=control,
-            sites=names,
-            values=asked.values,
-            unit=asked.unit,
-            permutations=n_permutations,
-            seed=seed,
-        )
-        return value_result(evidence, acts, asked.values, common)
-    features = rearrange(confounds(plan, encodings).values, "(a o) f -> a o f", a=plan.shape[0]).float()
-    measured = analyse_operation(
-        acts,
-        n=asked.n,
-        confounds=features if features.shape[-1] else None,
-        control=control,
-        permutations=n_permutations,
-        seed=seed,
-        digits=_sees_digits(model, encodings),
-    )
-    return operation_result(measured, acts, asked.values, names, common)
+    read = captured(model, plan, encodings, chosen, acts, control, notes=notes, store=store)
+    return analysed(read, n_permutations=n_permutations, seed=seed)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Captured:
+    """Activations of a design and all that their analysis needs of the model, which it no longer sees.
+
+    ``acts`` and ``control`` (the untrained model's, or None) are ``[site, value, template, d]``, or
+    ``[site, a, offset, d]``; ``features`` the confounds of an operation's cells; ``common`` what a result
+    says whatever the design.
+    """
+
+    domain: Domain
+    sites: tuple[str, ...]
+    acts: Float[Tensor, "site row column d"]
+    control: Float[Tensor, "site row column d"] | None
+    features: Float[Tensor, "row column f"] | None
+    digits: bool
+    common: dict[str, Any]
+
+
+def captured(
+    model: Model,
+    plan: Design,
+    encodings: list[Encoding],
+    sites: Sequence[Site],
+    acts: Float[Tensor, "site row column d"],
+    control: Float[Tensor, "site row column d"] | None,
+    *,
+    notes: Sequence[str] = (),
+    store: "ActivationStore | None" = None,
+) -> Captured:
+    """Activations of a design, with what is said of the model: names, tokens read, caveats and confounds."""
+    features = None
+    if plan.kind == "operation":
+        cells = confounds(plan, encodings).values
+        features = rearrange(cells, "(a o) f -> a o f", a=plan.shape[0]).float()
+    domain: Any = plan.domain
+    common = _common(model, plan, encodings, sites, acts, notes, store)
+    digits = _sees_digits(model, encodings)
+    return Captured(domain, tuple(map(str, sites)), acts, control, features, digits, common)
+
+
+def analysed(read: Captured, *, n_permutations: int = 1000, seed: int = 0) -> ProbeResult:
+    """The statistics and the word of captured activations; no model runs."""
+    domain, acts = read.domain, read.acts
+    options: dict[str, Any] = dict(control=read.control, permutations=n_permutations, seed=seed)
+    if read.features is None:
+        evidence = analyse_value(acts, sites=read.sites, values=domain.values, unit=domain.unit, **options)
+        result = value_result(evidence, acts, domain.values, read.common)
+        made = planes_of(acts.mean(2), evidence.sites)
+        object.__setattr__(result, "_planes", lambda: made)
+        return result
+    features = read.features if read.features.shape[-1] else None
+    measured = analyse_operation(acts, n=domain.n, confounds=features, digits=read.digits, **options)
+    return operation_result(measured, acts, domain.values, list(read.sites), read.common)
 
 
 def _common(
@@ -132,8 +166,12 @@ def _common(
     )
 
 
-def _plan(
-    model: Model, domain: Domain, kind: str, cycles: int, position: str | None
+def planned(
+    model: Model,
+    domain: Domain,
+    kind: str = "auto",
+    cycles: int = 4,
+    position: str | None = None,
 ) -> tuple[Design, list[Encoding], list[str]]:
     """The design to run with its tokens, and notes on what the model could not express."""
     if kind not in ("auto", "value", "operation"):
@@ -206,12 +244,19 @@ def _grid(
     sites: Sequence[Site],
     store: "ActivationStore | None",
 ) -> Float[Tensor, "site row column d"]:
-    """One captured pass as a grid: [site, value, template, d] or [site, a, offset, d].
+    """One captured pass as a grid: [site, value, template, d] or [site, a, offset, d]."""
+    found = capture(model, encodings, list(sites), read_positions(design, encodings), store=store)
+    return grid_of([found[site] for site in found.sites], design)
+
+
+def grid_of(
+    found: Sequence[Float[Tensor, "prompt *rest"]], design: Design
+) -> Float[Tensor, "site row column d"]:
+    """Activations of the prompts of a design, site by site, on its grid.
 
     Sites of different widths are filled up with zeros, which no statistic sees: they are constant.
     """
-    found = capture(model, encodings, list(sites), read_positions(design, encodings), store=store)
-    flat = [found[site].flatten(1) for site in found.sites]
+    flat = [values.flatten(1) for values in found]
     width = max(values.shape[1] for values in flat)
     stacked = torch.stack([torch.nn.functional.pad(values, (0, width - values.shape[1])) for values in flat])
     return rearrange(stacked, "site (row column) d -> site row column d", row=design.shape[0]).float()

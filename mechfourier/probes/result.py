@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from mechfourier.stats.words import CIRCLES
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mechfourier.probes.planes import Plane
+    from mechfourier.probes.planes import HarmonicPlane
 
 
 WITH_PLANE = ("circular", "modular", "open arc")
@@ -121,15 +121,16 @@ class ProbeResult(
     arrays: ArraysRead | None = None
 
     @property
-    def planes(self) -> "tuple[Plane, ...]":
-        """The plane of the strongest harmonic of every hook point, of arrays that were probed in this process; raises
-        ``UsageError`` where they are gone (JSON does not keep them)."""
-        if (made := vars(self).get("_planes")) is None:
+    def planes(self) -> "tuple[HarmonicPlane, ...]":
+        """The plane of every hook point at its circle's k, else its strongest harmonic's; raises ``UsageError`` where they are gone
+        (JSON does not keep them)."""
+        made: Callable[[], tuple[HarmonicPlane, ...]] | None = vars(self).get("_planes")
+        if made is None:
             raise UsageError(
-                "this result keeps no planes; they come with mechfourier.probe_activations, and in the .planes.safetensors file "
+                "this result keeps no planes; value designs have them where they were probed, and activations in the .planes.safetensors file "
                 "that the command writes"
             )
-        return made() if callable(made) else made
+        return made()
 
     def __str__(self) -> str:
         where = self._where() if any(row.word for row in self.sites) else self._strongest()

@@ -3,5 +3,13 @@
 from mechfourier._lazy import lazy
 
 __getattr__, __dir__ = lazy(
-    __name__, {"Kind": ".kinds", "Result": ".base", "Saved": ".saved", "read": ".saved"}
+    __name__,
+    {
+        "Kind": ".kinds",
+        "Result": ".base",
+        "Saved": ".saved",
+        "compare": ".compare",
+        "load_result": ".saved",
+        "read": ".saved",
+    },
 )

@@ -16,6 +16,8 @@ from mechfourier.results.provenance import provenance, weights_of_name
 if TYPE_CHECKING:
     import pandas as pd
 
+NOTEBOOK = "mechfourier.figures.notebook:notebook_html"
+
 
 def _with_origin(text: Callable[[Any], str]) -> Callable[[Any], str]:
     """``__str__`` of a result that also says, once, what its model's weights are and which fields of its file
@@ -154,6 +156,10 @@ class Result:
         if not self.about.figure:
             raise NotImplementedError(f"there is no figure of a {type(self).__name__}; its table is .frame()")
         return load(self.about.figure)(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, a small drawing where there is one, the table."""
+        return load(NOTEBOOK)(self)
 
     def part(self) -> Any:
         """The chapter of a page that shows it (``drawing.html.Part``)."""

@@ -90,3 +90,27 @@ def _fields_0_1() -> dict[str, dict[str, list[str]]]:
 def _is_summary(values: dict[str, Any]) -> bool:
     """What ``analyze --json`` and ``train --json`` print."""
     return {"accuracy", "key_freqs"} <= set(values) or {"test_accuracy", "checkpoint"} <= set(values)
+
+
+def load_result(path: str | Path) -> Result:
+    """The result that a command saved with ``--out``, or ``to_json`` wrote, as the object that it was.
+
+    Raises ``UsageError`` for a file that holds no known result or only a summary (``--json`` of a command that
+    prints less than it saves), ``BadCheckpoint`` for a broken one.
+    """
+    opened = read(_there(Path(path).expanduser()))
+    if isinstance(opened.result, dict):
+        raise UsageError(f"{path} holds a summary for machines, not a whole result; {WHAT_TO_GIVE}")
+    return opened.result
+
+
+def _there(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        names = [each.name for each in sorted(path.glob("*.json"))]
+        inside = f"; it holds {', '.join(names[:6])}" if names else ""
+        raise UsageError(f"{path} is a folder; name one result{inside}")
+    beside = [each.name for each in path.parent.glob("*.json")] if path.parent.is_dir() else []
+    close = f"; closest beside it: {nearest(path.name, beside)}" if beside else ""
+    raise UsageError(f"no file {path}{close}")

@@ -134,7 +134,32 @@ def sae(
     return row
 
 
-KINDS: dict[str, Kind] = {"probe": probe, "ablate": ablate, "sae": sae}
+def atlas(
+    folder: Path,
+    *,
+    model: str,
+    domains: str = "all",
+    quick: str = "yes",
+    permutations: int = 1000,
+    seed: int = 0,
+) -> Row:
+    """The atlas of a model with its page; the row holds a word per domain. ``quick="no"``: use as well."""
+    from mechfourier.atlas.run import atlas as run
+
+    found = run(
+        [model],
+        domains.replace("+", ","),
+        quick=quick != "no",
+        n_permutations=permutations,
+        seed=seed,
+        out=folder,
+        n_jobs=1,
+    )
+    (result,) = found if isinstance(found, tuple) else (found,)
+    return {"model": result.model} | {each.domain: each.word for each in result.domains}
+
+
+KINDS: dict[str, Kind] = {"probe": probe, "ablate": ablate, "sae": sae, "atlas": atlas}
 
 
 def _scalars(values: dict[str, Any]) -> Row:

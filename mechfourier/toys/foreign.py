@@ -40,7 +40,13 @@ class Foreign:
         """What ``mechfourier import --json`` prints."""
         tried = [{"reading": what, "accuracy": share} for what, share in self.tried]
         tensors = list(self.explained)
-        return {"format": self.layout, "accuracy": self.accuracy, **self.facts, "tried": tried, "tensors": tensors}
+        return {
+            "format": self.layout,
+            "accuracy": self.accuracy,
+            **self.facts,
+            "tried": tried,
+            "tensors": tensors,
+        }
 
     def __str__(self) -> str:
         return "\n".join(
@@ -119,9 +125,11 @@ def _roots(tensors: Mapping[str, Tensor]) -> list[str]:
         return sorted(marked)
     entries = [entry for entry in ENTRIES if any(key.startswith(f"{entry}.") for key in kept)]
     outside = [key for key in kept if not any(key.startswith(f"{entry}.") for entry in entries)]
-    if len(entries) == 1 and (not outside or entries[0] in ENTRIES[:3] and len(kept) < len(tensors)):
+    if len(entries) == 1 and (not outside or (entries[0] in ENTRIES[:3] and len(kept) < len(tensors))):
         return entries
-    lists = {".".join(key.split(".")[:2]) for key in kept if key.split(".")[1:2] and key.split(".")[1].isdigit()}
+    lists = {
+        ".".join(key.split(".")[:2]) for key in kept if key.split(".")[1:2] and key.split(".")[1].isdigit()
+    }
     several = sorted(lists) if lists and all(".".join(key.split(".")[:2]) in lists for key in kept) else []
     deep = [root for root in several if sum(key.startswith(f"{root}.") for key in kept) > 4]
     return deep if len(deep) > 1 else [] if len(kept) == len(tensors) else [""]

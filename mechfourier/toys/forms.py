@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechfourier.errors import OutOfRange
 
-DEFAULT = {2: "a b", 3: "a b =", 4: "a + b ="}
+DEFAULT = {2: "a b", 3: "a b ="}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def open_run(source: str | Path, architecture: str, *, otherwise: str = "") -> O
         folder, name = resolve(source), str(source)
     config, checkpoints = _config(folder, architecture, otherwise), _checkpoints(folder)
     if checkpoints and not (folder / WEIGHTS).is_file():
-        weights = read_safetensors(checkpoints[-1][1])  # a run that is still going, or was interrupted
+        step, path = checkpoints[-1]  # a run that is still going, or was interrupted
+        weights, name = read_safetensors(path), f"{name} (unfinished, step {step}; finish it with --resume)"
     else:
         weights, _ = load_checkpoint(folder)
     return OpenedRun(name, config, weights, checkpoints)

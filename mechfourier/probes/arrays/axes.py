@@ -40,7 +40,11 @@ def named(names: Sequence[str], domains: Sequence[str] = ()) -> Axes:
 
     Raises ``UsageError`` for a name of nothing, for one that stands twice, and where no axis is the dimensions.
     """
-    own = dict(zip(domains, ("value", "second"), strict=False))
+    own = {
+        name: role
+        for domain, role in zip(domains, ("value", "second"), strict=False)
+        for name in (domain, domain.split("-")[0], domain.split("-")[0].removesuffix("s"))
+    }
     roles = []
     for name in names:
         role = own.get(name) or ROLES.get(name.lower())

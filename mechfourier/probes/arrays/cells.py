@@ -21,6 +21,7 @@ WINDOW_BYTES = 64 * 2**20
 MOST_CELLS = 2048
 """Values times templates of one site; their inner products are a matrix of that size."""
 MOST_TEMPLATES = 32
+NULL_DIMENSIONS = 4096
 CONSTANT = 1e-6
 """Largest difference between values that is taken for rounding, relative to the largest number."""
 SUMS_TO_ONE = 0.02
@@ -111,7 +112,7 @@ def check_probabilities(cells: Cells) -> None:
     """Raise ``UsageError`` unless every row is a distribution: nothing negative, a sum of 1."""
     tensors = cells.chunks if cells.grid is None else (cells.grid,)
     low = min(float(each.min()) for each in tensors)
-    sums = torch.cat([each.double().sum(-1).flatten() for each in tensors])
+    sums = torch.cat([each.sum(-1, dtype=torch.float64).flatten() for each in tensors])
     if low < -1e-6 or float((sums - 1).abs().max()) > SUMS_TO_ONE:
         raise UsageError(
             f"{cells.name} holds no answer distributions (smallest number {low:.3g}, sums {float(sums.min()):.3g} to "
@@ -172,7 +173,9 @@ def best_dimensions(
         best = dimension_r2(means)[0].max(0)
         top = best.values.topk(min(3, means.shape[-1]))
         tops.append([(int(d), int(best.indices[d]) + 1, float(r2)) for r2, d in zip(*top, strict=True)])
-        nulls.append(dimension_null(means, orders)[:, 0].double())
+        # a window of dimensions at a time: as many at once as a wide site has would take gigabytes
+        worst = [dimension_null(part, orders)[:, 0].double() for part in means.split(NULL_DIMENSIONS, 2)]
+        nulls.append(torch.stack(worst).amax(0))
     null = torch.stack(nulls, 1).amax(1)
     worth = [orders.p_value(torch.tensor([[r2 for *_, r2 in top]]).double() - 1e-5, null)[0] for top in tops]
     return [

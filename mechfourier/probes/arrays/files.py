@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError, nearest
 from mechfourier.files import keep_inside
 from mechfourier.models.checkpoint import read_safetensors
-from mechfourier.models.strangers import _load_weights_only
 from mechfourier.models.folder import brief
 from mechfourier.models.memory import gigabytes, need_memory
+from mechfourier.models.strangers import _load_weights_only
 from mechfourier.progress import progress
 
 Chunks = tuple[Tensor, ...]
@@ -99,6 +99,10 @@ def tensor_of(array: Any, name: str) -> Tensor:
     Other byte orders and negative strides, which PyTorch has not, are copied.
     """
     if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.device.type == "meta":
+            raise UsageError(
+                f"{name!r} is a tensor without its numbers in memory (sparse or meta); give a dense one"
+            )
         return array.detach()
     array = np.asarray(array)
     if array.dtype == object or array.dtype.kind not in "fiub":
@@ -115,7 +119,7 @@ def tensor_of(array: Any, name: str) -> Tensor:
 
 
 def _told(path: Path, error: BaseException) -> MechFourierError:
-    if "allow_pickle" in str(error) or "Object arrays" in str(error):
+    if any(told in str(error) for told in ("allow_pickle", "Object arrays", "Python objects")):
         return UnsafeCheckpoint(
             f"{path} holds Python objects, which need code to be read, and is refused; save plain arrays: "
             f"numpy.savez(file, acts=acts, labels=labels)"
@@ -152,7 +156,7 @@ def _zip(path: Path) -> Opened:
     return _of_arrays(found)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: IO[bytes]) -> np.ndarray:
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Any) -> np.ndarray:
     """One array of an npz file; mapped into memory where it is not compressed."""
     with archive.open(member) as opened:
         shape, fortran, dtype = _header(opened)
@@ -170,7 +174,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, file:
     return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
@@ -290,7 +294,8 @@ def of_arrow(table: Any, aside: tuple[str, ...] = ()) -> Opened:
         elif pa.types.is_floating(kind) and name not in aside:
             loose.append(name)
         elif not pa.types.is_nested(kind):
-            columns[name] = column.to_numpy()
+            plain = column.to_numpy()
+            columns[name] = plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
     if loose and not arrays and len(loose) > 1:
         arrays["columns"] = (
             torch.stack([tensor_of(table.column(n).to_numpy().copy(), n) for n in loose], 1),

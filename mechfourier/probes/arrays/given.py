@@ -89,7 +89,12 @@ def _frame(frame: Any, aside: tuple[str, ...]) -> Opened:
         together = floats == list(range(floats[0], floats[-1] + 1))
         part = frame.iloc[:, floats[0] : floats[-1] + 1] if together else frame.iloc[:, floats]
         arrays = {"columns": (tensor_of(part.to_numpy(), "columns"),)}
-    return Opened(arrays, columns, table=True)
+    levels = {
+        str(name): _plain(frame.index.get_level_values(name))
+        for name in frame.index.names
+        if name is not None
+    }
+    return Opened(arrays, {**levels, **columns}, table=True)
 
 
 def _holds_vectors(column: Any) -> bool:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mechfourier.domains.definition import Domain
 from mechfourier.errors import OutOfRange
+from mechfourier.probes.arrays.asked import Plan
 from mechfourier.probes.arrays.cells import MOST_TEMPLATES, cell_means
-from mechfourier.probes.arrays.plan import Plan
-from mechfourier.probes.planes import Plane, plane_of
+from mechfourier.probes.planes import HarmonicPlane, plane_of, planes_of, turns_of
 from mechfourier.probes.probe import value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.results.base import Result
@@ -23,7 +23,6 @@ from mechfourier.stats.planes import principal_angles
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.value import ValueEvidence, analyse_value
-from mechfourier.stats.verdict import verdict_value
 from mechfourier.stats.words import CIRCLES, taking_part
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class GridProbe(
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
     @property
-    def planes(self) -> tuple[Plane, ...]:
+    def planes(self) -> tuple[HarmonicPlane, ...]:
         """The planes of both factors at every site; raises ``UsageError`` for a result that was read from JSON."""
         return tuple(plane for factor in self.factors for plane in factor.planes)
 
@@ -172,15 +171,9 @@ def _result(made: Plan, evidence: ValueEvidence, acts: Tensor, i: int, common: d
     return result
 
 
-def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[Plane, ...]:
-    found = []
-    for cells, row in zip(made.sites, evidence.sites, strict=True):
-        means = rearrange(cell_means(cells), "(a b) d -> a b d", a=made.domain.n).mean(1 - i)
-        try:
-            found.append(plane_of(means, (row.contest and row.contest.k) or row.k, cells.name))
-        except OutOfRange:
-            continue
-    return tuple(found)
+def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[HarmonicPlane, ...]:
+    cells = (rearrange(cell_means(each), "(a b) d -> a b d", a=made.domain.n) for each in made.sites)
+    return planes_of((each.mean(1 - i) for each in cells), evidence.sites)
 
 
 def _product(
@@ -259,7 +252,7 @@ def _angle(tables: list[Tensor], found: list[ValueEvidence], at: int) -> float:
             bases.append(
                 plane_of(
                     reduce(table[at], "v t r -> v r", "mean"),
-                    (row.contest and row.contest.k) or row.k,
+                    turns_of(row),
                     row.site,
                 ).basis
             )

@@ -1,8 +1,6 @@
-"""From what was given to cells: which arrays are sites, which axis is what, and which row belongs to which value."""
+"""From what was given to cells: which row, or which element of an axis, belongs to which value."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,82 +8,52 @@ import torch
 from torch import Tensor
 
 from mechfourier.domains.definition import Domain
-from mechfourier.domains.definition import domain as find_domain
-from mechfourier.errors import UsageError, nearest
-from mechfourier.probes.arrays.axes import ONE_BY_ONE, Axes, found, named, parse
+from mechfourier.errors import UsageError
+from mechfourier.probes.arrays.asked import (
+    Plan,
+    Request,
+    View,
+    cells_of,
+    column_of,
+    domains_of,
+    listed,
+    planned,
+    with_coords,
+)
+from mechfourier.probes.arrays.axes import Axes
+from mechfourier.probes.arrays.by_value import one_by_one
 from mechfourier.probes.arrays.cells import Cells
-from mechfourier.probes.arrays.files import Chunks
 from mechfourier.probes.arrays.given import Given, given
-from mechfourier.probes.arrays.rows import Assigned, assigned, binned
-from mechfourier.probes.arrays.values import cycle, matched, numbers, patterns
+from mechfourier.probes.arrays.recording import (
+    LASTS,
+    SAMPLE,
+    STRETCHES,
+    follow,
+    lasting,
+    possible,
+    stretches,
+    told,
+    too_short,
+)
+from mechfourier.probes.arrays.rows import MOST_GROUPS, Assigned, Binned, assigned, binned, complete
+from mechfourier.probes.arrays.values import cycle, matched, numbers
+from mechfourier.probes.arrays.views import check_kinds, row_labels, views_of
 
-ANGLES = {"degrees": 360.0, "radians": 2 * np.pi, "turns": 1.0}
-"""Domains whose values are angles, and their periods."""
 TEMPLATE_NAMES = ("template", "templates", "template_id", "prompt", "prompt_id", "trial", "session")
-LABEL_NAMES = ("label", "labels", "value", "values", "y", "target")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked: see ``probe_activations``."""
-
-    domain: Any = None
-    labels: Any = None
-    n: int | float | None = None
-    templates: Any = None
-    sites: Any = None
-    layout: str | None = None
-    design: str = "auto"
-    probabilities: bool = False
-    position: int = -1
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """``sites``: the cells of each; ``domain``: the values, of one factor; ``second``: those of the other factor or of the offsets
-    (their number); ``grids``: the arrays [a, o, d] of an operation."""
-
-    design: str
-    domain: Domain
-    sites: tuple[Cells, ...]
-    layout: str
-    shape: tuple[int, ...]
-    dtype: str
-    name: str
-    notes: tuple[str, ...] = ()
-    second: Domain | None = None
-    offsets: int = 0
-    reason: str = ""
-    source: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class _View:
-    """A site before its rows are told apart: ``data`` with the axes left."""
-
-    name: str
-    data: Chunks
-    axes: Axes
-    coords: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def length(self, role: str) -> int:
-        at = self.axes.of(role)
-        assert at is not None
-        return sum(len(each) for each in self.data) if at == 0 else self.data[0].shape[at]
 
 
 def plan(acts: Any, asked: Request) -> Plan:
     """The cells of everything that was asked; nothing large is read. Raises ``UsageError`` in one sentence for what does not fit."""
-    aside = tuple(each for each in _listed(asked.labels, asked.templates) if isinstance(each, str))
+    aside = tuple(each for each in listed(asked.labels, asked.templates) if isinstance(each, str))
     held = given(acts, aside)
-    asked = _with_coords(held, asked)
-    domains, period = _domains(asked, held)
-    if domains and (split := _one_by_one(held, domains[0], asked)) is not None:
+    asked = with_coords(held, asked)
+    domains, period = domains_of(asked, held)
+    if domains and (split := one_by_one(held, domains[0], asked)) is not None:
         return split
     if domains and asked.layout is None and asked.labels is None and not held.opened.table:
         _check_named(held, domains[0])
-    views = _views(held, asked, domains, period)
-    _check_kinds(views)
+    views = views_of(held, asked, domains, period)
+    check_kinds(views)
     if views[0].axes.of("row") is not None:
         return _of_rows(held, views, asked, domains, period)
     return _of_grids(held, views, asked, domains)
@@ -101,319 +69,14 @@ def _check_named(held: Given, domain: Domain) -> None:
         )
 
 
-def _listed(*given: Any) -> list[Any]:
-    return [each for one in given for each in (one if isinstance(one, tuple) else (one,))]
-
-
-def _with_coords(held: Given, asked: Request) -> Request:
-    """Labels that the object's own axes carry, where none were given."""
-    if asked.labels is not None or not held.axes:
-        return asked
-    roles = named(held.axes, _names_of(asked.domain)).roles if asked.layout is None else ()
-    for role, name in zip(roles, held.axes, strict=False):
-        if role in ("value", "row") and name in held.coords and "second" not in roles:
-            return dataclasses.replace(asked, labels=held.coords[name])
-    return asked
-
-
-def _names_of(domain: Any) -> list[str]:
-    parts = (
-        domain.split(",")
-        if isinstance(domain, str)
-        else domain
-        if isinstance(domain, list | tuple)
-        else [domain]
-    )
-    return [part.strip() if isinstance(part, str) else part.name for part in parts if part is not None]
-
-
-def _domains(asked: Request, held: Given) -> tuple[list[Domain], float | None]:
-    """The values of one factor or of two, and the period where labels are angles (there are no values then)."""
-    names = _names_of(asked.domain)
-    if len(names) == 1 and names[0] in ANGLES:
-        return [], float(asked.n or ANGLES[names[0]])
-    if names:
-        parts = (
-            [asked.domain]
-            if isinstance(asked.domain, Domain)
-            else list(asked.domain)
-            if not isinstance(asked.domain, str)
-            else names
-        )
-        return [find_domain(part) for part in parts], None
-    if asked.n is not None:
-        labels = _column(held, asked.labels)
-        if labels is not None and (found := numbers(labels)) is not None and (found != found.round()).any():
-            return [], float(asked.n)
-        if asked.n != int(asked.n):
-            return [], float(asked.n)
-        return [cycle(int(asked.n), _axis_labels(asked, int(asked.n)))], None
-    return (
-        [cycle(len(asked.labels), _axis_labels(asked, len(asked.labels)))]
-        if _names_an_axis(asked, held)
-        else []
-    ), None
-
-
-def _axis_labels(asked: Request, n: int) -> tuple[str, ...]:
-    texts = asked.labels if not isinstance(asked.labels, str | None) else ()
-    return tuple(map(str, texts)) if len(texts) == n and len(set(map(str, texts))) == n else ()
-
-
-def _names_an_axis(asked: Request, held: Given) -> bool:
-    """Whether the labels are the names of an axis of values, in their order on the cycle."""
-    if asked.labels is None or isinstance(asked.labels, str | tuple):
-        return False
-    own = {str(each) for each in asked.labels}
-    return not held.opened.table and len(own) == len(asked.labels) >= 3
-
-
-def _column(held: Given, labels: Any) -> np.ndarray | None:
-    """Labels by the name of their column, or as they are; raises ``UsageError`` for a column that is not there."""
-    if labels is None:
-        return None
-    if not isinstance(labels, str):
-        plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-        if plain.ndim != 1:
-            raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")
-        return plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
-    columns = held.opened.columns | {
-        name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1
-    }
-    if labels not in columns:
-        raise UsageError(f"{held.name} has no column {labels!r}; closest: {nearest(labels, columns)}")
-    return columns[labels]
-
-
-# one array per value
-
-
-def _one_by_one(held: Given, domain: Domain, asked: Request) -> Plan | None:
-    """A file whose arrays are named after the values; None where they are not."""
-    arrays = held.opened.arrays
-    wanted = [each for each in _texts(asked.sites) if "{value}" in each]
-    if held.opened.table or (asked.layout or "").replace(",", " ").split()[:1] == ["site"]:
-        return None
-    ways = [p for text in wanted or [None] for p in patterns(arrays, domain, text)]
-    if not ways:
-        return None
-    notes: list[str] = []
-    if not wanted and asked.sites is not None:
-        ways = [way for way in ways if way.site in _texts(asked.sites)]
-        if not ways:
-            raise UsageError(
-                f"no arrays of the values belong to {asked.sites!r}; write a pattern such as 'acts_{{value}}'"
-            )
-    elif not wanted and len(ways) > 1:
-        kept = [way for way in ways if _is_distribution(arrays[way.names[0]]) == asked.probabilities]
-        left = [way.text for way in ways if way not in kept]
-        ways = kept or ways
-        if kept and left:
-            notes.append(f"the arrays {', '.join(left)} were left out (sites= or --sites takes a pattern)")
-    views = [_View(way.site, _rows_of(arrays, way.names), Axes(("row", "d"), ("row", "d"))) for way in ways]
-    _check_kinds(views)
-    sites = []
-    for way, view in zip(ways, views, strict=True):
-        ids = np.repeat(np.arange(domain.n), [len(each) for each in view.data])
-        cut = assigned(ids, domain.values, None)
-        notes += [note for note in cut.notes if note not in notes]
-        sites.append(_cells(view, cut, domain.values, asked))
-    _one_size(sites)
-    shape = tuple(arrays[ways[0].names[0]][0].shape)
-    return _plan("value", domain, sites, held, ONE_BY_ONE, shape, views, notes)
-
-
-def _texts(sites: Any) -> list[str]:
-    if sites is None:
-        return []
-    return (
-        [each.strip() for each in sites.split(",")]
-        if isinstance(sites, str)
-        else [str(each) for each in sites]
-    )
-
-
-def _rows_of(arrays: dict[str, Chunks], names: Sequence[str]) -> Chunks:
-    """One [template, d] per value; a single vector is one template."""
-    out = [arrays[name][0][None] if arrays[name][0].ndim == 1 else arrays[name][0] for name in names]
-    wrong = next(
-        (name for name, each in zip(names, out, strict=True) if each.ndim != 2 or not each.numel()), None
-    )
-    widths = {each.shape[-1] for each in out}
-    if wrong is not None or len(widths) > 1:
-        told = (
-            f"{wrong} has shape {list(arrays[wrong][0].shape)}"
-            if wrong
-            else f"they have {min(widths)} to {max(widths)} dimensions"
-        )
-        raise UsageError(f"with one array per value each is [template, d], of as many dimensions; {told}")
-    return tuple(out)
-
-
-def _is_distribution(chunks: Chunks) -> bool:
-    sample = chunks[0].double()
-    return bool((sample >= 0).all()) and bool(((sample.sum(-1) - 1).abs() < 0.02).all())
-
-
-# sites and their axes
-
-
-def _views(held: Given, asked: Request, domains: list[Domain], period: float | None) -> list[_View]:
-    """Every site as its own array; sites that are an axis of one array are taken apart."""
-    arrays = {name: chunks for name, chunks in held.opened.arrays.items() if chunks[0].ndim > 1}
-    if not arrays:
-        sizes = {name: list(chunks[0].shape) for name, chunks in held.opened.arrays.items()}
-        raise UsageError(
-            f"{held.name} holds no array of two axes or more{f' ({sizes})' if sizes else ''}; give [value, template, d]"
-        )
-    wanted = [each for each in _texts(asked.sites) if each in arrays]
-    if wanted:
-        arrays = {name: arrays[name] for name in wanted}
-    if len({chunks[0].ndim for chunks in arrays.values()}) > 1:
-        told = ", ".join(f"{name} {list(chunks[0].shape)}" for name, chunks in list(arrays.items())[:6])
-        raise UsageError(
-            f"{held.name} holds arrays of several kinds ({told}); name those to probe with sites= (--sites)"
-        )
-    labels = _row_labels(held, asked, domains)
-    views = []
-    for name, chunks in arrays.items():
-        axes = _axes(held, asked, chunks, domains, labels)
-        views += _apart(_View(name, chunks, axes, held.coords), asked, alone=len(arrays) == 1)
-    return _selected(views, asked, wanted)
-
-
-def _row_labels(held: Given, asked: Request, domains: list[Domain]) -> np.ndarray | None:
-    """Labels that belong to rows: one each, where they do not name the values of an axis."""
-    labels = asked.labels[0] if isinstance(asked.labels, tuple) else asked.labels
-    column = _column(held, labels)
-    if column is None and held.opened.table:
-        column = _column(held, _guessed(held, domains[0] if domains else None))
-    return column
-
-
-def _guessed(held: Given, domain: Domain | None) -> str:
-    """The one column that can be the labels."""
-    columns = held.opened.columns
-    fits = [
-        name
-        for name, column in columns.items()
-        if column.dtype.kind not in "fiub" and domain is not None and _fits(column, domain)
-    ]
-    known = [
-        name
-        for name in columns
-        if name.lower() in (*LABEL_NAMES, *((domain.name, domain.name.rstrip("s")) if domain else ()))
-    ]
-    found = fits if len(fits) == 1 else known
-    if len(found) != 1:
-        listed = ", ".join(list(columns)[:8]) or "none"
-        raise UsageError(
-            f"{held.name} has no column that must be the labels; name it with labels= (--labels); its columns: {listed}"
-        )
-    return found[0]
-
-
-def _fits(column: np.ndarray, domain: Domain) -> bool:
-    try:
-        matched(column, domain)
-    except UsageError:
-        return False
-    return True
-
-
-def _axes(
-    held: Given, asked: Request, chunks: Chunks, domains: list[Domain], labels: np.ndarray | None
-) -> Axes:
-    shape = (sum(len(each) for each in chunks), *chunks[0].shape[1:])
-    names = [each.name for each in domains]
-    if asked.layout is not None:
-        return parse(asked.layout, names, len(shape))
-    if held.axes:
-        return named(held.axes, names)
-    if held.opened.table:
-        return Axes(("row", "d"), ("row", "d"))
-    if len(domains) == 2 and labels is None:
-        return _of_two(shape, domains)
-    n = domains[0].n if domains else None
-    rows = len(labels) if labels is not None and (n is None or len(labels) != n) else None
-    if n is None and rows is None:
-        raise UsageError(
-            f"an array of shape {list(shape)} and no values: say what it is of (domain=, n= or labels=; --domain days|months|mod-N|mine.toml)"
-        )
-    if len(shape) < 2 or (rows is None and n not in shape and labels is None):
-        return found(shape, n, None)
-    return found(shape, n, rows)
-
-
-def _of_two(shape: tuple[int, ...], domains: list[Domain]) -> Axes:
-    sizes = tuple(each.n for each in domains)
-    known = {3: ("value", "value2", "d"), 4: ("value", "value2", "template", "d")}
-    if shape[:2] != sizes or len(shape) not in known or sizes in (shape[1:3],):
-        raise UsageError(
-            f"an array of shape {list(shape)} is no grid of {sizes[0]} and {sizes[1]} values that can be read in one way; say the layout, "
-            f"such as '{domains[0].name} {domains[1].name} template d'"
-        )
-    return named(known[len(shape)])
-
-
-def _apart(view: _View, asked: Request, alone: bool) -> list[_View]:
-    """One view per element of the site axis; one position of the position axis."""
-    axes, data = view.axes, view.data
-    if (pos := axes.of("pos")) is not None:
-        length = data[0].shape[pos]
-        if not -length <= asked.position < length:
-            raise UsageError(f"position {asked.position} is outside of the {length} positions of {view.name}")
-        data, axes = tuple(each.select(pos, asked.position) for each in data), _without(axes, pos)
-    if (at := axes.of("site")) is None:
-        return [_View(view.name, data, axes)]
-    left, what = _without(axes, at), axes.names[at]
-    coords = view.coords.get(what)
-    names = [f"{what} {i}" if coords is None else f"{coords[i]}" for i in range(data[0].shape[at])]
-    given = _texts(asked.sites)
-    if alone and len(given) == len(names) and not set(given) <= set(names):
-        names = given
-    names = names if alone else [f"{view.name} {name}" for name in names]
-    return [_View(name, tuple(each.select(at, i) for each in data), left) for i, name in enumerate(names)]
-
-
-def _without(axes: Axes, at: int) -> Axes:
-    return Axes(axes.roles[:at] + axes.roles[at + 1 :], axes.names[:at] + axes.names[at + 1 :])
-
-
-def _selected(views: list[_View], asked: Request, wanted: list[str]) -> list[_View]:
-    """The sites that were named."""
-    named = _texts(asked.sites)
-    if not named or wanted or [view.name for view in views] == named:
-        return views
-    kept = [view for view in views if view.name in named]
-    missing = [each for each in named if each not in {view.name for view in views}]
-    if missing:
-        raise UsageError(
-            f"no site is called {missing[0]!r}; closest: {nearest(missing[0], [view.name for view in views])}"
-        )
-    return kept
-
-
-def _check_kinds(views: Sequence[_View]) -> None:
-    for view in views:
-        for each in view.data:
-            if not each.is_floating_point():
-                raise UsageError(
-                    f"{view.name} holds {str(each.dtype).removeprefix('torch.')}, and activations are floating-point numbers (token ids? labels?); "
-                    f"counts can be given as floats: acts.astype('float32')"
-                )
-        if not all(each.numel() for each in view.data):
-            raise UsageError(f"{view.name} is empty (shape {list(view.data[0].shape)}); give activations")
-
-
 # rows with labels
 
 
 def _of_rows(
-    held: Given, views: list[_View], asked: Request, domains: list[Domain], period: float | None
+    held: Given, views: list[View], asked: Request, domains: list[Domain], period: float | None
 ) -> Plan:
-    columns = [_column(held, each) for each in _listed(asked.labels)]
-    labels = [each for each in columns if each is not None] or [_row_labels(held, asked, domains)]
+    columns = [column_of(held, each) for each in listed(asked.labels)]
+    labels = [each for each in columns if each is not None] or [row_labels(held, asked, domains)]
     templates = _templates(held, asked, views[0].length("row"))
     labels = [each for each in labels if each is not None]
     for column in (*labels, *([] if templates is None else [templates])):
@@ -436,13 +99,15 @@ def _of_rows(
             labels[0],
             templates,
         )
-    cut = assigned(matched(labels[0], domains[0]), domains[0].values, templates)
-    return _row_plan("value", domains[0], held, views, asked, cut)
+    ids = matched(labels[0], domains[0])
+    if templates is None and np.bincount(ids).max() > MOST_GROUPS and follow(ids / domains[0].n):
+        return _recorded(held, views, asked, domains[0], ids / domains[0].n, float(domains[0].n))
+    return _row_plan("value", domains[0], held, views, asked, assigned(ids, domains[0].values, templates))
 
 
 def _templates(held: Given, asked: Request, rows: int) -> np.ndarray | None:
     if asked.templates is not None:
-        return _column(held, asked.templates)
+        return column_of(held, asked.templates)
     known = [
         name
         for name in held.opened.columns
@@ -459,7 +124,7 @@ def _continuous(labels: np.ndarray, domain: Domain) -> bool:
 
 def _angle_rows(
     held: Given,
-    views: list[_View],
+    views: list[View],
     asked: Request,
     period: float,
     labels: np.ndarray,
@@ -471,30 +136,70 @@ def _angle_rows(
             f"the labels ({labels[0]!s}, …) have no domain; say what they are of (domain=, n= the period; --domain degrees)"
         )
     bins = binned(angles, period, templates)
+    turns = np.remainder(angles / period, 1.0)
+    if templates is None and not bins.reason and follow(turns):
+        return _recorded(held, views, asked, None, turns, period)
+    return _binned_plan(held, views, asked, bins, period, templates)
+
+
+def _binned_plan(
+    held: Given, views: list[View], asked: Request, bins: Binned, period: float, templates: np.ndarray | None
+) -> Plan:
     domain = dataclasses.replace(
         cycle(bins.n, bins.values), name=f"angle of period {period:.4g}", unit=bins.unit
     )
     if bins.reason:
-        return _plan(
-            "value",
-            domain,
-            (),
-            held,
-            str(views[0].axes),
-            views[0].data[0].shape,
-            views,
-            bins.notes,
-            reason=bins.reason,
-        )
+        return planned("value", domain, (), held, views, bins.notes, reason=bins.reason)
     cut = assigned(bins.ids, bins.values, templates, "bin")
     return _row_plan(
         "value", domain, held, views, asked, dataclasses.replace(cut, notes=(*bins.notes, *cut.notes))
     )
 
 
+def _recorded(
+    held: Given, views: list[View], asked: Request, domain: Domain | None, turns: np.ndarray, period: float
+) -> Plan:
+    """Rows that follow each other in time: in stretches that stand for templates, or the reason why there are too few. Values
+    of a ``domain``, or (None) angles."""
+    rows, lasts = len(turns), max(lasting(_sample(view), turns[: SAMPLE[0]]) for view in views)
+    if lasts < LASTS:
+        if domain is None:
+            return _binned_plan(held, views, asked, binned(turns * period, period), period, None)
+        ids = np.rint(turns * domain.n).astype(np.int64)
+        return _row_plan("value", domain, held, views, asked, assigned(ids, domain.values, None))
+    for count in possible(rows, lasts):
+        cut = stretches(rows, count)
+        if domain is None:
+            bins = binned(turns * period, period, cut)
+            if not bins.reason and complete(bins.ids, bins.n, cut) >= STRETCHES[-1]:
+                made = dataclasses.replace(bins, notes=(*bins.notes, told(count, lasts)))
+                return _binned_plan(held, views, asked, made, period, cut)
+        elif complete(ids := np.rint(turns * domain.n).astype(np.int64), domain.n, cut) >= STRETCHES[-1]:
+            found = assigned(ids, domain.values, cut)
+            found = dataclasses.replace(found, notes=(*found.notes, told(count, lasts)))
+            return _row_plan("value", domain, held, views, asked, found)
+    reason = too_short(rows, lasts)
+    if domain is not None:
+        return planned("value", domain, (), held, views, (), reason=reason)
+    none = dataclasses.replace(binned(turns * period, period), reason=reason)
+    return _binned_plan(held, views, asked, none, period, None)
+
+
+def _sample(view: View) -> np.ndarray:
+    """Some rows and dimensions, in float64."""
+    data = tuple(each.T for each in view.data) if view.axes.of("row") == 1 else view.data
+    step = max(1, data[0].shape[1] // SAMPLE[1])
+    parts, seen = [], 0
+    for each in data:
+        if seen < SAMPLE[0]:
+            parts.append(each[: SAMPLE[0] - seen, ::step].double().numpy())
+            seen += len(each)
+    return np.concatenate(parts)
+
+
 def _two_factors(
     held: Given,
-    views: list[_View],
+    views: list[View],
     asked: Request,
     domains: list[Domain],
     labels: list[np.ndarray],
@@ -516,7 +221,7 @@ def _products(domains: list[Domain]) -> tuple[str, ...]:
 
 
 def _operation_rows(
-    held: Given, views: list[_View], asked: Request, domain: Domain, labels: list[np.ndarray]
+    held: Given, views: list[View], asked: Request, domain: Domain, labels: list[np.ndarray]
 ) -> Plan:
     if len(labels) != 2 or (offset := numbers(labels[1])) is None:
         raise UsageError(
@@ -534,42 +239,19 @@ def _row_plan(
     design: str,
     domain: Domain,
     held: Given,
-    views: list[_View],
+    views: list[View],
     asked: Request,
     cut: Assigned,
     names: tuple[str, ...] = (),
 ) -> Plan:
-    sites = [_cells(view, cut, names or domain.values, asked) for view in views]
-    return _plan(design, domain, sites, held, str(views[0].axes), views[0].data[0].shape, views, cut.notes)
-
-
-def _cells(view: _View, cut: Assigned, names: tuple[str, ...], asked: Request) -> Cells:
-    data = view.data
-    if view.axes.of("row") == 1:
-        data = tuple(each.T for each in data)
-    return Cells(
-        view.name,
-        names,
-        cut.templates,
-        data[0].shape[1],
-        chunks=data,
-        index=cut.index,
-        root=asked.probabilities,
-    )
-
-
-def _one_size(sites: Sequence[Cells]) -> None:
-    if len({each.templates for each in sites}) > 1:
-        told = ", ".join(f"{each.name} {each.templates}" for each in sites)
-        raise UsageError(
-            f"the sites have different numbers of templates ({told}); give those of one size (sites=)"
-        )
+    sites = [cells_of(view, cut, names or domain.values, asked) for view in views]
+    return planned(design, domain, sites, held, views, cut.notes)
 
 
 # grids
 
 
-def _of_grids(held: Given, views: list[_View], asked: Request, domains: list[Domain]) -> Plan:
+def _of_grids(held: Given, views: list[View], asked: Request, domains: list[Domain]) -> Plan:
     domain, axes = domains[0], views[0].axes
     if len({tuple(view.data[0].shape[:-1]) for view in views}) > 1 and axes.of("d") == len(axes.roles) - 1:
         raise UsageError(
@@ -612,13 +294,13 @@ def _of_grids(held: Given, views: list[_View], asked: Request, domains: list[Dom
             f"read as {domain.n} values in {templates} templates; where the second axis is offsets, say --layout 'a o d' (layout=)"
         )
     design = {"offset": "operation", "second": "grid", None: "value"}[second]
-    made = _plan(design, domain, sites, held, str(axes), views[0].data[0].shape, views, notes)
+    made = planned(design, domain, sites, held, views, notes)
     if second == "second":
         return dataclasses.replace(made, second=domains[1])
     return dataclasses.replace(made, offsets=views[0].length("offset")) if second else made
 
 
-def _check_length(view: _View, role: str, domain: Domain) -> None:
+def _check_length(view: View, role: str, domain: Domain) -> None:
     if view.length(role) != domain.n:
         raise UsageError(
             f"the axis of values has {view.length(role)} elements, and {domain.name} has {domain.n} values (layout {str(view.axes)!r})"
@@ -646,7 +328,7 @@ def _order(labels: Any, domain: Domain) -> Tensor:
     return torch.from_numpy(np.argsort(ids))
 
 
-def _ordered(view: _View, second: str | None) -> Tensor:
+def _ordered(view: View, second: str | None) -> Tensor:
     """[value, template, d], a view wherever the memory allows it; pairs of values are one axis."""
     data, axes = view.data[0], view.axes
     lead = [axes.of("value"), *([axes.of(second)] if second else [])]
@@ -655,29 +337,3 @@ def _ordered(view: _View, second: str | None) -> Tensor:
     if axes.of("template") is None:
         moved = moved.unsqueeze(-2)
     return moved.flatten(0, 1) if second else moved
-
-
-def _plan(
-    design: str,
-    domain: Domain,
-    sites: Sequence[Cells],
-    held: Given,
-    layout: str,
-    shape: Sequence[int],
-    views: Sequence[_View],
-    notes: Sequence[str],
-    reason: str = "",
-) -> Plan:
-    dtype = str(views[0].data[0].dtype).removeprefix("torch.")
-    return Plan(
-        design,
-        domain,
-        tuple(sites),
-        layout,
-        tuple(shape),
-        dtype,
-        held.name,
-        tuple(notes),
-        reason=reason,
-        source=held.source or held.name,
-    )

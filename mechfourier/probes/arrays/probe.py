@@ -14,6 +14,7 @@ from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.harmonics import r2_bound
 from mechfourier.models.memory import gigabytes
+from mechfourier.probes.arrays.asked import Plan, Request
 from mechfourier.probes.arrays.cells import (
     MOST_CELLS,
     MOST_TEMPLATES,
@@ -25,14 +26,14 @@ from mechfourier.probes.arrays.cells import (
     copies_together,
 )
 from mechfourier.probes.arrays.grid import GridProbe, grid_probe
-from mechfourier.probes.arrays.plan import Plan, Request, plan
-from mechfourier.probes.planes import Plane, plane_of
+from mechfourier.probes.arrays.plan import plan
+from mechfourier.probes.planes import planes_of
 from mechfourier.probes.probe import operation_result, value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
 from mechfourier.stats.null import label_orders
 from mechfourier.stats.operation import analyse_operation
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
-from mechfourier.stats.value import ValueEvidence, analyse_value
+from mechfourier.stats.value import LEVEL, SIGN_FLIP_TEMPLATES, ValueEvidence, analyse_value
 
 ENOUGH_TEMPLATES = 8
 MOST_GRID_BYTES = 2**30
@@ -66,7 +67,8 @@ def probe_activations(
     PyTorch, Parquet, Arrow); nothing is copied, and nothing in a file is run. domain: a `Domain`, its name or path; ``"degrees"``,
     ``"radians"`` or ``"turns"`` where the labels are angles; two of them (``"days,hours-24"``) for a grid of two cycles. labels: one
     per row (names of the values, whole numbers, or angles), the name of the column that holds them, or the names of the values along
-    their axis; two, as a tuple, for grids and operations. n: values on the cycle, or the period of angles, where there is no domain.
+    their axis; two, as a tuple, for grids and operations. n: where there is no domain, the
+    values on the cycle (a whole number), or the period of labels that are angles (a float).
     templates: the template (prompt, trial, session) of every row, or its column; where there is none, the rows of a value are cut
     into groups. sites: the arrays to take, names for a site axis, or a pattern such as ``"acts_{value}"``. layout: which axis is
     what ("site value template d", "layer d value", "a o d", "row d"), where the sizes do not say. control: the same from an
@@ -139,11 +141,11 @@ def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> Pro
     evidence = value_evidence(
         acts, blank, made.domain.values, made.domain.unit, sites, permutations=permutations, seed=seed
     )
-    common = _common(made, acts.shape[2], "value", *notes)
+    common = _common(made, acts.shape[2], "value", *notes, *_may_close(evidence))
     result = value_result(evidence, acts, made.domain.values, common)
     if acts.shape[2] == 1:
         result = dataclasses.replace(result, reasons=(*result.reasons, *_single(evidence, acts, sites)))
-    object.__setattr__(result, "_planes", lambda: planes(sites, evidence))
+    object.__setattr__(result, "_planes", lambda: planes_of(map(cell_means, sites), evidence.sites))
     return result
 
 
@@ -214,14 +216,32 @@ def _about(made: Plan, acts: Tensor) -> tuple[str, ...]:
     templates, notes = acts.shape[2], []
     if 1 < templates < ENOUGH_TEMPLATES:
         at = " at one site" if len(acts) == 1 else ""
-        notes.append(
-            f"{templates} templates{at}: intervals are wide, and p-values over templates are {2 ** (1 - templates):.2g} at the least; {ENOUGH_TEMPLATES} or more are better"
+        few = (
+            f"intervals are wide, and sign-flip p-values {2.0 ** (1 - templates):.2g} at the least"
+            if templates >= SIGN_FLIP_TEMPLATES
+            else f"too few for intervals and sign flips ({SIGN_FLIP_TEMPLATES} are needed)"
         )
+        notes.append(f"{templates} templates{at}: {few}; {ENOUGH_TEMPLATES} or more are better")
     if made.sites[0].root:
         notes.append(
             "answer distributions (square roots of probabilities): what the model answers, which need not be how it represents the values"
         )
     return tuple(notes)
+
+
+def _may_close(evidence: ValueEvidence) -> tuple[str, ...]:
+    """Rings of narrow bumps are no circles of few harmonics, and are not open for that."""
+    best = evidence.best_site
+    shapes = {} if best is None else {shape.name: shape for shape in best.shapes}
+    closed, path = shapes.get("closed curve"), shapes.get("smooth path")
+    if best is None or best.word != "open curve" or closed is None or path is None:
+        return ()
+    if (closed.p or 0.0) < LEVEL or (path.p is not None and path.p >= LEVEL):
+        return ()
+    return (
+        f"{best.site}: a closed curve of more harmonics is not rejected (p = {closed.p:.2g}), and a path that stays open is (p = "
+        f"{path.p or 0:.2g}): narrow or uneven tuning makes such rings, and here 'open curve' only says that they are no circle of few harmonics",
+    )
 
 
 def _single(evidence: ValueEvidence, acts: Tensor, sites: Sequence[Cells]) -> tuple[str, ...]:
@@ -254,18 +274,6 @@ def _nothing(made: Plan) -> ProbeResult:
         value=None,
         operation=None,
     )
-
-
-def planes(sites: Sequence[Cells], evidence: ValueEvidence) -> tuple[Plane, ...]:
-    """The plane of every site at the k of its circle (of its strongest harmonic where it shows none), where it has one."""
-    made = []
-    for cells, row in zip(sites, evidence.sites, strict=True):
-        k = (row.contest and row.contest.k) or row.k
-        try:
-            made.append(plane_of(cell_means(cells), k, cells.name))
-        except OutOfRange:
-            continue
-    return tuple(made)
 
 
 def _operation(made: Plan, other: Plan | None, permutations: int, seed: int) -> ProbeResult:

@@ -9,9 +9,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange, UsageError
-from mechfourier.probes.arrays.cells import MOST_TEMPLATES
 
 BINS = (24, 18, 12, 9)
+MOST_GROUPS = 12
+"""Groups that rows without templates are cut into at the most."""
 FOLDS = (8, 6, 3)
 """Groups of rows per bin, each of which stands for a template: as many as the rows allow."""
 
@@ -41,13 +42,19 @@ def assigned(
         missing = [values[v] for v in np.flatnonzero(counts == 0)]
         raise UsageError(
             f"no row is labelled {', '.join(missing[:5])} ({len(missing)} of {len(values)} {what}s have no row)"
+            f"{'; labels that are angles take --domain degrees, or a period (n=360.0)' if values[-1].isdigit() else ''}"
         )
     if named is not None:
         return _by_template(ids, values, named, what)
-    templates = int(min(counts.min(), MOST_TEMPLATES))
+    templates = int(min(counts.min(), MOST_GROUPS))
     place = _place(ids, counts)
     group = place * templates // counts[ids]
     notes = []
+    if templates > 1 and (np.diff(ids) != 0).sum() == len(values) - 1 and len(ids) > 2 * len(values):
+        notes.append(
+            f"the rows come {what} by {what}: where they were recorded in that order, a drift over time would look like a difference "
+            f"between {what}s (name templates to tell them apart)"
+        )
     if templates < counts.max():
         notes.append(
             f"no templates were named: the {counts.min()} to {counts.max()} rows of every {what} were averaged, in their order, in "
@@ -132,8 +139,11 @@ def binned(
 
 def _supported(ids: np.ndarray, n: int, named: np.ndarray | None) -> int:
     """How many templates, or rows, every bin has."""
-    if named is None:
-        return int(np.bincount(ids, minlength=n).min())
+    return int(np.bincount(ids, minlength=n).min()) if named is None else complete(ids, n, named)
+
+
+def complete(ids: Int[ndarray, " row"], n: int, named: Shaped[ndarray, " row"]) -> int:
+    """How many templates have every value."""
     of = np.unique(named, return_inverse=True)[1]
     table = np.zeros((n, of.max() + 1), dtype=np.int64)
     np.add.at(table, (ids, of), 1)

@@ -60,7 +60,7 @@ def circle_beside_line(places: Places) -> Iterator[Design]:
         yield from regression([places.along(cut), *waves(1, places.kept, places.n)], k=1, cut=cut)
 
 
-LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.5)
+LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.5, 9.0)
 NUGGETS = (0.003, 0.03, 0.3)
 
 

@@ -13,7 +13,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.stats.shapes.decide import LEVEL, Decision, decide, decide_site
+from mechfourier.stats.shapes.decide import CLEAR, LEVEL, Decision, decide, decide_site
 from mechfourier.stats.shapes.designs import Design
 from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
@@ -21,6 +21,7 @@ from mechfourier.stats.shapes.tables import (
     canonical_frame,
     cross_gram,
     distinct_templates,
+    tempered,
     unbiased_mean,
 )
 from mechfourier.stats.shapes.words import CIRCULAR, DISTINCT, FLAT, without_circle, word_of
@@ -172,7 +173,7 @@ def checked(acts: Tensor | ndarray) -> Float[ndarray, "site value template d"]:
 
 
 def _gram(
-    site: Float[ndarray, "value template d"], gram: Float[ndarray, "t t n n"] | None = None
+    site: Float[ndarray, "value template d"], gram: Float[ndarray, "u u n n"] | None = None
 ) -> Float[ndarray, "t t n n"] | str:
     """The inner products of distinct templates, or why there is nothing to test."""
     n, templates, _ = site.shape
@@ -216,7 +217,7 @@ def _site(
     if agreement >= LEVEL:
         reason = f"templates do not agree about the values (p = {agreement:.2g})"
         return SiteShapes("noise", 1.0, agreement, len(gram), reasons=(reason,)), None
-    decision = decide_site(gram, frame, n_bootstrap=n_bootstrap, seed=seed)
+    decision = decide_site(tempered(gram), frame, n_bootstrap=n_bootstrap, seed=seed)
     return described(decision, word_of(decision), agreement), decision
 
 
@@ -309,7 +310,7 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
 
 def _reasons(decision: Decision, word: str) -> Sequence[str]:
     if word == DISTINCT:
-        return (f"no order of the values beyond chance (p = {decision.rejects['distinct values']:.2g})",)
+        return (f"no order of the values beyond chance (p = {decision.adequate['distinct values']:.2g})",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
     if word in ROUND:
@@ -318,8 +319,13 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
     if decision.free:
         times = float(np.exp(decision.harmonic_excess))
         out.append(f"neighbours are alike, but a circle of few harmonics leaves {times:.1f} times the error")
-    elif decision.adequate["closed"] < LEVEL:
-        out.append(f"a circle does not fit (p = {decision.adequate['closed']:.2g})")
+    elif decision.lead > CLEAR:
+        out.append(f"a circle leaves {float(np.exp(decision.lead)):.1f} times the error of another shape")
+    elif decision.closed_rejected:
+        out.append(
+            f"a circle does not fit (p = {decision.adequate['closed']:.2g}): a path predicts "
+            f"{decision.missed:.0%} of the power more"
+        )
     if p >= LEVEL:
         out.append(f"{name} is not rejected against a circle (p = {p:.2g})")
     return tuple(out)

@@ -6,7 +6,7 @@ freedom). Below six templates there is none.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -61,16 +61,36 @@ def jackknife(
 
 def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
     """Share of the power between values that the design predicts of values left out, its free parameters paid
-    for: 1 where it predicts everything, 0 where no more than the mean does, at most 1."""
-    m = len(table.kept)
-    form = designs.weights[index].reshape(m, m)
-    scale = m / (m - 1) ** 2
+    for: 1 where it predicts everything, 0 where no more than the mean does, at most 1.
 
-    def share(gram: Float[ndarray, "m m"]) -> float:
-        total = float(np.trace(gram))
-        return 1 - float(np.sum(form * gram)) / (scale * total) if total > 0 else 0.0
+    The best of many designs flatters itself, by as much as it does better than the designs that were chosen without
+    the template that judges them. The interval reaches down by that much more.
+    """
+    found = jackknife(table, lambda gram: share_of(designs.weights[index], gram), high=1.0)
+    if found.low is None:
+        return found
+    return replace(found, low=found.low - max(_flattery(table, designs, index), 0.0))
 
-    return jackknife(table, share, high=1.0)
+
+def share_of(form: Float[ndarray, " m2"], gram: Float[ndarray, "m m"]) -> float:
+    """Share of the power of a table that a design with this error predicts; the mean predicts nothing."""
+    m, total = len(gram), float(np.trace(gram))
+    return 1 - float(form @ gram.ravel()) * (m - 1) ** 2 / (m * total) if total > 0 else 0.0
+
+
+def _flattery(table: Table, designs: Family, index: int) -> float:
+    """By how much the best design's share exceeds that of the designs that were chosen without the template that
+    judges them."""
+    m, total = len(table.kept), float(np.trace(table.mean))
+    forms = designs.weights[designs.siblings(index)]
+    if len(forms) == 1 or table.templates < 3 or total <= 0:
+        return 0.0
+    without, apart = without_each(table), table.mean
+    alone = table.templates * apart - (table.templates - 1) * without
+    chosen = (without.reshape(len(without), -1) @ forms.T).argmin(1)
+    judged = np.einsum("tk,tk->t", forms[chosen], alone.reshape(len(alone), -1)).mean()
+    best = float((forms @ apart.ravel()).min())
+    return float(judged - best) * (m - 1) ** 2 / (m * total)
 
 
 def aspect(table: Table, k: int, line_from: int | None = None) -> Estimate:

@@ -54,6 +54,11 @@ class Family:
         ends = [*self.starts[1:], len(self.designs)]
         return range(int(self.starts[i]), int(ends[i]))
 
+    def siblings(self, index: int) -> list[int]:
+        """Designs of the same shape, for shapes that choose by their error."""
+        name = self.names[int(np.searchsorted(self.starts, index, side="right")) - 1]
+        return [index] if name in ("smooth path", "one direction") else list(self.members(name))
+
     @property
     def closed(self) -> list[int]:
         """Positions in ``names`` of the closed shapes."""

@@ -20,6 +20,10 @@ from mechfourier.stats.copies import template_groups
 GROUPS = 4
 """Templates are averaged in this many groups; directions come from half of them, the rest is predicted."""
 
+OUTLYING, ROUNDS = 1.5, 4
+"""Distance of a prompt from the mean of its value, in units of the median, from which on it is drawn in; and how often both
+are found again. Gaussian noise in 64 dimensions has no such prompts, Student's t with 2 degrees of freedom one in seven."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -123,6 +127,26 @@ def table(gram: Float[ndarray, "t t n n"], frame: Frame, without: int | None = N
         mean=unbiased_mean(g),
         noise=_noise(g),
     )
+
+
+def tempered(gram: Float[ndarray, "t t n n"]) -> Float[ndarray, "t t n n"]:
+    """The same with outlying prompts drawn in: what lies further from the mean of its value than ``OUTLYING`` times the
+    median of all prompts is moved to that distance (Huber's weights, over whole vectors, so rotations change nothing).
+    """
+    t, n = len(gram), gram.shape[2]
+    rows = gram.transpose(0, 2, 1, 3).reshape(t * n, t * n)
+    same = np.equal.outer(np.tile(np.arange(n), t), np.tile(np.arange(n), t))
+    weights, apart = np.ones(t * n), np.eye(t * n)
+    for _ in range(ROUNDS):
+        apart = np.eye(t * n) - same * weights / (same @ weights)[:, None]
+        norms = np.sqrt(np.maximum(np.sum((apart @ rows) * apart, 1), 0.0))
+        weights = np.minimum(1.0, OUTLYING * np.median(norms) / np.maximum(norms, 1e-300))
+    if weights.min() >= 1:
+        return gram
+    moved = np.eye(t * n) - (1 - weights)[:, None] * apart
+    out = (moved @ rows @ moved.T).reshape(t, n, t, n).transpose(0, 2, 1, 3)
+    out = out - out.mean(2, keepdims=True)
+    return scaled(out - out.mean(3, keepdims=True))
 
 
 def unbiased_mean(gram: Float[ndarray, "t t m m"]) -> Float[ndarray, "m m"]:

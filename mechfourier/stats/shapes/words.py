@@ -38,7 +38,7 @@ def word_of(decision: Decision) -> str:
     """The word of one table, before the number of sites is taken into account."""
     if decision.circular:
         return CIRCULAR
-    if decision.adequate["distinct values"] >= LEVEL or decision.rejects["distinct values"] >= LEVEL:
+    if decision.adequate["distinct values"] >= LEVEL:
         return DISTINCT
     return without_circle(decision)
 

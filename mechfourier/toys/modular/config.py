@@ -16,7 +16,7 @@ from mechfourier.toys.one_layer.task import task
 
 ATTENTIONS = ("softmax", "linear", "none")
 NORMS = ("none", "pre", "post")
-POOLS = ("last", "mean")
+POOLS = ("last", "mean", "first")
 ACTIVATIONS = ("relu", "gelu", "gelu_new", "square", "tanh", "silu", "sigmoid", "linear")
 
 
@@ -24,11 +24,12 @@ ACTIVATIONS = ("relu", "gelu", "gelu_new", "square", "tanh", "silu", "sigmoid", 
 class ModularConfig(NetworkConfig):
     """Tokens, positions, ``n_layers`` blocks, an unembedding of p answers; every map may have a bias.
 
-    ``attention``: softmax, linear (the scores themselves; no softmax) or none; ``attn_coeff`` as in
+    ``attention``: softmax, linear (the scores themselves; no softmax) or none; ``rotary``: queries and keys are turned by their position (half apart, base 10,000);
+    ``attn_coeff`` as in
     `OneLayerConfig`. ``norm``: where layer norms stand (``norm_weights``: with weights of their own;
     ``final_norm``: one before the unembedding); ``rms`` leaves their mean and bias out. ``d_mlp`` 0: attention
-    alone. ``widths`` (d₀, d₁, …): an MLP alone; it reads the sum of the embeddings of a and b and has no
-    residual stream. ``pool``: the answer is read at the last position, or from the mean of all positions.
+    alone; ``gated``: its activations multiply a second map (W_in; the first is W_gate). ``widths`` (d₀, d₁, …): an MLP alone; it reads the sum of the embeddings of a and b and has no
+    residual stream. ``pool``: the answer is read at the last position, at the first, or from the mean of all.
     """
 
     record = "modular"
@@ -49,6 +50,8 @@ class ModularConfig(NetworkConfig):
     norm_weights: bool = True
     rms: bool = False
     eps: float = 1e-5
+    gated: bool = False
+    rotary: bool = False
     widths: tuple[int, ...] = ()
     pool: str = "last"
     task: str = "add"
@@ -65,7 +68,9 @@ class ModularConfig(NetworkConfig):
             (self.act, ACTIVATIONS),
         ):
             if value not in known:
-                raise UsageError(f"no option {value!r}; closest: {nearest(value, known)}; known: {', '.join(known)}")
+                raise UsageError(
+                    f"no option {value!r}; closest: {nearest(value, known)}; known: {', '.join(known)}"
+                )
         check_sizes(self, "p", "d_model", "n_heads", "d_head", "n_layers")
         form_of(self.form, self.n_ctx, self.p, self.vocabularies)
 
@@ -105,7 +110,10 @@ class ModularConfig(NetworkConfig):
 def parameter_shapes(config: ModularConfig) -> dict[str, tuple[int, ...]]:
     """TransformerLens parameter name -> shape, in a fixed order."""
     d = config.widths[0] if config.widths else config.d_model
-    shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (config.d_vocab, d), "pos_embed.W_pos": (config.n_ctx, d)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed.W_E": (config.d_vocab, d),
+        "pos_embed.W_pos": (config.n_ctx, d),
+    }
     for layer in range(config.n_layers):
         shapes |= _chain(config, layer) if config.widths else _block(config, layer)
     last = config.widths[-1] if config.widths else d
@@ -135,13 +143,17 @@ def _block(config: ModularConfig, layer: int) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{attn}b_{x}": (h, e) for x in "QKV"} | {f"{attn}b_O": (d,)}
     if m:
         shapes |= {f"{mlp}W_in": (d, m), f"{mlp}b_in": (m,), f"{mlp}W_out": (m, d), f"{mlp}b_out": (d,)}
+    if m and config.gated:
+        shapes |= {f"{mlp}W_gate": (d, m)}
     if config.norm != "none":
         shapes |= _norm(config, f"blocks.{layer}.ln1") if config.attention != "none" else {}
         shapes |= _norm(config, f"blocks.{layer}.ln2") if m else {}
     return shapes
 
 
-def initial_weights(config: ModularConfig, *, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def initial_weights(
+    config: ModularConfig, *, seed: int, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Normal weights of standard deviation 1/√(inputs), biases 0, norms 1."""
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Any] = {}
@@ -152,7 +164,13 @@ def initial_weights(config: ModularConfig, *, seed: int, dtype: torch.dtype = to
         elif last.startswith("b"):
             weights[name] = torch.zeros(shape, dtype=dtype)
         else:
-            inputs = shape[0] * shape[1] if last == "W_O" else shape[-1] if "embed.W_" in name and "un" not in name else shape[-2]
+            inputs = (
+                shape[0] * shape[1]
+                if last == "W_O"
+                else shape[-1]
+                if "embed.W_" in name and "un" not in name
+                else shape[-2]
+            )
             drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
             weights[name] = (drawn / math.sqrt(inputs)).to(dtype)
     return weights

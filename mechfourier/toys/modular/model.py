@@ -75,4 +75,8 @@ def load_folder(
 ) -> ModularTransformer:
     """A checkpoint folder with ``"architecture": "modular"`` as a model in evaluation mode."""
     tensors, config = load_checkpoint(folder)
-    return ModularTransformer(ModularConfig.from_dict(config), weights=tensors).to(device=device, dtype=dtype).eval()
+    return (
+        ModularTransformer(ModularConfig.from_dict(config), weights=tensors)
+        .to(device=device, dtype=dtype)
+        .eval()
+    )

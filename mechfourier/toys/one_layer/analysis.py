@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.fourier.clock_pizza import (
+    best_wrong_logits,
     classify,
     distance_irrelevance,
     gradient_cosines,
@@ -19,7 +20,7 @@ from mechfourier.fourier.clock_pizza import (
     right_logits,
 )
 from mechfourier.fourier.dft import LinePower, line_power
-from mechfourier.fourier.key_freqs import matrix_share
+from mechfourier.fourier.key_freqs import matrix_share, used_frequencies
 from mechfourier.fourier.neurons import cluster_sum
 from mechfourier.fourier.progress import (
     cross_entropy,
@@ -70,6 +71,7 @@ def analyze(
             **_neurons(tables),
             **_logits(tables, ks),
             **_losses(tables, ks, model),
+            **_used(tables, keys, ks, model),
             **_weights(tables),
             **_algorithm(tables, seed),
         }
@@ -219,9 +221,21 @@ def _losses(tables: View, ks: tuple[int, ...], model: Source) -> dict[str, float
     }
 
 
+def _used(tables: View, keys: KeyFrequencies, ks: tuple[int, ...], model: Source) -> dict[str, Any]:
+    """The longer list of frequencies, and the losses with it."""
+    used = used_frequencies(keys.w_l_share, trig_share(tables.logits), ks)
+    losses = _losses(tables, used, model)
+    names = ("restricted_loss", "excluded_loss", "trig_loss")
+    return {"used_freqs": used, **{f"{name}_used": losses[name] for name in names}}
+
+
 def _weights(tables: View) -> dict[str, float]:
     measured = weight_measures(tables)
-    return {name: measured[name] for name in ("gini_W_E", "gini_W_L", "sum_of_squares")}
+    return {
+        **{name: measured[name] for name in ("gini_W_E", "gini_W_L", "sum_of_squares")},
+        "gini_W_E_by_frequency": fourier_gini(tables.W_E, by_frequency=True),
+        "gini_W_L_by_frequency": fourier_gini(tables.W_L, by_frequency=True),
+    }
 
 
 def _algorithm(tables: View, seed: int) -> dict[str, float]:
@@ -234,6 +248,7 @@ def _algorithm(tables: View, seed: int) -> dict[str, float]:
         "gradient_symmetricity": mean,
         "symmetricity_error": error,
         "distance_irrelevance": distance_irrelevance(right_logits(tables.logits)),
+        "distance_irrelevance_best_wrong": distance_irrelevance(best_wrong_logits(tables.logits)),
     }
 
 
@@ -250,6 +265,9 @@ def _untrained(tables: View, ks: tuple[int, ...], seed: int) -> Baseline:
         gini_W_L=fourier_gini(fresh.W_L),
         gradient_symmetricity=algorithm["gradient_symmetricity"],
         distance_irrelevance=algorithm["distance_irrelevance"],
+        distance_irrelevance_best_wrong=algorithm["distance_irrelevance_best_wrong"],
+        gini_W_E_by_frequency=fourier_gini(fresh.W_E, by_frequency=True),
+        gini_W_L_by_frequency=fourier_gini(fresh.W_L, by_frequency=True),
     )
 
 

@@ -21,7 +21,6 @@ from mechfourier.progress import tracked
 from mechfourier.toys.one_layer.checkpoint_tables import logit_power, purest
 from mechfourier.toys.one_layer.keys import find_key_frequencies
 from mechfourier.toys.one_layer.source import Source, check_weights, open_source
-from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.one_layer.tensors import View, view
 from mechfourier.training.run_folder import RunFolder
 

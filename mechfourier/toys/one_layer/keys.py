@@ -59,7 +59,9 @@ def thresholds(n: int, d_embed: int, d_model: int, d_mlp: int) -> tuple[float, f
 def find_key_frequencies(tables: View) -> KeyFrequencies:
     """Frequencies of W_E and W_L that an untrained model of this shape would not show."""
     embed_share, w_l_share = matrix_share(tables.W_E), matrix_share(tables.W_L)
-    over_embed, over_w_l = thresholds(tables.n, tables.W_E.shape[1], tables.config.d_model, tables.config.d_mlp)
+    over_embed, over_w_l = thresholds(
+        tables.n, tables.W_E.shape[1], tables.config.d_model, tables.config.d_mlp
+    )
     embed, w_l = significant(embed_share, over_embed), significant(w_l_share, over_w_l)
     key, rule = key_frequencies(embed, w_l), "weights"
     if not key and _answers_right(tables):

@@ -1,5 +1,6 @@
 """What the analysis of a one-layer transformer says."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,7 @@ from mechfourier.toys.result import WrittenResult
 if TYPE_CHECKING:
     import pandas as pd
 
-# the keys of ``mechfourier analyze --json``, in order
-SUMMARY = (
+FIRST = (
     "accuracy",
     "loss",
     "key_freqs",
@@ -27,6 +27,21 @@ SUMMARY = (
     "gradient_symmetricity",
     "distance_irrelevance",
 )
+"""What ``mechfourier analyze --json`` prints first."""
+DEFINITIONS = {
+    "key_freqs": "significant in W_E and in W_L against untrained models (embed_threshold, w_l_threshold)",
+    "used_freqs": "key_freqs, and those with 1 % of the logit variance, or with 1 % of W_L's power and ten times its "
+    "median frequency's; *_used are the losses with this list",
+    "distance_irrelevance": "of the logit of the right answer (Zhong et al. 2023, definition 4.2)",
+    "distance_irrelevance_best_wrong": "of the highest logit of a wrong answer, as in the table of its authors",
+    "gini_W_E": "over the norms of the n - 1 cosines and sines above frequency 0; gini_W_L likewise",
+    "gini_W_E_by_frequency": "over the norms of the n // 2 frequencies; gini_W_L_by_frequency likewise",
+    "excluded_loss": "over the training questions where the run says which those are, otherwise over all",
+    "restricted_loss": "over all questions; *_train and *_test where the run says which those are",
+    "neuron_share_85": "of the live neurons, those whose best frequency explains 85 % of their variance or more",
+    "logit_share": "of the logit variance, after each question's mean over answers is taken off",
+}
+"""What ``mechfourier analyze --json`` says beside the numbers whose names have more than one meaning."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,9 @@ class Baseline:
     gini_W_L: float
     gradient_symmetricity: float
     distance_irrelevance: float
+    distance_irrelevance_best_wrong: float = math.nan
+    gini_W_E_by_frequency: float = math.nan
+    gini_W_L_by_frequency: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class OneLayerAnalysis(
     over the training pairs where they are known, over all pairs otherwise; ``restricted_loss`` and
     ``trig_loss`` are over all pairs. ``*_train``, ``*_test`` are NaN (null in JSON) where the split is
     unknown. ``gradient_symmetricity`` has the standard error ``symmetricity_error``; ``algorithm`` is clock,
-    pizza, boundary or not learned.
+    pizza, boundary or not learned. ``DEFINITIONS`` has those of which the literature has two.
     """
 
     name: str
@@ -150,19 +168,18 @@ class OneLayerAnalysis(
     untrained: Baseline
     curves: ProgressCurves | None
     phases: Phases | None
+    used_freqs: tuple[int, ...] = ()
+    restricted_loss_used: float = math.nan
+    excluded_loss_used: float = math.nan
+    trig_loss_used: float = math.nan
+    gini_W_E_by_frequency: float = math.nan
+    gini_W_L_by_frequency: float = math.nan
+    distance_irrelevance_best_wrong: float = math.nan
 
     def summary(self) -> dict[str, Any]:
-        """The keys that ``mechfourier analyze --json`` promises, with what puts them in proportion."""
+        """What ``mechfourier analyze --json`` prints: everything, and what the names mean."""
         whole = plain(self)
-        extra = (
-            "algorithm",
-            "symmetricity_error",
-            "excluded_loss_train",
-            "excluded_loss_test",
-            "untrained",
-            "phases",
-        )
-        return {key: whole[key] for key in (*SUMMARY, *extra)}
+        return {**{key: whole[key] for key in FIRST}, **whole, "definitions": DEFINITIONS}
 
     def tables(self) -> "dict[str, pd.DataFrame]":
         """The run's progress measures, where there are any."""
@@ -224,16 +241,33 @@ def _sentences(r: OneLayerAnalysis) -> list[str]:
         f"{base.logit_share:.2%})",
         f"losses            restricted {r.restricted_loss:.3g}, excluded {r.excluded_loss:.3g}, trig "
         f"{r.trig_loss:.3g}",
-        f"sparsity (Gini)   W_E {r.gini_W_E:.3f}, W_L {r.gini_W_L:.3f}   (untrained {base.gini_W_E:.3f}, "
-        f"{base.gini_W_L:.3f})",
+        *_used_lines(r),
+        f"sparsity (Gini)   W_E {r.gini_W_E:.3f}, W_L {r.gini_W_L:.3f} over cosines and sines   (untrained "
+        f"{base.gini_W_E:.3f}, {base.gini_W_L:.3f}); {r.gini_W_E_by_frequency:.3f}, {r.gini_W_L_by_frequency:.3f} over "
+        "frequencies",
         f"algorithm         {r.algorithm}: gradient symmetricity {r.gradient_symmetricity:.4f} ± "
         f"{r.symmetricity_error:.4f} "
         f"(untrained {base.gradient_symmetricity:.4f}), distance irrelevance {r.distance_irrelevance:.2f} "
-        f"(untrained {base.distance_irrelevance:.2f})",
+        f"(untrained {base.distance_irrelevance:.2f}) of the right logit, {r.distance_irrelevance_best_wrong:.2f} of the "
+        "best wrong one",
     ]
     rows += [_cluster_line(cluster) for cluster in r.clusters]
     rows.append(f"direct path       right logit {r.direct_right_logit:+.2f}")
     return rows + ([str(r.phases)] if r.phases is not None else [])
+
+
+def _used_lines(r: OneLayerAnalysis) -> list[str]:
+    """The longer list of frequencies, where it is longer."""
+    more = [k for k in r.used_freqs if k not in r.key_freqs]
+    if not more:
+        return []
+    shares = ", ".join(
+        f"{k} (W_L {r.w_l_power[k - 1]:.2%}, logits {r.logit_share_by_freq[k - 1]:.2%})" for k in more
+    )
+    return [
+        f"also used         {shares}; with these: restricted {r.restricted_loss_used:.3g}, excluded "
+        f"{r.excluded_loss_used:.3g}, trig {r.trig_loss_used:.3g}"
+    ]
 
 
 def _rule(r: OneLayerAnalysis) -> str:

@@ -100,10 +100,23 @@ def simpler_rule(found: Int[Tensor, "p p"], table: Int[Tensor, "p p"]) -> tuple[
     return best, shares[best]
 
 
+def shifted_rule(found: Int[Tensor, "p p"]) -> tuple[str, float]:
+    """The rule (a + b + k) mod p, k ≠ 0, that agrees best with the answers, and how often: another numbering of
+    the tokens may turn it into the sum nearly everywhere."""
+    p = len(found)
+    a, b = torch.arange(p)[:, None], torch.arange(p)[None, :]
+    counts = torch.bincount(((found - a - b) % p).flatten(), minlength=p)
+    k = 1 + int(counts[1:].argmax())
+    return f"a + b + {k} mod {p}", float(counts[k]) / p**2
+
+
 def _clearly_above(found: Tensor, table: Tensor, name: str) -> bool:
     """Where the task and the rule disagree, the network must side with the task (sign test at the level)."""
     rule = simple_rules(len(table))[name]
-    ours, theirs = int(((found == table) & (rule != table)).sum()), int(((found == rule) & (rule != table)).sum())
+    ours, theirs = (
+        int(((found == table) & (rule != table)).sum()),
+        int(((found == rule) & (rule != table)).sum()),
+    )
     n = ours + theirs
     return n > 0 and ours > theirs and math.exp(-n * _divergence(ours / n, 0.5)) < LEVEL
 
@@ -113,19 +126,30 @@ def systematic(found: Int[Tensor, "p p"], table: Int[Tensor, "p p"]) -> str:
     right = found == table
     p = len(table)
     a, b = torch.arange(p)[:, None].expand(p, p), torch.arange(p)[None, :].expand(p, p)
-    sides = {"a": a, "b": b, "a + b": a + b, "a - b": a - b, "max(a, b)": torch.maximum(a, b), "the answer": table}
+    sides = {
+        "a": a,
+        "b": b,
+        "a + b": a + b,
+        "a - b": a - b,
+        "max(a, b)": torch.maximum(a, b),
+        "the answer": table,
+    }
     for name, value in sides.items():
         explained, at = _best_split(right, value)
         if explained > EXPLAINED:
             return f"and where it is right follows from whether {name} is below {at}"
-    for name, value in (("a", a), ("b", b), ("the answer", table)):
+    for name, value in (("a", a), ("b", b)):
         if _by_group(right, value) > 2 * EXPLAINED:
             return f"and where it is right follows from {name}"
     off = (found - table)[~right] % p
     counts = torch.bincount(off, minlength=p).double()
     most = int(counts.argmax())
     n, mirrored = float(counts[most]), float(counts[-most % p])
-    if n > OFF_BY * len(off) and n > mirrored and math.exp(-(n + mirrored) * _divergence(n / (n + mirrored), 0.5)) < LEVEL:
+    if (
+        n > OFF_BY * len(off)
+        and n > mirrored
+        and math.exp(-(n + mirrored) * _divergence(n / (n + mirrored), 0.5)) < LEVEL
+    ):
         return f"and {n / len(off):.0%} of its errors are off by {most if most <= p // 2 else most - p}"
     return ""
 

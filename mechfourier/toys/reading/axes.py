@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from mechfourier.toys.reading.tensors import Assigned, Slot
+from mechfourier.toys.reading.tensors import Assigned
 
 USUAL_HEADS = (4, 1, 2, 8, 16, 3, 6, 5, 12, 10)
 CONV1D = re.compile(r"(c_attn|c_proj|c_fc)\.weight$")  # Hugging Face's GPT-2 keeps [in, out] under .weight
@@ -19,14 +19,16 @@ QKV = ("W_Q", "W_K", "W_V")
 
 @dataclass(frozen=True)
 class Axes:
-    """``turned``: square matrices that are transposed against what their name suggests; ``heads`` where a
-    matrix is split; ``small_first`` what the axes of a tensor with three of them are; ``by_head``: a fused
-    one holds q, k and v of each head together."""
+    """``heads``: how many a matrix is split into. ``turned``: square matrices that are transposed against what
+    their name suggests. ``heads_last``: of three axes, the heads are the last that is not the width.
+    ``by_head``: a fused tensor holds q, k and v of each head together. ``width_last``: q, k and v are
+    [head, e, d], so W_O is [d, head · e]."""
 
     heads: int = 1
     turned: frozenset[str] = frozenset()
     heads_last: bool = False
     by_head: bool = False
+    width_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Ours:
 
 def choices(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, heads: int | None) -> Iterator[Axes]:
     """What the shapes leave open, the likeliest first."""
-    square, split, three, fused = [], False, False, False
+    square, split, three, fused, plain = [], False, False, False, False
     for (_, role), name in assigned.slots.items():
         tensor = tensors[name].squeeze()
         if role in (*QKV, "W_O", "W_in", "W_out", "W_E", "W_E2", "W_U") and tensor.shape == (d, d):
@@ -48,23 +50,33 @@ def choices(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, heads: in
         split |= role in (*QKV, "W_QKV") and tensor.ndim == 2
         three |= role in QKV and tensor.ndim == 3
         fused |= role == "W_QKV"
-    counts = [heads] if heads else [n for n in USUAL_HEADS if d % n == 0]
+        plain |= role == "W_QKV" and tensor.shape[-1] == d and bool(CONV1D.search(name.lower()))
+    counts = list(dict.fromkeys(n for n in (heads or USUAL_HEADS[0], *USUAL_HEADS) if d % n == 0))
     for turned, by_head, last, count in itertools.product(
-        _turns(square), (False, True)[: 1 + fused], (False, True)[: 1 + three], counts if split else [1]
+        _turns(square, plain),
+        (False, True)[: 1 + fused],
+        (False, True)[: 1 + three],
+        counts if split else [1],
     ):
         yield Axes(count, turned, last, by_head)
 
 
-def _turns(square: list[str]) -> list[frozenset[str]]:
-    """Q, K and V turned together, then every one for itself; few turns first."""
+def _turns(square: list[str], plain: bool) -> list[frozenset[str]]:
+    """Q, K and V turned together, then every one for itself; few turns first. ``plain``: nn.Linear under the
+    names of GPT-2's Conv1D, so W_O is turned too."""
     roles = list(dict.fromkeys(square))
     if len(roles) > 6:
         roles = [role for role in roles if role not in ("W_E", "W_E2", "W_U")]
     together = [tuple(role for role in roles if role in QKV), *((role,) for role in roles if role not in QKV)]
     groups = [group for group in together if group]
-    joint = [frozenset(itertools.chain(*chosen)) for n in range(len(groups) + 1) for chosen in itertools.combinations(groups, n)]
+    joint = [
+        frozenset(itertools.chain(*chosen))
+        for n in range(len(groups) + 1)
+        for chosen in itertools.combinations(groups, n)
+    ]
     single = [frozenset(chosen) for n in range(len(roles) + 1) for chosen in itertools.combinations(roles, n)]
-    return list(dict.fromkeys([*joint, *single]))
+    first = [frozenset({"W_O"})] if plain and "W_O" in roles else []
+    return list(dict.fromkeys([*first, *joint, *single]))
 
 
 def in_our_axes(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, axes: Axes) -> Ours | None:
@@ -73,8 +85,11 @@ def in_our_axes(tensors: Mapping[str, Tensor], assigned: Assigned, d: int, axes:
     how: dict[str, tuple[str, str]] = {}
     for (layer, role), name in sorted(assigned.slots.items(), key=lambda slot: slot[0][1] not in QKV):
         query = weights.get(f"blocks.{layer}.attn.W_Q")
-        split = axes if query is None else replace(axes, heads=len(query))  # W_O and biases as W_Q
-        for ours, (tensor, done) in _made(role, name, tensors[name], d, split).items():
+        if query is not None:  # W_O and the biases are as W_Q is
+            axes = replace(
+                axes, heads=len(query), width_last=how[f"blocks.{layer}.attn.W_Q"][1] == "h e d to h d e"
+            )
+        for ours, (tensor, done) in _made(role, name, tensors[name], d, axes).items():
             full = _full_name(layer, ours)
             weights[full], how[full] = tensor, (name, done)
         if not any(theirs == name for theirs, _ in how.values()):
@@ -105,7 +120,9 @@ def _full_name(layer: int | None, role: str) -> str:
     }
     if layer is None:
         return outer.get(role, role)
-    part = "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out") else "attn."
+    part = (
+        "" if role.startswith("ln") else "mlp." if role.split("_")[-1] in ("in", "out", "gate") else "attn."
+    )
     return f"blocks.{layer}.{part}{role}"
 
 
@@ -135,9 +152,9 @@ def _matrix(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> tuple[T
     """[vocab, d], [pos, d], [d, m], [m, d], [d, answer]."""
     if tensor.ndim != 2 or d not in tensor.shape:
         return None
-    first = role in ("W_in", "W_U")  # d is the first axis of ours
+    first = role in ("W_in", "W_gate", "W_U")  # d is the first axis of ours
     if tensor.shape[0] == tensor.shape[1]:
-        turn = _linear(name) and role in ("W_in", "W_out", "W_U")
+        turn = _linear(name) and role in ("W_in", "W_gate", "W_out", "W_U")
         turn ^= role in axes.turned
     else:
         turn = (tensor.shape[0] == d) != first
@@ -159,9 +176,15 @@ def _heads_in(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> tuple
     turn = _linear(name) if tensor.shape[0] == tensor.shape[1] else tensor.shape[0] != d
     turn ^= role in axes.turned and tensor.shape[0] == tensor.shape[1]
     matrix = tensor.T if turn else tensor
+    done = f"{'transposed, ' if turn else ''}split into {axes.heads} heads"
+    e, shared = divmod(matrix.shape[0], axes.heads)
+    if role != "W_Q" and matrix.shape[1] < matrix.shape[0] and not shared and matrix.shape[1] % e == 0:
+        few = rearrange(matrix, "d (h e) -> h d e", e=e)  # heads that several queries share
+        if axes.heads % len(few) == 0:
+            repeated = few.repeat_interleave(axes.heads // len(few), 0)
+            return repeated, f"{done}, {len(few)} of them shared"
     if matrix.shape[1] % axes.heads:
         return None
-    done = f"{'transposed, ' if turn else ''}split into {axes.heads} heads"
     return rearrange(matrix, "d (h e) -> h d e", h=axes.heads), done
 
 
@@ -171,7 +194,7 @@ def _heads_out(name: str, tensor: Tensor, d: int, axes: Axes) -> tuple[Tensor, s
         return _three(tensor, d, axes, "h e d")
     if tensor.ndim != 2 or d not in tensor.shape:
         return None
-    turn = _linear(name) if tensor.shape[0] == tensor.shape[1] else tensor.shape[1] != d
+    turn = _linear(name) or axes.width_last if tensor.shape[0] == tensor.shape[1] else tensor.shape[1] != d
     turn ^= "W_O" in axes.turned and tensor.shape[0] == tensor.shape[1]
     matrix = tensor.T if turn else tensor
     if matrix.shape[0] % axes.heads:
@@ -204,15 +227,15 @@ def _head_bias(tensor: Tensor, axes: Axes) -> tuple[Tensor, str] | None:
 
 
 def _fused(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str, tuple[Tensor, str]]:
-    """q, k and v out of one tensor: one after the other, or head by head."""
+    """q, k and v out of one tensor: one after the other, or head by head; or stacked along an axis of three."""
+    if tensor.ndim >= 3 and len(tensor) == 3:
+        return _stacked(name, tensor, d, axes)
     if role == "b_QKV":
         flat, turned = tensor.flatten(), ""
+    elif tensor.ndim != 2 or d not in tensor.shape:
+        return {}
     else:
-        matrix = tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim > 2 else tensor
-        if d not in matrix.shape:
-            return {}
-        rows_out = matrix.shape[1] == d and (matrix.shape[0] != d) and not CONV1D.search(name.lower())
-        flat, turned = (matrix, "transposed, ") if rows_out else (matrix.T, "")
+        flat, turned = (tensor, "transposed, ") if tensor.shape[1] == d else (tensor.T, "")
     if flat.shape[0] % (3 * axes.heads):
         return {}
     pattern = "(h three e) ... -> three h e ..." if axes.by_head else "(three h e) ... -> three h e ..."
@@ -223,4 +246,14 @@ def _fused(role: str, name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str
         ours = rearrange(part, "h e d -> h d e") if part.ndim == 3 else part
         done = f"{turned}part {at + 1} of 3 ({order}), split into {axes.heads} heads"
         out[f"{role[0]}_{x}"] = (_wide(ours).contiguous(), done)
+    return out
+
+
+def _stacked(name: str, tensor: Tensor, d: int, axes: Axes) -> dict[str, tuple[Tensor, str]]:
+    out = {}
+    for at, (role, part) in enumerate(zip(QKV, tensor, strict=True)):
+        found = _heads_in(role, name, part, d, axes)
+        if found is None:
+            return {}
+        out[role] = (_wide(found[0]).contiguous(), f"part {at + 1} of 3, {found[1]}")
     return out

@@ -8,7 +8,7 @@ from typing import Any
 
 from mechfourier.toys.modular.config import ACTIVATIONS
 from mechfourier.toys.reading.questions import Known
-from mechfourier.toys.reading.readings import Hints
+from mechfourier.toys.reading.settings import Hints
 
 LARGEST_CONFIG = 2**20
 KEYS = {
@@ -38,24 +38,50 @@ def configurations(path: Path) -> dict[str, Any]:
     for beside in _beside(path):
         try:
             if beside.stat().st_size <= LARGEST_CONFIG:
-                found = dict(_flat(json.loads(beside.read_text(encoding="utf-8-sig")))) | found
+                found = dict(_flat(_parsed(beside))) | found
         except (OSError, ValueError, RecursionError):
             continue
     return found
 
 
+def _parsed(path: Path) -> Any:
+    """JSON, or YAML where its reader is installed (transformers brings it)."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":
+        return json.loads(text)
+    try:
+        import yaml
+    except ImportError:
+        return {}
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+
+
 def _beside(path: Path) -> Iterator[Path]:
     """``config_RUN.json`` of ``model_RUN.pt``, ``RUN.json``, and the usual names."""
-    names = [f"{path.stem.replace('model', 'config', 1)}.json", f"{path.stem}_config.json", f"{path.stem}.json"]
-    for name in dict.fromkeys((*names, "config.json", "hparams.json", "args.json", "params.json")):
-        if (path.parent / name).is_file():
+    names = [
+        f"{path.stem.replace('model', 'config', 1)}.json",
+        f"{path.stem}_config.json",
+        f"{path.stem}.json",
+    ]
+    names += [
+        f"{stem}.{kind}"
+        for stem in ("config", "hparams", "args", "params")
+        for kind in ("json", "yaml", "yml")
+    ]
+    for name in dict.fromkeys(names):
+        if name != path.name and (path.parent / name).is_file():
             yield path.parent / name
 
 
 def _flat(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         for key, child in value.items():
-            if isinstance(child, Mapping):
+            if isinstance(child, Mapping) and "value" in child:  # as Weights & Biases writes them
+                yield str(key).lower(), child["value"]
+            elif isinstance(child, Mapping):
                 yield from _flat(child)
             else:
                 yield str(key).lower(), child
@@ -93,7 +119,9 @@ def accuracy_of(values: Mapping[str, Any]) -> float | None:
 
 def _activation(text: str) -> str | None:
     name = text.lower().removeprefix("nn.").rstrip("()")
-    name = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "quad": "square", "x**2": "square"}.get(name, name)
+    name = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "quad": "square", "x**2": "square"}.get(
+        name, name
+    )
     return name if name in ACTIVATIONS else None
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from mechfourier.toys.modular.config import ModularConfig
 from mechfourier.toys.reading.axes import Ours
 from mechfourier.toys.reading.questions import Question, questions
-from mechfourier.toys.reading.readings import Hints, Reading, fitted
+from mechfourier.toys.reading.readings import Reading, fitted
+from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned
 
 ATTENTION = {f"{kind}_{x}" for kind in "Wb" for x in ("Q", "K", "V", "QKV", "O")} | {"W_pos"}
@@ -38,8 +39,8 @@ def is_chain(assigned: Assigned) -> bool:
 def chain_readings(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) -> Iterator[Reading]:
     """Every reading: acts, how the first map reads its operands, whether its bias counts once or for each."""
     acts = [hints.act] if hints.act else ["relu", "square", "gelu", "tanh", "silu", "sigmoid"]
-    for act, twice in itertools.product(acts, (1, 2)):
-        for start, maps in _starts(tensors, assigned):
+    for act, twice, flip in itertools.product(acts, (1, 2), (False, True)):
+        for start, maps in _starts(tensors, assigned, flip):
             ours = _ours(start, maps, twice)
             two, answers = start.two, ours.weights["unembed.W_U"].shape[1]
             for question in questions(len(start.embed), answers, 2, hints.questions, two_tables=two):
@@ -51,31 +52,39 @@ def chain_readings(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hin
 Map = tuple[str, Tensor, Tensor | None]  # its name, [in, out], its bias
 
 
-def _starts(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[tuple[Start, list[Map]]]:
+def _starts(
+    tensors: Mapping[str, Tensor], assigned: Assigned, flip: bool
+) -> Iterator[tuple[Start, list[Map]]]:
+    """``flip``: square maps are the other way round than their names suggest."""
     roles = {role: name for (_, role), name in assigned.slots.items()}
     tables = [tensors[roles[role]].detach() for role in TABLES if role in roles]
-    maps = _maps(tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned)
+    maps = _maps(
+        tensors, [name for name in tensors if name not in [roles.get(role) for role in TABLES]], assigned
+    )
     if not maps:
         return
     inputs = set(maps[0][1].shape)
     for table in _turned(tables):
         width = table[0].shape[1]
-        if width in inputs and (chain := _joined(maps, width)):
+        if width in inputs and (chain := _joined(maps, width, flip)):
             yield Start(torch.cat(table), len(table) == 2, "a and b added"), chain
-        if 2 * width in inputs and (chain := _joined(maps, 2 * width)):
+        if 2 * width in inputs and (chain := _joined(maps, 2 * width, flip)):
             first, second = table[0], table[-1]
             wide = torch.block_diag(first, second)
             yield Start(wide, True, "a and b side by side"), chain
     if not tables:
-        yield from _one_hot(maps)
+        yield from _one_hot(maps, flip)
 
 
-def _one_hot(maps: list[Map]) -> Iterator[tuple[Start, list[Map]]]:
+def _one_hot(maps: list[Map], flip: bool) -> Iterator[tuple[Start, list[Map]]]:
     """The first map is the table of embeddings; what follows it is the identity with its bias."""
     for inputs in sorted(set(maps[0][1].shape), reverse=True):
-        if chain := _joined(maps, inputs):
+        if chain := _joined(maps, inputs, flip):
             name, table, bias = chain[0]
-            yield Start(table, False, "one-hot"), [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]]
+            yield (
+                Start(table, False, "one-hot"),
+                [(name, torch.eye(table.shape[1], dtype=table.dtype), bias), *chain[1:]],
+            )
 
 
 def _turned(tables: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -99,12 +108,12 @@ def _stem(name: str) -> str:
     return stem if last in ("weight", "bias") else last.lower().lstrip("wb").strip("_") + stem
 
 
-def _joined(maps: list[Map], width: int) -> list[Map]:
+def _joined(maps: list[Map], width: int, flip: bool) -> list[Map]:
     """The maps as [in, out] from ``width`` on; empty where they do not follow each other."""
     out: list[Map] = []
     for name, matrix, bias in maps:
         rows, columns = matrix.shape
-        turn = columns == width and (rows != width or name.lower().endswith("weight"))
+        turn = columns == width and (rows != width or name.lower().endswith("weight") != flip)
         if width not in (rows, columns):
             return []
         matrix = matrix.T if turn else matrix

@@ -21,8 +21,9 @@ from mechfourier.toys.reading.acceptance import SURE, Acceptance, accept
 from mechfourier.toys.reading.beside import accuracy_of, configurations, hints_of, task_of
 from mechfourier.toys.reading.chain import is_chain
 from mechfourier.toys.reading.keymap import apply_key_map
-from mechfourier.toys.reading.readings import Hints, Reading
-from mechfourier.toys.reading.search import Found, search
+from mechfourier.toys.reading.readings import Reading
+from mechfourier.toys.reading.search import Found, otherwise, search
+from mechfourier.toys.reading.settings import Hints
 from mechfourier.toys.reading.tensors import Assigned, assign
 
 LAYOUTS = (
@@ -35,6 +36,7 @@ LAYOUTS = (
     "hugging-face",
     "mlp",
     "linear",
+    "unnamed",
 )
 ALIASES = {"nanda": "progress-measures"}
 
@@ -58,7 +60,9 @@ def is_foreign(tensors: Mapping[str, Tensor]) -> bool:
     return sum(tensor.ndim >= 2 for tensor in tensors.values()) > 1
 
 
-def read(tensors: Mapping[str, Tensor], wish: Wish | None = None, beside: Mapping[str, Any] | None = None) -> Foreign:
+def read(
+    tensors: Mapping[str, Tensor], wish: Wish | None = None, beside: Mapping[str, Any] | None = None
+) -> Foreign:
     """A foreign state dict as our weights and configuration, with its accuracy over all questions.
 
     Raises ``BadCheckpoint`` naming the first tensor that has no place, or what the network seems to be.
@@ -72,13 +76,19 @@ def read(tensors: Mapping[str, Tensor], wish: Wish | None = None, beside: Mappin
     layout = layout_of(assigned, inside)
     wanted = ALIASES.get(wish.layout, wish.layout)
     if wanted not in ("auto", *LAYOUTS):
-        raise UsageError(f"no layout {wish.layout!r}; closest: {nearest(wish.layout, LAYOUTS)}; known: auto, {', '.join(LAYOUTS)}")
+        raise UsageError(
+            f"no layout {wish.layout!r}; closest: {nearest(wish.layout, LAYOUTS)}; known: auto, {', '.join(LAYOUTS)}"
+        )
     if wanted not in ("auto", layout):
-        raise BadCheckpoint(f"its tensors are those of {layout}, not of {wanted}; leave out --format, or give that one")
+        raise BadCheckpoint(
+            f"its tensors are those of {layout}, not of {wanted}; leave out --format, or give that one"
+        )
     found = search(inside, assigned, hints)
     judged = accept(found.answers, found.table, tried=found.tried)
+    judged = dataclasses.replace(judged, reason=judged.reason or otherwise(found, hints))
     notes = [f"read from {where!r}"] if where else []
-    return _foreign(layout, found, judged, [*notes, *_notes(found, hints, values, judged)])
+    layout = "mlp" if found.reading.config.widths else layout
+    return _foreign(layout, found, judged, [*notes, *_notes(found, layout, hints, values, judged)])
 
 
 def _hints(wish: Wish, values: Mapping[str, Any]) -> Hints:
@@ -89,7 +99,9 @@ def _hints(wish: Wish, values: Mapping[str, Any]) -> Hints:
             f"the attention coefficient is {wish.attn_coeff}; it lies between 0 (constant) and 1 (softmax)"
         )
     if wish.act is not None and wish.act not in ACTIVATIONS:
-        raise UsageError(f"no activation {wish.act!r}; closest: {nearest(wish.act, ACTIVATIONS)}; known: {', '.join(ACTIVATIONS)}")
+        raise UsageError(
+            f"no activation {wish.act!r}; closest: {nearest(wish.act, ACTIVATIONS)}; known: {', '.join(ACTIVATIONS)}"
+        )
     tasks = () if wish.task_name == "auto" else (task(wish.task_name).name,)
     table = None if wish.table is None else own_table(wish.table)
     known = hints.questions if table is None else dataclasses.replace(hints.questions, p=len(table))
@@ -111,12 +123,18 @@ def own_table(path: Path) -> Tensor:
     try:
         values = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no table in NumPy's format ({type(error).__name__}); write it with numpy.save") from error
+        raise UsageError(
+            f"{path} is no table in NumPy's format ({type(error).__name__}); write it with numpy.save"
+        ) from error
     n = len(values) if values.ndim else 0
     if values.shape != (n, n) or n < 2 or not np.issubdtype(values.dtype, np.integer):
-        raise UsageError(f"{path} holds {values.dtype} of shape {values.shape}; a table is n × n whole numbers")
+        raise UsageError(
+            f"{path} holds {values.dtype} of shape {values.shape}; a table is n × n whole numbers"
+        )
     if values.min() < 0 or values.max() >= n:
-        raise UsageError(f"{path} holds {values.min()} to {values.max()}; the elements of a table of {n} are 0 to {n - 1}")
+        raise UsageError(
+            f"{path} holds {values.min()} to {values.max()}; the elements of a table of {n} are 0 to {n - 1}"
+        )
     return torch.from_numpy(np.array(values, dtype=np.int64))
 
 
@@ -124,15 +142,17 @@ def layout_of(assigned: Assigned, tensors: Mapping[str, Tensor]) -> str:
     """The name of the layout that the tensors' names and shapes are of."""
     roles = {role: name for (_, role), name in assigned.slots.items()}
     names = " ".join(roles.values()).lower()
-    if is_chain(assigned):
+    if is_chain(assigned) and not assigned.free:
         return "mlp"
+    if not roles:
+        return "unnamed"
     if "token_embed.weight" in names and "W_Q" in roles and tensors[roles["W_Q"]].ndim == 3:
         return "grokking-fourier"
     if "embed.w_e" in names and "W_O" in roles:
         if tensors[roles["W_O"]].ndim == 3:
             return "hooked-transformer"
         return "clock-and-pizza" if len(tensors.get(roles.get("W_pos", ""), ())) == 2 else "progress-measures"
-    if "self_attn.in_proj" in names or "self_attn.out_proj" in names and "norm1" in names:
+    if "self_attn.in_proj" in names or ("self_attn.out_proj" in names and "norm1" in names):
         return "encoder-layer"
     if any(mark in names for mark in ("wte", "c_attn", "embed_tokens", "attention.self.query", "gpt_neox")):
         return "hugging-face"
@@ -177,7 +197,7 @@ def _network(found: Found, layout: str) -> tuple[OneLayerConfig | ModularConfig,
     config = dataclasses.replace(config, task=found.task, table=table, model_name=layout)
     plain = config.n_layers == 1 and config.norm == "none" and not config.final_norm and config.pool == "last"
     usual = config.attention == "softmax" and config.d_mlp > 0 and config.act in ONE_LAYER_ACTIVATIONS
-    if not (plain and usual) or config.widths:
+    if not (plain and usual) or config.widths or config.gated or config.rotary:
         return config, weights
     biases = any(".b_" in name and bool(value.any()) for name, value in weights.items())
     form = "" if config.form == DEFAULT.get(config.n_ctx) else config.form
@@ -187,24 +207,40 @@ def _network(found: Found, layout: str) -> tuple[OneLayerConfig | ModularConfig,
     return ours, {name: weights[name] for name in parameter_shapes(ours)}
 
 
-def _notes(found: Found, hints: Hints, values: Mapping[str, Any], judged: Acceptance) -> list[str]:
+def _notes(
+    found: Found, layout: str, hints: Hints, values: Mapping[str, Any], judged: Acceptance
+) -> list[str]:
     config = found.reading.config
     notes = [f"questions read as {found.reading.question}"]
-    if hints.attn_coeff is None and config.attn_coeff != 1.0:
-        notes.append(f"attention coefficient {config.attn_coeff:g} taken, by accuracy")
+    if hints.attn_coeff is None and (config.attn_coeff != 1.0 or layout == "clock-and-pizza"):
+        notes.append(
+            f"attention coefficient {config.attn_coeff:g} taken, by accuracy; --attn-coeff sets another"
+        )
     if hints.act is None:
-        notes.append(f"activation {config.act} taken, by accuracy")
+        same = found.acts()
+        more = f"; {', '.join(same)} would answer as many (--act sets another)" if same else ""
+        notes.append(f"activation {config.act} taken, by accuracy{more}")
     if not hints.tasks and hints.table is None:
         told = task_of(values)
-        notes.append(f"task {found.task} taken, by accuracy" + ("" if told in (None, found.task) else f"; its configuration says {told}"))
+        notes.append(
+            f"task {found.task} taken, by accuracy"
+            + ("" if told in (None, found.task) else f"; its configuration says {told}")
+        )
     left = found.reading.assigned.left_out
     notes += [f"left out: {name} ({why})" for name, why in left.items() if why != "no weights"]
     told = accuracy_of(values)
     if told is not None and abs(told - judged.accuracy) > 0.05:
-        notes.append(f"its configuration says an accuracy of {told:.1%}; over all questions it is {judged.accuracy:.1%}")
+        notes.append(
+            f"its configuration says an accuracy of {told:.1%}; over all questions it is {judged.accuracy:.1%}"
+        )
     if judged.accuracy < SURE:
-        others = "; ".join(f"{what}: {share:.1%}" for what, share in found.others) or "nothing else fits its shapes"
-        notes.append(f"warning: only {judged.accuracy:.1%} of the questions are answered; also tried: {others}")
+        others = (
+            "; ".join(f"{what}: {share:.1%}" for what, share in found.others)
+            or "nothing else fits its shapes"
+        )
+        notes.append(
+            f"warning: only {judged.accuracy:.1%} of the questions are answered; also tried: {others}"
+        )
     return notes
 
 

@@ -28,7 +28,9 @@ def apply_key_map(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
     out: dict[str, Tensor] = {}
     for theirs, how in _entries(path):
         if theirs not in tensors:
-            raise UsageError(f"{path} names {theirs!r}, which the file has not; closest: {nearest(theirs, tensors)}")
+            raise UsageError(
+                f"{path} names {theirs!r}, which the file has not; closest: {nearest(theirs, tensors)}"
+            )
         ours = how["ours"]
         if not ours:
             continue
@@ -36,7 +38,7 @@ def apply_key_map(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
             raise UsageError(f"{path} gives {ours!r} twice; map one tensor to it")
         out[ours] = _turned(tensors[theirs], theirs, how, path)
     if not out:
-        raise UsageError(f"{path} maps no tensor; write lines like: \"their.name\" = \"embed.W_E\"")
+        raise UsageError(f'{path} maps no tensor; write lines like: "their.name" = "embed.W_E"')
     return out
 
 
@@ -44,14 +46,20 @@ def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no readable TOML ({error}); see the form of a key map in docs/how-to/import.md") from error
+        raise UsageError(
+            f"{path} is no readable TOML ({error}); see the form of a key map in docs/how-to/import.md"
+        ) from error
     for theirs, given in _names(values):
         for each in given if isinstance(given, list) else [given]:
             how = {"ours": each} if isinstance(each, str) else each
             if not isinstance(how, dict) or not isinstance(how.get("ours"), str):
-                raise UsageError(f"{path}: {theirs!r} = {each!r} names none of our tensors; write \"embed.W_E\" or {{ ours = \"embed.W_E\" }}")
+                raise UsageError(
+                    f'{path}: {theirs!r} = {each!r} names none of our tensors; write "embed.W_E" or {{ ours = "embed.W_E" }}'
+                )
             if wrong := next((key for key in how if key not in OPTIONS), None):
-                raise UsageError(f"{path}: {theirs!r} has the option {wrong!r}; closest: {nearest(wrong, OPTIONS)}")
+                raise UsageError(
+                    f"{path}: {theirs!r} has the option {wrong!r}; closest: {nearest(wrong, OPTIONS)}"
+                )
             yield theirs, how
 
 
@@ -77,9 +85,17 @@ def _turned(tensor: Tensor, theirs: str, how: Mapping[str, Any], path: Path) -> 
             tensor = tensor.mT
         if heads is not None:
             last = how["ours"].rsplit(".", 1)[-1]
-            pattern = "(h e) -> h e" if tensor.ndim == 1 else "(h e) d -> h e d" if last == "W_O" else "d (h e) -> h d e"
+            pattern = (
+                "(h e) -> h e"
+                if tensor.ndim == 1
+                else "(h e) d -> h e d"
+                if last == "W_O"
+                else "d (h e) -> h d e"
+            )
             tensor = rearrange(tensor, pattern, h=heads)
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
         first = next(iter(str(error).strip().splitlines()), "")
-        raise UsageError(f"{path}: {theirs!r} {tuple(tensor.shape)} cannot be taken as {dict(how)} ({first})") from error
+        raise UsageError(
+            f"{path}: {theirs!r} {tuple(tensor.shape)} cannot be taken as {dict(how)} ({first})"
+        ) from error
     return tensor

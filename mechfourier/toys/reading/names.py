@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 BUFFER = re.compile(
-    r"(^|[._])(mask|causal_mask|attn_mask|ignore|position_ids|num_batches_tracked|inv_freq|masked_bias|tril"
+    r"(^|[._])(mask|causal_mask|attn_mask|ignore|position_ids|num_batches_tracked|inv_freq|rotary_sin|rotary_cos|masked_bias|tril"
     r"|causal)$"
 )
 LAYER = re.compile(r"(?:blocks?|layers?|h|resblocks|encoder|decoder|stack)[._]?(\d+)(?:\.|$)")
@@ -21,27 +21,71 @@ EDGE = r"(?=$|[._])"
 
 # the first pattern that a (lower-case) name has decides; W stands for a matrix or a bias
 ROLES = (
-    ("W_pos", r"w_?pos|wpe|pos(ition(al)?)?[._]?(emb|enc)|(^|\.)pos(ition(s|al)?)?(\.weight)?$|(^|\.)pe(\.weight)?$"),
-    ("W_U", r"w_?u$|b_?u$|unemb|lm_head|embed_out|to_logits|readout|classifier|^(model\.)?(decoder|generator)\."
-            r"|(^|\.)(output_?)?head(_out)?\.(weight|bias)$|vocab_proj|^(model\.)?(fc_?out|out|output|proj|output_layer"
-            r"|output_proj(ection)?|proj_out|final|linear|fc)\.(weight|bias)$"),
+    (
+        "W_pos",
+        r"w_?pos|wpe|pos(ition(al)?)?[._]?(emb|enc)|(^|\.)pos(ition(s|al)?)?(\.weight)?$|(^|\.)pe(\.weight)?$",
+    ),
+    (
+        "W_U",
+        r"w_?u$|b_?u$|unemb|lm_head|embed_out|to_logits|readout|classifier|^(model\.)?(decoder|generator)\."
+        r"|(^|\.)(output_?)?head(_out)?\.(weight|bias)$|vocab_proj|^(model\.)?(fc_?out|out|output|proj|output_layer"
+        r"|output_proj(ection)?|proj_out|final|linear|fc)\.(weight|bias)$",
+    ),
     ("W_E2", r"emb(ed(ding)?)?[._]?(2|b|y)" + EDGE + r"|(^|[._])(y|b|second)_(embed|emb)"),
     ("ln_final", r"(ln|norm|layer_?norm)_?(f|final|out)" + EDGE + r"|final_?(layer_?)?(norm|ln)"),
-    ("ln1", r"(ln|norm|layer_?norm)_?(1|attn|a)" + EDGE + r"|input_layer_?norm|attn_?(ln|norm)|attention\.output\.layer_?norm"
-            r"|attention_norm|sa_layer_norm"),
-    ("ln2", r"(ln|norm|layer_?norm)_?(2|mlp|ff|ffn)" + EDGE + r"|post_attention_layer_?norm|(mlp|ffn?)_?(ln|norm)|output\.layer_?norm"
-            r"|output_layer_norm"),
+    (
+        "ln1",
+        r"(ln|norm|layer_?norm)_?(1|attn|a)"
+        + EDGE
+        + r"|input_layer_?norm|attn_?(ln|norm)|attention\.output\.layer_?norm"
+        r"|attention_norm|sa_layer_norm",
+    ),
+    (
+        "ln2",
+        r"(ln|norm|layer_?norm)_?(2|mlp|ff|ffn)"
+        + EDGE
+        + r"|post_attention_layer_?norm|(mlp|ffn?)_?(ln|norm)|output\.layer_?norm"
+        r"|output_layer_norm",
+    ),
     ("ln", r"(^|[._])(ln|norm|layer_?norm)"),
     ("W_QKV", r"in_proj_(weight|bias)|in_proj\.|c_attn|w?qkv|kqv|query_key_value"),
-    ("W_Q", r"[wb]_?q(uery)?" + EDGE + r"|(^|[._])(q|query|queries)(_?(proj|lin|linear|w|map))?" + EDGE + r"|to_q"),
+    (
+        "W_Q",
+        r"[wb]_?q(uery)?"
+        + EDGE
+        + r"|(^|[._])(q|query|queries)(_?(proj|lin|linear|w|map))?"
+        + EDGE
+        + r"|to_q",
+    ),
     ("W_K", r"[wb]_?k(ey)?" + EDGE + r"|(^|[._])(k|keys?)(_?(proj|lin|linear|w|map))?" + EDGE + r"|to_k"),
     ("W_V", r"[wb]_?v(alue)?" + EDGE + r"|(^|[._])(v|values?)(_?(proj|lin|linear|w|map))?" + EDGE + r"|to_v"),
-    ("W_O", r"[wb]_?o(ut(put)?)?" + EDGE + r"(?<!w_out)(?<!b_out)|(^|[._])o(_?(proj|lin|linear))?" + EDGE + r"|to_out|out_?lin|unify"
-            + r"|" + ATTENTION + r".*(proj|dense|out|fc|linear|combine|o)" + EDGE),
-    ("W_in", r"[wb]_?in" + EDGE + r"|fc_?1|c_fc|lin(ear)?_?1|up_proj|intermediate|dense_h_to_4h|fc_in|(mlp|ffn?|feed_?forward)[._]w_?1"
-             r"|(mlp|ffn?)[._](up|in)" + EDGE + r"|(^|\.)l_?1" + EDGE + r"|hidden"),
-    ("W_out", r"[wb]_?out" + EDGE + r"|fc_?2|(mlp|ffn?).*c_proj|lin(ear)?_?2|down_proj|dense_4h_to_h|fc_out|(mlp|ffn?|feed_?forward)[._]w_?2"
-              r"|(mlp|ffn?)[._](down|out|proj)" + EDGE + r"|(^|\.)l_?2" + EDGE + r"|output\.dense|out_proj|o_proj|(^|[._])c_proj"),
+    (
+        "W_O",
+        r"[wb]_?o(ut(put)?)?"
+        + EDGE
+        + r"(?<!w_out)(?<!b_out)|(^|[._])o(_?(proj|lin|linear))?"
+        + EDGE
+        + r"|to_out|out_?lin|unify|out_?proj|o_proj|(^|[._])c_proj"
+        + r"|"
+        + ATTENTION
+        + r".*(proj|dense|out|fc|linear|combine|o)"
+        + EDGE,
+    ),
+    ("W_gate", r"w_?gate|gate_proj|(mlp|ffn?)[._]gate"),
+    (
+        "W_in",
+        r"[wb]_?in"
+        + EDGE
+        + r"|fc_?1|c_fc|lin(ear)?_?1|up_proj|intermediate|dense_h_to_4h|fc_in|(mlp|ffn?|feed_?forward)[._]w_?1"
+        r"|(mlp|ffn?)[._](up|in)" + EDGE + r"|(^|\.)l_?1" + EDGE + r"|hidden",
+    ),
+    (
+        "W_out",
+        r"[wb]_?out"
+        + EDGE
+        + r"|fc_?2|(mlp|ffn?).*c_proj|lin(ear)?_?2|down_proj|dense_4h_to_h|fc_out|(mlp|ffn?|feed_?forward)[._]w_?2"
+        r"|(mlp|ffn?)[._](down|out|proj)" + EDGE + r"|(^|\.)l_?2" + EDGE + r"|output\.dense",
+    ),
     ("W_E", r"w_?e$|emb|wte|tok"),
 )
 ROLE = tuple((role, re.compile(pattern)) for role, pattern in ROLES)
@@ -61,8 +105,9 @@ def named(tensors: Mapping[str, Tensor]) -> list[Named]:
     sequences = _sequences(tensors)
     found = []
     for name, tensor in tensors.items():
-        role = sequences.get(name) or _role(name.lower())
-        found.append(Named(name, _of_kind(role, name, tensor), _layer(name)))
+        dotted = name.replace("/", ".")  # Flax and Keras
+        role = sequences.get(name) or _role(dotted.lower())
+        found.append(Named(name, _of_kind(role, dotted, tensor), _layer(dotted)))
     return _renumbered(found)
 
 
@@ -119,7 +164,8 @@ def _renumbered(found: list[Named]) -> list[Named]:
     layers = sorted({each.layer for each in found if each.layer is not None and _inside(each.role)})
     order = {layer: at for at, layer in enumerate(layers)}
     return [
-        Named(each.name, each.role, order.get(each.layer, 0) if _inside(each.role) else None) for each in found
+        Named(each.name, each.role, order.get(each.layer, 0) if _inside(each.role) else None)
+        for each in found
     ]
 
 

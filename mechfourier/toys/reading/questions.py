@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechfourier.errors import BadCheckpoint
 from mechfourier.toys.forms import Form
 from mechfourier.toys.one_layer.task import SMALLEST_MODULUS
 
@@ -17,6 +18,8 @@ WORDS = {
     5: ("^ a + b =", "a + b = ?", "a + b % ="),
 }
 MOST_SPECIALS = 4
+MOST_UNUSED = 2
+LARGEST_MODULUS = 1000
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Question:
     def cut(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Their tables of tokens, positions and answers as ours."""
         cut = dict(weights)
-        embed = torch.cat([cut["embed.W_E"], cut.pop("embed.W_E2")]) if "embed.W_E2" in cut else cut["embed.W_E"]
+        embed = (
+            torch.cat([cut["embed.W_E"], cut.pop("embed.W_E2")]) if "embed.W_E2" in cut else cut["embed.W_E"]
+        )
         cut["embed.W_E"] = embed[list(self.rows)].contiguous()
         n, p = len(self.form.words), self.form.p
         if "pos_embed.W_pos" in cut:
@@ -63,19 +68,25 @@ class Question:
         return text + (f", answers from output {self.first_answer}" if self.first_answer else "")
 
 
-def questions(vocab: int, answers: int, positions: int | None, known: Known, *, two_tables: bool) -> list[Question]:
+def questions(
+    vocab: int, answers: int, positions: int | None, known: Known, *, two_tables: bool
+) -> list[Question]:
     """Every way of asking, the likeliest first. ``two_tables``: a and b have one each, one after the other."""
+    if vocab > 2 * LARGEST_MODULUS + MOST_SPECIALS:
+        raise BadCheckpoint(
+            f"an embedding of {vocab:,} tokens would ask {vocab**2:,} questions; networks mod p are read up to "
+            f"p = {LARGEST_MODULUS}. Other models are probed where they are: mechfourier probe"
+        )
     found = {}
     for specials, vocabularies in itertools.product(range(MOST_SPECIALS + 1), (2,) if two_tables else (1, 2)):
         p, rest = divmod(vocab - specials, vocabularies)
-        if rest or p < SMALLEST_MODULUS or not p <= answers <= max(vocab, p):
+        if rest or p < SMALLEST_MODULUS or (answers not in (p, vocab) and p != known.p) or answers < p:
             continue
         for words in _words(positions, known):
             for question, cost in _written(words.split(), p, vocabularies, specials, answers):
                 total = (
                     known.p not in (None, p),
                     known.two_vocabularies not in (None, vocabularies == 2),
-                    answers != p and answers != vocab,
                     vocabularies == 2 and answers != p and not two_tables,
                     cost + (len(words.split()) != positions) * 2 + WORDS[len(words.split())].index(words),
                 )
@@ -99,7 +110,7 @@ def _written(
     numbers, in any order; several of them may be one token."""
     form = Form(tuple(words), p, vocabularies)
     needed = len(form.specials)
-    if needed and not specials:
+    if (needed and not specials) or specials - needed > MOST_UNUSED:
         return
     numbers = p * vocabularies
     for start in dict.fromkeys((0, specials, *range(1, specials))):
@@ -110,7 +121,11 @@ def _written(
             orders = [(token,) * needed for token in free]
         for at, order in enumerate(orders):
             rows = (*range(start, start + numbers), *order)
-            cost = 3 * (start != 0) + (at > 0) + 4 * (specials - needed if specials > needed else needed - specials)
+            cost = (
+                3 * (start != 0)
+                + (at > 0)
+                + 4 * (specials - needed if specials > needed else needed - specials)
+            )
             for first in dict.fromkeys((0 if answers == p else start, 0)):
                 if first + p <= answers:
                     yield Question(form, rows, first), cost + 2 * (first != start and answers != p)

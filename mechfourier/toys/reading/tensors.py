@@ -13,6 +13,7 @@ from mechfourier.errors import BadCheckpoint, nearest
 from mechfourier.toys.reading.names import is_buffer, named
 
 MOST_POSITIONS = 8
+OUTER = ("W_E", "W_pos", "W_U")
 Slot = tuple[int | None, str]  # layer (None outside the blocks) and role
 
 
@@ -50,13 +51,17 @@ def assign(tensors: Mapping[str, Tensor], ignore: Sequence[str] = ()) -> Assigne
     free: list[str] = []
     for each in named(kept):
         slot = (each.layer, each.role)
-        if each.role == "ln.w" or each.role == "ln.b":  # one that is not numbered stands before the unembedding
+        if (
+            each.role == "ln.w" or each.role == "ln.b"
+        ):  # one that is not numbered stands before the unembedding
             slot = (None, f"ln_final.{each.role[-1]}")
         if not each.role:
             free.append(each.name)
         elif slot not in slots:
             slots[slot] = each.name
-        elif slot == (None, "W_E") and (None, "W_E2") not in slots and not _equal(kept, each.name, slots[slot]):
+        elif (
+            slot == (None, "W_E") and (None, "W_E2") not in slots and not _equal(kept, each.name, slots[slot])
+        ):
             slots[None, "W_E2"] = each.name
         else:
             free.append(each.name)
@@ -103,9 +108,15 @@ def d_model(tensors: Mapping[str, Tensor], assigned: Assigned) -> int:
         found = next((name for (_, each), name in assigned.slots.items() if each == role), None)
         if found is not None:
             return tensors[found].numel()
+    outer = [
+        set(tensors[name].squeeze().shape) for (_, role), name in assigned.slots.items() if role in OUTER
+    ]
+    for one, other in itertools.combinations(outer, 2):  # tokens, positions and answers share the width alone
+        if len(one & other) == 1:
+            return (one & other).pop()
     sizes = Counter[int]()
-    for name in (*assigned.slots.values(), *assigned.free):
-        if tensors[name].ndim > 1:
+    for (_, role), name in (*assigned.slots.items(), *(((None, ""), name) for name in assigned.free)):
+        if tensors[name].ndim > 1 and not role.startswith("b_"):
             sizes.update(set(tensors[name].shape))
     if not sizes:
         raise BadCheckpoint("it holds no matrices, so it is no network; give a file with a state dict")
@@ -148,7 +159,7 @@ def _group(tensor: Tensor, d: int) -> str:
     if len(shape) == 1:
         return "vector"
     if len(shape) >= 3 or shape in ((d, d), (3 * d, d), (d, 3 * d)):
-        return "fused" if 3 * d in shape or shape[0] == 3 else "attention"
+        return "other" if d not in shape else "fused" if 3 * d in shape or shape[0] == 3 else "attention"
     if d not in shape:
         return "other"
     return "positions" if min(shape) <= MOST_POSITIONS else "matrix"
@@ -159,15 +170,22 @@ def _missing(assigned: Assigned, group: str) -> list[Slot]:
     layers = range(max(1, assigned.layers))
     roles: list[Slot] = {
         "positions": [(None, "W_pos")],
-        "matrix": [(None, "W_E"), (None, "W_U"), *((at, role) for at in layers for role in ("W_in", "W_out"))],
+        "matrix": [
+            (None, "W_E"),
+            (None, "W_U"),
+            *((at, role) for at in layers for role in ("W_in", "W_out")),
+        ],
         "attention": [(at, f"W_{x}") for at in layers for x in "QKVO"],
         "fused": [(at, "W_QKV") for at in layers],
         "vector": [*((at, role) for at in layers for role in ("b_in", "b_out", "b_O")), (None, "b_U")],
         "other": [],
     }[group]
     fused = {at for at, role in assigned.slots if role == "W_QKV"}
+    apart = {at for at, role in assigned.slots if role in ("W_Q", "W_K", "W_V")}
     return [
         slot
         for slot in roles
-        if slot not in assigned.slots and not (slot[0] in fused and slot[1] in ("W_Q", "W_K", "W_V"))
+        if slot not in assigned.slots
+        and not (slot[0] in fused and slot[1] in ("W_Q", "W_K", "W_V"))
+        and not (slot[0] in apart and slot[1] == "W_QKV")
     ]

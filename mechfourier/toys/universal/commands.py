@@ -13,39 +13,43 @@ if TYPE_CHECKING:
 FORMS = ("shared", "plain", "faithful")
 
 
+FORM = Annotated[
+    str,
+    typer.Option(
+        "--form", help="shared or plain (numbers by value; they extrapolate), or faithful (tokens and SinPE)."
+    ),
+]
+MODULI = Annotated[
+    str, typer.Option("--moduli", help="all (2 to 120 but 15, 25, …), primes, or sparse (24 of 2 to 199).")
+]
+LARGEST = Annotated[
+    int | None,
+    typer.Option("--largest", help="Largest modulus to train on (120; 79 for primes).", min=2, max=100_000),
+]
+CURRICULUM = Annotated[
+    bool | None,
+    typer.Option("--curriculum/--no-curriculum", help="Raise the cap on the moduli over the first 45 %."),
+]
+CURRICULUM_FROM = Annotated[
+    int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", min=2, max=100_000)
+]
+MEMORY = Annotated[
+    str | None,
+    typer.Option(
+        "--memory", help="faithful: none, feedforward or titans (feedforward; none for primes with ce)."
+    ),
+]
+
+
 def train(
     *,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--form",
-            help="shared or plain (numbers by value; they extrapolate), or faithful (tokens and SinPE).",
-        ),
-    ] = "shared",
-    moduli: Annotated[
-        str,
-        typer.Option("--moduli", help="all (2 to 120 but 15, 25, …), primes, or sparse (24 of 2 to 199)."),
-    ] = "all",
-    largest: Annotated[
-        int | None,
-        typer.Option(
-            "--largest", help="Largest modulus to train on (120; 79 for primes).", min=2, max=100_000
-        ),
-    ] = None,
+    form: FORM = "shared",
+    moduli: MODULI = "all",
+    largest: LARGEST = None,
     loss: Annotated[str, typer.Option("--loss", help="ce, or reinforce (faithful only).")] = "ce",
-    curriculum: Annotated[
-        bool | None,
-        typer.Option("--curriculum/--no-curriculum", help="Raise the cap on the moduli over the first 45 %."),
-    ] = None,
-    curriculum_from: Annotated[
-        int | None, typer.Option("--curriculum-from", help="The cap to begin with (24).", min=2, max=100_000)
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            "--memory", help="faithful: none, feedforward or titans (feedforward; none for primes with ce)."
-        ),
-    ] = None,
+    curriculum: CURRICULUM = None,
+    curriculum_from: CURRICULUM_FROM = None,
+    memory: MEMORY = None,
     steps: int | None = None,
     batch: int | None = None,
     seed: int = 0,

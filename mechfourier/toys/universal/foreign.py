@@ -1,8 +1,9 @@
 """MIRAS checkpoints of grokking-fourier as ours: the universal model, and the sparse one with the log
 encoding.
 
-The sparse model adds the position embedding of m to its encoding, the other one leaves it out; ours has none
-at m, so it goes into the encoding's bias.
+Their code of one date adds the position embedding of m to its encoding, that of another leaves it out, and the
+files do not say which they are of. Ours has none at m, so where it is added it goes into the encoding's bias;
+which is right is told by the questions it was trained on: the reading with the smaller loss.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from mechfourier.errors import BadCheckpoint, nearest
 from mechfourier.toys.foreign import Foreign, bring_in, state_dict_of
@@ -20,6 +23,7 @@ from mechfourier.toys.universal.task import answers, sample
 
 MARK = "p_embedder.proj.weight"
 LAYOUT = "grokking-fourier-miras"
+SMALL, LARGEST_TRAINED, PER_MODULUS = 79, 120, 60
 ENOUGH = 0.15
 """Accuracy below which a file is refused; guessing reaches 5 %."""
 ROOT = {
@@ -62,25 +66,25 @@ def convert_miras(tensors: Mapping[str, Tensor], *, entry: str | None = None) ->
     _refuse_others(inside, table)
     weights = {ours: _turned(inside[theirs], theirs, axes) for ours, (theirs, axes) in table.items()}
     config = _config(weights)
-    if config.encoding == "log":
-        weights["modulus.b"] = weights["modulus.b"] + weights["pos_embed.W_pos"][0]
     for name, shape in parameter_shapes(config).items():
         if tuple(weights[name].shape) != shape:
             raise BadCheckpoint(
                 f"{table[name][0]!r} becomes {tuple(weights[name].shape)}, but the other tensors make it "
                 f"{shape}"
             )
-    accuracy = _accuracy(config, weights)
+    weights, note = _with_position(config, weights)
+    accuracy = float(_measured(config, weights, 2, SMALL)[1].mean())
     return Foreign(
         layout=LAYOUT,
         weights=weights,
         config=config,
         accuracy=accuracy,
         refused="" if accuracy >= ENOUGH else "which is chance or near it",
-        asked="on 2000 random questions mod 2 to 79",
+        asked=f"on {PER_MODULUS} random questions of each modulus from 2 to {SMALL}",
         chance="guessing: 5 %",
         sizes=f"numbers 0 to {config.n_values - 1}, d_model {config.d_model}, {config.n_layers} layers",
-        facts={"n_values": config.n_values, "encoding": config.encoding},
+        facts={"n_values": config.n_values, "encoding": config.encoding, "notes": [note]},
+        notes=(note,),
     )
 
 
@@ -131,12 +135,45 @@ def _config(weights: Mapping[str, Tensor]) -> FaithfulConfig:
     )
 
 
+def _with_position(config: FaithfulConfig, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """The weights with the position embedding of m added to the encoding, or without it, and what was found.
+
+    Compared by the loss over moduli that either reading answers better than not; where there are none, or they
+    do not differ, as the newer of their codes does it (sparse: added).
+    """
+    added = weights | {"modulus.b": weights["modulus.b"] + weights["pos_embed.W_pos"][0]}
+    usual = config.encoding == "log"
+    (loss, right), (loss_added, right_added) = (
+        _measured(config, each, 2, LARGEST_TRAINED) for each in (weights, added)
+    )
+    known = torch.maximum(right, right_added) >= 0.5
+    if not bool(known.any()):
+        word = "added, as in the sparse model's code" if usual else "left out, as in the newer code"
+        return (
+            added if usual else weights
+        ), f"position embedding of the modulus: {word}; it answers too little to tell"
+    without, with_it = float(loss[known].mean()), float(loss_added[known].mean())
+    take = usual if without == with_it else with_it < without
+    return (added if take else weights), (
+        f"position embedding of the modulus: {'added' if take else 'left out'}, by the loss on {int(known.sum())} "
+        f"moduli (added {with_it:.4g} nats, left out {without:.4g}; accuracy {float(right_added[known].mean()):.2%} and "
+        f"{float(right[known].mean()):.2%})"
+    )
+
+
 @torch.no_grad()
-def _accuracy(config: FaithfulConfig, weights: dict[str, Tensor]) -> float:
+def _measured(
+    config: FaithfulConfig, weights: dict[str, Tensor], low: int, high: int
+) -> tuple[Float[Tensor, " modulus"], Float[Tensor, " modulus"]]:
+    """Loss (nats) and accuracy by modulus from ``low`` to ``high``, on the same random questions each time."""
     model = UniversalModulusTransformer(config, weights=weights)
-    chosen = range(2, min(79, config.largest_modulus) + 1)
-    questions = sample(chosen, 2000, torch.Generator().manual_seed(0))
-    return float((model.answer_logits(questions).argmax(1) == answers(questions)).double().mean())
+    losses, rights = [], []
+    for m in range(low, min(high, config.largest_modulus) + 1):
+        questions = sample(range(m, m + 1), PER_MODULUS, torch.Generator().manual_seed(m))
+        logits, wanted = model.answer_logits(questions), answers(questions)
+        losses.append(cross_entropy(logits.double(), wanted))
+        rights.append((logits.argmax(1) == wanted).double().mean())
+    return torch.stack(losses), torch.stack(rights)
 
 
 def import_miras(

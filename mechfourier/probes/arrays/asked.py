@@ -1,0 +1,218 @@
+"""What was asked of which arrays, and what comes of it: a request, a view of every site, and a plan of cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
+from mechfourier.errors import UsageError, nearest
+from mechfourier.probes.arrays.axes import Axes, named
+from mechfourier.probes.arrays.cells import Cells
+from mechfourier.probes.arrays.files import Chunks
+from mechfourier.probes.arrays.given import Given
+from mechfourier.probes.arrays.rows import Assigned
+from mechfourier.probes.arrays.values import cycle, numbers
+
+ANGLES = {"degrees": 360.0, "radians": 2 * np.pi, "turns": 1.0}
+"""Domains whose values are angles, and their periods."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked: see ``probe_activations``."""
+
+    domain: Any = None
+    labels: Any = None
+    n: int | float | None = None
+    templates: Any = None
+    sites: Any = None
+    layout: str | None = None
+    design: str = "auto"
+    probabilities: bool = False
+    position: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """``sites``: the cells of each; ``domain``: the values (of the first factor); ``second``: those of the other; ``offsets``: of an
+    operation; ``reason``: why nothing can be tested; ``shape`` and ``layout``: as it was given, in ``source``."""
+
+    design: str
+    domain: Domain
+    sites: tuple[Cells, ...]
+    layout: str
+    shape: tuple[int, ...]
+    dtype: str
+    name: str
+    notes: tuple[str, ...] = ()
+    second: Domain | None = None
+    offsets: int = 0
+    reason: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A site before its rows are told apart: ``data`` with the axes left, and the ``shape`` and ``layout`` that it was given in."""
+
+    name: str
+    data: Chunks
+    axes: Axes
+    coords: dict[str, np.ndarray] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
+    layout: str = ""
+
+    def length(self, role: str) -> int:
+        at = self.axes.of(role)
+        assert at is not None
+        return sum(len(each) for each in self.data) if at == 0 else self.data[0].shape[at]
+
+
+def listed(*given: Any) -> list[Any]:
+    return [each for one in given for each in (one if isinstance(one, tuple) else (one,))]
+
+
+def with_coords(held: Given, asked: Request) -> Request:
+    """Labels that the object's own axes carry, where none were given."""
+    if asked.labels is not None or not held.axes:
+        return asked
+    roles = named(held.axes, _names_of(asked.domain)).roles if asked.layout is None else ()
+    for role, name in zip(roles, held.axes, strict=False):
+        if role in ("value", "row") and name in held.coords and "second" not in roles:
+            return replace(asked, labels=held.coords[name])
+    return asked
+
+
+def _names_of(domain: Any) -> list[str]:
+    parts = (
+        domain.split(",")
+        if isinstance(domain, str)
+        else domain
+        if isinstance(domain, list | tuple)
+        else [domain]
+    )
+    return [part.strip() if isinstance(part, str) else part.name for part in parts if part is not None]
+
+
+def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]:
+    """The values of one factor or of two, and the period where labels are angles (there are no values then)."""
+    names = _names_of(asked.domain)
+    if len(names) == 1 and names[0] in ANGLES:
+        return [], ANGLES[names[0]]
+    if len(names) > 2:
+        raise UsageError(
+            f"{len(names)} domains ({', '.join(names)}) were given; one cycle or two are read at a time"
+        )
+    if asked.n is not None and (isinstance(asked.n, bool) or not isinstance(asked.n, int | float)):
+        raise UsageError(
+            f"n is {asked.n!r}; give a whole number of values, or the period of angles as a float"
+        )
+    if names:
+        several = isinstance(asked.domain, list | tuple)
+        return [
+            find_domain(part)
+            for part in (
+                asked.domain if several else names if isinstance(asked.domain, str) else [asked.domain]
+            )
+        ], None
+    if asked.n is not None:
+        return _of_number(asked, held, asked.n)
+    if _names_an_axis(asked, held):
+        return [cycle(len(asked.labels), _axis_labels(asked, len(asked.labels)))], None
+    return [], None
+
+
+def _of_number(asked: Request, held: Given, n: int | float) -> tuple[list[Domain], float | None]:
+    """A whole number counts values, unless the labels lie between them; another is a period."""
+    first = asked.labels[0] if isinstance(asked.labels, tuple) else asked.labels
+    labels = column_of(held, first)
+    between = labels is not None and (at := numbers(labels)) is not None and bool((at != at.round()).any())
+    if isinstance(n, float) or between:
+        return [], float(n)
+    return [cycle(n, _axis_labels(asked, n))], None
+
+
+def _axis_labels(asked: Request, n: int) -> tuple[str, ...]:
+    texts = asked.labels if not isinstance(asked.labels, str | None) else ()
+    return tuple(map(str, texts)) if len(texts) == n and len(set(map(str, texts))) == n else ()
+
+
+def _names_an_axis(asked: Request, held: Given) -> bool:
+    """Whether the labels are the names of an axis of values, in their order on the cycle."""
+    if asked.labels is None or isinstance(asked.labels, str | tuple):
+        return False
+    own = {str(each) for each in asked.labels}
+    return not held.opened.table and len(own) == len(asked.labels) >= 3
+
+
+def column_of(held: Given, labels: Any) -> np.ndarray | None:
+    """Labels by the name of their column, or as they are; raises ``UsageError`` for a column that is not there."""
+    if labels is None:
+        return None
+    if not isinstance(labels, str):
+        plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        if plain.ndim != 1:
+            raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")
+        if plain.dtype.kind in "SU":
+            return plain.astype(str)
+        return plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
+    columns = held.opened.columns | {
+        name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1
+    }
+    if labels not in columns:
+        raise UsageError(f"{held.name} has no column {labels!r}; closest: {nearest(labels, columns)}")
+    return columns[labels]
+
+
+def texts_of(sites: Any) -> list[str]:
+    if sites is None:
+        return []
+    return (
+        [each.strip() for each in sites.split(",")]
+        if isinstance(sites, str)
+        else [str(each) for each in sites]
+    )
+
+
+def planned(
+    design: str,
+    domain: Domain,
+    sites: Sequence[Cells],
+    held: Given,
+    views: Sequence[View],
+    notes: Sequence[str],
+    reason: str = "",
+) -> Plan:
+    dtype = str(views[0].data[0].dtype).removeprefix("torch.")
+    return Plan(
+        design,
+        domain,
+        tuple(sites),
+        views[0].layout,
+        views[0].shape,
+        dtype,
+        held.name,
+        tuple(notes),
+        reason=reason,
+        source=held.source or held.name,
+    )
+
+
+def cells_of(view: View, cut: Assigned, names: tuple[str, ...], asked: Request) -> Cells:
+    """The cells of a site whose rows were told apart."""
+    data = view.data
+    if view.axes.of("row") == 1:
+        data = tuple(each.T for each in data)
+    return Cells(
+        view.name,
+        names,
+        cut.templates,
+        data[0].shape[1],
+        chunks=data,
+        index=cut.index,
+        root=asked.probabilities,
+    )

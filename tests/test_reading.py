@@ -1,0 +1,481 @@
+"""Foreign checkpoints: the same network in every layout, renamed and transposed; what is none; own forms."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from foreign_layouts import LAYOUTS, packaged, progress_measures, respelled
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from mechfourier.cli.app import app
+from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
+from mechfourier.fourier.analytic import analytic_weights
+from mechfourier.models.registry import load
+from mechfourier.models.strangers import load_foreign
+from mechfourier.toys.modular.model import ModularTransformer
+from mechfourier.toys.one_layer import analyze
+from mechfourier.toys.one_layer.task import all_pairs
+from mechfourier.toys.reading import import_checkpoint, read
+from mechfourier.toys.reading.acceptance import accept
+from mechfourier.toys.reading.imported import Wish
+
+P, A, M = 13, "blocks.0.attn.", "blocks.0.mlp."
+SIZES: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_head": 8, "d_mlp": 48}
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    return packaged()
+
+
+def _small(p: int = P, n_ctx: int = 3, **sizes: Any) -> dict[str, Tensor]:
+    exact = analytic_weights(p, frequencies=(2, 5), n_ctx=n_ctx, **(SIZES | sizes))
+    return {name: value.float() for name, value in exact.items()}
+
+
+def _saved(state: object, path: Path) -> Path:
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_of_one_network_is_the_same_network(
+    layout: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = _saved(LAYOUTS[layout](weights), tmp_path / "theirs.pt")
+    found = import_checkpoint(path, tmp_path / "ours")
+    assert found.accuracy == 1.0 and not found.refused
+    for name, tensor in weights.items():
+        assert torch.equal(found.weights[name], tensor), name
+    assert any("left out" in line for line in found.explained) == (
+        layout in ("progress-measures", "gpt2", "copies")
+    )
+
+
+def test_the_analysis_of_a_layout_is_that_of_the_network(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    path = _saved(LAYOUTS["fused"](weights), tmp_path / "theirs.pt")
+    import_checkpoint(path, tmp_path / "ours")
+    ours, theirs = (analyze(source, over_run=False).to_dict() for source in ("one-layer", tmp_path / "ours"))
+    for key in (
+        "accuracy",
+        "loss",
+        "key_freqs",
+        "w_l_power",
+        "gini_W_L",
+        "distance_irrelevance",
+        "trig_loss",
+    ):
+        assert theirs[key] == pytest.approx(ours[key], abs=1e-6), key
+
+
+@pytest.mark.slow
+def test_names_that_say_nothing_are_read_right_or_refused(weights: dict[str, Tensor]) -> None:
+    right = 0
+    for seed in range(30):
+        try:
+            found = read(respelled(weights, seed))
+        except BadCheckpoint:
+            continue
+        if not found.refused:
+            right += 1
+            assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights.items())
+    assert right >= 10
+
+
+def test_a_few_names_that_say_nothing(weights: dict[str, Tensor]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    small = _small()
+    names = torch.randperm(len(small), generator=generator).tolist()
+    state = {f"p{at}": list(small.values())[at] for at in names}
+    found = read(state)
+    assert found.accuracy == 1.0 and found.layout == "unnamed"
+    for name, tensor in small.items():
+        assert torch.equal(found.weights[name], tensor)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_no_network_on_the_task_is_refused(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p = 13 + 2 * (seed % 4)
+    state = _small(p)
+    kind = seed % 4
+    if kind == 0:
+        state = {name: torch.randn(value.shape, generator=generator) for name, value in state.items()}
+    elif kind == 1:
+        order = torch.cat([torch.randperm(p, generator=generator), torch.tensor([p])])
+        state["embed.W_E"] = state["embed.W_E"][order]
+    elif kind == 2:  # another task: 3 (a + b) + 1
+        state["unembed.W_U"] = state["unembed.W_U"][:, (torch.arange(p) * 3 + 1) % p]
+    else:  # another modulus, with tokens that stand for residues of it
+        other = _small(p - 4)
+        rows = [*range(p - 4), *range(4), p - 4]
+        state = other | {"embed.W_E": other["embed.W_E"][rows]}
+        state["unembed.W_U"] = torch.cat([other["unembed.W_U"], torch.zeros(32, 4)], 1)
+    found = read(state)
+    assert found.refused, (found.accuracy, found.notes)
+    if kind == 3:
+        assert f"mod {p - 4}" in found.refused
+
+
+def test_a_quarter_that_is_right_by_a_wrong_reading_is_refused_and_a_memorised_one_is_not() -> None:
+    p, generator = 59, torch.Generator().manual_seed(0)
+    a, b = torch.meshgrid(torch.arange(p), torch.arange(p), indexing="ij")
+    table = (a + b) % p
+    noise = torch.randint(0, p, (p, p), generator=generator)
+    memorised = torch.where(torch.rand(p, p, generator=generator) < 0.3, table, noise)
+    assert accept(memorised, table, tried=100).reason == ""
+    corner = torch.where((a < p // 2) & (b >= p // 2), table, noise)
+    assert "follows" in accept(corner, table, tried=100).reason
+    assert "a + b mod 58" in accept((a + b) % 58, table, tried=100).reason
+    assert "without a modulus" in accept(a + b, table, tried=100).reason
+    assert accept(noise, table, tried=1).p_value > 1e-6
+
+
+def test_below_nine_tenths_a_warning_says_what_else_was_tried() -> None:
+    state = _small(29)
+    state["unembed.W_U"] = state["unembed.W_U"] + 3 * torch.randn(
+        32, 29, generator=torch.Generator().manual_seed(3)
+    )
+    found = read(state)
+    assert 0.2 < found.accuracy < 0.9 and not found.refused
+    assert any(note.startswith("warning: only") and "also tried" in note for note in found.notes)
+
+
+def _written(words: str, p: int, before: int, *, answers: str) -> dict[str, Tensor]:
+    """The small network with another form: special tokens before the numbers, a ``+`` that changes nothing."""
+    base = _small(p)
+    equals, numbers = base["embed.W_E"][p:], base["embed.W_E"][:p]
+    quiet = torch.zeros(1, 32)
+    special = [equals] if words == "a b =" else [equals, quiet]
+    table = torch.cat([*special[:before], numbers, *special[before:]])
+    state = dict(base) | {"embed.W_E": table}
+    if words == "a + b =":
+        pos = base["pos_embed.W_pos"]
+        hidden = pos[0] - 30 * (pos[2] - pos[0])
+        state["pos_embed.W_pos"] = torch.stack([pos[0], hidden * 0, pos[1], pos[2]])
+    if answers == "tokens":
+        wide = torch.full((32, len(table)), 0.0)
+        wide[:, before : before + p] = base["unembed.W_U"]
+        state["unembed.W_U"] = wide
+    return state
+
+
+@pytest.mark.parametrize("before", [0, 1])
+@pytest.mark.parametrize("answers", ["numbers", "tokens"])
+def test_special_tokens_in_any_order(before: int, answers: str, tmp_path: Path) -> None:
+    path = _saved(_written("a b =", P, before, answers=answers), tmp_path / "theirs.pt")
+    found = import_checkpoint(path, tmp_path / "ours")
+    assert found.accuracy == 1.0
+    assert analyze(tmp_path / "ours").key_freqs == (2, 5)
+
+
+class _Theirs(nn.Module):
+    """A network as many write it: nn.Linear, pre-norm, ``a + b =`` in four tokens, tokens 0 and 1 special."""
+
+    def __init__(self, p: int, layers: int = 2, d: int = 32) -> None:
+        super().__init__()
+        self.tok_emb, self.pos_emb = nn.Embedding(p + 2, d), nn.Embedding(4, d)
+        block = nn.TransformerEncoderLayer(d, 2, 64, dropout=0.0, batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
+        self.ln_f, self.head = nn.LayerNorm(d), nn.Linear(d, p + 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tok_emb(tokens) + self.pos_emb.weight
+        return self.head(self.ln_f(self.blocks(x)))[:, -1]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[_Theirs, Path]:
+    """Two layers with layer norm, trained on all questions mod 11 (which takes seconds)."""
+    torch.manual_seed(0)
+    model, pairs = _Theirs(11), all_pairs(11)
+    tokens = torch.stack([pairs[:, 0] + 2, pairs[:, 0] * 0, pairs[:, 1] + 2, pairs[:, 0] * 0 + 1], 1)
+    descent = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        descent.zero_grad()
+        nn.functional.cross_entropy(model(tokens), pairs.sum(1) % 11 + 2).backward()
+        descent.step()
+    folder = tmp_path_factory.mktemp("deep")
+    _saved(
+        {"model_state_dict": model.state_dict(), "epoch": 150, "loss": np.float64(0.1)}, folder / "theirs.pt"
+    )
+    import_checkpoint(folder / "theirs.pt", folder / "ours")
+    return model.eval(), folder / "ours"
+
+
+def test_two_layers_with_layer_norm_in_four_tokens_are_a_model_like_any_other(
+    deep: tuple[_Theirs, Path],
+) -> None:
+    theirs, folder = deep
+    ours = load(str(folder))
+    assert isinstance(ours, ModularTransformer)
+    assert (ours.cfg.form, ours.cfg.n_layers, ours.cfg.norm, ours.cfg.final_norm) == (
+        "a + b =",
+        2,
+        "pre",
+        True,
+    )
+    pairs = all_pairs(11)
+    tokens = torch.stack([pairs[:, 0] + 2, pairs[:, 0] * 0, pairs[:, 1] + 2, pairs[:, 0] * 0 + 1], 1)
+    with torch.no_grad():
+        found = ours(ours.to_tokens([f"{a} + {b} mod 11 =" for a, b in pairs.tolist()]))
+        assert found is not None
+        torch.testing.assert_close(found[:, -1], theirs(tokens)[:, 2:], rtol=1e-4, atol=1e-4)
+
+
+def _run(*arguments: object) -> str:
+    outcome = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert outcome.exit_code == 0
+    return outcome.stdout
+
+
+def test_the_commands_take_an_imported_network(deep: tuple[_Theirs, Path], tmp_path: Path) -> None:
+    _, folder = deep
+    assert json.loads(_run("probe", folder, "--json"))["domain"] == "mod-11"
+    ablated = _run("ablate", folder, "--dim", "3", "--layer", "0", "--json")
+    assert json.loads(ablated)["domain"] == "mod-11"
+    with pytest.raises(UsageError, match="modular"):
+        CliRunner().invoke(app, ["analyze", str(folder)], catch_exceptions=False)
+
+
+def _mlp(kind: str) -> tuple[dict[str, Tensor], Callable[[Tensor], Tensor]]:
+    """Networks of MLPs alone, trained; their state dict and their forward pass."""
+    torch.manual_seed(1)
+    d, n, p = 32, 64, 11
+    embed = nn.Embedding(p, d)
+    first = nn.Linear({"sum": d, "side by side": 2 * d, "one-hot": 2 * p}[kind], n)
+    last = nn.Linear(n, p, bias=False)
+
+    def forward(pairs: Tensor) -> Tensor:
+        a, b = embed(pairs[:, 0]), embed(pairs[:, 1])
+        if kind == "one-hot":
+            a, b = (nn.functional.one_hot(pairs[:, at], p).float() for at in (0, 1))
+        x = a + b if kind == "sum" else torch.cat([a, b], 1)
+        hidden = first(x)
+        return last(hidden.square() if kind == "one-hot" else hidden.relu())
+
+    pairs = all_pairs(p)
+    parameters = [*embed.parameters(), *first.parameters(), *last.parameters()]
+    descent = torch.optim.Adam(parameters, lr=0.01)
+    for _ in range(300):
+        descent.zero_grad()
+        nn.functional.cross_entropy(forward(pairs), pairs.sum(1) % p).backward()
+        descent.step()
+    state = {"l1.weight": first.weight, "l1.bias": first.bias, "unembed.weight": last.weight}
+    return ({} if kind == "one-hot" else {"embed.weight": embed.weight}) | state, forward
+
+
+@pytest.mark.parametrize("kind", ["sum", "side by side", "one-hot"])
+def test_networks_of_mlps_alone(kind: str, tmp_path: Path) -> None:
+    state, forward = _mlp(kind)
+    found = import_checkpoint(_saved(state, tmp_path / "theirs.pt"), tmp_path / "ours")
+    assert (found.layout, found.accuracy) == ("mlp", 1.0)
+    ours, pairs = load(str(tmp_path / "ours")), all_pairs(11)
+    with torch.no_grad():
+        logits = ours(ours.cfg.question.tokens(pairs))[:, -1]
+        torch.testing.assert_close(logits, forward(pairs), rtol=1e-3, atol=1e-3)
+
+
+class _Odd(nn.Module):
+    """One layer with linear attention or a mean over positions: what answers nearly all when it is read as
+    usual."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.tok, self.pos_embed = nn.Embedding(12, 32), nn.Embedding(3, 32)
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32, bias=False) for _ in range(4))
+        self.up, self.down, self.out = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, 11)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tok(tokens) + self.pos_embed.weight
+        q, k, v = (part(x).unflatten(-1, (4, 8)).transpose(1, 2) for part in (self.q, self.k, self.v))
+        scores = q @ k.mT / 8**0.5
+        pattern = scores if self.kind == "linear" else scores.softmax(-1)
+        x = x + self.o((pattern @ v).transpose(1, 2).flatten(2))
+        x = x + self.down(self.up(x).relu())
+        return self.out(x.mean(1) if self.kind == "mean" else x[:, -1])
+
+
+@pytest.mark.parametrize("kind", ["linear", "mean"])
+def test_what_tensors_do_not_say_is_found_by_what_is_answered(kind: str) -> None:
+    torch.manual_seed(0)
+    theirs, pairs = _Odd(kind), all_pairs(11)
+    tokens = torch.cat([pairs, torch.full((121, 1), 11)], 1)
+    descent = torch.optim.Adam(theirs.parameters(), lr=5e-3)
+    for _ in range(250):
+        descent.zero_grad()
+        nn.functional.cross_entropy(theirs(tokens), pairs.sum(1) % 11).backward()
+        descent.step()
+    found = read({name: value.detach() for name, value in theirs.state_dict().items()})
+    assert not found.refused and (found.config.attention, found.config.pool) == (
+        ("linear", "last") if kind == "linear" else ("softmax", "mean")
+    )
+    model = ModularTransformer(found.config, weights=found.weights)
+    with torch.no_grad():
+        logits = model(tokens)
+        assert logits is not None
+        torch.testing.assert_close(logits[:, -1], theirs(tokens), rtol=1e-3, atol=1e-3)
+
+
+def test_a_key_map(tmp_path: Path) -> None:
+    small = _small()
+    state = {
+        "E": small["embed.W_E"].T,
+        "where": small["pos_embed.W_pos"],
+        "qkv": torch.cat([small[f"{A}W_{x}"].permute(1, 0, 2).reshape(32, 32).T for x in "QKV"]),
+        "o": small[f"{A}W_O"].reshape(32, 32),
+        "up": small[f"{M}W_in"],
+        "down": small[f"{M}W_out"],
+        "U": small["unembed.W_U"],
+        "statistics": torch.zeros(7, 7),
+    }
+    lines = [
+        'E = { ours = "embed.W_E", transpose = true }',
+        'where = "pos_embed.W_pos"',
+        "qkv = [",
+        *(
+            f'  {{ ours = "{A}W_{x}", rows = [{32 * at}, {32 * at + 32}], transpose = true, heads = 4 }},'
+            for at, x in enumerate("QKV")
+        ),
+        "]",
+        f'o = {{ ours = "{A}W_O", heads = 4 }}',
+        f'up = "{M}W_in"',
+        f'down = "{M}W_out"',
+        'U = "unembed.W_U"',
+        'statistics = ""',
+    ]
+    (tmp_path / "map.toml").write_text("\n".join(lines))
+    found = read(state, Wish(key_map=tmp_path / "map.toml"))
+    assert found.accuracy == 1.0
+    assert all(torch.equal(found.weights[name], value) for name, value in small.items())
+    for line, word in (
+        ('nothing = "embed.W_E"', "nothing"),
+        ('E = { ours = "embed.W_E", turn = 1 }', "transpose"),
+    ):
+        (tmp_path / "bad.toml").write_text(line)
+        with pytest.raises(UsageError, match=word):
+            read(state, Wish(key_map=tmp_path / "bad.toml"))
+
+
+def test_a_table_of_its_own(tmp_path: Path) -> None:
+    order = torch.randperm(P, generator=torch.Generator().manual_seed(5))
+    small = _small()
+    small["unembed.W_U"] = small["unembed.W_U"][:, order]  # answers renamed: a task without a name
+    a, b = torch.meshgrid(torch.arange(P), torch.arange(P), indexing="ij")
+    table = torch.argsort(order)[(a + b) % P]
+    np.save(tmp_path / "table.npy", table.numpy())
+    _saved(small, tmp_path / "theirs.pt")
+    with pytest.raises(BadCheckpoint, match="--table"):
+        import_checkpoint(tmp_path / "theirs.pt", tmp_path / "no")
+    found = import_checkpoint(tmp_path / "theirs.pt", tmp_path / "ours", table=tmp_path / "table.npy")
+    assert (found.accuracy, found.config.task) == (1.0, "table")
+    model = load(str(tmp_path / "ours"))
+    assert torch.equal(model.cfg.answers, table)
+    assert model.encode(["3 ∘ 4 ="])[0].ids == (3, 4, P)
+    np.save(tmp_path / "bad.npy", np.full((3, 3), 7))
+    with pytest.raises(UsageError, match="0 to 2"):
+        read(small, Wish(table=tmp_path / "bad.npy"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html><title>404</title>", "HTML page"),
+        (b"\n  <html>", "HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x1f\x8b\x08\x00", "gzip"),
+        (b'{"a": 1}', "JSON"),
+        (b"", "empty"),
+        (b"PK\x05\x06" + bytes(18), "zip archive"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_what_a_file_is_instead_is_said(content: bytes, words: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadCheckpoint, match=words):
+        load_foreign(tmp_path / name)
+
+
+def test_a_whole_model_is_refused_by_its_class(tmp_path: Path) -> None:
+    _saved(nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(UnsafeCheckpoint, match=r"torch\.nn\.modules\.linear\.Linear"):
+        load_foreign(tmp_path / "whole.pt")
+
+
+def test_npz_and_numpy_numbers_are_read(tmp_path: Path) -> None:
+    small = _small()
+    np.savez(tmp_path / "theirs.npz", **{name: value.numpy() for name, value in small.items()})
+    assert import_checkpoint(tmp_path / "theirs.npz", tmp_path / "ours").accuracy == 1.0
+    _saved({"model": small, "best": np.float64(0.5), "n": np.int64(3)}, tmp_path / "scalars.pt")
+    tensors, values = load_foreign(tmp_path / "scalars.pt")
+    assert len(tensors) == len(small) and values["best"] == 0.5 and values["n"] == 3
+    np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(UnsafeCheckpoint, match="pickled"):
+        load_foreign(tmp_path / "objects.npz")
+
+
+def test_a_file_that_unpacks_to_more_than_it_can_be_is_refused_by_what_it_declares(tmp_path: Path) -> None:
+    source = io.BytesIO()
+    torch.save({"w": torch.zeros(4)}, source)
+    with (
+        zipfile.ZipFile(source) as small,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for member in small.infolist():
+            if not member.filename.endswith("data/0"):
+                bomb.writestr(member, small.read(member))
+        with bomb.open("archive/data/0", "w", force_zip64=True) as large:
+            for _ in range(1100):
+                large.write(bytes(2**20))
+    assert (tmp_path / "bomb.pt").stat().st_size < 2 * 2**20
+    with pytest.raises(BadCheckpoint, match=r"unpacks to 1\.1 GB"):
+        load_foreign(tmp_path / "bomb.pt")
+    _saved({"w": torch.zeros(1).expand(20_000, 20_000)}, tmp_path / "expanded.pt")
+    with pytest.raises(BadCheckpoint, match=r"1\.5 GB"):
+        load_foreign(tmp_path / "expanded.pt")
+
+
+def test_a_vocabulary_that_would_run_for_hours_is_refused_before_work(tmp_path: Path) -> None:
+    state = _small() | {"embed.W_E": torch.zeros(10_001, 32), "unembed.W_U": torch.zeros(32, 10_000)}
+    with pytest.raises(BadCheckpoint, match="10,001"):
+        read(state)
+
+
+def test_the_published_networks(shared_data: Path, tmp_path: Path) -> None:
+    """Zhong et al.: two vocabularies, and the distance irrelevance of the table of its authors."""
+    folder = shared_data / "two-vocabularies"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data")
+    found = import_checkpoint(folder / "model_18c9ev5v5p.pt", tmp_path / "ours")
+    assert (found.accuracy, found.config.p, found.config.vocabularies) == (1.0, 59, 2)
+    analysis = analyze(tmp_path / "ours")
+    assert analysis.distance_irrelevance_best_wrong == pytest.approx(0.1808, abs=5e-5)
+    assert read(load_foreign(folder / "model_18c9ev5v5p.pt")[0]).config.p == 59  # without its configuration
+
+
+def test_explain_prints_every_tensor(tmp_path: Path) -> None:
+    state = progress_measures(_small(d_head=8))
+    _saved(state, tmp_path / "theirs.pt")
+    text = _run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours", "--explain")
+    assert all(name in text for name in state)
+    assert "transposed" in text and "left out, no weights" in text
+    with pytest.raises(MechFourierError, match="extra"):
+        CliRunner().invoke(
+            app,
+            [
+                "import",
+                str(_saved(state | {"extra": torch.ones(3, 3, 3)}, tmp_path / "x.pt")),
+                "--out",
+                str(tmp_path / "x"),
+            ],
+            catch_exceptions=False,
+        )
