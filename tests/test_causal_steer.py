@@ -171,7 +171,8 @@ def test_figures_draw_the_tables_and_results_survive_json(steered: SteerResult, 
         sorted(after.y) == sorted(steered.acts_on) and after.y[list(after.x).index(0)] == steered.acts_on[0]
     )
     frame = dosed.frame()
-    lines: Any = [trace for trace in dose_figure(dosed).data if trace.name]
+    figure: Any = dose_figure(dosed)
+    lines: Any = [trace for trace in figure.data if trace.name]
     assert list(lines[0].y) == frame[frame["path"] == "circle"]["nearest"].tolist()
     start: Any = shares_figure(dosed, "radius").data[0]
     assert list(start.y) == frame[frame["path"] == "radius"]["start"].tolist()
