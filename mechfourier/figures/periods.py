@@ -1,6 +1,5 @@
 """Figures of number lines: what moving each part of the fit does, and every period by site."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.marks import bars, figure, line, whiskers
@@ -61,7 +60,7 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
         drawn.append(
             line(each["site"], each["share"], name, colour=colour, hover=f"%{{x}}, {name}: %{{y:.1%}}")
         )
-        if not any(share is None or math.isnan(share) for share in each["untrained_share"].tolist()):
+        if result.n_untrained:
             hover = f"%{{x}}, {name}, untrained: %{{y:.1%}}"
             drawn.append(line(each["site"], each["untrained_share"], colour=colour, dash="dash", hover=hover))
     return figure(
