@@ -35,7 +35,7 @@ def test_the_calendar_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     table, reason, days, *_ = run("atlas_calendar.ipynb")
     assert list(table["domain"]) == ["days", "months", "seasons", "compass"] and reason
-    assert days.verdict == "circular" and "<svg" in days._repr_html_()
+    assert days.verdict == table["word"][0] and "<svg" in days._repr_html_()
     printed = capsys.readouterr().out
     assert "answers moved by exactly δ: 100%" in printed and "white noise reaches" in printed
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,11 +101,11 @@ def _lead(result: AtlasResult) -> str:
     """Which domains are circles, where, and which the model uses: the page's first sentence."""
     circles = [each for each in result.domains if each.word in CIRCLES]
     told = "; ".join(f"{each.domain}{_where(each)}" for each in circles)
-    others = len(result.domains) - len(circles)
-    use = _use(result, circles)
+    counts = Counter(each.word for each in result.domains if each.word not in CIRCLES)
+    others = ", ".join(f"{word} ({count})" for word, count in counts.most_common())
     return (
         f"{result.model}: {len(circles)} of {len(result.domains)} domains lie on a circle"
-        f"{f' ({told})' if circles else ''}; {others} do not. {use}"
+        f"{f' ({told})' if circles else ''}.{f' The others: {others}.' if others else ''} {_use(result)}"
     )
 
 
@@ -115,7 +116,7 @@ def _where(each: DomainAtlas) -> str:
     return f" at layer{'s' * (high > low)} {layer_ranges(range(low, high + 1))}"
 
 
-def _use(result: AtlasResult, circles: Sequence[DomainAtlas]) -> str:
+def _use(result: AtlasResult) -> str:
     if not result.studied:
         return "Use was not tested (no study)."
     used = [each.domain for each in result.domains if each.used == "used"]
