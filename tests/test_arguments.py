@@ -17,7 +17,7 @@ def calendar() -> Any:
     return mf.load("calendar")
 
 
-WRONG = [
+WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (mf.ablate, dict(site=SITE, dims="31"), "dims is '31'"),
     (mf.ablate, dict(site=SITE, dims=["31"]), "dims is '31'"),
     (mf.ablate, dict(site=SITE, dims=[3.7]), "dims is 3.7"),
@@ -55,9 +55,10 @@ def test_what_is_no_model_is_said(model: Any, told: str) -> None:
 
 
 def test_arrays_of_numbers_are_numbers(calendar: Any) -> None:
-    options = dict(site=SITE, n_controls=20, text=None)
+    options: dict[str, Any] = dict(site=SITE, n_controls=20, text=None)
     plain = mf.ablate(calendar, "months", dims=[3, 1], **options)
-    for dims in (np.array([3, 1]), torch.tensor([3, 1]), (np.int64(3), 1)):
+    lists: Any = (np.array([3, 1]), torch.tensor([3, 1]), (np.int64(3), 1))
+    for dims in lists:
         assert mf.ablate(calendar, "months", dims=dims, **options).frame().equals(plain.frame())
 
 

@@ -214,7 +214,7 @@ def test_nothing_is_copied_on_the_way_in(acts: np.ndarray) -> None:
     frame = pd.DataFrame(rows).assign(day=days, prompt=templates)
     held = np.asarray(frame.iloc[:, : rows.shape[1]])
     labelled = Labelled(acts, ("site", "value", "template", "d"), {})
-    for given, options, memory in (
+    cases: Any = (
         (acts, {}, acts),
         (torch.from_numpy(acts), {}, acts),
         ({"a": acts[0], "b": acts[1]}, {}, acts),
@@ -222,7 +222,8 @@ def test_nothing_is_copied_on_the_way_in(acts: np.ndarray) -> None:
         (labelled, {}, acts),
         (Cache({"x": torch.from_numpy(rows)[:, None]}), {"labels": days}, rows),
         (frame, {"labels": "day", "templates": "prompt"}, held),
-    ):
+    )
+    for given, options, memory in cases:
         cells = plan(given, Request("days", **options)).sites[0]
         tensor = cells.grid if cells.grid is not None else cells.chunks[0]
         assert tensor is not None and np.shares_memory(tensor.numpy(), memory)
@@ -266,6 +267,7 @@ def test_what_a_model_shows_its_activations_show() -> None:
 
     encodings = encode(model, design.prompts)
     held = mf.capture(model, encodings, "resid_post", read_positions(design, encodings))
+    assert design.template is not None
     labels, templates = design.value.numpy(), design.template.numpy()
     found = probe_activations(held, "days", labels=labels, templates=templates, **FAST)
     wanted = mf.probe(model, "days", controls=False, **FAST)

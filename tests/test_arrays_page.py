@@ -32,6 +32,6 @@ def test_the_commands_of_the_page_run(
         words.append(json.loads(out)["verdict"] if "--json" in command else out.split(" (", 1)[0])
     assert words == ["circular"] * 5 + ["torus", "circular"]
     planes = [load_file(path) for path in (tmp_path / "mechfourier-out").glob("*.planes.safetensors")]
-    assert len(planes) == 7 and any(
+    assert len(planes) == 6 and any(
         part["acts.k1.basis"].shape == (64, 2) for part in planes if "acts.k1.basis" in part
     )

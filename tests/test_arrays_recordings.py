@@ -29,7 +29,7 @@ def spikes(angle: np.ndarray, neurons: int = 60, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).poisson(rates).astype(np.float32)
 
 
-@pytest.mark.parametrize("keeps", [0.9, 0.98, 1.0])
+@pytest.mark.parametrize("keeps", [pytest.param(0.9, marks=pytest.mark.slow), 0.98, 1.0])
 def test_lasting_noise_is_no_ring(keeps: float) -> None:
     words = []
     for seed in range(2):

@@ -11,6 +11,7 @@ from value_arrays import planted
 from mechfourier import GridProbe, ProbeResult, UsageError, probe_activations
 from mechfourier.probes.arrays.asked import Request
 from mechfourier.probes.arrays.plan import plan
+from mechfourier.stats.words import CIRCLES
 
 FAST: dict[str, Any] = {"n_permutations": 99}
 
@@ -101,7 +102,7 @@ def test_head_directions(kind: str, word: str) -> None:
 def test_what_does_not_close_is_no_ring(kind: str) -> None:
     acts, angle = rows_by_angle(kind)
     found = probe_activations(acts, n=2 * np.pi, labels=angle, **FAST)
-    assert found.verdict in ("open curve", "line"), found
+    assert found.verdict not in CIRCLES and found.verdict not in ("noise", "values distinguishable"), found
 
 
 def test_hours_with_minutes_are_angles() -> None:
@@ -153,7 +154,7 @@ def two_cycles(kind: str, n: int = 7, m: int = 12, templates: int = 6, d: int = 
     )
 
 
-@pytest.mark.parametrize("templates", [6, 1])
+@pytest.mark.parametrize("templates", [pytest.param(6, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize("kind", ["torus", "cylinder", "one plane", "one circle of pairs", "sum", "none"])
 def test_a_torus_is_told_from_what_is_none(kind: str, templates: int) -> None:
     acts = two_cycles(kind, templates=templates)
@@ -222,6 +223,7 @@ def test_an_untrained_model_that_shows_the_same_is_a_control() -> None:
         probe_activations(acts, "months", control=same[:, :, :5], **FAST)
 
 
+@pytest.mark.slow
 def test_many_trials_are_averaged_and_copies_stay_together() -> None:
     signal = planted("circle", 12, d=20, templates=96, snr=0.3)
     found = probe_activations(signal, "months", **FAST)

@@ -103,7 +103,7 @@ def test_a_circle_of_period_ten_moves_answers_by_delta_modulo_ten() -> None:
     alone, other = parts["period 10"], parts["period 5"]
     assert alone.moved == alone.exact == alone.of_whole == 1.0 and alone.kept == 1.0
     assert other.moved is not None and other.moved < 0.2
-    assert alone.random is not None and alone.random < alone.moved
+    assert alone.random is not None and alone.moved is not None and alone.random < alone.moved
 
 
 def test_sums_are_a_domain_of_their_own() -> None:

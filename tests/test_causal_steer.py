@@ -142,7 +142,7 @@ def test_a_plane_goes_into_transformer_lens_as_a_hook(calendar: Any) -> None:
     angle = np.unwrap(
         np.arctan2(*((asked.at("hook_embed", "value").means.numpy() - found.center.numpy()) @ basis).T[::-1])
     )
-    assert abs(angle[0]) < 0.5 and np.ptp(np.diff(angle)) < 1.0 and (np.diff(angle) > 0).all()
+    assert len(set(np.sign(np.diff(angle)))) == 1 and np.ptp(np.diff(angle)) < 1.0  # round in one direction
     prompt = "Monday + 3 days ="
     encoding = encode(calendar, [prompt])[0]
     tokens = torch.tensor([encoding.ids])
@@ -171,7 +171,8 @@ def test_figures_draw_the_tables_and_results_survive_json(steered: SteerResult, 
         sorted(after.y) == sorted(steered.acts_on) and after.y[list(after.x).index(0)] == steered.acts_on[0]
     )
     frame = dosed.frame()
-    lines: Any = [trace for trace in dose_figure(dosed).data if trace.name]
+    figure: Any = dose_figure(dosed)
+    lines: Any = [trace for trace in figure.data if trace.name]
     assert list(lines[0].y) == frame[frame["path"] == "circle"]["nearest"].tolist()
     start: Any = shares_figure(dosed, "radius").data[0]
     assert list(start.y) == frame[frame["path"] == "radius"]["start"].tolist()
@@ -208,5 +209,5 @@ def test_commands_print_one_object(tmp_path: Any) -> None:
     assert json.loads(done.stdout)["kind"] == "steer"
     done = CliRunner().invoke(app, [*common, "--dose"], catch_exceptions=False)
     assert json.loads(done.stdout)["verdict"] == "along the circle"
-    assert len(list(tmp_path.glob("steer-calendar-days*.html"))) == 2
+    assert len(list(tmp_path.glob("steer*calendar-days*.html"))) == 2
     assert CliRunner().invoke(app, common).exit_code != 0

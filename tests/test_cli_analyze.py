@@ -11,6 +11,8 @@ from mechfourier.cli.app import app
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
 from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.progress import sums
+from mechfourier.toys.one_layer.model import OneLayerTransformer
+from mechfourier.toys.one_layer.task import all_pairs
 from mechfourier.toys.one_layer.weights import OneLayerConfig
 
 KEYS = [
@@ -76,7 +78,7 @@ def test_import_says_what_it_took(theirs: Path, tmp_path: Path) -> None:
             BadCheckpoint,
             "hooked-transformer",
         ),
-        (["import", "{theirs}", "--out", "{tmp}/z", "--act", "tanh"], UsageError, "tanh"),
+        (["import", "{theirs}", "--out", "{tmp}/z", "--act", "sin"], UsageError, "sin"),
         (["import", "{theirs}", "--out", "{tmp}/z", "--task", "subtract"], BadCheckpoint, "--force"),
     ],
 )

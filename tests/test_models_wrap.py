@@ -52,14 +52,15 @@ def test_the_numbers_stay_and_every_block_is_seen() -> None:
 
 
 def test_an_edit_reaches_the_next_block() -> None:
-    model = mf.wrap(Small().eval(), tokens={w: i for i, w in enumerate(WORDS)})
+    plain = Small().eval()
+    model = mf.wrap(plain, tokens={w: i for i, w in enumerate(WORDS)})
     tokens = torch.tensor([[1, 2, 3, 4]])
     with torch.no_grad():
         changed = model.run_with_hooks(
             tokens, fwd_hooks=[("blocks.1.hook_resid_post", lambda value, hook: value * 0 + 1.0)]
         )
-        last = model.module.stack.layers[2](torch.ones(1, 4, 16))
-    assert torch.allclose(changed, model.module.out(last), atol=1e-5)
+        last = plain.stack.layers[2](torch.ones(1, 4, 16))
+    assert torch.allclose(changed, plain.out(last), atol=1e-5)
 
 
 def test_a_hugging_face_class_that_no_engine_knows() -> None:

@@ -119,7 +119,7 @@ class PeriodsResult(Result, kind="periods", figure="mechfourier.figures.periods:
         """One row per part."""
         import pandas as pd
 
-        power = {each.period: each for each in self.power}
+        power: dict[float | None, PeriodPower] = {each.period: each for each in self.power}
         rows = [
             vars(part)
             | {key: getattr(power.get(part.period), key, None) for key in ("share", "kappa", "kappa_p")}

@@ -1,6 +1,7 @@
 """Terminals and pipes that know few letters: what they cannot show is written in letters that they can."""
 
 import codecs
+import io
 import sys
 import unicodedata
 
@@ -48,5 +49,5 @@ def show_everything() -> None:
     """Let standard output and error of any encoding take every text: nothing is lost after hours of work."""
     codecs.register_error("spelt", spelt)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelt")

@@ -26,7 +26,7 @@ def write_index(folder: str | Path) -> Path:
             f"{root} holds no atlas with its page; write one there with: mechfourier atlas MODEL --out {root}"
         )
     rows = [_row(path, result) for path, result in found]
-    rows.sort(key=lambda row: (-int(row["circles"]), str(row["model"])))
+    rows.sort(key=lambda row: (-int(str(row["circles"])), str(row["model"])))
     body = render("atlas_index.html", rows=rows)
     lead = (
         f"{len(rows)} atlas{'es' * (len(rows) > 1)}: which domains lie on a circle, and which the model uses."

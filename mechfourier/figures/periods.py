@@ -32,7 +32,7 @@ def periods_figure(result: "PeriodsResult") -> "go.Figure":
                 rows["moved"],
                 "δ modulo it",
                 colour=VERMILION,
-                error_y=whiskers(*ends),
+                error_y=whiskers(ends[0], ends[1], ends[2]),
                 hover=hover,
             ),
             bars(rows["name"], rows["kept"], "and the rest kept", colour=ORANGE, hover="%{x}: %{y:.1%} kept"),
@@ -60,7 +60,7 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
         drawn.append(
             line(each["site"], each["share"], name, colour=colour, hover=f"%{{x}}, {name}: %{{y:.1%}}")
         )
-        if each["untrained_share"].notna().all():
+        if result.n_untrained:
             hover = f"%{{x}}, {name}, untrained: %{{y:.1%}}"
             drawn.append(line(each["site"], each["untrained_share"], colour=colour, dash="dash", hover=hover))
     return figure(

@@ -15,7 +15,7 @@ def stability_figure(result: "StabilityResult") -> "go.Figure":
     """Share of answers that move by exactly δ in every run, with its 95 % interval."""
     frame = result.frame()
     rows = frame[frame["exact_share"].notna()]
-    spread = whiskers(*(rows[column].tolist() for column in ("exact_share", "low", "high")))
+    spread = whiskers(rows["exact_share"].tolist(), rows["low"].tolist(), rows["high"].tolist())
     names = [plain_text(str(name)[-24:]) for name in rows["name"]]
     hover = "%{x}, %{text}: %{y:.1%}"
     drawn = dots(

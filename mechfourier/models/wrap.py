@@ -219,7 +219,8 @@ def _reader(tokens: Tokens) -> Any:
             "the tokenizer is a slow one, which does not say which characters a token stands for"
         )
     if callable(tokens):
-        return _Words(tokens)
+        number: Any = tokens
+        return _Words(number)
     raise UsageError(
         f"tokens is of type {type(tokens).__name__}; give a fast tokenizer, a mapping from words to numbers, or "
         f"a function from a word to its number"

@@ -29,8 +29,8 @@ FALSE_BAR, POWER_BAR = 0.05, 0.95
 POWER_FROM = 12
 """The power bar holds from this n on, at a signal-to-noise ratio of 1 or more."""
 DRAWS = 199
-BOOTSTRAP = 99
-"""Draws of the contest of shapes from every fitted shape; probes use 200."""
+BOOTSTRAP = 199
+"""Draws of the contest of shapes from every fitted shape; fewer cannot reach the level of its second try."""
 QUICK_TRIALS = 6
 TEMPLATES = 8
 FEW = 40

@@ -156,7 +156,7 @@ def atlas(
         n_jobs=1,
     )
     (result,) = found if isinstance(found, tuple) else (found,)
-    return {"model": result.model} | {each.domain: each.word for each in result.domains}
+    return {"model": result.model, **{each.domain: each.word for each in result.domains}}
 
 
 KINDS: dict[str, Kind] = {"probe": probe, "ablate": ablate, "sae": sae, "atlas": atlas}

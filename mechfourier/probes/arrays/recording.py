@@ -21,7 +21,7 @@ MOST_BINS = 36
 def follow(turns: Float[ndarray, " row"]) -> bool:
     """Whether neighbouring rows have neighbouring labels (in turns), more than once round."""
     z = np.exp(2j * np.pi * turns)
-    together = float((z[1:] * z[:-1].conj()).real.mean() - abs(z.mean()) ** 2)
+    together = float(np.real(z[1:] * np.conj(z[:-1])).mean() - abs(z.mean()) ** 2)
     steps = (np.diff(np.floor(turns * 12)) != 0).sum()
     return bool(len(turns) > 24 and together > FOLLOWING and steps >= 18)
 

@@ -40,9 +40,8 @@ BESIDE_LINE = ("arc beside a line", "other period beside a line")
 FEW_VALUES, FEW_PENALTY = 9, 1.6
 """Factor on p with fewer values: an arc of 270 degrees over 7 of them is open by little more than three steps, and passed in 2
 of 24 planted draws without it."""
-PENALTY = {"wave": 3.0, "one direction": 3.0, "smooth path": 2.0}
-"""Factors on p of rivals that are rejected too often on data of their own: beside token identity, draws from a single quadrature
-are a little too regular (11 of 96 planted ones were rejected), and the spectrum of a random path is estimated (8 of 70)."""
+PENALTY = {"wave": 3.0, "one direction": 3.0}
+"""Factor on p: beside token identity, draws from a single quadrature are a little too regular (11 of 96 planted ones were rejected)."""
 SECOND_LEVEL = 0.02
 """The same for the contest without one value, which is a second try."""
 FEWEST_TO_SET_ASIDE = 9

@@ -56,8 +56,8 @@ def residual(
 
 def logits(
     cfg: ModularConfig, weights: Weights, tokens: Int[Tensor, "batch pos"], hook: Hook = no_hook
-) -> Float[Tensor, "batch pos p"]:
-    """Logits at every position (only the last is trained)."""
+) -> Float[Tensor, "batch kept p"]:
+    """Logits at every position that the hooks keep (only the last is trained)."""
     inside = hook("unembed.hook_in", residual(cfg, weights, tokens, hook))
     return hook("unembed.hook_out", inside @ weights["unembed.W_U"] + weights["unembed.b_U"])
 

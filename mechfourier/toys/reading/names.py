@@ -162,7 +162,7 @@ def _renumbered(found: list[Named]) -> list[Named]:
     """Layers counted from 0 without gaps (some begin at 1); what stands outside the blocks is of layer 0
     where the role is a block's."""
     layers = sorted({each.layer for each in found if each.layer is not None and _inside(each.role)})
-    order = {layer: at for at, layer in enumerate(layers)}
+    order: dict[int | None, int] = {layer: at for at, layer in enumerate(layers)}
     return [
         Named(each.name, each.role, order.get(each.layer, 0) if _inside(each.role) else None)
         for each in found

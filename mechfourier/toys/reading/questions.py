@@ -122,9 +122,7 @@ def _written(
         for at, order in enumerate(orders):
             rows = (*range(start, start + numbers), *order)
             cost = (
-                3 * (start != 0)
-                + (at > 0)
-                + 4 * (specials - needed if specials > needed else needed - specials)
+                (start != 0) + (at > 0) + 6 * (specials - needed if specials > needed else needed - specials)
             )
             for first in dict.fromkeys((0 if answers == p else start, 0)):
                 if first + p <= answers:

@@ -155,11 +155,11 @@ def completed(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[Ass
 
 def _group(tensor: Tensor, d: int) -> str:
     """Which kind of role a shape may have."""
-    shape = tuple(size for size in tensor.shape if size != 1)
+    shape: tuple[int, ...] = tuple(size for size in tensor.shape if size != 1)
     if len(shape) == 1:
         return "vector"
     if len(shape) >= 3 or shape in ((d, d), (3 * d, d), (d, 3 * d)):
-        return "other" if d not in shape else "fused" if 3 * d in shape or shape[0] == 3 else "attention"
+        return "other" if d not in shape else "fused" if 3 * d in shape or shape[:1] == (3,) else "attention"
     if d not in shape:
         return "other"
     return "positions" if min(shape) <= MOST_POSITIONS else "matrix"
