@@ -380,13 +380,14 @@
   });
   slider.addEventListener("input", function () { show(at.model, at.domain, +slider.value, false); });
 
-  // the first cell: a circle where there is one
+  // the first cell: the circle of most evidence, where there is one
   var first = null;
   models.forEach(function (model, m) {
     model.domains.forEach(function (each, d) {
       if (!each.sites.length) { return; }
       var round = /^(circular|flattened circle|modular)$/.test(each.word);
-      if (!first || (round && !first.round)) { first = { model: m, domain: d, site: each.best, round: round }; }
+      var begin = cellAt(m, d, each.best), strength = (round ? 1 : 0) + (begin ? +begin.style.getPropertyValue("--strength") : 0);
+      if (!first || strength > first.strength) { first = { model: m, domain: d, site: each.best, strength: strength }; }
     });
     var start = cells.find(function (c) { return +c.dataset.model === m; });
     if (start) { reachable(start); }
