@@ -167,7 +167,7 @@ def test_ten_kills_change_no_number(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mechfourier", "atlas", "calendar", "--quick", "--permutations", "199"]
     command += ["--jobs", "2", "--json", "--out"]
     clean = subprocess.run([*command, str(tmp_path / "clean")], capture_output=True, text=True, check=True)
-    for parts in range(0, 20, 2):  # killed in the capture, the statistics and the tasks
+    for parts in (0, 1, 3, 4, 6, 7, 9, 10, 12, 13):  # of 17: in the capture, the statistics, the tasks
         process = subprocess.Popen(
             [*command, str(tmp_path / "killed")],
             stdout=subprocess.DEVNULL,
