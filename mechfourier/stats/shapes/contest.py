@@ -257,6 +257,9 @@ def described(decision: Decision, word: str, agreement: float, *reasons: str) ->
         word = "flattened circle"
     curve = _curve_design(decision) if "open curve" in word or word == "nearly closed" else None
     cut = int(curve.params["cut"]) if curve is not None else None
+    between = gap(table, cut) if cut is not None else None
+    if between is not None and between.value > len(table.frame.order):
+        between = None  # it hardly turns: how far apart its ends are, in steps of a circle, says nothing
     period = _period(decision) if word == "other period" else None
     return SiteShapes(
         word=word,
@@ -268,8 +271,8 @@ def described(decision: Decision, word: str, agreement: float, *reasons: str) ->
         k=k,
         aspect=ellipse,
         beside_line=word == CIRCULAR and closed == "circle beside a line",
-        gap=gap(table, cut) if cut is not None else None,
-        ends=_ends(decision, cut) if cut is not None else None,
+        gap=between,
+        ends=_ends(decision, cut) if cut is not None and between is not None else None,
         period=period,
         set_aside=int(table.frame.order[decision.set_aside]) if decision.set_aside is not None else None,
     )
@@ -309,8 +312,10 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
 
 
 def _reasons(decision: Decision, word: str) -> Sequence[str]:
-    if word == DISTINCT:
+    if word == DISTINCT and decision.adequate["distinct values"] >= LEVEL:
         return (f"no order of the values beyond chance (p = {decision.adequate['distinct values']:.2g})",)
+    if word == DISTINCT:
+        return ("no shape predicts of values left out more than their mean does",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
     if word in ROUND:

@@ -5,6 +5,7 @@ circular where that is under 5 % for all of them. *Adequacy.* For every shape: h
 data of that shape? A shape with less than 5 % is rejected.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import Design
+from mechfourier.stats.shapes.evidence import predicted_share
 from mechfourier.stats.shapes.families import Family, family
 from mechfourier.stats.shapes.helix import bends_a_plane, without_flat_helices
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
@@ -98,9 +100,18 @@ class Decision:
 
     @property
     def closed_rejected(self) -> bool:
-        """Another shape predicts clearly better; or the circle does not fit, by an amount that matters."""
+        """Another shape predicts clearly better; or the circle does not fit, by an amount that matters; or it predicts
+        nothing of values left out."""
         unfit = self.adequate["closed"] < LEVEL and self.missed > MATERIAL
-        return self.free or self.lead > CLEAR or unfit
+        return self.free or self.lead > CLEAR or unfit or not self.predicts(self.designs.closed_names)
+
+    def predicts(self, names: Iterable[str]) -> bool:
+        """Whether any of these shapes predicts of values left out more than their mean does, beyond its interval: a
+        shape that none of the values follows is none, however the others do."""
+        shares = (
+            predicted_share(self.table, self.designs, self.best[name]) for name in names if name in self.best
+        )
+        return any((share.value if share.low is None else share.low) > 0 for share in shares)
 
     @property
     def circular(self) -> bool:

@@ -49,19 +49,26 @@ def without_circle(decision: Decision) -> str:
     left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL and name != FREE} - {DISTINCT}
     if decision.free:
         left.discard(CIRCULAR)
+    left = {word for word in left if decision.predicts(_shapes(decision, word))}
     for simple, richer in RICHER.items():
         if simple in left:
             left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
     ranked = sorted(left, key=lambda word: scores[word])
     if not ranked:
-        return min(
-            (word for word in scores if word not in (DISTINCT, CIRCULAR)), key=lambda word: scores[word]
-        )
+        others = [word for word in scores if word not in (DISTINCT, CIRCULAR)]
+        best = min(others, key=lambda word: scores[word])
+        return best if decision.predicts(_shapes(decision, best)) else DISTINCT
     if ranked == [CIRCULAR]:
         ranked.append(_strongest_rival(decision))
     if len(ranked) == 1:
         return ranked[0]
     return "undecided: " + " or ".join(IN_SENTENCE.get(word, word) for word in sorted(ranked[:2]))
+
+
+def _shapes(decision: Decision, word: str) -> list[str]:
+    """The shapes of the contest that a word stands for."""
+    closed = decision.designs.closed_names
+    return list(closed) if word == CIRCULAR else [name for name in decision.scores if WORDS.get(name) == word]
 
 
 def _strongest_rival(decision: Decision) -> str:
