@@ -31,6 +31,7 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "ablate_speed": TOKENIZER,
     "real_speed": (),
     "edit_cost": (),
+    "atlas_speed": (),
     "adder_lengths": ("mechfourier/data/adder",),
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ if importlib.util.find_spec("playwright") is None:
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=f"no Chromium here; {HELP}")
 MOST_BYTES = 6_000_000
-FIRST_PAINT = 1500  # ms
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -146,24 +144,12 @@ def test_hostile_names_stay_text(browser: Any, found: AtlasResult, tmp_path: Pat
     page.close()
 
 
-def test_twelve_domains_of_28_layers_are_small_and_quick(
-    browser: Any, found: AtlasResult, tmp_path: Path
-) -> None:
+def test_twelve_domains_of_28_layers_are_small(browser: Any, found: AtlasResult, tmp_path: Path) -> None:
     written = write_atlas([widened(found, 12, 28)], tmp_path)
     assert written.stat().st_size < MOST_BYTES
     page, heard = opened(browser, written, 1280)
     assert page.locator(".cell").count() == 12 * 28 and heard == []
     page.close()
-    paints = []
-    for _ in range(3):
-        start = time.monotonic()
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.goto(written.as_uri())
-        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        page.close()
-        if time.monotonic() - start > 10:
-            break
-    assert min(paints) < FIRST_PAINT, paints
 
 
 def widened(found: AtlasResult, domains: int, layers: int) -> AtlasResult:

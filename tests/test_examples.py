@@ -34,6 +34,11 @@ def test_own_domain_is_probed_on_real_weights(capsys: pytest.CaptureFixture[str]
     assert result.verdict in capsys.readouterr().out
 
 
+def test_plain_module_goes_on_to_study() -> None:
+    result = example("plain_module").main()
+    assert (result.verdict, result.used) == ("circular", "used")
+
+
 def test_own_model_has_the_circle_that_was_planted() -> None:
     result = example("own_model").main()
     assert result.verdict == "circular" and result.best.k == 1

@@ -1,7 +1,5 @@
 """Networks in plain PyTorch, and Hugging Face classes that no engine knows, with hook points around their blocks."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,13 +94,3 @@ def test_unknown_words_are_said() -> None:
     model = mf.wrap(Small(), tokens={w: i for i, w in enumerate(WORDS)})
     with pytest.raises(mf.MechFourierError, match="no token for 'zebra'"):
         model.encode(["a zebra"])
-
-
-def test_the_example_on_to_study() -> None:
-    path = Path(__file__).parents[1] / "examples" / "plain_module.py"
-    spec = importlib.util.spec_from_file_location("plain_module", path)
-    assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    result = example.main()
-    assert (result.verdict, result.used) == ("circular", "used")

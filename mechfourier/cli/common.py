@@ -57,6 +57,7 @@ TASK = typer.Option(
     "chance)."
 )
 SHARE: Limits = {"min": 0, "max": 1, "callback": finite}
+PERIOD: Limits = {"min": 1e-6, "max": 1e9, "callback": finite}
 
 
 def number_list(text: str, option: str, what: str, example: str, *, ranges: bool = False) -> list[int]:

@@ -8,10 +8,10 @@ import typer
 from mechfourier.cli.common import (
     COUNT,
     CYCLES,
+    PERIOD,
     SEED,
     domain_of,
     emit_json,
-    finite,
     note,
     quiet_libraries,
 )
@@ -30,73 +30,78 @@ if TYPE_CHECKING:
     from mechfourier.probes.result import ProbeResult
 
 
+Model = Annotated[
+    str | None,
+    typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file; none with --acts."),
+]
+Domain = Annotated[
+    str | None,
+    typer.Option(
+        help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, "
+        "else months)."
+    ),
+]
+Sites = Annotated[
+    str | None,
+    typer.Option(
+        help="Kinds of hook points, joined by commas (default: resid_post); with --acts, the arrays."
+    ),
+]
+Position = Annotated[str | None, typer.Option(help="Read value prompts at the 'value' or the 'last' token.")]
+Design = Annotated[str, typer.Option(help="'value' (in sentences), 'operation' (value + offset) or 'auto'.")]
+Controls = Annotated[
+    bool,
+    typer.Option("--controls/--no-controls", help="Also run the untrained model (weights re-initialised)."),
+]
+ShowTokens = Annotated[
+    bool,
+    typer.Option("--show-tokens", help="Print the tokens of one prompt per template, the one read marked."),
+]
+Acts = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file of activations instead of a model: npz, npy, safetensors, PyTorch, Parquet, datasets."
+    ),
+]
+Layout = Annotated[
+    str | None, typer.Option(help="Axes of the arrays: 'site value template d', 'a o d', 'row d' …")
+]
+Labels = Annotated[
+    str | None, typer.Option(help="Column of the labels (two, joined by a comma, for two cycles).")
+]
+Period = Annotated[
+    float | None,
+    typer.Option(help="Period of labels that are angles (or --domain degrees).", **PERIOD),
+]
+Control = Annotated[Path | None, typer.Option(help="The same file from an untrained model (with --acts).")]
+Probabilities = Annotated[
+    bool,
+    typer.Option("--probabilities", help="The arrays are answer distributions: take square roots."),
+]
+
+
 def probe(
-    model: Annotated[
-        str | None,
-        typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file; none with --acts."),
-    ] = None,
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            help="A domain (mechfourier domains), mod-N, or a .toml file (default: the model's own task, "
-            "else months)."
-        ),
-    ] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            help="Kinds of hook points, joined by commas (default: resid_post); with --acts, the arrays."
-        ),
-    ] = None,
+    model: Model = None,
+    domain: Domain = None,
+    sites: Sites = None,
     layers: Annotated[str | None, typer.Option(help="Layers, like 0-3,7 (default: all).")] = None,
-    position: Annotated[
-        str | None, typer.Option(help="Read value prompts at the 'value' or the 'last' token.")
-    ] = None,
-    design: Annotated[
-        str, typer.Option(help="'value' (in sentences), 'operation' (value + offset) or 'auto'.")
-    ] = "auto",
+    position: Position = None,
+    design: Design = "auto",
     cycles: Annotated[int, typer.Option(help="Cycles of offsets in operation designs.", **CYCLES)] = 4,
     permutations: Annotated[int, typer.Option(help="Permutations of the family-wise null.", **COUNT)] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of permutations, bootstrap and control.", **SEED)] = 0,
-    controls: Annotated[
-        bool,
-        typer.Option(
-            "--controls/--no-controls", help="Also run the untrained model (weights re-initialised)."
-        ),
-    ] = True,
+    controls: Controls = True,
     engine: Annotated[str, typer.Option(help="'hooked', 'bridge' or 'auto'.")] = "auto",
     device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,
-    show_tokens: Annotated[
-        bool,
-        typer.Option(
-            "--show-tokens", help="Print the tokens of one prompt per template, the one read marked."
-        ),
-    ] = False,
-    acts: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file of activations instead of a model: npz, npy, safetensors, PyTorch, Parquet, datasets."
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="Axes of the arrays: 'site value template d', 'a o d', 'row d' …")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Column of the labels (two, joined by a comma, for two cycles).")
-    ] = None,
+    show_tokens: ShowTokens = False,
+    acts: Acts = None,
+    layout: Layout = None,
+    labels: Labels = None,
     templates: Annotated[str | None, typer.Option(help="Column of the templates.")] = None,
-    period: Annotated[
-        float | None,
-        typer.Option(help="Period of labels that are angles (or --domain degrees).", callback=finite),
-    ] = None,
-    control: Annotated[
-        Path | None, typer.Option(help="The same file from an untrained model (with --acts).")
-    ] = None,
-    probabilities: Annotated[
-        bool,
-        typer.Option("--probabilities", help="The arrays are answer distributions: take square roots."),
-    ] = False,
+    period: Period = None,
+    control: Control = None,
+    probabilities: Probabilities = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")] = Path(
         "mechfourier-out"

@@ -32,28 +32,33 @@ def register(app: typer.Typer) -> None:
     app.command("steer")(steer_command)
 
 
+To = Annotated[
+    str | None,
+    typer.Option(help="A value, or a number of steps like +2 (--dose: default half-way round)."),
+]
+Prompt = Annotated[
+    list[str] | None,
+    typer.Option(help="Your own, more than once; {braces} mark the value where it names several."),
+]
+Whole = Annotated[bool, typer.Option("--whole", help="Turn the whole class mean, not the planes alone.")]
+Dose = Annotated[
+    bool, typer.Option("--dose", help="By how much: along the circle, straight across, by radius.")
+]
+Site = Annotated[
+    str | None,
+    typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
+]
+
+
 def steer_command(
     model: Model,
     domain: Domain = None,
-    to: Annotated[
-        str | None,
-        typer.Option(help="A value, or a number of steps like +2 (--dose: default half-way round)."),
-    ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(help="Your own, more than once; {braces} mark the value where it names several."),
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Turn the whole class mean, not the planes alone.")
-    ] = False,
-    dose: Annotated[
-        bool, typer.Option("--dose", help="By how much: along the circle, straight across, by radius.")
-    ] = False,
+    to: To = None,
+    prompt: Prompt = None,
+    whole: Whole = False,
+    dose: Dose = False,
     task: Task = None,
-    site: Annotated[
-        str | None,
-        typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
-    ] = None,
+    site: Site = None,
     layer: Layer = None,
     k: Harmonics = None,
     position: Position = "value",
