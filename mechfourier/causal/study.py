@@ -18,7 +18,6 @@ The prompts that chose the place are held out of every test at it. The intact mo
 of a site and the donors are computed once (`experiment`).
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +40,9 @@ from mechfourier.causal.result import AblationResult, Certificate
 from mechfourier.causal.rotate import RotationResult, rotation
 from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.share import Rung, Share, UseShare, use_share
+from mechfourier.causal.study_question import Unasked, choice_of, sites_of
 from mechfourier.causal.subspaces import chosen_subspace, harmonics
-from mechfourier.causal.task import AnswerTask, has_logits
+from mechfourier.causal.task import AnswerTask
 from mechfourier.causal.usage import (
     FEWEST_CONTROLS,
     LEVEL,
@@ -57,11 +57,10 @@ from mechfourier.causal.where import UseMap, use_map
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.sampling import balanced_sample
-from mechfourier.domains.task_choice import Choice, choose_task
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.domains.tasks import TaskRow
-from mechfourier.errors import NotExpressible, OutOfRange, UnknownSite, UsageError
-from mechfourier.hooks.site import Site, find_site, model_name, select_sites
+from mechfourier.errors import NotExpressible, OutOfRange
+from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
@@ -212,7 +211,7 @@ def study(
             f"{LEVEL}"
         )
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
-    sites, texts = _sites(model, site), None if text is None else tuple(text)
+    sites, texts = sites_of(model, site), None if text is None else tuple(text)
     options = (site, position, ks, task, n_prompts, cycles, n_controls, n_permutations, texts, seed)
     kept = Kept.of(folder, model, wanted, options)
     probed = kept(
@@ -221,11 +220,11 @@ def study(
         lambda: probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store),
     )
     try:
-        choice = _choice(model, wanted, task)
+        choice = choice_of(model, wanted, task)
         asked = Experiment.of(
             model, wanted, task=choice, cycles=cycles, n_prompts=n_prompts, seed=seed, store=store
         )
-    except _Unasked as error:
+    except Unasked as error:
         return _untested(model, probed, str(error))
     except NotExpressible as error:
         return _untested(model, probed, f"the model cannot be asked: {error}")
@@ -258,34 +257,6 @@ def _asked(
             return _untested(asked.model, probed, "no site has a usable harmonic plane")
         best = choose(listed, asked.design.n)
         return replace(_tested(rest, best, probed, sites, n_controls, text, kept), candidates=listed)
-
-
-class _Unasked(Exception):
-    """Why nothing can be asked."""
-
-
-def _sites(model: Model, site: Site | str | None) -> tuple[Site, ...]:
-    if site is not None:
-        return (find_site(model, site),)
-    found = list(select_sites(model, "resid_post"))
-    with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
-        found = [*select_sites(model, "embed"), *found]
-    decoder = [site for site in found if site.stack == "decoder"]  # its tokens are those that are answered
-    return tuple(decoder or found)
-
-
-def _choice(model: Model, domain: Domain, task: str | None) -> Choice | None:
-    """What to ask; None for a model without logits. Raises ``_Unasked`` where the domain asks nothing."""
-    if not has_logits(model):
-        if task is not None:
-            raise UsageError(f"{model_name(model)} has no logits, so it is asked no task; leave task out")
-        return None
-    try:
-        return choose_task(model, domain, task)
-    except UsageError as error:
-        if domain.tasks or domain.operation is not None:
-            raise
-        raise _Unasked(str(error)) from error
 
 
 def _split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
