@@ -250,7 +250,7 @@ def _grid(
 
 
 def grid_of(
-    found: Sequence[Float[Tensor, "prompt *rest"]], design: Design
+    found: Sequence[Float[Tensor, "prompt ..."]], design: Design
 ) -> Float[Tensor, "site row column d"]:
     """Activations of the prompts of a design, site by site, on its grid.
 
