@@ -20,7 +20,7 @@ from mechfourier.stats.intervals import wilson
 from mechfourier.stats.shapes import contest
 
 SEED = 20262
-"""Of the draws that are reported; everything was chosen on others."""
+"""Of the draws that are reported."""
 ROUND_OF = 20
 MARKS = "<!-- rates: written by python -m benchmarks.shapes --page -->", "<!-- end of rates -->"
 PAGE = Path(__file__).parent.parent / "docs" / "shapes.md"
@@ -108,8 +108,9 @@ def markdown(found: dict) -> str:
     return "\n".join([*lines, "", *_outside(found, parts), "", *_coverage(found.get("coverage", {}))])
 
 
-LEAD = """Percent called circular (or flattened circle) [95 % Wilson interval]; kinds in bold are circles. Seed {seed}, on which nothing was chosen; "(new)": kinds that
-were invented after everything was chosen, and run once. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`). Most rows of 20 draws
+LEAD = """Percent called circular (or flattened circle) [95 % Wilson interval]; kinds in bold are circles. Seed {seed}; one constant was dropped after its words for the circle beside a line were seen, and the last two rules
+(that a shape has to predict, and what a second try needs) were added after these rows. "(new)": kinds that
+were written before the last changes and first run after them. From `benchmarks/results/shapes.json` (`python -m benchmarks.shapes`). Most rows of 20 draws
 in "main" were made with a factor of two on p of random paths, since dropped: circles can only be found more often without it. "Earlier" is not of that seed: it holds all kinds by the rules
 before the last five changes (flat rivals, outlying prompts, paths of nine steps, `CLEAR` .15 for .35, `MATERIAL` .02 for .01), on draws by which some of those were chosen; kinds that main does
 not hold yet stand there alone."""
