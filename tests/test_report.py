@@ -111,9 +111,19 @@ def test_every_text_is_escaped(found: ProbeResult, run: Path, tmp_path: Path) ->
 
 def test_a_summary_for_machines_is_shown_as_numbers(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "summary.json"
-    path.write_text(json.dumps(analyze(run, over_run=False).summary()))
+    whole = analyze(run, over_run=False).summary()
+    path.write_text(
+        json.dumps({name: whole[name] for name in ("accuracy", "key_freqs", "gradient_symmetricity")})
+    )
     text = shown(report([path]))
     assert "Summary: summary.json" in text and "gradient_symmetricity" in text
+
+
+def test_what_analyze_prints_for_machines_is_the_whole_analysis(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "analysis.json"
+    path.write_text(json.dumps(analyze(run, over_run=False).summary()))
+    text = shown(report([path]))
+    assert "One layer: small" in text and "Clock or Pizza" in text
 
 
 def test_a_folder_of_results_is_all_its_results(found: ProbeResult, tmp_path: Path) -> None:
