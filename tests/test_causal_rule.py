@@ -43,8 +43,9 @@ def test_a_plane_that_nothing_reads_is_called_used_at_most_once_in_a_hundred() -
 
 
 @pytest.mark.slow
-def test_p_of_turns_is_uniform_on_random_planes() -> None:
-    """Planes drawn as the controls are: every p is as likely as another."""
+def test_p_of_turns_is_no_smaller_than_uniform_on_random_planes() -> None:
+    """Planes drawn as the controls are: no p is likelier than its size. (Large ones are likelier than that: a control
+    takes the length of the edit that it stands beside, which a plane's own edit reaches by its overlap with the signal.)"""
     asked = Experiment.of(clock(), "mod-13", n_prompts=26)
     found = []
     for seed in range(120):
@@ -52,5 +53,5 @@ def test_p_of_turns_is_uniform_on_random_planes() -> None:
         plane = torch.linalg.qr(noise).Q
         asked.seed = seed
         found.append(rotate(asked, site="hook_embed", plane=plane, n_controls=99).directed_p)
-    assert kstest(found, "uniform").pvalue > 0.01
+    assert kstest(found, "uniform", alternative="greater").pvalue > 0.01
     assert np.mean(np.array(found) <= 0.05) <= 0.1
