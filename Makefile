@@ -60,7 +60,7 @@ test-real: $(REAL)
 
 # the lines of hooks and probes that their own tests run; apart, since measuring takes as long again
 coverage: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests/test_hooks_*.py tests/test_probes_*.py tests/test_cli_*.py \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests/test_hooks_*.py tests/test_probes_*.py tests/test_cli_*.py tests/test_arrays_*.py \
 		--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90
 
 test-fast: setup
