@@ -203,7 +203,7 @@ def test_the_command_line_says_one_sentence(
         (["calendar", "--acts", str(tmp_path / "a.npy"), "--domain", "days"], "leave one of them out"),
         (["--acts", str(tmp_path / "a.npy"), "--domain", "days", "--layers", "0"], "--layers has no meaning"),
         (["calendar", "--layout", "a o d"], "give it with --acts FILE"),
-        (["--acts", str(tmp_path / "a.npy"), "--period", "nan"], "no number"),
+        (["--acts", str(tmp_path / "a.npy"), "--period", "nan"], "Invalid value for '--period'"),
     ):
         monkeypatch.setattr(sys, "argv", ["mechfourier", "probe", *arguments, "--out", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as stopped:
