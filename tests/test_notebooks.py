@@ -44,7 +44,9 @@ def test_the_calendar_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_the_gemma_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = real_folder("gemma3-270m")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MECHFOURIER_MODELS", str(folder.parent))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "gemma3-270m").symlink_to(folder, target_is_directory=True)
+    monkeypatch.setenv("MECHFOURIER_MODELS", str(tmp_path / "models"))
     table, words, *_ = run("atlas_gemma.ipynb")
     assert list(table["domain"]) == ["days", "months"] and words.shape == (2, 18)
     assert len(list((tmp_path / "atlas-gemma").glob("*.html"))) == 1
