@@ -1,5 +1,6 @@
 """Where the planes of a circle are in a model, and what turning in them by any fraction of a step does."""
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.subspaces import HarmonicSubspace, key_harmonics
+from mechfourier.causal.task import AnswerTask
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import OutOfRange, UnknownSite
@@ -63,21 +65,24 @@ def curve(
 
 
 def stream_sites(model: Model) -> list[Site]:
-    """The embedding, where it has a hook point, and every ``resid_post``."""
+    """The embedding, where it has a hook point, and every ``resid_post``; of a decoder only its own: its tokens
+    are those that are answered."""
     found = list(select_sites(model, "resid_post"))
-    try:
-        return [*select_sites(model, "embed"), *found]
-    except UnknownSite:
-        return found
+    with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
+        found = [*select_sites(model, "embed"), *found]
+    return [site for site in found if site.stack == "decoder"] or found
 
 
 def split(asked: Experiment, most: int = SCREEN) -> tuple[Int[Tensor, " screened"], Experiment]:
-    """Prompts that choose a place, and the experiment on the others."""
+    """Prompts that choose a place, and the experiment on the others (similarity tasks are not divided: they are
+    small)."""
     count = len(asked)
     few = balanced_sample(asked.task.label, max(1, min(most, count // 4)), seed=asked.seed)
+    if count == 1 or not isinstance(asked.task, AnswerTask):
+        return few, asked
     others = torch.ones(count, dtype=torch.bool)
     others[few] = False
-    return few, asked.subset(others.nonzero()[:, 0]) if count > 1 else asked
+    return few, asked.subset(others.nonzero()[:, 0])
 
 
 def find_place(

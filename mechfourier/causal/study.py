@@ -23,8 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
@@ -35,6 +33,7 @@ from mechfourier.causal.cost import affordable, bounded
 from mechfourier.causal.experiment import POSITIONS, Experiment, shows_value
 from mechfourier.causal.kept import Kept
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
+from mechfourier.causal.plane import split
 from mechfourier.causal.prefix_sharing import remembering
 from mechfourier.causal.result import AblationResult, Certificate
 from mechfourier.causal.rotate import RotationResult, rotation
@@ -42,7 +41,6 @@ from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.share import Rung, Share, UseShare, use_share
 from mechfourier.causal.study_question import Unasked, choice_of, sites_of
 from mechfourier.causal.subspaces import chosen_subspace, harmonics
-from mechfourier.causal.task import AnswerTask
 from mechfourier.causal.usage import (
     FEWEST_CONTROLS,
     LEVEL,
@@ -56,7 +54,6 @@ from mechfourier.causal.usage import (
 from mechfourier.causal.where import UseMap, use_map
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
-from mechfourier.domains.sampling import balanced_sample
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.domains.tasks import TaskRow
 from mechfourier.errors import NotExpressible, OutOfRange
@@ -72,7 +69,6 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-SCREEN = 48
 PATCHED = 1  # prompts per answer that the controls of the patch run on: they decide nothing
 
 
@@ -246,7 +242,7 @@ def _asked(
     kept: Kept,
 ) -> StudyResult:
     """The place chosen on some of the prompts, and every test of it on the others."""
-    few, rest = _split(asked)
+    few, rest = split(asked)
     with remembering():
         listed = kept(
             "places",
@@ -257,18 +253,6 @@ def _asked(
             return _untested(asked.model, probed, "no site has a usable harmonic plane")
         best = choose(listed, asked.design.n)
         return replace(_tested(rest, best, probed, sites, n_controls, text, kept), candidates=listed)
-
-
-def _split(asked: Experiment) -> tuple[Int[Tensor, " screened"], Experiment]:
-    """Prompts to screen with, and the experiment on the others (similarity tasks are not divided: they are
-    small)."""
-    count = len(asked)
-    few = balanced_sample(asked.task.label, max(1, min(SCREEN, count // 4)), seed=asked.seed)
-    if not isinstance(asked.task, AnswerTask):
-        return few, asked
-    others = torch.ones(count, dtype=torch.bool)
-    others[few] = False
-    return few, asked.subset(others.nonzero()[:, 0])
 
 
 def _tested(

@@ -1,12 +1,11 @@
 """What a study asks, and where it looks."""
 
-import contextlib
-
+from mechfourier.causal.plane import stream_sites
 from mechfourier.causal.task import has_logits
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.task_choice import Choice, choose_task
-from mechfourier.errors import UnknownSite, UsageError
-from mechfourier.hooks.site import Site, find_site, model_name, select_sites
+from mechfourier.errors import UsageError
+from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.interface import Model
 
 
@@ -18,11 +17,7 @@ def sites_of(model: Model, site: Site | str | None) -> tuple[Site, ...]:
     """The hook point asked for, or the residual stream after every block, and the embedding."""
     if site is not None:
         return (find_site(model, site),)
-    found = list(select_sites(model, "resid_post"))
-    with contextlib.suppress(UnknownSite):  # a model whose embedding has no hook point of that name
-        found = [*select_sites(model, "embed"), *found]
-    decoder = [site for site in found if site.stack == "decoder"]  # its tokens are those that are answered
-    return tuple(decoder or found)
+    return tuple(stream_sites(model))
 
 
 def choice_of(model: Model, domain: Domain, task: str | None) -> Choice | None:

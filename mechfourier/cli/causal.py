@@ -9,6 +9,8 @@ import typer
 from mechfourier.cli.common import CONTROLS, COUNT, CYCLES, LAYER, emit_json, note, number_list
 from mechfourier.cli.common import SEED as SEEDS
 from mechfourier.cli.common import TASK as A_TASK
+from mechfourier.cli.options import Device as Device
+from mechfourier.cli.options import Model as Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,6 @@ POSITION = typer.Option(
     help="'value' (the last token of the value asked about), 'value+1' … (those after it) or 'last' (the "
     "prompt's last token)."
 )
-Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
 Domain = Annotated[
     str | None,
     typer.Option(
@@ -32,12 +33,18 @@ Site = Annotated[
         help="A hook point's full name (hook_embed, blocks.0.hook_resid_post), or a kind with --layer."
     ),
 ]
+AnySite = Annotated[
+    str | None,
+    typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
+]
 Layer = Annotated[int | None, typer.Option(help="Layer of the site, where --site is a kind.", **LAYER)]
 Harmonics = Annotated[
     str | None,
     typer.Option("--k", "-k", help="Harmonics, like 1 or 5,37 (default: those that stand out)."),
 ]
 Position = Annotated[str, POSITION]
+AnyPosition = Annotated[str | None, typer.Option(help="'value' or 'last' (default: both are looked at).")]
+ProbePermutations = Annotated[int, typer.Option(help="Permutations of the probe's null.", **COUNT)]
 Samples = Annotated[
     int | None,
     typer.Option(
@@ -48,7 +55,6 @@ Cycles = Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CY
 Controls = Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)]
 Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.", **SEEDS)]
 Engine = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option(help="Folder of the HTML page.")]
 OUT = Path("mechfourier-out")
@@ -71,6 +77,15 @@ def listed(text: str | None, option: str) -> list[int] | None:
             text, option, "heads" if option == "--head" else "dimensions", "8, or 8,35, or 0-63", ranges=True
         )
     )
+
+
+def place_of(name: str | None, layer: int | None) -> Any:
+    """A site, or None where the command finds the place itself."""
+    from mechfourier.errors import UsageError
+
+    if name is None and layer is not None:
+        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
+    return None if name is None else site_of(name, layer)
 
 
 def site_of(name: str, layer: int | None) -> Any:

@@ -6,6 +6,7 @@ import typer
 
 from mechfourier.cli.causal import (
     OUT,
+    AnySite,
     Controls,
     Device,
     Domain,
@@ -18,7 +19,7 @@ from mechfourier.cli.causal import (
     Seed,
     Task,
     finish,
-    site_of,
+    place_of,
 )
 from mechfourier.cli.common import COUNT, domain_of, quiet_libraries
 from mechfourier.cli.numbers import periods_of, range_of
@@ -39,10 +40,7 @@ def periods_command(
         str | None, typer.Option(help="Periods, like 2,5,10 (default: those of 2,5,10,100 that fit).")
     ] = None,
     task: Task = None,
-    site: Annotated[
-        str | None,
-        typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
-    ] = None,
+    site: AnySite = None,
     layer: Layer = None,
     samples: Samples = None,
     controls: Controls = 20,
@@ -58,12 +56,10 @@ def periods_command(
 
     if range_ is not None and domain is not None:
         raise UsageError("give --range or --domain, not both")
-    if site is None and layer is not None:
-        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
     ends = None if range_ is None else range_of(range_)
     wanted, where = (
         None if periods is None else periods_of(periods),
-        None if site is None else site_of(site, layer),
+        place_of(site, layer),
     )
     chosen = domain_of(domain, model, "numbers") if ends is None else None
     quiet_libraries()

@@ -109,31 +109,20 @@ def probe(
 ) -> None:
     """Probe a domain for circular features: verdict, evidence at every hook point, HTML figure."""
     quiet_libraries()
+    arrays: dict[str, Any] = dict(
+        layout=layout, labels=labels, templates=templates, period=period, control=control
+    )
     if acts is not None:
         about = dict(layers=layers, position=position, show_tokens=show_tokens or None)
-        about |= dict(
-            engine=None if engine == "auto" else engine, device=None if device == "auto" else device
-        )
+        about |= {
+            name: None if given == "auto" else given
+            for name, given in (("engine", engine), ("device", device))
+        }
         refuse_model_options(model, about)
-        result = of_arrays(
-            acts,
-            domain,
-            layout=layout,
-            labels=labels,
-            templates=templates,
-            period=period,
-            control=control,
-            sites=sites,
-            design=design,
-            probabilities=probabilities,
-            n_permutations=permutations,
-            seed=seed,
-        )
+        arrays |= dict(sites=sites, design=design, probabilities=probabilities, seed=seed)
+        result = of_arrays(acts, domain, **arrays, n_permutations=permutations)
         return write_and_show(result, out, json_=json_)
-    refuse_array_options(
-        dict(layout=layout, labels=labels, templates=templates, period=period, control=control)
-        | dict(probabilities=probabilities or None)
-    )
+    refuse_array_options(arrays | dict(probabilities=probabilities or None))
     if model is None:
         raise UsageError(
             "give a model (mechfourier models lists them), or a file of activations (--acts FILE)"

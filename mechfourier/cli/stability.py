@@ -6,6 +6,8 @@ import typer
 
 from mechfourier.cli.causal import (
     OUT,
+    AnyPosition,
+    AnySite,
     Controls,
     Device,
     Domain,
@@ -14,14 +16,15 @@ from mechfourier.cli.causal import (
     Json,
     Layer,
     Out,
+    ProbePermutations,
     Samples,
     Seed,
     Task,
     finish,
     harmonics,
-    site_of,
+    place_of,
 )
-from mechfourier.cli.common import COUNT, domain_of, quiet_libraries
+from mechfourier.cli.common import domain_of, quiet_libraries
 
 
 def register(app: typer.Typer) -> None:
@@ -33,18 +36,13 @@ def stability_command(
     models: Annotated[list[str], typer.Argument(help="Two or more: names, folders, runs.")],
     domain: Domain = None,
     task: Task = None,
-    site: Annotated[
-        str | None,
-        typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
-    ] = None,
+    site: AnySite = None,
     layer: Layer = None,
     k: Harmonics = None,
-    position: Annotated[
-        str | None, typer.Option(help="'value' or 'last' (default: both are looked at).")
-    ] = None,
+    position: AnyPosition = None,
     samples: Samples = None,
     controls: Controls = 200,
-    permutations: Annotated[int, typer.Option(help="Permutations of the probe's null.", **COUNT)] = 1000,
+    permutations: ProbePermutations = 1000,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -52,11 +50,7 @@ def stability_command(
     out: Out = OUT,
 ) -> None:
     """Study several seeds or checkpoints: which verdicts, harmonics, shares and planes repeat?"""
-    from mechfourier.errors import UsageError
-
-    if site is None and layer is not None:
-        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
-    chosen, where = domain_of(domain, models[0]), None if site is None else site_of(site, layer)
+    chosen, where = domain_of(domain, models[0]), place_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.stability import stability
 

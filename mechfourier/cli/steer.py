@@ -6,6 +6,7 @@ import typer
 
 from mechfourier.cli.causal import (
     OUT,
+    AnySite,
     Controls,
     Cycles,
     Device,
@@ -22,7 +23,7 @@ from mechfourier.cli.causal import (
     Task,
     finish,
     harmonics,
-    site_of,
+    place_of,
 )
 from mechfourier.cli.common import COUNT, domain_of, quiet_libraries
 
@@ -44,10 +45,6 @@ Whole = Annotated[bool, typer.Option("--whole", help="Turn the whole class mean,
 Dose = Annotated[
     bool, typer.Option("--dose", help="By how much: along the circle, straight across, by radius.")
 ]
-Site = Annotated[
-    str | None,
-    typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
-]
 
 
 def steer_command(
@@ -58,7 +55,7 @@ def steer_command(
     whole: Whole = False,
     dose: Dose = False,
     task: Task = None,
-    site: Site = None,
+    site: AnySite = None,
     layer: Layer = None,
     k: Harmonics = None,
     position: Position = "value",
@@ -80,9 +77,7 @@ def steer_command(
         raise UsageError(f"name the target, for example: --to {chosen.values[-1]!r}, or --to +1")
     if dose and prompt:
         raise UsageError("--dose measures on the task's prompts; leave --prompt out, or leave --dose out")
-    if site is None and layer is not None:
-        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
-    where = None if site is None else site_of(site, layer)
+    where = place_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.dose import dose as measure
     from mechfourier.causal.steer import steer

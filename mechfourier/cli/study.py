@@ -1,12 +1,14 @@
 """``mechfourier study``: probe, then ablate, rotate and patch; one verdict, one page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mechfourier.cli.causal import (
     OUT,
+    AnyPosition,
+    AnySite,
     Controls,
     Cycles,
     Device,
@@ -17,13 +19,14 @@ from mechfourier.cli.causal import (
     Layer,
     Model,
     Out,
+    ProbePermutations,
     Samples,
     Seed,
     Task,
     harmonics,
-    site_of,
+    place_of,
 )
-from mechfourier.cli.common import COUNT, domain_of, emit_json, note, quiet_libraries
+from mechfourier.cli.common import domain_of, emit_json, note, quiet_libraries
 
 if TYPE_CHECKING:
     from mechfourier.causal.study import StudyResult
@@ -38,19 +41,14 @@ def study_command(
     model: Model,
     domain: Domain = None,
     task: Task = None,
-    site: Annotated[
-        str | None,
-        typer.Option(help="A hook point's full name, or a kind with --layer (default: find the place)."),
-    ] = None,
+    site: AnySite = None,
     layer: Layer = None,
     k: Harmonics = None,
-    position: Annotated[
-        str | None, typer.Option(help="'value' or 'last' (default: both are looked at).")
-    ] = None,
+    position: AnyPosition = None,
     samples: Samples = None,
     cycles: Cycles = 1,
     controls: Controls = 200,
-    permutations: Annotated[int, typer.Option(help="Permutations of the probe's null.", **COUNT)] = 1000,
+    permutations: ProbePermutations = 1000,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -67,7 +65,7 @@ def study_command(
 ) -> None:
     """Is this quantity on a circle, does the model use it, how much and where? Probe, rotate, ablate, patch:
     one verdict, one page."""
-    chosen, ks, where = domain_of(domain, model), harmonics(k), _where(site, layer)
+    chosen, ks, where = domain_of(domain, model), harmonics(k), place_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.study import study
     from mechfourier.hooks.store import ActivationStore
@@ -90,14 +88,6 @@ def study_command(
         folder=out / ".unfinished" if resume else None,
     )
     _show(result, out, as_json)
-
-
-def _where(site: str | None, layer: int | None) -> Any:
-    from mechfourier.errors import UsageError
-
-    if site is None and layer is not None:
-        raise UsageError("--layer needs --site, for example: --site resid_post --layer 0")
-    return None if site is None else site_of(site, layer)
 
 
 def _show(result: "StudyResult", out: Path, as_json: bool) -> None:

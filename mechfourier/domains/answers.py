@@ -193,10 +193,6 @@ class AnswerPlan:
                 greedy.append(best[:, depth] == edge.token)
         return torch.tensor(chosen), torch.stack(log_probs, dim=1), torch.stack(greedy, dim=1)
 
-    def edges_of(self, bucket: Bucket) -> Int[Tensor, " edge"]:
-        """The numbers of the edges that ``read`` gives for this bucket."""
-        return torch.tensor(self._read_at[bucket.path])
-
     def collect(
         self, parts: Sequence[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]
     ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:

@@ -55,7 +55,7 @@ def load_foreign(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if kind == "safetensors":
         values: Any = read_safetensors(path)
     else:
-        values = _arrays(path) if kind == "numpy" else _load_weights_only(path)
+        values = _arrays(path) if kind == "numpy" else load_weights_only(path)
     tensors, others = _flat(values)
     if not tensors:
         held = f"a {type(values).__name__}" if not isinstance(values, Mapping) else "no tensors"
@@ -143,7 +143,7 @@ def _numpy_plain() -> list[Any]:
     ]
 
 
-def _load_weights_only(path: Path) -> Any:
+def load_weights_only(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_plain()):
             warnings.simplefilter("ignore")  # torch remarks on the pickle protocol

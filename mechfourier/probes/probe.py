@@ -131,9 +131,8 @@ def analysed(read: Captured, *, n_permutations: int = 1000, seed: int = 0) -> Pr
     if read.features is None:
         evidence = analyse_value(acts, sites=read.sites, values=domain.values, unit=domain.unit, **options)
         result = value_result(evidence, acts, domain.values, read.common)
-        made = planes_of(acts.mean(2), evidence.sites)
-        object.__setattr__(result, "_planes", lambda: made)
-        return result
+        means = acts.mean(2)
+        return result.with_planes(lambda: planes_of(means, evidence.sites))
     features = read.features if read.features.shape[-1] else None
     measured = analyse_operation(acts, n=domain.n, confounds=features, digits=read.digits, **options)
     return operation_result(measured, acts, domain.values, list(read.sites), read.common)

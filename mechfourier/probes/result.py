@@ -132,6 +132,11 @@ class ProbeResult(
             )
         return made()
 
+    def with_planes(self, make: "Callable[[], tuple[HarmonicPlane, ...]]") -> "ProbeResult":
+        """This result, which gives ``planes`` by ``make`` when they are asked for."""
+        object.__setattr__(self, "_planes", make)
+        return self
+
     def __str__(self) -> str:
         where = self._where() if any(row.word for row in self.sites) else self._strongest()
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"

@@ -11,13 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.stats.controls import LEVEL, ControlEvidence, control_evidence
-from mechfourier.stats.shapes import words as shape_words
-from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.contest import MOST_VALUES, SiteShapes, contest
 from mechfourier.stats.shapes.headline import Headline, headline
 from mechfourier.stats.shapes.tables import among
+from mechfourier.stats.shapes.words import CIRCLES as CIRCLES
+from mechfourier.stats.shapes.words import DISTINCT, shapes_of
 
-CIRCLES = ("circular", "flattened circle")
 UNSHAPED = ("values distinguishable", "noise", "not testable")
 """Words that say nothing about a shape."""
 
@@ -95,16 +94,7 @@ def _controlled(found: SiteWord, control: Tensor | None, seed: int) -> SiteWord:
         f"between values predicted, "
         f"p = {blank.p_value:.2g}), so training did not make it"
     )
-    return SiteWord(shape_words.DISTINCT, found.contest, blank, (told,))
-
-
-def shapes_of(word: str) -> tuple[str, ...]:
-    """Names in the contest of the shapes that a word stands for, of either word where it is undecided."""
-    parts = word.removeprefix("undecided: ").split(" or ")
-    names = [name for name, stands_for in shape_words.WORDS.items() if stands_for in parts]
-    if {"circle", *CIRCLES} & set(parts):
-        names += [shape.name for shape in SHAPES if shape.closed]
-    return tuple(name for name in names if name not in ("closed", "distinct values"))
+    return SiteWord(DISTINCT, found.contest, blank, (told,))
 
 
 def evidence_of(site: SiteShapes, word: str) -> float:

@@ -18,7 +18,7 @@ from mechfourier.files import keep_inside
 from mechfourier.models.checkpoint import read_safetensors
 from mechfourier.models.folder import brief
 from mechfourier.models.memory import gigabytes, need_memory
-from mechfourier.models.strangers import _load_weights_only
+from mechfourier.models.strangers import load_weights_only
 from mechfourier.progress import progress
 
 Chunks = tuple[Tensor, ...]
@@ -192,7 +192,7 @@ def _refuse_bomb(path: Path, size: int) -> None:
 def _torch(path: Path) -> Opened:
     arrays: dict[str, Chunks] = {}
     columns: dict[str, np.ndarray] = {}
-    for name, value in _leaves(_load_weights_only(path), ""):
+    for name, value in _leaves(load_weights_only(path), ""):
         if isinstance(value, Tensor):
             arrays[name] = (value.detach(),)
         else:

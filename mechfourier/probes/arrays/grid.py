@@ -167,8 +167,7 @@ def _result(made: Plan, evidence: ValueEvidence, acts: Tensor, i: int, common: d
     domain = (made.domain, made.second)[i]
     about = {**common, "domain": domain.name, "n": domain.n, "unit": domain.unit, "design": "value"}
     result = value_result(evidence, acts, domain.values, about)
-    object.__setattr__(result, "_planes", lambda: _planes(made, evidence, i))
-    return result
+    return result.with_planes(lambda: _planes(made, evidence, i))
 
 
 def _planes(made: Plan, evidence: ValueEvidence, i: int) -> tuple[HarmonicPlane, ...]:

@@ -145,8 +145,7 @@ def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> Pro
     result = value_result(evidence, acts, made.domain.values, common)
     if acts.shape[2] == 1:
         result = dataclasses.replace(result, reasons=(*result.reasons, *_single(evidence, acts, sites)))
-    object.__setattr__(result, "_planes", lambda: planes_of(map(cell_means, sites), evidence.sites))
-    return result
+    return result.with_planes(lambda: planes_of(map(cell_means, sites), evidence.sites))
 
 
 def value_evidence(

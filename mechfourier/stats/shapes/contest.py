@@ -15,7 +15,7 @@ from torch import Tensor
 from mechfourier.errors import OutOfRange
 from mechfourier.stats.shapes.decide import CLEAR, LEVEL, Decision, decide, decide_site
 from mechfourier.stats.shapes.designs import Design
-from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap, predicted_share
+from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
 from mechfourier.stats.shapes.tables import (
     canonical_frame,
@@ -24,9 +24,8 @@ from mechfourier.stats.shapes.tables import (
     tempered,
     unbiased_mean,
 )
-from mechfourier.stats.shapes.words import CIRCULAR, DISTINCT, FLAT, without_circle, word_of
+from mechfourier.stats.shapes.words import CIRCLES, CIRCULAR, DISTINCT, FLAT, without_circle, word_of
 
-ROUND = (CIRCULAR, "flattened circle")
 NEARLY = 0.2
 """A site below this may take the evidence of its neighbours."""
 FEWEST_VALUES = 5
@@ -127,7 +126,7 @@ def contest(
     memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
     found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in tested]
     p = _together(found)
-    if p >= LEVEL and any(site.word in ROUND for site, _ in found):
+    if p >= LEVEL and any(site.word in CIRCLES for site, _ in found):
         found = _refined(found, STAGES * n_bootstrap, seed)
         p = _together(found)
     sites = tuple(_among(found, i, p) for i in range(len(found)))
@@ -148,7 +147,7 @@ def _refined(
     below the level."""
     again: dict[int, tuple[SiteShapes, Decision | None]] = {}
     for site, decision in found:
-        if decision is not None and site.word in ROUND and id(site) not in again:
+        if decision is not None and site.word in CIRCLES and id(site) not in again:
             own, without = decision.table, decision.set_aside
             finer = decide(own, without, n_bootstrap=n_bootstrap, seed=seed)
             again[id(site)] = described(finer, word_of(finer), site.agreement_p), finer
@@ -227,7 +226,7 @@ def _among(found: list[tuple[SiteShapes, Decision | None]], i: int, p: float) ->
     site, decision = found[i]
     if decision is None:
         return site
-    is_circle = site.word in ROUND
+    is_circle = site.word in CIRCLES
     if is_circle and p >= LEVEL:
         reason = f"one circle among so many sites is no evidence (p = {p:.2g})"
         return described(decision, without_circle(decision), site.agreement_p, reason)
@@ -303,7 +302,7 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
     """Every shape, best first."""
     out = []
     for name in sorted(decision.scores, key=decision.scores.__getitem__):
-        share = predicted_share(decision.table, decision.designs, decision.best[name])
+        share = decision.shares[name]
         p = decision.rejects.get(name) if decision.circular else decision.adequate.get(name)
         if name == decision.closed_name:
             p = decision.adequate["closed"]
@@ -318,7 +317,7 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
         return ("no shape predicts of values left out more than their mean does",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
-    if word in ROUND:
+    if word in CIRCLES:
         return (f"a circle wins by as much on data of no other shape (largest p = {p:.2g}, {name})",)
     out = []
     if decision.free:

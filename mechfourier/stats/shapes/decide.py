@@ -7,6 +7,7 @@ data of that shape? A shape with less than 5 % is rejected.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import Design
-from mechfourier.stats.shapes.evidence import predicted_share
+from mechfourier.stats.shapes.evidence import Estimate, predicted_share
 from mechfourier.stats.shapes.families import Family, family
 from mechfourier.stats.shapes.helix import bends_a_plane, without_flat_helices
 from mechfourier.stats.shapes.scores import design_scores, read_gram, shape_scores
@@ -108,10 +109,13 @@ class Decision:
     def predicts(self, names: Iterable[str]) -> bool:
         """Whether any of these shapes predicts of values left out more than their mean does, beyond its interval: a
         shape that none of the values follows is none, however the others do."""
-        shares = (
-            predicted_share(self.table, self.designs, self.best[name]) for name in names if name in self.best
-        )
+        shares = (self.shares[name] for name in names if name in self.shares)
         return any((share.value if share.low is None else share.low) > 0 for share in shares)
+
+    @cached_property
+    def shares(self) -> dict[str, Estimate]:
+        """Share of the power between values that the best design of every shape predicts of values left out."""
+        return {name: predicted_share(self.table, self.designs, i) for name, i in self.best.items()}
 
     @property
     def circular(self) -> bool:

@@ -1,8 +1,10 @@
 """From the contest to a word: what is left when every rejected shape is gone."""
 
+from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.decide import LEVEL, Decision
 
 CIRCULAR = "circular"
+CIRCLES = (CIRCULAR, "flattened circle")
 DISTINCT = "values distinguishable"
 WORDS = {
     "closed": CIRCULAR,
@@ -49,7 +51,7 @@ def without_circle(decision: Decision) -> str:
     left = {WORDS[name] for name, p in decision.adequate.items() if p >= LEVEL and name != FREE} - {DISTINCT}
     if decision.free:
         left.discard(CIRCULAR)
-    left = {word for word in left if decision.predicts(_shapes(decision, word))}
+    left = {word for word in left if decision.predicts(shapes_of(word))}
     for simple, richer in RICHER.items():
         if simple in left:
             left -= {word for word in richer if scores.get(word, 0.0) >= scores[simple]}
@@ -57,7 +59,7 @@ def without_circle(decision: Decision) -> str:
     if not ranked:
         others = [word for word in scores if word not in (DISTINCT, CIRCULAR)]
         best = min(others, key=lambda word: scores[word])
-        return best if decision.predicts(_shapes(decision, best)) else DISTINCT
+        return best if decision.predicts(shapes_of(best)) else DISTINCT
     if ranked == [CIRCULAR]:
         ranked.append(_strongest_rival(decision))
     if len(ranked) == 1:
@@ -65,10 +67,13 @@ def without_circle(decision: Decision) -> str:
     return "undecided: " + " or ".join(IN_SENTENCE.get(word, word) for word in sorted(ranked[:2]))
 
 
-def _shapes(decision: Decision, word: str) -> list[str]:
-    """The shapes of the contest that a word stands for."""
-    closed = decision.designs.closed_names
-    return list(closed) if word == CIRCULAR else [name for name in decision.scores if WORDS.get(name) == word]
+def shapes_of(word: str) -> tuple[str, ...]:
+    """Names in the contest of the shapes that a word stands for, of either word where it is undecided."""
+    parts = word.removeprefix("undecided: ").split(" or ")
+    names = [name for name, stands_for in WORDS.items() if stands_for in parts]
+    if {"circle", *CIRCLES} & set(parts):
+        names += [shape.name for shape in SHAPES if shape.closed]
+    return tuple(name for name in names if name not in ("closed", "distinct values"))
 
 
 def _strongest_rival(decision: Decision) -> str:

@@ -5,14 +5,12 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError, nearest
 from mechfourier.models.sizes import check_sizes
-from mechfourier.toys.config import NetworkConfig
-from mechfourier.toys.forms import Form, form_of
-from mechfourier.toys.one_layer.task import task
+from mechfourier.toys.forms import form_of
+from mechfourier.toys.pairs import PairConfig
 
 ATTENTIONS = ("softmax", "linear", "none")
 NORMS = ("none", "pre", "post")
@@ -21,7 +19,7 @@ ACTIVATIONS = ("relu", "gelu", "gelu_new", "square", "tanh", "silu", "sigmoid", 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModularConfig(NetworkConfig):
+class ModularConfig(PairConfig):
     """Tokens, positions, ``n_layers`` blocks, an unembedding of p answers; every map may have a bias.
 
     ``attention``: softmax, linear (the scores themselves; no softmax) or none; ``rotary``: queries and keys are turned by their position (half apart, base 10,000);
@@ -73,30 +71,6 @@ class ModularConfig(NetworkConfig):
                 )
         check_sizes(self, "p", "d_model", "n_heads", "d_head", "n_layers")
         form_of(self.form, self.n_ctx, self.p, self.vocabularies)
-
-    @property
-    def question(self) -> Form:
-        """How a question is written."""
-        return form_of(self.form, self.n_ctx, self.p, self.vocabularies)
-
-    @property
-    def answers(self) -> Int[Tensor, "p p"]:
-        """The right answer of every question."""
-        if self.task == "table":
-            return torch.tensor(self.table).reshape(self.p, self.p)
-        return task(self.task).table(self.p)
-
-    @property
-    def d_vocab(self) -> int:
-        return self.question.d_vocab
-
-    @property
-    def d_vocab_out(self) -> int:
-        return self.p
-
-    @property
-    def act_fn(self) -> str:  # type: ignore[override]
-        return self.act
 
     @property
     def normalization_type(self) -> str | None:  # type: ignore[override]

@@ -6,20 +6,18 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.models.sizes import check_sizes
-from mechfourier.toys.config import NetworkConfig
-from mechfourier.toys.forms import Form, form_of
-from mechfourier.toys.one_layer.task import task
+from mechfourier.toys.forms import form_of
+from mechfourier.toys.pairs import PairConfig
 
 ACTIVATIONS = ("relu", "gelu", "square")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneLayerConfig(NetworkConfig):
+class OneLayerConfig(PairConfig):
     """The architecture: tokens 0..p−1 and, with three positions, ``=`` as token p; no layer norm.
 
     ``attn_coeff`` c mixes the attention pattern with a constant one, c · softmax + (1 − c) (Zhong et al.
@@ -61,35 +59,11 @@ class OneLayerConfig(NetworkConfig):
     def n_layers(self) -> int:
         return 1
 
-    @property
-    def question(self) -> Form:
-        """How a question is written."""
-        return form_of(self.form, self.n_ctx, self.p, self.vocabularies)
-
-    @property
-    def answers(self) -> Int[Tensor, "p p"]:
-        """The right answer of every question."""
-        if self.task == "table":
-            return torch.tensor(self.table).reshape(self.p, self.p)
-        return task(self.task).table(self.p)
-
-    @property
-    def d_vocab(self) -> int:
-        return self.question.d_vocab
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON; what every network of this package has in common is left out."""
         usual = {"form": "", "vocabularies": 1, "table": ()}
         values = super().to_dict()
         return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
-
-    @property
-    def d_vocab_out(self) -> int:
-        return self.p
-
-    @property
-    def act_fn(self) -> str:  # type: ignore[override]
-        return self.act
 
 
 def parameter_shapes(config: OneLayerConfig) -> dict[str, tuple[int, ...]]:
