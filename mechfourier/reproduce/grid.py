@@ -148,7 +148,7 @@ def _measure(session: Session, name: str) -> Measured:
         session.model, domain, session.sites, cycles=cycles_of(settings, domain.n)
     )
     evidence = _analysed(session, acts, features, domain.n)
-    means = {"network": class_means(acts.double()).float()}
+    means = {"network": class_means(acts.double()).float().contiguous()}
     found = {"prompts": acts.shape[1] * acts.shape[2], "cycles": acts.shape[2] // domain.n}
     found |= _search(session, acts, domain.n) | _shuffled(session, evidence, acts, features)
     del acts
@@ -156,7 +156,7 @@ def _measure(session: Session, name: str) -> Measured:
         session.blank, domain, session.sites, cycles=control_cycles(settings, domain.n)
     )
     control = _analysed(session, blank, seen, domain.n)
-    means["untrained"] = class_means(blank.double()).float()
+    means["untrained"] = class_means(blank.double()).float().contiguous()
     found |= {
         "blank_naive": float(_published(blank, domain.n)[0].max()),
         "blank_verdict": verdict_operation(control).word,

@@ -137,10 +137,10 @@ def _ablated(session: Session, site: Site, dim: int) -> Ablations:
         n_controls=0,
         seed=settings.seed,
     )
-    return Ablations(found, blank, _shuffled_answers(asked, site, dim, few))
+    return Ablations(found, blank, shuffled_answers(asked, site, dim, few))
 
 
-def _shuffled_answers(asked: Experiment, site: Site, dim: int, count: int) -> Control:
+def shuffled_answers(asked: Experiment, site: Site, dim: int, count: int) -> Control:
     """The published ablation, the right answers shuffled over its prompts."""
     part = asked.subset(balanced_sample(asked.task.label, count, seed=asked.seed))
     with intervene(asked.model, [edit_zero(site, dims=dim)]):
