@@ -125,7 +125,7 @@ def test_probing_imports_no_extra_and_no_dictionaries() -> None:
         "for name in ('ray', 'matplotlib', 'playwright', 'starlette', 'uvicorn', 'gguf', 'sae_lens'):\n"
         "    sys.modules[name] = None\n"
         "import mechfourier as mf\n"
-        "print(mf.probe(mf.load('calendar'), 'days', layers='1', n_permutations=99).verdict)"
+        "print(mf.probe(mf.load('calendar'), 'months', n_permutations=99).verdict)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
