@@ -57,7 +57,8 @@ def run(models: list[str], only: list[str], out: Path) -> None:
 
     for name in models:
         session = Session(name, None, Settings(), out / name)
-        for experiment in (each for each in chosen(only) if each.needs == LANGUAGE):
+        asked = {each.name: each for each in chosen(only) if each.needs == LANGUAGE}
+        for experiment in (asked[each] for each in (only or asked)):
             kept = _found(read(), name)["experiments"].get(experiment.name)
             if kept and (kept["weights"], kept["settings"]) == (session.weights, session.settings.plain()):
                 continue

@@ -30,7 +30,7 @@ Run = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
 ]
-Permutations = Annotated[int | None, typer.Option(help="Permutations of every null (1000).", **COUNT)]
+Permutations = Annotated[int | None, typer.Option(help="Permutations of every null (500).", **COUNT)]
 
 
 def reproduce_command(

@@ -37,8 +37,10 @@ from mechfourier.stats.operation_verdict import verdict_operation
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)
 CLEARLY, MATERIAL = 4.0, 0.1
-FEWEST_CYCLES = 3  # below three cycles functions of the residue class cannot be told from others of the sum
-CONTROL_CYCLES = 2  # enough for the share of a plane and for the published search, which reads one
+ENOUGH_CYCLES = (
+    3  # with fewer, k = 1 and functions of the residue class cannot be told from others of the sum
+)
+CONTROL_PERMUTATIONS = 199  # of a control, whose p decides nothing by itself
 SHUFFLES = 20  # of the published search, which takes its best R² each time
 
 
@@ -93,12 +95,12 @@ class Measured(Result, kind="grid-measurement"):
 def cycles_of(settings: Settings, n: int) -> int:
     """Cycles of offsets in the grid of a network: what ``settings.cells`` leave of ``settings.cycles``, three
     at least where those are allowed."""
-    return min(settings.cycles, max(FEWEST_CYCLES, settings.cells // n**2))
+    return min(settings.cycles, max(ENOUGH_CYCLES, settings.cells // n**2))
 
 
 def control_cycles(settings: Settings, n: int) -> int:
     """Cycles of offsets in the grid of the re-initialised network."""
-    return min(CONTROL_CYCLES, cycles_of(settings, n))
+    return min(ENOUGH_CYCLES, cycles_of(settings, n))
 
 
 def measured(session: Session, name: str) -> Measured:
@@ -147,7 +149,7 @@ def _measure(session: Session, name: str) -> Measured:
     acts, features, _ = operation_grid(
         session.model, domain, session.sites, cycles=cycles_of(settings, domain.n)
     )
-    evidence = _analysed(session, acts, features, domain.n)
+    evidence = _analysed(acts, features, domain.n, settings.permutations, settings.seed)
     means = {"network": class_means(acts.double()).float().contiguous()}
     found = {"prompts": acts.shape[1] * acts.shape[2], "cycles": acts.shape[2] // domain.n}
     found |= _search(session, acts, domain.n) | _shuffled(session, evidence, acts, features)
@@ -155,7 +157,7 @@ def _measure(session: Session, name: str) -> Measured:
     blank, seen, _ = operation_grid(
         session.blank, domain, session.sites, cycles=control_cycles(settings, domain.n)
     )
-    control = _analysed(session, blank, seen, domain.n)
+    control = _analysed(blank, seen, domain.n, _few(settings), settings.seed)
     means["untrained"] = class_means(blank.double()).float().contiguous()
     found |= {
         "blank_naive": float(_published(blank, domain.n)[0].max()),
@@ -177,11 +179,12 @@ def _measure(session: Session, name: str) -> Measured:
     return result
 
 
-def _analysed(session: Session, acts: Tensor, features: Tensor | None, n: int) -> OperationEvidence:
-    settings = session.settings
-    return analyse_operation(
-        acts, n=n, confounds=features, permutations=settings.permutations, seed=settings.seed
-    )
+def _analysed(acts: Tensor, features: Tensor, n: int, permutations: int, seed: int) -> OperationEvidence:
+    return analyse_operation(acts, n=n, confounds=features, permutations=permutations, seed=seed)
+
+
+def _few(settings: Settings) -> int:
+    return min(CONTROL_PERMUTATIONS, settings.permutations)
 
 
 def _search(session: Session, acts: Float[Tensor, "site a offset d"], n: int) -> dict[str, Any]:
@@ -223,9 +226,10 @@ def _shuffled(
     if best is None:
         return {}
     cells = rearrange(acts[best.site], "a o d -> (a o) d")
-    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(session.settings.seed))
+    settings = session.settings
+    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(settings.seed))
     shuffled = cells[order].reshape(1, *acts.shape[1:])
-    found = _analysed(session, shuffled, features, evidence.n)
+    found = _analysed(shuffled, features, evidence.n, _few(settings), settings.seed)
     site = found.best()
     if site is None:
         return {}

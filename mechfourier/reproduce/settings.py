@@ -15,7 +15,7 @@ class Settings:
     features, ``sae_tokens`` activations gone by in its training. ``problems`` per cell of the accuracy
     sweeps."""
 
-    permutations: int = 1000
+    permutations: int = 500
     cycles: int = 4
     cells: int = 1600
     layers: str | None = None
