@@ -71,7 +71,7 @@ def measured(model: Any, folder: Path, run: Any) -> Data:
         scores[domain] = kept
     return {
         "run": plain(run),
-        "evaluation": plain(evaluate(model, folder)),
+        "evaluation": plain(evaluate(model, str(folder))),
         "untrained": control,
         "scores": scores,
     }

@@ -151,7 +151,7 @@ def _measure(session: Session, name: str) -> Measured:
     )
     evidence = _analysed(acts, features, domain.n, settings.permutations, settings.seed)
     means = {"network": class_means(acts.double()).float().contiguous()}
-    found = {"prompts": acts.shape[1] * acts.shape[2], "cycles": acts.shape[2] // domain.n}
+    found: dict[str, Any] = {"prompts": acts.shape[1] * acts.shape[2], "cycles": acts.shape[2] // domain.n}
     found |= _search(session, acts, domain.n) | _shuffled(session, evidence, acts, features)
     del acts
     blank, seen, _ = operation_grid(
