@@ -113,7 +113,7 @@ class Reproduction(Result, kind="reproduction", part="mechfourier.figures.sectio
         frame = self.frame()
         shown = frame[frame["published"].notna() | frame["measured"].notna()]
         figure = go.Figure()
-        for column in (name for name in COLUMNS if frame[name].notna().any()):
+        for column in (name for name in COLUMNS if bool(frame[name].notna().to_numpy().any())):
             figure.add_bar(name=column, x=shown["claim"], y=shown[column])
         units = ", ".join(dict.fromkeys(unit for unit in shown["unit"] if unit))
         return figure.update_layout(barmode="group", yaxis_title=units, xaxis_title="")
