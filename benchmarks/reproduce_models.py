@@ -47,18 +47,25 @@ def keep(data: Data) -> None:
     write_json(RESULT, plain(data | {"provenance": provenance()}))
 
 
+def experiments() -> list[str]:
+    """The experiments on a language model, in the order of the catalogue."""
+    from mechfourier.reproduce.catalogue import EXPERIMENTS
+    from mechfourier.reproduce.experiment import LANGUAGE
+
+    return [each.name for each in EXPERIMENTS if each.needs == LANGUAGE]
+
+
 def run(models: list[str], only: list[str], out: Path) -> None:
     """Measure what is not there yet, experiment by experiment."""
     from mechfourier.reproduce.catalogue import chosen
-    from mechfourier.reproduce.experiment import LANGUAGE
     from mechfourier.reproduce.run import one
     from mechfourier.reproduce.session import Session
     from mechfourier.reproduce.settings import Settings
 
     for name in models:
         session = Session(name, None, Settings(), out / name)
-        asked = {each.name: each for each in chosen(only) if each.needs == LANGUAGE}
-        for experiment in (asked[each] for each in (only or asked)):
+        asked = {each.name: each for each in chosen(only)}
+        for experiment in (asked[each] for each in (only or experiments())):
             kept = _found(read(), name)["experiments"].get(experiment.name)
             if kept and (kept["weights"], kept["settings"]) == (session.weights, session.settings.plain()):
                 continue
@@ -87,10 +94,10 @@ def table(data: Data) -> str:
     names = [name for name in MODELS if name in data["models"]]
     heads = " | ".join(f"{name}: method | untrained | shuffled | our test" for name in names)
     rows = [f"| experiment | claim | published | {heads} |", "|---" * (3 + 4 * len(names)) + "|"]
-    experiments = [data["models"][name]["experiments"] for name in names]
-    for experiment in experiments[0] if experiments else ():
-        columns = [each.get(experiment, {}).get("claims", []) for each in experiments]
-        for i, claim in enumerate(columns[0]):
+    found = [data["models"][name]["experiments"] for name in names]
+    for experiment in experiments():
+        columns = [each.get(experiment, {}).get("claims", []) for each in found]
+        for i, claim in enumerate(max(columns, key=len, default=[])):
             cells = [" | ".join(_cells(column[i] if i < len(column) else None)) for column in columns]
             published = _figure(claim["published"], claim["unit"])
             rows.append(f"| {experiment} | {_plain(claim['claim'])} | {published} | {' | '.join(cells)} |")
@@ -126,11 +133,12 @@ def sums(data: Data) -> str:
         rows = found["experiments"].values()
         cpu, wall = sum(r["cpu_seconds"] for r in rows), sum(r["seconds"] for r in rows)
         claims = [claim["word"] for row in rows for claim in row["claims"]]
+        left = ", ".join(each for each in experiments() if each not in found["experiments"])
         words = ", ".join(f"{claims.count(word)} {told}" for word, told in TOLD.items() if word in claims)
         lines.append(
             f"- `mechfourier reproduce --model {name}`: {len(claims)} claims, {words}. {cpu / 60:.0f} "
             f"minutes of processor time on one thread ({wall / 60:.0f} by the clock beside other work), "
-            f"{found['peak_gb']:.1f} GB of memory."
+            f"{found['peak_gb']:.1f} GB of memory.{f' Not run yet: {left}.' if left else ''}"
         )
     return "\n".join(lines)
 
