@@ -61,7 +61,7 @@ def write_player(evolution: "Evolution", out: str | Path) -> Path:
     """The page with the player and the table behind its curves."""
     shown = scene(evolution)
     sections = [Section("Player", player(shown), shown.caption), Section("Checkpoints", evolution.frame())]
-    return write_page(out, Part(shown.title, sections, "One frame per checkpoint."))
+    return write_page(out, Part(shown.title, sections, "One frame per checkpoint."), whole=True)
 
 
 def _heading(panel: Panel, t: int) -> dict[str, Any]:

@@ -76,6 +76,21 @@
     });
   }
 
+  // Plotly's script: as it is, or packed (in this page, or in a file beside it).
+  function library() {
+    if (window.Plotly) { return Promise.resolve(); }
+    if (!window.packedPlotly) {
+      return Promise.reject("The figures need the file plotly-….packed.js that lies beside this page; copy it along. `mechfourier report FILE.json` writes one page that holds all.");
+    }
+    if (!window.DecompressionStream) { return Promise.reject("The figures need a browser of 2023 or newer."); }
+    var bytes = Uint8Array.from(atob(window.packedPlotly), function (each) { return each.charCodeAt(0); });
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text().then(function (text) {
+      var script = document.createElement("script");
+      script.textContent = text;
+      document.head.appendChild(script);
+    });
+  }
+
   function drawAll() { waiting.forEach(draw); }
 
   // What is on the screen comes first; the rest follows when the browser has nothing better to do.
@@ -85,17 +100,27 @@
     (window.requestIdleCallback || window.setTimeout)(function () { draw(next); idly(todo); });
   }
 
-  if (waiting.length) {
+  function begin() {
     var near = new IntersectionObserver(function (entries) {
       entries.forEach(function (entry) {
         if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
       });
     }, { rootMargin: "200px" });
     waiting.forEach(function (plot) { near.observe(plot); });
-    window.addEventListener("load", function () { window.setTimeout(function () { idly(waiting.slice()); }, 50); });
+    window.setTimeout(function () { idly(waiting.slice()); }, 50);
     system.addEventListener("change", function () { drawn.forEach(function (plot) { ink(plot); }); });
     window.addEventListener("beforeprint", function () { drawAll(); drawn.forEach(function (plot) { ink(plot, false); }); });
     window.addEventListener("afterprint", function () { drawn.forEach(function (plot) { ink(plot); }); });
+  }
+
+  if (waiting.length) {
+    library().then(begin, function (why) {
+      waiting.forEach(function (plot) {
+        plot.dataset.state = "missing";
+        plot.style.height = "auto";
+        plot.textContent = why;
+      });
+    });
   }
 
   var button = document.querySelector(".theme");
