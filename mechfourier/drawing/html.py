@@ -220,11 +220,12 @@ def _shown(section: Section, numbers: Iterator[int]) -> Markup:
 
 
 def _figure(figure: Any, name: str, heading: str) -> Markup:
-    """The place of a figure. The heading above it stands for the title that it has when it is alone."""
+    """The place of a figure. The heading above it stands for the title that it has when it is alone or in print."""
     import plotly.io as pio
 
     made = figure.to_plotly_json()
-    layout = {key: value for key, value in made["layout"].items() if key != "title"}
+    in_print = "print" in (made["layout"].get("meta") or {})
+    layout = {key: value for key, value in made["layout"].items() if in_print or key != "title"}
     layout.setdefault("margin", {"t": 20, "l": 10, "r": 10, "b": 10})
     text = str(pio.to_json({**made, "layout": layout}, validate=False, engine="json"))
     # JSON that cannot end the script element it lies in
