@@ -84,4 +84,6 @@ def _keeping(bridge: type) -> type:
             kept = self.__dict__[POINTS] = (key, bridge.hook_dict.fget(self))  # type: ignore[attr-defined]
         return dict(kept[1])
 
-    return type(bridge.__name__, (bridge,), {"hook_dict": property(hook_dict), "__module__": bridge.__module__})
+    return type(
+        bridge.__name__, (bridge,), {"hook_dict": property(hook_dict), "__module__": bridge.__module__}
+    )
