@@ -154,6 +154,7 @@ def _common(
     return dict(
         model=model_name(model),
         domain=domain.name,
+        domain_file="" if domain.source in ("packaged", "generated") else domain.source,
         n=domain.n,
         unit=domain.unit,
         design=plan.kind,
