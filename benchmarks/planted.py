@@ -164,7 +164,7 @@ planted in one layer, drawn at random; look-alikes in every layer. How the verdi
 """
 CONTEST = "2026-11-29"
 OLDER = """
-**These draws are older than the contest of shapes**: words and rates of value domains are those of the rules of version 0.1. The rates of the rules that hold now are in
+**These draws are older than the contest of shapes**: words and rates of value domains are those of the rules of version 0.1, and lists began at the first value. The rates of the rules that hold now are in
 [the contest of shapes](shapes.md); this page is written anew by `python benchmarks/planted.py --restart`.
 """
 
