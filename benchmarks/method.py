@@ -67,14 +67,14 @@ def operation_row() -> tuple[str, str, str, str]:
 
 def shape_rows() -> list[tuple[str, str, str, str]]:
     """The contest of shapes, with its worst look-alike by name."""
-    main = {name: row for name, row in read("shapes")["main"].items() if "draws" in row}
+    main = {name: row for name, row in read("shapes")["main"].items() if "draws" in row and KINDS[name].asked}
     known = {name for name in main if KINDS[name].circular}
     draws = {name: {"circular": row["circular"], "trials": row["draws"]} for name, row in main.items()}
     rest = [name for name in draws if name not in known]
     worst = max(rest, key=lambda name: draws[name]["circular"] / draws[name]["trials"])
     return [
         (
-            "shapes of values: circles, ellipses and other closed curves; 40 other shapes",
+            f"shapes of values: circles, ellipses and other closed curves; {len(rest) - 1} other shapes",
             counted(draws[name] for name in known),
             counted(draws[name] for name in rest if name != worst),
             "–",

@@ -73,7 +73,12 @@ def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
     siblings = designs.siblings(index)
     errors = _PairErrors.of(_share_of_pairs(table, designs.weights[siblings]))
     half = errors.half_width(siblings.index(index))
-    return Estimate(min(value, 1.0), value - half * _selection(errors), min(value + half, 1.0))
+    # the design that wins by chance is often one whose templates happen to agree
+    rivals = [
+        i for i, k in enumerate(siblings) if value - share_of(designs.weights[k], table.mean) < 2 * half
+    ]
+    below = max(half, float(np.mean([errors.half_width(i) for i in rivals])))
+    return Estimate(min(value, 1.0), value - below * _selection(errors), min(value + half, 1.0))
 
 
 def _share_of_pairs(table: Table, forms: Float[ndarray, "design m2"]) -> Float[ndarray, "design t t"]:
