@@ -101,6 +101,21 @@ def _explained(path: Path, error: OSError) -> MechFourierError:
     return MechFourierError(f"cannot write {path}: {error.strerror or error}")
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise ``MechFourierError`` where ``path``, a file or a folder that need not be there yet, cannot be written:
+    asked before work begins that would be lost."""
+    path = Path(path).expanduser()
+    with explained(path):
+        at = path
+        while not at.exists() and at != at.parent:
+            at = at.parent
+        folder = at if at.is_dir() or at != path else path.parent
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def write_with(path: str | Path, write: Callable[[Path], Any]) -> Path:
     """Call ``write`` on a temporary path and move the outcome to ``path``."""
     with atomic_path(path) as temporary:

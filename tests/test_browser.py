@@ -187,6 +187,18 @@ def test_no_label_of_a_figure_is_cut_or_covers_another(
     view.close()
 
 
+def test_a_page_without_its_library_says_what_is_missing(browser: Any, tmp_path: Path) -> None:
+    result: Any = read(SAVED / "probe.json").result
+    page = write_result(result, tmp_path)
+    for library in tmp_path.glob("*.packed.js"):
+        library.unlink()
+    view = browser.new_page()
+    view.goto(page.as_uri())
+    view.wait_for_function("document.querySelector('.figure').dataset.state === 'missing'")
+    assert "copy it along" in view.locator(".figure").first.inner_text()
+    view.close()
+
+
 def test_text_stays_text(browser: Any, pages: dict[str, Path]) -> None:
     view, complaints = opened(browser, pages["report"])
     assert view.evaluate("window.attacked") is None and not complaints

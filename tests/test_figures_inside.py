@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from mechfourier.drawing.marks import site_labels
 from mechfourier.probes.attention_result import AttentionResult, RoleAttention
 from mechfourier.probes.lens import LensLayer, LensResult
 from mechfourier.toys.universal.accuracy import AccuracySweep, ModulusAccuracy
@@ -22,8 +23,19 @@ def lens() -> LensResult:
 def test_the_lens_draws_accuracy_beside_its_null_and_chance() -> None:
     figure: Any = lens().plot()
     drawn = {trace.name: list(trace.y) for trace in figure.data if trace.name}
-    assert drawn["right answer first"] == [0.3, 0.8] and drawn["answers shuffled"] == [0.1, 0.1]
-    assert drawn["chance"] == [1 / 7, 1 / 7] and list(figure.data[0].x) == list(SITES)
+    assert drawn["right answer first (95 % interval)"] == [0.3, 0.8]
+    assert drawn["answers shuffled"] == [0.1, 0.1] and drawn["chance"] == [1 / 7, 1 / 7]
+    assert list(figure.data[0].x) == site_labels(SITES)[0] and list(figure.data[-1].customdata) == list(SITES)
+
+
+def test_hook_points_are_short_where_they_stay_apart() -> None:
+    assert site_labels(["hook_embed", "blocks.0.hook_resid_post"]) == (["embed", "0"], "after layer")
+    assert site_labels(["blocks.3.hook_mlp_out"]) == (["3"], "layer (mlp out)")
+    mixed = ["blocks.0.hook_resid_mid", "blocks.0.attn.hook_z"]
+    assert site_labels(mixed) == (["0 resid_mid", "0 z"], "hook point")
+    twice = ["encoder.0.hook_mlp_out", "decoder.0.hook_mlp_out"]
+    assert site_labels(twice)[0] == ["encoder 0 mlp_out", "decoder 0 mlp_out"]
+    assert site_labels(["a", "blocks.0.hook_a"])[0] == ["a", "0"] and site_labels([]) == ([], "hook point")
 
 
 def test_the_roles_are_a_grid_of_heads() -> None:

@@ -10,7 +10,7 @@ import plotly.io as pio
 import pytest
 from test_examples import example
 
-from mechfourier.drawing.html import Part, Section, report_page, table
+from mechfourier.drawing.html import Part, Section, report_page, table, write_page
 from mechfourier.drawing.template import PALETTE, plain_text, template
 from mechfourier.errors import MechFourierError
 from mechfourier.figures.probe import circle_figure, ellipse, null_figure, spectrum_figure, write_probe
@@ -38,15 +38,28 @@ def test_figures_draw_what_the_result_holds(found: ProbeResult) -> None:
     assert {trace.type for trace in found.plot().data} == {"heatmap", "scatter", "histogram"}
 
 
-def test_the_page_stands_alone(found: ProbeResult, tmp_path: Path) -> None:
+def test_the_page_needs_no_network(found: ProbeResult, tmp_path: Path) -> None:
     path = write_probe(found, tmp_path / "out")
     text = path.read_text(encoding="utf-8")
     assert path.name == "probe-clock-mod-12-value.html"
-    assert "plotly.js v" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=", text)
+    (library,) = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"([^\"]*)", text)
+    assert "plotly.js v" in (path.parent / library).read_text(encoding="utf-8")[:200]
     shown = re.sub(r"<(script|style).*?</\1>", "", text, flags=re.DOTALL)
     assert "http" not in shown
     assert shown.index("circular") < shown.index("Evidence") < shown.index("Next steps")
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted([path.name, library])
+
+
+def test_pages_of_a_folder_share_the_library_and_are_small(found: ProbeResult, tmp_path: Path) -> None:
+    first = write_probe(found, tmp_path)
+    (library,) = tmp_path.glob("plotly-*.packed.js")
+    library.write_text("half")  # of a write that was cut
+    for i in range(49):
+        write_probe(dataclasses.replace(found, domain=f"mod-12-{i}"), tmp_path)
+    assert first.stat().st_size < 1.5e6 and len(list(tmp_path.glob("*.packed.js"))) == 1
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 10e6
+    bare = write_page(tmp_path / "bare" / "x.html", Part("t", [Section("Notes", ["a"])]))
+    assert [path.name for path in bare.parent.iterdir()] == ["x.html"]
 
 
 def test_the_page_marks_the_token_that_is_read(found: ProbeResult, tmp_path: Path) -> None:

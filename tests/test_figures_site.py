@@ -1,5 +1,6 @@
 """The site: a list of runs and a page of each, read-only, with no way out of the folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from mechfourier.figures.site import find_runs, make_site
 pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 
+SAVED = Path(__file__).parent / "data" / "results-0.1"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,6 +22,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(root / "runs" / "two <b>", checkpoints=3)
     write_run(root / "secret", checkpoints=2)
     (root / "runs" / "out").symlink_to(root / "secret")
+    (root / "runs" / "found").mkdir()
+    for name in ("probe", "rotate"):
+        shutil.copy(SAVED / f"{name}.json", root / "runs" / "found")
     return root / "runs"
 
 
@@ -29,8 +35,15 @@ def client(folder: Path) -> TestClient:
 
 def test_the_list_compares_the_runs(client: TestClient) -> None:
     text = client.get("/").text
-    assert text.count('href="/run/') == 2 and 'src="/plotly.js"' in text
+    assert text.count('href="/run/') == 3 and 'src="/plotly.js"' in text
     assert "two &lt;b&gt;" in text and "two <b>" not in text and "Test loss" in text
+
+
+def test_the_list_says_what_every_result_found(client: TestClient) -> None:
+    text = client.get("/").text
+    assert "circular (not tested for use): days in calendar" in text
+    assert "100.0% of 14 prompts × 6 turns move the answer by exactly δ" in text
+    assert "<h2>Results</h2>" in text and "<h2>Runs</h2>" in text
 
 
 def test_a_run_has_its_report_and_the_library_comes_once(client: TestClient) -> None:
@@ -75,7 +88,7 @@ def test_a_broken_run_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_folders_are_named_once_and_empty_ones_refused(folder: Path, tmp_path: Path) -> None:
-    assert list(find_runs([folder])) == ["one", "two <b>"]
+    assert list(find_runs([folder])) == ["found", "one", "two <b>"]
     assert list(find_runs([folder / "one", folder / "one"])) == ["one", "one (2)"]
     with pytest.raises(UsageError, match="holds no run"):
         find_runs([tmp_path])

@@ -4,7 +4,8 @@
 import importlib
 import sys
 import threading
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -88,6 +89,11 @@ def _of_threads(told: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(told)
 
 
+def _warning(message: Warning | str, *_: Any) -> None:
+    """A warning without the line of source that it comes from."""
+    print(f"note: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -96,6 +102,7 @@ def main() -> None:
     show_everything()
     if not debug:
         threading.excepthook = _of_threads
+        warnings.showwarning = _warning
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:

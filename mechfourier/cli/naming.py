@@ -1,12 +1,13 @@
 """Names of result files: every command's options that differ from their defaults, so that no result replaces
 another."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from mechfourier.files import named_with
+from mechfourier.files import check_writable, named_with
 
 # what names the result already, where it goes, and how it is shown: none of them changes a number
 SILENT = frozenset(
@@ -31,9 +32,12 @@ SILENT = frozenset(
 
 
 class ResultCommand(TyperCommand):
-    """A command whose results are named after the options that were given."""
+    """A command whose results are named after the options that were given, and which finds out that ``--out``
+    cannot be written before it works."""
 
     def invoke(self, ctx: Any) -> Any:
+        if isinstance(out := ctx.params.get("out"), Path) and not ctx.params.get("dry_run"):
+            check_writable(out)
         with named_with(options_given(ctx)):
             return super().invoke(ctx)
 

@@ -22,8 +22,20 @@ def report(
             metavar="RUN_OR_RESULTS",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The page to write (report.html), or the folder of --style paper (figures)."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option("--title", help="Its title (default: from what it holds).")] = "",
+    style: Annotated[
+        str,
+        typer.Option("--style", help="page, or paper: every figure as SVG and PNG for one column of 8.5 cm."),
+    ] = "page",
+    letters: Annotated[
+        bool, typer.Option("--letters", help="Panel letters (a, b, …), with --style paper.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML page: verdicts, figures, tables, configuration, and the commands that
@@ -33,9 +45,21 @@ def report(
     the next page quickly.
     """
     quiet_libraries()
+    from mechfourier.errors import UsageError, nearest
     from mechfourier.figures.report import write_report
 
-    path = write_report(sources, out, title=title)
+    if style not in ("page", "paper"):
+        raise UsageError(f"no style {style!r}; closest: {nearest(style, ['page', 'paper'])}")
+    if letters and style != "paper":
+        raise UsageError("--letters names the panels of a paper; add --style paper")
+    if style == "paper":
+        from mechfourier.figures.paper import write_paper
+
+        written = write_paper(sources, out or Path("figures"), letters=letters)
+        if as_json:
+            return emit_json({"figures": [str(each) for each in written], "sources": sources})
+        return typer.echo("\n".join(f"figure: {each}" for each in written))
+    path = write_report(sources, out or Path("report.html"), title=title)
     size = path.stat().st_size
     if as_json:
         return emit_json({"page": str(path), "bytes": size, "sources": sources})

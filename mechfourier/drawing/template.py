@@ -107,6 +107,23 @@ def panels(titles: list[str], *, columns: int, square: bool = False, **options: 
     return figure
 
 
+def stacked(count: int, *, columns: int = 2, height: int = 210, titled: bool = True) -> dict[str, Any]:
+    """What ``layout.meta.narrow`` says so that ``count`` panels lie in fewer columns on a small screen, each
+    ``height`` pixels with its heading and its axis titles; ``titled``: every panel has a heading."""
+    rows = -(-count // columns)
+    change: dict[str, Any] = {"height": 60 + height * rows}
+    across, down = 1 / columns, 1 / rows
+    for i in range(count):
+        name, left, top = str(i + 1) if i else "", i % columns * across, 1 - i // columns * down
+        right, high = left + (0.8 if columns > 1 else 1.0) * across, top - 0.08 * down
+        change |= {f"xaxis{name}.domain": [left, right], f"yaxis{name}.domain": [top - 0.72 * down, high]}
+        if i % columns == 0:
+            change[f"yaxis{name}.showticklabels"] = True
+        if titled:
+            change |= {f"annotations[{i}].x": (left + right) / 2, f"annotations[{i}].y": high}
+    return change
+
+
 def cell(index: int, columns: int) -> dict[str, Any]:
     """Row and column (from 1) of the panel with this index."""
     return {"row": index // columns + 1, "col": index % columns + 1}

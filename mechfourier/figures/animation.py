@@ -61,7 +61,7 @@ def write_player(evolution: "Evolution", out: str | Path) -> Path:
     """The page with the player and the table behind its curves."""
     shown = scene(evolution)
     sections = [Section("Player", player(shown), shown.caption), Section("Checkpoints", evolution.frame())]
-    return write_page(out, Part(shown.title, sections, "One frame per checkpoint."))
+    return write_page(out, Part(shown.title, sections, "One frame per checkpoint."), whole=True)
 
 
 def _heading(panel: Panel, t: int) -> dict[str, Any]:
@@ -106,16 +106,8 @@ def _axes(figure: "go.Figure", panel: Panel, index: int) -> None:
 
 
 def _legend_in(box: tuple[float, float, float, float]) -> dict[str, Any]:
-    """The legend in the upper left corner of the curves, which begin low."""
-    return dict(
-        orientation="v",
-        x=box[0] + 0.01,
-        xanchor="left",
-        y=box[3],
-        yanchor="top",
-        font=dict(size=11),
-        bgcolor="rgba(128,128,128,0.12)",
-    )
+    """The legend above the curves, which have no heading of their own."""
+    return dict(orientation="h", x=box[0], xanchor="left", y=box[3], yanchor="bottom", font=dict(size=11))
 
 
 def _narrow(shown: Scene) -> dict[str, Any]:
@@ -173,7 +165,7 @@ def _draw_circle(panel: Circle, axes: dict[str, str], _steps: np.ndarray) -> Mad
     closed = [*panel.walk, panel.walk[0]]
     points = panel.points.astype(np.float32)
     n = points.shape[1]
-    look = {"color": np.arange(n), "colorscale": "phase", "cmin": 0, "cmax": n}
+    look = {"color": np.arange(n) * panel.k % n, "colorscale": "phase", "cmin": 0, "cmax": n}
     values, hover = [str(v) for v in range(n)], "value %{text}"
 
     def at(t: int) -> list[Any]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
-from mechfourier.drawing.marks import band, dots, figure, line
+from mechfourier.drawing.marks import band, dots, figure, line, site_labels
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, TEXT, VERMILION
 from mechfourier.figures.steer import faint
 
@@ -17,22 +17,27 @@ if TYPE_CHECKING:
 def behaviour_figure(result: "BehaviourResult") -> "go.Figure":
     """Correlation of the distances at every site with its 95 % interval, and what exchanged values reach."""
     frame = result.frame()
+    sites = frame["site"].drop_duplicates().tolist()
+    labels, title = site_labels(sites)
+    short = dict(zip(sites, labels, strict=True))
     drawn: list[Any] = []
     for position, colour in (("value", BLUE), ("last", VERMILION)):
         rows = frame[frame["position"] == position]
         if not len(rows):
             continue
-        area = band(rows["site"], rows["low"], rows["high"])
+        at = [short[site] for site in rows["site"]]
+        area = band(at, rows["low"], rows["high"])
         area[1].fillcolor = faint(colour)
-        hover = f"%{{x}}, {position} token: r = %{{y:.2f}}"
-        drawn += [*area, line(rows["site"], rows["r"], f"{position} token", colour=colour, hover=hover)]
-    ends = frame["site"].drop_duplicates().iloc[[0, -1]].tolist()
+        hover = f"%{{customdata}}, {position} token: r = %{{y:.2f}}"
+        look = {"colour": colour, "hover": hover, "customdata": rows["site"], "mode": "lines+markers"}
+        drawn += [*area, line(at, rows["r"], f"{position} token (95 % interval)", **look)]
+    ends = [labels[0], labels[-1]]
     name = "95 % of exchanged values"
     drawn.append(line(ends, [result.null_upper] * 2, name, colour=TEXT, dash="dash", hover="%{y:.2f}"))
     return figure(
         *drawn,
-        x={"type": "category", "tickangle": -45, "categoryarray": frame["site"].drop_duplicates().tolist()},
-        y={"title": "correlation of distances", "range": [-1.02, 1.05]},
+        x={"title": title, "type": "category", "categoryorder": "array", "categoryarray": labels},
+        y={"title": "correlation of distances", "autorangeoptions": {"include": [0, 1]}},
         title=f"Activations and answers: {result.domain} in {result.model}",
         height=480,
     )

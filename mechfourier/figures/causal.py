@@ -4,7 +4,7 @@ the chapter of an ablation."""
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, half, notes_section, verdict_card
-from mechfourier.drawing.marks import among, bars, figure, heat
+from mechfourier.drawing.marks import LYING, among, bars, figure, heat
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text
 
 if TYPE_CHECKING:
@@ -24,7 +24,15 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
     hits = [list(row) for row in result.hits]
     hover = "turned by δ = %{y}, answer moved by %{x}: %{z:.1%}"
     return figure(
-        heat(list(range(len(hits[0]))), steps, hits, zmax=1, hover=hover),
+        heat(
+            list(range(len(hits[0]))),
+            steps,
+            hits,
+            bar="share of prompts",
+            zmax=1,
+            hover=hover,
+            colorbar=LYING | {"tickformat": ".0%"},
+        ),
         x={"title": f"the answer moved by ({unit})", "dtick": ticks, "constrain": "domain"},
         y={
             "title": f"turned by δ ({unit})",
@@ -33,9 +41,9 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
             "scaleanchor": "x",
             "constrain": "domain",
         },
-        title=f"Turning k = {', '.join(map(str, result.ks))} at {result.site}: {result.exact_share:.1%} "
-        f"exact",
-        height=520,
+        title=f"Turning k = {', '.join(map(str, result.ks))} at {result.site}: {result.exact_share:.1%} exact",
+        height=540,
+        margin={"t": 110},
     )
 
 
@@ -47,7 +55,7 @@ def arms_figure(result: "ArmsResult") -> "go.Figure":
             bars(frame["arm"], frame[column], column, colour=colour, hover="%{x}: %{y:.1%}")
             for column, colour in (("donor's answer", VERMILION), ("own answer", BLUE))
         ),
-        y={"title": "share of prompts", "range": [0, 1.02]},
+        y={"title": "share of prompts", "range": [0, 1.02], "tickformat": ".0%"},
         title=f"Causal arms at {result.site} ({result.position} token)",
         height=420,
         barmode="group",
@@ -60,7 +68,10 @@ def patch_figure(result: "PatchResult") -> "go.Figure":
     name = f"{result.n_controls} random subspaces"
     if result.recovered is not None:
         x = "share of the donor's difference recovered"
-        return among(result.control_recovered, result.recovered, x=x, label=result.what, name=name)
+        shares = {"tickformat": ".0%"}
+        return among(
+            result.control_recovered, result.recovered, x=x, label=result.what, name=name, axis=shares
+        )
     rise = result.difference - result.difference_before
     x = "rise of the donor's difference (the share is not defined: donor and recipient hardly differ)"
     return among((), rise, x=x, label=result.what, name=name)
@@ -77,7 +88,12 @@ def random_turns_figure(result: "RotationResult") -> "go.Figure":
     """The share of exact turns among that of random planes."""
     name = f"{result.n_controls} random planes"
     return among(
-        result.control_shares, result.paired_share, x="share of exact turns", label="the planes", name=name
+        result.control_shares,
+        result.paired_share,
+        x="share of exact turns",
+        label="the planes",
+        name=name,
+        axis={"tickformat": ".0%"},
     )
 
 

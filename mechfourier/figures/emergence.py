@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mechfourier.drawing.marks import dots, line
-from mechfourier.drawing.template import GRID, VERMILION, panels, styled
+from mechfourier.drawing.template import GRID, VERMILION, panels, stacked, styled
 from mechfourier.figures.scene import by_phase
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def circle_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
     order = by_phase(evolution.n, evolution.k)
     closed = np.append(order, order[0])
     bound = 1.08 * float(np.abs(evolution.circle).max())
-    look = {"color": np.arange(evolution.n), "colorscale": "phase", "size": 5}
+    look = {"color": np.arange(evolution.n) * evolution.k % evolution.n, "colorscale": "phase", "size": 5}
     values = [str(v) for v in range(evolution.n)]
     for column, t in enumerate(chosen, 1):
         points = evolution.circle[t]
@@ -42,7 +42,8 @@ def circle_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
         figure.update_xaxes(range=[-bound, bound], title="cosine direction", row=1, col=column)
         figure.update_yaxes(range=[-bound, bound], row=1, col=column)
     figure.update_yaxes(title=f"sine direction of k = {evolution.k}", row=1, col=1)
-    return styled(figure, title=f"A circle emerges in W_E (mod {evolution.n})", height=268)
+    figure.update_layout(meta={"narrow": stacked(len(chosen), height=230)})
+    return styled(figure, title=f"A circle emerges in W_E (mod {evolution.n})", height=290)
 
 
 def sine_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
@@ -58,4 +59,5 @@ def sine_stills(evolution: "Evolution", count: int = 4) -> "go.Figure":
         figure.add_traces([measured, wave], rows=1, cols=column)
         figure.update_xaxes(title=f"{k}·(a + b) mod {evolution.n}", row=1, col=column)
     figure.update_yaxes(title="mean activation", row=1, col=1)
+    figure.update_layout(meta={"narrow": stacked(len(chosen))})
     return styled(figure, title=f"Neuron {evolution.neurons[0]} becomes a sine", height=300)

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, Section, half, notes_section
-from mechfourier.drawing.marks import band, figure, heat, line
-from mechfourier.drawing.template import BLUE, TEXT, VERMILION, panels, styled
+from mechfourier.drawing.marks import band, figure, heat, line, site_labels
+from mechfourier.drawing.template import BLUE, ORANGE, SKY, TEXT
 from mechfourier.figures.tokens import tokens_section
 
 if TYPE_CHECKING:
@@ -18,31 +18,39 @@ MAX_ROWS = 500  # of a table in a page; the JSON has them all
 
 
 def lens_figure(result: "LensResult") -> "go.Figure":
-    """Accuracy after every layer with its 95 % interval, beside shuffled answers and chance, over a heat map
-    of both."""
+    """Share of prompts whose right answer is first after every layer, with its 95 % interval, and the mean
+    probability of that answer; beside them shuffled answers and chance."""
     frame = result.frame()
-    made = panels(["", ""], columns=1, shared_xaxes=True, row_heights=[0.7, 0.3])
-    x = frame["site"].tolist()
-    made.add_traces(band(x, frame["accuracy_low"], frame["accuracy_high"]), rows=1, cols=1)
+    x, title = site_labels(frame["site"].tolist())
+    # probability above, wide and light: where both run together, the narrow line still shows on it
     lines = {
-        "accuracy": ("right answer first", BLUE, "solid"),
-        "null_accuracy": ("answers shuffled", TEXT, "dash"),
-        "chance": ("chance", TEXT, "dot"),
-        "probability": ("its probability", VERMILION, "solid"),
+        "chance": ("chance", TEXT, "dot", {}),
+        "null_accuracy": ("answers shuffled", ORANGE, "dash", {}),
+        "probability": ("probability of the right answer (mean)", SKY, "solid", {"line_width": 7}),
+        "accuracy": ("right answer first (95 % interval)", BLUE, "solid", {"mode": "lines+markers"}),
     }
-    for column, (name, colour, dash) in lines.items():
-        mode = "lines+markers" if dash == "solid" else "lines"
-        trace = line(
-            x, frame[column], name, colour=colour, dash=dash, mode=mode, hover=f"%{{x}}: {name} %{{y:.1%}}"
+    drawn = band(x, frame["accuracy_low"], frame["accuracy_high"])
+    for column, (name, colour, dash, look) in lines.items():
+        hover = f"%{{customdata}}: {name} %{{y:.1%}}"
+        drawn.append(
+            line(
+                x,
+                frame[column],
+                name,
+                colour=colour,
+                dash=dash,
+                hover=hover,
+                customdata=frame["site"],
+                **look,
+            )
         )
-        made.add_trace(trace, row=1, col=1)
-    measures = ["accuracy", "probability"]
-    bar = {"len": 0.3, "y": 0, "yanchor": "bottom", "tickformat": ".0%"}
-    grid = heat(x, measures, [frame[m] for m in measures], zmax=1, colorbar=bar, hover="%{x}: %{y} %{z:.1%}")
-    made.add_trace(grid, row=2, col=1)
-    made.update_yaxes(title="share of prompts", range=[0, 1.02], tickformat=".0%", row=1, col=1)
-    made.update_xaxes(type="category", tickangle=-45, row=2, col=1)
-    return styled(made, title=f"Logit lens: {result.domain} in {result.model}", height=520)
+    return figure(
+        *drawn,
+        x={"title": title, "type": "category"},
+        y={"title": "share of prompts, probability", "range": [-0.02, 1.04], "tickformat": ".0%"},
+        title=f"Where the answer arises: logit lens of {result.domain} in {result.model}",
+        height=420,
+    )
 
 
 def roles_figure(result: "AttentionResult") -> "go.Figure":

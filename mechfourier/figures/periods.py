@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from mechfourier.drawing.marks import bars, figure, line, whiskers
+from mechfourier.drawing.marks import bars, figure, line, site_labels, whiskers
 from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, VERMILION
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def periods_figure(result: "PeriodsResult") -> "go.Figure":
             bars(
                 rows["name"],
                 rows["moved"],
-                "δ modulo it",
+                "δ modulo the period",
                 colour=VERMILION,
                 error_y=whiskers(ends[0], ends[1], ends[2]),
                 hover=hover,
@@ -53,19 +53,29 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
     drawn: list[Any] = []
     reads = frame["read"].iloc[-1:].tolist() if len(frame) else []
     rows = frame[frame["read"].isin(reads)] if len(frame) else frame
+    sites = rows["site"].drop_duplicates().tolist() if len(frame) else []
+    labels, at_title = site_labels(sites)
+    short = dict(zip(sites, labels, strict=True))
     for (period, each), colour in zip(
         rows.groupby("period") if len(frame) else (), PALETTE * 9, strict=False
     ):
         name = f"period {period:g}"
         drawn.append(
-            line(each["site"], each["share"], name, colour=colour, hover=f"%{{x}}, {name}: %{{y:.1%}}")
+            line(
+                [short[site] for site in each["site"]],
+                each["share"],
+                name,
+                colour=colour,
+                hover=f"layer %{{x}}, {name}: %{{y:.1%}}",
+            )
         )
         if result.n_untrained:
-            hover = f"%{{x}}, {name}, untrained: %{{y:.1%}}"
-            drawn.append(line(each["site"], each["untrained_share"], colour=colour, dash="dash", hover=hover))
+            hover = f"layer %{{x}}, {name}, untrained: %{{y:.1%}}"
+            at = [short[site] for site in each["site"]]
+            drawn.append(line(at, each["untrained_share"], colour=colour, dash="dash", hover=hover))
     return figure(
         *drawn,
-        x={"type": "category", "tickangle": -45},
+        x={"title": at_title, "type": "category"},
         y={"title": "share of the power beside the line", "tickformat": ".0%", "rangemode": "tozero"},
         title=f"Periods of {result.low} to {result.high} in {result.model}; dashed: untrained",
         height=480,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card, write_page
-from mechfourier.drawing.marks import among, dots, figure, heat, line
+from mechfourier.drawing.marks import among, dots, ellipse, figure, heat, line, outward, site_labels
 from mechfourier.drawing.template import GRID, SKY, VERMILION, plain_text, styled
 from mechfourier.figures.shapes import accent, shape_sections
 from mechfourier.figures.tokens import tokens_section
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from mechfourier.probes.arrays.grid import GridProbe
     from mechfourier.probes.result import Circle, ProbeResult
+
+KEPT = ("title", "range", "constrain", "tickformat", "type", "dtick")
+"""What an axis keeps where its figure is one of several."""
 
 
 def spectrum_figure(result: "ProbeResult") -> "go.Figure":
@@ -30,8 +33,12 @@ def spectrum_figure(result: "ProbeResult") -> "go.Figure":
         "title": f"harmonic k (cycles per {result.n} {plain_text(result.unit)})",
         "dtick": 1 if width < 16 else 5,
     }
-    spectra = heat(list(range(1, width + 1)), sites, shares, hover="%{y}<br>k = %{x}: %{z:.1%}")
-    return figure(spectra, x=x, height=max(260, 110 + 26 * len(sites)))
+    labels, kind = site_labels(sites)
+    hover, at = "%{customdata}<br>k = %{x}: %{z:.1%}", [[site] * width for site in sites]
+    look = {"bar": "share of the power", "colorbar": {"tickformat": ".0%"}, "customdata": at}
+    spectra = heat(list(range(1, width + 1)), labels, shares, hover=hover, **look)
+    y = {"title": kind, "type": "category"}
+    return figure(spectra, x=x, y=y, height=max(260, 110 + 22 * len(sites)))
 
 
 def circle_figure(result: "ProbeResult") -> "go.Figure":
@@ -41,13 +48,16 @@ def circle_figure(result: "ProbeResult") -> "go.Figure":
     if circle is None:
         return figure(height=460)
     turns = "" if circle.k == 1 else f"·{circle.k}"
-    reach = 1.5 * max(abs(x) for x, _ in circle.points)  # room for the labels, which stand outside the circle
+    reach = 1.5 * max(
+        abs(x) for point in circle.points for x in point
+    )  # room for the labels, outside the circle
     x = {
         "title": f"cos 2π{turns}v/{result.n}, held out",
         "scaleanchor": "y",
-        "autorangeoptions": {"include": [-reach, reach]},
+        "constrain": "domain",
+        "range": [-reach, reach],
     }
-    y = {"title": f"sin 2π{turns}v/{result.n}, held out"}
+    y = {"title": f"sin 2π{turns}v/{result.n}, held out", "constrain": "domain", "range": [-reach, reach]}
     return figure(*circle_traces(circle), x=x, y=y, height=460)
 
 
@@ -58,16 +68,25 @@ def circle_traces(circle: "Circle") -> list[Any]:
     for point, spread in zip(circle.points, circle.spread, strict=True):
         around += [*ellipse(point, spread), (None, None)]
     seam = line([x[-1], x[0]], [y[-1], y[0]], colour=VERMILION, dash="dash")
-    labels: dict[str, Any] = {
-        "text": [plain_text(label) for label in circle.labels],
-        "textposition": [outward(*p) for p in circle.points],
-    }
+    labels = [plain_text(label) for label in circle.labels]
+    beyond = [_beyond(*each) for each in zip(circle.points, circle.spread, strict=True)]
+    told: dict[str, Any] = {"textposition": [outward(*p) for p in circle.points], "cliponaxis": False}
     return [
         line([p[0] for p in around], [p[1] for p in around], colour=SKY, opacity=0.7),
         line(x, y, colour=GRID),
         seam,
-        dots(x, y, mode="markers+text", cliponaxis=False, hover="%{text}: (%{x:.2f}, %{y:.2f})", **labels),
+        dots([p[0] for p in beyond], [p[1] for p in beyond], mode="text", text=labels, **told),
+        dots(x, y, text=labels, hover="%{text}: (%{x:.2f}, %{y:.2f})"),
     ]
+
+
+def _beyond(point: tuple[float, float], spread: tuple[float, float, float]) -> tuple[float, float]:
+    """Where the label of a point stands: outside its ellipse, on the line from the centre of the circle."""
+    (x, y), far = point, math.hypot(*point) or 1.0
+    across, up = x / far, y / far
+    own = ellipse((0.0, 0.0), spread)
+    step = max(a * across + b * up for a, b in own)
+    return x + step * across, y + step * up
 
 
 def null_figure(result: "ProbeResult") -> "go.Figure":
@@ -86,31 +105,22 @@ def probe_figure(result: "ProbeResult") -> "go.Figure":
 
     parts: list[Any] = [spectrum_figure(result), circle_figure(result), null_figure(result)]
     drawn = [part for part in parts if part.data]
-    made = make_subplots(rows=1, cols=max(1, len(drawn)), horizontal_spacing=0.12)
+    made = make_subplots(rows=1, cols=max(1, len(drawn)), horizontal_spacing=0.14)
     for column, part in enumerate(drawn, 1):
         made.add_traces(part.data, rows=1, cols=column)
-        made.update_xaxes(title=part.layout.xaxis.title, row=1, col=column)
-        made.update_yaxes(title=part.layout.yaxis.title, row=1, col=column)
+        for axis, update in ((part.layout.xaxis, made.update_xaxes), (part.layout.yaxis, made.update_yaxes)):
+            told = {key: item for key, item in axis.to_plotly_json().items() if key in KEPT}
+            update(**told, row=1, col=column)
+        if part.layout.xaxis.scaleanchor:
+            made.update_xaxes(scaleanchor=f"y{column}" if column > 1 else "y", row=1, col=column)
     made.update_traces(colorbar=dict(x=1.02), selector=dict(type="heatmap"))
+    # on a small screen: one below the other
+    change: dict[str, Any] = {"height": 380 * len(drawn)}
+    for i in range(len(drawn)):
+        name, low = str(i + 1) if i else "", (len(drawn) - 1 - i) / len(drawn)
+        change |= {f"xaxis{name}.domain": [0, 1], f"yaxis{name}.domain": [low, low + 0.7 / len(drawn)]}
+    made.update_layout(meta={"narrow": change})
     return styled(made, title=f"{result.verdict}: {result.domain} in {result.model}", height=460)
-
-
-def ellipse(
-    centre: tuple[float, float], spread: tuple[float, float, float], *, points: int = 41
-) -> list[tuple[float, float]]:
-    """One standard deviation of a 2-D normal with deviations and correlation ``spread``."""
-    (x, y), (sx, sy, correlation) = centre, spread
-    rest = math.sqrt(max(0.0, 1 - correlation**2))
-    angles = [2 * math.pi * i / (points - 1) for i in range(points)]
-    return [(x + sx * math.cos(a), y + sy * (correlation * math.cos(a) + rest * math.sin(a))) for a in angles]
-
-
-def outward(x: float, y: float) -> str:
-    """Where the label of a point stands: away from the centre, so that neighbours' labels and the path stay
-    clear of it."""
-    across = "right" if x > abs(y) / 4 else "left" if -x > abs(y) / 4 else "center"
-    up = "top" if y > abs(x) / 2 else "bottom" if -y > abs(x) / 2 else "middle"
-    return f"{up} {across}"
 
 
 def write_probe(result: "ProbeResult | GridProbe", folder: str | Path) -> Path:

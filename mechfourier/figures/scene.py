@@ -28,9 +28,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Circle(Panel):
-    """``points[t, v]`` joined in the order ``walk``, coloured by value."""
+    """``points[t, v]`` joined in the order ``walk``, coloured by ``k``·v, their place on a perfect circle."""
 
     points: np.ndarray = field(default_factory=lambda: np.empty(0))
+    k: int = 1
     walk: tuple[int, ...] = ()
 
 
@@ -95,8 +96,8 @@ WHAT = tuple(TITLES)
 # it, or two
 Place = tuple[Box, Box]
 LARGE: Place = ((0.0, 0.44, 0.0, 0.93), (0.0, 1.0, 0.62, 0.96))
-UPPER: Place = ((0.56, 1.0, 0.56, 0.93), (0.0, 1.0, 0.31, 0.5))
-LOWER: Place = ((0.56, 1.0, 0.0, 0.37), (0.0, 1.0, 0.0, 0.19))
+UPPER: Place = ((0.56, 1.0, 0.56, 0.93), (0.0, 1.0, 0.34, 0.51))
+LOWER: Place = ((0.56, 1.0, 0.0, 0.37), (0.0, 1.0, 0.0, 0.14))
 TOP: Place = ((0.0, 1.0, 0.46, 0.93), (0.0, 1.0, 0.46, 0.93))
 BOTTOM: Place = ((0.0, 1.0, 0.0, 0.28), (0.0, 1.0, 0.0, 0.28))
 
@@ -115,6 +116,7 @@ def _circle(e: "Evolution") -> tuple[list[Panel], str]:
         f"sine direction of k = {e.k}",
         *LARGE,
         points=e.circle,
+        k=e.k,
         walk=tuple(by_phase(e.n, e.k).tolist()),
     )
     caption = (
@@ -194,7 +196,7 @@ def _wave(e: "Evolution", i: int, place: Place, *, labelled: bool = True) -> Wav
     titles = tuple(
         f"neuron {e.neurons[i]}, k = {k}: R² {r2:.2f}, {share:.0%} of all"
         if place == LARGE
-        else f"neuron {e.neurons[i]}, k = {k}: R² {r2:.2f}"
+        else f"#{e.neurons[i]}, k = {k}: R² {r2:.2f}"
         for r2, share in zip(e.r2[:, i], e.sum_share[:, i], strict=True)
     )
     x_label = f"k·(a + b) mod {e.n}" if labelled else ""

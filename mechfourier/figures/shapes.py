@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mechfourier.drawing.html import Section, half
-from mechfourier.drawing.marks import bars, dots, figure, line, whiskers
+from mechfourier.drawing.marks import bars, dots, figure, line, outward, whiskers
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, YELLOW, plain_text
 from mechfourier.probes.result import short_names
 from mechfourier.stats.shapes.catalogue import SHAPES
@@ -95,6 +95,7 @@ def contest_figure(result: "ProbeResult") -> "go.Figure":
         },
         y={"autorange": "reversed", "type": "category", "categoryorder": "array", "categoryarray": order},
         height=150 + 30 * max(1, len(shapes)),
+        uniformtext={"minsize": 9, "mode": "hide"},
     )
 
 
@@ -152,7 +153,7 @@ def rivals_figure(result: "ProbeResult") -> "go.Figure":
         points[:, 1],
         mode="markers+text",
         text=labels,
-        textposition="top center",
+        textposition=[outward(*p) for p in circle.points],
         cliponaxis=False,
         hover="%{text}: (%{x:.2f}, %{y:.2f})",
     )
@@ -190,7 +191,7 @@ def fitted_path(points: np.ndarray, name: str) -> np.ndarray:
 def shape_sections(result: "ProbeResult") -> list[Section]:
     """The contest, the words of all layers, and the circle beside its best rival."""
     row = best_row(result)
-    if row is None:
+    if row is None or result.value is None:
         return []
     lead = (
         f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of "

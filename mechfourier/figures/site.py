@@ -14,6 +14,7 @@ from urllib.parse import quote
 from mechfourier.drawing.html import Part, Section, block, half, plotly_script, report_page
 from mechfourier.errors import MechFourierError, UsageError, need
 from mechfourier.figures.report import config_of, is_run, report, saved_results
+from mechfourier.results.saved import read
 from mechfourier.training.figures import overlay_figure
 from mechfourier.training.run_folder import METRICS, RunFolder
 
@@ -65,7 +66,12 @@ def _free(name: str, taken: dict[str, Path]) -> str:
 def index_page(runs: dict[str, Path]) -> str:
     """The list of runs, their last metrics and their curves over each other."""
     histories = {name: RunFolder(path).read_metrics() for name, path in runs.items()}
-    sections = [Section("Runs and results", run_table(runs, histories), "Click a heading to sort.")]
+    trained = {name: path for name, path in runs.items() if is_run(path)}
+    sections = []
+    if len(found := result_table(runs)):
+        sections.append(Section("Results", found, "What each saved result found. Click a heading to sort."))
+    if trained:
+        sections.append(Section("Runs", run_table(trained, histories), "Click a heading to sort."))
     card = block("links", "Open a run", [(f"/run/{quote(name, safe='')}", name) for name in runs])
     for column, axis in METRICS_SHOWN:
         shown = {name: frame for name, frame in histories.items() if column in frame.columns}
@@ -76,18 +82,41 @@ def index_page(runs: dict[str, Path]) -> str:
     )
 
 
+def result_table(runs: dict[str, Path]) -> "pd.DataFrame":
+    """One row per saved result: where it lies, the command, model and domain, and its verdict (the first line
+    that it prints)."""
+    import pandas as pd
+
+    rows = []
+    for name, folder in runs.items():
+        for path in saved_results(folder):
+            opened = read(path).result
+            summary = isinstance(opened, dict)
+            rows.append(
+                {
+                    "folder": name,
+                    "file": path.name,
+                    "command": "summary" if summary else opened.about.command or opened.about.name,
+                    "model": "" if summary else str(getattr(opened, "model", "")),
+                    "domain": "" if summary else str(getattr(opened, "domain", "")),
+                    "found": "" if summary else str(opened).partition("\n")[0],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def run_table(runs: dict[str, Path], histories: "dict[str, pd.DataFrame]") -> "pd.DataFrame":
-    """One row per folder: what it is, its configuration in short, its last metrics."""
+    """One row per run: its configuration in short, its last metrics."""
     import pandas as pd
 
     rows = []
     for name, path in runs.items():
-        config = config_of(path) if is_run(path) else {}
+        config = config_of(path)
         training = config.get("training") if isinstance(config.get("training"), dict) else {}
         recipe = training.get("recipe") if isinstance(training, dict) else None
         row: dict[str, Any] = {
             "run": name,
-            "architecture": str(config.get("architecture", config.get("model_type", "results"))),
+            "architecture": str(config.get("architecture", config.get("model_type", ""))),
         }
         row |= {"p": config.get("p"), "recipe": recipe.get("name") if isinstance(recipe, dict) else None}
         row |= {"seed": training.get("seed") if isinstance(training, dict) else None}

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 COLOURS = {"circle": BLUE, "straight": VERMILION}
 SHARES = {"start": (BLUE, "own value"), "between": (GREEN, "values between"), "target": (VERMILION, "target")}
+PATHS = {"circle": "along the circle", "straight": "straight across"}
 ENDS = {
-    "circle": "share of the way round",
-    "straight": "share of the way across",
+    "circle": "share of the way along the circle",
+    "straight": "share of the way straight across",
     "radius": "radius (1: as it is)",
 }
 
@@ -58,7 +59,7 @@ def dose_figure(result: "DoseResult") -> "go.Figure":
         rows = frame[frame["path"] == path]
         area = band(rows["dose"], rows["nearest_low"], rows["nearest_high"])
         area[1].fillcolor = faint(colour)
-        name = "along the circle" if path == "circle" else "straight across"
+        name = PATHS[path]
         hover = f"{name}, %{{x:.0%}} of the way: %{{y:.0%}}"
         drawn += [*area, line(rows["dose"], rows["nearest"], name, colour=colour, hover=hover)]
     return figure(
@@ -88,7 +89,7 @@ def shares_figure(result: "DoseResult", path: str) -> "go.Figure":
     )
     return figure(
         *lines,
-        x=ENDS[path],
+        x={"title": ENDS[path], "tickformat": "" if path == "radius" else ".0%"},
         y={"title": "probability", "range": [-0.02, 1.04], "tickformat": ".0%"},
         height=340,
     )
@@ -104,7 +105,13 @@ def entropy_figure(result: "DoseResult") -> "go.Figure":
         area[1].fillcolor = faint(colour)
         drawn += [
             *area,
-            line(rows["dose"], rows["entropy"], path, colour=colour, hover="%{x:.0%}: %{y:.2f} nats"),
+            line(
+                rows["dose"],
+                rows["entropy"],
+                f"{PATHS[path]} (95 % interval)",
+                colour=colour,
+                hover="%{x:.0%}: %{y:.2f} nats",
+            ),
         ]
     return figure(
         *drawn,

@@ -57,7 +57,15 @@ def map_figure(result: "StudyResult", what: str, bar: str) -> "go.Figure":
     sites, positions = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["position"]))
     layers = ["embedding" if "blocks" not in site else site.split(".")[1] for site in sites]
     values = table.loc[sites, positions].to_numpy(dtype=float)
-    drawn = heat(positions, layers, values, bar=bar, zmax=1, hover="layer %{y}, %{x} token: %{z:.1%}")
+    drawn = heat(
+        positions,
+        layers,
+        values,
+        bar=bar,
+        colorbar={"tickformat": ".0%"},
+        zmax=1,
+        hover="layer %{y}, %{x} token: %{z:.1%}",
+    )
     return figure(
         drawn,
         x={"title": "token"},

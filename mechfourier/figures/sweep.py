@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, notes_section
-from mechfourier.drawing.marks import bars, figure, heat, whiskers
-from mechfourier.drawing.template import BLUE, PALETTE, SKY
+from mechfourier.drawing.marks import bars, figure, heat, site_labels, whiskers
+from mechfourier.drawing.template import BLUE, ORANGE, PALETTE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,21 +23,26 @@ def sweep_figure(result: "SweepResult") -> "go.Figure":
 
     specific = padded(result.specific or result.effects)
     details = [list(zip(p, s, strict=True)) for p, s in zip(padded(result.p_values), specific, strict=True)]
-    hover = f"{result.unit} %{{x}} of %{{y}}: %{{z:.3g}}, family-wise p = %{{customdata[0]:.2g}}"
+    hover = f"{result.unit} %{{x}} of %{{customdata[2]}}: %{{z:.3g}}, family-wise p = %{{customdata[0]:.2g}}"
     hover += ", specific effect %{customdata[1]:.3g}" if result.specific else ""
     bound = max((abs(e) for row in result.effects for e in row), default=0.0) or 1.0
+    labels, kind = site_labels(list(result.sites))
+    sites = [[site] * width for site in result.sites]
+    details = [
+        [(*cell, site) for cell, site in zip(*row, strict=True)] for row in zip(details, sites, strict=True)
+    ]
     return figure(
         heat(
             list(range(width)),
-            list(result.sites),
+            labels,
             padded(result.effects),
-            bar="drop",
+            bar="drop of the margin",
             hover=hover,
             bound=bound,
             customdata=details,
         ),
         x=result.unit,
-        y={"autorange": "reversed", "type": "category"},
+        y={"title": kind, "autorange": "reversed", "type": "category"},
         title=f"Drop of the margin by {result.unit}: {result.domain} in {result.model}",
         height=220 + 26 * len(result.sites),
     )
@@ -46,7 +51,7 @@ def sweep_figure(result: "SweepResult") -> "go.Figure":
 def attribution_figure(result: "AttributionResult") -> "go.Figure":
     """What every part and head adds to the margin, with 95 % intervals."""
     traces = []
-    for kind, rows, colour in (("part", result.parts, BLUE), ("head", result.heads, SKY)):
+    for kind, rows, colour in (("part", result.parts, BLUE), ("head", result.heads, ORANGE)):
         means = [row.mean for row in rows]
         error = whiskers(means, [row.low for row in rows], [row.high for row in rows])
         hover = "%{x}: %{y:.3g} nats"
@@ -84,7 +89,7 @@ def plane_figure(result: "CausalPlane") -> "go.Figure":
     frame = result.frame()
     return figure(
         bars(frame["interchange_accuracy"], frame["subspace"], orientation="h", hover="%{y}: %{x:.1%}"),
-        x={"title": "share of pairs that take the donor's answer", "range": [0, 1.02]},
+        x={"title": "donor's answer given", "range": [0, 1.02]},
         y={"autorange": "reversed"},
         title=f"What carries the answer at {result.site}",
         height=360,

@@ -17,10 +17,11 @@ def tasks_figure(result: "TasksResult") -> "go.Figure":
     names = [[row.domain for row in rows], [row.task for row in rows]]
     shares = [row.accuracy.share for row in rows]
     error = whiskers(shares, [row.accuracy.low for row in rows], [row.accuracy.high for row in rows])
-    mark = {"symbol": "line-ew-open", "size": 18, "color": VERMILION}
+    mark = {"symbol": "line-ew-open", "size": 34, "color": VERMILION, "line": {"width": 3}}
     return figure(
-        bars(names, shares, "right (best of the candidates)", hover="%{x}: %{y:.1%}", error_y=error),
+        bars(names, shares, "right, 95 % interval", hover="%{x}: %{y:.1%}", error_y=error),
         dots(names, [row.chance for row in rows], "chance", marker=mark, hover="chance %{y:.1%}"),
-        y={"title": "share of prompts", "range": [0, 1.02]},
-        title=f"Tasks of {result.model}",
+        y={"title": "share of prompts", "range": [0, 1.02], "tickformat": ".0%"},
+        title=f"Accuracy by task: {result.model}",
+        height=440,
     )

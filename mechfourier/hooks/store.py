@@ -120,8 +120,10 @@ class ActivationStore:
                 self._write(key, value, model, name)
             self.evict()
         except MechFourierError as error:
-            warnings.warn(
-                f"activations were not stored ({error}); MECHFOURIER_CACHE names another folder",
+            why = getattr(error.__cause__, "strerror", None) or "the disk is full"
+            warnings.warn(  # of the folder and not of a file, so that it is said once
+                f"activations are not stored: cannot write in {self.folder} ({why}); MECHFOURIER_CACHE names another "
+                "folder",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -71,7 +71,7 @@ def _own_storage(tensor: Tensor) -> Tensor:
 def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (CPU, as stored) and config of a folder written by ``save_checkpoint``.
 
-    Raises ``BadCheckpoint`` for a missing, truncated or altered file and ``UnsafeCheckpoint`` where the
+    Raises ``BadCheckpoint`` for a missing, truncated or altered file, for weights that are not finite, and ``UnsafeCheckpoint`` where the
     weights are only there as a pickle.
     """
     folder = Path(folder)
@@ -80,7 +80,14 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
     if not weights.is_file():
         refuse_pickles(folder)
         raise BadCheckpoint(f"{folder} holds no {WEIGHTS}; point at a folder written by mechfourier train")
-    return read_safetensors(weights), config
+    tensors = read_safetensors(weights)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadCheckpoint(
+                f"{weights} holds NaN or infinite weights, first in {name}: the training diverged or the file is "
+                "damaged; take an earlier checkpoint"
+            )
+    return tensors, config
 
 
 def load_foreign_tensors(path: str | Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.domains.reads import TokensRead
-from mechfourier.errors import UsageError
+from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.hooks.site import Site
 from mechfourier.probes.caveats import Caveats
 from mechfourier.results.base import Result
@@ -43,8 +43,8 @@ class Best:
 @dataclass(frozen=True)
 class SiteRow:
     """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at
-    harmonic k; of value designs also its ``word``, what belongs to it (``label``), and every shape of the
-    contest, best first."""
+    harmonic k; its ``word``, what belongs to it (``label``), and every shape of the contest, best first (of
+    operations: of the residue classes)."""
 
     site: str
     p_value: float
@@ -95,7 +95,8 @@ class ProbeResult(
     intervention showed that the model uses it (a probe alone never does), ``reasons`` a sentence each,
     ``notes`` what to keep in mind. ``layers``: the first and the last layer whose word is the verdict (value
     designs). ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive
-    dimensions; ``arrays``: what was read where there was no model.
+    dimensions; ``arrays``: what was read where there was no model; ``domain_file``: where the domain lies, where
+    it is one of the user's own.
     """
 
     model: str
@@ -119,6 +120,7 @@ class ProbeResult(
     caveats: Caveats | None = None
     layers: tuple[int, int] | None = None
     arrays: ArraysRead | None = None
+    domain_file: str = ""
 
     @property
     def planes(self) -> "tuple[HarmonicPlane, ...]":
@@ -138,7 +140,8 @@ class ProbeResult(
         return self
 
     def __str__(self) -> str:
-        where = self._where() if any(row.word for row in self.sites) else self._strongest()
+        named = self.value is not None and any(row.word for row in self.sites)
+        where = self._where() if named else self._strongest()
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -232,6 +235,7 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
     return [
         {
             "site": row.site,
+            "word": row.word,
             "k": site.k,
             "share": site.plane_share,
             "p": site.p,
@@ -251,11 +255,23 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
 def _next_steps(result: ProbeResult) -> list[str]:
     if result.verdict == "not testable" or result.arrays is not None:
         return []
-    model, domain = shlex.quote(result.model), shlex.quote(result.domain)
+    model, domain = shlex.quote(result.model), shlex.quote(result.domain_file or result.domain)
+    asks = _asks(result)
     steps = []
-    if result.verdict in (*CIRCLES, "modular") and result.best is not None:
+    if result.verdict in (*CIRCLES, "modular") and result.best is not None and asks:
         steps.append(f"which questions the model answers: mechfourier tasks {model} --domain {domain}")
         steps.append(f"whether it uses this plane: mechfourier study {model} --domain {domain}")
-    if result.design != "value":
+    if result.design != "value" and asks:
         steps.append(f"where the answer arises: mechfourier lens {model} --domain {domain}")
     return steps
+
+
+def _asks(result: ProbeResult) -> bool:
+    """Whether the domain has questions, which is what the next steps need."""
+    from mechfourier.domains.definition import domain
+
+    try:
+        found = domain(result.domain_file or result.domain)
+    except MechFourierError:
+        return False
+    return bool(found.tasks) or found.operation is not None

@@ -97,17 +97,19 @@ def mark_phases(figure: "go.Figure", phases: Any, *, first: float = 1.0) -> None
     for row in phases.frame().itertuples(index=False):
         start, end = max(first, float(row[1])), float(row[2])
         colour = PHASE_COLOURS[str(row[0])]
-        figure.add_vrect(x0=start, x1=end, fillcolor=colour, opacity=0.12, line_width=0, row="all", col="all")
-        figure.add_annotation(
-            x=(np.log10(start) + np.log10(end)) / 2,
-            y=0.02,
-            xref="x",
-            yref="y domain",
-            yanchor="bottom",
-            text=plain_text(row[0]).replace(" ", "<br>"),
-            showarrow=False,
-            font=dict(size=11),
-        )
+        # named in the legend: a phase may be narrower than its name
+        for row_index in (1, 2):
+            figure.add_vrect(
+                x0=start,
+                x1=end,
+                fillcolor=colour,
+                opacity=0.2,
+                line_width=0,
+                name=plain_text(row[0]),
+                showlegend=row_index == 1,
+                row=row_index,
+                col=1,
+            )
 
 
 def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis: str) -> "go.Figure":
@@ -126,16 +128,12 @@ def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis
 
 
 def run_figure(result: Any) -> "go.Figure":
-    """All metrics of a finished run over its steps: losses on the left, shares (accuracies) on the right."""
-    frame, traces = result.frame(), []
+    """All metrics of a finished run over its steps: losses above, accuracies below."""
+    frame, made = result.frame(), two_rows()
     for i, name in enumerate(frame.columns.drop(["step", "seconds"], errors="ignore")):
         shown = thinned(frame.loc[:, ["step", name]].dropna())
-        side = {"yaxis": "y2" if "accuracy" in name else "y", "colour": PALETTE[i % len(PALETTE)]}
-        traces.append(
-            line(
-                shown["step"], shown[name], name, hover=f"step %{{x}}: {plain_text(name)} %{{y:.4g}}", **side
-            )
-        )
-    right = {"title": "accuracy", "overlaying": "y", "side": "right", "range": [0, 1.02]}
-    made = figure(*traces, x="step", title="Metrics", height=420)
-    return made.update_layout(yaxis={"title": "loss (nats)", **LOG}, yaxis2=right)
+        hover = f"step %{{x}}: {plain_text(name)} %{{y:.4g}}"
+        trace = line(shown["step"], shown[name], name, hover=hover, colour=PALETTE[i % len(PALETTE)])
+        made.add_trace(trace, row=2 if "accuracy" in name else 1, col=1)
+    made.update_yaxes(title="accuracy", range=[-0.02, 1.04], tickformat=".0%", row=2, col=1)
+    return styled(made, title="Metrics", height=520)

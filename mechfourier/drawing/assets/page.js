@@ -10,6 +10,7 @@
 
   // The template's greys read on both grounds; ink reads better on either.
   function ink(plot, forced) {
+    if (plot.layout.meta && plot.layout.meta.print) { return Promise.resolve(); }
     var night = forced === undefined ? dark() : forced;
     var colour = night ? "#f0f6fc" : "#1f2328";
     var change = { "font.color": colour };
@@ -24,27 +25,33 @@
   // may say in layout.meta.narrow what else to change ("yaxis2.domain": [0, 0.3]).
   function narrow(plot, figure) {
     var layout = figure.layout, change = (layout.meta && layout.meta.narrow) || {}, lying = false;
+    var top = (layout.meta && layout.meta.print) || 0; // pixels that the title of a figure in print takes
     if (window.innerWidth > 640) { return; }
     plot.classList.add("narrow");
+    layout.legend = Object.assign({ font: { size: 11 } }, layout.legend);
+    var small = top ? 9.5 : 10;
     function lay(bar) {
       lying = true;
       var title = ((bar.title && bar.title.text) || "").replace(/<br>/g, " "), height = layout.height || 450;
-      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1 - 16 / height, yref: "container", yanchor: "top", len: 0.9 });
+      Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1 - (16 + top) / height, yref: "container", yanchor: "top", len: 0.9 });
       // as a note: Plotly lays the title of a short bar over the bar
       bar.title = { text: "" };
       layout.annotations = (layout.annotations || []).concat({ text: title, showarrow: false, x: 0.5, xref: "paper", xanchor: "center",
-        y: 1, yref: "paper", yanchor: "top", yshift: 83 });
+        y: 1, yref: "paper", yanchor: "top", yshift: 83 - top / 4 });
     }
     Object.keys(layout).forEach(function (key) {
       if (/^coloraxis/.test(key) && layout[key].colorbar) { lay(layout[key].colorbar); }
-      if (/^[xy]axis/.test(key) && layout[key].title && layout[key].title.text) { layout[key].title.text = wrapped(layout[key].title.text); }
+      if (/^[xy]axis/.test(key) && layout[key].title && layout[key].title.text) {
+        layout[key].title.text = wrapped(layout[key].title.text);
+        layout[key].title.font = Object.assign({}, layout[key].title.font, { size: top ? 9.5 : 11 });
+      }
     });
     (figure.data || []).forEach(function (trace) {
       if (trace.colorbar && trace.showscale !== false) { lay(trace.colorbar); }
-      if (/text/.test(trace.mode)) { trace.textfont = Object.assign({}, trace.textfont, { size: 10 }); }
+      if (/text/.test(trace.mode)) { trace.textfont = Object.assign({}, trace.textfont, { size: small }); }
     });
-    (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: 10 }); });
-    if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 85 }); }
+    (layout.annotations || []).forEach(function (note) { note.font = Object.assign({}, note.font, { size: small }); });
+    if (lying) { layout.margin = Object.assign({}, layout.margin, { t: 85 + top * 0.75 }); }
     Object.keys(change).forEach(function (path) {
       var keys = path.replace(/\[(\d+)\]/g, ".$1").split("."), last = keys.pop(), at = layout;
       keys.forEach(function (key) { at = at[key] = at[key] || {}; });
@@ -53,9 +60,9 @@
     if (change.height) { plot.style.height = change.height + "px"; }
   }
 
-  // Lines of at most 24 characters, where there are spaces to break at.
+  // Lines of at most 30 characters, where there are spaces to break at.
   function wrapped(text) {
-    return text.replace(/(?![^\n]{1,24}$)([^\n]{1,24})\s/g, "$1<br>");
+    return text.replace(/(?![^\n]{1,30}$)([^\n]{1,30})\s/g, "$1<br>");
   }
 
   function place(note) { return { x: note.x, y: note.y, font: note.font }; }
@@ -69,10 +76,69 @@
       if (!plot.classList.contains("narrow") || !frame.layout || !frame.layout.annotations) { return; }
       frame.layout.annotations.forEach(function (note, i) { Object.assign(note, place(figure.layout.annotations[i])); });
     });
-    figure.config = { responsive: true, displaylogo: false };
+    figure.config = { responsive: true, displayModeBar: false };
     Plotly.newPlot(plot, figure).then(function () { return ink(plot); }).then(function () {
       drawn.push(plot);
+      declutter(plot);
+      plot.on("plotly_afterplot", function () { declutter(plot); });
       plot.dataset.state = "drawn";
+    });
+  }
+
+  // A label of a point that would lie on another text is hidden; the point tells it on hover.
+  function declutter(plot) {
+    function box(each) { return each.getBoundingClientRect(); }
+    var outer = box(plot), kept = Array.prototype.map.call(plot.querySelectorAll(".xtick text, .ytick text, .annotation-text, .legendtext, .xtitle, .ytitle"), box);
+    plot.querySelectorAll(".textpoint text").forEach(function (each) {
+      var own = box(each), clash = own.left < outer.left || own.right > outer.right || kept.some(function (other) {
+        return own.left < other.right && other.left < own.right && own.top < other.bottom && other.top < own.bottom;
+      });
+      each.style.visibility = clash ? "hidden" : "visible";
+      if (!clash) { kept.push(own); }
+    });
+  }
+
+  // What is drawn, without the labels that are hidden on the screen.
+  function dataShown(plot) {
+    var data = plot.data.map(function (trace) { return Array.isArray(trace.text) ? Object.assign({}, trace, { text: trace.text.slice() }) : trace; });
+    plot.querySelectorAll(".textpoint text").forEach(function (each) {
+      var trace = each.closest(".trace"), cells = trace && trace.__data__, point = each.__data__;
+      if (each.style.visibility !== "hidden" || !cells || !point) { return; }
+      var text = data[cells[0].trace.index].text;
+      if (Array.isArray(text)) { text[point.i] = ""; }
+    });
+    return data;
+  }
+  window.dataShown = dataShown;
+
+  // In dark ink on white, whatever the page looks like.
+  function download(plot, format) {
+    var layout = Object.assign({}, plot.layout, { paper_bgcolor: "#ffffff", width: plot.clientWidth, height: plot.clientHeight });
+    layout.font = Object.assign({}, layout.font, { color: "#1f2328" });
+    var name = (plot.getAttribute("aria-label") || "figure").toLowerCase().replace(/[^\w]+/g, "-").replace(/^-|-$/g, "");
+    Plotly.downloadImage({ data: dataShown(plot), layout: layout }, { format: format, filename: name, scale: format === "png" ? 3 : 1,
+      width: plot.clientWidth, height: plot.clientHeight });
+  }
+
+  document.querySelectorAll(".tools button").forEach(function (each) {
+    each.addEventListener("click", function () {
+      var plot = each.parentNode.previousElementSibling;
+      if (plot.dataset.state === "drawn") { download(plot, each.dataset.format); }
+    });
+  });
+
+  // Plotly's script: as it is, or packed (in this page, or in a file beside it).
+  function library() {
+    if (window.Plotly) { return Promise.resolve(); }
+    if (!window.packedPlotly) {
+      return Promise.reject("The figures need the file plotly-….packed.js that lies beside this page; copy it along. `mechfourier report FILE.json` writes one page that holds all.");
+    }
+    if (!window.DecompressionStream) { return Promise.reject("The figures need a browser of 2023 or newer."); }
+    var bytes = Uint8Array.from(atob(window.packedPlotly), function (each) { return each.charCodeAt(0); });
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text().then(function (text) {
+      var script = document.createElement("script");
+      script.textContent = text;
+      document.head.appendChild(script);
     });
   }
 
@@ -85,17 +151,27 @@
     (window.requestIdleCallback || window.setTimeout)(function () { draw(next); idly(todo); });
   }
 
-  if (waiting.length) {
+  function begin() {
     var near = new IntersectionObserver(function (entries) {
       entries.forEach(function (entry) {
         if (entry.isIntersecting) { near.unobserve(entry.target); draw(entry.target); }
       });
     }, { rootMargin: "200px" });
     waiting.forEach(function (plot) { near.observe(plot); });
-    window.addEventListener("load", function () { window.setTimeout(function () { idly(waiting.slice()); }, 50); });
+    window.setTimeout(function () { idly(waiting.slice()); }, 50);
     system.addEventListener("change", function () { drawn.forEach(function (plot) { ink(plot); }); });
     window.addEventListener("beforeprint", function () { drawAll(); drawn.forEach(function (plot) { ink(plot, false); }); });
     window.addEventListener("afterprint", function () { drawn.forEach(function (plot) { ink(plot); }); });
+  }
+
+  if (waiting.length) {
+    library().then(begin, function (why) {
+      waiting.forEach(function (plot) {
+        plot.dataset.state = "missing";
+        plot.style.height = "auto";
+        plot.textContent = why;
+      });
+    });
   }
 
   var button = document.querySelector(".theme");

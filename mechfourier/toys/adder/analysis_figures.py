@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, notes_section, verdict_card
-from mechfourier.drawing.marks import figure, heat
-from mechfourier.drawing.template import BLUE, DIVERGING, TEXT, panels, styled
+from mechfourier.drawing.marks import LOG, dots, figure, heat, line
+from mechfourier.drawing.template import BLUE, DIVERGING, PALETTE, TEXT, panels, stacked, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,9 +55,10 @@ def _curves(
     figure = go.Figure()
     for name, values in curves.items():
         at = list(range(start, start + len(values)))
-        figure.add_scatter(
-            x=at, y=list(values), name=name, mode=mode, marker_size=4 if mode == "markers" else None
-        )
+        i = len(figure.data)
+        look = {"color": PALETTE[i % 7], "dash": ("solid", "dash", "dot")[i // 7 % 3]}
+        size = 4 if mode == "markers" else None
+        figure.add_scatter(x=at, y=list(values), name=name, mode=mode, marker_size=size, line=look)
     return styled(figure.update_xaxes(title=x).update_yaxes(title=y, **axis), title=title, height=height)
 
 
@@ -70,26 +71,22 @@ def quantities_figure(result: "AdderAnalysis") -> "go.Figure":
         for s in q.sites
     )
     return _heat(
-        cells, title="What a linear map reads", bar="above<br>chance", hover="%{y}<br>%{x}: %{z:.2f}"
+        cells, title="What a linear map reads", bar="above chance (1: all)", hover="%{y}<br>%{x}: %{z:.2f}"
     )
 
 
 def history_figure(result: "AdderAnalysis") -> "go.Figure":
     """Exact match by number of digits, and the loss, over training."""
-    import plotly.graph_objects as go
-
-    steps, figure = [row.step for row in result.history], go.Figure()
-    for digits in result.history[0].accuracy:
-        figure.add_scatter(
-            x=steps, y=[row.accuracy[digits] for row in result.history], name=f"{digits} digits"
-        )
+    steps, figure = [row.step for row in result.history], panels(["", ""], columns=1, shared_xaxes=True)
+    for digits, colour in zip(result.history[0].accuracy, PALETTE * 9, strict=False):
+        shares = [row.accuracy[digits] for row in result.history]
+        figure.add_trace(line(steps, shares, f"{digits} digits", colour=colour), row=1, col=1)
     loss = [row.train_loss for row in result.history]
-    figure.add_scatter(x=steps, y=loss, name="train loss", yaxis="y2", line=dict(dash="dot"))
-    right = dict(title="loss (nats)", type="log", overlaying="y", side="right")
-    figure.update_layout(
-        xaxis_title="step", yaxis=dict(title="exact match", range=[-0.02, 1.02]), yaxis2=right
-    )
-    return styled(figure, title="Training", height=420)
+    figure.add_trace(line(steps, loss, "train loss", colour=TEXT, dash="dot"), row=2, col=1)
+    figure.update_yaxes(title="exact match", range=[-0.02, 1.04], tickformat=".0%", row=1, col=1)
+    figure.update_yaxes(title="loss (nats)", **LOG, row=2, col=1)
+    figure.update_xaxes(title="step", row=2, col=1)
+    return styled(figure, title="Training", height=520)
 
 
 def heads_figure(result: "AdderAnalysis") -> "go.Figure":
@@ -114,9 +111,8 @@ def carry_figure(result: "AdderAnalysis") -> "go.Figure":
     figure = _heat(
         cells, title="Carry patching", bar="recovered", hover="%{y}<br>carry begun %{x}: %{z:.2f}", height=380
     )
-    return figure.update_xaxes(
-        title="where the carry begins, and the significance patched (relative to the digit asked for)"
-    )
+    figure.update_layout(meta={"narrow": {"height": 520}})
+    return figure.update_xaxes(title="begin of carry, place")
 
 
 def ablation_figure(result: "AdderAnalysis") -> "go.Figure":
@@ -130,9 +126,7 @@ def ablation_figure(result: "AdderAnalysis") -> "go.Figure":
         )
         for a in result.ablations
     )
-    return _heat(
-        cells, title="Exact match after ablation", bar="exact<br>match", hover="%{y}<br>%{x}: %{z:.1%}"
-    )
+    return _heat(cells, title="Exact match after ablation", bar="exact match", hover="%{y}<br>%{x}: %{z:.1%}")
 
 
 def neurons_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
@@ -141,7 +135,7 @@ def neurons_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
     curves = {f"neuron {neuron}": curve for neuron, curve in zip(n.top, n.curves, strict=True)}
     x = "a + b (digits at the place asked for)"
     figure = _curves(curves, title=n.site, x=x, y="mean activation", mode="lines+markers", start=0)
-    return figure.update_xaxes(dtick=1)
+    return figure.update_xaxes(dtick=2, range=[-0.5, len(n.curves[0]) - 0.5])
 
 
 def shares_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
@@ -159,9 +153,11 @@ def shares_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
         x="neuron, by its best harmonic",
         y="share of its variance",
         mode="markers",
-        range=[-0.02, 1.02],
+        range=[-0.02, 1.04],
+        tickformat=".0%",
     )
-    return figure.add_hline(y=n.null, line=dict(dash="dot"), annotation_text="best neuron of 95 % of nulls")
+    look = dict(color=TEXT, dash="dot")
+    return figure.add_hline(y=n.null, line=look, name="best neuron of 95 % of nulls", showlegend=True)
 
 
 def spectra_figure(result: "AdderAnalysis") -> "go.Figure":
@@ -174,9 +170,11 @@ def spectra_figure(result: "AdderAnalysis") -> "go.Figure":
             for e in result.embeddings
         ]
     )
-    told = "the largest share stays under this in 95 % of shuffles of the digits"
-    figure.add_hline(y=max(e.null for e in result.embeddings), line=dict(dash="dot"), annotation_text=told)
-    figure.update_xaxes(title="cycles per ten digits", dtick=1).update_yaxes(title="share of the power")
+    told = "largest share in 95 % of shuffled digits"
+    look = dict(color=TEXT, dash="dot")
+    figure.add_hline(y=max(e.null for e in result.embeddings), line=look, name=told, showlegend=True)
+    figure.update_xaxes(title="cycles per ten digits", dtick=1)
+    figure.update_yaxes(title="share of the power", tickformat=".0%")
     return styled(figure, title="Digit vectors", height=360)
 
 
@@ -187,7 +185,7 @@ def digits_figure(result: "AdderAnalysis") -> "go.Figure":
 
     shown = [e for e in result.embeddings if e.points]
     figure = panels(
-        [f"{e.matrix}, k = {e.k} (p = {e.p:.2g})" for e in shown], columns=len(shown), square=True
+        [f"{e.matrix[:12]}, k = {e.k} (p = {e.p:.2g})" for e in shown], columns=len(shown), square=True
     )
     turn = [2 * math.pi * t / 100 for t in range(101)]
     for column, e in enumerate(shown, 1):
@@ -223,6 +221,7 @@ def digits_figure(result: "AdderAnalysis") -> "go.Figure":
         )
         for trace in (ring, drift, digits):
             figure.add_trace(trace, row=1, col=column)
+    figure.update_layout(meta={"narrow": stacked(len(shown), columns=1, height=330)})
     figure.update_xaxes(title="cosine direction (radii)")
     figure.update_yaxes(title="sine direction (radii)")
     return styled(figure, title="Digit circles, each digit left out of the fit", height=480)
@@ -250,19 +249,19 @@ def logits_figure(result: "AdderAnalysis") -> "go.Figure":
 
 
 def positions_figure(result: "AdderAnalysis") -> "go.Figure":
-    """Share of right characters in the order they are written, and the margin of the right one."""
-    margin = _curves(
-        {"margin of the right character": result.logits.by_step},
-        title="Answer positions",
-        x="character written",
-        y="share right",
-        height=340,
-    )
-    margin.update_traces(yaxis="y2").add_bar(
-        x=list(range(1, len(result.positions) + 1)), y=list(result.positions), name="right"
-    )
-    right = dict(title="margin (nats)", overlaying="y", side="right", rangemode="tozero")
-    return margin.update_layout(yaxis_range=[0, 1.02], yaxis2=right)
+    """The margin of the right character in the order they are written, and above it the share of right ones."""
+    made = panels(["", ""], columns=1, shared_xaxes=True, row_heights=[0.3, 0.7], vertical_spacing=0.08)
+    rows = ((result.positions, "%{y:.1%} right"), (result.logits.by_step, "margin %{y:.2f} nats"))
+    for row, (values, hover) in enumerate(rows, 1):
+        at = list(range(1, len(values) + 1))
+        made.add_trace(
+            dots(at, list(values), mode="lines+markers", hover=f"character %{{x}}: {hover}"), row=row, col=1
+        )
+    made.update_yaxes(title="right", range=[0, 1.1], tickformat=".0%", nticks=3, row=1, col=1)
+    made.update_yaxes(title="margin (nats)", rangemode="tozero", row=2, col=1)
+    made.update_xaxes(title="character written", tickformat="d", row=2, col=1)
+    worst = min(result.positions, default=1.0)
+    return styled(made, title=f"Answer positions: right in {worst:.1%} of problems or more", height=400)
 
 
 def analysis_sections(result: "AdderAnalysis") -> list[Section]:

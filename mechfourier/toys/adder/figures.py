@@ -1,10 +1,12 @@
 """Figures and pages of the adder: accuracy over lengths, categories and carries."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
-from mechfourier.drawing.marks import dots, figure, heat, whiskers
+from mechfourier.drawing.marks import LYING, dots, figure, heat, whiskers
 from mechfourier.drawing.template import BLUE, VERMILION
+from mechfourier.stats.intervals import wilson
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -13,6 +15,37 @@ if TYPE_CHECKING:
 
 
 def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
+    """Exact match by the digits of the longer operand, with 95 % intervals over all its pairs of lengths; the
+    dashed line marks the longest trained on."""
+    longest = sorted({max(s.a, s.b) for s in result.of("lengths")})
+    counts = [result.within(n, n) for n in longest]
+    shares = [right / total for right, total in counts]
+    lows, highs = zip(*(wilson(right, total) for right, total in counts), strict=True)
+    made = figure(
+        dots(
+            longest,
+            shares,
+            error_y=whiskers(shares, lows, highs),
+            customdata=counts,
+            hover="%{x} digits: %{y:.2%} (%{customdata[0]} of %{customdata[1]})",
+        ),
+        x={"title": "digits of the longer operand", "tickformat": "d"},
+        y={"title": "exact match", "range": _zoomed(lows), "tickformat": ".1%"},
+        title=f"Exact match by length, trained on 1 to {result.trained_digits} digits (dashed)",
+        height=400,
+    )
+    return made.add_vline(
+        x=result.trained_digits + 0.5, line={"color": VERMILION, "width": 2, "dash": "dash"}
+    )
+
+
+def _zoomed(lows: Sequence[float]) -> list[float]:
+    """The range of an axis of shares that begins a little below the lowest interval."""
+    low = min(lows)
+    return [max(-0.02, low - 0.1 * (1 - low)), 1 + 0.05 * (1 - low)]
+
+
+def pairs_figure(result: "AdderAccuracy") -> "go.Figure":
     """Exact match by the digits of both operands; the frame marks the lengths trained on."""
     cells = result.of("lengths")
     size = max(max(s.a, s.b) for s in cells)
@@ -24,11 +57,20 @@ def lengths_figure(result: "AdderAccuracy") -> "go.Figure":
     axis, edge = list(range(1, size + 1)), result.trained_digits + 0.5
     hover = "a: %{y} digits, b: %{x} digits: %{z:.1%} (%{text})"
     made = figure(
-        heat(axis, axis, z, bar="exact<br>match", zmax=1, text=text, hover=hover),
+        heat(
+            axis,
+            axis,
+            z,
+            bar="exact match",
+            zmax=1,
+            text=text,
+            hover=hover,
+            colorbar=LYING | {"tickformat": ".0%"},
+        ),
         x={"title": "digits of b", "constrain": "domain"},
         y={"title": "digits of a", "scaleanchor": "x", "autorange": "reversed", "constrain": "domain"},
-        title="Exact match by length (framed: trained on)",
-        height=560,
+        title="Exact match by both lengths (framed: trained on)",
+        height=600,
     )
     line = {"color": VERMILION, "width": 2}
     return made.add_shape(type="rect", x0=0.5, y0=0.5, x1=edge, y1=edge, line=line)
@@ -46,7 +88,11 @@ def shares_figure(result: "AdderAccuracy", group: str) -> "go.Figure":
             customdata=[[s.right, s.total] for s in shares],
             hover="%{y}: %{x:.2%} (%{customdata[0]} of %{customdata[1]})",
         ),
-        x={"title": "exact match (character right, for answer positions)", "range": [-0.02, 1.02]},
+        x={
+            "title": "character right" if group == "answer position" else "exact match",
+            "range": _zoomed([s.low for s in shares]),
+            "tickformat": ".1%",
+        },
         y={"autorange": "reversed", "type": "category", "dtick": 1},
         title=group[0].upper() + group[1:],
         height=140 + 20 * len(shares),
@@ -63,6 +109,8 @@ def accuracy_part(result: "AdderAccuracy") -> Part:
         f"{result.trained_digits} digits are pairs never trained on."
     )
     sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]
+    if min(s.accuracy for s in result.of("lengths")) < 0.9:  # else all of one colour
+        sections.append(half("Accuracy by both lengths", pairs_figure(result)))
     sections += [
         half(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.")
         for group in GROUPS

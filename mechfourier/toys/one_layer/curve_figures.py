@@ -36,11 +36,24 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
         for column, (name, colour, dash) in group.items():
             if frame[column].notna().any():
                 hover = f"step %{{x}}: {name} %{{y:.4g}}"
-                trace = line(frame["step"], frame[column], name, colour=colour, dash=dash, hover=hover)
+                look: dict[str, Any] = {"colour": colour, "dash": dash, "hover": hover}
+                trace = line(
+                    frame["step"], frame[column], name, **look, legend="legend2" if row == 2 else None
+                )
                 made.add_trace(trace, row=row, col=1)
+    # a legend of its own for each panel
+    made.update_layout(legend2=dict(orientation="h", x=0, y=0.44, xanchor="left", yanchor="bottom"))
+    made.update_yaxes(domain=[0, 0.42], row=2, col=1)
+    narrow = {
+        "yaxis.domain": [0.58, 1],
+        "yaxis2.domain": [0, 0.34],
+        "legend2.y": 0.35,
+        "legend2.font.size": 11,
+    }
+    made.update_layout(meta={"narrow": narrow})
     made.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
     mark_phases(made, phases, first=first_shown(frame))
-    return styled(made, title="Progress measures", height=560)
+    return styled(made, title="Progress measures", height=600)
 
 
 def power_figure(curves: "ProgressCurves") -> "go.Figure":
@@ -48,6 +61,11 @@ def power_figure(curves: "ProgressCurves") -> "go.Figure":
     power = np.array(curves.embed_power, dtype=np.float32)
     ks = list(range(1, power.shape[1] + 1))
     shares = heat(
-        list(curves.step), ks, power.T, colorbar={"tickformat": ".0%"}, hover="step %{x}, k = %{y}: %{z:.1%}"
+        list(curves.step),
+        ks,
+        power.T,
+        bar="share of the power",
+        colorbar={"tickformat": ".0%"},
+        hover="step %{x}, k = %{y}: %{z:.1%}",
     )
     return figure(shares, x=STEPS, y="frequency k", title="Spectrum of W_E over training", height=400)

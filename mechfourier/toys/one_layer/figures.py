@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mechfourier.drawing.marks import LYING
 from mechfourier.drawing.template import (
     BLUE,
     GRID,
@@ -17,6 +18,7 @@ from mechfourier.drawing.template import (
     cell,
     panels,
     plain_text,
+    stacked,
     styled,
 )
 from mechfourier.fourier.clock_pizza import (
@@ -91,7 +93,12 @@ def neuron_figure(portrait: "Portrait") -> "go.Figure":
     hover = "a = %{x}, b = %{y}: %{customdata:.3f}<extra></extra>"
     grids = _grids(frame, "neuron", "activation", portrait.neuron_index)
     return _grid_panels(
-        grids, titles, hover, title="Neurons over the grid of (a, b)", bar="of its<br>maximum", own_scale=True
+        grids,
+        titles,
+        hover,
+        title="Neurons over the grid of (a, b)",
+        bar="share of its maximum",
+        own_scale=True,
     )
 
 
@@ -127,7 +134,7 @@ def _grid_panels(
 ) -> "go.Figure":
     import plotly.graph_objects as go
 
-    columns = min(2, len(grids))
+    columns = 3 if len(grids) > 4 else min(2, len(grids))
     figure = panels(titles, columns=columns, square=True)
     for i, grid in enumerate(grids):
         top = float(np.abs(grid).max()) or 1.0
@@ -141,10 +148,13 @@ def _grid_panels(
             **cell(i, columns),
         )
     figure.update_layout(
-        coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=bar, thickness=12))
+        coloraxis=dict(
+            colorscale=SCALE, cmin=0, cmax=1, colorbar=dict(title=dict(text=bar, side="right"), thickness=12)
+        )
     )
     _outer_titles(figure, len(grids), columns, "a", "b")
     rows = -(-len(grids) // columns)
+    figure.update_layout(meta={"narrow": stacked(len(grids))})
     return styled(figure, title=title, height=70 + 240 * rows)
 
 
@@ -169,7 +179,8 @@ def logit_figure(portrait: "Portrait") -> "go.Figure":
         customdata=share,
         colorscale=SCALE,
         colorbar=dict(
-            title="share of<br>variance",
+            LYING | {"len": 0.5},
+            title=dict(text="share of the variance", side="top"),
             thickness=12,
             tickvals=[0, -2, -4, -6],
             ticktext=["1", "10⁻²", "10⁻⁴", "10⁻⁶"],
@@ -180,7 +191,7 @@ def logit_figure(portrait: "Portrait") -> "go.Figure":
     unit = f"cycles per {portrait.n} values"
     figure.update_xaxes(title=f"frequency of a ({unit})", constrain="domain")
     figure.update_yaxes(title=f"frequency of b ({unit})", scaleanchor="x", constrain="domain")
-    return styled(figure, title="2-D spectrum of the logits", height=520)
+    return styled(figure, title="2-D spectrum of the logits", height=560)
 
 
 def cluster_figure(portrait: "Portrait") -> "go.Figure":
@@ -204,22 +215,22 @@ def cluster_figure(portrait: "Portrait") -> "go.Figure":
         figure.add_trace(heat, row=row, col=1)
         figure.update_yaxes(title="frequency k", row=row, col=1)
     figure.update_xaxes(title="neuron, sorted by its frequency and its purity", row=2, col=1)
-    bar = dict(title="share", thickness=12, tickformat=".0%")
+    bar = dict(title=dict(text="share", side="right"), thickness=12, tickformat=".0%")
     figure.update_layout(coloraxis=dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=bar))
     return styled(figure, title="Neuron clusters", height=620)
 
 
 def circles_figure(portrait: "Portrait") -> "go.Figure":
-    """The rows of W_E in the plane of every key frequency, coloured by value; lines join values one step of
-    the circle apart."""
+    """The rows of W_E in the plane of every key frequency, coloured by k·v mod n, their place on a perfect
+    circle; lines join values one step of the circle apart."""
     import plotly.graph_objects as go
 
     frame, n = portrait.circle_frame(), portrait.n
     titles = [
-        f"k = {k}, circularity {c:.3f}"
+        f"k = {k}: circularity {c:.2f}"
         for k, c in zip(portrait.circle_freqs, portrait.circularity, strict=True)
     ]
-    columns = min(2, len(titles))
+    columns = 3 if len(titles) > 4 else min(2, len(titles))
     figure = panels(titles, columns=columns, square=True)
     for i, k in enumerate(portrait.circle_freqs):
         points = frame[frame["frequency"] == k].set_index("value").loc[walk(n, k)].reset_index()
@@ -241,7 +252,7 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
                 y=points["y"].to_numpy(np.float32),
                 mode="markers",
                 showlegend=False,
-                marker=dict(color=points["value"].to_numpy(), coloraxis="coloraxis", size=6),
+                marker=dict(color=points["value"].to_numpy() * k % n, coloraxis="coloraxis", size=6),
                 customdata=points["value"].to_numpy(),
                 hovertemplate="value %{customdata}: (%{x:.3f}, %{y:.3f})<extra></extra>",
             ),
@@ -249,10 +260,16 @@ def circles_figure(portrait: "Portrait") -> "go.Figure":
         )
     # a cyclic scale, since the values are a cycle
     figure.update_layout(
-        coloraxis=dict(colorscale="phase", cmin=0, cmax=n, colorbar=dict(title="value", thickness=12))
+        coloraxis=dict(
+            colorscale="phase",
+            cmin=0,
+            cmax=n,
+            colorbar=dict(title=dict(text=f"k·v mod {n}", side="right"), thickness=12),
+        )
     )
     _outer_titles(figure, len(titles), columns, "cosine direction", "sine direction")
     rows = -(-len(titles) // columns)
+    figure.update_layout(meta={"narrow": stacked(len(titles))})
     return styled(figure, title="Circles of the key frequencies in W_E", height=70 + 240 * rows)
 
 

@@ -4,7 +4,19 @@ result's tables hold."""
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, half, verdict_card
-from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, SCALE, TEXT, panels, styled
+from mechfourier.drawing.marks import dots, figure, whiskers
+from mechfourier.drawing.template import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALETTE,
+    TEXT,
+    VERMILION,
+    panels,
+    plain_text,
+    stacked,
+    styled,
+)
 from mechfourier.toys.universal.figures import extrapolation_figure
 
 if TYPE_CHECKING:
@@ -13,55 +25,45 @@ if TYPE_CHECKING:
     from mechfourier.toys.universal.algorithm import Algorithm
     from mechfourier.toys.universal.analysis import MirasAnalysis
 
+LONGEST = 34  # characters of a label beside its axis
 HALF = 0.5  # of a neuron's variance: below, its best harmonic says little about it
-FOLLOWED = 60  # neurons in the heat map
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
+EFFECTS = {
+    "wrap_accuracy": ("right, wraps", VERMILION, "circle"),
+    "no_wrap_accuracy": ("right, does not wrap", BLUE, "square-open"),
+    "as_predicted": ("as the intervention predicts", GREEN, "x-thin-open"),
+}
 TOKENS = ("m", "a", "b", "=")
 
 
 def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
-    """Left: the frequency of every periodic neuron of the last layer at every modulus; right: R² of the
-    steadiest ones, modulus by modulus."""
-    import plotly.graph_objects as go
-
+    """R² of every neuron of the last layer against the frequency of its best harmonic, by modulus: how much of the
+    layer is periodic, and at which frequencies."""
     frame = result.frame()
     frame = frame[frame["layer"] == frame["layer"].max()]
-    strong = frame.query("r2 >= @HALF")
-    figure = panels(["frequency of a neuron (R² ≥ .5)", "R² of the steadiest neurons"], columns=2)
-    figure.add_trace(
-        go.Scatter(
-            x=strong["m"].astype(str),
-            y=strong["cycles_per_unit"],
-            mode="markers",
-            showlegend=False,
-            customdata=strong.filter(["neuron", "k", "r2"]).to_numpy(),
-            marker=dict(color=BLUE, opacity=0.35, size=7),
-            hovertemplate="neuron %{customdata[0]} mod %{x}: k = %{customdata[1]}, R² "
-            "%{customdata[2]:.2f}<extra></extra>",
-        ),
-        row=1,
-        col=1,
+    traces = []
+    for i, (m, rows) in enumerate(frame.groupby("m")):
+        periodic = int((rows["r2"] >= HALF).sum())
+        hover = f"neuron %{{customdata[0]}} mod {m}: k = %{{customdata[1]}}, R² %{{y:.2f}}"
+        look = {
+            "color": PALETTE[i % len(PALETTE)],
+            "symbol": SYMBOLS[i % len(SYMBOLS)],
+            "size": 6,
+            "opacity": 0.7,
+        }
+        name = f"mod {m}: {periodic} of {len(rows)}"
+        told = rows[["neuron", "k"]].to_numpy()
+        traces.append(
+            dots(rows["cycles_per_unit"], rows["r2"], name, marker=look, hover=hover, customdata=told)
+        )
+    made = figure(
+        *traces,
+        x={"title": "k/m of its best harmonic (cycles per unit)", "range": [-0.01, 0.51]},
+        y={"title": "R² of that harmonic", "range": [-0.02, 1.04]},
+        title=f"Neurons above R² {HALF:g} by modulus: {result.model}, last layer",
+        height=460,
     )
-    table = frame.pivot(index="neuron", columns="m", values="r2")
-    steadiest = table.min(axis=1).sort_values(ascending=False).index[:FOLLOWED]
-    table = table.loc[steadiest]
-    figure.add_trace(
-        go.Heatmap(
-            x=[str(m) for m in table.columns],
-            y=[str(n) for n in table.index],
-            z=table.to_numpy(),
-            zmin=0,
-            zmax=1,
-            colorscale=SCALE,
-            colorbar=dict(title="R²", thickness=12),
-            hovertemplate="neuron %{y} mod %{x}: R² %{z:.2f}<extra></extra>",
-        ),
-        row=1,
-        col=2,
-    )
-    figure.update_xaxes(title="modulus m", type="category")
-    figure.update_yaxes(title="k/m (cycles per unit)", row=1, col=1)
-    figure.update_yaxes(title="neuron", showticklabels=False, type="category", row=1, col=2)
-    return styled(figure, title=f"Neurons across moduli: {result.model}, last layer", height=460)
+    return made.add_hline(y=HALF, line=dict(color=TEXT, dash="dot"))
 
 
 def flow_figure(result: "MirasAnalysis") -> "go.Figure":
@@ -70,12 +72,12 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
     import plotly.graph_objects as go
 
     moduli, names = list(dict.fromkeys(f.m for f in result.attention)), list[str]()
-    figure = panels([f"mod {m}" for m in moduli], columns=len(moduli), shared_yaxes=True)
+    made = panels([f"mod {m}" for m in moduli], columns=len(moduli), shared_yaxes=True)
     for column, m in enumerate(moduli, 1):
         rows = [f for f in result.attention if f.m == m]
         names = [f"layer {f.layer}, head {f.head}, from {f.source}" for f in rows]
         for i, token in enumerate(TOKENS):
-            figure.add_trace(
+            made.add_trace(
                 go.Bar(
                     x=[f.weights[i] for f in rows],
                     y=names,
@@ -90,54 +92,54 @@ def flow_figure(result: "MirasAnalysis") -> "go.Figure":
                 col=column,
             )
     height = 200 + 26 * len(names)
-    figure.update_layout(barmode="stack", legend_y=1 + 60 / height)
-    figure.update_xaxes(title="share of attention", range=[0, 1])
-    figure.update_yaxes(autorange="reversed")
-    return styled(figure, title=f"Attention: {result.model}", height=height)
+    narrow = stacked(len(moduli), columns=1, height=height - 60)
+    made.update_layout(barmode="stack", legend_y=1 + 60 / height, meta={"narrow": narrow})
+    made.update_xaxes(title="share of attention", range=[0, 1])
+    made.update_yaxes(autorange="reversed")
+    return styled(made, title=f"Attention: {result.model}", height=height)
 
 
 def effects_figure(algorithm: "Algorithm") -> "go.Figure":
     """Accuracy after every intervention: questions that wrap, that do not, and answers as the intervention
-    predicts."""
-    import plotly.graph_objects as go
-
-    kinds = ("wrap_accuracy", "no_wrap_accuracy", "as_predicted")
-    figure = panels(["wrap: right, %", "no wrap: right, %", "as predicted, %"], columns=3, shared_yaxes=True)
+    predicts; the mean over the moduli, with the lowest and the highest."""
     names = list(dict.fromkeys(e.what for e in algorithm.effects))
-    for column, kind in enumerate(kinds, 1):
-        value = {(e.what, e.m): getattr(e, kind) for e in algorithm.effects}
-        z = [[value.get((name, m)) for m in algorithm.moduli] for name in names]
-        figure.add_trace(
-            go.Heatmap(
-                x=[str(m) for m in algorithm.moduli],
-                y=names,
-                z=z,
-                zmin=0,
-                zmax=1,
-                colorscale=SCALE,
-                showscale=column == 3,
-                hoverongaps=False,
-                text=[["" if v is None or v != v else f"{100 * v:.0f}" for v in row] for row in z],
-                texttemplate="%{text}",
-                colorbar=dict(title="share", thickness=12),
-                hovertemplate="%{y}, mod %{x}: %{z:.1%}<extra></extra>",
-            ),
-            row=1,
-            col=column,
-        )
-    figure.update_xaxes(title="modulus m", type="category")
-    figure.update_yaxes(autorange="reversed")
-    return styled(figure, title="What each part does", height=190 + 26 * len(names))
+    traces = []
+    for kind, (name, colour, symbol) in EFFECTS.items():
+        values = {what: [getattr(e, kind) for e in algorithm.effects if e.what == what] for what in names}
+        known = {what: [v for v in found if v == v] for what, found in values.items()}
+        shown = [what for what in names if known[what]]
+        means = [sum(known[what]) / len(known[what]) for what in shown]
+        spread = whiskers(means, [min(known[w]) for w in shown], [max(known[w]) for w in shown], colour)
+        marker = {"color": colour, "symbol": symbol, "size": 9}
+        told = [plain_text(what) for what in shown]
+        at, hover = [_short(what) for what in shown], f"%{{customdata}}: %{{x:.1%}} {name}"
+        traces.append(dots(means, at, name, marker=marker, error_x=spread, hover=hover, customdata=told))
+    moduli = ", ".join(map(str, algorithm.moduli))
+    return figure(
+        *traces,
+        x={
+            "title": "share of answers",
+            "range": [-0.04, 1.04],
+            "tickformat": ".0%",
+        },
+        y={"autorange": "reversed", "type": "category", "dtick": 1},
+        title=f"What each part does (mean and range over m = {moduli})",
+        height=190 + 24 * len(names),
+    )
+
+
+def _short(text: str) -> str:
+    return plain_text(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
 
 
 def thresholds_figure(algorithm: "Algorithm") -> "go.Figure":
     """Share of answers a + b − m as the size of m is moved and the waves stay."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
+    made = go.Figure()
     for i, (m, cell) in enumerate(dict.fromkeys((t.m, t.cell) for t in algorithm.thresholds)):
         rows = [t for t in algorithm.thresholds if (t.m, t.cell) == (m, cell)]
-        figure.add_trace(
+        made.add_trace(
             go.Scatter(
                 x=[t.margin for t in rows],
                 y=[t.wrapped for t in rows],
@@ -146,10 +148,10 @@ def thresholds_figure(algorithm: "Algorithm") -> "go.Figure":
                 line=dict(color=PALETTE[(i // 2) % len(PALETTE)], dash="solid" if cell == 0 else "dot"),
             )
         )
-    figure.add_vline(x=-0.5, line=dict(color=TEXT, dash="dash", width=1))
-    figure.update_xaxes(title="a + b − m as the sizes say")
-    figure.update_yaxes(title="share answered a + b − m", range=[-0.02, 1.02], tickformat=".0%")
-    return styled(figure, title="Where the wrap tips over", height=420)
+    made.add_vline(x=-0.5, line=dict(color=TEXT, dash="dash", width=1))
+    made.update_xaxes(title="a + b − m as the sizes say")
+    made.update_yaxes(title="share answered a + b − m", range=[-0.02, 1.02], tickformat=".0%")
+    return styled(made, title="Where the wrap tips over", height=420)
 
 
 def memory_figure(result: "MirasAnalysis") -> "go.Figure":
@@ -157,15 +159,15 @@ def memory_figure(result: "MirasAnalysis") -> "go.Figure":
     import plotly.graph_objects as go
 
     names = [e.what for e in result.memory]
-    figure = go.Figure()
+    made = go.Figure()
     for name, colour, values in (
         ("right for the question asked", BLUE, [e.accuracy for e in result.memory]),
         ("right for the donor's modulus", ORANGE, [e.follows_donor for e in result.memory]),
     ):
         shown = [None if v != v else v for v in values]
-        figure.add_trace(go.Bar(x=names, y=shown, name=name, marker_color=colour))
-    figure.update_yaxes(title="share of answers", range=[0, 1.02], tickformat=".0%")
-    return styled(figure, title=f"The memory's state: {result.model}", height=380)
+        made.add_trace(go.Bar(x=names, y=shown, name=name, marker_color=colour))
+    made.update_yaxes(title="share of answers", range=[0, 1.02], tickformat=".0%")
+    return styled(made, title=f"The memory's state: {result.model}", height=380)
 
 
 def interference_figure(result: "MirasAnalysis") -> "go.Figure":
@@ -173,10 +175,10 @@ def interference_figure(result: "MirasAnalysis") -> "go.Figure":
     others?"""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
+    made = go.Figure()
     for low, high in dict.fromkeys((b.low, b.high) for b in result.interference):
         rows = [b for b in result.interference if (b.low, b.high) == (low, high)]
-        figure.add_trace(
+        made.add_trace(
             go.Scatter(
                 x=[b.step for b in rows],
                 y=[b.accuracy for b in rows],
@@ -184,9 +186,9 @@ def interference_figure(result: "MirasAnalysis") -> "go.Figure":
                 name=f"m = {low} to {high}",
             )
         )
-    figure.update_xaxes(title="step")
-    figure.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%")
-    return styled(figure, title=f"Moduli over training: {result.model}", height=380)
+    made.update_xaxes(title="step")
+    made.update_yaxes(title="accuracy", range=[-0.02, 1.02], tickformat=".0%")
+    return styled(made, title=f"Moduli over training: {result.model}", height=380)
 
 
 def analysis_sections(result: "MirasAnalysis") -> list[Section]:

@@ -17,15 +17,17 @@ def extrapolation_figure(result: "AccuracySweep") -> "go.Figure":
     trained on ends at the line."""
     frame = result.frame()
     lines = {
-        "accuracy": ("all questions", BLUE, "solid"),
-        "wrap_accuracy": ("a + b ≥ m (wraps)", VERMILION, "solid"),
-        "no_wrap_accuracy": ("a + b < m", GREEN, "dash"),
+        "no_wrap_accuracy": ("a + b < m", GREEN, "solid"),
+        "wrap_accuracy": ("a + b ≥ m (wraps)", VERMILION, "dash"),
+        "accuracy": ("all questions", BLUE, "dot"),
         "never_wrap": ("a model that never wraps", TEXT, "dot"),
     }
     traces = band(frame["m"], frame["low"], frame["high"])
     for column, (name, colour, dash) in lines.items():
         look = {"colour": colour, "dash": dash, "marker_size": 4, "customdata": frame["role"]}
-        look["mode"] = "lines+markers" if column == "accuracy" else "lines"
+        look["line_width"] = (
+            6 if column == "no_wrap_accuracy" else 2
+        )  # shows under the others where all run together
         hover = f"m = %{{x}} (%{{customdata}}): {name} %{{y:.1%}}"
         traces.append(line(frame["m"], frame[column], name, hover=hover, **look))
     y = {"title": "accuracy", "range": [-0.02, 1.03], "tickformat": ".0%"}
