@@ -128,8 +128,11 @@ def _figure(value: float | None, unit: str) -> str:
 def sums(data: Data) -> str:
     """How long it took, and the count of words per model."""
     lines = []
-    for name in (name for name in MODELS if name in data["models"]):
-        found = data["models"][name]
+    for name in MODELS:
+        found = data["models"].get(name)
+        if found is None:
+            lines.append(f"- `mechfourier reproduce --model {name}`: not run yet.")
+            continue
         rows = found["experiments"].values()
         cpu, wall = sum(r["cpu_seconds"] for r in rows), sum(r["seconds"] for r in rows)
         claims = [claim["word"] for row in rows for claim in row["claims"]]

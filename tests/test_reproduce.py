@@ -27,11 +27,12 @@ from mechfourier.models.folder import read_config
 from mechfourier.models.registry import load
 from mechfourier.reproduce import EXPERIMENTS, QUICK, Reproduction, Settings, reproduce
 from mechfourier.reproduce import run as running
+from mechfourier.reproduce.ablations import judge_ablation, shuffled_answers
 from mechfourier.reproduce.catalogue import chosen
 from mechfourier.reproduce.estimate import estimate
 from mechfourier.reproduce.experiment import LANGUAGE
 from mechfourier.reproduce.grid import Measured, control_cycles, cycles_of, means_of, measured
-from mechfourier.reproduce.inside import judge_ablation, judge_routing, shuffled_answers
+from mechfourier.reproduce.inside import judge_routing
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import judge, shuffled_control, untrained_control
 from mechfourier.reproduce.trained import at_least, compare

@@ -12,7 +12,7 @@ from mechfourier.errors import UsageError, nearest
 from mechfourier.models.architectures import architectures, built_in
 from mechfourier.reproduce.experiment import LANGUAGE, Experiment
 
-_SUMS, _INSIDE = "mechfourier.reproduce.sums", "mechfourier.reproduce.inside"
+_SUMS, _INSIDE, _ABLATIONS = (f"mechfourier.reproduce.{name}" for name in ("sums", "inside", "ablations"))
 
 
 def _of_networks() -> Iterator[Experiment]:
@@ -85,7 +85,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "28 % → 12 % right, text unharmed",
         LANGUAGE,
         "",
-        f"{_INSIDE}:ablation_layer7_dim8",
+        f"{_ABLATIONS}:ablation_layer7_dim8",
         15,
     ),
     Experiment(
@@ -94,7 +94,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         "28 % → 4 % right, perplexity 408",
         LANGUAGE,
         "",
-        f"{_INSIDE}:ablation_layer9_dim35",
+        f"{_ABLATIONS}:ablation_layer9_dim35",
         15,
     ),
     Experiment(

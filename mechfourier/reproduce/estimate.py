@@ -13,9 +13,10 @@ from mechfourier.causal.task import task_of
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import max_cycles
 from mechfourier.hooks.capture import capture
+from mechfourier.reproduce.ablations import MODULUS
 from mechfourier.reproduce.experiment import LANGUAGE, Experiment
 from mechfourier.reproduce.grid import control_cycles, cycles_of
-from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
+from mechfourier.reproduce.inside import ATTENTION, BLANKS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
 from mechfourier.sae.settings import Dictionary
