@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part
+from mechfourier.errors import UsageError
 from mechfourier.figures.png import write_pngs
+from mechfourier.figures.report import saved_results
 from mechfourier.files import slug, write_text, write_with
+from mechfourier.results.saved import read
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,21 +25,24 @@ README_PICTURES = {
 Picture = tuple[str, str, "go.Figure"]  # title, caption, figure
 
 
-def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = None) -> list[Path]:
+def write_gallery(
+    run: str | Path, out: str | Path, *, results: Path | None = None, readme: Path | None = None
+) -> list[Path]:
     """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of
     the front page.
 
-    ``run`` is a one-layer training run with checkpoints; the probes and interventions are made on the
-    packaged ``calendar`` model, the rest on the packaged ``adder`` and ``miras`` (several minutes of
-    processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution``
+    ``run`` is a one-layer training run with checkpoints. The rest is drawn of the saved results in ``results``, or
+    measured: probes and interventions on the packaged ``calendar`` model, arithmetic on the packaged ``adder``
+    and ``miras`` (several minutes of processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution``
     and ``probe`` raise.
     """
-    pictures = {**one_layer_pictures(run), **calendar_pictures(), **arithmetic_pictures()}
+    others = {**calendar_pictures(), **arithmetic_pictures()} if results is None else saved_pictures(results)
+    pictures = {**one_layer_pictures(run), **others}
     written = write_pngs({name: figure for name, (_, _, figure) in pictures.items()}, out)
     text = [
         "# Gallery",
         "",
-        "Every figure of mechfourier, made by `mechfourier gallery RUN --out docs/gallery`.",
+        "Every figure of mechfourier, made by `mechfourier gallery RUN --results RESULTS --out docs/gallery`.",
         "",
     ]
     for name, (title, caption, _) in pictures.items():
@@ -57,6 +63,22 @@ def drawn(name: str, part: Part) -> dict[str, Picture]:
         f"{name}-{slug(section.heading)}": (section.heading, section.lead, section.body)
         for section in figures
     }
+
+
+def saved_pictures(folder: str | Path) -> Mapping[str, Picture]:
+    """The figures of every saved result in a folder. Raises ``UsageError`` where there is none."""
+    found: dict[str, Picture] = {}
+    for path in saved_results(Path(folder)):
+        result = read(path).result
+        if not isinstance(result, dict):
+            part = result.part()
+            named = drawn(path.stem, part)
+            found |= {
+                key: (f"{part.title}: {title}", lead, made) for key, (title, lead, made) in named.items()
+            }
+    if not found:
+        raise UsageError(f"{folder} holds no saved result that is drawn; give what commands left in --out")
+    return found
 
 
 def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
