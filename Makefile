@@ -50,18 +50,17 @@ demo: $(USER)
 demo-real: $(GEMMA)
 	@$(BIN)/mechfourier probe gemma3-270m --domain months
 
-# everything but the tests on real models, which `make test-real` runs
+# everything but the tests on real models, which `make test-real` runs; COVERAGE=1 measures the lines of hooks and probes on the way
+MEASURED = $(if $(COVERAGE),--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90)
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not real"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not real" $(MEASURED)
 
 # the weights are converted once into the user's cache (4 GB), and found there the next time
 test-real: $(REAL)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m real
 
-# the lines of hooks and probes that their own tests run; apart, since measuring takes as long again
-coverage: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q tests/test_hooks_*.py tests/test_probes_*.py tests/test_cli_*.py tests/test_arrays_*.py \
-		--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90
+coverage:
+	$(MAKE) test COVERAGE=1
 
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not real"

@@ -3,11 +3,13 @@ figure.
 
     python benchmarks/one_layer_seeds.py            # p = 113 seeds 100–109; 53, 59, 71, 97, 101 seeds 100–102
     python benchmarks/one_layer_seeds.py --p 23 199 # other moduli, seeds 100–102
+    python benchmarks/one_layer_seeds.py --p 113 --seeds 777 1000-1049   # fresh seeds, 12 minutes of a core
 
 Writes benchmarks/results/one_layer_seeds.json after every run and goes on where it stopped.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -22,6 +24,7 @@ from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.fourier.neurons import CLUSTER_SHARE, grid_of, neuron_spectrum
 from mechfourier.fourier.progress import trig_share
 from mechfourier.models.checkpoint import load_checkpoint
+from mechfourier.results.provenance import provenance
 from mechfourier.toys.one_layer.fast_step import FastLogits
 from mechfourier.toys.one_layer.task import all_pairs
 from mechfourier.toys.one_layer.train import embed_freqs, train_one_layer
@@ -97,15 +100,23 @@ def summary(runs: list[dict]) -> dict[str, object]:
     return by_p
 
 
+def span(text: str) -> range:
+    """The seeds "777" or "1000-1049"."""
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--p", type=int, nargs="*", default=[])
+    parser.add_argument("--seeds", type=span, nargs="*", default=[range(100, 103)], help="like 777 1000-1049")
     parser.add_argument("--again", action="store_true", help="forget the results that are there")
     options = parser.parse_args()
     runs = [] if options.again or not RESULTS.exists() else json.loads(RESULTS.read_text())["runs"]
-    wanted = [(p, seed) for p in options.p for seed in (100, 101, 102)] or HELD_TO
+    seeds = itertools.chain(*options.seeds)
+    wanted = list(itertools.product(options.p, seeds)) or HELD_TO
     for p, seed in wanted:
         if any((run["p"], run["seed"]) == (p, seed) for run in runs):
             continue
@@ -114,7 +125,10 @@ def main() -> None:
         note = (
             "wall_seconds depend on the load average noted beside them; cpu_seconds are summed over threads"
         )
-        write_json(RESULTS, {"note": note, "recipe": "fast", "by_p": summary(runs), "runs": runs})
+        origin = {key: value for key, value in provenance().items() if key in ("machine", "versions")}
+        load = statistics.median(run["load_average"][0] for run in runs)
+        about = {"note": note, "recipe": "fast", **origin, "load_average": load}
+        write_json(RESULTS, {**about, "by_p": summary(runs), "runs": runs})
 
 
 if __name__ == "__main__":

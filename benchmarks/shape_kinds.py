@@ -54,6 +54,7 @@ def moved(n: int, rng: Rng) -> ndarray:
 
 
 def swapped(n: int, rng: Rng) -> ndarray:
+    """A circle, but the order of the labels is not the order on it: two neighbours change places."""
     t, i = around(n), int(rng.integers(n))
     t[[i, (i + 1) % n]] = t[[(i + 1) % n, i]]
     return turned(t)
@@ -120,14 +121,21 @@ def bits(n: int, rng: Rng) -> ndarray:
     return np.stack([(np.arange(n) >> b) & 1 for b in range(int(np.ceil(np.log2(n))))], 1).astype(float)
 
 
-def two_halves(n: int, rng: Rng) -> ndarray:
-    """Half of the values on one arc, half on another, in planes of their own."""
+def arcs_apart(n: int, rng: Rng, *breaks: int) -> ndarray:
+    """A list in pieces, each on a part of a circle in a plane of its own."""
     at = listed(n, rng)
-    y = np.zeros((n, 4))
+    piece = np.searchsorted(breaks, at, side="right")
+    y = np.zeros((n, len(breaks) + 1, 2))
+    y[np.arange(n), piece] = turned(at / n + rng.random(len(breaks) + 1)[piece])
+    return y.reshape(n, -1)
+
+
+def strokes(n: int, rng: Rng) -> ndarray:
+    """Half of the values along one line, half along another, in directions of their own, apart."""
+    at = listed(n, rng)
     first = at < n // 2
-    y[first, :2] = turned(at[first] / n)
-    y[~first, 2:] = turned(at[~first] / n + rng.random())
-    return y
+    along = np.where(first, at, at - n // 2) / (n / 4) - 1.0
+    return np.stack([along * first, along * ~first, 1.0 * first], 1)
 
 
 def month_lengths(n: int, rng: Rng) -> ndarray:
@@ -143,19 +151,15 @@ def vowels(n: int, rng: Rng) -> ndarray:
     return np.concatenate([2.0 * is_vowel[:, None], 0.3 * rng.standard_normal((n, 8))], 1)
 
 
-def tent(n: int, rng: Rng) -> ndarray:
-    """Rises for half of the list and falls again: there and back along one direction."""
-    return np.abs(listed(n, rng) - n / 2)[:, None]
-
-
 @dataclass(frozen=True)
 class Kind:
     """One way to make data. ``power``: of the signal, at signal-to-noise 1. ``words``: right answers besides
-    "undecided"."""
+    "undecided". ``asked`` is False where "circular" is neither right nor wrong: no rate is held to a bar."""
 
     make: Callable[[int, Rng], ndarray]
     words: tuple[str, ...]
     power: float = 1.0
+    asked: bool = True
 
     @property
     def circular(self) -> bool:
@@ -187,7 +191,7 @@ CIRCLES: dict[str, Kind] = {
     "k = 1 and 2": Kind(lambda n, r: beside((0.7, turned(around(n))), (0.3, turned(2 * around(n)))), ROUND),
     "k = 2": Kind(lambda n, r: turned(2 * around(n)), ROUND),
     "one value misplaced": Kind(moved, ROUND),
-    "two neighbours swapped": Kind(swapped, ROUND),
+    "two neighbours swapped": Kind(swapped, ROUND, asked=False),
     "circle, identity 1": Kind(lambda n, r: beside((1, turned(around(n))), (1, identity(n, r))), ROUND, 2),
     "circle, identity .5": Kind(
         lambda n, r: beside((1, turned(around(n))), (0.5, identity(n, r))), ROUND, 1.5
@@ -232,7 +236,7 @@ LOOKALIKES: dict[str, Kind] = {
     "logarithm": Kind(lambda n, r: np.log(listed(n, r) + 1.0)[:, None], ("line", *OPEN)),
     "parabola": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2]), OPEN),
     "cubic": Kind(lambda n, r: on_list(n, r, lambda u: [u, 4 * (u - 0.5) ** 2, 8 * (u - 0.5) ** 3]), OPEN),
-    "tent": Kind(tent, ("wave", *OPEN)),
+    "tent": Kind(lambda n, r: np.abs(listed(n, r) - n / 2)[:, None], ("wave", *OPEN)),
     "sawtooth of half the cycle": Kind(lambda n, r: (listed(n, r) % (n // 2))[:, None] * 1.0, PERIOD),
     "U shape": Kind(
         lambda n, r: on_list(n, r, lambda u: [np.clip(np.abs(3 * u - 1.5), 0.5, 1.5), np.clip(3 * u, 1, 2)]),
@@ -278,7 +282,10 @@ LOOKALIKES: dict[str, Kind] = {
     "classes modulo 3": Kind(lambda n, r: identity(3, r, 16)[np.arange(n) % 3], ("other period", *DISTINCT)),
     "classes modulo 4": Kind(lambda n, r: identity(4, r, 16)[np.arange(n) % 4], ("other period", *DISTINCT)),
     "even and odd": Kind(lambda n, r: (np.arange(n) % 2)[:, None] * 1.0, ("other period", "wave", *DISTINCT)),
-    "two half arcs": Kind(two_halves, OPEN),
+    "two half arcs": Kind(lambda n, r: arcs_apart(n, r, n // 2), OPEN),
+    "two uneven arcs": Kind(lambda n, r: arcs_apart(n, r, int(r.integers(n // 3, n // 2))), OPEN),
+    "three arcs": Kind(lambda n, r: arcs_apart(n, r, n // 3, 2 * n // 3), ("clusters", *OPEN)),
+    "two strokes": Kind(strokes, ("clusters", *OPEN)),
     "hub": Kind(hub, DISTINCT),
     "hierarchy": Kind(tree, ("clusters", *OPEN)),
     "binary code": Kind(bits, ("other period", "clusters", *OPEN, *DISTINCT)),
@@ -348,7 +355,7 @@ def hairpin(u: ndarray) -> list[ndarray]:
     return [along, np.clip(u, 0.4, 0.6)]
 
 
-STRANGERS: dict[str, Kind] = {
+KINDS |= {
     "square": Kind(lambda n, r: polygon(n, 4), ROUND),
     "place cells": Kind(bumps, ROUND),
     "saddle": Kind(lambda n, r: beside((1, turned(around(n))), (0.5, cosine(n, r, 2))), ROUND, 1.5),
@@ -372,6 +379,21 @@ STRANGERS: dict[str, Kind] = {
         lambda n, r: on_list(n, r, lambda u: [np.cos(np.pi * k * u) / k for k in (1, 2, 3, 4)]),
         OPEN,
     ),
+}
+
+
+def half_in_order(n: int, rng: Rng) -> ndarray:
+    """Half of the values along a line, the others anywhere on it."""
+    at = listed(n, rng)
+    return np.where(at < n / 2, at / n, rng.random(n))[:, None]
+
+
+STRANGERS: dict[str, Kind] = {
+    "cardioid": Kind(lambda n, r: turned(around(n)) * (1 + 0.5 * cosine(n, r)), ROUND),
+    "radius by turns": Kind(lambda n, r: turned(around(n)) * (1 - 0.3 * (np.arange(n) % 2))[:, None], ROUND),
+    "S curve": Kind(lambda n, r: on_list(n, r, lambda u: [u, 0.3 * np.sin(2 * np.pi * u)]), OPEN),
+    "exponential": Kind(lambda n, r: np.exp(3 * listed(n, r) / n)[:, None], ("line", *OPEN)),
+    "half in order": Kind(half_in_order, DISTINCT),
 }
 """Kinds that were invented after everything was chosen, and run once."""
 KINDS |= STRANGERS

@@ -29,6 +29,8 @@ from mechfourier.sweep.kinds import checked, kind
 
 DOMAINS = "days,seasons,compass"
 FIELDS = {"domain", "n", "word", "layers", "task", "used", "share"}
+# finished parts of 17, in the capture, the statistics and the tasks; MECHFOURIER_KILLS=all kills at ten moments
+KILLED_AT = (0, 1, 3, 4, 6, 7, 9, 10, 12, 13) if os.environ.get("MECHFOURIER_KILLS") == "all" else (1, 7, 13)
 EVIL = "<script>window.attacked = 1</script>"
 
 
@@ -161,13 +163,13 @@ def test_an_interrupted_atlas_goes_on(
 
 
 @pytest.mark.slow
-def test_ten_kills_change_no_number(tmp_path: Path) -> None:
-    """The process group is killed at ten moments of a run; the eleventh ends, with the numbers of one that
-    was left alone."""
+def test_kills_change_no_number(tmp_path: Path) -> None:
+    """The process group is killed at several moments of a run; the last one ends, with the numbers of one
+    that was left alone."""
     command = [sys.executable, "-m", "mechfourier", "atlas", "calendar", "--quick", "--permutations", "199"]
     command += ["--jobs", "2", "--json", "--out"]
     clean = subprocess.run([*command, str(tmp_path / "clean")], capture_output=True, text=True, check=True)
-    for parts in (0, 1, 3, 4, 6, 7, 9, 10, 12, 13):  # of 17: in the capture, the statistics, the tasks
+    for parts in KILLED_AT:
         process = subprocess.Popen(
             [*command, str(tmp_path / "killed")],
             stdout=subprocess.DEVNULL,

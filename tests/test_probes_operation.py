@@ -13,7 +13,7 @@ from scipy import stats
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.stats.confounds import Grid, confound_columns, orthonormal
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
-from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.operation_verdict import verdict_operation, words_by_site
 from mechfourier.stats.operation_view import energy_p, moments, standardised
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.planted import OPERATIONS, find, planted_operation
@@ -423,3 +423,15 @@ def test_a_circle_in_every_layer_and_one_among_flat_layers() -> None:
     flat = planted_operation(find("modular-16"), n=12, layers=3, d_model=24, seed=2)
     one = planted_operation(find("circle"), n=12, d_model=24, seed=3)
     assert verdict_operation(analyse_operation(torch.cat([flat, one]), n=12, **QUICK)).word == "circular"
+
+
+def test_every_hook_point_has_its_word_and_its_shapes() -> None:
+    names = ("clock", "ramp")
+    acts = torch.cat([planted_operation(find(name, (*OPERATIONS, *FURTHER)), n=12, seed=1) for name in names])
+    found = analyse_operation(acts, n=12, permutations=99, surrogates=199)
+    assert words_by_site(found) == ("circular", "magnitude")
+    shapes = found.sites[0].shapes
+    assert shapes[0].name == "closed curve" and shapes[0].p is None
+    assert {shape.name for shape in shapes} > {"open curve", "waves", "clusters", "no order"}
+    assert all(shape.p is not None and shape.p <= 0.02 for shape in shapes[1:])
+    assert OperationEvidence.from_json(found.to_json()).sites[0].shapes == shapes

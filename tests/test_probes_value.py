@@ -54,14 +54,15 @@ def test_everything_else_is_called_what_it_is(name: str, word: str, n: int) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "d", "layers"), [(7, 64, 1), (12, 256, 4), (23, 64, 1), (26, 64, 2)])
+@pytest.mark.parametrize(("n", "d", "layers"), [(7, 64, 1), (12, 128, 2), (23, 64, 1)])
 def test_no_generator_but_a_circle_is_called_circular_too_often(n: int, d: int, layers: int) -> None:
-    """At most 1 of 12 per generator; a rate of 5 % gives two or more in 12 % of runs, one of 30 % in 91 %."""
+    """At most 1 of 6 per generator: a rate of 5 % gives two or more in 3 % of runs, one of 50 % in 89 %. Rates
+    from a hundred draws, and other sizes: `python -m benchmarks.shapes`."""
     for name in ("ramp", "arc 270", "identity", "walk", "white", "walk per template"):
-        found = words(name, n, trials=12, d=d, layers=layers)
+        found = words(name, n, trials=6, d=d, layers=layers)
         assert found.count("circular") <= 1, name
     if n >= 12:
-        assert words("circle", n, trials=12, d=d, layers=layers).count("circular") >= 11
+        assert words("circle", n, trials=6, d=d, layers=layers).count("circular") >= 5
 
 
 def test_the_best_site_and_harmonic_are_named() -> None:

@@ -1,6 +1,7 @@
 """What a release holds: the package with its weights and domains, nothing else, and not too much of it."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from mechfourier import __version__
+from mechfourier.errors import MissingExtra, need
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = "mechfourier/data/"
@@ -83,6 +87,49 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
     (points,) = (n for n in names if n.endswith("entry_points.txt"))
     assert b"mechfourier = mechfourier.cli:main" in archive.read(points)
     assert any(n.endswith("LICENSE") for n in names)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """In the package, its metadata, the citation and the first heading of the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = next(line for line in changes.splitlines() if line.startswith("## "))
+    assert project["version"] == __version__
+    assert f"\nversion: {__version__}\n" in citation and f"name: {project['authors'][0]['name']}" in citation
+    date = heading.partition("(")[2].rstrip(")")
+    assert heading == f"## {__version__} ({date})" and f'date-released: "{date}"' in citation
+
+
+def test_the_package_asks_for_nothing_that_only_an_extra_needs() -> None:
+    """What ``probe`` needs, and SAELens; Ray, video, browser and server are extras, and each import of theirs
+    says in one sentence which."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = {Requirement(line).name for line in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    own = {
+        name: {Requirement(line).name for line in extras[name]} for name in ("ray", "video", "png", "serve")
+    }
+    assert "sae-lens" in base and not base & set().union(*own.values())
+    for name in (*own, "gguf"):
+        with pytest.raises(MissingExtra, match=rf"pip install 'mechfourier\[{name}\]'"):
+            need("no_such_module", extra=name)
+    wanted = re.compile(r'need\("[\w.]+", extra="([\w-]+)"\)')
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mechfourier").rglob("*.py"))
+    assert set(wanted.findall(code)) == {*own, "gguf"} <= set(extras)
+
+
+def test_probing_imports_no_extra_and_no_dictionaries() -> None:
+    script = (
+        "import sys\n"
+        "for name in ('ray', 'matplotlib', 'playwright', 'starlette', 'uvicorn', 'gguf', 'sae_lens'):\n"
+        "    sys.modules[name] = None\n"
+        "import mechfourier as mf\n"
+        "print(mf.probe(mf.load('calendar'), 'months', n_permutations=99).verdict)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() not in ("", "noise", "not testable")
 
 
 def _complete(**variables: str) -> str:

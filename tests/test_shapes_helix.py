@@ -44,6 +44,15 @@ def test_two_spokes_and_nearly_closed_arcs_are_no_circles(seed: int) -> None:
     assert contest(planted(arc(12, 300, 5), seed=seed)).word != "circular"
 
 
+@pytest.mark.parametrize("first", [6, 4])
+def test_a_list_in_two_pieces_is_no_circle(first: int) -> None:
+    # seen along its two strongest directions, a list in two arcs goes round
+    at = (np.arange(12) - 4) % 12
+    pieces = np.zeros((12, 2, 2))
+    pieces[np.arange(12), (at >= first) * 1] = circle(12)[at]
+    assert contest(planted(pieces.reshape(12, 4))).word == "open curve"
+
+
 def test_outlying_prompts_are_drawn_in_and_others_left_alone() -> None:
     acts = planted(circle(12), seed=3)
     gram = cross_gram(acts)

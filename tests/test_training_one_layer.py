@@ -13,7 +13,7 @@ from mechfourier.errors import DeviceUnavailable, OutOfRange, UsageError
 from mechfourier.toys.one_layer import fast_step
 from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy, mix, stablemax_cross_entropy
 from mechfourier.toys.one_layer.optimizers import Optimizer, orthogonal
-from mechfourier.toys.one_layer.recipes import RECIPES, Recipe, recipe
+from mechfourier.toys.one_layer.recipes import LEAST_RATE, RECIPES, Recipe, recipe
 from mechfourier.toys.one_layer.task import split, tokens_of
 from mechfourier.toys.one_layer.train import OneLayerTrainee, train_one_layer, verdict
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
@@ -178,6 +178,30 @@ def test_every_recipe_lowers_the_train_loss_and_resumes_to_the_same_bits(name: s
         second.step(i)
     for name_, value in whole.weights().items():
         assert torch.equal(value, second.weights()[name_]), name_
+
+
+def test_a_run_that_stalls_goes_on_at_a_lower_rate_and_resumes_at_it() -> None:
+    """The rate falls by the back-off each time that the patience ends, never below the least rate; a run that
+    is nearly there keeps it."""
+    settings = dataclasses.replace(SMALL, patience=20, backoff=0.4, max_epochs=1000, settle=500)
+    stalled = OneLayerTrainee(OneLayerConfig(p=13, d_model=32, d_mlp=64), split("add", 13), settings, seed=1)
+    rates = []
+    for done in range(10, 121, 10):
+        stalled.test_accuracy = 0.5
+        stalled._plan(done)
+        rates.append(round(stalled.cut, 4))
+    assert rates == [1.0, 0.4, 0.4, 0.16, 0.16, 0.064, 0.064] + [LEAST_RATE] * 5
+    again = OneLayerTrainee(OneLayerConfig(p=13, d_model=32, d_mlp=64), split("add", 13), settings, seed=1)
+    again.load_state(stalled.state())
+    assert (again.cut, again.waiting_since) == (stalled.cut, stalled.waiting_since)
+    for done in (130, 140, 150, 160):
+        again.test_accuracy = 0.9995
+        again._plan(done)
+    assert again.cut == LEAST_RATE and again.anneal_from == 630
+    before = {name: value.clone() for name, value in again.weights().items()}
+    again.step(200)
+    moved = max(float((value - before[name]).abs().max()) for name, value in again.weights().items())
+    assert 0 < moved < 0.2 * settings.lr  # a step of Adam is about the rate
 
 
 def test_a_run_is_reproducible_and_its_folder_loads_as_the_model(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ from mechfourier.stats.family import largest_p, sign_flip_p
 from mechfourier.stats.paired import bootstrap_mean, share_interval
 
 CONTROLS = 39  # random planes in every cell: the least family-wise p is 1/40
-PAIRS = 72  # pairs of a prompt and a δ in a cell
-CONTROL_PAIRS = 12  # of these, turned in random planes
-PATCHED = 48  # prompts patched in a cell
+PAIRS = 60  # pairs of a prompt and a δ in a cell
+CONTROL_PAIRS = 6  # of these, turned in random planes
+PATCHED = 40  # prompts patched in a cell
 LEVEL = 0.05
 CROSSINGS = 500  # resamples of the layer at which the last token takes over
 TRACED = 3  # layers whose heads are traced

@@ -8,6 +8,7 @@ import typer
 
 from mechfourier.cli.common import DIGITS, SEED, number_list, quiet_libraries
 from mechfourier.cli.dispatch import SET, handle, say, settings
+from mechfourier.cli.options import Json
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +56,7 @@ def analyze(
     ] = 0,
     set_: SET = None,
     out: OUT = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Take a trained model apart; what is measured follows from its architecture.
 

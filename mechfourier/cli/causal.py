@@ -10,6 +10,8 @@ from mechfourier.cli.common import CONTROLS, COUNT, CYCLES, LAYER, emit_json, no
 from mechfourier.cli.common import SEED as SEEDS
 from mechfourier.cli.common import TASK as A_TASK
 from mechfourier.cli.options import Device as Device
+from mechfourier.cli.options import Engine as Engine
+from mechfourier.cli.options import Json as Json
 from mechfourier.cli.options import Model as Model
 
 if TYPE_CHECKING:
@@ -54,8 +56,6 @@ Samples = Annotated[
 Cycles = Annotated[int, typer.Option(help="Cycles of offsets in the grid.", **CYCLES)]
 Controls = Annotated[int, typer.Option(help="Matched controls (0 for none).", **CONTROLS)]
 Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.", **SEEDS)]
-Engine = Annotated[str, typer.Option(help="auto, hooked or bridge.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path, typer.Option(help="Folder of the HTML page.")]
 OUT = Path("mechfourier-out")
 

@@ -30,7 +30,9 @@ def hooks(
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for kind, layers, name in rows:
         typer.echo(f"{kind:<{widths[0]}}  {layers:<{widths[1]}}  {name}")
-    typer.echo(f"{len(found)} hook points. Next: mechfourier probe {shlex.quote(model)} --sites {_suggested(found)}")
+    typer.echo(
+        f"{len(found)} hook points. Next: mechfourier probe {shlex.quote(model)} --sites {_suggested(found)}"
+    )
     return None
 
 

@@ -7,6 +7,7 @@ import typer
 
 from mechfourier.cli.common import emit_json, finite, note, quiet_libraries
 from mechfourier.cli.dispatch import fitting
+from mechfourier.cli.options import Json
 from mechfourier.models.architectures import built_in, with_part
 
 FLAGS = {"layout": "format", "task_name": "task", "key_map": "map"}
@@ -74,7 +75,7 @@ def import_(
     table: TABLE = None,
     explain: EXPLAIN = False,
     force: Annotated[bool, typer.Option("--force", help="Take it though it answers at chance.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Bring a foreign network on modular arithmetic in, verified by its answers before it is written.
 

@@ -15,6 +15,7 @@ from mechfourier.cli.common import (
     note,
     quiet_libraries,
 )
+from mechfourier.cli.options import Json
 from mechfourier.cli.probe_arrays import (
     of_arrays,
     refuse_array_options,
@@ -102,7 +103,7 @@ def probe(
     period: Period = None,
     control: Control = None,
     probabilities: Probabilities = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    json_: Json = False,
     out: Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")] = Path(
         "mechfourier-out"
     ),

@@ -30,7 +30,7 @@ Run = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="Fewer permutations, prompts and moduli: a look in minutes.")
 ]
-Permutations = Annotated[int | None, typer.Option(help="Permutations of every null (1000).", **COUNT)]
+Permutations = Annotated[int | None, typer.Option(help="Permutations of every null (500).", **COUNT)]
 
 
 def reproduce_command(
@@ -76,7 +76,8 @@ def reproduce_command(
     if estimate:
         return None
     results = []
-    for experiment in wanted:
+    for i, experiment in enumerate(wanted, 1):
+        note(f"{i} of {len(wanted)}: {experiment.name}")
         results.append(one(session, experiment))
         if not json_:
             _show(results[-1])
@@ -127,23 +128,28 @@ def _show(result: "Reproduction") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    controls = {
+        "chance": [each.chance for each in result.claims],
+        "untrained": [each.untrained and each.untrained.figure for each in result.claims],
+        "shuffled": [each.shuffled and each.shuffled.figure for each in result.claims],
+    }
+    shown = [name for name, figures in controls.items() if any(value is not None for value in figures)]
     table = Table(
         "claim",
         "unit",
         "published",
         "measured",
-        "chance",
+        *shown,
         "",
         title=escape(f"{result.experiment} on {result.model}"),
         title_justify="left",
     )
-    for each in result.claims:
+    for i, each in enumerate(result.claims):
         figure = _figure(each.measured)
         if each.low is not None and each.high is not None:
             figure += f" [{each.low:.3g}, {each.high:.3g}]"
-        table.add_row(
-            escape(each.claim), each.unit, _figure(each.published), figure, _figure(each.chance), each.word
-        )
+        others = [_figure(controls[name][i]) for name in shown]
+        table.add_row(escape(each.claim), each.unit, _figure(each.published), figure, *others, each.word)
     console = Console(width=None if Console().is_terminal else 200)
     console.print(table)
     for sentence in dict.fromkeys(f"  {each.word}: {each.sentence}" for each in result.claims):
@@ -156,6 +162,7 @@ def _figure(value: float | None) -> str:
 
 def _finish(results: "list[Reproduction]", out: Path, json_: bool) -> None:
     from mechfourier.figures.report import write_report
+    from mechfourier.reproduce.result import WORDS
 
     page = write_report(
         [out / f"{each.experiment}.json" for each in results],
@@ -165,10 +172,7 @@ def _finish(results: "list[Reproduction]", out: Path, json_: bool) -> None:
     if json_:
         note(f"wrote {page}")
         return emit_json({"experiments": [each.to_dict() for each in results], "page": str(page)})
-    words = {
-        word: sum(each.count(word) for each in results)
-        for word in ("stands", "does not stand", "noise", "not measured")
-    }
+    words = {word: sum(each.count(word) for each in results) for word in WORDS}
     typer.echo(", ".join(f"{count} {word}" for word, count in words.items() if count))
     typer.echo(f"page: {page}")
     return None

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from mechfourier.cli.common import COUNT, SEED, SHARE, STEPS, emit_json, note, quiet_libraries
 from mechfourier.cli.naming import ResultCommand
+from mechfourier.cli.options import Json
 from mechfourier.errors import UsageError
 from mechfourier.models.architectures import Architecture, built_in, installed, named
 
@@ -43,7 +44,6 @@ SHARED: dict[str, Any] = {
     "resume": Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")],
     "device": Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")],
 }
-AS_JSON = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 LIVE = Annotated[
     bool, typer.Option("--live", help="Draw curves, spectrum and circle in the terminal while it trains.")
 ]
@@ -129,9 +129,7 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
         inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=a)
         for n, a in added.items()
     ]
-    known.append(
-        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AS_JSON)
-    )
+    known.append(inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
 
     @functools.wraps(function)
     def command(*, as_json: bool, live: bool = False, **options: Any) -> None:

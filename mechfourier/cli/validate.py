@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechfourier.cli.common import COUNT, SEED, emit_json, note
+from mechfourier.cli.options import Json
 
 if TYPE_CHECKING:
     from mechfourier.stats.validate import CellResult, Validation
@@ -18,7 +19,7 @@ def register(app: typer.Typer) -> None:
 def validate(
     trials: Annotated[int, typer.Option("--trials", help="Draws per generator and size.", **COUNT)] = 6,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.", **SEED)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: Json = False,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the JSON to this file.")] = None,
 ) -> None:
     """Plant circles and their look-alikes, and count how often each is called a circle."""

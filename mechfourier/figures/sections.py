@@ -44,13 +44,15 @@ def reproduction_part(result: "Reproduction") -> Part:
     card = verdict_card(result.summary, result.title, reasons, accent=GREEN if good else ORANGE)
     table = result.frame().drop(columns=["sentence"])
     controls = dict.fromkeys(each.chance_is for each in result.claims if each.chance_is)
-    lead = (
-        f"Low and high: 95 % interval of the measured figure. Chance: {'; '.join(controls) or 'no control'}."
-    )
+    lead = "Low and high: 95 % interval of the measured figure."
+    if controls:
+        lead += f" Chance: {'; '.join(controls)}."
+    if any(each.untrained or each.shuffled for each in result.claims):
+        lead += " Untrained, shuffled: the same figure of the re-initialised network and of shuffled labels."
     sections = [Section("Claims", table, lead, command=result.command)]
     figure = result.plot()
     if any(value is not None for bar in figure.data for value in bar.x):
-        sections.append(half("Published, measured, chance", figure))
+        sections.append(half("Published, measured, controls", figure))
     return Part(f"{result.title}: {result.model}", sections, f"experiment {result.experiment}", card)
 
 

@@ -191,7 +191,7 @@ def fitted_path(points: np.ndarray, name: str) -> np.ndarray:
 def shape_sections(result: "ProbeResult") -> list[Section]:
     """The contest, the words of all layers, and the circle beside its best rival."""
     row = best_row(result)
-    if row is None:
+    if row is None or result.value is None:
         return []
     lead = (
         f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of "

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+POINTS = "_mechfourier_hook_points"
 # Rotate pairs (2i, 2i + 1); the bridge took (i, i + d/2).
 NEIGHBOUR_PAIRS = ("CohereForCausalLM", "Cohere2ForCausalLM")
 
@@ -61,3 +62,28 @@ def mend_absent_biases(hf_model: Any) -> None:
                     linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device
                 )
                 linear.bias = nn.Parameter(zeros, requires_grad=False)
+
+
+def keep_hook_points(model: Any) -> None:
+    """Let ``hook_dict`` be put together once, and again only when hook points or their other names change: a
+    bridge does it at every look, which takes longer than a layer of a small model (3.6 ms in Gemma 3
+    270M)."""
+    model.__class__ = _keeping(type(model))
+
+
+@functools.cache
+def _keeping(bridge: type) -> type:
+    from transformer_lens.model_bridge.generalized_components import base
+
+    generation = getattr(base, "alias_generation", int)
+
+    def hook_dict(self: Any) -> dict[str, Any]:
+        key = (len(self._hook_registry), generation(), getattr(self, "compatibility_mode", None))
+        kept = self.__dict__.get(POINTS)
+        if kept is None or kept[0] != key:
+            kept = self.__dict__[POINTS] = (key, bridge.hook_dict.fget(self))  # type: ignore[attr-defined]
+        return dict(kept[1])
+
+    return type(
+        bridge.__name__, (bridge,), {"hook_dict": property(hook_dict), "__module__": bridge.__module__}
+    )

@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from mechfourier.errors import BadCheckpoint, EngineDiffers, UsageError
 from mechfourier.models.adapters import adapter_in, base_of
-from mechfourier.models.bridge_mends import mend_absent_biases, mend_rotary_pairs, skip_unread_norms
+from mechfourier.models.bridge_mends import (
+    keep_hook_points,
+    mend_absent_biases,
+    mend_rotary_pairs,
+    skip_unread_norms,
+)
 from mechfourier.models.check_memory import CHECK_KEY, check_key, remember, remembered
 from mechfourier.models.device import DTYPES
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_config, weight_files
@@ -226,6 +231,7 @@ def _bridge(hf_model: Any, folder: Path, dtype: torch.dtype, device: str, tokeni
         ) from error
     mend_rotary_pairs(model, type(hf_model).__name__)
     skip_unread_norms(model)
+    keep_hook_points(model)
     for parameter in nn.Module.parameters(model):
         parameter.requires_grad_(False)  # it adds a bias of its own to the unembedding
     if tokenizer is not None:

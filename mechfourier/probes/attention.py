@@ -59,24 +59,28 @@ def attention(
     task: str = NATIVE,
     layers: str | None = None,
     cycles: int = 1,
+    n_prompts: int | None = None,
     n_permutations: int = 500,
     seed: int = 0,
 ) -> AttentionResult:
     """Attention from the last position of every cell's prompt to its roles; see ``AttentionResult``.
 
-    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset). Raises
-    ``UsageError`` for a model without attention patterns at its hook points.
+    ``task``: an arithmetic task of the domain, as roles and Fourier content are those of (a, offset).
+    ``n_prompts`` draws that many cells for the roles, without the Fourier content, which takes the whole
+    grid. Raises ``UsageError`` for a model without attention patterns at its hook points.
     """
     check_permutations(n_permutations)
     domain = find_domain(domain)
-    asked = questions(model, domain, task=task, cycles=cycles, seed=seed)
-    asked, notes = _off_the_sink(
-        model, domain, asked, lambda other: questions(model, other, task=task, cycles=cycles, seed=seed)
-    )
+
+    def ask(of: Domain) -> Questions:
+        return questions(model, of, task=task, cycles=cycles, samples=n_prompts, seed=seed)
+
+    asked, notes = _off_the_sink(model, domain, ask(domain), ask)
     patterns = select_sites(model, "pattern", layers)
     if not patterns:
         raise UsageError(f"{model_name(model)} has no attention pattern hook points; see: mechfourier hooks")
-    outputs = [Site("z", site.layer, site.stack) for site in patterns]
+    whole = len(asked.rows) == len(asked.design)
+    outputs = [Site("z", site.layer, site.stack) for site in patterns] if whole else []
     last = torch.tensor([len(e.ids) - 1 for e in asked.encodings])
     acts = capture(model, asked.encodings, [*patterns, *outputs], last)
     names, values = _role_values(asked, acts, patterns)
@@ -87,7 +91,9 @@ def attention(
         n=domain.n,
         prompts=len(asked.encodings),
         roles=tuple(rows),
-        fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, n_permutations, seed),
+        fourier=_fourier_rows(asked, acts, patterns, outputs, names, values, n_permutations, seed)
+        if whole
+        else (),
         modulus_head=excess[0] if excess else None,
         modulus_excess=excess[1] if excess else None,
         notes=(*notes, *asked.notes),

@@ -27,7 +27,7 @@ from mechfourier.probes.caveats import caveats
 from mechfourier.probes.planes import planes_of
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
-from mechfourier.stats.operation_verdict import verdict_operation
+from mechfourier.stats.operation_verdict import verdict_operation, words_by_site
 from mechfourier.stats.spectrum import cross_gram
 from mechfourier.stats.subspace import circle_positions
 from mechfourier.stats.value import SiteEvidence, ValueEvidence, analyse_value
@@ -318,7 +318,10 @@ def operation_result(
     """The result of an operation design; ``names``: of the hook points."""
     verdict = verdict_operation(evidence)
     best = evidence.best()
-    rows = tuple(SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares) for s in evidence.sites)
+    rows = tuple(
+        SiteRow(names[s.site], s.p, s.k, s.partial_r2, s.harmonic_shares, word, word, s.shapes)
+        for s, word in zip(evidence.sites, words_by_site(evidence), strict=True)
+    )
     circle = None
     if best is not None:
         place, each = class_positions(acts[best.site], best.k)

@@ -43,8 +43,8 @@ class Best:
 @dataclass(frozen=True)
 class SiteRow:
     """One hook point in short: ``p_value`` is family-wise, ``spectrum[k − 1]`` the share of the power at
-    harmonic k; of value designs also its ``word``, what belongs to it (``label``), and every shape of the
-    contest, best first."""
+    harmonic k; its ``word``, what belongs to it (``label``), and every shape of the contest, best first (of
+    operations: of the residue classes)."""
 
     site: str
     p_value: float
@@ -140,7 +140,8 @@ class ProbeResult(
         return self
 
     def __str__(self) -> str:
-        where = self._where() if any(row.word for row in self.sites) else self._strongest()
+        named = self.value is not None and any(row.word for row in self.sites)
+        where = self._where() if named else self._strongest()
         head = f"{self.verdict} ({self.used} for use): {self.domain} in {self.model}{where}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
@@ -234,6 +235,7 @@ def _operation_rows(evidence: OperationEvidence, sites: tuple[SiteRow, ...]) -> 
     return [
         {
             "site": row.site,
+            "word": row.word,
             "k": site.k,
             "share": site.plane_share,
             "p": site.p,

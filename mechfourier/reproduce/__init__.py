@@ -7,6 +7,7 @@ from mechfourier._lazy import lazy
 
 _PUBLIC = {
     "Claim": ".result",
+    "Control": ".result",
     "Reproduction": ".result",
     "Experiment": ".experiment",
     "EXPERIMENTS": ".catalogue",
@@ -23,6 +24,6 @@ if TYPE_CHECKING:
     from mechfourier.reproduce.catalogue import EXPERIMENTS
     from mechfourier.reproduce.estimate import estimate
     from mechfourier.reproduce.experiment import Experiment
-    from mechfourier.reproduce.result import Claim, Reproduction
+    from mechfourier.reproduce.result import Claim, Control, Reproduction
     from mechfourier.reproduce.run import reproduce
     from mechfourier.reproduce.settings import QUICK, Settings

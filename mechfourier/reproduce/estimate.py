@@ -14,20 +14,25 @@ from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import max_cycles
 from mechfourier.hooks.capture import capture
 from mechfourier.reproduce.experiment import LANGUAGE, Experiment
+from mechfourier.reproduce.grid import control_cycles, cycles_of
 from mechfourier.reproduce.inside import ATTENTION, BLANKS, MODULUS
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import CALENDAR, COMPOSITES, POLYNOMIAL, PRIMES
+from mechfourier.sae.settings import Dictionary
 from mechfourier.stats.operation import analyse_operation
 
-TIMED_PROMPTS, TIMED_N = 32, 7
+TIMED_PROMPTS, TIMED_N, TIMED_CYCLES = 48, 12, 2
+LARGER = 1.3  # statistics per cell of the large grids, relative to the timed one
 LIBRARIES = 700 * 2**20  # bytes of Python with all that is imported
-COPIES = (
-    6  # of a grid at once: network and control, each as captured and in double precision while it is analysed
-)
+COPIES = 5  # of a grid at once: as captured, and in double precision while it is analysed
 ABLATION_PASSES = (
     5  # of every prompt of an ablation: activations, before, after, each with the answers' further tokens
 )
 CONTROL_PASSES = 1.5  # of every prompt of a control, likewise
+WHOLE_PASS = 2  # what a prompt costs that shares no beginning with others, as where attention is read
+DICTIONARY = (
+    3 * 2 * 2
+)  # products of an activation: forth and back, of coder and decoder, of network and control
 SENTENCES = 120  # passes of plain text, before and after
 
 
@@ -59,20 +64,30 @@ def _minutes(seconds: float) -> str:
 
 
 def estimate(session: Session, experiments: Sequence[Experiment]) -> Estimate:
-    """Of the experiments on the language model; grids that several of them share are counted once."""
+    """Of the experiments on the language model; grids that several of them share are counted once, and the
+    controls of an ablation as if the model answered above chance (they are not run where it does not)."""
+    asked = [each for each in experiments if each.needs == LANGUAGE]
     per_prompt, per_cell = _timings(session)
     layers, width = len(session.sites), int(session.model.cfg.d_model)
-    seen: set[int | str] = set()
+    seen: set[str] = set()
     seconds, prompts, largest = {}, 0, 0
-    for each in (e for e in experiments if e.needs == LANGUAGE):
+    for each in asked:
         fresh = [name for name in _grids(session, each.name) if name not in seen]
         seen |= set(fresh)
-        cells = [session.settings.cycles * find_domain(name).n ** 2 for name in fresh]
-        passes = 2 * sum(cells) + _others(session, each.name)
-        seconds[each.name] = passes * per_prompt + 2 * sum(cells) * layers * per_cell
+        cells = [_cells(session, find_domain(name).n) for name in fresh]
+        passes = sum(cells) + _others(session, each.name)
+        seconds[each.name] = passes * per_prompt + sum(cells) * layers * per_cell
         prompts, largest = prompts + passes, max([largest, *cells])
+    if any(each.name == "sae-layer7" for each in asked):
+        seconds["sae-layer7"] += _dictionary_seconds(session, width)
     weights = 2 * sum(p.numel() * p.element_size() for p in session.model.parameters())
     return Estimate(seconds, LIBRARIES + weights + COPIES * largest * layers * width * 4, prompts)
+
+
+def _cells(session: Session, n: int) -> int:
+    """Cells of a grid of the network and of the untrained one together."""
+    settings = session.settings
+    return n * n * (cycles_of(settings, n) + control_cycles(settings, n))
 
 
 def _timings(session: Session) -> tuple[float, float]:
@@ -82,11 +97,21 @@ def _timings(session: Session) -> tuple[float, float]:
     prompts = domain.operation_design(1, template=possible.template).prompts[:TIMED_PROMPTS]
     capture(session.model, prompts[:2], session.sites)  # what is set up once is not the price of a prompt
     per_prompt, acts = _timed(lambda: capture(session.model, prompts, session.sites).stack())
-    offsets = session.settings.cycles * TIMED_N
+    offsets = TIMED_CYCLES * TIMED_N
     grid = torch.randn(1, TIMED_N, offsets, acts.shape[-1], generator=torch.Generator().manual_seed(0))
     draws = session.settings.permutations
     statistics, _ = _timed(lambda: analyse_operation(grid, n=TIMED_N, permutations=draws))
-    return per_prompt / len(prompts), statistics / (TIMED_N * offsets)
+    return per_prompt / len(prompts), LARGER * statistics / (TIMED_N * offsets)
+
+
+def _dictionary_seconds(session: Session, width: int) -> float:
+    """Of training the dictionary and its control, from the time of one product of its size."""
+    settings = session.settings
+    features = Dictionary("", width=settings.sae_width).features(width)
+    rows, coder = torch.randn(256, width), torch.randn(width, features)
+    rows @ coder
+    product, _ = _timed(lambda: rows @ coder)
+    return product / len(rows) * DICTIONARY * settings.sae_tokens
 
 
 def _timed(work: Any) -> tuple[float, Any]:
@@ -114,8 +139,11 @@ def _others(session: Session, name: str) -> int:
     if name.startswith("ablation"):
         return _ablated(session)
     if name == "attention-routing":
-        return (1 + BLANKS) * sum(p * p for p in session.some(tuple(ATTENTION)))
-    return 2 * settings.sae_rows if name == "sae-layer7" else 529
+        primes = session.some(tuple(ATTENTION))
+        return (1 + BLANKS) * WHOLE_PASS * sum(min(p * p, settings.attended) for p in primes)
+    if name == "logit-lens":
+        return 2 * (settings.samples or find_domain(MODULUS).n ** 2)
+    return 2 * settings.sae_rows if name == "sae-layer7" else 0
 
 
 def _ablated(session: Session) -> int:

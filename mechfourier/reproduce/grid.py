@@ -2,28 +2,33 @@
 the test.
 
 Published method: mean of every dimension over the cells of the n × n grid with the same (a + b) mod n, best
-R² of a cosine. Beside it: what the same search reaches on the same architecture with re-initialised weights.
-Test: ``analyse_operation`` on ``cycles`` cycles of offsets.
+R² of a cosine. Beside it: what the same search reaches on the same architecture with re-initialised weights,
+and where the labels of the cells are shuffled. Test: ``analyse_operation`` on some cycles of offsets, of the
+network, of the re-initialised one, and of the network's strongest hook point with its labels shuffled.
 """
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import BadCheckpoint
-from mechfourier.files import slug
+from mechfourier.files import slug, write_with
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
 from mechfourier.probes.scan import operation_grid
 from mechfourier.reproduce.session import Session
+from mechfourier.reproduce.settings import Settings
 from mechfourier.results.base import Result
 from mechfourier.stats.naive import class_means, noise_bound
 from mechfourier.stats.operation import OperationEvidence, OperationSite, analyse_operation
@@ -32,6 +37,11 @@ from mechfourier.stats.operation_verdict import verdict_operation
 # dimensions of Qwen3-0.6B that were published as cosines of a sum
 PUBLISHED_DIMS = (1, 7, 8, 35, 112, 125, 216, 238, 243, 410, 463, 505, 536, 557, 725, 867)
 CLEARLY, MATERIAL = 4.0, 0.1
+ENOUGH_CYCLES = (
+    3  # with fewer, k = 1 and functions of the residue class cannot be told from others of the sum
+)
+CONTROL_PERMUTATIONS = 199  # of a control, whose p decides nothing by itself
+SHUFFLES = 20  # of the published search, which takes its best R² each time
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,9 @@ class Measured(Result, kind="grid-measurement"):
     re-initialised network. ``naive``: best R² of the published method, at ``naive_site``, dimension
     ``naive_dim``; ``naive_bound``: what white noise reaches in 95 of 100 such searches; ``line``: R² of a
     straight line in the class, in the same dimension; ``partial``: best R² of one dimension beyond the
-    confounds, with ``p_partial``. ``dims``: best R² over layers of the published dimensions."""
+    confounds, with ``p_partial``. ``dims``: best R² over layers of the published dimensions.
+    ``blank_verdict``: of the re-initialised network by itself. ``shuffled_*``: the strongest hook point with
+    the labels of its cells shuffled; ``shuffled_naive``: median best R² of the published search then."""
 
     domain: str
     n: int
@@ -66,6 +78,11 @@ class Measured(Result, kind="grid-measurement"):
     partial: float
     p_partial: float
     dims: dict[str, float]
+    blank_verdict: str = "not testable"
+    shuffled_naive: float = math.nan
+    shuffled_p: float = math.nan
+    shuffled_share: float = 0.0
+    shuffled_verdict: str = "not testable"
 
     @property
     def shown(self) -> bool:
@@ -75,22 +92,46 @@ class Measured(Result, kind="grid-measurement"):
         return self.p < 0.05 and self.share > max(MATERIAL, CLEARLY * self.blank_share)
 
 
+def cycles_of(settings: Settings, n: int) -> int:
+    """Cycles of offsets in the grid of a network: what ``settings.cells`` leave of ``settings.cycles``, three
+    at least where those are allowed."""
+    return min(settings.cycles, max(ENOUGH_CYCLES, settings.cells // n**2))
+
+
+def control_cycles(settings: Settings, n: int) -> int:
+    """Cycles of offsets in the grid of the re-initialised network."""
+    return min(ENOUGH_CYCLES, cycles_of(settings, n))
+
+
 def measured(session: Session, name: str) -> Measured:
     """The grid of the domain ``name``: from this session, from the files of an interrupted one, or measured
     now."""
     if name not in session.kept:
-        path = session.out / "grids" / f"{name}-{session.weights[:12]}-{_key(session)}.json"
-        found = _read(path)
+        found = _read(_path(session, name))
         if found is None:
             found = _measure(session, name)
-            found.save(path)
         session.kept[name] = found
     return session.kept[name]
 
 
-def _key(session: Session) -> str:
+def means_of(session: Session, name: str) -> dict[str, Float[Tensor, "site n d"]]:
+    """Mean activation of every class of a measured grid, by "network" and "untrained"."""
+    measured(session, name)
+    try:
+        return load_file(_means_path(session, name))
+    except (OSError, SafetensorError):  # cleared away or damaged
+        session.kept[name] = _measure(session, name)
+        return load_file(_means_path(session, name))
+
+
+def _path(session: Session, name: str) -> Path:
     s = session.settings
-    return f"p{s.permutations}-c{s.cycles}-s{s.seed}-l{slug(s.layers or 'all')}"
+    key = f"p{s.permutations}-c{s.cycles}-{s.cells}-s{s.seed}-l{slug(s.layers or 'all')}"
+    return session.out / "grids" / f"{name}-{session.weights[:12]}-{key}.json"
+
+
+def _means_path(session: Session, name: str) -> Path:
+    return _path(session, name).with_suffix(".safetensors")
 
 
 def _read(path: Path) -> Measured | None:
@@ -103,38 +144,100 @@ def _read(path: Path) -> Measured | None:
 
 
 def _measure(session: Session, name: str) -> Measured:
+    """Capture and analyse the network and its control, and keep what was found with the class means."""
     domain, settings = find_domain(name), session.settings
-    acts, features, _ = operation_grid(session.model, domain, session.sites, cycles=settings.cycles)
-    blank, _, _ = operation_grid(session.blank, domain, session.sites, cycles=settings.cycles)
-    evidence = analyse_operation(
-        acts,
-        n=domain.n,
-        confounds=features,
-        control=blank,
-        permutations=settings.permutations,
-        seed=settings.seed,
+    acts, features, _ = operation_grid(
+        session.model, domain, session.sites, cycles=cycles_of(settings, domain.n)
     )
+    evidence = _analysed(acts, features, domain.n, settings.permutations, settings.seed)
+    means = {"network": class_means(acts.double()).float().contiguous()}
+    found: dict[str, Any] = {"prompts": acts.shape[1] * acts.shape[2], "cycles": acts.shape[2] // domain.n}
+    found |= _search(session, acts, domain.n) | _shuffled(session, evidence, acts, features)
+    del acts
+    blank, seen, _ = operation_grid(
+        session.blank, domain, session.sites, cycles=control_cycles(settings, domain.n)
+    )
+    control = _analysed(blank, seen, domain.n, _few(settings), settings.seed)
+    means["untrained"] = class_means(blank.double()).float().contiguous()
+    found |= {
+        "blank_naive": float(_published(blank, domain.n)[0].max()),
+        "blank_verdict": verdict_operation(control).word,
+    }
+    evidence = replace(evidence, control=control.sites, controlled=True)
     verdict = verdict_operation(evidence)
-    r2, means = _published(acts, domain.n)
-    best = evidence.best()
-    place = divmod(int(r2.amax(0).flatten().argmax()), r2.shape[-1])
-    return Measured(
+    result = Measured(
         domain=name,
         n=domain.n,
-        cycles=acts.shape[2] // domain.n,
-        prompts=acts.shape[1] * acts.shape[2],
         verdict=verdict.word,
         reason=_named(verdict.reasons[0] if verdict.reasons else "", session.sites),
-        **_plane(evidence, best, session.sites),
-        naive=float(r2.max()),
-        naive_site=str(session.sites[place[0]]),
-        naive_dim=place[1],
-        naive_k=int(r2[:, place[0], place[1]].argmax()) + 1,
-        naive_bound=noise_bound(domain.n, acts.shape[0] * acts.shape[-1]),
-        blank_naive=float(_published(blank, domain.n)[0].max()),
-        line=_line_r2(means[:, place[0], place[1]]),
-        dims={str(d): float(r2[..., d].max()) for d in PUBLISHED_DIMS if d < acts.shape[-1]},
+        **_plane(evidence, evidence.best(), session.sites),
+        **found,
     )
+    path = _means_path(session, name)
+    write_with(path, lambda partial: save_file(means, partial))
+    result.save(_path(session, name))
+    return result
+
+
+def _analysed(acts: Tensor, features: Tensor, n: int, permutations: int, seed: int) -> OperationEvidence:
+    return analyse_operation(acts, n=n, confounds=features, permutations=permutations, seed=seed)
+
+
+def _few(settings: Settings) -> int:
+    return min(CONTROL_PERMUTATIONS, settings.permutations)
+
+
+def _search(session: Session, acts: Float[Tensor, "site a offset d"], n: int) -> dict[str, Any]:
+    """The published search, with the right labels and with shuffled ones, by the names of ``Measured``."""
+    r2, means = _published(acts, n)
+    site, dim = divmod(int(r2.amax(0).flatten().argmax()), r2.shape[-1])
+    return {
+        "naive": float(r2.max()),
+        "naive_site": str(session.sites[site]),
+        "naive_dim": dim,
+        "naive_k": int(r2[:, site, dim].argmax()) + 1,
+        "naive_bound": noise_bound(n, acts.shape[0] * acts.shape[-1]),
+        "line": _line_r2(means[:, site, dim]),
+        "dims": {str(d): float(r2[..., d].max()) for d in PUBLISHED_DIMS if d < acts.shape[-1]},
+        "shuffled_naive": _shuffled_search(acts, n, session.settings.seed),
+    }
+
+
+def _shuffled_search(acts: Float[Tensor, "site a offset d"], n: int, seed: int) -> float:
+    """Median over ``SHUFFLES`` shuffles of the labels among the cells of the best R² of the published
+    search."""
+    cells = rearrange(acts[:, :, :n], "site a o d -> (a o) (site d)").double()
+    cells = cells - cells.mean(0)  # what all cells share would leave rounding
+    label = (torch.arange(n)[:, None] + torch.arange(n)).flatten() % n
+    draws = torch.Generator().manual_seed(seed)
+    best = []
+    for _ in range(SHUFFLES):
+        order = label[torch.randperm(len(label), generator=draws)]
+        means = F.one_hot(order, n).double().T @ cells / n
+        best.append(float(harmonic_r2(means)[: (n - 1) // 2].max()))
+    return float(torch.tensor(best, dtype=torch.float64).quantile(0.5))
+
+
+def _shuffled(
+    session: Session, evidence: OperationEvidence, acts: Float[Tensor, "site a offset d"], features: Tensor
+) -> dict[str, Any]:
+    """The test on the strongest hook point with its labels shuffled among the cells."""
+    best = evidence.best()
+    if best is None:
+        return {}
+    cells = rearrange(acts[best.site], "a o d -> (a o) d")
+    settings = session.settings
+    order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(settings.seed))
+    shuffled = cells[order].reshape(1, *acts.shape[1:])
+    found = _analysed(shuffled, features, evidence.n, _few(settings), settings.seed)
+    site = found.best()
+    if site is None:
+        return {}
+    return {
+        "shuffled_p": site.p,
+        "shuffled_share": site.plane_share,
+        "shuffled_verdict": verdict_operation(found).word,
+    }
 
 
 def _plane(

@@ -1,27 +1,35 @@
 """The claims about what happens inside a language model: ablations, a dictionary, attention, the logit
 lens."""
 
+import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+from scipy.stats import t as student
+
 from mechfourier.causal.ablate import ablate
+from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.result import AblationResult
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import max_cycles
+from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import MechFourierError
 from mechfourier.files import write_text
+from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.site import Site
 from mechfourier.models.weights import reinitialised
 from mechfourier.probes.attention import attention
 from mechfourier.probes.attention_result import AttentionResult
 from mechfourier.probes.lens import LensResult, lens
 from mechfourier.reproduce.grid import measured
-from mechfourier.reproduce.result import Claim, Word, claim
+from mechfourier.reproduce.result import Claim, Control, Word, claim
 from mechfourier.reproduce.session import Session
-from mechfourier.reproduce.sums import BLANK, EMERGENT, R2
+from mechfourier.reproduce.sums import EMERGENT, R2
 from mechfourier.stats.intervals import wilson
+from mechfourier.stats.paired import mcnemar
 
 if TYPE_CHECKING:
     from mechfourier.sae.score_result import SAEScore
@@ -30,6 +38,7 @@ MODULUS = "mod-23"
 ATTENTION = {7: 0.033, 11: 0.034, 17: 0.037, 23: 0.050, 31: 0.045}
 SHARE, PERPLEXITY = "share right", "perplexity"
 BLANKS, HALF = 4, 0.5
+ABLATED_PROMPTS = 50  # of the published ablations; what the controls are asked
 SAE_LAYER, SAE_R2 = 7, 0.9717
 
 
@@ -65,20 +74,23 @@ def ablation_layer9_dim35(session: Session) -> tuple[Claim, ...]:
     return _ablation(session, LAYER9)
 
 
+@dataclass(frozen=True)
+class Ablations:
+    """One dimension set to zero: in the network, in the re-initialised one, and judged by shuffled
+    answers."""
+
+    found: AblationResult
+    untrained: AblationResult
+    shuffled: Control
+
+
 def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
     site, dim = _place(session, published)
-    settings = session.settings
-    found = ablate(
-        session.model,
-        find_domain(MODULUS),
-        site=site,
-        dims=dim,
-        mode="zero",
-        n_prompts=settings.samples,
-        n_controls=settings.controls,
-        n_control_prompts=settings.control_samples,
-        seed=settings.seed,
-    )
+    kept: Any = f"ablation {site} {dim}"
+    if kept not in session.kept:
+        session.kept[kept] = _ablated(session, site, dim)
+    done: Ablations = session.kept[kept]
+    found, blank = done.found, done.untrained
     word, sentence = judge_ablation(found)
     where = f"dimension {dim} after layer {site.layer}"
     first = claim(
@@ -90,14 +102,60 @@ def _ablation(session: Session, published: Ablated) -> tuple[Claim, ...]:
         published=published.after,
         measured=found.ablated.accuracy,
         interval=_wilson(found.ablated.accuracy, found.n_prompts),
-        chance=1 / found.n,
-        chance_is="guessing among the candidates",
+        untrained=Control(blank.ablated.accuracy, _as_control(judge_ablation(blank)[0]), _change(blank)),
+        shuffled=done.shuffled,
     )
-    return (first, _text_claim(found, published, where, word))
+    return (first, _text_claim(done, published, where, word))
 
 
-def _text_claim(found: AblationResult, published: Ablated, where: str, word: Word) -> Claim:
+def _as_control(word: str) -> str:
+    """A control that cannot be asked shows nothing."""
+    return "noise" if word == "cannot be asked" else word
+
+
+def _ablated(session: Session, site: Site, dim: int) -> Ablations:
+    """The matched controls, which cost far more than the rest, only where the model answers above chance."""
+    settings, domain = session.settings, find_domain(MODULUS)
+    asked = Experiment.of(session.model, domain, n_prompts=settings.samples, seed=settings.seed)
+    able = not any("at chance" in note for note in asked.notes())
+    found = ablate(
+        asked,
+        site=site,
+        dims=dim,
+        mode="zero",
+        n_controls=settings.controls if able else 0,
+        n_control_prompts=settings.control_samples,
+    )
+    few = min(ABLATED_PROMPTS, len(asked))
+    blank = ablate(
+        session.blank,
+        domain,
+        site=site,
+        dims=dim,
+        mode="zero",
+        n_prompts=few,
+        n_controls=0,
+        seed=settings.seed,
+    )
+    return Ablations(found, blank, shuffled_answers(asked, site, dim, few))
+
+
+def shuffled_answers(asked: Experiment, site: Site, dim: int, count: int) -> Control:
+    """The published ablation, the right answers shuffled over its prompts."""
+    part = asked.subset(balanced_sample(asked.task.label, count, seed=asked.seed))
+    with intervene(asked.model, [edit_zero(site, dims=dim)]):
+        after = part.task.score(asked.model)
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(asked.seed))
+    before, after = (replace(scores, label=scores.label[order]) for scores in (part.baseline, after))
+    p, lost, gained = mcnemar(before.right, after.right)
+    word = "stands" if p < 0.05 and lost > gained else "noise"
+    told = f"{before.accuracy:.1%} → {after.accuracy:.1%} of {len(part)} right, McNemar p = {p:.2g}"
+    return Control(after.accuracy, word, told)
+
+
+def _text_claim(done: Ablations, published: Ablated, where: str, word: Word) -> Claim:
     """Text after the ablation. The claim of a *specific* effect is empty where there is no effect."""
+    found, blank = done.found, done.untrained
     text = f"{where}: perplexity of plain text after the ablation"
     base, after = found.base.perplexity, found.ablated.perplexity
     if base is None or after is None or found.kl is None or found.kl_ci is None:
@@ -111,11 +169,12 @@ def _text_claim(found: AblationResult, published: Ablated, where: str, word: Wor
         f"{base:.4g} → {after:.4g}; KL {found.kl:.3g} nats per token [{found.kl_ci[0]:.3g}, "
         f"{found.kl_ci[1]:.3g}]"
     )
-    if word == "noise":
+    if word in ("noise", "cannot be asked"):
         told += "; with no effect on the answers to be specific for"
     else:
         word = "stands" if (found.specificity or 0.0) > 0 else "does not stand"
         told += f"; answers less text, in standard deviations: {found.specificity:+.2f}"
+    change = f"{blank.base.perplexity or 0:.4g} → {blank.ablated.perplexity or 0:.4g}"
     return claim(
         text,
         word,
@@ -124,25 +183,29 @@ def _text_claim(found: AblationResult, published: Ablated, where: str, word: Wor
         unit=PERPLEXITY,
         published=published.perplexity,
         measured=after,
-        chance=base,
-        chance_is="perplexity before",
+        untrained=Control(blank.ablated.perplexity, _as_control(judge_ablation(blank)[0]), change),
     )
+
+
+def _change(found: AblationResult) -> str:
+    low, high = found.logit_diff_ci
+    told = (
+        f"{found.base.accuracy:.1%} → {found.ablated.accuracy:.1%} of {found.n_prompts} right, logit "
+        f"difference {found.logit_diff_change:+.2g} [{low:+.2g}, {high:+.2g}] nats"
+    )
+    if found.p_controls is None:
+        return told
+    return f"{told}, p = {found.p_controls:.2g} against {found.n_controls} matched controls"
 
 
 def judge_ablation(found: AblationResult) -> tuple[Word, str]:
     """An ablation shows use where the model can do the task, the answers suffer, and more than from matched
     controls."""
-    change = (
-        f"{found.base.accuracy:.1%} → {found.ablated.accuracy:.1%} of {found.n_prompts} right, logit "
-        f"difference "
-        f"{found.logit_diff_change:+.2g} [{found.logit_diff_ci[0]:+.2g}, {found.logit_diff_ci[1]:+.2g}] "
-        f"nats, "
-        f"p = {found.p_controls:.2g} against {found.n_controls} matched controls"
-    )
+    change = _change(found)
     chance = next((note for note in found.notes if "at chance" in note), None)
     if chance is not None:
-        return "noise", f"{chance} ({change})"
-    if found.p_controls is not None and found.p_controls >= 0.05:
+        return "cannot be asked", f"{chance} ({change})"
+    if found.p_controls is None or found.p_controls >= 0.05:
         return "noise", f"no more than other dimensions of the same variance: {change}"
     if found.logit_diff_ci[1] >= 0:
         return "does not stand", f"the answers do not suffer: {change}"
@@ -187,7 +250,8 @@ def _attended(session: Session, model: Any, primes: Sequence[int]) -> dict[int, 
     settings = session.settings
     options = {
         "layers": settings.layers,
-        "permutations": min(500, settings.permutations),
+        "n_prompts": settings.attended,
+        "n_permutations": min(500, settings.permutations),
         "seed": settings.seed,
     }
     return {p: attention(model, find_domain(f"mod-{p}"), **options) for p in primes}
@@ -204,27 +268,30 @@ def _routing(p: int, own: AttentionResult, chance: Sequence[AttentionResult]) ->
         unit="mean attention",
         published=ATTENTION[p],
         measured=_mean(own),
-        chance=sum(map(_mean, chance)) / len(chance),
-        chance_is=f"{BLANKS} networks with random weights",
+        untrained=Control(_mean(chance[0]), *judge_routing(chance[0], chance[1:])),
+        shuffled=Control(_mean(own, "null_mean"), "noise", "the words of every prompt change places"),
     )
 
 
-def _mean(found: AttentionResult) -> float:
+def _mean(found: AttentionResult, what: str = "attention") -> float:
     """Mean attention to the modulus over layers and heads."""
-    rows = [row.attention for row in found.roles if row.role == "modulus"]
+    rows = [getattr(row, what) for row in found.roles if row.role == "modulus"]
     return sum(rows) / max(len(rows), 1)
 
 
 def judge_routing(own: AttentionResult, chance: Sequence[AttentionResult]) -> tuple[Word, str]:
     """The head that singles out the modulus most, against those of networks with random weights (whose heads
-    prefer some token too). Routing is refused only to a network with less of it than every one of those, and
-    shown by a head that spends half of its attention on the modulus beyond what it gives the other roles, and
-    more than all of those."""
+    prefer some token too). Routing is refused only to a network with less of it than one more of those would
+    have (a 95 % prediction interval), and shown by a head that spends half of its attention on the modulus
+    beyond what it gives the other roles, and more than those."""
     others = [found.modulus_excess for found in chance if found.modulus_excess is not None]
-    if own.modulus_excess is None or own.modulus_head is None or not others:
+    if own.modulus_excess is None or own.modulus_head is None or len(others) < 2:
         return "not measured", "the prompts name no modulus"
     excess, low, high = own.modulus_excess
-    least, most = min(other[1] for other in others), max(other[2] for other in others)
+    heads = [other[0] for other in others]
+    wide = float(student.ppf(0.975, len(heads) - 1)) * statistics.stdev(heads) * (1 + 1 / len(heads)) ** 0.5
+    least = min(statistics.mean(heads) - wide, *(other[1] for other in others))
+    most = max(statistics.mean(heads) + wide, *(other[2] for other in others))
     told = (
         f"the head that looks at it most (layer {own.modulus_head[0]} head {own.modulus_head[1]}) gives it "
         f"{excess:+.3f} "
@@ -246,17 +313,13 @@ def logit_lens(session: Session) -> tuple[Claim, ...]:
 def _lens(session: Session, name: str) -> Claim:
     text = f"{name}: the right answer is readable in inner layers"
     try:
-        found = lens(
-            session.model,
-            find_domain(name),
-            n_prompts=session.settings.samples,
-            n_permutations=session.settings.permutations,
-            seed=session.settings.seed,
-        )
+        found, blank = (_lensed(session, model, name) for model in (session.model, session.blank))
     except MechFourierError as error:
         return claim(text, "not measured", str(error), source="grokking-fourier, figures", unit=SHARE)
     word, sentence = judge_lens(found)
     best = max(found.layers, key=lambda layer: layer.accuracy)
+    theirs, told = judge_lens(blank)
+    untrained = max(layer.accuracy for layer in blank.layers)
     return claim(
         text,
         word,
@@ -265,8 +328,19 @@ def _lens(session: Session, name: str) -> Claim:
         unit=SHARE,
         measured=best.accuracy,
         interval=(best.accuracy_low, best.accuracy_high),
-        chance=best.null_accuracy,
-        chance_is="right answers shuffled over the prompts",
+        untrained=Control(untrained, _as_control(theirs), told),
+        shuffled=Control(best.null_accuracy, "noise", "right answers shuffled over the prompts"),
+    )
+
+
+def _lensed(session: Session, model: Any, name: str) -> LensResult:
+    settings = session.settings
+    return lens(
+        model,
+        find_domain(name),
+        n_prompts=settings.samples,
+        n_permutations=settings.permutations,
+        seed=settings.seed,
     )
 
 
@@ -278,7 +352,7 @@ def judge_lens(found: LensResult) -> tuple[Word, str]:
         f"{best.null_accuracy:.1%}, p = {best.p_value:.2g} over the layers)"
     )
     if best.p_value >= 0.05:
-        return "noise", told
+        return "cannot be asked", f"right at chance after every layer; {told}"
     early = [layer.site for layer in found.layers[:-1] if layer.p_value < 0.05]
     if not early:
         return "does not stand", f"only after the last layer; {told}"
@@ -311,7 +385,8 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
         )
     found = score(session.model, folder, domain, n_permutations=settings.permutations, seed=settings.seed)
     word, sentence = judge_sae(found)
-    blank = next((family for family in found.families if "re-initialised" in family.what), None)
+    own, *others = found.families
+    blank = next((family for family in others if "re-initialised" in family.what), None)
     return (
         claim(
             f"a feature of a dictionary of layer {layer} is cos of (a + b) mod 23",
@@ -320,11 +395,16 @@ def sae_layer7(session: Session) -> tuple[Claim, ...]:
             source=EMERGENT,
             unit=R2,
             published=SAE_R2,
-            measured=found.families[0].r2,
-            chance=None if blank is None else blank.r2,
-            chance_is=BLANK,
+            measured=own.r2,
+            untrained=None if blank is None else _feature_control(blank.r2, blank.p_value),
+            shuffled=_feature_control(own.shuffled_r2, 1.0),
         ),
     )
+
+
+def _feature_control(r2: float, p: float) -> Control:
+    """A control shows a periodic feature where its best one is beyond permuted labels."""
+    return Control(r2, "stands" if p < 0.05 else "noise", f"family-wise p = {p:.2g}")
 
 
 def _solved(model: Any, domain: Domain) -> list[tuple[str, str]]:

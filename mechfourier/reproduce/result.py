@@ -9,8 +9,18 @@ from mechfourier.results.base import Result
 if TYPE_CHECKING:
     import pandas as pd
 
-Word = Literal["stands", "does not stand", "noise", "not measured"]
-WORDS: tuple[Word, ...] = ("stands", "does not stand", "noise", "not measured")
+Word = Literal["stands", "does not stand", "noise", "cannot be asked", "not measured"]
+WORDS: tuple[Word, ...] = ("stands", "does not stand", "noise", "cannot be asked", "not measured")
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a control gives: ``figure`` of the published method in the unit of the claim (None where there is
+    none), the ``word`` of our test, and its numbers."""
+
+    figure: float | None
+    word: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -19,9 +29,11 @@ class Claim:
 
     ``published`` and ``measured`` are in ``unit`` (None where there is no figure); ``low`` and ``high`` are
     the 95 % interval of ``measured``; ``chance`` is what the control named by ``chance_is`` gives for the
-    same figure. ``word``: *stands*; *does not stand* (something is there, but not what was claimed); *noise*
-    (no more than shuffled labels, or the same network with random weights, gives); *not measured*, with the
-    reason in ``sentence``.
+    same figure. Claims about language models have two controls in its place: the ``untrained`` network and
+    ``shuffled`` labels, each with what the published method and what our test says. ``word``: *stands*; *does
+    not stand* (something is there, but not what was claimed); *noise* (no more than the controls give);
+    *cannot be asked* (the model answers at chance, so that nothing can be the cause of its answers); *not
+    measured*, with the reason in ``sentence``.
     """
 
     claim: str
@@ -35,6 +47,8 @@ class Claim:
     chance_is: str
     word: str
     sentence: str
+    untrained: Control | None = None
+    shuffled: Control | None = None
 
 
 def claim(
@@ -49,10 +63,13 @@ def claim(
     interval: tuple[float, float] | None = None,
     chance: float | None = None,
     chance_is: str = "",
+    untrained: Control | None = None,
+    shuffled: Control | None = None,
 ) -> Claim:
     """A ``Claim`` from keywords."""
     low, high = interval if interval is not None else (None, None)
-    return Claim(text, source, unit, published, measured, low, high, chance, chance_is, word, sentence)
+    head = (text, source, unit, published, measured, low, high, chance, chance_is)
+    return Claim(*head, word, sentence, untrained, shuffled)
 
 
 @dataclass(frozen=True)
@@ -90,22 +107,28 @@ class Reproduction(Result, kind="reproduction", part="mechfourier.figures.sectio
         return pd.DataFrame([_row(each) for each in self.claims])
 
     def plot(self) -> Any:
-        """Published, measured and chance side by side, one group per claim that has a figure."""
+        """Published, measured and the controls side by side, one group per claim that has a figure."""
         import plotly.graph_objects as go
 
         frame = self.frame()
         shown = frame[frame["published"].notna() | frame["measured"].notna()]
         figure = go.Figure()
-        for column in ("published", "measured", "chance"):
+        for column in (name for name in COLUMNS if bool(frame[name].notna().to_numpy().any())):
             figure.add_bar(name=column, x=shown["claim"], y=shown[column])
         units = ", ".join(dict.fromkeys(unit for unit in shown["unit"] if unit))
         return figure.update_layout(barmode="group", yaxis_title=units, xaxis_title="")
 
 
 def _row(each: Claim) -> dict[str, Any]:
-    nan = float("nan")
-    numbers = {key: nan if (v := getattr(each, key)) is None else v for key in _NUMBERS}
+    values = {key: getattr(each, key) for key in _NUMBERS}
+    values |= {"untrained": _figure(each.untrained), "shuffled": _figure(each.shuffled)}
+    numbers = {key: float("nan") if value is None else value for key, value in values.items()}
     return {"claim": each.claim, "unit": each.unit, **numbers, "word": each.word, "sentence": each.sentence}
 
 
+def _figure(control: Control | None) -> float | None:
+    return None if control is None else control.figure
+
+
 _NUMBERS = ("published", "measured", "low", "high", "chance")
+COLUMNS = ("published", "measured", "chance", "untrained", "shuffled")

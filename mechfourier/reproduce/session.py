@@ -42,9 +42,9 @@ class Session:
         """The language model with re-initialised weights."""
         return reinitialised(self.model, self.settings.seed)
 
-    @property
+    @cached_property
     def weights(self) -> str:
-        """Content hash of the language model."""
+        """Content hash of the language model, which no experiment changes."""
         return weights_hash(self.model)
 
     @property

@@ -1,26 +1,19 @@
 """The claims that a language model holds a + b mod n (or Monday + 3 days) as a cosine in one dimension."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from numpy import ndarray
-
-from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import NotExpressible
-from mechfourier.hooks.site import Site
-from mechfourier.probes.scan import operation_grid
-from mechfourier.reproduce.grid import Measured, measured
-from mechfourier.reproduce.result import Claim, Word, claim
+from mechfourier.reproduce.grid import MATERIAL, Measured, means_of, measured
+from mechfourier.reproduce.result import Claim, Control, Word, claim
 from mechfourier.reproduce.session import Session
-from mechfourier.stats.naive import class_means
 from mechfourier.stats.permutation import holm
 from mechfourier.stats.planes import SharedPlane, shared_plane
 
 QWEN3 = "grokking-fourier, qwen3_analysis/README.md"
 EMERGENT = "grokking-fourier, emergent_structures/README.md"
 R2 = "R²"
-BLANK = "the best R² on the same network with random weights"
 PRIMES = {
     7: (505, 0.9967),
     11: (112, 0.9499),
@@ -136,8 +129,8 @@ def _circles(
                 unit=R2,
                 published=each.r2,
                 measured=_figure(session, each, grid),
-                chance=grid.blank_naive,
-                chance_is=BLANK,
+                untrained=untrained_control(grid),
+                shuffled=shuffled_control(grid),
             )
         )
     return tuple(claims)
@@ -165,6 +158,27 @@ def _whose(session: Session, published: Published, grid: Measured) -> str:
             f"{grid.naive_dim}, {grid.naive_site}). "
         )
     return f"the published search finds dimension {grid.naive_dim} at {grid.naive_site}. "
+
+
+def untrained_control(grid: Measured) -> Control:
+    """The re-initialised network, judged as if it were the subject and had no control of its own."""
+    return _control(grid.blank_naive, grid.blank_verdict, grid.blank_p, grid.blank_share)
+
+
+def shuffled_control(grid: Measured) -> Control:
+    """The strongest hook point with its labels shuffled."""
+    return _control(grid.shuffled_naive, grid.shuffled_verdict, grid.shuffled_p, grid.shuffled_share)
+
+
+def _control(naive: float, verdict: str, p: float, share: float) -> Control:
+    """What a control shows: a circle *stands*, another plane of a tenth of the variance does not, and less is
+    noise."""
+    told = f"best plane p = {p:.2g}, {share:.1%} of what the confounds leave (verdict: {verdict})"
+    if verdict == "not testable":
+        return Control(naive, "not measured", "nothing could be tested")
+    shown = p < 0.05 and share > MATERIAL
+    word: Word = "stands" if verdict == "circular" else "does not stand" if shown else "noise"
+    return Control(naive, word, told)
 
 
 def judge(grid: Measured, p: float) -> tuple[Word, str]:
@@ -196,50 +210,51 @@ def calendar_against_arithmetic(session: Session) -> tuple[Claim, ...]:
 
 def _separate(session: Session, first: str, second: str) -> Claim:
     text = f"{first} and {second} lie in different dimensions (410 months, 725 hours, 536 mod 12)"
+    about = functools.partial(claim, text, source=EMERGENT, unit="overlap of planes")
     grids = [_or_reason(session, name) for name in (first, second)]
     reasons = [grid for grid in grids if isinstance(grid, str)]
     if reasons:
-        return claim(text, "not measured", reasons[0], source=EMERGENT, unit="overlap of planes")
+        return about("not measured", reasons[0])
     kept = [grid for grid in grids if isinstance(grid, Measured)]
-    words = {grid.domain: grid.verdict for grid in kept}
-    shared = _shared(session, kept)
+    shared = _shared(session, kept, "network")
     told = (
         f"overlap of their planes at {shared.site} {shared.overlap:.3f}, of random planes of as much "
         f"variance {shared.null_mean:.3f} (p = {shared.p_value:.2g})"
     )
     word: Word = "stands" if shared.overlap < APART and shared.p_value >= 0.05 else "does not stand"
-    if any(each != "circular" for each in words.values()):
-        plain = [name for name, each in words.items() if each != "circular"]
-        word = (
-            "does not stand" if any(grid.shown and grid.verdict != "circular" for grid in kept) else "noise"
-        )
+    plain = [grid.domain for grid in kept if grid.verdict != "circular"]
+    if plain:
+        other = any(grid.shown and grid.verdict != "circular" for grid in kept)
+        word = "does not stand" if other else "noise"
         told = (
             f"no circle of {' or '.join(plain)} was found, so their best dimensions differ as those of "
             f"noise do; {told}"
         )
-    return claim(
-        text,
+    return about(
         word,
         told,
-        source=EMERGENT,
-        unit="overlap of planes",
         measured=shared.overlap,
-        chance=shared.null_mean,
-        chance_is="random planes that hold as much variance",
+        untrained=_apart_untrained(session, kept),
+        shuffled=Control(shared.null_mean, "noise", "random planes that hold as much variance"),
     )
 
 
-def _shared(session: Session, pair: list[Measured]) -> SharedPlane:
+def _apart_untrained(session: Session, pair: list[Measured]) -> Control:
+    """The same two planes of the re-initialised network: they are apart where there are two circles."""
+    shared = _shared(session, pair, "untrained")
+    circles = all(grid.blank_verdict == "circular" for grid in pair)
+    told = f"verdicts: {pair[0].blank_verdict} and {pair[1].blank_verdict}"
+    return Control(shared.overlap, "stands" if circles and shared.overlap < APART else "noise", told)
+
+
+def _shared(session: Session, pair: list[Measured], whose: str) -> SharedPlane:
     """The two planes at the place where the first is strongest, each at its own harmonic."""
-    site = next(each for each in session.sites if str(each) == pair[0].site)
-    means = [_means(session, grid.domain, site) for grid in pair]
-    k = (max(pair[0].k, 1), max(pair[1].k, 1))
+    at = [str(site) for site in session.sites].index(pair[0].site) if pair[0].site else 0
+    means = [means_of(session, grid.domain)[whose][at].double().numpy() for grid in pair]
     return shared_plane(
-        *means, k=k, names=(pair[0].domain, pair[1].domain), site=str(site), seed=session.settings.seed
+        *means,
+        k=(max(pair[0].k, 1), max(pair[1].k, 1)),
+        names=(pair[0].domain, pair[1].domain),
+        site=str(session.sites[at]),
+        seed=session.settings.seed,
     )
-
-
-def _means(session: Session, name: str, site: Site) -> Float[ndarray, "value d"]:
-    """Mean activation per class (a + offset) mod n."""
-    acts, _, _ = operation_grid(session.model, find_domain(name), (site,), cycles=session.settings.cycles)
-    return class_means(acts.double())[0].numpy()

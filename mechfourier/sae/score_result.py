@@ -30,8 +30,8 @@ class FeatureScore:
 
 @dataclass(frozen=True)
 class Family:
-    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, and
-    the mean R² of the ten best."""
+    """The same statistics over many directions of one kind: how many, the best, how many below p = .05, the
+    mean R² of the ten best, and ``shuffled_r2``, the median best R² where labels are permuted."""
 
     what: str
     count: int
@@ -42,6 +42,7 @@ class Family:
     significant: int
     top_ten_r2: float
     share: float
+    shuffled_r2: float = math.nan
 
 
 @dataclass(frozen=True)

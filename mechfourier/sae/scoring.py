@@ -229,8 +229,9 @@ def live_features(features: Float[Tensor, "value template feature"]) -> Tensor:
 
 def _best(
     values: Float[Tensor, "value template direction"], orders: LabelPermutations
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """R², harmonic, family-wise p and noise-free share of every direction."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """R², harmonic, family-wise p and noise-free share of every direction, and the best R² of every
+    permutation."""
     mean = values.double().mean(1)[None]
     best = dimension_r2(mean)[0].max(0)
     null = dimension_null(mean, orders).amax(1).double()
@@ -238,7 +239,7 @@ def _best(
         best.values - 1e-5, null
     )  # float32 in the null: ties with the observed order count against it
     share = dimension_share(values).gather(0, best.indices[None])[0]
-    return best.values, best.indices + 1, p, share
+    return best.values, best.indices + 1, p, share, null
 
 
 def feature_scores(
@@ -246,7 +247,7 @@ def feature_scores(
 ) -> tuple[FeatureScore, ...]:
     """The probe's statistics for every feature, the best first; ``numbers`` are what the features are
     called."""
-    r2, k, p, share = _best(features, orders)
+    r2, k, p, share, _ = _best(features, orders)
     active = (features > 0).double().mean((0, 1))
     return tuple(
         FeatureScore(int(numbers[i]), int(k[i]), float(r2[i]), float(p[i]), float(share[i]), float(active[i]))
@@ -262,7 +263,7 @@ def family(
     numbers: Sequence[int] | None = None,
 ) -> Family:
     """The statistics of :func:`feature_scores` over directions of one kind, in short."""
-    r2, k, p, share = _best(values, orders)
+    r2, k, p, share, null = _best(values, orders)
     best = int(r2.argmax())
     return Family(
         what=what,
@@ -274,6 +275,7 @@ def family(
         significant=int((p < LEVEL).sum()),
         top_ten_r2=float(r2.topk(min(10, len(r2))).values.mean()),
         share=float(share[best]),
+        shuffled_r2=float(null.quantile(0.5)),
     )
 
 

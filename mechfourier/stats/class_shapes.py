@@ -33,8 +33,8 @@ MOST_CUTS = 26
 @dataclass(frozen=True)
 class ShapeContest:
     """``closed``: R² of the closed curve on the likeness of different classes; ``rivals``: of the others by
-    name, the best of each;
-    ``p``: of the rival that is hardest to reject, ``hardest``.
+    name, the best of each; ``rejects``: how often a closed curve would win by as much were each of them the
+    truth; ``p``: of the rival that is hardest to reject, ``hardest``.
     """
 
     classes: int
@@ -42,6 +42,7 @@ class ShapeContest:
     rivals: dict[str, float]
     p: float
     hardest: str
+    rejects: dict[str, float]
 
     @property
     def best_rival(self) -> str:
@@ -63,7 +64,7 @@ def shape_contest(
     n = gram.shape[0]
     folded = gram.reshape(n // classes, classes, n // classes, classes).mean((0, 2))
     if classes < MIN_CLASSES:
-        return ShapeContest(classes, 0.0, {"no order": 0.0}, 1.0, "no order")
+        return ShapeContest(classes, 0.0, {"no order": 0.0}, 1.0, "no order", {"no order": 1.0})
     at = torch.arange(classes) * pow(step, -1, classes) % classes
     y = _pairs(folded[at][:, at])
     power = float(folded.diagonal().mean()) if power is None else power
@@ -79,7 +80,7 @@ def shape_contest(
     p["open curve"] = max(p["open curve"], again)
     hardest = max(p, key=lambda name: p[name])
     found = {name: float(1 - shapes.misfit(fit[None], y[None])) for name, fit in fits.items()}
-    return ShapeContest(classes, float(1 - closed), found, p[hardest], hardest)
+    return ShapeContest(classes, float(1 - closed), found, p[hardest], hardest, p)
 
 
 def _reached(

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.results.base import Result
+from mechfourier.stats.class_shapes import ShapeContest
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.field import field_contest
 from mechfourier.stats.operation_input import check, confounded, flat, holes_in, no_harmonic, untestable
@@ -28,6 +29,7 @@ from mechfourier.stats.operation_view import (
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.residue import class_contest, common_divisor, harmonic_power, wrap_transfer
 from mechfourier.stats.rotation_null import RotationNull, rotation_null
+from mechfourier.stats.shapes.contest import ShapeEvidence
 from mechfourier.stats.shares import Shares, variance_shares
 from mechfourier.stats.specificity import (
     Periods,
@@ -63,7 +65,8 @@ class OperationSite:
     dimensions, k. ``concentration``: power share of the strongest harmonic between the ``classes`` that the
     found harmonics tell apart. ``closed``, ``open``: R² of a closed curve and of the best other shape
     (``rival``) on the likeness of different classes; ``p_concentration``: of the closed curve against every
-    other shape (``hardest``: the one that is hardest to reject). ``wrap_transfer``: R² past the wrap of the
+    other shape (``hardest``: the one that is hardest to reject); ``shapes``: all of them, best first
+    (``evidence``: R² on the likeness of different classes; ``p``: of the closed curve against it). ``wrap_transfer``: R² past the wrap of the
     best dimension's cosine fitted before it.
     """
 
@@ -110,6 +113,7 @@ class OperationSite:
     modulus: int = 0
     rival: str = ""
     hardest: str = ""
+    shapes: tuple[ShapeEvidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -320,9 +324,17 @@ def _site(
         open=shapes.rivals[shapes.best_rival],
         rival=shapes.best_rival,
         hardest=shapes.hardest,
+        shapes=_shape_evidence(shapes),
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),
     )
+
+
+def _shape_evidence(contest: ShapeContest) -> tuple[ShapeEvidence, ...]:
+    """Every shape of the residue classes, best first."""
+    found = contest.rivals | {"closed curve": contest.closed}
+    ranked = sorted(found, key=lambda name: -found[name])
+    return tuple(ShapeEvidence(name, found[name], None, None, contest.rejects.get(name)) for name in ranked)
 
 
 def _sum_over_difference(view: View) -> float:

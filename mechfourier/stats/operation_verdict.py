@@ -62,6 +62,16 @@ def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tup
     )
 
 
+def words_by_site(evidence: OperationEvidence) -> tuple[str, ...]:
+    """The word of every hook point, in the order of the sites. A circle that the untrained model shows as
+    well is token identity, as in the verdict."""
+    words = _words(evidence, list(evidence.sites))
+    return tuple(
+        "token identity" if word == "circular" and not control_lower(evidence, site)[0] else word
+        for word, site in zip(words, evidence.sites, strict=True)
+    )
+
+
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
     """The word for every hook point. Where several are special at n, classes without an order have one at one
     of them by chance: a circle then needs a p-value corrected for their number, or a closed curve through all

@@ -62,6 +62,8 @@ def circle_beside_line(places: Places) -> Iterator[Design]:
 
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.5, 9.0)
 NUGGETS = (0.003, 0.03, 0.3)
+SHORTEST_PIECE = 2.0
+"""Length of similarity, in steps, from which on a list in pieces is more than one in blocks or without order."""
 
 
 def closed_curve(places: Places) -> Iterator[Design]:
@@ -76,7 +78,7 @@ def closed_curve(places: Places) -> Iterator[Design]:
 
 def smooth_path(places: Places) -> Iterator[Design]:
     """Similarity that decays with linear distance from any first value on: any smooth, or fading, open
-    curve."""
+    curve; and the same of a list in two halves, each a curve by itself."""
     for nugget in NUGGETS:
         for length in LENGTHS:
             for cut in range(places.n):
@@ -84,6 +86,16 @@ def smooth_path(places: Places) -> Iterator[Design]:
                 away = np.abs(at[:, None] - at)
                 yield process(np.exp(-(away**2) / 2 / length**2), nugget, cut=cut, length=length)
                 yield process(np.exp(-away / length), nugget, cut=cut, length=length, rough=1)
+                for piece in _pieces(at, places.n) if length >= SHORTEST_PIECE else ():
+                    near = np.exp(-(away**2) / 2 / length**2) * np.equal.outer(piece, piece)
+                    yield process(near, nugget, cut=cut, length=length, pieces=int(piece.max()) + 1)
+
+
+def _pieces(at: Int[ndarray, " m"], n: int) -> Iterator[Int[ndarray, " m"]]:
+    """Which piece every place of a list belongs to: two halves, a third and the rest, three thirds."""
+    yield at * 2 // n
+    yield (at * 3 // n > 0) * 1
+    yield at * 3 // n
 
 
 def line(places: Places) -> Iterator[Design]:

@@ -29,7 +29,7 @@ LEVEL = 0.05
 CLEAR = 0.35
 """How much worse (in logarithms of the left-out error) than another shape of a few columns a circle may predict. Of circles with
 values up to .4 of a step beside their place, 1 in 46 is further behind; of curves with a gap of two steps, 29 in 30."""
-MATERIAL = 0.01
+MATERIAL = 0.015
 """Share of the power between values that a path has to predict beyond the circle, before a circle that does not fit is
 rejected: no real representation is an exact circle, and with enough signal every one is rejected by a test."""
 FIXED = ("circle", "circle and harmonics", "circle beside a line")

@@ -1,12 +1,13 @@
 """Numbers with intervals: evidence of every shape, aspect of the circle, gap of an open curve.
 
 Everything here is a function of products of different templates, which are free of noise in expectation, and
-the interval comes from leaving out one template at a time (jackknife, Student's t with T − 1 degrees of
-freedom). Below six templates there is none.
+the interval comes from how templates and their pairs differ, or from leaving out one template at a time
+(jackknife, Student's t with T − 1 degrees of freedom). Below six templates there is none.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -63,34 +64,85 @@ def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
     """Share of the power between values that the design predicts of values left out, its free parameters paid
     for: 1 where it predicts everything, 0 where no more than the mean does, at most 1.
 
-    The best of many designs flatters itself, by as much as it does better than the designs that were chosen without
-    the template that judges them. The interval reaches down by that much more.
+    The best of many designs flatters itself, so the interval reaches down as far as all designs of the shape
+    may err together (:func:`_selection`).
     """
-    found = jackknife(table, lambda gram: share_of(designs.weights[index], gram), high=1.0)
-    if found.low is None:
-        return found
-    return replace(found, low=found.low - max(_flattery(table, designs, index), 0.0))
+    value = share_of(designs.weights[index], table.mean)
+    if table.templates < FEWEST_TEMPLATES or np.trace(table.mean) <= 0:
+        return Estimate(min(value, 1.0))
+    siblings = designs.siblings(index)
+    errors = _PairErrors.of(_share_of_pairs(table, designs.weights[siblings]))
+    half = errors.half_width(siblings.index(index))
+    return Estimate(min(value, 1.0), value - half * _selection(errors), min(value + half, 1.0))
+
+
+def _share_of_pairs(table: Table, forms: Float[ndarray, "design m2"]) -> Float[ndarray, "design t t"]:
+    """What every pair of different templates adds to the shares of some designs, to first order."""
+    t, m = table.templates, len(table.kept)
+    gram = (table.gram + table.gram.transpose(1, 0, 3, 2)) / 2
+    error = np.einsum("tuv,kv->ktu", gram.reshape(t, t, m * m), forms)
+    power = np.einsum("tuvv->tu", gram)
+    pairs = ~np.eye(t, dtype=bool)
+    whole = power[pairs].mean()
+    ratio = error[:, pairs].mean(1) / whole
+    return -((m - 1) ** 2) / (m * whole) * (error - ratio[:, None, None] * power) * pairs
+
+
+@dataclass(frozen=True)
+class _PairErrors:
+    """Means over pairs of templates, taken apart into what each template adds (``single``) and what only the
+    pair does (``rest``), with their variances: the jackknife counts the second twice.
+    """
+
+    single: Float[ndarray, "design t"]
+    rest: Float[ndarray, "design t t"]
+
+    @classmethod
+    def of(cls, pairs: Float[ndarray, "design t t"]) -> "_PairErrors":
+        t = pairs.shape[1]
+        mean = pairs.sum((1, 2)) / (t * (t - 1))
+        single = (pairs.sum(2) / (t - 1) - mean[:, None]) * (t - 1) / (t - 2)
+        rest = pairs - (mean[:, None, None] + single[:, :, None] + single[:, None, :])
+        return cls(single, rest * ~np.eye(t, dtype=bool))
+
+    def half_width(self, index: int) -> float:
+        """Half of the 95 % interval of one design; Student's t, degrees of freedom by Satterthwaite."""
+        t = self.single.shape[1]
+        freedom = t * (t - 3) / 2
+        pair = float(np.sum(self.rest[index] ** 2)) / 2 / freedom
+        own = max(float(np.sum(self.single[index] ** 2)) / (t - 1) - pair / (t - 2), 0.0)
+        of_single, of_pairs = 4 * own / t, 2 * pair / (t * (t - 1))
+        variance = of_single + of_pairs
+        if variance <= 0:
+            return 0.0
+        degrees = variance**2 / (of_single**2 / (t - 1) + of_pairs**2 / freedom)
+        return float(stats.t.ppf(0.975, degrees) * np.sqrt(variance))
+
+
+def _selection(errors: _PairErrors) -> float:
+    """How much further the largest of all designs' errors reaches than that of a single one: the 97.5 %
+    quantile of the largest standardised error over that of one, by a multiplier bootstrap over templates."""
+    t = errors.single.shape[1]
+    if len(errors.single) == 1:
+        return 1.0
+    numbers = _multipliers(t)
+    products = (numbers[:, :, None] * numbers[:, None, :]).reshape(len(numbers), -1)
+    drawn = errors.single @ numbers.T * 2 / t
+    drawn += errors.rest.reshape(len(errors.rest), -1) @ products.T / (t * (t - 1))
+    largest = (drawn / np.maximum(drawn.std(1, keepdims=True), 1e-300)).max(0)
+    return max(1.0, float(np.quantile(largest, 0.975)) / float(stats.norm.ppf(0.975)))
+
+
+@lru_cache(maxsize=8)
+def _multipliers(templates: int) -> Float[ndarray, "b t"]:
+    numbers = np.random.default_rng(19).standard_normal((400, templates))
+    return numbers - numbers.mean(1, keepdims=True)
 
 
 def share_of(form: Float[ndarray, " m2"], gram: Float[ndarray, "m m"]) -> float:
     """Share of the power of a table that a design with this error predicts; the mean predicts nothing."""
     m, total = len(gram), float(np.trace(gram))
     return 1 - float(form @ gram.ravel()) * (m - 1) ** 2 / (m * total) if total > 0 else 0.0
-
-
-def _flattery(table: Table, designs: Family, index: int) -> float:
-    """By how much the best design's share exceeds that of the designs that were chosen without the template that
-    judges them."""
-    m, total = len(table.kept), float(np.trace(table.mean))
-    forms = designs.weights[designs.siblings(index)]
-    if len(forms) == 1 or table.templates < 3 or total <= 0:
-        return 0.0
-    without, apart = without_each(table), table.mean
-    alone = table.templates * apart - (table.templates - 1) * without
-    chosen = (without.reshape(len(without), -1) @ forms.T).argmin(1)
-    judged = np.einsum("tk,tk->t", forms[chosen], alone.reshape(len(alone), -1)).mean()
-    best = float((forms @ apart.ravel()).min())
-    return float(judged - best) * (m - 1) ** 2 / (m * total)
 
 
 def aspect(table: Table, k: int, line_from: int | None = None) -> Estimate:

@@ -44,7 +44,12 @@ def progress_figure(curves: "ProgressCurves", phases: "Phases | None" = None) ->
     # a legend of its own for each panel
     made.update_layout(legend2=dict(orientation="h", x=0, y=0.44, xanchor="left", yanchor="bottom"))
     made.update_yaxes(domain=[0, 0.42], row=2, col=1)
-    narrow = {"yaxis.domain": [0.58, 1], "yaxis2.domain": [0, 0.34], "legend2.y": 0.35, "legend2.font.size": 11}
+    narrow = {
+        "yaxis.domain": [0.58, 1],
+        "yaxis2.domain": [0, 0.34],
+        "legend2.y": 0.35,
+        "legend2.font.size": 11,
+    }
     made.update_layout(meta={"narrow": narrow})
     made.update_yaxes(title="share, Gini", range=[0, 1.02], row=2, col=1)
     mark_phases(made, phases, first=first_shown(frame))

@@ -15,7 +15,7 @@ from mechfourier.fourier.key_freqs import matrix_share
 from mechfourier.models.device import resolve_device
 from mechfourier.toys.one_layer.fast_step import FastLogits, cross_entropy, stablemax_cross_entropy
 from mechfourier.toys.one_layer.optimizers import Optimizer
-from mechfourier.toys.one_layer.recipes import Recipe, default_train_fraction, recipe
+from mechfourier.toys.one_layer.recipes import LEAST_RATE, Recipe, default_train_fraction, recipe
 from mechfourier.toys.one_layer.task import ModularData, split
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 from mechfourier.training.loop import RunResult, TrainingResult, run_training
@@ -86,6 +86,7 @@ class OneLayerTrainee:
         self.test = FastLogits(config, data.test_pairs.to(device))
         self.train_answers, self.test_answers = data.train_answers.to(device), data.test_answers.to(device)
         self.anneal_from: int | None = None
+        self.cut, self.waiting_since = 1.0, 0
         self.done, self.test_accuracy, self.train_loss = 0, 0.0, math.nan
 
     def config(self) -> dict[str, Any]:
@@ -100,12 +101,13 @@ class OneLayerTrainee:
         loss = LOSSES[self.recipe.loss](self.train(self.parameters), self.train_answers)
         gradients = torch.autograd.grad(loss, list(self.parameters.values()))
         scale, decay = self.schedule(index)
-        self.optimizer.step(gradients, lr_scale=scale, weight_decay=decay)
+        self.optimizer.step(gradients, lr_scale=self.cut * scale, weight_decay=decay)
         self.train_loss = float(loss.detach())
         return {"train_loss": self.train_loss}
 
     def schedule(self, index: int) -> tuple[float, float]:
-        """The rate relative to the recipe's, and the weight decay, of step ``index``."""
+        """The rate relative to the recipe's (as it is after back-offs), and the weight decay, of step
+        ``index``."""
         r = self.recipe
         latest = r.max_epochs - r.anneal
         start = latest if self.anneal_from is None else min(latest, self.anneal_from)
@@ -128,16 +130,24 @@ class OneLayerTrainee:
             "test_accuracy": self.test_accuracy,
             "test_loss": float(cross_entropy(test, self.test_answers)),
             "sum_of_squares": sum(float((w * w).sum()) for w in self.parameters.values()),
-            "learning_rate": self.recipe.lr * self.schedule(index)[0],
+            "learning_rate": self.recipe.lr * self.cut * self.schedule(index)[0],
             "weight_decay": self.schedule(index)[1],
         }
 
     def _plan(self, index: int) -> None:
-        """Begin the anneal after ``settle`` epochs of generalisation; begin anew where it does not hold."""
+        """Begin the anneal after ``settle`` epochs of generalisation; begin anew where it does not hold, and
+        at a lower rate where it does not come."""
         if self.anneal_from is None and self.test_accuracy >= self.recipe.nearly:
             self.anneal_from = index + self.recipe.settle
         elif self.anneal_from is not None and self.test_accuracy < min(HOLDING, self.recipe.nearly - 0.01):
-            self.anneal_from = None
+            self._restart(index)
+        patient = self.recipe.patience == 0 or index - self.waiting_since < self.recipe.patience
+        if self.anneal_from is None and not patient:
+            self.cut = max(LEAST_RATE, self.cut * self.recipe.backoff)
+            self.waiting_since = index
+
+    def _restart(self, index: int) -> None:
+        self.anneal_from, self.waiting_since = None, index
 
     def finished(self, _metrics: dict[str, float]) -> bool:
         """The accuracy held through the whole anneal and ends at the recipe's bar."""
@@ -145,7 +155,7 @@ class OneLayerTrainee:
             return False
         if self.test_accuracy >= self.recipe.generalised:
             return True
-        self.anneal_from = None
+        self._restart(self.done)
         return False
 
     def describe(self, metrics: dict[str, float]) -> str:
@@ -158,6 +168,8 @@ class OneLayerTrainee:
             "weights": self.weights(),
             "optimizer": self.optimizer.state(),
             "anneal_from": self.anneal_from,
+            "cut": self.cut,
+            "waiting_since": self.waiting_since,
             "test_accuracy": self.test_accuracy,
         }
 
@@ -167,6 +179,7 @@ class OneLayerTrainee:
                 self.parameters[name].copy_(value)
         self.optimizer.load_state(state["optimizer"])
         self.anneal_from, self.test_accuracy = state["anneal_from"], state["test_accuracy"]
+        self.cut, self.waiting_since = state["cut"], state["waiting_since"]
 
     def weights(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.parameters.items()}
