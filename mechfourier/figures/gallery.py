@@ -1,5 +1,6 @@
 """Every figure once, as PNG with a page of captions: ``mechfourier gallery``."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -60,7 +61,7 @@ def drawn(name: str, part: Part) -> dict[str, Picture]:
     """The figures of a chapter, with their headings and what stands under those."""
     figures: list[Any] = [section for section in part.sections if hasattr(section.body, "to_plotly_json")]
     return {
-        f"{name}-{slug(section.heading)}": (section.heading, section.lead, section.body)
+        re.sub("-+", "-", f"{name}-{slug(section.heading)}"): (section.heading, section.lead, section.body)
         for section in figures
     }
 
