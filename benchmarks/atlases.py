@@ -13,6 +13,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "atlases.json"
 PAGE = ROOT / "docs" / "how-to" / "atlas.md"
+HEAD = """## Two atlases
+
+The verdict of every packaged domain with the layers where it holds, and, where circles were tested, whether they are
+used and the circle's share of what the token says of the value (`python -m benchmarks.atlases`)."""
 BEGIN, END = "<!-- atlases -->", "<!-- /atlases -->"
 
 
@@ -53,6 +57,8 @@ def table(atlases: list[dict[str, Any]]) -> str:
 def written(page: str, atlases: list[dict[str, Any]]) -> str:
     """``page`` with the table between its marks."""
     made = f"{BEGIN}\n{table(atlases)}\n{END}"
+    if BEGIN not in page:
+        return f"{page.rstrip()}\n\n{HEAD}\n\n{made}\n"
     return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, page, flags=re.DOTALL)
 
 
