@@ -15,7 +15,7 @@ FOLDERS := mechfourier tests examples benchmarks tools
 install = { test -n "$(UV)" && "$(UV)" pip install --quiet --python $(BIN)/python --constraint constraints.txt $(1) 2>/dev/null; } \
 	|| $(PIP) $(1)
 
-.PHONY: setup demo demo-real test test-real test-fast coverage lint format bench docs clean
+.PHONY: setup demo demo-real test test-slow test-real coverage lint format bench docs clean
 
 setup: $(DEV)
 
@@ -50,20 +50,22 @@ demo: $(USER)
 demo-real: $(GEMMA)
 	@$(BIN)/mechfourier probe gemma3-270m --domain months
 
-# everything but the tests on real models, which `make test-real` runs; COVERAGE=1 measures the lines of hooks and probes on the way
+# COVERAGE=1 measures the lines of hooks and probes on the way
 MEASURED = $(if $(COVERAGE),--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90)
+PYTEST   = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not real" $(MEASURED)
+	$(PYTEST) -m "not slow and not real" $(MEASURED)
+
+# rates over many draws, trainings, every command on every packaged model
+test-slow: setup
+	$(PYTEST) -m "slow and not real"
 
 # the weights are converted once into the user's cache (4 GB), and found there the next time
 test-real: $(REAL)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m real
+	$(PYTEST) -m real
 
 coverage:
 	$(MAKE) test COVERAGE=1
-
-test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not slow and not real"
 
 lint: setup
 	$(BIN)/ruff check $(FOLDERS)
