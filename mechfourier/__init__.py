@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from mechfourier.domains.tasks import TasksResult as TasksResult, tasks as tasks
     from mechfourier.domains.tokens import TokenReport as TokenReport, token_report as token_report
     from mechfourier.errors import MechFourierError as MechFourierError, UsageError as UsageError
+    from mechfourier.figures.circle import circle as circle
     from mechfourier.harvest.read import open_harvest as open_harvest
     from mechfourier.harvest.result import CaptureResult as CaptureResult
     from mechfourier.harvest.run import capture_dataset as capture_dataset

@@ -2,6 +2,7 @@
 faults: it ends well or with one sentence, never with a traceback, and never well with a number that is not finite."""
 
 import contextlib
+import functools
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +106,22 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"qwen3": str(folder / "qwen3"), "nan": str(run_folder), "unfinished": str(cut)}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _loaded_once() -> Iterator[None]:
+    """A model is loaded once for all commands, which leave it as it was."""
+    from mechfourier.models import registry
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(registry, "load", functools.lru_cache(registry.load))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # what a command writes by default
 
 
-@pytest.mark.slow
+@pytest.mark.real  # minutes: beside the tests of real models
 @pytest.mark.parametrize("model", PACKAGED)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_on_every_packaged_model(name: str, model: str) -> None:
@@ -124,7 +136,7 @@ def test_a_damaged_model_and_a_cut_run_give_no_number(broken: dict[str, str], na
         assert code != 0 or (name, model) == ("analyze", "unfinished")  # says at which step it stopped
 
 
-@pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_on_a_random_folder(broken: dict[str, str], name: str) -> None:
     ends_well_or_in_one_sentence(line(name, broken["qwen3"]))
@@ -219,6 +231,7 @@ def own_domain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "domain", "design"),
     [

@@ -4,6 +4,7 @@ says what no value can be. All kinds lie in one page, which one browser opens tw
 import gzip
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mechfourier.drawing.html import Part as Chapter
 from mechfourier.drawing.html import Section, report_page
 from mechfourier.figures.animation import player
 from mechfourier.figures.emergence import circle_stills, sine_stills
+from mechfourier.figures.paper import write_paper
 from mechfourier.figures.png import HELP, find_chromium
 from mechfourier.figures.report import run_part
 from mechfourier.figures.sae import feature_sections
@@ -145,3 +147,12 @@ def test_what_is_wrong_is_found(browser: Any, tmp_path: Path) -> None:
     assert "a long label | a long label overlap" in found and "leaves the figure" in found
     assert "counts, and says" in found
     view.close()
+
+
+def test_figures_for_print_are_one_column_wide_with_titles_and_letters(tmp_path: Path) -> None:
+    source = Path(__file__).parent / "data" / "results-0.1" / "lens.json"
+    (svg, png) = write_paper([source], tmp_path, letters=True)
+    text = svg.read_text(encoding="utf-8")
+    assert 'width="321"' in text and ">a</tspan>" in text and "logit lens of" in text
+    assert min(float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)) >= 9.3  # 7 points
+    assert png.read_bytes().startswith(b"\x89PNG")

@@ -172,7 +172,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_result(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("mechfourier.hooks.store.save_file", full)
-    with pytest.warns(RuntimeWarning, match="not stored .no space left.*MECHFOURIER_CACHE"):
+    with pytest.warns(RuntimeWarning, match="not stored: cannot write in .*No space left.*MECHFOURIER_CACHE"):
         found = capture(toy(), tokens(2, 3), RESID, store=store)
     assert same(found, capture(toy(), tokens(2, 3), RESID))
     with pytest.raises(MechFourierError, match="no space left"):

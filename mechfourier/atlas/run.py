@@ -127,7 +127,7 @@ def _atlas(
     statistics = _started(model, asked, settings, work, n_jobs)
     table = _tasks(model, domains, settings.seed, work)
     measured = dict(statistics)
-    studies = {} if quick else _studies(model, domains, table, settings, work)
+    studies = {} if quick else _studies(model, domains, measured, table, settings, work)
     notes = [
         note
         for each in asked
@@ -247,14 +247,21 @@ def _tasks_of(model: Model, domain: Domain, seed: int) -> TasksResult:
 
 
 def _studies(
-    model: Model, domains: tuple[Domain, ...], table: dict[str, TasksResult], settings: Settings, work: Work
+    model: Model,
+    domains: tuple[Domain, ...],
+    measured: dict[str, Measured],
+    table: dict[str, TasksResult],
+    settings: Settings,
+    work: Work,
 ) -> dict[str, StudyResult]:
     """The study of every domain of which the model answers a task above chance."""
     answered = {d: row.task for d in domains if (row := best_of(_whole(table[d.name]))) is not None}
     found = {}
     with progress("atlas: study", len(answered)) as bar:
         for domain, task in answered.items():
+            part = measured.get(domain.name)
             options: dict[str, Any] = dict(task=task, folder=work.folder, seed=settings.seed)
+            options["probed"] = None if part is None else part.probe
             make = partial(study, model, domain, n_permutations=settings.n_permutations, **options)
             try:
                 found[domain.name] = work.kept(f"study-{domain.name}", StudyResult, make)

@@ -56,7 +56,7 @@ from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.domains.tasks import TaskRow
-from mechfourier.errors import NotExpressible, OutOfRange
+from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.probes.probe import probe
@@ -186,6 +186,7 @@ def study(
     seed: int = 0,
     store: "ActivationStore | None" = None,
     folder: str | Path | None = None,
+    probed: ProbeResult | None = None,
 ) -> StudyResult:
     """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
     sees.
@@ -198,6 +199,7 @@ def study(
     one that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
     probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. ``folder``: where finished
     parts are kept until the study is complete, so that the same call goes on with one that was interrupted.
+    ``probed``: what ``probe`` found of the same model and domain, where that was asked already (the atlas).
     Raises what ``probe``,
     ``ablate`` and ``rotate`` raise.
     """
@@ -210,11 +212,17 @@ def study(
     sites, texts = sites_of(model, site), None if text is None else tuple(text)
     options = (site, position, ks, task, n_prompts, cycles, n_controls, n_permutations, texts, seed)
     kept = Kept.of(folder, model, wanted, options)
-    probed = kept(
-        "probe",
-        ProbeResult,
-        lambda: probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store),
-    )
+    if probed is None:
+        probed = kept(
+            "probe",
+            ProbeResult,
+            lambda: probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store),
+        )
+    elif (probed.model, probed.domain) != (model_name(model), wanted.name):
+        raise UsageError(
+            f"the probe given is of {probed.domain} in {probed.model}, and the study of {wanted.name} in "
+            f"{model_name(model)}"
+        )
     try:
         choice = choice_of(model, wanted, task)
         asked = Experiment.of(

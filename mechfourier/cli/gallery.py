@@ -18,6 +18,12 @@ def gallery(
     out: Annotated[Path, typer.Option("--out", help="Folder of the PNGs and their README.md.")] = Path(
         "gallery"
     ),
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results", help="Folder of saved results to draw, in place of measuring the packaged models."
+        ),
+    ] = None,
     readme: Annotated[
         Path | None, typer.Option("--readme", help="Also copy the three pictures of the front page here.")
     ] = None,
@@ -26,11 +32,11 @@ def gallery(
     calendar model.
 
     The pictures of this project: mechfourier train one-layer --p 113 --recipe classic --out runs/classic,
-    then mechfourier gallery runs/classic --out docs/gallery --readme docs/images
+    then mechfourier gallery runs/classic --results results --out docs/gallery --readme docs/images
     """
     quiet_libraries()
     from mechfourier.figures.gallery import write_gallery
 
-    written = write_gallery(run, out, readme=readme)
+    written = write_gallery(run, out, results=results, readme=readme)
     total = sum(path.stat().st_size for path in written)
     typer.echo(f"{len(written)} files in {out}: {total / 2**20:.1f} MiB")

@@ -51,7 +51,11 @@ class CircleEdit:
         at = torch.tensor(values, dtype=torch.float64)
         start = curve(self.place.means, self.ks, torch.tensor([float(self.own)], dtype=torch.float64))
         added = curve(self.place.means, self.ks, at) - start
-        scores = displaced_scores(self.asked, self.place, self.prompt.expand(len(at)), added, "circle")
+        scores = self.asked.baseline.scores[self.prompt].expand(len(at), -1).clone()
+        moved = (added.norm(dim=1) > 1e-6 * start.norm()).nonzero()[:, 0]  # an edit by nothing is refused
+        if len(moved):
+            rows = self.prompt.expand(len(moved))
+            scores[moved] = displaced_scores(self.asked, self.place, rows, added[moved], "circle").to(scores)
         return scores.double().softmax(1)[:, self.columns].tolist()
 
     def told(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Every figure once, as PNG with a page of captions: ``mechfourier gallery``."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -7,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part
+from mechfourier.errors import UsageError
 from mechfourier.figures.png import write_pngs
+from mechfourier.figures.report import saved_results
 from mechfourier.files import slug, write_text, write_with
+from mechfourier.results.saved import read
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,21 +26,24 @@ README_PICTURES = {
 Picture = tuple[str, str, "go.Figure"]  # title, caption, figure
 
 
-def write_gallery(run: str | Path, out: str | Path, *, readme: Path | None = None) -> list[Path]:
+def write_gallery(
+    run: str | Path, out: str | Path, *, results: Path | None = None, readme: Path | None = None
+) -> list[Path]:
     """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of
     the front page.
 
-    ``run`` is a one-layer training run with checkpoints; the probes and interventions are made on the
-    packaged ``calendar`` model, the rest on the packaged ``adder`` and ``miras`` (several minutes of
-    processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution``
+    ``run`` is a one-layer training run with checkpoints. The rest is drawn of the saved results in ``results``, or
+    measured: probes and interventions on the packaged ``calendar`` model, arithmetic on the packaged ``adder``
+    and ``miras`` (several minutes of processor time in all). Raises ``MissingExtra`` without a browser (see ``png``), and what ``evolution``
     and ``probe`` raise.
     """
-    pictures = {**one_layer_pictures(run), **calendar_pictures(), **arithmetic_pictures()}
+    others = {**calendar_pictures(), **arithmetic_pictures()} if results is None else saved_pictures(results)
+    pictures = {**one_layer_pictures(run), **others}
     written = write_pngs({name: figure for name, (_, _, figure) in pictures.items()}, out)
     text = [
         "# Gallery",
         "",
-        "Every figure of mechfourier, made by `mechfourier gallery RUN --out docs/gallery`.",
+        "Every figure of mechfourier, made by `mechfourier gallery RUN --results RESULTS --out docs/gallery`.",
         "",
     ]
     for name, (title, caption, _) in pictures.items():
@@ -54,9 +61,25 @@ def drawn(name: str, part: Part) -> dict[str, Picture]:
     """The figures of a chapter, with their headings and what stands under those."""
     figures: list[Any] = [section for section in part.sections if hasattr(section.body, "to_plotly_json")]
     return {
-        f"{name}-{slug(section.heading)}": (section.heading, section.lead, section.body)
+        re.sub("-+", "-", f"{name}-{slug(section.heading)}"): (section.heading, section.lead, section.body)
         for section in figures
     }
+
+
+def saved_pictures(folder: str | Path) -> Mapping[str, Picture]:
+    """The figures of every saved result in a folder. Raises ``UsageError`` where there is none."""
+    found: dict[str, Picture] = {}
+    for path in saved_results(Path(folder)):
+        result = read(path).result
+        if not isinstance(result, dict):
+            part = result.part()
+            named = drawn(path.stem, part)
+            found |= {
+                key: (f"{part.title}: {title}", lead, made) for key, (title, lead, made) in named.items()
+            }
+    if not found:
+        raise UsageError(f"{folder} holds no saved result that is drawn; give what commands left in --out")
+    return found
 
 
 def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:

@@ -26,7 +26,7 @@ INK = "#1f2328"
 def paper(figure: "go.Figure", *, title: str = "", letter: str = "") -> "go.Figure":
     """A copy of ``figure`` for one column of a paper. ``title`` (plain text) stands for its own where it has
     none; ``letter`` ("a") goes before it."""
-    made = deepcopy(figure)
+    made: Any = deepcopy(figure)
     text = _wrapped(made.layout.title.text or plain_text(title))
     head = f"<b>{letter}</b>  " if letter else ""
     lines, font = text.count("<br>") + 1, {"size": TEXT_SIZE, "color": INK}
@@ -54,7 +54,7 @@ def paper(figure: "go.Figure", *, title: str = "", letter: str = "") -> "go.Figu
     return made
 
 
-def _legend_rows(figure: "go.Figure") -> int:
+def _legend_rows(figure: Any) -> int:
     """Rows that the names of a legend take, which stand in columns of equal width."""
     drawn: list[Any] = [*figure.data, *figure.layout.shapes]
     named = [each for each in drawn if each.name and each.showlegend is not False]
@@ -88,7 +88,8 @@ def write_paper(sources: Sequence[str | Path], folder: str | Path, *, letters: b
                     while name in figures:
                         name, count = f"{slug(section.heading)}-{count}", count + 1
                     letter = ascii_lowercase[len(figures) % 26] if letters else ""
-                    figures[name] = paper(section.body, title=section.heading, letter=letter)
+                    body: Any = section.body
+                    figures[name] = paper(body, title=section.heading, letter=letter)
     if not figures:
         raise UsageError("nothing is drawn of these; give saved results or runs that have figures")
     written = []

@@ -4,7 +4,7 @@ sweep."""
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.marks import dots, figure, heat
-from mechfourier.drawing.template import PALETTE, panels, styled
+from mechfourier.drawing.template import PALETTE, panels, stacked, styled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,6 +32,7 @@ def phase_figure(diagram: "PhaseDiagram") -> "go.Figure":
         )
         made.update_xaxes(title=_title(diagram.x), type="category", row=1, col=column)
     made.update_yaxes(type="category")
+    made.update_layout(meta={"narrow": stacked(2, columns=1, height=300)})
     made.update_yaxes(title=_title(diagram.y), col=1)
     return styled(made, title=f"Grokking over {_title(diagram.x)} and {_title(diagram.y)}", height=430)
 

@@ -39,7 +39,7 @@ TOKENS = ("m", "a", "b", "=")
 def adaptation_figure(result: "MirasAnalysis") -> "go.Figure":
     """R² of every neuron of the last layer against the frequency of its best harmonic, by modulus: how much of the
     layer is periodic, and at which frequencies."""
-    frame = result.frame()
+    frame: Any = result.frame()
     frame = frame[frame["layer"] == frame["layer"].max()]
     traces = []
     for i, (m, rows) in enumerate(frame.groupby("m")):
