@@ -98,6 +98,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_figures_for_print_are_one_column_wide_with_titles_and_letters(tmp_path: Path) -> None:
+    # before the tests that keep a browser open: Playwright has one in a thread
+    source = Path(__file__).parent / "data" / "results-0.1" / "lens.json"
+    (svg, png) = write_paper([source], tmp_path, letters=True)
+    text = svg.read_text(encoding="utf-8")
+    assert 'width="321"' in text and ">a</tspan>" in text and "logit lens of" in text
+    assert min(float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)) >= 9.3  # 7 points
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
@@ -147,12 +157,3 @@ def test_what_is_wrong_is_found(browser: Any, tmp_path: Path) -> None:
     assert "a long label | a long label overlap" in found and "leaves the figure" in found
     assert "counts, and says" in found
     view.close()
-
-
-def test_figures_for_print_are_one_column_wide_with_titles_and_letters(tmp_path: Path) -> None:
-    source = Path(__file__).parent / "data" / "results-0.1" / "lens.json"
-    (svg, png) = write_paper([source], tmp_path, letters=True)
-    text = svg.read_text(encoding="utf-8")
-    assert 'width="321"' in text and ">a</tspan>" in text and "logit lens of" in text
-    assert min(float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)) >= 9.3  # 7 points
-    assert png.read_bytes().startswith(b"\x89PNG")
