@@ -32,6 +32,8 @@ values up to .4 of a step beside their place, 1 in 46 is further behind; of curv
 MATERIAL = 0.015
 """Share of the power between values that a path has to predict beyond the circle, before a circle that does not fit is
 rejected: no real representation is an exact circle, and with enough signal every one is rejected by a test."""
+MATERIAL_ASIDE = 0.005
+"""The same where one value was set aside: what is left of a circle with one value elsewhere is a circle."""
 FIXED = ("circle", "circle and harmonics", "circle beside a line")
 """Closed shapes with a few columns."""
 FEW_COLUMNS = 0.8
@@ -152,7 +154,7 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
     turned = Frame(np.roll(frame.order, -worst))
     rest = decide(table(gram, turned, without=0), without=0, n_bootstrap=n_bootstrap, seed=seed)
     # a list without its first value is a little rounder: what a second look finds has to be the best there is
-    best = rest.lead <= 0 and rest.missed <= MATERIAL
+    best = rest.lead <= 0 and rest.missed <= MATERIAL_ASIDE
     return rest if rest.circular and rest.p < SECOND_LEVEL and best else whole
 
 
