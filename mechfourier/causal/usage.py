@@ -35,7 +35,16 @@ def usage_verdict(ablation: AblationResult | None, rotation: RotationResult) -> 
             "the planes matter, but the answer does not turn with them: used, though not shown to be used as "
             "a circle"
         )
+    elif not turns and _nearly(rotation):
+        reasons.append(
+            f"that is near to it, but *used* asks for p ≤ {LEVEL} at the place that was chosen, so that of a hundred planes "
+            "that nothing reads at most one is called used"
+        )
     return ("used" if turns or matters else "not used"), reasons
+
+
+def _nearly(rotation: RotationResult) -> bool:
+    return rotation.directed_p is not None and rotation.directed_p <= 0.05
 
 
 def _turns(rotation: RotationResult) -> bool:
@@ -92,7 +101,9 @@ def where_sentence(found: UseMap, name: str = "value") -> str:
     layers = found.used(name)
     used = f"used at no layer of the {name} token (family-wise)"
     if layers:
-        used = f"used at {spans(layers)} of the {name} token (family-wise p ≤ 0.05)"
+        used = (
+            f"used at {spans(layers)} of the {name} token (in the map, p ≤ 0.05 for all its places together)"
+        )
     if found.moves_at is not None:
         interval = f" [{found.low}, {found.high}]"
         used += f"; what the value's token says has reached the last one at layer {found.moves_at}{interval}"
