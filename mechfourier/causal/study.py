@@ -195,13 +195,12 @@ def study(
     prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
     (`fourier.key_freqs`): a few prompts are turned, and the earliest place within a fifth of the best is
     taken, at the value's token where anything turns there (where nothing turns: that of the strongest pull,
-    or of the most power). Rotation, ablation, patch, ladder and map are then measured on the other prompts. ``task``: one of the domain's tasks by name (None: the best
-    one that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
+    or of the most power). Rotation, ablation, patch, ladder and map are then measured on the other prompts.
+    ``task``: one of the domain's tasks by name (None: the best that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
     probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. ``folder``: where finished
     parts are kept until the study is complete, so that the same call goes on with one that was interrupted.
     ``probed``: what ``probe`` found of the same model and domain, where that was asked already (the atlas).
-    Raises what ``probe``,
-    ``ablate`` and ``rotate`` raise.
+    Raises what ``probe``, ``ablate`` and ``rotate`` raise.
     """
     if n_controls < FEWEST_CONTROLS:
         raise OutOfRange(
@@ -213,16 +212,10 @@ def study(
     options = (site, position, ks, task, n_prompts, cycles, n_controls, n_permutations, texts, seed)
     kept = Kept.of(folder, model, wanted, options)
     if probed is None:
-        probed = kept(
-            "probe",
-            ProbeResult,
-            lambda: probe(model, wanted, n_permutations=n_permutations, seed=seed, store=store),
-        )
-    elif (probed.model, probed.domain) != (model_name(model), wanted.name):
-        raise UsageError(
-            f"the probe given is of {probed.domain} in {probed.model}, and the study of {wanted.name} in "
-            f"{model_name(model)}"
-        )
+        asks = {"n_permutations": n_permutations, "seed": seed, "store": store}
+        probed = kept("probe", ProbeResult, lambda: probe(model, wanted, **asks))
+    else:
+        _check_same(probed, model, wanted)
     try:
         choice = choice_of(model, wanted, task)
         asked = Experiment.of(
@@ -237,6 +230,14 @@ def study(
     kept.finish()
     table = () if choice is None else choice.table
     return replace(found, accuracy=asked.baseline.accuracy, tasks=table)
+
+
+def _check_same(probed: ProbeResult, model: Model, wanted: Domain) -> None:
+    if (probed.model, probed.domain) != (model_name(model), wanted.name):
+        raise UsageError(
+            f"the probe given is of {probed.domain} in {probed.model}, and the study of {wanted.name} in "
+            f"{model_name(model)}"
+        )
 
 
 def _asked(
