@@ -69,12 +69,17 @@ def main() -> None:
         "--quick-of", action="append", default=[], help="names whose circles are not tested for use"
     )
     given = asked.parse_args()
-    kept: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+    from mechfourier.files import write_json
+    from mechfourier.results.base import plain
+    from mechfourier.results.provenance import provenance
+
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    kept: list[dict[str, Any]] = before.get("atlases", [])
     for each in given.models:
         name, _, folder = each.partition("=")
         found = measured(folder or name, quick=name in given.quick_of, name=name)
         kept = [old for old in kept if old["model"] != name] + [found]
-        RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(RESULTS, plain({"atlases": kept, "provenance": provenance()}))
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), kept), encoding="utf-8")
 
 

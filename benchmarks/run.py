@@ -32,13 +32,18 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
     "real_speed": (),
     "edit_cost": (),
     "atlas_speed": (),
+    "atlases": ("calendar",),
+    "foreign": (),
+    "tools_compared": (),
     "adder_lengths": ("mechfourier/data/adder",),
     "adder_ablations": (),
     "miras_extrapolation": ("mechfourier/data/miras", "--grids", "--only", "121", "149", "199"),
     "miras_failures": (),
     "random_networks": (),
 }
-AS_MODULE = frozenset({"figures_speed", "shapes", "shapes_in_models"})  # imports another benchmark
+AS_MODULE = frozenset(
+    {"atlases", "figures_speed", "shapes", "shapes_in_models", "tools_compared"}
+)  # imports another benchmark
 
 
 def words(name: str) -> list[str]:

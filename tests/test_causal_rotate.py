@@ -197,7 +197,7 @@ def test_the_command_prints_one_object(tmp_path: Any) -> None:
     value = json.loads(done.stdout)
     assert value["exact_share"] > 0.9 > value["random_share"]
     page = next(tmp_path.glob("rotate-calendar-days*.html")).read_text()
-    assert "<script src" not in page and "Rotation: days in calendar" in page
+    assert '<script src="plotly-' in page and "Rotation: days in calendar" in page
 
 
 def test_a_plane_on_the_command_line_is_the_harmonics() -> None:
