@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "atlases.json"
 PAGE = ROOT / "docs" / "how-to" / "atlas.md"
-HEAD = """## Two atlases
+HEAD = """## What an atlas says
 
 The verdict of every packaged domain with the layers where it holds, and, where circles were tested, whether they are
 used and the circle's share of what the token says of the value (`python -m benchmarks.atlases`)."""
