@@ -53,7 +53,7 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
     drawn: list[Any] = []
     reads = frame["read"].iloc[-1:].tolist() if len(frame) else []
     rows = frame[frame["read"].isin(reads)] if len(frame) else frame
-    sites = rows["site"].drop_duplicates().tolist() if len(frame) else []
+    sites = list(dict.fromkeys(rows["site"].tolist())) if len(frame) else []
     labels, at_title = site_labels(sites)
     short = dict(zip(sites, labels, strict=True))
     for (period, each), colour in zip(

@@ -98,18 +98,15 @@ def mark_phases(figure: "go.Figure", phases: Any, *, first: float = 1.0) -> None
         start, end = max(first, float(row[1])), float(row[2])
         colour = PHASE_COLOURS[str(row[0])]
         # named in the legend: a phase may be narrower than its name
-        for row_index in (1, 2):
-            figure.add_vrect(
-                x0=start,
-                x1=end,
-                fillcolor=colour,
-                opacity=0.2,
-                line_width=0,
-                name=plain_text(row[0]),
-                showlegend=row_index == 1,
-                row=row_index,
-                col=1,
-            )
+        band: dict[str, Any] = {
+            "fillcolor": colour,
+            "opacity": 0.2,
+            "line_width": 0,
+            "name": plain_text(row[0]),
+        }
+        for panel in (1, 2):
+            place: dict[str, Any] = {"row": panel, "col": 1, "showlegend": panel == 1}
+            figure.add_vrect(x0=start, x1=end, **band, **place)
 
 
 def overlay_figure(histories: Mapping[str, "pd.DataFrame"], column: str, *, axis: str) -> "go.Figure":

@@ -53,9 +53,8 @@ def _curves(
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for name, values in curves.items():
+    for i, (name, values) in enumerate(curves.items()):
         at = list(range(start, start + len(values)))
-        i = len(figure.data)
         look = {"color": PALETTE[i % 7], "dash": ("solid", "dash", "dot")[i // 7 % 3]}
         size = 4 if mode == "markers" else None
         figure.add_scatter(x=at, y=list(values), name=name, mode=mode, marker_size=size, line=look)
