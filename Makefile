@@ -15,7 +15,7 @@ FOLDERS := mechfourier tests examples benchmarks tools
 install = { test -n "$(UV)" && "$(UV)" pip install --quiet --python $(BIN)/python --constraint constraints.txt $(1) 2>/dev/null; } \
 	|| $(PIP) $(1)
 
-.PHONY: setup demo demo-real test test-slow test-real coverage lint format bench docs clean
+.PHONY: setup demo demo-real test test-slow test-real test-matrix coverage lint format bench docs clean
 
 setup: $(DEV)
 
@@ -54,7 +54,7 @@ demo-real: $(GEMMA)
 MEASURED = $(if $(COVERAGE),--cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90)
 PYTEST   = $(BIN)/python -m pytest -n 2 --dist loadfile -q
 test: setup
-	$(PYTEST) -m "not slow and not real" $(MEASURED)
+	$(PYTEST) -m "not slow and not real and not matrix" $(MEASURED)
 
 # rates over many draws, trainings, every command on every packaged model
 test-slow: setup
@@ -63,6 +63,10 @@ test-slow: setup
 # the weights are converted once into the user's cache (4 GB), and found there the next time
 test-real: $(REAL)
 	$(PYTEST) -m real
+
+# every command on every model, half an hour or more: before a release
+test-matrix: $(REAL)
+	$(PYTEST) -m matrix
 
 coverage:
 	$(MAKE) test COVERAGE=1

@@ -121,7 +121,7 @@ def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # what a command writes by default
 
 
-@pytest.mark.real  # minutes: beside the tests of real models
+@pytest.mark.matrix
 @pytest.mark.parametrize("model", PACKAGED)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_on_every_packaged_model(name: str, model: str) -> None:
@@ -136,7 +136,7 @@ def test_a_damaged_model_and_a_cut_run_give_no_number(broken: dict[str, str], na
         assert code != 0 or (name, model) == ("analyze", "unfinished")  # says at which step it stopped
 
 
-@pytest.mark.real
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_on_a_random_folder(broken: dict[str, str], name: str) -> None:
     ends_well_or_in_one_sentence(line(name, broken["qwen3"]))
