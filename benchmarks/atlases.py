@@ -5,10 +5,11 @@ Writes ``results/atlases.json`` and the table in ``docs/how-to/atlas.md``; witho
 
 import argparse
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked import between
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "atlases.json"
@@ -56,10 +57,9 @@ def table(atlases: list[dict[str, Any]]) -> str:
 
 def written(page: str, atlases: list[dict[str, Any]]) -> str:
     """``page`` with the table between its marks."""
-    made = f"{BEGIN}\n{table(atlases)}\n{END}"
     if BEGIN not in page:
-        return f"{page.rstrip()}\n\n{HEAD}\n\n{made}\n"
-    return re.sub(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: made, page, flags=re.DOTALL)
+        page = f"{page.rstrip()}\n\n{HEAD}\n\n{BEGIN}\n{END}\n"
+    return between(page, BEGIN, END, table(atlases))
 
 
 def main() -> None:

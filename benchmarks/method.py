@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marked import between
 from benchmarks.shape_kinds import KINDS
 from mechfourier.stats.intervals import wilson
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "method.md"
-FIRST, LAST = "<!-- table rates -->\n", "<!-- end -->"
+FIRST, LAST = "<!-- table rates -->", "<!-- end -->"
 Data = dict[str, Any]
 
 
@@ -103,10 +104,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with the table of the committed results."""
-    head, mark, rest = text.partition(FIRST)
-    if not mark:
-        raise SystemExit(f"{PAGE.name} has no {FIRST.strip()}")
-    return f"{head}{FIRST}{table()}\n{LAST}{rest.partition(LAST)[2]}"
+    return between(text, FIRST, LAST, table())
 
 
 if __name__ == "__main__":

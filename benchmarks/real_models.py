@@ -11,13 +11,14 @@ tables stand between ``<!-- table … -->`` marks; a test compares them with the
 
 import argparse
 import json
-import re
 import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.marked import between
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "real_models.json", ROOT / "docs" / "real-models.md"
@@ -313,8 +314,7 @@ TABLES: dict[str, Callable[[Data], str]] = {
 def with_tables(text: str, data: Data) -> str:
     """``text`` with every table between its marks replaced by that of ``data``."""
     for name, table in tables(data).items():
-        mark = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = mark.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+        text = between(text, f"<!-- table {name} -->", "<!-- end -->", table)
     return text
 
 

@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marked import between
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "reproduce_models.json"
 PAGE = ROOT / "docs" / "from-grokking-fourier.md"
 MODELS = ("gemma3-270m", "qwen2.5-0.5b")
-FIRST, LAST = "<!-- table claims -->\n", "<!-- end -->"
+FIRST, LAST = "<!-- table claims -->", "<!-- end -->"
 DASH = "–"
 TOLD = {
     "stands": "**stands**",
@@ -148,10 +150,7 @@ def sums(data: Data) -> str:
 
 def page(text: str, data: Data) -> str:
     """The page with the table of these results."""
-    head, mark, rest = text.partition(FIRST)
-    if not mark:
-        raise SystemExit(f"{PAGE.name} has no {FIRST.strip()}")
-    return f"{head}{FIRST}{table(data)}\n\n{sums(data)}\n{LAST}{rest.partition(LAST)[2]}"
+    return between(text, FIRST, LAST, f"{table(data)}\n\n{sums(data)}")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.marked import between
 from benchmarks.shape_coverage import coverage
 from benchmarks.shape_kinds import KINDS, STRANGERS, planted
 from mechfourier.stats.intervals import wilson
@@ -163,10 +164,7 @@ def _cell(row: dict | None) -> str:
 
 def write_page(found: dict) -> None:
     """The tables into docs/shapes.md, between their marks."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(MARKS[0])
-    tail = rest.split(MARKS[1])[1]
-    PAGE.write_text(f"{head}{MARKS[0]}\n{markdown(found)}\n{MARKS[1]}{tail}", encoding="utf-8")
+    PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), *MARKS, markdown(found)), encoding="utf-8")
 
 
 def main() -> None:

@@ -27,12 +27,13 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from benchmarks.marked import between
 from benchmarks.shape_kinds import KINDS, planted
 from mechfourier.stats.naive import NAIVE_R2, best_r2
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "tools_compared.json", ROOT / "docs" / "method.md"
-FIRST, LAST = "<!-- table tools -->\n", "<!-- end of tools -->"
+FIRST, LAST = "<!-- table tools -->", "<!-- end of tools -->"
 PLANTED = {
     "circle": "a circle",
     "arc 240": "an open arc of 240°",
@@ -183,10 +184,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with the table of the committed results."""
-    head, mark, rest = text.partition(FIRST)
-    if not mark:
-        raise SystemExit(f"{PAGE.name} has no {FIRST.strip()}")
-    return f"{head}{FIRST}{table()}\n{LAST}{rest.partition(LAST)[2]}"
+    return between(text, FIRST, LAST, table())
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ def explained(path: Path) -> Iterator[None]:
     except Exception as error:
         if (system := _system_error(error)) is None:
             raise
-        raise _explained(path, system) from error
+        system.__cause__ = error
+        raise _explained(path, system) from system
 
 
 def _system_error(error: Exception) -> OSError | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,19 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the development data (../shared/data) is not here")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Any]:
+    """A headless Chromium, for modules that are skipped where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    from mechfourier.figures.png import find_chromium
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 def _skip_what_left(error: BaseException) -> None:

@@ -3,7 +3,6 @@ stays text."""
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +39,6 @@ COVERED = """() => Array.from(document.querySelectorAll('.figure')).flatMap(f =>
   const boxes = texts.map(e => e.getBoundingClientRect());
   return texts.filter((e, i) => boxes.some((b, j) => j < i && boxes[i].width && b.width && b.left < boxes[i].right - 2
     && boxes[i].left < b.right - 2 && b.top < boxes[i].bottom - 2 && boxes[i].top < b.bottom - 2)).map(e => e.textContent); })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_lines import run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mechfourier.cli import app as _app  # noqa: F401  (the commands are imported once)
 from mechfourier.domains.definition import domain, list_domains, parse_domain
 from mechfourier.errors import BadCheckpoint, MechFourierError, OutOfRange
 from mechfourier.models.checkpoint import save_checkpoint
@@ -34,7 +34,6 @@ from mechfourier.stats.null import label_orders
 from mechfourier.sweep.grid import axis, points, slug
 from mechfourier.toys.one_layer.weights import OneLayerConfig, initial_weights
 
-main = sys.modules["mechfourier.cli.app"].main
 DOMAINS = Path(sys.modules["mechfourier"].__file__ or "").parent / "data" / "domains"
 TINY = OneLayerConfig(p=7, d_model=8, n_heads=2, d_head=4, d_mlp=8)
 fuzz = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -286,21 +285,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def call(*arguments: str) -> tuple[int, str]:
     """Exit code and standard error of a command line, through ``main``."""
-    import contextlib
-    import io
-
-    out, err = io.StringIO(), io.StringIO()
-    before = sys.argv
-    sys.argv = ["mechfourier", *arguments]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        return code, err.getvalue()
-    finally:
-        sys.argv = before
-    return 0, err.getvalue()
+    code, _, said = run(*arguments)
+    return code, said
 
 
 COMMANDS = [

@@ -1,9 +1,7 @@
 """Every command on every packaged model, on a damaged one, on a random folder and on an unfinished run, as it is and under
 faults: it ends well or with one sentence, never with a traceback, and never well with a number that is not finite."""
 
-import contextlib
 import functools
-import io
 import json
 import re
 import shlex
@@ -15,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_lines import run
 from small_run import write_run
 from test_faults_runs import small_files
 from tiny_folders import write_model
 
-from mechfourier.cli import app as _app  # noqa: F401  (the commands are imported once)
-from mechfourier.cli.app import main
 from mechfourier.models.checkpoint import load_checkpoint, save_checkpoint
 
 # the cheapest form of every command; {m} is the model
@@ -55,22 +52,6 @@ COMMANDS = {
 PACKAGED = ("calendar", "one-layer", "adder", "miras", "minilm")
 OUT = [name for name in COMMANDS if name not in ("hooks", "domains show", "tasks")]
 NOT_FINITE = re.compile(r"(?<![\w-])(?:nan|inf|-inf|Infinity)(?![\w-])", re.IGNORECASE)
-
-
-def run(*words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command line in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["mechfourier", *words]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    else:
-        code = 0
-    finally:
-        sys.argv = before
-    return code, out.getvalue(), err.getvalue()
 
 
 def line(name: str, model: str, *more: str) -> list[str]:

@@ -108,16 +108,6 @@ def test_figures_for_print_are_one_column_wide_with_titles_and_letters(tmp_path:
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        launched = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 def test_there_is_a_result_of_every_kind_that_is_drawn() -> None:
     kinds = {name for name in modules() if (found := class_of(name)) is not None and found.about.figure}
     here = {values["kind"] for values in saved().values()} | set(OTHERWISE)

@@ -1,5 +1,6 @@
 """Both engines are the Hugging Face forward pass: residual stream at every layer, attention, logits."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from byte_models import byte_model
 from tiny_folders import CONFIGS, HEADS, write_model
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, UsageError, WeightsNotFound
@@ -314,3 +316,20 @@ def test_a_config_that_does_not_fit_is_said_in_our_words(
         load_pretrained(folder)
     foreign = ("ignore_mismatched_sizes", "Class validation error", "loading state_dict", "\n")
     assert not any(words in str(caught.value) for words in foreign)
+
+
+def test_hook_points_of_a_bridge_are_put_together_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = byte_model(tmp_path, "GPT2", "bridge")
+    bridge, seen = type(model).__mro__[1], []
+    whole = bridge.hook_dict.fget(model)
+    assert model.hook_dict == whole and type(model).__name__ == bridge.__name__
+    monkeypatch.setattr(bridge, "_add_aliases_to_hooks", lambda self, hooks: seen.append(len(hooks)))
+    model.hook_dict.clear()  # what a caller does with it is the caller's
+    assert model.hook_dict == whole and not seen
+    copied = copy.deepcopy(model)
+    assert copied.hook_dict.keys() == whole.keys()
+    assert not {id(point) for point in copied.hook_dict.values()} & {id(point) for point in whole.values()}
+    model._hook_registry["one more"] = next(iter(whole.values()))
+    assert "one more" in model.hook_dict and seen

@@ -196,9 +196,10 @@ def study(
     (`fourier.key_freqs`): a few prompts are turned, and the earliest place within a fifth of the best is
     taken, at the value's token where anything turns there (where nothing turns: that of the strongest pull,
     or of the most power). Rotation, ablation, patch, ladder and map are then measured on the other prompts.
-    ``task``: one of the domain's tasks by name (None: the best that the model answers above chance). ``n_controls`` (199 or more) per test, ``n_permutations`` of the
-    probe; ``n_prompts`` and ``cycles`` of the grid, ``text`` as in ``ablate``. ``folder``: where finished
-    parts are kept until the study is complete, so that the same call goes on with one that was interrupted.
+    ``task``: one of the domain's tasks by name (None: the best that the model answers above chance).
+    ``n_controls`` (199 or more) per test, ``n_permutations`` of the probe; ``n_prompts`` and ``cycles`` of
+    the grid, ``text`` as in ``ablate``. ``folder``: where finished parts are kept until the study is
+    complete, so that the same call goes on with one that was interrupted.
     ``probed``: what ``probe`` found of the same model and domain, where that was asked already (the atlas).
     Raises what ``probe``, ``ablate`` and ``rotate`` raise.
     """

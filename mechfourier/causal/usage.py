@@ -4,6 +4,7 @@ from mechfourier.causal.patch import PatchResult
 from mechfourier.causal.result import AblationResult
 from mechfourier.causal.rotate import RotationResult
 from mechfourier.causal.share import BARE, LINE, WHOLE, UseShare
+from mechfourier.causal.where import LEVEL as MAP_LEVEL
 from mechfourier.causal.where import UseMap
 
 LEVEL = 0.005
@@ -44,7 +45,7 @@ def usage_verdict(ablation: AblationResult | None, rotation: RotationResult) -> 
 
 
 def _nearly(rotation: RotationResult) -> bool:
-    return rotation.directed_p is not None and rotation.directed_p <= 0.05
+    return rotation.directed_p is not None and rotation.directed_p <= MAP_LEVEL
 
 
 def _turns(rotation: RotationResult) -> bool:
@@ -101,9 +102,7 @@ def where_sentence(found: UseMap, name: str = "value") -> str:
     layers = found.used(name)
     used = f"used at no layer of the {name} token (family-wise)"
     if layers:
-        used = (
-            f"used at {spans(layers)} of the {name} token (in the map, p ≤ 0.05 for all its places together)"
-        )
+        used = f"used at {spans(layers)} of the {name} token (in the map, p ≤ {MAP_LEVEL} for all its places together)"
     if found.moves_at is not None:
         interval = f" [{found.low}, {found.high}]"
         used += f"; what the value's token says has reached the last one at layer {found.moves_at}{interval}"

@@ -219,6 +219,11 @@ def _shown(section: Section, numbers: Iterator[int]) -> Markup:
     return block("lines", list(body)) if len(body) else Markup("")
 
 
+def inert(text: str) -> Markup:
+    """JSON that cannot end the script element it lies in."""
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
 def _figure(figure: Any, name: str, heading: str) -> Markup:
     """The place of a figure. The heading above it stands for the title that it has when it is alone or in print."""
     import plotly.io as pio
@@ -227,9 +232,7 @@ def _figure(figure: Any, name: str, heading: str) -> Markup:
     in_print = "print" in (made["layout"].get("meta") or {})
     layout = {key: value for key, value in made["layout"].items() if in_print or key != "title"}
     layout.setdefault("margin", {"t": 20, "l": 10, "r": 10, "b": 10})
-    text = str(pio.to_json({**made, "layout": layout}, validate=False, engine="json"))
-    # JSON that cannot end the script element it lies in
-    data = Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    data = inert(str(pio.to_json({**made, "layout": layout}, validate=False, engine="json")))
     # the place keeps the figure's height before it is drawn, so that nothing moves under the reader
     return block("figure", name, data, layout.get("height") or 450, heading)
 

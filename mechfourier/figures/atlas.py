@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from mechfourier._version import __version__
 from mechfourier.atlas.result import AtlasResult, DomainAtlas
-from mechfourier.drawing.html import Part, Section, own_page, render, verdict_card
+from mechfourier.drawing.html import Part, Section, inert, own_page, render, verdict_card
 from mechfourier.drawing.marks import figure, heat
 from mechfourier.drawing.template import BLUE, GREEN
 from mechfourier.figures.atlas_cells import domain_data, matrix_rows, same_layers
@@ -92,9 +92,7 @@ def _by_word(pair: tuple[str, str]) -> tuple[bool, bool, str]:
 
 
 def _inert(value: Any) -> Markup:
-    """JSON that cannot end the script element it lies in."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return inert(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
 
 
 def _lead(result: AtlasResult) -> str:

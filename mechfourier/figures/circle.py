@@ -16,8 +16,9 @@ from mechfourier.causal.experiment import Experiment, SiteActivations
 from mechfourier.causal.plane import curve
 from mechfourier.causal.steering import class_columns, displaced_scores
 from mechfourier.causal.task import AnswerTask
-from mechfourier.drawing.html import asset
+from mechfourier.drawing.html import asset, inert
 from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 from mechfourier.results.base import Result
@@ -39,10 +40,9 @@ class CircleEdit:
         self.text = asked.design.prompts[int(asked.task.rows[prompt])]
         self.own = int(place.label[prompt])
         self.columns = class_columns(asked, place.position, asked.task.rows[self.prompt])[0]
-        angle = 2 * torch.pi * ks[0] * torch.arange(self.n, dtype=torch.float64) / self.n
-        waves = torch.stack([angle.cos(), angle.sin()])
-        basis = torch.linalg.qr((waves @ place.means.double()).T).Q
-        points = (place.means.double() - place.means.double().mean(0)) @ basis
+        means = place.means.double()
+        basis = torch.linalg.qr(means.T @ harmonic_waves(self.n, ks[0])).Q
+        points = (means - means.mean(0)) @ basis
         self.points: list[tuple[float, float]] = (points / points.norm(dim=1).mean()).tolist()
 
     def answers(self, values: "list[float]") -> list[list[float]]:
@@ -122,8 +122,7 @@ class CircleSlider:
     def page(self) -> str:
         """A page of its own."""
         short = [[round(p, 4) for p in row] for row in self.answers]
-        data = json.dumps({**self.told, "steps": self.steps, "answers": short, "hint": HINT})
-        data = data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+        data = inert(json.dumps({**self.told, "steps": self.steps, "answers": short, "hint": HINT}))
         script = asset("circle.js").replace("export default", "window.circle =")
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Circle</title><body>'

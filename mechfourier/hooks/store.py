@@ -120,7 +120,7 @@ class ActivationStore:
                 self._write(key, value, model, name)
             self.evict()
         except MechFourierError as error:
-            why = getattr(error.__cause__, "strerror", None) or "the disk is full"
+            why = getattr(error.__cause__, "strerror", None) or error
             warnings.warn(  # of the folder and not of a file, so that it is said once
                 f"activations are not stored: cannot write in {self.folder} ({why}); MECHFOURIER_CACHE names another "
                 "folder",

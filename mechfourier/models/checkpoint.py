@@ -71,8 +71,8 @@ def _own_storage(tensor: Tensor) -> Tensor:
 def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (CPU, as stored) and config of a folder written by ``save_checkpoint``.
 
-    Raises ``BadCheckpoint`` for a missing, truncated or altered file, for weights that are not finite, and ``UnsafeCheckpoint`` where the
-    weights are only there as a pickle.
+    Raises ``BadCheckpoint`` for a missing, truncated or altered file and for weights that are not finite,
+    and ``UnsafeCheckpoint`` where the weights are only there as a pickle.
     """
     folder = Path(folder)
     config = read_config(folder)

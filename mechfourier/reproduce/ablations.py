@@ -18,7 +18,7 @@ from mechfourier.reproduce.result import Claim, Control, Word, claim
 from mechfourier.reproduce.session import Session
 from mechfourier.reproduce.sums import EMERGENT
 from mechfourier.stats.intervals import wilson
-from mechfourier.stats.paired import mcnemar
+from mechfourier.stats.paired import chance_note, mcnemar
 
 MODULUS = "mod-23"
 SHARE, PERPLEXITY = "share right", "perplexity"
@@ -100,7 +100,7 @@ def _ablated(session: Session, site: Site, dim: int) -> Ablations:
     """The matched controls, which cost far more than the rest, only where the model answers above chance."""
     settings, domain = session.settings, find_domain(MODULUS)
     asked = Experiment.of(session.model, domain, n_prompts=settings.samples, seed=settings.seed)
-    able = not any("at chance" in note for note in asked.notes())
+    able = chance_note(asked.baseline.right, asked.design.n_answers) is None
     found = ablate(
         asked,
         site=site,

@@ -71,13 +71,14 @@ def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
     if table.templates < FEWEST_TEMPLATES or np.trace(table.mean) <= 0:
         return Estimate(min(value, 1.0))
     siblings = designs.siblings(index)
-    errors = _PairErrors.of(_share_of_pairs(table, designs.weights[siblings]))
-    half = errors.half_width(siblings.index(index))
+    forms = designs.weights[siblings]
+    errors = _PairErrors.of(_share_of_pairs(table, forms))
+    halves, own = errors.half_widths(), siblings.index(index)
+    half = float(halves[own])
     # the design that wins by chance is often one whose templates happen to agree
-    rivals = [
-        i for i, k in enumerate(siblings) if value - share_of(designs.weights[k], table.mean) < 2 * half
-    ]
-    below = max(half, float(np.mean([errors.half_width(i) for i in rivals])))
+    rivals = value - shares_of(forms, table.mean) < 2 * half
+    rivals[own] = True
+    below = max(half, float(halves[rivals].mean()))
     return Estimate(min(value, 1.0), value - below * _selection(errors), min(value + half, 1.0))
 
 
@@ -110,18 +111,17 @@ class _PairErrors:
         rest = pairs - (mean[:, None, None] + single[:, :, None] + single[:, None, :])
         return cls(single, rest * ~np.eye(t, dtype=bool))
 
-    def half_width(self, index: int) -> float:
-        """Half of the 95 % interval of one design; Student's t, degrees of freedom by Satterthwaite."""
+    def half_widths(self) -> Float[ndarray, " design"]:
+        """Half of the 95 % interval of every design; Student's t, degrees of freedom by Satterthwaite."""
         t = self.single.shape[1]
         freedom = t * (t - 3) / 2
-        pair = float(np.sum(self.rest[index] ** 2)) / 2 / freedom
-        own = max(float(np.sum(self.single[index] ** 2)) / (t - 1) - pair / (t - 2), 0.0)
+        pair = (self.rest**2).sum((1, 2)) / 2 / freedom
+        own = np.maximum((self.single**2).sum(1) / (t - 1) - pair / (t - 2), 0.0)
         of_single, of_pairs = 4 * own / t, 2 * pair / (t * (t - 1))
         variance = of_single + of_pairs
-        if variance <= 0:
-            return 0.0
-        degrees = variance**2 / (of_single**2 / (t - 1) + of_pairs**2 / freedom)
-        return float(stats.t.ppf(0.975, degrees) * np.sqrt(variance))
+        spread = np.maximum(of_single**2 / (t - 1) + of_pairs**2 / freedom, np.finfo(float).tiny)
+        degrees = np.maximum(variance**2 / spread, 1.0)  # at least one; below it only where nothing varies
+        return stats.t.ppf(0.975, degrees) * np.sqrt(variance)
 
 
 def _selection(errors: _PairErrors) -> float:
@@ -145,9 +145,14 @@ def _multipliers(templates: int) -> Float[ndarray, "b t"]:
 
 
 def share_of(form: Float[ndarray, " m2"], gram: Float[ndarray, "m m"]) -> float:
-    """Share of the power of a table that a design with this error predicts; the mean predicts nothing."""
+    """`shares_of` one design."""
+    return float(shares_of(form[None], gram)[0])
+
+
+def shares_of(forms: Float[ndarray, "design m2"], gram: Float[ndarray, "m m"]) -> Float[ndarray, " design"]:
+    """Share of the power of a table that designs with these errors predict; the mean predicts nothing."""
     m, total = len(gram), float(np.trace(gram))
-    return 1 - float(form @ gram.ravel()) * (m - 1) ** 2 / (m * total) if total > 0 else 0.0
+    return 1 - forms @ gram.ravel() * (m - 1) ** 2 / (m * total) if total > 0 else np.zeros(len(forms))
 
 
 def aspect(table: Table, k: int, line_from: int | None = None) -> Estimate:
