@@ -77,7 +77,7 @@ def test_an_unread_circle_carries_nothing() -> None:
     assert found.share.value == 0.0 and 0.0 < found.share.high < 0.15
     assert found.share_difference.value == pytest.approx(0.0, abs=1e-4)
     assert found.rung(WHOLE).moved == found.rung(ALL).moved == 1.0
-    assert "carries 0% [0," in share_sentence(found)
+    assert "carry 0% [0," in share_sentence(found)
 
 
 def test_a_line_beside_an_unused_circle() -> None:
