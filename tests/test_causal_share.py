@@ -84,7 +84,7 @@ def test_a_line_beside_an_unused_circle() -> None:
     found = shares(line_reader(), (1,))
     assert found.along == "line"
     assert found.rung(LINE).moved == 1.0 and found.rung(BARE).moved == 0.0
-    assert "represented on a circle, used along a line" in str(along_sentence(found))
+    assert "used along a line, not as a circle" in str(along_sentence(found))
 
 
 def test_where_the_whole_token_does_nothing_there_is_no_share() -> None:

@@ -33,10 +33,12 @@ def colour(word: str) -> str:
 
 def inks(word: str, strength: float = 1.0) -> tuple[str, str]:
     """The ink that reads best on the cell of ``word``, on a light and on a dark page (contrast 4.5 or more)."""
-    shades = [_mixed(_light(colour(word)), _light(paper), strength) for paper in PAPERS]
-    return tuple(
-        max(INKS, key=lambda ink: contrast(_luminance(_light(ink)), _luminance(shade))) for shade in shades
-    )
+    light, dark = (_ink(_mixed(_channels(colour(word)), _channels(paper), strength)) for paper in PAPERS)
+    return light, dark
+
+
+def _ink(shade: list[float]) -> str:
+    return max(INKS, key=lambda ink: contrast(_luminance(_channels(ink)), _luminance(shade)))
 
 
 def contrast(one: float, other: float) -> float:
@@ -44,7 +46,7 @@ def contrast(one: float, other: float) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def _light(shade: str) -> list[float]:
+def _channels(shade: str) -> list[float]:
     return [int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
