@@ -188,8 +188,7 @@ def study(
     folder: str | Path | None = None,
     probed: ProbeResult | None = None,
 ) -> StudyResult:
-    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
-    sees.
+    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what is seen.
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the
     prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
