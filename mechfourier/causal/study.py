@@ -63,6 +63,7 @@ from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 from mechfourier.results.base import Result
 from mechfourier.stats.paired import chance_note
+from mechfourier.stats.words import CIRCLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +156,18 @@ class StudyResult(
 
     def sentence(self) -> str:
         """Where it is represented, where it is used, and how much: in one sentence."""
-        layers = self.probe.layers
-        shape = self.verdict if layers is None else f"{self.verdict} at layers {layers[0]}–{layers[1]}"
+        layers = self.probe.word_layers()
+        shape = (
+            f"{self.verdict} at layer{'' if layers.isdigit() else 's'} {layers}" if layers else self.verdict
+        )
         at = () if self.map is None or self.position is None else self.map.used(self.position)
         where = f"{self.used} at {spans(at)} of the {self.position} token" if at else self.used
-        share = f"the circle carries {self.share} of what the {self.position} token carries"
+        part = (
+            "the circle carries"
+            if self.verdict in CIRCLES
+            else f"its planes (k = {', '.join(map(str, self.ks))}) carry"
+        )
+        share = f"{part} {self.share} of what the {self.position} token carries"
         if self.share is None or self.share.value is None:
             share = f"the {self.position} token carries nothing by itself"
         return f"{shape}; {where}: {share}"
