@@ -302,7 +302,8 @@ def _tested(
     arms = kept("arms", ArmsResult, lambda: compared_arms(rest, place, turn))
     where = kept("map", UseMap, lambda: use_map(rest, sites, turn.ks)) if len(sites) > 1 else None
     used, reasons = usage_verdict(ablation, turned)
-    said = [share_sentence(share), along_sentence(share), where and where_sentence(where), chance]
+    along = along_sentence(share, probed.verdict in CIRCLES)
+    said = [share_sentence(share), along, where and where_sentence(where), chance]
     notes = [
         *probed.notes,
         *(note for part in (ablation, turned, moved, share) if part for note in part.notes),
