@@ -18,6 +18,7 @@ import torch
 
 from mechfourier.files import write_json
 from mechfourier.results.base import plain
+from mechfourier.results.provenance import provenance
 from mechfourier.toys.adder.accuracy import exact, share
 from mechfourier.toys.adder.draw import category, unseen_batch
 from mechfourier.toys.adder.source import open_adder
@@ -75,7 +76,8 @@ def main() -> None:
             print(f"{name}: {time.process_time() - start:.0f} s of processor time")
         found = {"recipe": name, "seed": options.seed, "shares": measure(folder, options.samples)}
         kept = [v for v in kept if (v["recipe"], v["seed"]) != (name, options.seed)] + [found]
-        write_json(RESULTS, {"note": "exact match by greedy decoding, Wilson intervals", "variants": kept})
+        note = "exact match by greedy decoding, Wilson intervals"
+        write_json(RESULTS, {"note": note, "variants": kept, "provenance": provenance()})
         cells = [s for s in found["shares"] if s["label"] == "equal lengths"]
         print(
             f"{name:<16}" + "  ".join(f"{s['a']}: {s['right'] / s['total']:.1%}" for s in cells), flush=True

@@ -17,6 +17,7 @@ import torch
 
 from mechfourier.files import write_json
 from mechfourier.results.base import plain
+from mechfourier.results.provenance import provenance
 from mechfourier.toys.adder.accuracy import exact, share
 from mechfourier.toys.adder.decode import decode_all
 from mechfourier.toys.adder.draw import category, draw, unseen_batch
@@ -89,7 +90,8 @@ def main() -> None:
     for folder in options.runs:
         found = plain(measure(folder, options.samples))
         kept = [run for run in kept if run["run"] != found["run"]] + [found]
-        write_json(RESULTS, {"note": "exact match by greedy decoding; intervals: Wilson, 95 %", "runs": kept})
+        note = "exact match by greedy decoding; intervals: Wilson, 95 %"
+        write_json(RESULTS, {"note": note, "runs": kept, "provenance": provenance()})
         for line in found["shares"]:
             print(
                 f"{found['run']:<24}{line['category']:<32}{line['digits']:>4} digits {line['accuracy']:8.2%}"

@@ -18,6 +18,7 @@ import torch
 
 from mechfourier.files import write_json
 from mechfourier.progress import tracked
+from mechfourier.results.provenance import provenance
 from mechfourier.stats.planted import OPERATIONS
 from mechfourier.stats.planted_operations import FURTHER
 from mechfourier.stats.validate import Cell, CellResult, Validation, run_cell, summary
@@ -81,7 +82,8 @@ def main() -> None:
             continue
         results[cell.key] = run_cell(cell, trials=options.trials, seed=options.seed)
         rows = summary(results.values(), seed=options.seed)
-        write_json(RESULTS, {"date": datetime.date.today().isoformat(), **rows.to_dict()})
+        origin = {"date": datetime.date.today().isoformat(), "provenance": provenance()}
+        write_json(RESULTS, origin | rows.to_dict())
     print(told(list(results.values())))
 
 

@@ -117,10 +117,12 @@ def _joined(*parts: Any) -> str:
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, Data]:
-    """Every result of a benchmark of ``make bench`` or with a bar, by its name."""
+    """Every result of a benchmark of ``make bench`` or with a bar, by its name, with the machine and versions of its
+    ``provenance`` where it keeps them there."""
     known = {*SCRIPTS, *(bar.file for bar in BARS)}
     paths = [path for path in sorted(folder.glob("*.json")) if path.stem in known]
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    return {name: data.get("provenance", {}) | data for name, data in found.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ import torch
 
 from mechfourier.files import write_json, write_text
 from mechfourier.progress import tracked
+from mechfourier.results.provenance import provenance
 from mechfourier.stats.planted import OPERATIONS
 from mechfourier.stats.planted_values import VALUES
 from mechfourier.stats.validate import Cell, CellResult, Validation, full_cells, run_cell, summary
@@ -49,7 +50,8 @@ def save(results: dict[str, CellResult], seed: int) -> None:
     """Write what there is, with the date."""
     order = {cell.key: index for index, cell in enumerate(full_cells())}
     rows = [results[key] for key in sorted(results, key=lambda key: order.get(key, len(order)))]
-    write_json(RESULTS, {"date": datetime.date.today().isoformat(), **summary(rows, seed=seed).to_dict()})
+    origin = {"date": datetime.date.today().isoformat(), "provenance": provenance()}
+    write_json(RESULTS, origin | summary(rows, seed=seed).to_dict())
 
 
 def percent(count: int, trials: int) -> str:

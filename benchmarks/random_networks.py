@@ -17,6 +17,7 @@ import torch
 import mechfourier as mf
 from mechfourier.files import write_json
 from mechfourier.models.weights import reinitialised
+from mechfourier.results.provenance import provenance
 from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 RESULTS = Path(__file__).parent / "results" / "random_networks.json"
@@ -47,9 +48,9 @@ def main() -> None:
     for domain in CALENDAR:
         models = (reinitialised(calendar, 1000 + seed) for seed in range(draws))
         found[f"calendar, resid_post, {domain}"] = verdicts(models, domain, "resid_post")
-    write_json(
-        RESULTS, {"draws": draws, "cpu_seconds": round(time.process_time() - started, 1), "verdicts": found}
-    )
+    seconds = round(time.process_time() - started, 1)
+    origin = {"draws": draws, "cpu_seconds": seconds, "provenance": provenance()}
+    write_json(RESULTS, origin | {"verdicts": found})
     for name, words in found.items():
         print(name, words)
 

@@ -5,7 +5,8 @@ Run: python -m benchmarks.reproduce_models [MODEL …] [--only EXPERIMENT …]  
 python -m benchmarks.reproduce_models --page   (only writes the page from the results)
 
 An experiment that is in the results with the same weights and settings is not run again, and the grids of an
-interrupted one are kept in ``--out``.
+interrupted one are kept in ``--out``. ``--samples`` and ``--attended`` take fewer prompts for the ablations, the lens
+and attention, which is recorded in the settings.
 """
 
 import argparse
@@ -57,15 +58,15 @@ def experiments() -> list[str]:
     return [each.name for each in EXPERIMENTS if each.needs == LANGUAGE]
 
 
-def run(models: list[str], only: list[str], out: Path) -> None:
-    """Measure what is not there yet, experiment by experiment."""
+def run(models: list[str], only: list[str], out: Path, **fewer: Any) -> None:
+    """Measure what is not there yet, experiment by experiment; ``fewer``: settings that are not the default."""
     from mechfourier.reproduce.catalogue import chosen
     from mechfourier.reproduce.run import one
     from mechfourier.reproduce.session import Session
     from mechfourier.reproduce.settings import Settings
 
     for name in models:
-        session = Session(name, None, Settings(), out / name)
+        session = Session(name, None, Settings(**fewer), out / name)
         asked = {each.name: each for each in chosen(only)}
         for experiment in (asked[each] for each in (only or experiments())):
             kept = _found(read(), name)["experiments"].get(experiment.name)
@@ -160,10 +161,17 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=list(MODELS))
     parser.add_argument("--only", nargs="*", default=[], help="experiments, by name")
     parser.add_argument("--out", type=Path, default=Path("mechfourier-out/reproduce-models"))
+    parser.add_argument(
+        "--samples", type=int, help="prompts of an ablation and of the lens (default: all 529)"
+    )
+    parser.add_argument(
+        "--attended", type=int, default=100, help="prompts per modulus whose attention is read"
+    )
     parser.add_argument("--page", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if not options.page:
-        run(options.models, options.only, options.out)
+        fewer = {"samples": options.samples, "attended": options.attended}
+        run(options.models, options.only, options.out, **fewer)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
 
 

@@ -8,6 +8,9 @@ from tiny_folders import write_model
 
 from mechfourier.domains import continuations
 from mechfourier.domains.answers import AnswerPlan, score_plan
+from mechfourier.hooks.interventions import edit_zero, intervene
+from mechfourier.hooks.run import hooked
+from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Encoding
 from mechfourier.models.pretrained import load_pretrained
 
@@ -34,6 +37,25 @@ def test_scores_are_those_of_whole_passes(model: Any, monkeypatch: pytest.Monkey
     whole, wholly = score_plan(model, plan)
     assert torch.allclose(ours, whole, atol=2e-4) and bool((greedy == wholly).all())
     assert float(whole.std()) > 0.01
+
+
+def test_an_edit_of_every_position_needs_no_whole_passes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ablation runs each prompt once too; an edit that counts positions, or a user's hook, does not."""
+    plan, site = AnswerPlan(PROMPTS, ANSWERS, digits=[2, 3, 4, 5, 6]), Site("resid_post", 0)
+    plain = score_plan(model, plan)[0]
+    with intervene(model, [edit_zero(site, dims=[0, 1, 2, 3]), edit_zero(Site("mlp_out", 1))]):
+        assert continuations.can_continue(model)
+        ours = score_plan(model, plan)[0]
+        with monkeypatch.context() as patched:
+            patched.setattr("mechfourier.domains.answers.can_continue", lambda model: False)
+            whole = score_plan(model, plan)[0]
+        with hooked(model, [(site, lambda value: value)]):
+            assert not continuations.can_continue(model)
+    assert torch.allclose(ours, whole, atol=2e-4) and not torch.allclose(ours, plain, atol=1e-2)
+    with intervene(model, [edit_zero(site, dims=0, positions=-1)], must_change=False):
+        assert not continuations.can_continue(model)
+        score_plan(model, plan)
+    assert continuations.can_continue(model)
 
 
 def test_a_model_whose_continuations_differ_runs_whole(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,7 @@ def test_attention_is_judged_beside_random_weights() -> None:
     assert judge_routing(found(0.4), chance)[0] == "noise"
     assert judge_routing(found(0.26), chance)[0] == "noise"  # one more of those could have so little
     assert judge_routing(found(0.2), chance)[0] == "stands"
+    assert "with random weights -1.000 to +1.000" in judge_routing(found(0.2), [found(-0.9), found(0.9)])[1]
 
 
 def test_where_the_model_answers_the_ablation_has_controls(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import method, reproduce_models, tools_compared
@@ -51,3 +52,31 @@ def test_a_claim_is_told_in_one_line() -> None:
         "| logit-lens | answers need it | 12.0 % | 4.5 % | 90.0 %, noise | – | "
         "cannot be asked (accuracy at chance) |"
     )
+
+
+@pytest.mark.parametrize(
+    ("spread", "noise", "told"),
+    [(1.0, 0.1, "phase readable"), (0.0, 1.0, "not readable")],
+    ids=["any", "noise"],
+)
+def test_the_fourier_probe_reads_any_values_that_are_told_apart(
+    spread: float, noise: float, told: str
+) -> None:
+    """A random vector per value is no circle, and its phase can be read all the same."""
+    rng = np.random.default_rng(0)
+    acts = spread * rng.normal(size=(12, 1, 40)) + noise * rng.normal(size=(12, 8, 40))
+    assert tools_compared.by_fourier_probe(acts) == told
+
+
+def test_a_library_without_a_verdict_says_how_far_its_activations_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    captures = {
+        "pyvene": {"version": "0.1", "difference": 0.0},
+        "nnsight": {"version": "2", "difference": 4e-8},
+    }
+    monkeypatch.setattr(tools_compared, "read", lambda: {"found": {}, "captures": captures})
+    rows = {row.split(" | ")[0]: row for row in tools_compared.given().splitlines()[2:]}
+    assert rows["| pyvene 0.1"].endswith("| none | the model's own, exactly |")
+    assert rows["| nnsight 2"].endswith("| none | the model's own, within 4e-08 of the largest |")
+    assert rows["| SAELens"].endswith("| none | – |")

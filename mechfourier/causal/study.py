@@ -196,8 +196,7 @@ def study(
     folder: str | Path | None = None,
     probed: ProbeResult | None = None,
 ) -> StudyResult:
-    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
-    sees.
+    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what is seen.
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the
     prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
@@ -303,7 +302,8 @@ def _tested(
     arms = kept("arms", ArmsResult, lambda: compared_arms(rest, place, turn))
     where = kept("map", UseMap, lambda: use_map(rest, sites, turn.ks)) if len(sites) > 1 else None
     used, reasons = usage_verdict(ablation, turned)
-    said = [share_sentence(share), along_sentence(share), where and where_sentence(where), chance]
+    along = along_sentence(share, probed.verdict in CIRCLES)
+    said = [share_sentence(share), along, where and where_sentence(where), chance]
     notes = [
         *probed.notes,
         *(note for part in (ablation, turned, moved, share) if part for note in part.notes),

@@ -79,8 +79,9 @@ def share_sentence(share: UseShare) -> str:
     )
 
 
-def along_sentence(share: UseShare) -> str | None:
-    """Whether the circle is used as one or along a line, with what says so; None where neither is used."""
+def along_sentence(share: UseShare, circular: bool) -> str | None:
+    """Whether it is used as a circle or along a line, with what says so; None where neither is used. ``circular``: the
+    probe calls it a circle."""
     line, bare = share.rung(LINE), share.rung(BARE)
     if share.along is None or line is None or bare is None:
         return None
@@ -90,7 +91,9 @@ def along_sentence(share: UseShare) -> str | None:
         f"{line.directed:+.2g})"
     )
     words = {
-        "line": "used along a line, not as a circle",
+        "line": "represented on a circle, used along a line"
+        if circular
+        else "used along a line, not as a circle",
         "circle": "used as a circle, not along a line",
         "circle and line": "used as a circle and along a line",
     }

@@ -31,8 +31,11 @@ def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def can_continue(model: Model) -> bool:
-    """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks."""
-    return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(model)
+    """Whether the model is causal, keeps keys and values, and shows its unembedding, without other hooks than
+    edits that do the same at every position."""
+    return str(UNEMBED) in model.hook_dict and (can_pack if is_bridge(model) else can_share)(
+        model, alike=True
+    )
 
 
 def continued(

@@ -25,6 +25,9 @@ Rows = Sequence[int] | Int[Tensor, " chosen"]
 # Coordinates [row, pos, r] and the prompts that the rows are -> new coordinates of the same shape.
 Change = Callable[[Float[Tensor, "row pos r"], Int[Tensor, " row"]], Float[Tensor, "row pos r"]]
 
+ALIKE = frozenset(
+    {"zero", "mean", "project_out", "add", "rotate"}
+)  # edits that look at one position at a time
 ORTHONORMAL = 1e-4  # largest entry of BᵀB − I that is taken for rounding
 
 
@@ -107,6 +110,12 @@ class Edit:
     name: str
     where: Where
     change: Change
+
+    @property
+    def alike(self) -> bool:
+        """Whether it does the same at every position, whatever stands before or behind it."""
+        everywhere = self.where.positions is None and self.where.site.kind not in ATTENTION_KINDS
+        return everywhere and self.name in ALIKE
 
     def apply(self, value: Tensor, prompts: Int[Tensor, " row"]) -> Tensor:
         """The activation ``value`` of the site, for these prompts, with the edit made; ``value`` itself

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mechfourier.errors import InterventionChangedNothing, UsageError
 from mechfourier.hooks.edit import Basis, Dims, Edit, Positions, Rows, Where, donor_vectors, per_prompt
-from mechfourier.hooks.run import HookFunction, hooked, never_fired, served_rows
+from mechfourier.hooks.run import HookFunction, counted_alike, hooked, never_fired, served_rows
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.interface import Model
 
@@ -171,7 +171,8 @@ def intervene(model: Model, edits: Sequence[Edit], *, must_change: bool = True) 
     watches = [_Watch(edit) for edit in edits]
     for watch in watches:
         refuse_read_only(model, watch.edit.where.site)
-    with hooked(model, [(find_site(model, w.edit.where.site), w.hook) for w in watches]):
+    places = [(find_site(model, w.edit.where.site), w.hook) for w in watches]
+    with hooked(model, places), counted_alike(model, sum(edit.alike for edit in edits)):
         yield
     silent = [w.edit.where.site for w in watches if not w.fired]
     if silent:

@@ -33,11 +33,15 @@ class SharedPrefix:
         return self.beginnings.shape[1]
 
 
-def can_share(model: Model) -> bool:
+def can_share(model: Model, *, alike: bool = False) -> bool:
     """Whether the model keeps keys and values for later tokens, is causal, and nobody else's hooks are on it
-    (edits count positions from the beginning of a whole prompt)."""
+    (edits count positions from the beginning of a whole prompt; ``alike`` allows those that count none)."""
     accepts = "past_kv_cache" in inspect.signature(model.forward).parameters and not is_bridge(model)
-    return accepts and getattr(model.cfg, "attention_dir", "") == "causal" and not has_hooks(model)
+    return (
+        accepts
+        and getattr(model.cfg, "attention_dir", "") == "causal"
+        and not has_hooks(model, besides_alike=alike)
+    )
 
 
 def shared_prefix(tokens: Int[Tensor, "row pos"], before: int) -> SharedPrefix | None:
@@ -55,11 +59,11 @@ def shared_prefix(tokens: Int[Tensor, "row pos"], before: int) -> SharedPrefix |
     return SharedPrefix(beginnings, which)
 
 
-def can_pack(model: Model) -> bool:
+def can_pack(model: Model, *, alike: bool = False) -> bool:
     """Whether prompts may be cut after the last position that is read, and padded: the model is causal and
-    nobody else's hooks are on it. Whether that is so in truth is seen by ``capture``, which runs one prompt
-    alone as well."""
-    if has_hooks(model) or getattr(model.cfg, "attention_dir", "causal") != "causal":
+    nobody else's hooks are on it (``alike`` allows those that count no positions). Whether that is so in truth is
+    seen by ``capture``, which runs one prompt alone as well."""
+    if has_hooks(model, besides_alike=alike) or getattr(model.cfg, "attention_dir", "causal") != "causal":
         return False
     if not is_bridge(model):
         return "past_kv_cache" in inspect.signature(model.forward).parameters

@@ -111,6 +111,7 @@ def _check_tokens(model: Model, prompts: Sequence[Sequence[int]]) -> None:
         )
 
 
+_ALIKE = "_mechfourier_alike_hooks"
 _ROWS: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("rows", default=None)
 
 
@@ -216,10 +217,23 @@ def inference(model: Model) -> Iterator[None]:
             model.train()
 
 
-def has_hooks(model: Model) -> bool:
+@contextlib.contextmanager
+def counted_alike(model: Model, count: int) -> Iterator[None]:
+    """Say that ``count`` of the hooks on the model do the same at every position, whatever stands before it."""
+    before = vars(model).get(_ALIKE, 0)
+    object.__setattr__(model, _ALIKE, before + count)
+    try:
+        yield
+    finally:
+        object.__setattr__(model, _ALIKE, before)
+
+
+def has_hooks(model: Model, *, besides_alike: bool = False) -> bool:
     """Whether any hook of a user or of an intervention is on the model: at its hook points, or PyTorch's own
-    on any module."""
-    if any(getattr(point, "fwd_hooks", None) for point in model.hook_dict.values()):
+    on any module. ``besides_alike``: other than those of ``counted_alike``."""
+    points = {id(point): point for point in model.hook_dict.values()}.values()  # a bridge has aliases
+    expected = vars(model).get(_ALIKE, 0) if besides_alike else 0
+    if sum(len(getattr(point, "fwd_hooks", None) or ()) for point in points) != expected:
         return True
     tables = [module_hooks._global_forward_hooks, module_hooks._global_forward_pre_hooks]
     for module in nn.Module.modules(root_of(model)):

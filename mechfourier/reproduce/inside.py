@@ -89,8 +89,9 @@ def judge_routing(own: AttentionResult, chance: Sequence[AttentionResult]) -> tu
     excess, low, high = own.modulus_excess
     heads = [other[0] for other in others]
     wide = float(student.ppf(0.975, len(heads) - 1)) * statistics.stdev(heads) * (1 + 1 / len(heads)) ** 0.5
-    least = min(statistics.mean(heads) - wide, *(other[1] for other in others))
-    most = max(statistics.mean(heads) + wide, *(other[2] for other in others))
+    # differences of two shares of attention end at one, which the interval of a few draws does not know
+    least = max(-1.0, min(statistics.mean(heads) - wide, *(other[1] for other in others)))
+    most = min(1.0, max(statistics.mean(heads) + wide, *(other[2] for other in others)))
     told = (
         f"the head that looks at it most (layer {own.modulus_head[0]} head {own.modulus_head[1]}) gives it "
         f"{excess:+.3f} "
