@@ -52,7 +52,12 @@ NEEDED: dict[str, Any] = dict(
     sites="resid_post",
 )
 FUNCTIONS = [name for name in sorted(mf.__all__) if inspect.isfunction(getattr(mf, name))]
-FREE = {"stability": {"options"}, "validate": {"cells", "done"}, "compare": {"results"}}
+FREE = {
+    "reproduce": {"model"},
+    "stability": {"options"},
+    "validate": {"cells", "done"},
+    "compare": {"results"},
+}
 """Arguments that take whatever there is."""
 
 
