@@ -1,45 +1,73 @@
-"""What the public functions check of their arguments before anything runs, by the arguments' common names.
+"""What the public functions check of their arguments before anything runs, by their annotations.
 
 A wrong type that Python would take without a word ("31" is a sequence of "3" and "1") gives a wrong number,
 so every public function checks here; what NumPy or torch hold is converted.
 """
 
+import collections.abc
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Iterable
+from abc import ABCMeta
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, SupportsFloat, TypeVar, Union, get_args, get_origin
 
 from mechfourier.errors import OutOfRange, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-COUNTS = [
-    "n_permutations",
-    "k",
-    "n_controls",
-    "n_prompts",
-    "n_control_prompts",
-    "cycles",
-    "seed",
-    "steps",
-    "batch",
-    "rank",
-    "bootstrap",
-    "jobs",
-    "workers",
-]
-NUMBERS = ["dims", "ks", "moduli", "neurons"]
-SWITCHES = ["controls", "resume", "retry_failed", "keep_activations", "force"]
+COUNTS = frozenset(
+    [
+        "n_permutations",
+        "k",
+        "ks",
+        "n_controls",
+        "n_prompts",
+        "n_control_prompts",
+        "most_prompts",
+        "cycles",
+        "seed",
+        "steps",
+        "batch",
+        "rank",
+        "bootstrap",
+        "jobs",
+        "workers",
+        "components",
+        "digits",
+        "n_untrained",
+        "n_doses",
+        "max_new_tokens",
+        "low",
+        "high",
+    ]
+)
+"""Whole numbers that cannot be negative."""
 MOST = 2**63 - 1
+LISTS = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
+MODEL = ("hook_dict", "cfg", "forward")
+"""What every model has (`models.interface.Model`)."""
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    Path: "a path",
+    NoneType: "None",
+}
+MANY = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Check the arguments of a public function by their names; raises ``UsageError`` and ``OutOfRange``."""
-    signature = inspect.signature(function)
-    rules = {name: rule for name, rule in _rules(signature).items() if rule is not None}
+    """Check the arguments of a public function by their annotations; raises ``UsageError`` and ``OutOfRange``."""
+    signature, names = inspect.signature(function), vars(inspect.getmodule(function))
+
+    @functools.cache  # at the first call: an annotation in quotes may name a class that comes later
+    def found() -> dict[str, Callable[[str, Any], Any]]:
+        return {name: rule for name, rule in _rules(signature, names).items() if rule is not None}
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -47,6 +75,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             return function(*args, **kwargs)  # Python's own sentence names the function
+        rules = found()
         for name in rules.keys() & bound.arguments.keys():
             if bound.arguments[name] is not signature.parameters[name].default:
                 bound.arguments[name] = rules[name](name, bound.arguments[name])
@@ -55,57 +84,135 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def _rules(signature: inspect.Signature) -> dict[str, Callable[[str, Any], Any] | None]:
-    return {name: _rule(name, str(given.annotation)) for name, given in signature.parameters.items()}
+def _rules(
+    signature: inspect.Signature, names: dict[str, Any]
+) -> dict[str, Callable[[str, Any], Any] | None]:
+    given = [each for each in signature.parameters.values() if each.kind is not each.VAR_POSITIONAL]
+    return {each.name: _rule(each.name, _read(each.annotation, names)) for each in given}
 
 
-def _rule(name: str, annotation: str) -> Callable[[str, Any], Any] | None:
+def _read(hint: Any, names: dict[str, Any]) -> Any:
+    """An annotation in quotes as what it says; ``Any`` where it names what is neither there nor public."""
+    if not isinstance(hint, str):
+        return hint
+    import mechfourier
+
+    try:
+        return eval(hint, names)
+    except NameError as missing:
+        name = str(missing.name)
+        known = getattr(mechfourier, name, None)
+        return Any if known is None else _read(hint, {**names, name: known})
+
+
+def _rule(name: str, hint: Any) -> Callable[[str, Any], Any] | None:
     """How an argument of that name and annotation is checked; None where it is not."""
-    if name == "model" and "Path" not in annotation and "str" not in annotation:
-        return _model
-    if name == "domain":
-        return _domains if "Sequence" in annotation else _domain
-    if name in COUNTS:
-        return _count
-    if name in NUMBERS and ("int" in annotation or "Sequence" in annotation):
-        return _numbers if "bool" not in annotation else None
-    return _switch if name in SWITCHES and annotation == "<class 'bool'>" else None
+    kinds = _alternatives(hint)
+    if name == "model" and not {str, Path} & set(kinds):
+        needs = ("hook_dict",) if getattr(hint, "__name__", "") == "Hooked" else MODEL
+        return None if NoneType in kinds else functools.partial(that_model, needs=needs)
+    if name == "domain" and str in kinds:
+        if any(_of_list(kind) for kind in kinds):
+            return _domains
+        return _domain if NoneType not in kinds else _domain_or_none
+    if kinds and all(kind in WORDS or _of_list(kind) or _is_class(kind) for kind in kinds):
+        return functools.partial(_one_of, kinds)
+    return _models if name == "models" else None
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _of_list(kind: Any) -> tuple[Any, ...]:
+    """What may stand in a list of that annotation; empty for what is no list of simple things."""
+    if get_origin(kind) not in LISTS:
+        return ()
+    inner = tuple(each for each in _alternatives(get_args(kind)[0]))
+    return inner if all(each in WORDS or _is_class(each) for each in inner) else ()
+
+
+def _is_class(kind: Any) -> bool:
+    """A class whose instances can be told; not a protocol, nor a shape of arrays."""
+    plain = type(kind) in (type, ABCMeta) and kind.__module__.split(".")[0] in (
+        "mechfourier",
+        "torch",
+        "numpy",
+    )
+    return plain and not getattr(kind, "_is_protocol", False)
+
+
+def _one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
+    """The value as the first of the kinds that it fits; raises ``UsageError``."""
+    for kind in kinds:
+        if (inner := _of_list(kind)) and _is_list(value):
+            values = value.tolist() if hasattr(value, "tolist") else value
+            return [_one_of(inner, name, each) for each in values]
+        try:
+            return _as(kind, name, value)
+        except TypeError:
+            continue
+    raise UsageError(f"{name} is {_told(value)}; give {_told_kinds(kinds)}")
+
+
+def _is_list(value: Any) -> bool:
+    """Anything to go through, but no text and no mapping; an array of numbers, but no single one."""
+    if isinstance(value, (str, bytes, Mapping)) or getattr(value, "shape", None) == ():
+        return False
+    return isinstance(value, Iterable)
+
+
+def _as(kind: Any, name: str, value: Any) -> Any:
+    """The value as one of that kind; raises ``TypeError`` where it is none."""
+    if kind is int:
+        return _whole(name, value)
+    if kind is float:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, SupportsFloat)
+            or getattr(value, "shape", ()) != ()
+        ):
+            raise TypeError
+        if value != value:
+            raise TypeError
+        return value
+    if kind is bool and type(value).__name__ == "bool_":  # NumPy's
+        return bool(value)
+    if not isinstance(value, kind):
+        raise TypeError
+    return value
+
+
+def _told_kinds(kinds: tuple[Any, ...]) -> str:
+    told: list[str] = []
+    for kind in kinds:
+        if inner := _of_list(kind):
+            told.append("a list of " + " or ".join(MANY.get(each) or str(each.__name__) for each in inner))
+        else:
+            told.append(WORDS.get(kind, getattr(kind, "__name__", str(kind))))
+    return ", or ".join([", ".join(told[:-1]), told[-1]]) if len(told) > 1 else told[0]
 
 
 def _told(value: Any) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except Exception:  # a class of the caller's own
+        shown = "an object"
     return f"{shown[:60]}{'…' * (len(shown) > 60)} ({type(value).__name__})"
 
 
 def _whole(name: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise UsageError(f"{name} is {_told(value)}; give a whole number") from None
-
-
-def _count(name: str, value: Any) -> int:
-    number = _whole(name, value)
-    if not 0 <= number <= MOST:
+    if isinstance(value, bool):
+        raise TypeError
+    number = operator.index(value)
+    if name in COUNTS and not 0 <= number <= MOST:
         raise OutOfRange(f"{name} is {number}; give a whole number from 0 to 2**63 - 1")
     return number
 
 
-def _numbers(name: str, value: Any) -> Any:
-    """One whole number, or a list of them; a NumPy array or a tensor is read as a list."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        return _whole(name, value)
-    return [_whole(name, each) for each in value]
-
-
-def _switch(name: str, value: Any) -> bool:
-    if type(value).__name__ in ("bool", "bool_"):
-        return bool(value)
-    raise UsageError(f"{name} is {_told(value)}; give True or False")
+def _domain_or_none(name: str, value: Any) -> Any:
+    return None if value is None else _domain(name, value)
 
 
 def _domain(name: str, value: Any) -> Any:
@@ -124,9 +231,15 @@ def _domains(name: str, value: Any) -> Any:
     return _domain(name, value)
 
 
-def _model(name: str, value: Any) -> Any:
+def _models(name: str, value: Any) -> Any:
+    """One model or several, loaded or by name."""
+    return value if isinstance(value, (str, Path)) or _is_list(value) else that_model(name, value)
+
+
+def that_model(name: str, value: Any, needs: tuple[str, ...] = MODEL) -> Any:
+    """The value, where it is a model; raises ``UsageError``."""
     inside = getattr(value, "model", value)  # an Experiment holds its model
-    if any(all(hasattr(each, name) for name in ("hook_dict", "cfg", "forward")) for each in (value, inside)):
+    if any(all(hasattr(each, name) for name in needs) for each in (value, inside)):
         return value
     if isinstance(value, (str, Path)):
         raise UsageError(f"{name} is {_told(value)}; load it first: mechfourier.load({str(value)!r})")

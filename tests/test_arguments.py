@@ -1,6 +1,7 @@
 """Wrong arguments, and models whose numbers are damaged, are said before anything is printed."""
 
 import copy
+import inspect
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,48 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
 def test_a_wrong_argument_is_one_sentence(calendar: Any, verb: Any, options: Any, told: str) -> None:
     with pytest.raises(mf.UsageError, match=told):
         verb(calendar, "months", **options)
+
+
+NEEDED: dict[str, Any] = dict(
+    domain="months",
+    domains="days",
+    site=SITE,
+    to="March",
+    prompts=["Monday"],
+    moduli=[5],
+    path="x.json",
+    sites="resid_post",
+)
+FUNCTIONS = [name for name in sorted(mf.__all__) if inspect.isfunction(getattr(mf, name))]
+FREE = {"stability": {"options"}, "validate": {"cells", "done"}, "compare": {"results"}}
+"""Arguments that take whatever there is."""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_argument_of_a_wrong_type_starts_work(
+    calendar: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def began(*_: Any, **__: Any) -> Any:
+        raise AssertionError("work began with a wrong argument")
+
+    for method in ("forward", "run_with_hooks", "run_with_cache"):
+        monkeypatch.setattr(calendar, method, began)
+    function = getattr(mf, name)
+    parameters = inspect.signature(function).parameters
+    known = {**NEEDED, "model": calendar, "models": [calendar] if name == "atlas" else ["calendar"]}
+    needed = {
+        each.name
+        for each in parameters.values()
+        if each.default is each.empty and each.kind is not each.VAR_POSITIONAL
+    }
+    arrays = {
+        each.name for each in parameters.values() if "jaxtyping" in str(each.annotation)
+    }  # tests check these first
+    for argument in parameters.keys() - FREE.get(name, set()) - arrays:
+        given = {each: known[each] for each in needed & known.keys()} | {argument: object()}
+        if needed <= given.keys() and argument != "tokens":
+            with pytest.raises(mf.MechFourierError):
+                function(**given)
 
 
 @pytest.mark.parametrize("domain", [["months"], None, 12, {"values": 3}])

@@ -152,7 +152,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
         (ACTS, {"position": 3, "layout": "value pos d"}, None),
         (ACTS[..., None], {"position": 9, "layout": "value template d pos"}, "outside of the 1 positions"),
         (torch.ones(7, 8, 10).to_sparse(), {}, "sparse or meta"),
-        (ACTS, {"domain": None, "n": True}, "give a whole number of values"),
+        (ACTS, {"domain": None, "n": True}, "n is True .bool.; give a whole number"),
         (ACTS, {"domain": "days,months,seasons"}, "one cycle or two"),
         (pd.DataFrame(ACTS.reshape(56, 10).astype(int)).assign(day=DAYS * 8), {"labels": "day"}, "no columns of activations"),
         ({f"layer_{i}_value_{v}": ACTS[0] for i in range(7) for v in range(7)}, {"domain": "mod-7"}, "in several places"),

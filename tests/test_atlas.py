@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -22,8 +23,18 @@ from mechfourier.cli.app import app
 from mechfourier.errors import OutOfRange, UnknownDomain, UsageError
 from mechfourier.figures.atlas import atlas_page, page_name, write_atlas
 from mechfourier.figures.atlas_index import write_index
+from mechfourier.figures.atlas_words import (
+    LETTERS,
+    PAPERS,
+    _channels,
+    _luminance,
+    colour,
+    contrast,
+    inks,
+)
 from mechfourier.models.registry import load
 from mechfourier.probes.probe import probe
+from mechfourier.probes.result import places_of
 from mechfourier.results.saved import read
 from mechfourier.sweep.kinds import checked, kind
 
@@ -259,3 +270,22 @@ def test_two_models_stand_side_by_side(found: AtlasResult) -> None:
     )
     page = atlas_page([first, second])
     assert "From calendar to other" in page and "circular → open curve" in page
+
+
+@pytest.mark.parametrize("word", [*LETTERS, "undecided: circle or open curve"])
+def test_a_letter_reads_on_its_cell_on_light_and_dark_pages(word: str) -> None:
+    for strength in np.linspace(0.18, 1.0, 9):
+        for ink, paper in zip(inks(word, strength), PAPERS, strict=True):
+            shade = [
+                round(255 * (strength * a + (1 - strength) * b))
+                for a, b in zip(_channels(colour(word)), _channels(paper), strict=True)
+            ]
+            cell = "#" + "".join(f"{channel:02x}" for channel in shade)
+            assert contrast(*(_luminance(_channels(each)) for each in (ink, cell))) >= 4.5
+
+
+def test_gaps_between_the_layers_of_a_word_are_told() -> None:
+    sites = [f"blocks.{i}.hook_resid_post" for i in range(9)]
+    words = ["a", "b", "a", "a", "b", "b", "a", "a", "b"]
+    assert places_of(sites, words, "a") == "0, 2–3 and 6–7"
+    assert places_of(sites, words, "b") == "1, 4–5 and 8" and places_of(sites, words, "c") == ""

@@ -69,7 +69,7 @@ def test_the_key_planes_carry_everything_and_one_of_two_half_of_the_difference()
     assert one.share.value < 0.5  # half of the difference moves fewer than half of the answers
     assert one.rung(SHAM).moved == 0.0 and one.rung(SHAM).raised == pytest.approx(0.0, abs=1e-4)
     assert one.rung(RANDOM).length == pytest.approx(one.rung("k = 2").length)
-    assert one.along == "circle" and "used as a circle" in str(along_sentence(one))
+    assert one.along == "circle" and "used as a circle" in str(along_sentence(one, True))
 
 
 def test_an_unread_circle_carries_nothing() -> None:
@@ -77,14 +77,15 @@ def test_an_unread_circle_carries_nothing() -> None:
     assert found.share.value == 0.0 and 0.0 < found.share.high < 0.15
     assert found.share_difference.value == pytest.approx(0.0, abs=1e-4)
     assert found.rung(WHOLE).moved == found.rung(ALL).moved == 1.0
-    assert "carries 0% [0," in share_sentence(found)
+    assert "carry 0% [0," in share_sentence(found)
 
 
 def test_a_line_beside_an_unused_circle() -> None:
     found = shares(line_reader(), (1,))
     assert found.along == "line"
     assert found.rung(LINE).moved == 1.0 and found.rung(BARE).moved == 0.0
-    assert "represented on a circle, used along a line" in str(along_sentence(found))
+    assert str(along_sentence(found, True)).startswith("represented on a circle, used along a line: ")
+    assert str(along_sentence(found, False)).startswith("used along a line, not as a circle: ")
 
 
 def test_where_the_whole_token_does_nothing_there_is_no_share() -> None:

@@ -93,6 +93,10 @@ class DomainAtlas:
         value = {} if probe.value is None else {site.site: site for site in probe.value.sites}
         return [_cell(self.domain, row, value.get(row.site), probe.verdict) for row in probe.sites]
 
+    def word_layers(self) -> str:
+        """The layers of the word, gaps left out: "3–5 and 7–10"; "" for none."""
+        return "" if self.probe is None else self.probe.word_layers()
+
     def best_task(self) -> TaskRow | None:
         """The task answered best of those above chance."""
         return best_of([row for row in self.tasks if row.template is None])
@@ -173,13 +177,6 @@ def _missing(atlas: AtlasResult, domain: str) -> DomainAtlas:
     raise KeyError(f"no domain {domain!r} in this atlas; it has {[each.domain for each in atlas.domains]}")
 
 
-def layer_range(layers: tuple[int, int] | None) -> str:
-    """ "3–17", or "3" where both are the same; a dash for None."""
-    if layers is None:
-        return "–"
-    return str(layers[0]) if layers[0] == layers[1] else f"{layers[0]}–{layers[1]}"
-
-
 def _short(each: DomainAtlas) -> dict[str, str]:
     best = each.best_task()
     share = None if each.study is None else each.study.share
@@ -187,7 +184,7 @@ def _short(each: DomainAtlas) -> dict[str, str]:
         "domain": each.domain,
         "n": str(each.n),
         "word": each.word,
-        "layers": layer_range(each.layers),
+        "layers": each.word_layers() or "–",
         "task": "–" if best is None else f"{best.task} {best.accuracy.share:.0%}",
         "used": each.used,
         "share": "–" if share is None else str(share),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mechfourier._arguments import checked, that_model
 from mechfourier.atlas.capture import Asked, asked_of, capture_together, split
 from mechfourier.atlas.circles import LayerCircle, layer_circles
 from mechfourier.atlas.result import NOT_ASKED, AtlasResult, DomainAtlas
@@ -48,6 +49,7 @@ class Measured:
     circles: tuple[LayerCircle, ...]
 
 
+@checked
 def atlas(
     models: Model | str | Iterable[Model | str],
     domains: Domains = "all",
@@ -75,7 +77,7 @@ def atlas(
     if n_permutations < 99:
         raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     wanted = chosen_domains(domains)
-    several = not (isinstance(models, str) or hasattr(models, "hook_dict"))
+    several = isinstance(models, Iterable) and not (isinstance(models, str) or hasattr(models, "hook_dict"))
     listed: Iterable[Any] = models if several else [models]  # type: ignore[assignment]
     found, folder = [], None if out is None else Path(out)
     with contextlib.ExitStack() as open_work:
@@ -112,7 +114,7 @@ def chosen_domains(domains: Domains) -> tuple[Domain, ...]:
 def _loaded(model: Any) -> Model:
     from mechfourier.models.registry import load
 
-    return load(model) if isinstance(model, (str, Path)) else model
+    return load(model) if isinstance(model, (str, Path)) else that_model("models", model)
 
 
 def _atlas(

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.plane import stream_sites
@@ -114,6 +115,7 @@ class BehaviourResult(
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@checked
 def behaviour(
     model: Model | Experiment,
     domain: Domain | str | None = None,

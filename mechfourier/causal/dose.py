@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.experiment import Experiment, SiteActivations
 from mechfourier.causal.follow import WRITTEN, perplexities
@@ -155,6 +156,7 @@ class DoseResult(
         return f"perplexity of the text that follows ({self.n_written} prompts): intact {intact:.3g}; half-way {shown}"
 
 
+@checked
 def dose(
     model: Model | Experiment,
     domain: Domain | str | None = None,

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.controls import check_count
 from mechfourier.causal.cost import affordable
 from mechfourier.causal.experiment import Experiment
@@ -153,6 +154,7 @@ class PeriodsResult(Result, kind="periods", figure="mechfourier.figures.periods:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@checked
 def periods(
     model: Model | Experiment,
     domain: Domain | str = "numbers",

@@ -8,6 +8,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.screen import Candidate, candidates_at, choose
 from mechfourier.causal.subspaces import HarmonicSubspace, key_harmonics
@@ -23,6 +24,7 @@ from mechfourier.probes.planes import HarmonicPlane, plane_of
 SCREEN = 48  # prompts that choose a place, at most a quarter of them all
 
 
+@checked
 def plane(
     model: Model | Experiment,
     domain: Domain | str | None = None,

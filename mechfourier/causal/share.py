@@ -75,7 +75,7 @@ class Share:
     def __str__(self) -> str:
         if self.value is None or self.low is None or self.high is None:
             return f"not defined ({self.reason})"
-        return f"{self.value:.0%} [{100 * self.low:.0f}, {100 * self.high:.0f}]"
+        return f"{self.value:z.0%} [{100 * self.low:z.0f}, {100 * self.high:z.0f}]"
 
 
 @dataclass(frozen=True)

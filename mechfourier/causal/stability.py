@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.study import StudyResult, study
 from mechfourier.causal.subspaces import harmonic_subspace
@@ -141,6 +142,7 @@ class StabilityResult(Result, kind="stability", figure="mechfourier.figures.stab
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@checked
 def stability(
     models: Sequence[str],
     domain: Domain | str,

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
 from mechfourier.causal.cost import bounded
 from mechfourier.causal.experiment import Experiment, SiteActivations
@@ -160,6 +161,7 @@ class SteerResult(Result, kind="steer", figure="mechfourier.figures.steer:steer_
         return ", ".join(f"{self.answers[i].strip()} {p[i]:.0%}" for i in best)
 
 
+@checked
 def steer(
     model: Model | Experiment,
     domain: Domain | str | None = None,

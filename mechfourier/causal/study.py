@@ -63,6 +63,7 @@ from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
 from mechfourier.results.base import Result
 from mechfourier.stats.paired import chance_note
+from mechfourier.stats.words import CIRCLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +156,18 @@ class StudyResult(
 
     def sentence(self) -> str:
         """Where it is represented, where it is used, and how much: in one sentence."""
-        layers = self.probe.layers
-        shape = self.verdict if layers is None else f"{self.verdict} at layers {layers[0]}–{layers[1]}"
+        layers = self.probe.word_layers()
+        shape = (
+            f"{self.verdict} at layer{'' if layers.isdigit() else 's'} {layers}" if layers else self.verdict
+        )
         at = () if self.map is None or self.position is None else self.map.used(self.position)
         where = f"{self.used} at {spans(at)} of the {self.position} token" if at else self.used
-        share = f"the circle carries {self.share} of what the {self.position} token carries"
+        part = (
+            "the circle carries"
+            if self.verdict in CIRCLES
+            else f"its planes (k = {', '.join(map(str, self.ks))}) carry"
+        )
+        share = f"{part} {self.share} of what the {self.position} token carries"
         if self.share is None or self.share.value is None:
             share = f"the {self.position} token carries nothing by itself"
         return f"{shape}; {where}: {share}"
@@ -188,8 +196,7 @@ def study(
     folder: str | Path | None = None,
     probed: ProbeResult | None = None,
 ) -> StudyResult:
-    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what the probe
-    sees.
+    """Probe ``domain``, then test by ablation, rotation and patching whether the model uses what is seen.
 
     Without ``site`` the embedding and every ``resid_post`` are screened, each at the value's token and at the
     prompt's last (or ``position``), with the harmonics ``ks`` or those that stand out there
@@ -295,7 +302,8 @@ def _tested(
     arms = kept("arms", ArmsResult, lambda: compared_arms(rest, place, turn))
     where = kept("map", UseMap, lambda: use_map(rest, sites, turn.ks)) if len(sites) > 1 else None
     used, reasons = usage_verdict(ablation, turned)
-    said = [share_sentence(share), along_sentence(share), where and where_sentence(where), chance]
+    along = along_sentence(share, probed.verdict in CIRCLES)
+    said = [share_sentence(share), along, where and where_sentence(where), chance]
     notes = [
         *probed.notes,
         *(note for part in (ablation, turned, moved, share) if part for note in part.notes),

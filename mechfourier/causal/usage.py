@@ -18,9 +18,9 @@ def usage_verdict(ablation: AblationResult | None, rotation: RotationResult) -> 
     turns, matters = _turns(rotation), ablation is not None and _matters(ablation)
     reasons = [
         f"turning k = {', '.join(map(str, rotation.ks))} at {rotation.site} ({rotation.position} token) moves "
-        f"the answer by exactly δ on {rotation.exact_share:.1%} of prompts and turns; on "
-        f"{rotation.n_control_pairs} of them these planes {rotation.paired_share:.1%}, the same displacement "
-        f"in {rotation.n_controls} random planes {rotation.random_share or 0.0:.1%} (p = "
+        f"the answer by exactly δ on {rotation.exact_share:.1%} of prompts and turns; on the "
+        f"{rotation.n_control_pairs} that controls were given as well, on {rotation.paired_share:.1%}, the same "
+        f"displacement in {rotation.n_controls} random planes on {rotation.random_share or 0.0:.1%} (p = "
         f"{rotation.p_value:.2g})",
         rotation.direction(),
     ]
@@ -63,7 +63,7 @@ def _matters(ablation: AblationResult) -> bool:
 
 
 def share_sentence(share: UseShare) -> str:
-    """How much of what the token carries goes through the circle."""
+    """How much of what the token carries goes through the planes."""
     token = "value" if share.position == "value" else "last"
     ks = ", ".join(map(str, share.ks))
     if share.share.value is None and share.share_difference.value is None:
@@ -72,15 +72,16 @@ def share_sentence(share: UseShare) -> str:
     moved = 0.0 if whole is None else whole.moved
     difference = f"{share.share_difference} by the rise of the score difference"
     if share.share.value is None:
-        return f"the circle (k = {ks}) carries {difference} of what the {token} token carries"
+        return f"these planes (k = {ks}) carry {difference} of what the {token} token carries"
     return (
-        f"the circle (k = {ks}) carries {share.share} of what the {token} token carries, by exact moves (all "
+        f"these planes (k = {ks}) carry {share.share} of what the {token} token carries, by exact moves (all "
         f"that the token says of it moves {moved:.0%} of the answers by δ); {difference}"
     )
 
 
-def along_sentence(share: UseShare) -> str | None:
-    """Whether the circle is used as one or along a line, with what says so; None where neither is used."""
+def along_sentence(share: UseShare, circular: bool) -> str | None:
+    """Whether it is used as a circle or along a line, with what says so; None where neither is used. ``circular``: the
+    probe calls it a circle."""
     line, bare = share.rung(LINE), share.rung(BARE)
     if share.along is None or line is None or bare is None:
         return None
@@ -90,7 +91,9 @@ def along_sentence(share: UseShare) -> str | None:
         f"{line.directed:+.2g})"
     )
     words = {
-        "line": "represented on a circle, used along a line",
+        "line": "represented on a circle, used along a line"
+        if circular
+        else "used along a line, not as a circle",
         "circle": "used as a circle, not along a line",
         "circle and line": "used as a circle and along a line",
     }

@@ -75,6 +75,7 @@ Period = Annotated[
     typer.Option(help="Period of labels that are angles (or --domain degrees).", **PERIOD),
 ]
 Control = Annotated[Path | None, typer.Option(help="The same file from an untrained model (with --acts).")]
+Out = Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")]
 Probabilities = Annotated[
     bool,
     typer.Option("--probabilities", help="The arrays are answer distributions: take square roots."),
@@ -104,9 +105,7 @@ def probe(
     control: Control = None,
     probabilities: Probabilities = False,
     json_: Json = False,
-    out: Annotated[Path, typer.Option(help="Folder of the HTML figure and the JSON result.")] = Path(
-        "mechfourier-out"
-    ),
+    out: Out = Path("mechfourier-out"),
 ) -> None:
     """Probe a domain for circular features: verdict, evidence at every hook point, HTML figure."""
     quiet_libraries()
@@ -114,27 +113,22 @@ def probe(
         layout=layout, labels=labels, templates=templates, period=period, control=control
     )
     if acts is not None:
-        about = dict(layers=layers, position=position, show_tokens=show_tokens or None)
-        about |= {
-            name: None if given == "auto" else given
-            for name, given in (("engine", engine), ("device", device))
-        }
-        refuse_model_options(model, about)
+        refuse_model_options(
+            model,
+            dict(layers=layers, position=position, show_tokens=show_tokens, engine=engine, device=device),
+        )
         arrays |= dict(sites=sites, design=design, probabilities=probabilities, seed=seed)
         result = of_arrays(acts, domain, **arrays, n_permutations=permutations)
         return write_and_show(result, out, json_=json_)
-    refuse_array_options(arrays | dict(probabilities=probabilities or None))
-    if model is None:
-        raise UsageError(
-            "give a model (mechfourier models lists them), or a file of activations (--acts FILE)"
-        )
+    refuse_array_options(arrays | dict(probabilities=probabilities))
+    name = _named(model)
     from mechfourier.hooks.store import ActivationStore
     from mechfourier.models.registry import load
     from mechfourier.probes.probe import probe as run
 
-    wanted = domain_of(domain, model)  # before the model: a wrong name should not wait for its weights
+    wanted = domain_of(domain, name)  # before the model: a wrong name should not wait for its weights
     result = run(
-        load(model, engine=engine, device=device),
+        load(name, engine=engine, device=device),
         wanted,
         sites=sites or "resid_post",
         layers=layers,
@@ -147,6 +141,14 @@ def probe(
         controls=controls,
     )
     return write_and_show(result, out, json_=json_, tokens=show_tokens)
+
+
+def _named(model: str | None) -> str:
+    if model is None:
+        raise UsageError(
+            "give a model (mechfourier models lists them), or a file of activations (--acts FILE)"
+        )
+    return model
 
 
 def write_and_show(

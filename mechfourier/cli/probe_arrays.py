@@ -27,7 +27,10 @@ def refuse_array_options(given: Mapping[str, Any]) -> None:
 
 
 def _given(given: Mapping[str, Any]) -> list[str]:
-    return [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    """Options that were set: a flag that is off, and "auto", are what stands there anyway."""
+    return [
+        f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False, "auto")
+    ]
 
 
 def of_arrays(

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mechfourier._arguments import checked
 from mechfourier.domains.file import parse
 from mechfourier.domains.quantity import Quantity
 from mechfourier.domains.task_spec import Operation, native_task
@@ -61,6 +62,7 @@ class Domain(Quantity):
         return operation_design(self, possible.cycles, template=possible.template)
 
 
+@checked
 def domain(name_or_path: Domain | str | Path) -> Domain:
     """A packaged domain (``"months"``), a generated one (``"mod-23"``; ``"carry-in@2"`` for the adder) or
     your own (``"mine.toml"``).

@@ -171,11 +171,15 @@ def tasks(
     ``OutOfRange``.
     """
     wanted = _domains(domain)
+    if not wanted:
+        raise UsageError("no domains were named; give names, or 'all'")
     asked = [(each, spec) for each in wanted for spec in _specs(each, task)]
     rows: list[TaskRow] = []
     unasked = [f"{each.name} has no tasks" for each in wanted if not each.tasks]
     notes: list[str] = []
-    for each, spec in tracked(asked, "tasks", len(asked)):
+    for each, spec in tracked(
+        asked, f"tasks of {wanted[0].name}" if len(wanted) == 1 else "tasks", len(asked)
+    ):
         try:
             found, said = score_task(
                 model, each, spec, samples=n_prompts, cycles=cycles, seed=seed, most=most_prompts

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mechfourier._arguments import checked
 from mechfourier.domains.answers import answer_tokens
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.design import MIN_TESTABLE, Cycles, Design, max_cycles, read_positions, value_design
@@ -43,6 +44,7 @@ class TokenReport(Result, kind="token-report"):
         return "" if self.reads is None else self.reads.beginning()
 
 
+@checked
 def token_report(domain: Domain, model: Readable, *, cycles: int = 4) -> TokenReport:
     """Prompts of ``domain`` with the tokens of ``model``, which needs a tokenizer (or ``encode``) and no
     weights."""

@@ -15,9 +15,8 @@ from mechfourier.drawing.html import Part, Section, inert, own_page, render, ver
 from mechfourier.drawing.marks import figure, heat
 from mechfourier.drawing.template import BLUE, GREEN
 from mechfourier.figures.atlas_cells import domain_data, matrix_rows, same_layers
-from mechfourier.figures.atlas_words import colour, ink_on, letter
+from mechfourier.figures.atlas_words import colour, inks, letter
 from mechfourier.files import result_name, write_text
-from mechfourier.hooks.site import layer_ranges
 from mechfourier.stats.words import CIRCLES
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def atlas_page(results: Sequence[AtlasResult]) -> str:
         "atlas.html",
         models=models,
         legend=[
-            (word, letter(word), shade, ink_on(word)) for word, shade in sorted(words.items(), key=_by_word)
+            (word, letter(word), shade, inks(word)[0]) for word, shade in sorted(words.items(), key=_by_word)
         ],
         differences=_differences(results),
         data=_inert({"models": [_data(each) for each in results]}),
@@ -97,26 +96,36 @@ def _inert(value: Any) -> Markup:
 
 def _lead(result: AtlasResult) -> str:
     """Which domains are circles, where, and which the model uses: the page's first sentence."""
-    circles = [each for each in result.domains if each.word in CIRCLES]
-    told = "; ".join(f"{each.domain}{_where(each)}" for each in circles)
+    circles, p = [each for each in result.domains if each.word in CIRCLES], result.circle_p()
+    told = "; ".join(f"{each.domain}{_where(each)}{_worth(p, each.domain)}" for each in circles)
+    lie = f"{'lies' if len(circles) == 1 else 'lie'} on a circle"
     counts = Counter(each.word for each in result.domains if each.word not in CIRCLES)
     others = ", ".join(f"{word} ({count})" for word, count in counts.most_common())
     return (
-        f"{result.model}: {len(circles)} of {len(result.domains)} domains lie on a circle"
+        f"{result.model}: {len(circles)} of {len(result.domains)} domains {lie}"
         f"{f' ({told})' if circles else ''}.{f' The others: {others}.' if others else ''} {_use(result)}"
     )
 
 
 def _where(each: DomainAtlas) -> str:
-    if each.layers is None:
+    layers = each.word_layers()
+    return f" at layer{'' if layers.isdigit() else 's'} {layers}" if layers else ""
+
+
+def _worth(p: dict[str, tuple[float, float]], domain: str) -> str:
+    """The p-value of a circle beside the claim, and what it corrects for."""
+    if domain not in p:
         return ""
-    low, high = each.layers
-    return f" at layer{'s' * (high > low)} {layer_ranges(range(low, high + 1))}"
+    own, all_domains = p[domain]
+    return (
+        f", p = {own:.2g} corrected for its layers, {all_domains:.2g} for the {len(p)} domains tested as well"
+    )
 
 
 def _use(result: AtlasResult) -> str:
     if not result.studied:
-        return "Use was not tested (no study)."
+        told = shlex.join(["mechfourier", "atlas", result.model])
+        return f"Whether the model uses its circles was not tested; it is by: {told}"
     used = [each.domain for each in result.domains if each.used == "used"]
     return f"Used, by intervention: {', '.join(used) or 'none'}."
 

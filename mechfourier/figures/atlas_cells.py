@@ -5,17 +5,19 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from mechfourier.atlas.result import AtlasResult, DomainAtlas, evidence_at, layer_range
+from mechfourier.atlas.result import AtlasResult, DomainAtlas, evidence_at
 from mechfourier.domains.tasks import TaskRow
-from mechfourier.figures.atlas_words import colour, ink_on, letter
+from mechfourier.figures.atlas_words import colour, inks, letter
 from mechfourier.hooks.site import Site
 from mechfourier.probes.result import ProbeResult, SiteRow, short_names
+from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.value import SiteEvidence
 
-P_CIRCLE = (
-    "permuted labels: how often the best circle score of all hook points and harmonics is as high "
+P_ORDER = (
+    "permuted labels: how often the best score of a circular order, of all hook points and harmonics, is as high "
     "(family-wise over hook points and harmonics of this domain; not over domains)"
 )
+CLOSED = frozenset(shape.name for shape in SHAPES if shape.closed)
 P_CONTEST = "how often data of the rival shapes would favour a circle as strongly, at this hook point alone"
 EVIDENCE = "0 would be no better than the mean of the other values; at most 1"
 
@@ -45,7 +47,7 @@ def _matrix_row(index: int, each: DomainAtlas, p: tuple[float, float] | None) ->
         "reason": each.reason or "",
         "cells": [_matrix_cell(each.domain, name, row) for name, row in zip(names, mine, strict=True)],
         "words": [row["word"] for row in mine],
-        "layers": layer_range(each.layers),
+        "layers": each.word_layers() or "–",
         "p": _p_of(each, p),
         "task": None if best is None else _task(best),
         "used": each.used,
@@ -62,7 +64,7 @@ def _matrix_cell(domain: str, layer: str, row: dict[str, Any]) -> dict[str, Any]
         "letter": letter(word),
         "colour": colour(word),
         "strength": strength,
-        "ink": ink_on(word, strength),
+        "inks": inks(word, strength),
         "label": f"{domain}, {place}: {word}, evidence {evidence:.2f}, p {_shown(row['p'])}",
     }
 
@@ -80,7 +82,7 @@ def _p_of(each: DomainAtlas, p: tuple[float, float] | None) -> dict[str, str] | 
     if probe is None or not probe.sites:
         return None
     if p is None:
-        return {"text": _shown(probe.p_value), "null": P_CIRCLE}
+        return {"text": _shown(probe.p_value), "null": P_ORDER} if probe.value is None else None
     return {
         "text": f"{_shown(p[0])} (Holm {_shown(p[1])})",
         "null": "that no hook point of this domain is a circle: the contest of shapes, all hook points combined "
@@ -176,12 +178,13 @@ def _site(
         "points": [] if circle is None else [list(p) for p in circle.points],
         "spread": [] if circle is None else [list(s) for s in circle.spread],
         "shapes": [
-            [s.name, _clean(s.evidence), _clean(s.low), _clean(s.high), _clean(s.p)] for s in row.shapes
+            [s.name, _clean(s.evidence), _clean(s.low), _clean(s.high), _clean(s.p), s.name in CLOSED]
+            for s in row.shapes
         ],
         "reasons": [] if value is None else list(value.reasons),
     }
     if value is not None and value.control is not None:
-        told["control"] = _clean(value.control.evidence)
+        told["control"] = [_clean(value.control.evidence), _clean(value.control.p_value)]
     return told
 
 
@@ -190,7 +193,7 @@ def _numbers(row: SiteRow, value: SiteEvidence | None, probe: ProbeResult) -> li
     share = row.spectrum[row.k - 1] if 0 < row.k <= len(row.spectrum) else math.nan
     flat = 1 / max(1, len(row.spectrum))
     found = [
-        ["p of a circle", _shown(row.p_value), P_CIRCLE],
+        ["p of circular order", _shown(row.p_value), P_ORDER],
         [
             f"power at k = {row.k}",
             _percent(share),
@@ -203,8 +206,8 @@ def _numbers(row: SiteRow, value: SiteEvidence | None, probe: ProbeResult) -> li
             ["partial R²", _shown(row.r2), "best dimension beyond the confounds; 0 without signal"],
         ]
     if value.contest is not None:
-        found.insert(0, ["evidence", f"{evidence_at(value):.2f}", EVIDENCE])
-        found.insert(1, ["p of its rivals", _shown(value.contest.p), P_CONTEST])
+        found.insert(0, ["evidence", f"{evidence_at(value):z.2f}", EVIDENCE])
+        found.insert(1, ["p against rivals", _shown(value.contest.p), P_CONTEST])
     if value.probe is not None:
         found.append(
             [
@@ -215,8 +218,9 @@ def _numbers(row: SiteRow, value: SiteEvidence | None, probe: ProbeResult) -> li
             ]
         )
     if value.control is not None:
-        told = f"evidence of the same shape with re-initialised weights, p = {_shown(value.control.p_value)}"
-        found.append(["untrained model", f"{value.control.evidence:.2f}", told])
+        told = "evidence of the same shape with re-initialised weights; p: against permuted labels, as that shape scores them too"
+        worth = f"{value.control.evidence:z.2f} (p = {_shown(value.control.p_value)})"
+        found.append(["untrained model", worth, told])
     return found
 
 

@@ -2,8 +2,9 @@
 
 from mechfourier.figures.shapes import STRIP, UNDECIDED
 
-STRONG = 0.6
-"""Strength of a cell from which its own colour decides which ink reads on it."""
+PAPERS = ("#ffffff", "#0d1117")
+"""What lies under a cell on a light and on a dark page (page.css)."""
+INKS = ("#000000", "#ffffff")
 LETTERS = {
     "circular": "C",
     "flattened circle": "F",
@@ -30,13 +31,33 @@ def colour(word: str) -> str:
     return STRIP.get(word, UNDECIDED)
 
 
-def ink_on(word: str, strength: float = 1.0) -> str:
-    """Ink that reads on the colour of ``word``, on light and dark pages; faint cells take the page's own."""
-    if strength < STRONG:
-        return "var(--ink)"
-    red, green, blue = (int(colour(word)[i : i + 2], 16) for i in (1, 3, 5))
-    light = 0.299 * red + 0.587 * green + 0.114 * blue
-    return "#1f2328" if light > 105 else "#ffffff"
+def inks(word: str, strength: float = 1.0) -> tuple[str, str]:
+    """The ink that reads best on the cell of ``word``, on a light and on a dark page (contrast 4.5 or more)."""
+    light, dark = (_ink(_mixed(_channels(colour(word)), _channels(paper), strength)) for paper in PAPERS)
+    return light, dark
+
+
+def _ink(shade: list[float]) -> str:
+    return max(INKS, key=lambda ink: contrast(_luminance(_channels(ink)), _luminance(shade)))
+
+
+def contrast(one: float, other: float) -> float:
+    """Contrast ratio of two relative luminances (WCAG 2), 1 to 21."""
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def _channels(shade: str) -> list[float]:
+    return [int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def _mixed(over: list[float], under: list[float], strength: float) -> list[float]:
+    return [strength * a + (1 - strength) * b for a, b in zip(over, under, strict=True)]
+
+
+def _luminance(channels: list[float]) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def letter(word: str) -> str:

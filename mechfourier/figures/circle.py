@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mechfourier._arguments import checked
 from mechfourier.causal.experiment import Experiment, SiteActivations
 from mechfourier.causal.plane import curve
 from mechfourier.causal.steering import class_columns, displaced_scores
@@ -99,6 +100,7 @@ def _ks_of(found: Any) -> tuple[int, ...]:
     return (int(best.k),) if best is not None and getattr(best, "k", None) else ()
 
 
+@checked
 def circle(result: Result, model: Model | None = None, *, prompt: int = 0, site: str | None = None) -> Any:
     """A widget of the circle of ``result`` (of ``study``, ``rotate``, ``dose`` or ``probe``): drag the value round
     it, and the model answers with its residual stream edited there.

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, MechFourierError, OutOfRange, UnknownSite, UsageError, nearest
 from mechfourier.harvest.check import existing
 from mechfourier.harvest.index import Config, Shard, fault
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 TEXT = ("token", "document", "position")
 
 
+@checked
 def open_harvest(folder: str | Path, *, partial: bool = False, verify: bool = True) -> "Harvest":
     """Open what ``capture_dataset`` wrote.
 

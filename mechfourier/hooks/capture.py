@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
 from mechfourier.hooks.passes import run_request
 from mechfourier.hooks.run import has_hooks
@@ -58,6 +59,7 @@ class Activations:
         return torch.stack([self.values[site] for site in self.sites])
 
 
+@checked
 def capture(
     model: Model,
     prompts: Prompts,

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange
+from mechfourier._arguments import checked
+from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import intervene
 from mechfourier.hooks.run import batches, forward, inference, last_logits, serving
@@ -24,6 +25,7 @@ class Generation:
     texts: tuple[str, ...]
 
 
+@checked
 def generate(
     model: Model,
     prompts: Sequence[str],
@@ -45,6 +47,8 @@ def generate(
     """
     if max_new_tokens < 1:
         raise OutOfRange(f"max_new_tokens is {max_new_tokens}; ask for at least 1")
+    if not prompts:
+        raise UsageError("no prompts were given; give a list of texts")
     ends = _ends(model, stop)
     written: list[list[int]] = [[] for _ in prompts]
     starts = [encoding.ids[: encoding.last + 1] for encoding in encode(model, prompts)]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mechfourier._arguments import checked
 from mechfourier.errors import OutOfRange, UnknownSite, UsageError, nearest
 from mechfourier.models.interface import Hooked
 
@@ -198,6 +199,7 @@ def model_name(model: object) -> str:
     return str(getattr(model, "mechfourier_name", None) or type(model).__name__)
 
 
+@checked
 def sites(model: Hooked) -> tuple[Site, ...]:
     """Every hook point of ``model``, in the order of a forward pass."""
     # by key: a comparison would work it out again, which takes a tenth of a second for 28 layers
@@ -231,6 +233,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(layers))
 
 
+@checked
 def select_sites(
     model: Hooked,
     kinds: "str | Site | Sequence[str | Site]" = "resid_post",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mechfourier._arguments import checked
 from mechfourier.errors import (
     BadCheckpoint,
     MechFourierError,
@@ -66,6 +67,7 @@ def known_models() -> tuple[ModelInfo, ...]:
     return known()
 
 
+@checked
 def load(
     name_or_path: str | Path,
     *,

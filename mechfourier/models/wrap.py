@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
+from mechfourier._arguments import checked
 from mechfourier.errors import NotExpressible, UsageError, nearest
 from mechfourier.models.interface import Encoding, encode_with
 
@@ -62,6 +63,7 @@ class Wrapped(HookedRootModule):
         return torch.tensor([self.encode([prompt])[0].ids])
 
 
+@checked
 def wrap(
     module: nn.Module, *, tokens: Tokens, blocks: str | None = None, embed: str | None = None
 ) -> Wrapped:

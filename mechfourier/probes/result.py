@@ -134,6 +134,12 @@ class ProbeResult(
             )
         return made()
 
+    def word_layers(self) -> str:
+        """The layers whose word is the verdict: "3–5 and 7–10"; "" where no layer has a word of its own."""
+        if self.layers is None:
+            return ""
+        return places_of([row.site for row in self.sites], [row.word for row in self.sites], self.verdict)
+
     def with_planes(self, make: "Callable[[], tuple[HarmonicPlane, ...]]") -> "ProbeResult":
         """This result, which gives ``planes`` by ``make`` when they are asked for."""
         object.__setattr__(self, "_planes", make)
@@ -185,13 +191,9 @@ def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
     at = [i for i, each in enumerate(words) if each == word]
     if not at:
         return ""
-    names = short_names(sites)
-    runs = [list(run) for _, run in groupby(at, key=lambda i: i - at.index(i))]
-    listed = " and ".join(names[r[0]] if len(r) == 1 else f"{names[r[0]]}–{names[r[-1]]}" for r in runs)
-    if len(runs) > MOST_RUNS:
-        listed = f"{names[at[0]]}–{names[at[-1]]}, {len(at)} of those {at[-1] - at[0] + 1}"
-    kind = "layer" if all(name.isdigit() for name in names) else "hook point"
-    told = f"at {kind}{'s' * (len(at) > 1)} {listed} of {len(sites)}" if len(sites) > 1 else f"at {sites[0]}"
+    kind = "layer" if all(name.isdigit() for name in short_names(sites)) else "hook point"
+    listed = f"at {kind}{'s' * (len(at) > 1)} {places_of(sites, words, word)}"
+    told = f"{listed} of {len(sites)}" if len(sites) > 1 else f"at {sites[0]}"
     others = {
         "before": words[: at[0]],
         "between": [each for each in words[at[0] : at[-1]] if each != word],
@@ -199,6 +201,18 @@ def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
     }
     beside = [f"{when}: {', '.join(dict.fromkeys(each))}" for when, each in others.items() if each]
     return f"{told} ({'; '.join(beside)})" if beside else told
+
+
+def places_of(sites: Sequence[str], words: Sequence[str], word: str) -> str:
+    """Names of the hook points of ``word``, neighbours as a range: "3–5 and 7–10"; of many ranges the first and
+    the last place, and how many of those between: "3–17, 9 of those 15"; "" for none."""
+    at = [i for i, each in enumerate(words) if each == word]
+    names = short_names(sites)
+    runs = [list(run) for _, run in groupby(at, key=lambda i: i - at.index(i))]
+    if len(runs) > MOST_RUNS:
+        return f"{names[at[0]]}–{names[at[-1]]}, {len(at)} of those {at[-1] - at[0] + 1}"
+    ranges = [names[r[0]] if len(r) == 1 else f"{names[r[0]]}–{names[r[-1]]}" for r in runs]
+    return " and ".join([", ".join(ranges[:-1]), ranges[-1]] if len(ranges) > 1 else ranges)
 
 
 def short_names(sites: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
@@ -121,6 +122,7 @@ class PlaneReducibility(Result, kind="plane-reducibility"):
         return frame
 
 
+@checked
 def reducibility(
     model: Model,
     domain: Domain | str,

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, MechFourierError, WeightsNotFound
 from mechfourier.models.weights import weights_hash
 from mechfourier.reproduce.catalogue import chosen
@@ -20,6 +21,7 @@ DEFAULT_MODEL = "qwen3-0.6b"
 OUT = Path("mechfourier-out/reproduce")
 
 
+@checked
 def reproduce(
     names: Sequence[str] = (),
     *,

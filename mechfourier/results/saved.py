@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, UsageError, nearest
 from mechfourier.files import regular
 from mechfourier.results.base import Result
@@ -92,6 +93,7 @@ def _is_summary(values: dict[str, Any]) -> bool:
     return {"accuracy", "key_freqs"} <= set(values) or {"test_accuracy", "checkpoint"} <= set(values)
 
 
+@checked
 def load_result(path: str | Path) -> Result:
     """The result that a command saved with ``--out``, or ``to_json`` wrote, as the object that it was.
 

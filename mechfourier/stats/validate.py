@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mechfourier._arguments import checked
 from mechfourier.errors import OutOfRange
 from mechfourier.progress import progress
 from mechfourier.results.base import Result
@@ -178,6 +179,7 @@ def summary(results: Iterable[CellResult], *, seed: int) -> Validation:
     return Validation(seed, kept, bool(kept) and all(result.passed for result in kept))
 
 
+@checked
 def validate(
     *,
     seed: int = 0,

@@ -77,15 +77,16 @@ def _contest(best: SiteEvidence, found: SiteShapes) -> str:
     first = [shape for shape in asked if shape.name in own][:1] or asked[:1]
     others = [shape for shape in asked if shape.name not in own and shape not in first][:1]
     told = [
-        f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} (p = {s.p:.2g})" for s in (*first, *others)
+        f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} ({'' if s.p < LEVEL else 'not '}rejected, p = {s.p:.2g})"
+        for s in (*first, *others)
     ]
     return f"{best.site}: {found.label}; between-value power predicted of left-out values: {', '.join(told)}"
 
 
 def _share(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.0%}"
-    return f"{estimate.value:.0%} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+        return f"{estimate.value:z.0%}"
+    return f"{estimate.value:z.0%} [{100 * estimate.low:z.0f}, {100 * estimate.high:z.0f}]"
 
 
 def _plain(estimate: Estimate, digits: int) -> str:

@@ -17,7 +17,7 @@
     });
     return element;
   }
-  function fixed(x, digits) { return x === null || x === undefined ? "–" : Number(x).toFixed(digits === undefined ? 2 : digits); }
+  function fixed(x, digits) { return x === null || x === undefined ? "–" : Number(x).toFixed(digits === undefined ? 2 : digits).replace(/^-(0\.?0*)$/, "$1"); }
   function pvalue(p) { return p === null || p === undefined ? "not asked" : "p = " + (p < 0.0001 ? "< 0.0001" : Number(p.toPrecision(2))); }
   function place(site) { return site.layer === null ? site.name : "layer " + site.layer; }
 
@@ -132,6 +132,29 @@
     }
     return text + "Z";
   }
+  // names stand outside their points; where two would cover each other, the next place round the point is taken, then farther out
+  function placed(points) {
+    var taken = points.map(function (p) { return box(circle.show(p[0]), circle.show(-p[1]), 9, 9, 0.5); });
+    return points.map(function (p, i) {
+      var out = Math.atan2(-p[1], p[0]), best = null, name = circle.points.children[i].lastChild, wide, high = +name.getAttribute("font-size");
+      wide = (name.getComputedTextLength && name.getComputedTextLength()) || high * 0.62 * name.textContent.length;
+      [9, 17, 27].some(function (far) {
+        return [0, 0.5, -0.5, 1, -1, 1.6, -1.6, 2.4, -2.4].some(function (turn) {
+          var across = far * Math.cos(out + turn), down = far * Math.sin(out + turn), side = Math.cos(out + turn);
+          var shift = side > 0.3 ? 0 : side < -0.3 ? 1 : 0.5;
+          var mine = box(circle.show(p[0]) + across, circle.show(-p[1]) + down, wide, high, shift);
+          var cost = taken.reduce(function (sum, other, j) { return j === i ? sum : sum + covered(mine, other); }, 0) + 4 * beyond(mine);
+          if (best === null || cost < best.cost - 0.5) { best = { cost: cost, box: mine, x: across, y: down + high / 3, anchor: ["start", "middle", "end"][2 * shift] }; }
+          return best.cost < 0.5;
+        });
+      });
+      taken.push(best.box);
+      return best;
+    });
+  }
+  function box(x, y, wide, high, shift) { return [x - wide * shift, y - high / 2, x + wide * (1 - shift), y + high / 2]; }
+  function covered(a, b) { return Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1])); }
+  function beyond(a) { return Math.max(0, -a[0], -a[1], a[2] - SIZE, a[3] - SIZE); }
   function put(points, spread) {
     circle.now = { points: points, spread: spread };
     var line = points.map(function (p) { return circle.show(p[0]).toFixed(1) + "," + circle.show(-p[1]).toFixed(1); });
@@ -141,13 +164,14 @@
     points.forEach(function (p, i) {
       circle.spread.children[i].setAttribute("d", ellipse(p, spread[i]));
       circle.points.children[i].setAttribute("transform", "translate(" + circle.show(p[0]).toFixed(1) + "," + circle.show(-p[1]).toFixed(1) + ")");
-      var size = Math.hypot(p[0], p[1]) || 1, text = circle.points.children[i].lastChild;
-      fill(text, { x: (9 * p[0] / size).toFixed(1), y: (-9 * p[1] / size + 4).toFixed(1), "text-anchor": p[0] > 0.3 * size ? "start" : p[0] < -0.3 * size ? "end" : "middle" });
+      var at = circle.names[i];
+      fill(circle.points.children[i].lastChild, { x: at.x.toFixed(1), y: at.y.toFixed(1), "text-anchor": at.anchor });
     });
   }
   function mix(a, b, t) { return a.map(function (row, i) { return row.map(function (x, j) { return x + (b[i][j] - x) * t; }); }); }
   function moveCircle(to) {
     var from = circle.now, still = window.matchMedia("(prefers-reduced-motion: reduce)").matches, mine = moving += 1;
+    circle.names = placed(to.points);
     if (!from || still) { put(to.points, to.spread); return; }
     var start = null;
     window.requestAnimationFrame(function step(now) {
@@ -184,16 +208,18 @@
       made.appendChild(svg("text", { "class": "faint", x: x(v), y: height - 8, "text-anchor": "middle", "font-size": 11 }, v));
     });
     rows.forEach(function (row, i) {
-      var y = 8 + 22 * i, closed = /circle|ellipse|closed|pair/.test(row[0]);
+      var y = 8 + 22 * i, closed = row[5];
       made.appendChild(svg("text", { "class": "ink", x: left - 8, y: y + 12, "text-anchor": "end", "font-size": 12 }, row[0]));
       made.appendChild(svg("rect", { x: Math.min(x(0), x(row[1])), width: Math.abs(x(row[1]) - x(0)), y: y, height: 15, fill: closed ? GREEN : ORANGE }));
       if (row[2] !== null) { made.appendChild(svg("path", { "class": "path", d: "M" + x(row[2]) + " " + (y + 7.5) + "H" + x(row[3]) })); }
       made.appendChild(svg("text", { "class": "faint", x: width - right + 8, y: y + 12, "font-size": 11 }, row[4] === null ? "" : pvalue(row[4])));
     });
     return panel("Contest of shapes", made, function () {
-      return [["shape", "evidence", "low", "high", "p", "site"]].concat(rows.map(function (r) { return r.concat([here.site]); }));
-    }, "Evidence: share of the power between values that a shape predicts of values left out, with its 95 % interval; 0 is what the mean of the other values gives."
-      + (here.control === undefined ? "" : " Untrained model, same shape: " + fixed(here.control) + "."));
+      return [["shape", "evidence", "low", "high", "p", "site"]].concat(rows.map(function (r) { return r.slice(0, 5).concat([here.site]); }));
+    }, "Bars: share of the power between values that a shape predicts of values left out (95 %); 0 is no better than the mean of the others. "
+      + "p: how often data of that shape would look as much like another one; from 0.05 on a shape is not rejected, however short its bar, and one "
+      + "below is, however long. Green: closed shapes."
+      + (here.control === undefined ? "" : " Untrained model, same shape: " + fixed(here.control[0]) + " (against permuted labels " + pvalue(here.control[1]) + ")."));
   }
 
   // ---- evidence over the layers, with the layer at hand
@@ -302,7 +328,7 @@
   function whyBlock(found) {
     var parts = [html("ul", {}, found.reasons.map(function (text) { return html("li", {}, text); }))];
     if (found.notes.length) {
-      parts.push(html("details", {}, [html("summary", {}, found.notes.length + " notes"), html("ul", {}, found.notes.map(function (text) { return html("li", {}, text); }))]));
+      parts.push(html("details", {}, [html("summary", {}, found.notes.length + (found.notes.length === 1 ? " note" : " notes")), html("ul", {}, found.notes.map(function (text) { return html("li", {}, text); }))]));
     }
     return block("Why this word", parts);
   }

@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.fourier.bases import n_frequencies
 from mechfourier.fourier.harmonics import r2_bound
@@ -44,6 +45,7 @@ ONE_TEMPLATE = (
 )
 
 
+@checked
 def probe_activations(
     acts: Any,
     domain: Any = None,

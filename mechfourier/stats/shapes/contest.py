@@ -317,8 +317,8 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
         return ("no shape predicts of values left out more than their mean does",)
     name = max(decision.rejects, key=lambda rival: decision.rejects[rival])
     p = decision.rejects[name]
-    if word in CIRCLES:
-        return (f"a circle wins by as much on data of no other shape (largest p = {p:.2g}, {name})",)
+    if word in CIRCLES:  # of few values p is larger than that of the rival alone
+        return (f"a circle wins by as much on data of no other shape (largest p = {decision.p:.2g}, {name})",)
     out = []
     if decision.free:
         times = float(np.exp(decision.harmonic_excess))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from mechfourier.stats.permutation import permutation_p
-from mechfourier.stats.shapes.designs import Design
+from mechfourier.stats.shapes.designs import Design, likeliest
 from mechfourier.stats.shapes.evidence import Estimate, predicted_share
 from mechfourier.stats.shapes.families import Family, family
 from mechfourier.stats.shapes.helix import bends_a_plane, without_flat_helices
@@ -230,7 +230,8 @@ def _drawn_scores(
     if name == "distinct values":
         drawn = _relabelled(own.groups, len(ground.own), seed)
     else:
-        fitted = fit(own, designs.designs[index])
+        design = designs.designs[index]
+        fitted = fit(own, likeliest(design, positive(own.mean)) if name == "smooth path" else design)
         drawn = simulate(ground, replace(fitted, identity_along=min(fitted.identity_along, inside)))
     grams = read_gram(drawn, own.group_sizes, designs.places)
     return without_flat_helices(shape_scores(grams, designs), grams, designs)

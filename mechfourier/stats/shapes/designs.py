@@ -20,6 +20,10 @@ COARSE = 0.95
 """A design between grid points counts where its error is below this times that of the grid: else the difference is noise."""
 
 
+NUGGET_BOUNDS, STEPS = (1e-3, 1.0), 60
+"""Of the search for the likeliest process."""
+
+
 @dataclass(frozen=True)
 class Places:
     """The values that take part (``kept``), out of ``n`` on the cycle."""
@@ -126,6 +130,32 @@ def process(kernel: Float[ndarray, "m m"], nugget: float, **params: float) -> De
     row = inverse.sum(0)
     projector = inverse - np.outer(row, row) / row.sum()
     return Design(params | {"nugget": nugget}, np.eye(len(kernel)) - nugget * projector, kernel, nugget)
+
+
+def likeliest(design: Design, gram: Float[ndarray, "m m"]) -> Design:
+    """The process with the length of similarity, up to twice or half its own, and the nugget of greatest restricted
+    likelihood: one and a half times too short a length draws paths that hardly ever look closed. Another length is
+    another power of the kernel."""
+    assert design.kernel is not None
+    kernel, steep = design.kernel, 1.0 if "rough" in design.params else 2.0
+
+    def parts(x: Float[ndarray, " 2"]) -> tuple[Float[ndarray, "m m"], float]:
+        return kernel ** float(np.exp(-steep * x[0])), float(np.exp(x[1]))
+
+    def misfit(x: Float[ndarray, " 2"]) -> float:
+        shaped, nugget = parts(x)
+        inverse = np.linalg.inv(shaped + nugget * np.eye(len(gram)))
+        row = inverse.sum(0)
+        left = np.sum(inverse * gram) - row @ gram @ row / row.sum()
+        return (len(gram) - 1) * np.log(max(left, 1e-300)) - np.linalg.slogdet(inverse)[1] + np.log(row.sum())
+
+    start, bounds = np.array([0.0, np.log(design.nugget)]), ((-np.log(2), np.log(2)), np.log(NUGGET_BOUNDS))
+    simplex = start + np.array([[0.0, 0.0], [0.3, 0.0], [0.0, -0.7]])
+    options = {"maxfev": STEPS, "initial_simplex": np.clip(simplex, *np.transpose(bounds))}
+    found = optimize.minimize(misfit, start, method="Nelder-Mead", bounds=bounds, options=options)
+    shaped, nugget = parts(found.x)
+    params = {**design.params, "length": design.params["length"] * float(np.exp(found.x[0]))}
+    return process(shaped, **params | {"nugget": nugget})
 
 
 def weight(smoother: Float[ndarray, "m m"]) -> Float[ndarray, " m2"]:

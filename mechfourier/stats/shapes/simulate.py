@@ -13,10 +13,16 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from mechfourier.stats.shapes.designs import Design
-from mechfourier.stats.shapes.tables import Table, noise_dims
+from mechfourier.stats.shapes.tables import GROUPS, Table, effective_dims
 
 OPEN_STEPS = 3.0
 SPARE = 4
+FEWEST_FOLLOWED = 3
+"""Directions of the values, from which the dimensions of a path are told."""
+DISJOINT = ((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))
+"""Every way to part four groups of templates into two pairs."""
+SHARING = ((0, 1), (0, 2)), ((0, 1), (1, 2)), ((0, 2), (1, 2))
+"""The pairs of three groups."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def fit(table: Table, design: Design) -> Fit:
     q = max(1, min(int(np.sum(values > floor)), len(s) - 1))
     clear = float(max(1, np.sum(values > 4 * floor)))
     values, vectors = np.maximum(values[::-1][:q], 0.0), vectors[:, ::-1][:, :q]
-    dims = float(q) if design.kernel is None else max(clear, _path_dims(table, rest / design.nugget))
+    dims = float(q) if design.kernel is None else max(clear, _path_dims(table, design))
     identity = max(0.0, float(np.trace(rest @ table.mean @ rest.T) / np.trace(rest)))
     along = _noise_along(table, s.T @ vectors)
     identity_dims = _identity_dims(table, rest, identity)
@@ -83,12 +89,23 @@ def fit(table: Table, design: Design) -> Fit:
     )
 
 
-def _path_dims(table: Table, precision: Float[ndarray, "m m"]) -> float:
+def _path_dims(table: Table, design: Design) -> float:
     """Effective dimensions of a process: those of its values once the kernel is divided out, which are then
-    independent rows."""
-    values, vectors = np.linalg.eigh(precision)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return noise_dims(root @ table.mean @ root, len(root) - 1)
+    independent rows. Only where the kernel has more variance than the nugget: elsewhere a smooth path has none, and
+    would seem to have few dimensions. The squares are products of groups without a template in common, free of noise."""
+    assert design.kernel is not None
+    centring = np.eye(len(design.kernel)) - 1 / len(design.kernel)
+    values, vectors = np.linalg.eigh(centring @ design.kernel @ centring)
+    first = min(int(np.sum(values <= design.nugget)), len(values) - FEWEST_FOLLOWED)
+    root = (vectors[:, first:] / np.sqrt(np.maximum(values[first:], 0.0) + design.nugget)).T
+    grams = root @ table.groups @ root.T
+    pairs = DISJOINT if len(grams) == GROUPS else SHARING
+    first, second = (
+        np.stack([grams[pair[side]] + grams[pair[side]].T for pair in pairs]) / 2 for side in (0, 1)
+    )
+    squares = np.einsum("pvw,pvw->p", first, second).mean()
+    trace = np.sqrt(max(0.0, (np.einsum("pvv->p", first) * np.einsum("pvv->p", second)).mean()))
+    return effective_dims(float(trace), float(squares), len(root))
 
 
 def _noise_along(table: Table, weights: Float[ndarray, "m q"]) -> Float[ndarray, " q"]:
@@ -158,7 +175,8 @@ def simulate(ground: Ground, fitted: Fit) -> Float[ndarray, "b g g m m"]:
     curve = curve + np.sqrt(fitted.identity_along) * numbers.identity[..., :q]
     left = max(fitted.identity - q * fitted.identity_along, 0.0)
     own = np.sqrt(left / fitted.identity_dims) * _bartlett(numbers.identity_rest, fitted.identity_dims)
-    rest = max(table.noise.total - float(along.sum()), 0.0) / max(table.noise.dims - q, 1.0)
+    # of as many dimensions as are drawn
+    rest = max(table.noise.total - float(along.sum()), 0.0) / max(table.noise.dims, 1.0)
     signal = np.concatenate([curve, own], -1).astype(np.float32)
     signal = np.tile(signal - signal.mean(1, keepdims=True), (1, groups, 1))
     noise = _noise_rows(table, numbers.noise[..., :q]) * np.sqrt(along, dtype=np.float32)

@@ -195,8 +195,12 @@ def _noise(gram: Float[ndarray, "t t m m"]) -> Noise:
 
 def noise_dims(rest: Float[ndarray, "r r"], freedom: int) -> float:
     """Effective dimensions of independent rows with that Gram matrix."""
-    trace = np.trace(rest)
-    squared = (np.sum(rest**2) - trace**2 / freedom) / (freedom * (freedom + 1) - 2)
+    return effective_dims(float(np.trace(rest)), float(np.sum(rest**2)), freedom)
+
+
+def effective_dims(trace: float, squares: float, freedom: int) -> float:
+    """The same from the trace and the sum of squares of the Gram matrix of ``freedom`` rows."""
+    squared = (squares - trace**2 / freedom) / (freedom * (freedom + 1) - 2)
     return float(np.clip((trace / freedom) ** 2 / max(squared, 1e-300), 1.0, 1e6))
 
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._arguments import checked
 from mechfourier.errors import UsageError
 from mechfourier.fourier.clock_pizza import (
     best_wrong_logits,
@@ -44,6 +45,7 @@ TRIPLES = (
 )
 
 
+@checked
 def analyze(
     source: Any, *, key_freqs: Sequence[int] | None = None, over_run: bool = True, seed: int = 0
 ) -> OneLayerAnalysis:
