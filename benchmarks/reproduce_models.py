@@ -6,7 +6,7 @@ python -m benchmarks.reproduce_models --page   (only writes the page from the re
 
 An experiment that is in the results with the same weights and settings is not run again, and the grids of an
 interrupted one are kept in ``--out``. ``--samples`` and ``--attended`` take fewer prompts for the ablations, the lens
-and attention, which is recorded in the settings.
+and attention, ``--most`` the first moduli of a list, which is recorded in the settings.
 """
 
 import argparse
@@ -167,10 +167,11 @@ def main() -> None:
     parser.add_argument(
         "--attended", type=int, default=100, help="prompts per modulus whose attention is read"
     )
+    parser.add_argument("--most", type=int, default=0, help="moduli of a list that are asked (default: all)")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if not options.page:
-        fewer = {"samples": options.samples, "attended": options.attended}
+        fewer = {"samples": options.samples, "attended": options.attended, "most": options.most}
         run(options.models, options.only, options.out, **fewer)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
 
