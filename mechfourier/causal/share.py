@@ -120,7 +120,13 @@ def use_share(asked: Experiment, place: SiteActivations, ks: tuple[int, ...]) ->
         found[name] = _Effect(_effects(asked, place, turns, edits, name), length)
     if not any(name.startswith("foreign") for name in found):
         notes.append("no plane of another domain was tried: this model reads no other domain")
-    own = found[circle_name(ks, len(place.means))]
+    n = len(place.means)
+    if n % 2 == 0:
+        notes.append(
+            f"all harmonics are k = 1–{(n - 1) // 2}: k = {n // 2}, even against odd values, is one direction and no "
+            "circle, so that only the whole class mean has it"
+        )
+    own = found[circle_name(ks, n)]
     whole = found[WHOLE]
     return UseShare(
         site=str(place.site),
