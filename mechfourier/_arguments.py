@@ -50,6 +50,8 @@ MOST = 2**63 - 1
 LISTS = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
 MODEL = ("hook_dict", "cfg", "forward")
 """What every model has (`models.interface.Model`)."""
+OF_A_MODEL = {"Model", "Hooked", "Experiment", "NoneType"}
+"""Annotations of arguments that are a model; what only turns text into tokens is not checked."""
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -108,7 +110,7 @@ def _read(hint: Any, names: dict[str, Any]) -> Any:
 def _rule(name: str, hint: Any) -> Callable[[str, Any], Any] | None:
     """How an argument of that name and annotation is checked; None where it is not."""
     kinds = _alternatives(hint)
-    if name == "model" and not {str, Path} & set(kinds):
+    if name == "model" and {getattr(kind, "__name__", "") for kind in kinds} <= OF_A_MODEL:
         needs = ("hook_dict",) if getattr(hint, "__name__", "") == "Hooked" else MODEL
         return None if NoneType in kinds else functools.partial(that_model, needs=needs)
     if name == "domain" and str in kinds:

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)  # and what turns the direction of writing
 
 
 class MechFourierError(Exception):

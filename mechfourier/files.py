@@ -102,19 +102,21 @@ def _explained(path: Path, error: OSError) -> MechFourierError:
     return MechFourierError(f"cannot write {path}: {error.strerror or error}")
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, *, folder: bool = False) -> None:
     """Raise ``MechFourierError`` where ``path``, a file or a folder that need not be there yet, cannot be written:
-    asked before work begins that would be lost."""
-    path = Path(path).expanduser()
+    asked before work begins that would be lost. ``folder``: it has to be one."""
+    path = regular(Path(path).expanduser())
+    if folder and path.is_file():
+        raise UsageError(f"{path} is a file, and a folder is written here; choose another --out")
     with explained(path):
         at = path
         while not at.exists() and at != at.parent:
             at = at.parent
-        folder = at if at.is_dir() or at != path else path.parent
-        if not folder.is_dir():
+        place = at if at.is_dir() or at != path else path.parent
+        if not place.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tempfile.TemporaryFile(dir=place):  # what permissions alone do not say: /proc, a read-only disk
+            pass
 
 
 def write_with(path: str | Path, write: Callable[[Path], Any]) -> Path:

@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from command_lines import run as line
 
 from mechfourier.cli.common import report_error
 from mechfourier.cli.encoding import spelt
+from mechfourier.cli.tables import print_frame
 from mechfourier.errors import UsageError
 from mechfourier.files import regular
 
@@ -81,3 +84,23 @@ def test_an_interrupted_sweep_says_so_and_nothing_else(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert b"Traceback" not in told
     assert b"interrupted" in told
+
+
+@pytest.mark.parametrize("group", ["train", "sae", "cache", "domains"])
+def test_the_help_of_a_group_is_not_cut(group: str) -> None:
+    code, out, _ = line(group, "--help")
+    listed = out.split("Commands:\n")[1].rstrip()
+    assert code == 0 and "..." not in listed and "…" not in listed and listed.endswith((".", "?"))
+
+
+def test_a_training_says_what_takes_its_run_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    _, out, _ = line("train", "one-layer", "--p", "5", "--epochs", "2", "--out", str(folder))
+    assert out.rstrip().endswith(f"take it apart: mechfourier analyze '{folder}'")
+    _, out, _ = line("analyze", str(folder))
+    assert "step None" not in out
+
+
+def test_a_negative_zero_is_a_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    print_frame(pd.DataFrame({"x": [-0.0, 1.5]}))
+    assert "-0" not in capsys.readouterr().out

@@ -3,12 +3,14 @@ read elsewhere."""
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import torch
+from command_lines import run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -343,3 +345,40 @@ def test_a_result_with_hostile_names_is_a_page_in_out(ground: Path, model: str, 
     assert code in (0, 1, 2) and "Traceback" not in said and "unexpected" not in said, said
     assert outside(ground) == before
     assert {p.name for p in Path().iterdir()} <= {"saved.json", "out"}
+
+
+@pytest.mark.parametrize("command", ["probe", "hooks", "analyze", "study", "atlas", "animate"])
+def test_a_pipe_as_a_model_is_not_read(tmp_path: Path, command: str) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    code, _, err = run(command, str(tmp_path / "model.gguf"))
+    assert code == 2 and "is a pipe or a device" in err
+
+
+@pytest.mark.parametrize(
+    "command", ["probe calendar", "atlas calendar --quick", "reproduce --model calendar"]
+)
+@pytest.mark.parametrize("out", ["a file", "/dev/null", "/proc/x"])
+def test_an_out_that_is_no_folder_is_said_before_work(tmp_path: Path, command: str, out: str) -> None:
+    (tmp_path / "a file").write_text("mine")
+    place = out if out.startswith("/") else str(tmp_path / out)
+    began = time.monotonic()
+    code, _, err = run(*command.split(), "--out", place)
+    assert code in (1, 2) and err.startswith("error: ") and time.monotonic() - began < 5
+    assert (tmp_path / "a file").read_text() == "mine"
+
+
+def test_text_that_turns_the_direction_of_writing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('title = "\u202egnp"\n', encoding="utf-8")
+    code, out, err = run("domains", "show", str(path))
+    assert code == 2 and "holds a control character" in err and "\u202e" not in out + err
+
+
+def test_ten_thousand_values_are_counted_before_they_are_made(tmp_path: Path) -> None:
+    values = ", ".join(f'"{i}"' for i in range(10_000))
+    templates = ", ".join(f'"{i} is {{value}}"' for i in range(8))
+    text = f'title = "t"\nunit = "u"\nvalues = [{values}]\ntemplates = [{templates}]\n'
+    (tmp_path / "many.toml").write_text(text + '[operation]\ntemplates = ["{value} + {offset} ="]\n')
+    began = time.monotonic()
+    code, _, err = run("domains", "show", str(tmp_path / "many.toml"))
+    assert code == 2 and "400,000,000 prompts" in err and time.monotonic() - began < 5

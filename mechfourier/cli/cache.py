@@ -6,12 +6,14 @@ import typer
 
 from mechfourier.cli.common import emit_json
 from mechfourier.cli.options import Json
+from mechfourier.cli.refusals import Group
 
 if TYPE_CHECKING:
     from mechfourier.hooks.store import Shard
 
 
 cache = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     help="What is kept on disk ($MECHFOURIER_CACHE): activations, and models converted from GGUF files.",
 )

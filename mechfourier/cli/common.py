@@ -8,7 +8,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -175,5 +177,14 @@ def _with_no_check(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def note(text: str) -> None:
-    """A line for people, on standard error."""
-    print(text, file=sys.stderr)
+    """A line for people, on standard error; on a terminal wrapped at words."""
+    print(wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
+
+
+def wrapped(text: str) -> str:
+    """A line at the width of the terminal, the next ones under its beginning."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    width = max(40, shutil.get_terminal_size().columns)
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -9,7 +9,7 @@ FIRST = {
     "probe": "Is this quantity on a circle in the model? A verdict and why.",
     "study": "Is it on a circle, and does the model use it? With interventions.",
     "tasks": "What can the model answer? Accuracy by task, with exact tests.",
-    "train": "Train the toy networks: one-layer, adder, calendar, universal.",
+    "train": "Train the toy networks: one-layer, adder, calendar, miras.",
     "report": "Results as one self-contained HTML page.",
 }
 # heading -> command -> what it does, in at most 22 characters: two of them stand in a line of 80

@@ -96,7 +96,10 @@ def say(result: Any, *, as_json: bool, out: Path | None) -> None:
     if as_json:
         emit_json(result.summary() if hasattr(result, "summary") else result.to_dict())
     else:
-        typer.echo(str(result))
+        from mechfourier.cli.tables import say as wrapped
+
+        for line in str(result).splitlines():
+            wrapped(line)
     if out is None:
         return
     if hasattr(result, "write"):

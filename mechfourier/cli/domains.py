@@ -7,6 +7,7 @@ import typer
 
 from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
 from mechfourier.cli.options import Json
+from mechfourier.cli.refusals import Group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     domains = typer.Typer(
+        cls=Group,
         help="List the cyclic domains; `domains show NAME` prints the prompts of one.",
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -31,13 +31,17 @@ SILENT = frozenset(
 )
 
 
+FILES = frozenset({"report", "animate", "validate"})
+"""Commands whose ``--out`` may be a file; that of all others is a folder."""
+
+
 class ResultCommand(TyperCommand):
     """A command whose results are named after the options that were given, and which finds out that ``--out``
     cannot be written before it works."""
 
     def invoke(self, ctx: Any) -> Any:
         if isinstance(out := ctx.params.get("out"), Path) and not ctx.params.get("dry_run"):
-            check_writable(out)
+            check_writable(out, folder=ctx.command.name not in FILES)
         with named_with(options_given(ctx)):
             return super().invoke(ctx)
 

@@ -8,6 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 WORDS = "mechfourier.words"
+WHOLE = 1000
+"""More characters than any sentence has."""
 
 
 class Commands(TyperGroup):
@@ -25,6 +27,17 @@ class Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = with_value(error.message, error.param, ctx.meta.get(WORDS, []))
             raise
+
+
+class Group(TyperGroup):
+    """A group inside it, whose help gives the whole first sentence of every command."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(WHOLE)) for name, each in found if each and not each.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
 
 
 def with_value(message: str, option: Any, words: list[str]) -> str:

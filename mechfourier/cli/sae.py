@@ -19,6 +19,7 @@ from mechfourier.cli.common import (
     quiet_libraries,
 )
 from mechfourier.cli.options import Context, Device, Engine, Json, Permutations, Positions, Skip
+from mechfourier.cli.refusals import Group
 
 if TYPE_CHECKING:
     from mechfourier.models.interface import Model
@@ -41,6 +42,7 @@ OUT = typer.Option(help="Folder of the HTML page and the JSON result.")
 
 sae = typer.Typer(
     name="sae",
+    cls=Group,
     help="Sparse autoencoders (SAELens) on any hook point, scored for Fourier structure.",
     no_args_is_help=True,
     rich_markup_mode=None,

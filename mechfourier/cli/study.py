@@ -107,8 +107,22 @@ def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
     if len(frame := result.frame()):
         print_frame(frame, title="interventions, beside their controls")
     if result.ladder:
-        columns = ["name", "moved", "low", "high", "raised", "directed"]
-        title = "ladder: answers moved by exactly δ (95 %), rise of their score (nats)"
-        print_frame(result.ladder_frame().filter(columns), title=title)
+        columns = {
+            "name": "edit",
+            "moved": "moved",
+            "low": "low",
+            "high": "high",
+            "raised": "rise",
+            "directed": "directed",
+        }
+        cosine = result.rotation is not None and result.rotation.outcome != "log-probability"
+        unit = "cosine" if cosine else "nats"
+        rows = result.ladder_frame().filter(list(columns)).rename(columns=columns).round(4)
+        print_frame(rows, title="ladder of edits")
+        say(
+            "moved: share of the answers that move by exactly δ, low and high its 95 % interval; rise: of the score of the "
+            "answer δ away over that of the unedited answer; directed: over the mean of the other answers "
+            f"({unit})"
+        )
     typer.echo(f"page: {page}")
     return None

@@ -1,8 +1,6 @@
 """Text and data frames on the terminal: lines that wrap at words, tables that fit its width."""
 
-import shutil
 import sys
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,16 +18,14 @@ def say(text: str) -> None:
     if not sys.stdout.isatty():
         typer.echo(text)
         return
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    width = max(40, shutil.get_terminal_size().columns)
-    typer.echo(
-        textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-    )
+    from mechfourier.cli.common import wrapped
+
+    typer.echo(wrapped(text))
 
 
 def _cell(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
-        return "–" if value != value else f"{value:.{digits}g}"
+        return "–" if value != value else f"{value:z.{digits}g}"
     return str(value)
 
 

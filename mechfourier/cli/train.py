@@ -4,6 +4,7 @@ the options."""
 import contextlib
 import functools
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +12,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperGroup
 
 from mechfourier.cli.common import COUNT, SEED, SHARE, STEPS, emit_json, note, quiet_libraries
 from mechfourier.cli.naming import ResultCommand
 from mechfourier.cli.options import Json
+from mechfourier.cli.refusals import Group
 from mechfourier.errors import UsageError
 from mechfourier.models.architectures import Architecture, built_in, installed, named
 
@@ -53,7 +54,7 @@ OURS = (
 )  # keywords that the command line fills in: a function for lines of progress, and for the live view
 
 
-class Trainings(TyperGroup):
+class Trainings(Group):
     """The group ``train``: the networks of this package, and those of other packages once one of them is
     asked for."""
 
@@ -99,11 +100,22 @@ def register(app: typer.Typer) -> None:
 
 
 def _add(group: typer.Typer, record: Architecture) -> None:
-    group.command(record.name, cls=ResultCommand)(command_of(record.part("train")))
+    made = command_of(record.part("train"), analyzed=bool(record.analyze))
+    group.command(record.name, cls=ResultCommand)(made)
 
 
-def command_of(function: Callable[..., Any]) -> Callable[..., None]:
-    """A command whose options are the keywords of ``function``, which trains and returns a Result."""
+def _show(result: Any, analyzed: bool) -> None:
+    from mechfourier.cli.tables import say
+
+    for line in str(result).splitlines():
+        say(line)
+    if analyzed and isinstance(folder := getattr(result, "checkpoint", None), str):
+        say(f"take it apart: mechfourier analyze {shlex.quote(folder)}")
+
+
+def command_of(function: Callable[..., Any], *, analyzed: bool = False) -> Callable[..., None]:
+    """A command whose options are the keywords of ``function``, which trains and returns a Result; ``analyzed``:
+    whether ``mechfourier analyze`` takes what it leaves."""
     signature = inspect.signature(function)
     keywords = {
         n: p for n, p in signature.parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
@@ -140,7 +152,10 @@ def command_of(function: Callable[..., Any]) -> Callable[..., None]:
             if live:
                 options["watch"] = shown.enter_context(_live_view())
             result = function(**options)
-        emit_json(result.to_dict()) if as_json else typer.echo(str(result))
+        if as_json:
+            emit_json(result.to_dict())
+        else:
+            _show(result, analyzed)
         if getattr(result, "succeeded", True) is False:
             raise typer.Exit(1)
 

@@ -14,6 +14,9 @@ from mechfourier.domains.task_spec import Operation, Span, TaskSpec, fill
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.models.interface import Encoding, Readable, encode
 
+MOST_CELLS = 2_000_000
+"""Prompts of an operation grid: more would take gigabytes before the first pass."""
+
 MIN_TESTABLE = 5
 """With fewer values a circle and a constant use up all degrees of freedom: the verdict is ``not testable``."""
 
@@ -138,6 +141,11 @@ def operation_design(domain: Quantity, cycles: int = 4, *, template: int = 0) ->
     if not 0 <= template < (count := len(operation.wordings)):
         raise OutOfRange(f"operation template {template} of {domain.name}; it has 0 to {count - 1}")
     n_offsets = cycles * domain.n
+    if domain.n * n_offsets > MOST_CELLS:
+        raise OutOfRange(
+            f"{domain.n} values of {domain.name} and {n_offsets} offsets are {domain.n * n_offsets:,} prompts, and at most "
+            f"{MOST_CELLS:,} are made; take fewer cycles, or a domain of fewer values"
+        )
     a, offset = _grid(domain.n, n_offsets)
     label = (a + offset) % domain.n
     filled = [

@@ -6,6 +6,7 @@ tomllib keeps no positions, so the line of a complaint is looked up in the text.
 
 import re
 import tomllib
+from collections import Counter
 from typing import Any, NoReturn
 
 from mechfourier.domains.task_file import TaskChecker
@@ -138,14 +139,15 @@ class _Checker:
         items = table[key]
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             self.fail(key, "must be a list of texts in quotes", section)
+        times = Counter(items)
         for item in items:
             bare = item.rstrip("\n") if newline else item
             if not bare or bare != bare.strip():
                 self.fail(key, f"{item!r} is empty or has blanks at its ends", section, item)
             if CONTROL.search(re.sub(r"[\n\t]", "", item)):
                 self.fail(key, f"{item!r} holds a control character", section, item)
-            if items.count(item) > 1:
-                self.fail(key, f"{item!r} is there {items.count(item)} times", section, item)
+            if times[item] > 1:
+                self.fail(key, f"{item!r} is there {times[item]} times", section, item)
         if len(items) < least:
             self.fail(key, f"{len(items)} given, at least {least} needed", section)
         return tuple(items)

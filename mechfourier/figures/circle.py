@@ -128,7 +128,7 @@ class CircleSlider:
         script = asset("circle.js").replace("export default", "window.circle =")
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Circle</title><body>'
-            f'<div id="circle"></div><script>{script}\n'
+            f'<main id="circle"></main><script>{script}\n'
             f'window.circle.draw(document.getElementById("circle"), {data});</script></body></html>'
         )
 

@@ -18,6 +18,7 @@ from mechfourier.errors import (
     WeightsNotFound,
     nearest,
 )
+from mechfourier.files import regular
 from mechfourier.models.architectures import architectures, imported, of_config, of_folder
 from mechfourier.models.catalogue import (
     FOLDERS_VARIABLE,
@@ -219,7 +220,7 @@ def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
     if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)
     if os.path.exists(path):  # noqa: PTH110
-        if is_gguf(path):
+        if is_gguf(regular(path)):
             return path
         raise UnknownModel(
             f"{path} is a file and no GGUF; give the folder that holds {CONFIG} and model.safetensors, or a "

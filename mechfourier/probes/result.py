@@ -272,7 +272,9 @@ def _next_steps(result: ProbeResult) -> list[str]:
     model, domain = shlex.quote(result.model), shlex.quote(result.domain_file or result.domain)
     asks = _asks(result)
     steps = []
-    if result.verdict in (*CIRCLES, "modular") and result.best is not None and asks:
+    # planes of an open curve may be used as well: values that are read modulo n need not lie on a circle
+    planes = result.verdict in (*CIRCLES, "modular", "open curve") or result.verdict.startswith("undecided")
+    if planes and result.best is not None and asks:
         steps.append(f"which questions the model answers: mechfourier tasks {model} --domain {domain}")
         steps.append(f"whether it uses this plane: mechfourier study {model} --domain {domain}")
     if result.design != "value" and asks:

@@ -332,4 +332,10 @@ def _reasons(decision: Decision, word: str) -> Sequence[str]:
         )
     if p >= LEVEL:
         out.append(f"{name} is not rejected against a circle (p = {p:.2g})")
+    elif (
+        not decision.closed_rejected and decision.p >= LEVEL
+    ):  # more is asked of few values than of the rival alone
+        out.append(
+            f"a circle of so few values wins by as much on data of another shape (p = {decision.p:.2g}, {name})"
+        )
     return tuple(out)

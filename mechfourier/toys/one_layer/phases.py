@@ -59,9 +59,10 @@ class Phases(Result, kind="phases"):
 
     def __str__(self) -> str:
         if self.verdict != "three phases":
-            return f"phases            {self.verdict}" + (
-                f" (train 99 % at step {self.memorised_at}, test 99 % at step {self.generalised_at})"
-            )
+            reached = [
+                "never" if at is None else f"at step {at}" for at in (self.memorised_at, self.generalised_at)
+            ]
+            return f"phases            {self.verdict} (train 99 % {reached[0]}, test 99 % {reached[1]})"
         return (
             f"phases            memorisation to step {self.memorised_at}, circuit formation to "
             f"{self.clean_up_from} "
