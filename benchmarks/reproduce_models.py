@@ -6,7 +6,7 @@ python -m benchmarks.reproduce_models --page   (only writes the page from the re
 
 An experiment that is in the results with the same weights and settings is not run again, and the grids of an
 interrupted one are kept in ``--out``. ``--samples`` and ``--attended`` take fewer prompts for the ablations, the lens
-and attention, which is recorded in the settings.
+and attention, ``--most`` the first moduli of a list, which is recorded in the settings.
 """
 
 import argparse
@@ -26,6 +26,7 @@ PAGE = ROOT / "docs" / "from-grokking-fourier.md"
 MODELS = ("gemma3-270m", "qwen2.5-0.5b")
 FIRST, LAST = "<!-- table claims -->", "<!-- end -->"
 DASH = "–"
+DEFAULT = {"samples": ("",), "attended": ("100",), "most": ("0",)}  # of the settings
 TOLD = {
     "stands": "**stands**",
     "does not stand": "does not stand",
@@ -144,9 +145,22 @@ def sums(data: Data) -> str:
         lines.append(
             f"- `mechfourier reproduce --model {name}`: {len(claims)} claims, {words}. {cpu / 60:.0f} "
             f"minutes of processor time on one thread ({wall / 60:.0f} by the clock beside other work), "
-            f"{found['peak_gb']:.1f} GB of memory.{f' Not run yet: {left}.' if left else ''}"
+            f"{found['peak_gb']:.1f} GB of memory.{f' Not run yet: {left}.' if left else ''}{_fewer(found)}"
         )
     return "\n".join(lines)
+
+
+def _fewer(found: Data) -> str:
+    """Which experiments asked fewer prompts or moduli than by default."""
+    asked = {"samples": "{} prompts", "attended": "{} prompts a modulus", "most": "the first {} moduli"}
+    of = {"samples": ("ablation", "logit-lens"), "attended": ("attention",), "most": ("primes", "range")}
+    told = [
+        f"{name} ({text.format(row['settings'][key])})"
+        for name, row in found["experiments"].items()
+        for key, text in asked.items()
+        if name.startswith(of[key]) and row["settings"][key] not in DEFAULT[key]
+    ]
+    return f" Fewer than by default: {', '.join(told)}." if told else ""
 
 
 def page(text: str, data: Data) -> str:
@@ -167,10 +181,11 @@ def main() -> None:
     parser.add_argument(
         "--attended", type=int, default=100, help="prompts per modulus whose attention is read"
     )
+    parser.add_argument("--most", type=int, default=0, help="moduli of a list that are asked (default: all)")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     options = parser.parse_args()
     if not options.page:
-        fewer = {"samples": options.samples, "attended": options.attended}
+        fewer = {"samples": options.samples, "attended": options.attended, "most": options.most}
         run(options.models, options.only, options.out, **fewer)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), read()), encoding="utf-8")
 

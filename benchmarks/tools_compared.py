@@ -22,6 +22,8 @@ no column there but a table of their own: what their user gets, and whether thei
 
 import argparse
 import collections
+import importlib
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -215,7 +217,6 @@ def captured(folder: Path) -> dict[str, Any]:
     """What nnsight and pyvene read after a block of the Gemma 3 270M in ``folder``, against the model's own hidden
     states: largest difference over their largest number. A tool that is not installed is left out."""
     import importlib.metadata as installed
-    import importlib.util
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -240,8 +241,7 @@ def captured(folder: Path) -> dict[str, Any]:
 
 def by_nnsight(model: Any, tokenizer: Any, batch: dict[str, Any]) -> Float[torch.Tensor, "prompt pos d"]:
     """The residual stream after the block, as nnsight's documents say."""
-    import nnsight
-
+    nnsight: Any = importlib.import_module("nnsight")
     traced = nnsight.LanguageModel(model, tokenizer=tokenizer)
     with traced.trace(batch):
         output = traced.model.layers[BLOCK].output.save()
@@ -250,8 +250,7 @@ def by_nnsight(model: Any, tokenizer: Any, batch: dict[str, Any]) -> Float[torch
 
 def by_pyvene(model: Any, tokenizer: Any, batch: dict[str, Any]) -> Float[torch.Tensor, "prompt pos d"]:
     """The same from an intervention that keeps what it sees and changes nothing."""
-    import pyvene
-
+    pyvene: Any = importlib.import_module("pyvene")
     kept: list[torch.Tensor] = []
 
     def keep(output: torch.Tensor, source: Any) -> torch.Tensor:

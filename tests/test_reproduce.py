@@ -25,7 +25,8 @@ from mechfourier.hooks.site import Site
 from mechfourier.models.catalogue import DATA
 from mechfourier.models.folder import read_config
 from mechfourier.models.registry import load
-from mechfourier.reproduce import EXPERIMENTS, QUICK, Reproduction, Settings, reproduce
+from mechfourier.probes.lens import LensResult
+from mechfourier.reproduce import EXPERIMENTS, QUICK, Reproduction, Settings, inside, reproduce
 from mechfourier.reproduce import run as running
 from mechfourier.reproduce.ablations import judge_ablation, shuffled_answers
 from mechfourier.reproduce.catalogue import chosen
@@ -184,6 +185,25 @@ def test_accuracies_are_compared_by_their_intervals() -> None:
     assert compare(1.0, (0.98, 1.0), 0.916) == "does not stand"
     assert at_least((0.98, 1.0), 0.916) == "stands"
     assert at_least((0.5, 0.6), 0.916) == "does not stand"
+
+
+def test_the_untrained_network_is_asked_the_same_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself it would take the task that it answers best."""
+    asked: list[LensResult] = []
+    tasks: list[str | None] = []
+
+    def lens(*about: object, task: str | None, **options: object) -> LensResult:
+        tasks.append(task)
+        asked.append(inside_lens(*about, task=task, **options))  # type: ignore[arg-type]
+        return asked[-1]
+
+    inside_lens = inside.lens
+    monkeypatch.setattr(inside, "lens", lens)
+    found = inside._lens(Session(load("calendar"), None, SMALL, tmp_path), "days")
+    assert tasks == [None, asked[0].task] and f"task {asked[0].task}, " in found.sentence
+    assert found.word == "does not stand" and found.untrained is not None and found.untrained.word == "noise"
 
 
 def test_attention_is_judged_beside_random_weights() -> None:

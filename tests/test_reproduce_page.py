@@ -42,6 +42,15 @@ def test_the_controls_of_every_claim_show_noise(model: str) -> None:
     assert all(claim["untrained"] for claim in claims)
 
 
+def test_the_page_says_where_fewer_were_asked() -> None:
+    settings = {"samples": "115", "attended": "100", "most": "6"}
+    row = {"settings": settings, "claims": [], "cpu_seconds": 0.0, "seconds": 0.0}
+    names = ("logit-lens", "attention-routing", "primes", "sae-layer7")
+    data = {"models": {"gemma3-270m": {"peak_gb": 1.0, "experiments": dict.fromkeys(names, row)}}}
+    told = reproduce_models.sums(data).splitlines()[0]
+    assert told.endswith(" Fewer than by default: logit-lens (115 prompts), primes (the first 6 moduli).")
+
+
 def test_a_claim_is_told_in_one_line() -> None:
     control = {"figure": 0.9, "word": "noise", "sentence": ""}
     claim = {"claim": "dimension 3 after layer 1: answers need it", "unit": "share right", "published": 0.12}

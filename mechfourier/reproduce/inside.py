@@ -113,7 +113,8 @@ def logit_lens(session: Session) -> tuple[Claim, ...]:
 def _lens(session: Session, name: str) -> Claim:
     text = f"{name}: the right answer is readable in inner layers"
     try:
-        found, blank = (_lensed(session, model, name) for model in (session.model, session.blank))
+        found = _lensed(session, session.model, name)
+        blank = _lensed(session, session.blank, name, task=found.task)  # which could do another one "best"
     except MechFourierError as error:
         return claim(text, "not measured", str(error), source="grokking-fourier, figures", unit=SHARE)
     word, sentence = judge_lens(found)
@@ -133,11 +134,12 @@ def _lens(session: Session, name: str) -> Claim:
     )
 
 
-def _lensed(session: Session, model: Any, name: str) -> LensResult:
+def _lensed(session: Session, model: Any, name: str, task: str | None = None) -> LensResult:
     settings = session.settings
     return lens(
         model,
         find_domain(name),
+        task=task,
         n_prompts=settings.samples,
         n_permutations=settings.permutations,
         seed=settings.seed,
@@ -148,8 +150,9 @@ def judge_lens(found: LensResult) -> tuple[Word, str]:
     """Above shuffled answers after some layer (family-wise over layers), before the last."""
     best = max(found.layers, key=lambda layer: layer.accuracy)
     told = (
-        f"best after {best.site}: {best.accuracy:.1%} of {found.prompts} (shuffled "
-        f"{best.null_accuracy:.1%}, p = {best.p_value:.2g} over the layers)"
+        f"task {found.task}, best after {best.site}: {best.accuracy:.1%} of {found.prompts} right among "
+        f"{found.choices} first tokens of answers (shuffled {best.null_accuracy:.1%}, p = {best.p_value:.2g} "
+        f"over the layers)"
     )
     if best.p_value >= 0.05:
         return "cannot be asked", f"right at chance after every layer; {told}"
