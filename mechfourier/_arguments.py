@@ -8,6 +8,7 @@ import collections.abc
 import functools
 import inspect
 import operator
+import sys
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -97,13 +98,11 @@ def _read(hint: Any, names: dict[str, Any]) -> Any:
     """An annotation in quotes as what it says; ``Any`` where it names what is neither there nor public."""
     if not isinstance(hint, str):
         return hint
-    import mechfourier
-
     try:
         return eval(hint, names)
     except NameError as missing:
         name = str(missing.name)
-        known = getattr(mechfourier, name, None)
+        known = getattr(sys.modules["mechfourier"], name, None)  # its public names
         return Any if known is None else _read(hint, {**names, name: known})
 
 
