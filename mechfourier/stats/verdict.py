@@ -73,12 +73,12 @@ def _silent(best: SiteEvidence) -> Iterator[str]:
 
 def _contest(best: SiteEvidence, found: SiteShapes) -> str:
     """The shapes of best evidence with their intervals."""
-    own, asked = shapes_of(found.word), [shape for shape in found.shapes if shape.p is not None]
-    first = [shape for shape in asked if shape.name in own][:1] or asked[:1]
-    others = [shape for shape in asked if shape.name not in own and shape not in first][:1]
+    own, asked = shapes_of(found.word), [(shape, shape.p) for shape in found.shapes if shape.p is not None]
+    first = [each for each in asked if each[0].name in own][:1] or asked[:1]
+    others = [each for each in asked if each[0].name not in own and each not in first][:1]
     told = [
-        f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} ({'' if s.p < LEVEL else 'not '}rejected, p = {s.p:.2g})"
-        for s in (*first, *others)
+        f"{s.name} {_share(Estimate(s.evidence, s.low, s.high))} ({'' if p < LEVEL else 'not '}rejected, p = {p:.2g})"
+        for s, p in (*first, *others)
     ]
     return f"{best.site}: {found.label}; between-value power predicted of left-out values: {', '.join(told)}"
 
