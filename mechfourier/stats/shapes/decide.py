@@ -47,6 +47,9 @@ FEW_VALUES, FEW_PENALTY = 9, 1.6
 of 24 planted draws without it."""
 PENALTY = {"wave": 3.0, "one direction": 3.0}
 """Factor on p: beside token identity, draws from a single quadrature are a little too regular (11 of 96 planted ones were rejected)."""
+CLOSE, MORE, REDRAWN_UP_TO = (0.02, 0.1), 5, 32
+"""Between these p is computed again, from so many times the draws, for up to so many values: of 200 draws, p = .025 comes out
+above .05 for one seed in eight."""
 SECOND_LEVEL = 0.02
 """The same for the contest without one value, which is a second try."""
 FEWEST_TO_SET_ASIDE = 9
@@ -130,6 +133,11 @@ class Decision:
         return 1.0 if self.closed_rejected else min(1.0, few * max(self.rejects.values()))
 
     @property
+    def close(self) -> bool:
+        """Whether p lies so near its level that other draws would decide otherwise."""
+        return CLOSE[0] < self.p < CLOSE[1]
+
+    @property
     def closed_name(self) -> str:
         """The closed shape of best evidence; a line counts only where it is significant."""
         names = self.designs.closed_names
@@ -144,7 +152,10 @@ class Decision:
 
 def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: int, seed: int) -> Decision:
     """The contest of all values and, where that is no circle but one value lies far from the best one, of all values but that."""
-    whole = decide(table(gram, frame), n_bootstrap=n_bootstrap, seed=seed)
+    own = table(gram, frame)
+    whole = decide(own, n_bootstrap=n_bootstrap, seed=seed)
+    if whole.close and len(frame.order) <= REDRAWN_UP_TO:
+        whole = decide(own, n_bootstrap=MORE * n_bootstrap, seed=seed)
     if whole.circular or len(frame.order) < FEWEST_TO_SET_ASIDE:
         return whole
     errors = left_out_errors(whole)
@@ -231,7 +242,9 @@ def _drawn_scores(
         drawn = _relabelled(own.groups, len(ground.own), seed)
     else:
         design = designs.designs[index]
-        fitted = fit(own, likeliest(design, positive(own.mean)) if name == "smooth path" else design)
+        if name == "smooth path" and len(own.frame.order) >= FEW_VALUES:  # of fewer, the grid tells as much
+            design = likeliest(design, positive(own.mean))
+        fitted = fit(own, design)
         drawn = simulate(ground, replace(fitted, identity_along=min(fitted.identity_along, inside)))
     grams = read_gram(drawn, own.group_sizes, designs.places)
     return without_flat_helices(shape_scores(grams, designs), grams, designs)
