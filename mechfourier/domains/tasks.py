@@ -297,8 +297,13 @@ def _aside(
     )
 
 
+def has_logits(model: Model) -> bool:
+    """Whether the model says words: one that gives embeddings answers no question."""
+    return getattr(model.cfg, "attention_dir", "causal") != "bidirectional" or hasattr(model, "unembed")
+
+
 def _check_logits(model: Model) -> None:
-    if getattr(model.cfg, "attention_dir", "causal") == "bidirectional" and not hasattr(model, "unembed"):
+    if not has_logits(model):
         raise UsageError(f"{model_name(model)} has no logits (it gives embeddings), so it answers no task")
 
 

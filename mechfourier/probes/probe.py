@@ -16,6 +16,7 @@ from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import Design, confounds, max_cycles, read_positions
 from mechfourier.domains.reads import tokens_read
+from mechfourier.domains.tasks import has_logits
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
 from mechfourier.fourier.waves import harmonic_waves
 from mechfourier.hooks.capture import capture
@@ -160,6 +161,7 @@ def _common(
         design=plan.kind,
         position="value" if plan.spans is not None else "last",
         prompts=len(plan),
+        answers=has_logits(model),
         tokens=tokens,
         caveats=against,
         notes=(*notes, *tokens.notes(), *against.notes(), *packing_notes(model)),

@@ -96,7 +96,7 @@ class ProbeResult(
     ``notes`` what to keep in mind. ``layers``: the first and the last layer whose word is the verdict (value
     designs). ``tokens``: what is read where, per template; ``caveats``: attention sinks and massive
     dimensions; ``arrays``: what was read where there was no model; ``domain_file``: where the domain lies, where
-    it is one of the user's own.
+    it is one of the user's own; ``answers``: whether the model has logits, so that it can be asked.
     """
 
     model: str
@@ -121,6 +121,7 @@ class ProbeResult(
     layers: tuple[int, int] | None = None
     arrays: ArraysRead | None = None
     domain_file: str = ""
+    answers: bool = True
 
     @property
     def planes(self) -> "tuple[HarmonicPlane, ...]":
@@ -270,7 +271,7 @@ def _next_steps(result: ProbeResult) -> list[str]:
     if result.verdict == "not testable" or result.arrays is not None:
         return []
     model, domain = shlex.quote(result.model), shlex.quote(result.domain_file or result.domain)
-    asks = _asks(result)
+    asks = result.answers and _asks(result)
     steps = []
     # planes of an open curve may be used as well: values that are read modulo n need not lie on a circle
     planes = result.verdict in (*CIRCLES, "modular", "open curve") or result.verdict.startswith("undecided")
