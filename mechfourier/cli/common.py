@@ -182,9 +182,13 @@ def note(text: str) -> None:
 
 
 def wrapped(text: str) -> str:
-    """A line at the width of the terminal, the next ones under its beginning."""
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    width = max(40, shutil.get_terminal_size().columns)
-    return textwrap.fill(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    """Every line at the width of the terminal, what is over under its beginning."""
+    width, lines = max(40, shutil.get_terminal_size().columns), []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines.append(
+            textwrap.fill(
+                line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )
+        )
+    return "\n".join(lines)

@@ -96,10 +96,9 @@ def say(result: Any, *, as_json: bool, out: Path | None) -> None:
     if as_json:
         emit_json(result.summary() if hasattr(result, "summary") else result.to_dict())
     else:
-        from mechfourier.cli.tables import say as wrapped
+        from mechfourier.cli import tables
 
-        for line in str(result).splitlines():
-            wrapped(line)
+        tables.say(str(result))
     if out is None:
         return
     if hasattr(result, "write"):

@@ -29,7 +29,9 @@ def refuse_array_options(given: Mapping[str, Any]) -> None:
 def _given(given: Mapping[str, Any]) -> list[str]:
     """Options that were set: a flag that is off, and "auto", are what stands there anyway."""
     return [
-        f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False, "auto")
+        f"--{name.replace('_', '-')}"
+        for name, value in given.items()
+        if value is not None and value is not False and value != "auto"  # a period of 0 was given
     ]
 
 

@@ -13,7 +13,7 @@ NARROW = 100
 
 
 def say(text: str) -> None:
-    """Print a line; on a terminal wrapped at words under its beginning, elsewhere (a pipe, a file) as it
+    """Print lines; on a terminal wrapped at words under their beginning, elsewhere (a pipe, a file) as it
     is."""
     if not sys.stdout.isatty():
         typer.echo(text)

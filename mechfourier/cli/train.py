@@ -107,8 +107,7 @@ def _add(group: typer.Typer, record: Architecture) -> None:
 def _show(result: Any, analyzed: bool) -> None:
     from mechfourier.cli.tables import say
 
-    for line in str(result).splitlines():
-        say(line)
+    say(str(result))
     if analyzed and isinstance(folder := getattr(result, "checkpoint", None), str):
         say(f"take it apart: mechfourier analyze {shlex.quote(folder)}")
 

@@ -25,9 +25,8 @@ Rows = Sequence[int] | Int[Tensor, " chosen"]
 # Coordinates [row, pos, r] and the prompts that the rows are -> new coordinates of the same shape.
 Change = Callable[[Float[Tensor, "row pos r"], Int[Tensor, " row"]], Float[Tensor, "row pos r"]]
 
-ALIKE = frozenset(
-    {"zero", "mean", "project_out", "add", "rotate"}
-)  # edits that look at one position at a time
+ALIKE = frozenset({"zero", "mean", "project_out", "add", "rotate"})
+"""Edits that look at one position at a time."""
 ORTHONORMAL = 1e-4  # largest entry of BᵀB − I that is taken for rounding
 
 

@@ -13,7 +13,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
-from mechfourier.stats.shapes.decide import CLEAR, LEVEL, Decision, decide, decide_site
+from mechfourier.stats.shapes.decide import CLEAR, LEVEL, MORE, Decision, decide, decide_site
 from mechfourier.stats.shapes.designs import Design
 from mechfourier.stats.shapes.evidence import Estimate, agreement_p, aspect, gap
 from mechfourier.stats.shapes.headline import Headline, combined_p, headline
@@ -31,8 +31,6 @@ NEARLY = 0.2
 FEWEST_VALUES = 5
 FEWEST_TEMPLATES = 3
 MOST_VALUES = 31
-STAGES = 5
-"""How many times the draws, where circles are few among many sites."""
 PERIODS = ("nearly one turn", "other period", "other period beside a line", "classes")
 
 
@@ -127,7 +125,7 @@ def contest(
     found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in tested]
     p = _together(found)
     if p >= LEVEL and any(site.word in CIRCLES for site, _ in found):
-        found = _refined(found, STAGES * n_bootstrap, seed)
+        found = _refined(found, MORE * n_bootstrap, seed)
         p = _together(found)
     sites = tuple(_among(found, i, p) for i in range(len(found)))
     return Contest(sites, p, headline([site.word for site in sites]))

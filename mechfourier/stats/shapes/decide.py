@@ -47,9 +47,9 @@ FEW_VALUES, FEW_PENALTY = 9, 1.6
 of 24 planted draws without it."""
 PENALTY = {"wave": 3.0, "one direction": 3.0}
 """Factor on p: beside token identity, draws from a single quadrature are a little too regular (11 of 96 planted ones were rejected)."""
-CLOSE, MORE, REDRAWN_UP_TO = (0.02, 0.1), 5, 32
-"""Between these p is computed again, from so many times the draws, for up to so many values: of 200 draws, p = .025 comes out
-above .05 for one seed in eight."""
+CLOSE, MORE = (0.02, 0.1), 5
+"""Between these p is computed again, from so many times the draws: of 200 draws, p = .025 comes out above .05 for one seed in
+eight."""
 SECOND_LEVEL = 0.02
 """The same for the contest without one value, which is a second try."""
 FEWEST_TO_SET_ASIDE = 9
@@ -154,7 +154,7 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
     """The contest of all values and, where that is no circle but one value lies far from the best one, of all values but that."""
     own = table(gram, frame)
     whole = decide(own, n_bootstrap=n_bootstrap, seed=seed)
-    if whole.close and len(frame.order) <= REDRAWN_UP_TO:
+    if whole.close:
         whole = decide(own, n_bootstrap=MORE * n_bootstrap, seed=seed)
     if whole.circular or len(frame.order) < FEWEST_TO_SET_ASIDE:
         return whole

@@ -19,9 +19,9 @@ OPEN_STEPS = 3.0
 SPARE = 4
 FEWEST_FOLLOWED = 3
 """Directions of the values, from which the dimensions of a path are told."""
-DISJOINT = ((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))
+DISJOINT = np.array([((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))])
 """Every way to part four groups of templates into two pairs."""
-SHARING = ((0, 1), (0, 2)), ((0, 1), (1, 2)), ((0, 2), (1, 2))
+SHARING = np.array([((0, 1), (0, 2)), ((0, 1), (1, 2)), ((0, 2), (1, 2))])
 """The pairs of three groups."""
 
 
@@ -99,10 +99,9 @@ def _path_dims(table: Table, design: Design) -> float:
     first = min(int(np.sum(values <= design.nugget)), len(values) - FEWEST_FOLLOWED)
     root = (vectors[:, first:] / np.sqrt(np.maximum(values[first:], 0.0) + design.nugget)).T
     grams = root @ table.groups @ root.T
+    grams = (grams + np.swapaxes(grams, -1, -2)) / 2
     pairs = DISJOINT if len(grams) == GROUPS else SHARING
-    first, second = (
-        np.stack([grams[pair[side]] + grams[pair[side]].T for pair in pairs]) / 2 for side in (0, 1)
-    )
+    first, second = (grams[pairs[:, side, 0], pairs[:, side, 1]] for side in (0, 1))
     squares = np.einsum("pvw,pvw->p", first, second).mean()
     trace = np.sqrt(max(0.0, (np.einsum("pvv->p", first) * np.einsum("pvv->p", second)).mean()))
     return effective_dims(float(trace), float(squares), len(root))
