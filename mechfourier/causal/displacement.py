@@ -14,7 +14,7 @@ from torch import Tensor
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.experiment import SiteActivations
 from mechfourier.fourier.bases import fourier_basis, frequency_rows
-from mechfourier.hooks.edit import Edit
+from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.interventions import edit_add
 
 KEPT_RANK = 1e-6  # singular values below this share of the largest are rounding
@@ -77,6 +77,26 @@ def moved_rows(
         return edit_add(place.site, steps[rows], positions=at[rows])
 
     return EditedRows(place.site, prompt, edit_of, at, width=steps.shape[1])
+
+
+def changed_rows(
+    place: SiteActivations, edits: Sequence[tuple[Int[Tensor, " _"], Float[Tensor, "_ d"], float]]
+) -> EditedRows:
+    """Edits of several kinds in one run: of each the prompts, what their activation is set to or moved by, and
+    the part of the old one that stays (1: moved; 0: set)."""
+    prompt, vectors = (torch.cat([edit[i] for edit in edits]) for i in (0, 1))
+    stays = torch.cat([torch.full((len(some), 1, 1), keep) for some, _, keep in edits])
+    at = place.at[prompt]
+
+    def edit_of(rows: Int[Tensor, " row"]) -> Edit:
+        new, part = vectors[rows][:, None], stays[rows]
+
+        def change(old: Float[Tensor, "row pos d"], which: Int[Tensor, " row"]) -> Float[Tensor, "row pos d"]:
+            return part.to(old)[which] * old + new.to(old)[which]
+
+        return Edit("move or set", Where(place.site, positions=at[rows]), change)
+
+    return EditedRows(place.site, prompt, edit_of, at, width=vectors.shape[1])
 
 
 def moved_rows_in(

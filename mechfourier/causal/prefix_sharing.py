@@ -66,7 +66,9 @@ PER_TOKEN = frozenset(
         "mlp_out",
     ]
 )
+STREAMS = 2**22  # numbers of the residual streams in front of all blocks that are remembered for some prompts
 CACHE_BUDGET = 2**26  # numbers in the keys and values of one batch: 256 MB in float32
+EVERY = -1  # passes that will begin at any block
 COMPARED = 2  # prompts of the comparison with whole passes
 SAME = 1e-4  # largest difference, relative to the largest score
 KEPT = "_mechfourier_prefix_sharing"
@@ -78,8 +80,8 @@ _REMEMBERED: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.Context
 
 @contextlib.contextmanager
 def remembering() -> Iterator[None]:
-    """Keep the keys and values of unedited beginnings, for many sites that are edited in turn; the model must
-    not change meanwhile."""
+    """Keep what unedited tokens leave behind, for many sites that are edited in turn: the keys and values of
+    beginnings, and what stands in front of every block; the model must not change meanwhile."""
     token = _REMEMBERED.set({})
     try:
         yield
@@ -185,29 +187,63 @@ class _Tree:
         return kept[key]
 
     def _cut_up(self, tokens: Int[Tensor, "prompt pos"]) -> None:
+        kept = _REMEMBERED.get()
+        if kept is None or self.start is None or self._numbers(tokens) > STREAMS:
+            pieces = self._pieces(tokens, self.start)
+        else:
+            key = (id(self.model), self.cut, self.before is None, tuple(map(tuple, tokens.tolist())))
+            if key not in kept:
+                kept[key] = self._pieces(tokens, EVERY)
+            pieces = [(path, streams[self.start]) for path, streams in kept[key]]
+        (_, begin), (_, self.rest), (_, self.stalk), *self.leaves = pieces
+        self.begin = begin if self.cut and self.before is None else None
+
+    def _numbers(self, tokens: Int[Tensor, "prompt pos"]) -> int:
+        cfg, paths = self.model.cfg, self.reader.plan.paths
+        own = tokens.shape[1] - (self.cut if self.before is not None else 0)
+        return len(tokens) * (own + sum(map(len, paths))) * int(cfg.d_model) * (int(cfg.n_layers) + 1)
+
+    def _pieces(self, tokens: Int[Tensor, "prompt pos"], start: int | None) -> list[tuple[Any, Any]]:
+        """The beginning (without tokens where it is run without an edit), the rest of the prompts, what all
+        paths begin with, and of every path what is left of it."""
         plan, count = self.reader.plan, len(tokens)
         common = shared_start(plan.paths)
         cache = None  # only the blocks that are left out need one here
-        if self.start is not None:
+        if start is not None:
             unedited = self.before is None
             cache = no_cache(self.model, count) if unedited else take(self.model, self.before, self.which)
-        self.begin = None
-        if self.cut and self.before is None:
-            self.begin = self._piece(tokens[:, : self.cut], cache)
-        self.rest = self._piece(tokens[:, self.cut :], cache)
-        self.stalk = self._piece(torch.tensor(common, dtype=torch.long).expand(count, -1), cache)
-        self.leaves = []
+        own = self.cut if self.before is None else 0
+        found: list[tuple[Any, Any]] = [
+            (None, self._piece(part, cache, start))
+            for part in (
+                tokens[:, :own],
+                tokens[:, self.cut :],
+                torch.tensor(common, dtype=torch.long).expand(count, -1),
+            )
+        ]
         for path in plan.paths:
             leaf = torch.tensor(path[len(common) :], dtype=torch.long).expand(count, -1)
-            own = take(self.model, cache, None) if leaf.shape[1] and self.start is not None else cache
-            self.leaves.append((path, self._piece(leaf, own)))
+            after = take(self.model, cache, None) if leaf.shape[1] and start is not None else cache
+            found.append((path, self._piece(leaf, after, start)))
+        return found
 
-    def _piece(self, tokens: Int[Tensor, "prompt pos"], cache: Any) -> Tensor:
-        """The tokens; where passes begin at a block, what the blocks before it make of them after
-        ``cache``."""
-        if self.start is None or not tokens.shape[1]:
+    def _piece(self, tokens: Int[Tensor, "prompt pos"], cache: Any, start: int | None) -> Any:
+        """The tokens; where passes begin at a block, what the blocks before it make of them after ``cache``
+        (``EVERY``: in front of each block, and after the last)."""
+        if start is None:
             return tokens
-        return grown(self.model, tokens, cache, stop_at_layer=self.start)
+        if start != EVERY:
+            return tokens if not tokens.shape[1] else grown(self.model, tokens, cache, stop_at_layer=start)
+        last = int(self.model.cfg.n_layers)
+        if not tokens.shape[1]:
+            return [tokens] * (last + 1)
+        streams: list[Tensor] = []
+        looks = [
+            (Site("resid_pre", layer), lambda value: streams.append(value.detach())) for layer in range(last)
+        ]
+        with hooked(self.model, looks):
+            streams.append(grown(self.model, tokens, cache, stop_at_layer=last))
+        return streams
 
     def read(
         self, chosen: Int[Tensor, " row"], advance: Callable[[int], None]

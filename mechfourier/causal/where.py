@@ -3,8 +3,9 @@ heads that carry it there.
 
 In every cell (the residual stream after a block, one token) the circle is turned, the whole class mean is
 moved, and the whole activation is patched from a prompt with another value. Turns are held against the same
-displacement in random planes, patches against chance, both family-wise over all cells: a p belongs to a cell
-among so many.
+displacement in random planes, patches against chance, both family-wise: a p belongs to a cell among so many.
+Where patching the whole activation brings nothing, no part of it is used: such cells are not turned at random
+and are not in the family (a choice that knows nothing of planes, so that p stays what it is elsewhere).
 """
 
 from collections.abc import Sequence
@@ -17,16 +18,20 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from mechfourier.causal.displacement import harmonic_part, moved_rows, moved_rows_in, random_bases, whole_part
-from mechfourier.causal.edits import EditedRows
+from mechfourier.causal.displacement import (
+    Part,
+    changed_rows,
+    harmonic_part,
+    moved_rows_in,
+    random_bases,
+    whole_part,
+)
 from mechfourier.causal.effects import Effects, effects_of, turn_pairs
 from mechfourier.causal.experiment import Experiment, SiteActivations
 from mechfourier.causal.heads import HeadReads, heads_that_read
 from mechfourier.causal.subspaces import check_spread
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import OutOfRange
-from mechfourier.hooks.edit import Edit
-from mechfourier.hooks.interventions import edit_patch
 from mechfourier.hooks.site import Site
 from mechfourier.stats.family import largest_p, sign_flip_p
 from mechfourier.stats.paired import bootstrap_mean, share_interval
@@ -36,6 +41,7 @@ PAIRS = 60  # pairs of a prompt and a δ in a cell
 CONTROL_PAIRS = 6  # of these, turned in random planes
 PATCHED = 40  # prompts patched in a cell
 LEVEL = 0.05
+LEAST = 0.02  # share that a cell's whole activation recovers where turns are tested
 CROSSINGS = 500  # resamples of the layer at which the last token takes over
 TRACED = 3  # layers whose heads are traced
 
@@ -47,7 +53,8 @@ class Cell:
     the answer against random planes; ``recovered`` with ``low`` and ``high``: share of the donor's score
     difference that patching the whole activation brings (None where donors make no difference),
     ``recovered_p`` family-wise. NaN: not defined, where an answer
-    that would be turned to is that of no question."""
+    that would be turned to is that of no question; ``p`` also where the whole activation recovers less than
+    ``LEAST`` (`where`)."""
 
     site: str
     layer: int | None
@@ -66,7 +73,8 @@ class Cell:
 class UseMap:
     """``cells`` in the order of a forward pass, position by position. ``moves_at``: the first layer where
     patching the last token brings at least as much as patching the value's, with its 95 % interval ``low`` to
-    ``high`` over prompts (−1: the embedding; None: nowhere). ``heads``: what single heads carry there."""
+    ``high`` over prompts (−1: the embedding; None: nowhere). ``heads``: what single heads carry there;
+    ``n_tested``: cells whose turns have a p, which holds for all of them together."""
 
     ks: tuple[int, ...]
     positions: tuple[str, ...]
@@ -78,6 +86,7 @@ class UseMap:
     n_pairs: int
     n_patched: int
     n_controls: int
+    n_tested: int = 0
     notes: tuple[str, ...] = ()
 
     def used(self, position: str = "value", level: float = LEVEL) -> tuple[int, ...]:
@@ -91,12 +100,15 @@ def number(layer: int | None) -> int:
 
 
 class _Turned(NamedTuple):
-    """A cell's turns: circle, whole class mean, and ``null[control]`` beside ``own`` on the same pairs."""
+    """A cell's turns: circle, whole class mean, the circle's directed rise on the few pairs that are turned at
+    random too, and those pairs."""
 
     circle: Effects
     whole: Effects
     own: float
-    null: Float[ndarray, " control"]
+    part: Part | None
+    prompt: Int[Tensor, " pair"]
+    delta: Int[Tensor, " pair"]
 
 
 def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> UseMap:
@@ -107,12 +119,13 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
     pairs = asked.pairs(listed[0])
     base = pairs.difference(pairs.before.scores)[patched]
     span = (pairs.difference(pairs.donor_scores)[patched] - base).double()
-    turned = [_turned(asked, place, ks) for place in listed]
-    gains = torch.stack([_gain(asked, place, patched) - base.double() for place in listed])
-    own = np.array([t.own for t in turned])
-    p = np.where(np.isnan(own), np.nan, largest_p(np.nan_to_num(own), np.array([t.null for t in turned])))
-    recovered_p = sign_flip_p(gains.numpy(), seed=asked.seed)
     defined = bootstrap_mean(span, seed=asked.seed)[0] > 0
+    measured = [_measured(asked, place, ks, patched) for place in listed]
+    turned = [each for each, _ in measured]
+    gains = torch.stack([after - base.double() for _, after in measured])
+    recovered_p = sign_flip_p(gains.numpy(), seed=asked.seed)
+    carries = (gains.mean(dim=1) >= LEAST * span.mean()) | (not defined)
+    p = _family_p(asked, listed, turned, carries)
     cells = [
         _cell(
             place, turned[i], float(p[i]), gains[i], span if defined else None, float(recovered_p[i]), asked
@@ -132,60 +145,78 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
         n_pairs=len(turned[0].circle.moved),
         n_patched=len(patched),
         n_controls=CONTROLS,
+        n_tested=int(np.isfinite(p).sum()),
     )
 
 
-def _turned(asked: Experiment, place: SiteActivations, ks: tuple[int, ...]) -> _Turned:
-    """The circle, the whole class mean, and random planes, on the same pairs in every cell."""
-    n = len(place.means)
+def _family_p(
+    asked: Experiment,
+    listed: Sequence[SiteActivations],
+    turned: Sequence[_Turned],
+    carries: Bool[Tensor, " cell"],
+) -> Float[ndarray, " cell"]:
+    """Family-wise p against random planes over the cells that carry something; NaN elsewhere."""
+    p = np.full(len(turned), np.nan)
+    tested = [i for i, each in enumerate(turned) if bool(carries[i]) and not np.isnan(each.own)]
+    if tested:
+        null = [_random(asked, listed[i], turned[i]) for i in tested]
+        p[tested] = largest_p(np.array([turned[i].own for i in tested]), np.array(null))
+    return p
+
+
+def _measured(
+    asked: Experiment, place: SiteActivations, ks: tuple[int, ...], patched: Int[Tensor, " prompt"]
+) -> tuple[_Turned, Float[Tensor, " prompt"]]:
+    """The circle and the whole class mean, on the same pairs in every cell, and the donors' score difference
+    after the whole activation is patched: all in one run."""
+    prompt, delta = _pairs(asked, len(place.means))
+    pairs, parts, label = asked.pairs(place), _parts(place, ks), place.label[prompt]
+    moves = [(prompt, part.steps(label, delta), 1.0) for part in parts]
+    edits = changed_rows(place, [*moves, (patched, pairs.donors[patched], 0.0)])
+    scores = asked.engine.scores(edits, f"{place.site}", must_change=False)
+    *moved, after = scores.split([*[len(prompt)] * len(parts), len(patched)])
+    gain = after.gather(1, pairs.answer[patched][:, None]) - after.gather(
+        1, pairs.before.label[patched][:, None]
+    )
+    few = slice(0, CONTROL_PAIRS)
+    if parts:
+        circle, whole = (effects_of(asked, place, prompt, delta, each) for each in moved)
+        own, part = float(circle.directed[few].mean()), parts[0]
+    else:
+        circle = whole = effects_of(asked, place, prompt, delta, asked.baseline.scores[prompt])
+        own, part = 0.0 if bool(place.means.isfinite().all()) else float("nan"), None
+    return _Turned(circle, whole, own, part, prompt[few], delta[few]), gain[:, 0].double()
+
+
+def _pairs(asked: Experiment, n: int) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """``PAIRS`` pairs of a prompt and a δ, drawn at random."""
     each = max(1, min(n - 1, PAIRS // len(asked)))
     prompt, delta = turn_pairs(len(asked), n, each, seed=asked.seed)
     keep = torch.randperm(len(prompt), generator=torch.Generator().manual_seed(asked.seed))[:PAIRS]
-    prompt, delta = prompt[keep], delta[keep]
+    return prompt[keep], delta[keep]
+
+
+def _parts(place: SiteActivations, ks: tuple[int, ...]) -> tuple[Part, ...]:
+    """The circle and the whole class mean; none where one activation stands for every value, or an answer is
+    that of no prompt."""
     try:
         check_spread(place.means)
-    except OutOfRange:  # one activation for every value: nothing moves; or an answer without a prompt
-        nothing = effects_of(asked, place, prompt, delta, asked.baseline.scores[prompt])
-        own = 0.0 if bool(place.means.isfinite().all()) else float("nan")
-        return _Turned(nothing, nothing, own, np.zeros(CONTROLS))
-    circle, whole = harmonic_part(place.means, ks), whole_part(place.means)
-    label, few = place.label[prompt], slice(0, CONTROL_PAIRS)
-    found = [
-        effects_of(
-            asked,
-            place,
-            prompt,
-            delta,
-            asked.engine.scores(
-                moved_rows(place, prompt, part.steps(label, delta)), f"{place.site}", must_change=False
-            ),
-        )
-        for part in (circle, whole)
-    ]
-    basis = circle.basis
-    which = torch.arange(CONTROLS).repeat_interleave(len(prompt[few]))
-    inside = (circle.steps(label[few], delta[few]) @ basis).repeat(CONTROLS, 1)
-    at, by = prompt[few].repeat(CONTROLS), delta[few].repeat(CONTROLS)
+    except OutOfRange:
+        return ()
+    return harmonic_part(place.means, ks), whole_part(place.means)
+
+
+def _random(asked: Experiment, place: SiteActivations, turned: _Turned) -> Float[ndarray, " control"]:
+    """The directed rise that the circle's steps bring in each of the random planes."""
+    if turned.part is None:
+        return np.zeros(CONTROLS)
+    basis, label = turned.part.basis, place.label[turned.prompt]
+    which = torch.arange(CONTROLS).repeat_interleave(len(turned.prompt))
+    inside = (turned.part.steps(label, turned.delta) @ basis).repeat(CONTROLS, 1)
+    at, by = turned.prompt.repeat(CONTROLS), turned.delta.repeat(CONTROLS)
     rows = moved_rows_in(place, at, inside, random_bases(basis, CONTROLS, seed=asked.seed), which)
     others = effects_of(asked, place, at, by, asked.engine.scores(rows, "random planes", must_change=False))
-    null = others.directed.reshape(CONTROLS, -1).mean(dim=1)
-    return _Turned(found[0], found[1], float(found[0].directed[few].mean()), null.numpy())
-
-
-def _gain(
-    asked: Experiment, place: SiteActivations, prompts: Int[Tensor, " prompt"]
-) -> Float[Tensor, " prompt"]:
-    """The donors' score difference after the whole activation of ``place`` is patched."""
-    pairs = asked.pairs(place)
-
-    def edit_of(rows: Int[Tensor, " row"]) -> Edit:
-        chosen = prompts[rows]
-        return edit_patch(place.site, pairs.donors[chosen], positions=place.at[chosen])
-
-    rows = EditedRows(place.site, prompts, edit_of, place.at[prompts])
-    scores = asked.engine.scores(rows, f"{place.site}", must_change=False)
-    own = scores.gather(1, pairs.before.label[prompts][:, None])[:, 0]
-    return (scores.gather(1, pairs.answer[prompts][:, None])[:, 0] - own).double()
+    return others.directed.reshape(CONTROLS, -1).mean(dim=1).numpy()
 
 
 def _cell(

@@ -4,6 +4,7 @@ its controls."""
 from typing import TYPE_CHECKING
 
 from mechfourier.causal.heads import strongest
+from mechfourier.causal.where import LEAST
 from mechfourier.drawing.html import Part, Section, half, notes_section, verdict_card
 from mechfourier.drawing.marks import bars, figure, heat, whiskers
 from mechfourier.drawing.template import BLUE, SKY, plain_text, styled
@@ -130,7 +131,11 @@ def _map_sections(result: "StudyResult") -> list[Section]:
     if any(cell.recovered is not None for cell in result.map.cells):
         lead = "Share of a donor's score difference that its activation brings."
         sections.append(half("Where the value is", map_figure(result, "recovered", "recovered"), lead))
-    sections.append(Section("Map in numbers", result.map_frame(), "p: family-wise over all cells."))
+    lead = (
+        "p: family-wise over the cells whose whole activation brings at least "
+        f"{LEAST:.0%} of a donor's score difference; elsewhere nothing is there to be used."
+    )
+    sections.append(Section("Map in numbers", result.map_frame(), lead))
     if result.map.heads:
         lead = "Path patching: value token → head → answer; p family-wise over the heads looked at."
         sections.append(Section("Heads that carry it", _heads(result), lead))

@@ -1,5 +1,6 @@
 """How a question may be written, given a vocabulary, a number of answers and of positions."""
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class Question:
         return text + (f", answers from output {self.first_answer}" if self.first_answer else "")
 
 
+@functools.lru_cache(maxsize=64)  # thousands of readings have the same shapes
 def questions(
     vocab: int, answers: int, positions: int | None, known: Known, *, two_tables: bool
-) -> list[Question]:
+) -> tuple[Question, ...]:
     """Every way of asking, the likeliest first. ``two_tables``: a and b have one each, one after the other."""
     if vocab > 2 * LARGEST_MODULUS + MOST_SPECIALS:
         raise BadCheckpoint(
@@ -91,7 +93,7 @@ def questions(
                     cost + (len(words.split()) != positions) * 2 + WORDS[len(words.split())].index(words),
                 )
                 found.setdefault(question, total)
-    return sorted(found, key=lambda each: found[each])
+    return tuple(sorted(found, key=lambda each: found[each]))
 
 
 def _words(positions: int | None, known: Known) -> Iterator[str]:

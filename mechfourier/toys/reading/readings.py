@@ -64,10 +64,13 @@ def readings(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) ->
     settings = list(settings_of(layouts[0][0], hints))
     asked = [_questions(ours, hints) for ours, _ in layouts]
     sizes = (len(settings), max(map(len, asked)), len(layouts))
+    misfits: set[tuple[int, int]] = set()  # whether tensors fit does not depend on the question
     for s, q, at in _likeliest(sizes):
-        if q < len(asked[at]):
+        if q < len(asked[at]) and (s, at) not in misfits:
             reading = _reading(*layouts[at], asked[at][q], settings[s])
-            if reading is not None:
+            if reading is None:
+                misfits.add((s, at))
+            else:
                 yield reading
 
 
@@ -129,7 +132,7 @@ def _tied(ours: Ours) -> Ours | None:
     return Ours(weights, {**ours.how, "unembed.W_U": (theirs, "tied to the embedding")})
 
 
-def _questions(ours: Ours, hints: Hints) -> list[Question]:
+def _questions(ours: Ours, hints: Hints) -> tuple[Question, ...]:
     weights = ours.weights
     embed, two = weights["embed.W_E"], "embed.W_E2" in weights
     positions = len(weights["pos_embed.W_pos"]) if "pos_embed.W_pos" in weights else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, nearest
 from mechfourier.toys.reading.names import is_buffer, named
+from mechfourier.toys.reading.questions import MOST_SPECIALS
 
 MOST_POSITIONS = 8
 OUTER = ("W_E", "W_pos", "W_U")
@@ -150,7 +151,35 @@ def completed(tensors: Mapping[str, Tensor], assigned: Assigned) -> Iterator[Ass
     ]
     for combination in itertools.product(*choices):
         extra = {slot: name for part in combination for slot, name in part.items()}
-        yield Assigned({**assigned.slots, **extra}, assigned.left_out)
+        slots = {**assigned.slots, **extra}
+        if _sizes_agree(tensors, slots, d):
+            yield Assigned(slots, assigned.left_out)
+
+
+def _sizes_agree(tensors: Mapping[str, Tensor], slots: Mapping[Slot, str], d: int) -> bool:
+    """Whether what shares an axis beside the width ``d`` has it as long: the tokens and the answers but for
+    special tokens (or two vocabularies), and what goes into a hidden layer and comes out of it. Roles that
+    are certain by name are held to it as well, since no network has others."""
+
+    def other(slot: Slot) -> int | None:
+        """The length of the axis that is not ``d``."""
+        if slot not in slots:
+            return None
+        size = tensors[slots[slot]].numel()
+        return size if slot[1].startswith("b_") else size // d
+
+    tokens, answers, shift = other((None, "W_E")), other((None, "W_U")), other((None, "b_U"))
+    if tokens and answers and not any(abs(tokens - k * answers) <= MOST_SPECIALS for k in (1, 2)):
+        return False
+    if answers and shift not in (None, answers):
+        return False
+    for layer in {at for at, _ in slots if at is not None}:
+        into, out, bias = (other((layer, role)) for role in ("W_in", "W_out", "b_in"))
+        if len({into, out, bias} - {None}) > 1 and (layer, "W_gate") not in slots:
+            return False
+        if any(other((layer, role)) not in (None, d) for role in ("b_out", "b_O")):
+            return False
+    return True
 
 
 def _group(tensor: Tensor, d: int) -> str:
@@ -177,7 +206,10 @@ def _missing(assigned: Assigned, group: str) -> list[Slot]:
         ],
         "attention": [(at, f"W_{x}") for at in layers for x in "QKVO"],
         "fused": [(at, "W_QKV") for at in layers],
-        "vector": [*((at, role) for at in layers for role in ("b_in", "b_out", "b_O")), (None, "b_U")],
+        "vector": [
+            *((at, role) for at in layers for role in ("b_in", "b_out", "b_O", "b_QKV")),
+            (None, "b_U"),
+        ],
         "other": [],
     }[group]
     fused = {at for at, role in assigned.slots if role == "W_QKV"}
