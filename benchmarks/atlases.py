@@ -36,7 +36,8 @@ def measured(model: str, *, quick: bool, name: str = "") -> dict[str, Any]:
 def cell(row: dict[str, Any]) -> str:
     """What an atlas says of one domain."""
     layers = row["layers"]
-    told = row["word"] if not layers else f"{row['word']}, layers {layers[0]}–{layers[1]}"
+    span = "" if not layers else f"{layers[0]}" if layers[0] == layers[1] else f"{layers[0]}–{layers[1]}"
+    told = f"{row['word']}, layer{'s' * ('–' in span)} {span}" if span else row["word"]
     if row["used"] != "not tested":
         told += f"; {row['used']}" + ("" if row["share"] is None else f", {row['share']:.0%}")
     return told

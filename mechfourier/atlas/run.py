@@ -127,7 +127,8 @@ def _atlas(
 ) -> AtlasResult:
     asked = [asked_of(model, domain) for domain in domains]
     statistics = _started(model, asked, settings, work, n_jobs)
-    table = _tasks(model, domains, settings.seed, work)
+    with _one_thread():  # the statistics take what is left of every core
+        table = _tasks(model, domains, settings.seed, work)
     measured = dict(statistics)
     studies = {} if quick else _studies(model, domains, measured, table, settings, work)
     notes = [
@@ -174,25 +175,31 @@ def _started(
 def measure(read: Captured, settings: Settings, work: Work) -> Measured:
     """The statistics of one domain, on one thread (with more, sums come in another order); kept as soon as
     they are there."""
+    with _one_thread():
+        result = analysed(read, n_permutations=settings.n_permutations, seed=settings.seed)
+        return work.keep(f"probe-{read.domain.name}", Measured(result, layer_circles(read, result)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = analysed(read, n_permutations=settings.n_permutations, seed=settings.seed)
-        return work.keep(f"probe-{read.domain.name}", Measured(result, layer_circles(read, result)))
+        yield
     finally:
         torch.set_num_threads(before)
 
 
 def together(jobs: dict[str, Callable[[], Measured]], n_jobs: int | None) -> Iterator[tuple[str, Measured]]:
-    """The jobs' results as they are finished. With more than one core they begin at once, in processes of
-    their own on all cores but one, on which the model runs meanwhile."""
+    """The jobs' results as they are finished. With more than one core they begin at once, a process per core,
+    beside the model on one thread."""
     import joblib
 
     cores = joblib.cpu_count()
     if n_jobs == 1 or (n_jobs is None and cores == 1) or not jobs:
         done: Iterator[tuple[str, Measured]] = ((name, job()) for name, job in jobs.items())
     else:
-        done = _in_processes(jobs, min(len(jobs), n_jobs or cores - 1))
+        done = _in_processes(jobs, min(len(jobs), n_jobs or cores))
         next(done)  # starts them
     return _counted(done, len(jobs))
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Int
-from scipy.stats import binomtest
 from torch import Tensor
 
 from mechfourier._renamed import renamed
@@ -24,7 +23,7 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
-from mechfourier.stats.intervals import clopper_pearson
+from mechfourier.stats.intervals import binomial_p, clopper_pearson
 from mechfourier.stats.permutation import holm
 
 if TYPE_CHECKING:
@@ -319,7 +318,7 @@ def _row(
     whole, greedily = accuracy_of(right), accuracy_of(greedy)
     if whole is None or greedily is None:
         raise UsageError(f"no prompts of task {spec.name!r} were asked; choose at least one sample")
-    p = float(binomtest(whole.right, whole.prompts, chance, alternative="greater").pvalue)
+    p = binomial_p(whole.right, whole.prompts, chance)
     return TaskRow(
         domain=design.domain.name,
         task=spec.name,

@@ -21,3 +21,10 @@ def clopper_pearson(count: int, trials: int) -> tuple[float, float]:
         raise OutOfRange(f"{trials} trials have no proportion; use at least 1")
     interval = binomtest(count, trials).proportion_ci(method="exact")
     return float(interval.low), float(interval.high)
+
+
+def binomial_p(count: int, trials: int, chance: float) -> float:
+    """p that at least ``count`` of ``trials`` come by ``chance`` (exact, one-sided)."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(count, trials, chance, alternative="greater").pvalue)

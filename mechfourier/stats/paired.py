@@ -2,8 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest
 from torch import Tensor
+
+from mechfourier.stats.intervals import binomial_p
 
 RESAMPLES = 2000
 ROUNDING = 1e-5  # effects smaller than this share of the largest are float error of the scores
@@ -15,6 +16,8 @@ def mcnemar(before: Bool[Tensor, " prompt"], after: Bool[Tensor, " prompt"]) -> 
 
     Under the null a discordant prompt goes either way with probability ½; without any, p = 1.
     """
+    from scipy.stats import binomtest
+
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
     p = float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
     return p, lost, gained
@@ -110,7 +113,7 @@ def standardised(change: Float[Tensor, " unit"], base: Float[Tensor, " unit"]) -
 def chance_note(right: Bool[Tensor, " prompt"], n: int) -> str | None:
     """A sentence where the share of right answers is not above 1/n (one-sided binomial test at 5 %)."""
     hits, count = int(right.sum()), len(right)
-    p = float(binomtest(hits, count, 1 / n, alternative="greater").pvalue)
+    p = binomial_p(hits, count, 1 / n)
     if p < 0.05:
         return None
     return (

@@ -4,12 +4,15 @@ See docs/shapes.md for what is asked, how often the answers are wrong on data wi
 they cannot tell.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from mechfourier.errors import OutOfRange
@@ -121,8 +124,7 @@ def contest(
     """
     stack = checked(acts)
     tested = [_gram(site, None if grams is None else grams[i]) for i, site in enumerate(stack)]
-    memory: list[tuple[ndarray, SiteShapes, Decision | None]] = []
-    found = [_remembered(gram, memory, n_bootstrap, n_permutations, seed) for gram in tested]
+    found = _each(tested, lambda gram: _site(gram, n_bootstrap, n_permutations, seed))
     p = _together(found)
     if p >= LEVEL and any(site.word in CIRCLES for site, _ in found):
         found = _refined(found, MORE * n_bootstrap, seed)
@@ -191,23 +193,31 @@ def _gram(
     return gram[np.ix_(kept, kept)]
 
 
-def _remembered(
-    gram: ndarray | str, memory: list, n_bootstrap: int, n_permutations: int, seed: int
-) -> tuple[SiteShapes, Decision | None]:
-    """The contest of one site; of two sites with the same inner products only the first is counted."""
-    if isinstance(gram, str):
-        return SiteShapes("not testable", 1.0, 1.0, 0, reasons=(gram,)), None
-    for known, site, decision in memory:
-        if known.shape == gram.shape and np.allclose(known, gram, rtol=1e-5, atol=1e-5 * np.abs(gram).max()):
-            return site, decision
-    site, decision = _site(gram, n_bootstrap, n_permutations, seed)
-    memory.append((gram, site, decision))
-    return site, decision
+def _each(
+    grams: Sequence[ndarray | str], make: Callable[[ndarray | str], tuple[SiteShapes, Decision | None]]
+) -> list[tuple[SiteShapes, Decision | None]]:
+    """The contest of every site, on as many threads as torch has; of sites with the same inner products once."""
+    first: list[int] = []
+    for i, gram in enumerate(grams):
+        first.append(next((j for j in range(i) if first[j] == j and _same(grams[j], gram)), i))
+    wanted = [i for i, j in enumerate(first) if i == j]
+    # the matrices are small: a thread for each site beats several for one product
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = dict(zip(wanted, pool.map(lambda i: make(grams[i]), wanted), strict=True))
+    return [found[j] for j in first]
+
+
+def _same(one: ndarray | str, other: ndarray | str) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return False
+    return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
 def _site(
-    gram: Float[ndarray, "t t n n"], n_bootstrap: int, n_permutations: int, seed: int
+    gram: Float[ndarray, "t t n n"] | str, n_bootstrap: int, n_permutations: int, seed: int
 ) -> tuple[SiteShapes, Decision | None]:
+    if isinstance(gram, str):
+        return SiteShapes("not testable", 1.0, 1.0, 0, reasons=(gram,)), None
     frame = canonical_frame(unbiased_mean(gram))
     framed = gram[:, :, frame.order][:, :, :, frame.order]
     agreement = agreement_p(framed, count=n_permutations, seed=seed)
@@ -300,7 +310,7 @@ def shape_evidence(decision: Decision) -> tuple[ShapeEvidence, ...]:
     """Every shape, best first."""
     out = []
     for name in sorted(decision.scores, key=decision.scores.__getitem__):
-        share = decision.shares[name]
+        share = decision.share(name)
         p = decision.rejects.get(name) if decision.circular else decision.adequate.get(name)
         if name == decision.closed_name:
             p = decision.adequate["closed"]

@@ -114,23 +114,32 @@ class Decision:
     def predicts(self, names: Iterable[str]) -> bool:
         """Whether any of these shapes predicts of values left out more than their mean does, beyond its interval: a
         shape that none of the values follows is none, however the others do."""
-        shares = (self.shares[name] for name in names if name in self.shares)
+        shares = (self.share(name) for name in names if name in self.best)
         return any((share.value if share.low is None else share.low) > 0 for share in shares)
 
+    def share(self, name: str) -> Estimate:
+        """Share of the power between values that the best design of a shape predicts of values left out."""
+        if name not in self._shares:
+            self._shares[name] = predicted_share(self.table, self.designs, self.best[name])
+        return self._shares[name]
+
     @cached_property
-    def shares(self) -> dict[str, Estimate]:
-        """Share of the power between values that the best design of every shape predicts of values left out."""
-        return {name: predicted_share(self.table, self.designs, i) for name, i in self.best.items()}
+    def _shares(self) -> dict[str, Estimate]:
+        return {}
 
     @property
     def circular(self) -> bool:
         return self.p < LEVEL
 
     @property
+    def penalty(self) -> float:
+        """Factor on p for few values."""
+        return FEW_PENALTY if len(self.table.frame.order) < FEW_VALUES else 1.0
+
+    @property
     def p(self) -> float:
         """The largest p of a rival; 1 where the circle itself is rejected."""
-        few = FEW_PENALTY if len(self.table.frame.order) < FEW_VALUES else 1.0
-        return 1.0 if self.closed_rejected else min(1.0, few * max(self.rejects.values()))
+        return 1.0 if self.closed_rejected else min(1.0, self.penalty * max(self.rejects.values()))
 
     @property
     def close(self) -> bool:
@@ -155,7 +164,7 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
     own = table(gram, frame)
     whole = decide(own, n_bootstrap=n_bootstrap, seed=seed)
     if whole.close:
-        whole = decide(own, n_bootstrap=MORE * n_bootstrap, seed=seed)
+        whole = redrawn(whole, n_bootstrap=MORE * n_bootstrap, seed=seed)
     if whole.circular or len(frame.order) < FEWEST_TO_SET_ASIDE:
         return whole
     errors = left_out_errors(whole)
@@ -163,10 +172,12 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
     if errors[worst] < OUTLYING * np.median(errors):
         return whole
     turned = Frame(np.roll(frame.order, -worst))
-    rest = decide(table(gram, turned, without=0), without=0, n_bootstrap=n_bootstrap, seed=seed)
+    ready = _Ready.of(table(gram, turned, without=0), 0)
     # a list without its first value is a little rounder: what a second look finds has to be the best there is
-    best = rest.lead <= 0 and rest.missed <= MATERIAL_ASIDE
-    return rest if rest.circular and rest.p < SECOND_LEVEL and best else whole
+    if ready.decision.lead > 0 or ready.decision.missed > MATERIAL_ASIDE:
+        return whole
+    rest = _decided(ready, n_bootstrap=n_bootstrap, seed=seed)
+    return rest if rest.circular and rest.p < SECOND_LEVEL else whole
 
 
 def left_out_errors(decision: Decision) -> Float[ndarray, " m"]:
@@ -178,38 +189,92 @@ def left_out_errors(decision: Decision) -> Float[ndarray, " m"]:
     return np.diag(rest @ gram @ rest.T) / np.diag(rest) ** 2
 
 
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """What a table's draws are compared with. ``closed``: the best closed shape, and the best one without a
+    line; ``coarse``: designs and scores without those that the data got made for them, for values in random
+    order, which get none; ``inside``: what the best circle leaves along its own directions."""
+
+    own: Table
+    without: int | None
+    designs: Family
+    observed: Float[ndarray, "rank shape"]
+    coarse: tuple[Family, Float[ndarray, "rank shape"]]
+    best: dict[str, int]
+    closed: list[str]
+    rivals: list[str]
+    inside: float
+
+    @classmethod
+    def of(cls, own: Table, without: int | None) -> "_Ready":
+        designs = family(len(own.frame.order), without)
+        grams = read_gram(own.groups, own.group_sizes, designs.places)
+        by_design = design_scores(grams, designs)
+        best = {name: best_design(own, designs, by_design, name) for name in designs.names}
+        coarse = designs, by_shape(by_design, grams, designs)
+        designs = designs.refined(best.values(), grams[-1])
+        observed = by_shape(design_scores(grams, designs), grams, designs)
+        plain = min(
+            FIXED,
+            key=lambda name: observed[:, designs.names.index(name)].mean() if name in best else np.inf,
+        )
+        inside = fit(own, designs.designs[best[plain]]).identity_along
+        rivals = [name for name in designs.rivals if not _is_flat(designs, best[name], name, grams[-1])]
+        closed = _closed_names(designs, observed)
+        return cls(own, without, designs, observed, coarse, best, closed, rivals, inside)
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What is known without any draws."""
+        scores = dict(zip(self.designs.names, self.observed.mean(0), strict=True))
+        return Decision(self.own, self.designs, self.without, scores, self.best, {}, {}, 1.0)
+
+    def shapes(self, name: str) -> tuple[Family, Float[ndarray, "rank shape"]]:
+        """Designs and observed scores that draws of a shape are compared with."""
+        return self.coarse if name == "distinct values" else (self.designs, self.observed)
+
+    def draw(self, name: str, ground: Ground, seed: int) -> Float[ndarray, "b rank shape"]:
+        designs = self.shapes(name)[0]
+        return _drawn_scores(self.own, designs, name, self.best[name], ground, seed, self.inside)
+
+    def rejected(self, name: str, drawn: Float[ndarray, "b rank shape"]) -> float:
+        """p of a rival."""
+        designs, seen = self.shapes(name)
+        return min(1.0, PENALTY.get(name, 1.0) * _closed_wins(seen, drawn, designs, name))
+
+
+def _ground(own: Table, count: int, seed: int) -> Ground:
+    return Ground.of(own, draws(count, len(own.kept), len(own.sizes), seed))
+
+
 def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: int) -> Decision:
     """All shapes on one table."""
-    designs = family(len(own.frame.order), without)
-    grams = read_gram(own.groups, own.group_sizes, designs.places)
-    by_design = design_scores(grams, designs)
-    best = {name: best_design(own, designs, by_design, name) for name in designs.names}
-    # values in random order get no designs made for them, so the data get none where they are compared with those
-    coarse = designs, by_shape(by_design, grams, designs)
-    designs = designs.refined(best.values(), grams[-1])
-    by_design = design_scores(grams, designs)
-    observed = by_shape(by_design, grams, designs)
-    ground = Ground.of(own, draws(n_bootstrap, len(own.kept), len(own.sizes), seed))
-    closed = _closed_names(designs, observed)
-    plain = min(
-        FIXED, key=lambda name: observed[:, designs.names.index(name)].mean() if name in best else np.inf
-    )
-    inside = fit(own, designs.designs[best[plain]]).identity_along
-    rivals = [name for name in designs.rivals if not _is_flat(designs, best[name], name, grams[-1])]
+    return _decided(_Ready.of(own, without), n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _decided(ready: _Ready, *, n_bootstrap: int, seed: int) -> Decision:
+    ground = _ground(ready.own, n_bootstrap, seed)
+    designs, observed, closed = ready.designs, ready.observed, ready.closed
     rejects, adequate, line = {}, {}, 1.0
     for name in (*designs.open_names, *closed):
-        shapes, seen = coarse if name == "distinct values" else (designs, observed)
-        drawn = _drawn_scores(own, shapes, name, best[name], ground, seed, inside)
-        if name in rivals:
-            rejects[name] = min(1.0, PENALTY.get(name, 1.0) * _closed_wins(seen, drawn, shapes, name))
+        drawn, (shapes, seen) = ready.draw(name, ground, seed), ready.shapes(name)
+        if name in ready.rivals:
+            rejects[name] = ready.rejected(name, drawn)
         if name == closed[0]:
             adequate["closed"] = _adequacy(observed, drawn, designs.closed, designs)
         if name not in closed:
             adequate[name] = _adequacy(seen, drawn, [shapes.names.index(name)], shapes)
         if name == closed[-1]:
             line = _line_wins(observed, drawn, designs, name)
-    scores = dict(zip(designs.names, observed.mean(0), strict=True))
-    return Decision(own, designs, without, scores, best, rejects, adequate, line)
+    return replace(ready.decision, rejects=rejects, adequate=adequate, line=line)
+
+
+def redrawn(decision: Decision, *, n_bootstrap: int, seed: int) -> Decision:
+    """The same with more draws of the rivals that may decide: those whose p is not clearly below the level."""
+    ready, ground = _Ready.of(decision.table, decision.set_aside), _ground(decision.table, n_bootstrap, seed)
+    near = [name for name, p in decision.rejects.items() if decision.penalty * p > CLOSE[0]]
+    again = {name: ready.rejected(name, ready.draw(name, ground, seed)) for name in near}
+    return replace(decision, rejects={**decision.rejects, **again})
 
 
 def _closed_names(designs: Family, observed: Float[ndarray, "rank shape"]) -> list[str]:

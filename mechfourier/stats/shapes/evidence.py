@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
+from scipy.special import ncfdtr, ndtri, stdtrit
 
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.shapes.designs import waves
@@ -56,7 +56,7 @@ def jackknife(
     whole = statistic(table.mean)
     left = np.array([statistic(gram) for gram in without_each(table)])
     pseudo = t * whole - (t - 1) * left
-    half = stats.t.ppf(0.975, t - 1) * pseudo.std(ddof=1) / np.sqrt(t)
+    half = float(stdtrit(t - 1, 0.975)) * pseudo.std(ddof=1) / np.sqrt(t)
     return Estimate(value, float(np.clip(whole - half, low, high)), float(np.clip(whole + half, low, high)))
 
 
@@ -121,7 +121,7 @@ class _PairErrors:
         variance = of_single + of_pairs
         spread = np.maximum(of_single**2 / (t - 1) + of_pairs**2 / freedom, np.finfo(float).tiny)
         degrees = np.maximum(variance**2 / spread, 1.0)  # at least one; below it only where nothing varies
-        return stats.t.ppf(0.975, degrees) * np.sqrt(variance)
+        return stdtrit(degrees, 0.975) * np.sqrt(variance)
 
 
 def _selection(errors: _PairErrors) -> float:
@@ -135,7 +135,7 @@ def _selection(errors: _PairErrors) -> float:
     drawn = errors.single @ numbers.T * 2 / t
     drawn += errors.rest.reshape(len(errors.rest), -1) @ products.T / (t * (t - 1))
     largest = (drawn / np.maximum(drawn.std(1, keepdims=True), 1e-300)).max(0)
-    return max(1.0, float(np.quantile(largest, 0.975)) / float(stats.norm.ppf(0.975)))
+    return max(1.0, float(np.quantile(largest, 0.975)) / float(ndtri(0.975)))
 
 
 @lru_cache(maxsize=8)
@@ -196,11 +196,11 @@ def _length_interval(length: float, spread: float, freedom: int) -> tuple[float,
     if spread <= 0:
         return length, length
     if length > FAR * spread:  # the length of a long vector is as good as normal
-        half = float(stats.t.ppf(0.975, freedom)) * spread
+        half = float(stdtrit(freedom, 0.975)) * spread
         return length - half, length + half
     observed = (length / spread) ** 2 / 2
     lengths = np.linspace(0, length + 6 * spread, 600)
-    below = stats.ncf.cdf(observed, 2, freedom, np.maximum((lengths / spread) ** 2, 1e-12))
+    below = ncfdtr(2, freedom, np.maximum((lengths / spread) ** 2, 1e-12), observed)
     return float(lengths[np.argmax(below <= 0.975)]), float(lengths[np.argmax(below <= 0.025)])
 
 
