@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,9 @@ def _atlas(
     n_jobs: int | None,
 ) -> AtlasResult:
     asked = [asked_of(model, domain) for domain in domains]
-    statistics = _started(model, asked, settings, work, n_jobs)
-    with _one_thread():  # the statistics take what is left of every core
-        table = _tasks(model, domains, settings.seed, work)
-    measured = dict(statistics)
+    with _started(model, asked, settings, work, n_jobs) as statistics:
+        table = _tasks(model, domains, settings.seed, work, statistics)
+        measured = dict(statistics)
     studies = {} if quick else _studies(model, domains, measured, table, settings, work)
     notes = [
         note
@@ -155,7 +154,7 @@ def _of_all(note: str) -> bool:
 
 def _started(
     model: Model, asked: Sequence[Asked], settings: Settings, work: Work, n_jobs: int | None
-) -> Iterator[tuple[str, Measured]]:
+) -> "Together":
     """The probe of every domain that can be asked: one capture now, and statistics that run beside whatever
     the model does next; to be drained."""
     wanted = [each.domain.name for each in asked if each.design is not None]
@@ -169,7 +168,7 @@ def _started(
         for name, read in split(model, asked, sites, acts, control).items():
             if name not in kept:
                 jobs[name] = partial(measure, read, settings, work)
-    return itertools.chain(kept.items(), together(jobs, n_jobs))
+    return Together(jobs, n_jobs, kept)
 
 
 def measure(read: Captured, settings: Settings, work: Work) -> Measured:
@@ -190,56 +189,70 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def together(jobs: dict[str, Callable[[], Measured]], n_jobs: int | None) -> Iterator[tuple[str, Measured]]:
-    """The jobs' results as they are finished. With more than one core they begin at once, a process per core,
-    beside the model on one thread."""
-    import joblib
+class Together:
+    """The jobs' results as they are finished, after those of ``kept``. With more than one core they begin at
+    once, in a process for each; the model leaves them its other threads while they are ``busy``."""
 
-    cores = joblib.cpu_count()
-    if n_jobs == 1 or (n_jobs is None and cores == 1) or not jobs:
-        done: Iterator[tuple[str, Measured]] = ((name, job()) for name, job in jobs.items())
-    else:
-        done = _in_processes(jobs, min(len(jobs), n_jobs or cores))
-        next(done)  # starts them
-    return _counted(done, len(jobs))
+    def __init__(
+        self, jobs: dict[str, Callable[[], Measured]], n_jobs: int | None, kept: dict[str, Measured]
+    ) -> None:
+        import joblib
+
+        self.jobs, self.kept, self.names = jobs, kept, dict[Future[Measured], str]()
+        cores = joblib.cpu_count()
+        if jobs and n_jobs != 1 and (n_jobs is not None or cores > 1):
+            self._start(min(len(jobs), n_jobs or cores))
+
+    def _start(self, workers: int) -> None:
+        from joblib.externals.loky import get_reusable_executor
+
+        alone = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        self.pool = get_reusable_executor(workers, reuse=False, kill_workers=True, env=alone)  # type: ignore[arg-type]
+        self.names = {self.pool.submit(job): name for name, job in self.jobs.items()}
+
+    @property
+    def busy(self) -> bool:
+        return not all(future.done() for future in self.names)
+
+    def __iter__(self) -> Iterator[tuple[str, Measured]]:
+        yield from self.kept.items()
+        with progress("atlas: statistics", len(self.jobs)) as bar:
+            for pair in (
+                self._finished() if self.names else ((name, job()) for name, job in self.jobs.items())
+            ):
+                bar.advance()
+                yield pair
+
+    def _finished(self) -> Iterator[tuple[str, Measured]]:
+        from concurrent.futures.process import BrokenProcessPool
+
+        try:
+            for future in as_completed(self.names):
+                yield self.names[future], future.result()
+        except BrokenProcessPool as error:
+            raise MechFourierError(
+                f"a process of the statistics was killed ({type(error).__name__}), most often for want of "
+                f"memory; the same command goes on with what is finished; take --jobs 1"
+            ) from error
+
+    def __enter__(self) -> "Together":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.names:
+            self.pool.shutdown(wait=True, kill_workers=True)
 
 
-def _in_processes(jobs: dict[str, Callable[[], Measured]], workers: int) -> Iterator[Any]:
-    from concurrent.futures import as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    from joblib.externals.loky import get_reusable_executor
-
-    alone = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    pool = get_reusable_executor(workers, reuse=False, kill_workers=True, env=alone)  # type: ignore[arg-type]
-    try:
-        names = {pool.submit(job): name for name, job in jobs.items()}
-        yield None
-        for future in as_completed(names):
-            yield names[future], future.result()
-    except BrokenProcessPool as error:
-        raise MechFourierError(
-            f"a process of the statistics was killed ({type(error).__name__}), most often for want of "
-            f"memory; the same command goes on with what is finished; take --jobs 1"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, kill_workers=True)
-
-
-def _counted(done: Iterator[tuple[str, Measured]], total: int) -> Iterator[tuple[str, Measured]]:
-    with progress("atlas: statistics", total) as bar:
-        for pair in done:
-            bar.advance()
-            yield pair
-
-
-def _tasks(model: Model, domains: tuple[Domain, ...], seed: int, work: Work) -> dict[str, TasksResult]:
+def _tasks(
+    model: Model, domains: tuple[Domain, ...], seed: int, work: Work, statistics: Together
+) -> dict[str, TasksResult]:
     """What the model answers, p-values corrected over the tasks of all domains."""
     found: dict[str, TasksResult] = {}
     with progress("atlas: tasks", len(domains)) as bar:
         for domain in domains:
             make = partial(_tasks_of, model, domain, seed)
-            found[domain.name] = work.kept(f"tasks-{domain.name}", TasksResult, make)
+            with _one_thread() if statistics.busy else contextlib.nullcontext():
+                found[domain.name] = work.kept(f"tasks-{domain.name}", TasksResult, make)
             bar.advance()
     rows = iter(corrected([row for each in found.values() for row in each.rows]))
     return {

@@ -84,7 +84,7 @@ def changed_rows(
 ) -> EditedRows:
     """Edits of several kinds in one run: of each the prompts, what their activation is set to or moved by, and
     the part of the old one that stays (1: moved; 0: set)."""
-    prompt, vectors = (torch.cat([edit[i] for edit in edits]) for i in (0, 1))
+    prompt, vectors = torch.cat([edit[0] for edit in edits]), torch.cat([edit[1] for edit in edits])
     stays = torch.cat([torch.full((len(some), 1, 1), keep) for some, _, keep in edits])
     at = place.at[prompt]
 

@@ -6,6 +6,7 @@ prompt ten times. The first use on a model compares these numbers with those of 
 differ everything runs whole.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from mechfourier.hooks.cache import grown, no_cache, take
 from mechfourier.hooks.prefix import can_pack, can_share
-from mechfourier.hooks.run import UNEMBED, forward, hooked, is_bridge, logits_of
+from mechfourier.hooks.run import UNEMBED, forward, has_hooks, hooked, is_bridge, logits_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 
 KEPT = "_mechfourier_continuations"
 SAME = 1e-4  # largest difference of logits, relative to their size
 COMPARED = 2  # prompts of the comparison
+BATCH = 2**26  # numbers in the logits, or in the keys and values, of one pass of several continuations
 
 
 def shared_start(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -46,13 +48,33 @@ def continued(
     whole = torch.cat([tokens, torch.tensor(common, dtype=tokens.dtype).expand(len(tokens), -1)], dim=1)
     cache = no_cache(model, len(tokens))
     stem = _run(model, whole, cache, len(common) + 1)
-    for path in paths:
-        leaf = torch.tensor(path[len(common) :], dtype=tokens.dtype).expand(len(tokens), -1)
-        if not leaf.shape[1]:
+    rows = len(tokens)
+    for leaves in _together([path[len(common) :] for path in paths], _most(model, whole, rows)):
+        if not leaves.shape[1]:
             yield stem
             continue
-        own = take(model, cache, None)
-        yield torch.cat([stem, _run(model, leaf, own, leaf.shape[1])], dim=1)
+        own = take(model, cache, torch.arange(rows).repeat(len(leaves)) if len(leaves) > 1 else None)
+        after = _run(model, leaves.repeat_interleave(rows, dim=0), own, leaves.shape[1])
+        yield from (torch.cat([stem, each], dim=1) for each in after.split(rows))
+
+
+def _together(leaves: list[tuple[int, ...]], most: int) -> Iterator[Int[Tensor, "path pos"]]:
+    """The paths in their order, those of equal length that follow each other in one pass."""
+    for length, alike in itertools.groupby(leaves, len):
+        listed = list(alike)
+        found = torch.tensor(listed, dtype=torch.long).reshape(len(listed), length)
+        yield from found.split(most if length else 1)
+
+
+def _most(model: Model, tokens: Int[Tensor, "row pos"], rows: int) -> int:
+    """How many continuations run in one pass: as many as logits and cache have room for. With hooks one, for
+    they may tell the rows of a batch apart."""
+    if has_hooks(model):
+        return 1
+    cfg = model.cfg
+    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
+    kept = 2 * int(cfg.n_layers) * int(heads) * int(cfg.d_head) * (tokens.shape[1] + 1)
+    return max(1, BATCH // (rows * max(kept, int(cfg.d_vocab))))
 
 
 def _run(
