@@ -11,6 +11,7 @@ from byte_models import byte_model
 
 from mechfourier.causal import prefix_sharing
 from mechfourier.causal.controls import matched_controls
+from mechfourier.causal.displacement import changed_rows, moved_rows
 from mechfourier.causal.edits import Ablations, EditedRows, one_hot
 from mechfourier.causal.engine import whole_pass_notes
 from mechfourier.causal.experiment import Experiment
@@ -23,7 +24,7 @@ from mechfourier.causal.task import AnswerTask
 from mechfourier.domains.definition import domain
 from mechfourier.domains.task_choice import choose_task
 from mechfourier.hooks.interventions import edit_patch, intervene
-from mechfourier.hooks.run import has_hooks, hooked
+from mechfourier.hooks.run import has_hooks, hooked, is_bridge
 from mechfourier.hooks.site import Site
 from mechfourier.models.registry import load
 
@@ -85,11 +86,46 @@ def test_numbers_of_several_tokens_are_whole_passes_too(model: Any) -> None:
 
 def test_beginnings_are_remembered_only_where_asked(model: Any) -> None:
     asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    sites = [f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 2)]
+    whole = [asked.engine.scores(edits(asked, site, "value")) for site in sites]
     with prefix_sharing.remembering():
-        first = asked.engine.scores(edits(asked, "blocks.0.hook_resid_post", "value"))
-        again = asked.engine.scores(edits(asked, "blocks.0.hook_resid_post", "value"))
-    torch.testing.assert_close(first, again)
+        kept = [asked.engine.scores(edits(asked, site, "value")) for site in (*sites, *sites)]
+        memory = prefix_sharing._REMEMBERED.get()
+        assert memory is not None and bool(memory.streams) is not is_bridge(model)
+    for one, other in zip((*whole, *whole), kept, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=1e-3)
     assert prefix_sharing._REMEMBERED.get() is None
+
+
+def test_what_is_large_is_not_remembered(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    monkeypatch.setattr(prefix_sharing, "LARGE", 0)
+    with prefix_sharing.remembering():
+        asked.engine.scores(edits(asked, "blocks.1.hook_resid_post", "value"))
+        memory = prefix_sharing._REMEMBERED.get()
+        assert memory is not None and not memory.streams
+
+
+def test_the_oldest_streams_go_first() -> None:
+    memory = prefix_sharing._Memory()
+    third = prefix_sharing.STREAMS // 3
+    for key in "abcd":
+        memory.keep(key, third, [])
+    assert list(memory.streams) == ["b", "c", "d"]
+
+
+def test_edits_of_several_kinds_run_as_each_alone(model: Any) -> None:
+    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    place = asked.at("blocks.1.hook_resid_post", "value")
+    prompt, generator = torch.arange(14), torch.Generator().manual_seed(0)
+    steps = torch.randn(14, place.centre.numel(), generator=generator)
+    moved, put = (prompt, steps, 1.0), (prompt[:5], asked.pairs(place).donors[:5], 0.0)
+    together = asked.engine.scores(changed_rows(place, [moved, put]))
+    apart = [asked.engine.scores(changed_rows(place, [each])) for each in (moved, put)]
+    torch.testing.assert_close(together, torch.cat(apart), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        apart[0], asked.engine.scores(moved_rows(place, prompt, steps)), atol=2e-3, rtol=1e-3
+    )
 
 
 def test_other_hooks_and_other_sites_make_passes_whole(model: Any) -> None:

@@ -39,6 +39,22 @@ def test_scores_are_those_of_whole_passes(model: Any, monkeypatch: pytest.Monkey
     assert float(whole.std()) > 0.01
 
 
+def test_continuations_that_run_together_are_those_that_run_alone(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    run = continuations._run
+    monkeypatch.setattr(continuations, "_run", lambda *given: passes.append(1) or run(*given))
+    tokens, paths = torch.tensor([[3, 5, 7, 9], [9, 5, 2, 9]]), [(1,), (1, 2), (1, 3), (1, 4, 5)]
+    together = list(continuations.continued(model, tokens, paths))
+    count = len(passes)
+    monkeypatch.setattr(continuations, "BATCH", 1)
+    alone = list(continuations.continued(model, tokens, paths))
+    assert count == 3 and len(passes) - count == 4  # the beginning; then (2), (3) in one, and (4, 5)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=1e-4)
+
+
 def test_an_edit_of_every_position_needs_no_whole_passes(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ablation runs each prompt once too; an edit that counts positions, or a user's hook, does not."""
     plan, site = AnswerPlan(PROMPTS, ANSWERS, digits=[2, 3, 4, 5, 6]), Site("resid_post", 0)

@@ -8,6 +8,7 @@ import torch
 from mechfourier.errors import OutOfRange
 from mechfourier.stats.shapes import contest
 from mechfourier.stats.shapes.catalogue import SHAPES
+from mechfourier.stats.shapes.decide import CLOSE, decide, redrawn
 from mechfourier.stats.shapes.designs import Places
 from mechfourier.stats.shapes.families import family
 from mechfourier.stats.shapes.headline import combined_p, headline
@@ -157,3 +158,27 @@ def test_sites_together() -> None:
     words = ["noise", "open curve", "circular", "circular", "open curve", "open curve", "open curve"]
     found = headline(words)
     assert (found.word, found.first, found.last) == ("circular", 2, 3)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    stack = np.stack([planted(circle(9), seed=seed) for seed in range(4)])
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(contest(stack, n_bootstrap=60, n_permutations=99))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_more_draws_are_made_of_the_rivals_that_may_decide() -> None:
+    gram = cross_gram(planted(circle(12), seed=3, snr=0.5))
+    first = decide(table(gram, canonical_frame(unbiased_mean(gram))), n_bootstrap=60, seed=0)
+    again = redrawn(first, n_bootstrap=300, seed=0)
+    whole = decide(first.table, n_bootstrap=300, seed=0)
+    near = {name for name, p in first.rejects.items() if p > CLOSE[0]}
+    assert near and near < set(first.rejects)
+    for name, p in again.rejects.items():
+        assert p == (whole if name in near else first).rejects[name]
+    assert again.adequate == first.adequate and again.scores == first.scores

@@ -9,8 +9,9 @@ edits too. The first use at a kind of site of a model compares such passes with 
 
 import contextlib
 import contextvars
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,23 +67,39 @@ PER_TOKEN = frozenset(
         "mlp_out",
     ]
 )
-STREAMS = 2**22  # numbers of the residual streams in front of all blocks that are remembered for some prompts
+STREAMS = 2**25  # numbers of all residual streams that are remembered: 128 MB in float32
+LARGE = 2**22  # of those of some prompts in front of all blocks: more are not remembered
 CACHE_BUDGET = 2**26  # numbers in the keys and values of one batch: 256 MB in float32
 EVERY = -1  # passes that will begin at any block
 COMPARED = 2  # prompts of the comparison with whole passes
 SAME = 1e-4  # largest difference, relative to the largest score
 KEPT = "_mechfourier_prefix_sharing"
 
-_REMEMBERED: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar(
-    "remembered", default=None
-)
+
+@dataclass
+class _Memory:
+    """What unedited tokens leave behind. ``caches``: keys and values of beginnings; ``streams``: what stands in
+    front of every block, with its numbers, the oldest first."""
+
+    caches: dict[Any, Any] = field(default_factory=dict)
+    streams: dict[Any, tuple[int, list[Any]]] = field(default_factory=dict)
+
+    def keep(self, key: Any, numbers: int, pieces: list[Any]) -> list[Any]:
+        """Keep streams, and let the oldest go where they become too many."""
+        while self.streams and numbers + sum(count for count, _ in self.streams.values()) > STREAMS:
+            del self.streams[next(iter(self.streams))]
+        self.streams[key] = (numbers, pieces)
+        return pieces
+
+
+_REMEMBERED: contextvars.ContextVar[_Memory | None] = contextvars.ContextVar("remembered", default=None)
 
 
 @contextlib.contextmanager
 def remembering() -> Iterator[None]:
     """Keep what unedited tokens leave behind, for many sites that are edited in turn: the keys and values of
     beginnings, and what stands in front of every block; the model must not change meanwhile."""
-    token = _REMEMBERED.set({})
+    token = _REMEMBERED.set(_Memory())
     try:
         yield
     finally:
@@ -177,24 +194,23 @@ class _Tree:
         """The keys and values that unedited tokens leave behind, in all blocks."""
         kept = _REMEMBERED.get()
         key = (id(self.model), tuple(map(tuple, tokens.tolist())))
-        if kept is None or key not in kept:
+        if kept is None or key not in kept.caches:
             cache = no_cache(self.model, len(tokens))
             with _without_logits(self.model):
                 grown(self.model, tokens, cache)
             if kept is None:
                 return cache
-            kept[key] = cache
-        return kept[key]
+            kept.caches[key] = cache
+        return kept.caches[key]
 
     def _cut_up(self, tokens: Int[Tensor, "prompt pos"]) -> None:
         kept = _REMEMBERED.get()
-        if kept is None or self.start is None or self._numbers(tokens) > STREAMS:
+        if kept is None or self.start is None or (numbers := self._numbers(tokens)) > LARGE:
             pieces = self._pieces(tokens, self.start)
         else:
             key = (id(self.model), self.cut, self.before is None, tuple(map(tuple, tokens.tolist())))
-            if key not in kept:
-                kept[key] = self._pieces(tokens, EVERY)
-            pieces = [(path, streams[self.start]) for path, streams in kept[key]]
+            _, every = kept.streams.get(key) or (0, kept.keep(key, numbers, self._pieces(tokens, EVERY)))
+            pieces = [(path, streams[self.start]) for path, streams in every]
         (_, begin), (_, self.rest), (_, self.stalk), *self.leaves = pieces
         self.begin = begin if self.cut and self.before is None else None
 
@@ -255,14 +271,30 @@ class _Tree:
         found = [self._logits(self.rest, chosen, place, cache, 1, self.cut)]
         if size := self.stalk.shape[1]:
             found.append(self._logits(self.stalk, chosen, place, cache, size, 0 if everywhere else None))
-        for path, leaf in self.leaves:
-            own = found
-            if size := leaf.shape[1]:
-                after = take(self.model, cache, None)
-                own = [*found, self._logits(leaf, chosen, place, after, size, 0 if everywhere else None)]
-            bucket = self.reader.plan.bucket(path, self.prompts[place])
-            yield self.reader.edges(bucket, torch.cat(own, dim=1)[:, -bucket.keep :])
-            advance(len(chosen))
+        for alike in self._alike(len(chosen)):
+            size, copies = alike[0][1].shape[1], len(alike)
+            after: tuple[Tensor | None, ...] = (None,) * copies
+            if size:
+                rows = torch.arange(len(chosen)).repeat(copies)
+                piece = torch.cat([leaf for _, leaf in alike])
+                at = torch.cat([place + i * len(self.prompts) for i in range(copies)])
+                own = take(self.model, cache, rows if copies > 1 else None)
+                logits = self._logits(piece, chosen[rows], at, own, size, 0 if everywhere else None)
+                after = logits.split(len(chosen))
+            for (path, _), part in zip(alike, after, strict=True):
+                bucket = self.reader.plan.bucket(path, self.prompts[place])
+                whole = torch.cat(found if part is None else [*found, part], dim=1)
+                yield self.reader.edges(bucket, whole[:, -bucket.keep :])
+                advance(len(chosen))
+
+    def _alike(self, rows: int) -> Iterator[list[tuple[tuple[int, ...], Tensor]]]:
+        """The paths whose last tokens run in one pass: of equal length, as many as have room in the logits and
+        the cache."""
+        width = 1 if self.reader.choice is not None else int(self.model.cfg.d_vocab)
+        for size, leaves in itertools.groupby(self.leaves, lambda leaf: leaf[1].shape[1]):
+            fit = rows_that_fit(self.model, self.reader.plan, CACHE_BUDGET // (width * max(1, size)))
+            listed, most = list(leaves), max(1, fit // rows) if size else 1
+            yield from (listed[i : i + most] for i in range(0, len(listed), most))
 
     def _begun(self, chosen: Tensor, place: Tensor) -> Any:
         """Keys and values of the beginnings, a row for each of the rows."""

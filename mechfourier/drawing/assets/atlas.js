@@ -300,7 +300,7 @@
     var made = drawing(width, height, "Causal map: layers by tokens");
     study.map.forEach(function (c) {
       var x = left + unit * layers.indexOf(c.layer), y = 6 + 26 * places.indexOf(c.position), sure = c.p !== null && c.p < 0.05;
-      var told = c.position + " token, " + (c.layer === null ? "embedding" : "layer " + c.layer) + ": circle moves " + fixed(c.moved) + ", whole token " + fixed(c.moved_whole) + ", " + pvalue(c.p);
+      var told = c.position + " token, " + (c.layer === null ? "embedding" : "layer " + c.layer) + ": circle moves " + fixed(c.moved) + ", whole token " + fixed(c.moved_whole) + ", " + (c.p === null ? "no p: nothing is there to be used" : pvalue(c.p));
       made.appendChild(svg("rect", { x: x, y: y, width: unit - 1, height: 24, fill: BLUE, "fill-opacity": 0.06 + 0.94 * Math.max(0, c.moved || 0), stroke: sure ? RED : "none", "stroke-width": 2 }, svg("title", {}, told)));
     });
     places.forEach(function (name, i) { made.appendChild(svg("text", { "class": "ink", x: left - 8, y: 22 + 26 * i, "text-anchor": "end", "font-size": 12 }, name)); });
