@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 from command_lines import run as line
 
-from mechfourier.cli.common import report_error
+from mechfourier.cli.common import report_error, seed_that_fits
 from mechfourier.cli.encoding import spelt
 from mechfourier.cli.tables import print_frame
 from mechfourier.errors import UsageError
@@ -104,3 +105,19 @@ def test_a_training_says_what_takes_its_run_apart(tmp_path: Path) -> None:
 def test_a_negative_zero_is_a_zero(capsys: pytest.CaptureFixture[str]) -> None:
     print_frame(pd.DataFrame({"x": [-0.0, 1.5]}))
     assert "-0" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("80", 80), ("", 200)])
+def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
+    columns: str, widest: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    print_frame(pd.DataFrame({f"column number {i}": ["a word or two"] for i in range(12)}))
+    lines = capsys.readouterr().out.splitlines()
+    assert 0.8 * widest < max(map(len, lines)) <= widest
+
+
+def test_a_seed_that_is_too_large_is_said() -> None:
+    with pytest.raises(typer.BadParameter, match="too large for a seed"):
+        seed_that_fits(2**63)
+    assert seed_that_fits(2**63 - 1) == 2**63 - 1 and seed_that_fits(None) is None

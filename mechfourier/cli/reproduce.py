@@ -7,6 +7,7 @@ import typer
 
 from mechfourier.cli.common import COUNT, SEED, emit_json, note, quiet_libraries
 from mechfourier.cli.options import Device, Json, Layers
+from mechfourier.cli.tables import wide_console
 
 if TYPE_CHECKING:
     from mechfourier.reproduce.experiment import Experiment
@@ -89,7 +90,6 @@ def _list(json_: bool) -> None:
 
     if json_:
         return emit_json({"experiments": [vars(each) for each in EXPERIMENTS]})
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("experiment", "claimed", "needs", "minutes")
@@ -101,8 +101,7 @@ def _list(json_: bool) -> None:
             needs if each.packaged or not each.train else f"{needs}: {each.train}",
             f"{each.minutes:g}",
         )
-    console = Console()
-    Console(width=None if console.is_terminal else 200).print(table)
+    wide_console().print(table)
     typer.echo("minutes: on two cores, with Qwen3-0.6B, trainings included; --estimate measures this machine")
     return None
 
@@ -124,7 +123,6 @@ def _estimate(session: "Session", wanted: "list[Experiment]", *, always: bool) -
 
 
 def _show(result: "Reproduction") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -150,7 +148,7 @@ def _show(result: "Reproduction") -> None:
             figure += f" [{each.low:.3g}, {each.high:.3g}]"
         others = [_figure(controls[name][i]) for name in shown]
         table.add_row(escape(each.claim), each.unit, _figure(each.published), figure, *others, each.word)
-    console = Console(width=None if Console().is_terminal else 200)
+    console = wide_console()
     console.print(table)
     for sentence in dict.fromkeys(f"  {each.word}: {each.sentence}" for each in result.claims):
         console.print(sentence, highlight=False, markup=False)

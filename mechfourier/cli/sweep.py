@@ -101,7 +101,10 @@ def _say_why(result: "Sweep") -> None:
     reasons = result.frame().query("status == 'failed'")["error"].value_counts()
     for reason, count in reasons.head(3).items():
         note(f"{count} failed: {reason}")
-    note("once that is mended, run them again with the same command and --retry-failed")
+    note(
+        f"error: {result.failed} of the runs failed; once the reason is mended, run them again with the same "
+        "command and --retry-failed"
+    )
 
 
 def register(app: typer.Typer) -> None:

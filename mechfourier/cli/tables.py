@@ -1,5 +1,6 @@
 """Text and data frames on the terminal: lines that wrap at words, tables that fit its width."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
 
 NARROW = 100
 """Columns below which a table leaves out its frame and a digit."""
@@ -34,13 +36,11 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
     terminal)."""
     from pandas.api.types import is_numeric_dtype
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    # a pipe has no width of its own: cutting numbers to 80 columns there would lose them
-    narrow = console.is_terminal and console.width < NARROW
+    console = wide_console()
+    narrow = console.width < NARROW
     table = Table(
         title=escape(title) if title else None,
         title_justify="left",
@@ -59,7 +59,16 @@ def print_frame(frame: "pd.DataFrame", *, title: str | None = None) -> None:
         )
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_cell(value, 3 if narrow else 4)) for value in row))
-    Console(width=None if console.is_terminal else 200).print(table)
+    console.print(table)
+
+
+def wide_console() -> "Console":
+    """As wide as the terminal; in a pipe, which has no width of its own, as COLUMNS says, else wide enough for
+    every table."""
+    from rich.console import Console
+
+    known = Console().is_terminal or os.environ.get("COLUMNS", "").isdecimal()
+    return Console(width=None if known else 200)
 
 
 def short_sites(names: list[str]) -> list[str]:
