@@ -121,3 +121,11 @@ def test_a_seed_that_is_too_large_is_said() -> None:
     with pytest.raises(typer.BadParameter, match="too large for a seed"):
         seed_that_fits(2**63)
     assert seed_that_fits(2**63 - 1) == 2**63 - 1 and seed_that_fits(None) is None
+
+
+def test_options_under_their_former_names_say_the_new_one() -> None:
+    grid = ("--grid", "seed=0:2", "--set", "model=calendar", "domain=days", "--dry-run")
+    for option, warns in (("--engine", True), ("--runner", False)):
+        code, _, told = line("sweep", "probe", *grid, option, "joblib")
+        assert code == 0 and "2 runs" in told
+        assert ("--engine is called --runner" in told) is warns

@@ -124,6 +124,13 @@ def test_which_of_their_codes_a_file_is_of_is_told_by_its_training_questions(pos
     ours, theirs = model.answer_logits(questions), their_logits(tensors, questions, position=position)
     assert float((ours.argmax(1) == wanted).double().mean()) > 0.9
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    for m in range(2, MAX_P):  # the share of right answers at every modulus, those of no training too
+        asked, right = grid(m), grid(m)[:, 1:].sum(1) % m
+        shares = [
+            float((logits.argmax(1) == right).double().mean())
+            for logits in (model.answer_logits(asked), their_logits(tensors, asked, position=position))
+        ]
+        assert abs(shares[0] - shares[1]) < 5e-4, m
 
 
 def test_refusals(tmp_path: Path) -> None:

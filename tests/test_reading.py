@@ -246,6 +246,13 @@ def test_the_commands_take_an_imported_network(deep: tuple[_Theirs, Path], tmp_p
     assert json.loads(ablated)["domain"] == "mod-11"
     with pytest.raises(UsageError, match="modular"):
         CliRunner().invoke(app, ["analyze", str(folder)], catch_exceptions=False)
+    studied = json.loads(_run("study", folder, "--json", "--no-resume", "--out", tmp_path))
+    assert studied["domain"] == "mod-11" and studied["used"] in ("used", "not used")
+    _run("report", tmp_path, "--out", tmp_path / "page.html")
+    assert "mod-11" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    asked = ("--grid", "seed=0:2", "--set", f"model={folder}", "domain=mod-11", "--jobs", "1")
+    swept = json.loads(_run("sweep", "probe", *asked, "--json", "--out", tmp_path / "sweep"))
+    assert (swept["done"], swept["failed"]) == (2, 0)
 
 
 def _mlp(kind: str) -> tuple[dict[str, Tensor], Callable[[Tensor], Tensor]]:

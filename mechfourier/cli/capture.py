@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mechfourier.cli.common import PROCESSES, SEED, emit_json, note, quiet_libraries
-from mechfourier.cli.options import Context, Device, Engine, Json, Layers, Positions, Skip
+from mechfourier.cli.options import Context, Device, Engine, Json, Layers, Positions, Runner, Skip, former
 
 if TYPE_CHECKING:
     from mechfourier.harvest.result import CaptureResult
@@ -46,9 +46,10 @@ def capture(
     skip: Skip = 0,
     context: Context = 128,
     workers: Annotated[int, typer.Option(help="Processes, each with a copy of the model.", **PROCESSES)] = 1,
-    engine: Annotated[str, typer.Option(help="joblib (this machine) or ray (a cluster).")] = "joblib",
+    runner: Runner = "joblib",
     address: Address = None,
-    model_engine: Engine = "auto",
+    engine: Engine = "auto",
+    model_engine: Annotated[str | None, typer.Option(hidden=True)] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the order of the model's own task.", **SEED)] = 0,
     resume: Resume = False,
@@ -65,9 +66,12 @@ def capture(
         return _verify(verify, as_json=json_)
     if model is None:
         raise UsageError("name a model (mechfourier models), or a folder to check with --verify")
+    from mechfourier.harvest.engines import ENGINES
     from mechfourier.harvest.jobs import parse_tokens
 
     wanted = parse_tokens(tokens)
+    if engine in ENGINES:  # what --engine said before
+        runner, engine = former(engine, f"--engine {engine}", f"--runner {engine}", runner), "auto"
     quiet_libraries()
     from mechfourier.harvest import capture_dataset
     from mechfourier.harvest import plan as make_plan
@@ -82,13 +86,13 @@ def capture(
         shard_tokens=shard_tokens,
         reading=Reading(positions=positions, skip=skip, context=context, seed=seed),
         workers=workers,
-        engine=model_engine,
+        engine=former(model_engine, "--model-engine", "--engine", engine),
         device=device,
     )
     if plan:
         planned = make_plan(model, out, **asked)
         return emit_json(planned.to_dict()) if json_ else typer.echo(str(planned))
-    result = capture_dataset(model, out, **asked, runner=engine, address=address, resume=resume)
+    result = capture_dataset(model, out, **asked, runner=runner, address=address, resume=resume)
     return emit_json(result.to_dict()) if json_ else _show(result, out)
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mechfourier.cli.common import CONTEXT, COUNT, CYCLES, FROM_NONE, SEED
+from mechfourier._renamed import GONE_IN
+from mechfourier.cli.common import CONTEXT, COUNT, CYCLES, FROM_NONE, SEED, note
 
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -26,3 +27,12 @@ Positions = Annotated[
 ]
 Skip = Annotated[int, typer.Option(help="Leave out the first positions of every sequence.", **FROM_NONE)]
 Context = Annotated[int, typer.Option(help="Longest sequence; longer documents are cut.", **CONTEXT)]
+Runner = Annotated[str, typer.Option("--runner", help="joblib (this machine) or ray (a cluster).")]
+
+
+def former(given: str | None, old: str, new: str, value: str) -> str:
+    """What an option that got a new name says: that of its old name where it was given, with a warning."""
+    if given is None:
+        return value
+    note(f"warning: {old} is called {new} now; it goes in mechfourier {GONE_IN}")
+    return given

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechfourier.cli.common import PROCESSES, emit_json, note, quiet_libraries
-from mechfourier.cli.options import Json
+from mechfourier.cli.options import Json, Runner, former
 
 if TYPE_CHECKING:
     from mechfourier.sweep.run import Sweep
@@ -36,11 +36,12 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run those aga
 
 
 def sweep(
-    kind: Annotated[str, typer.Argument(help="one-layer, probe, ablate or sae.")],
+    kind: Annotated[str, typer.Argument(help="one-layer, probe, ablate, sae or atlas.")],
     more: More = None,
     grid: Grid = None,
     fixed: Fixed = None,
-    engine: Annotated[str, typer.Option(help="joblib (this machine) or ray.")] = "joblib",
+    runner: Runner = "joblib",
+    engine: Annotated[str | None, typer.Option(hidden=True)] = None,
     jobs: Jobs = None,
     address: Address = None,
     retry_failed: RetryFailed = False,
@@ -54,6 +55,7 @@ def sweep(
     from mechfourier.sweep.grid import axis, points
     from mechfourier.sweep.kinds import checked
 
+    runner = former(engine, "--engine", "--runner", runner)
     axes = [axis(text) for text in [*(grid or []), *(more or [])]]
     same = {}
     for text in fixed or []:
@@ -75,7 +77,7 @@ def sweep(
         axes,
         out or Path("runs") / f"sweep-{kind}",
         fixed=same,
-        runner=engine,
+        runner=runner,
         jobs=jobs,
         address=address,
         retry_failed=retry_failed,
