@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import typer
 from command_lines import run as line
 
-from mechfourier.cli.common import report_error, seed_that_fits
+from mechfourier.cli.common import report_error
 from mechfourier.cli.encoding import spelt
 from mechfourier.cli.tables import print_frame
 from mechfourier.errors import UsageError
@@ -115,12 +114,6 @@ def test_a_table_in_a_pipe_is_as_wide_as_columns_says(
     print_frame(pd.DataFrame({f"column number {i}": ["a word or two"] for i in range(12)}))
     lines = capsys.readouterr().out.splitlines()
     assert 0.8 * widest < max(map(len, lines)) <= widest
-
-
-def test_a_seed_that_is_too_large_is_said() -> None:
-    with pytest.raises(typer.BadParameter, match="too large for a seed"):
-        seed_that_fits(2**63)
-    assert seed_that_fits(2**63 - 1) == 2**63 - 1 and seed_that_fits(None) is None
 
 
 def test_options_under_their_former_names_say_the_new_one() -> None:

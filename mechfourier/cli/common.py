@@ -36,18 +36,11 @@ def finite(value: Any) -> Any:
     return value
 
 
-def seed_that_fits(value: int | None) -> int | None:
-    """Callback of a seed, whose limit in the help would be a number of nineteen digits."""
-    if value is not None and value >= 2**63:
-        raise typer.BadParameter(f"{value} is too large for a seed; the largest is 2**63 - 1")
-    return value
-
-
 # Limits of options, so that a wrong number is said before a model is loaded: ``typer.Option(help=…,
 # **SEED)``. A limit is far above what anybody waits for and below what fills the memory; the library has
 # limits of its own by model and domain.
 Limits = dict[str, Any]
-SEED: Limits = {"min": 0, "callback": seed_that_fits}
+SEED: Limits = {"min": 0, "max": 2**32 - 1}
 COUNT: Limits = {"min": 1, "max": 1_000_000}
 FROM_NONE: Limits = {"min": 0, "max": 1_000_000}
 BATCH: Limits = {"min": 2, "max": 1_000_000}

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mechfourier._renamed import GONE_IN
 from mechfourier.cli.common import CONTEXT, COUNT, CYCLES, FROM_NONE, SEED, note
 
 Model = Annotated[str, typer.Argument(help="A name (mechfourier models), a folder, or a GGUF file.")]
@@ -34,5 +33,7 @@ def former(given: str | None, old: str, new: str, value: str) -> str:
     """What an option that got a new name says: that of its old name where it was given, with a warning."""
     if given is None:
         return value
+    from mechfourier._renamed import GONE_IN
+
     note(f"warning: {old} is called {new} now; it goes in mechfourier {GONE_IN}")
     return given
