@@ -76,14 +76,16 @@ def test_the_analysis_of_a_layout_is_that_of_the_network(weights: dict[str, Tens
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "is_read"), [(0, True), (1, True), (3, False), (6, False)])
+@pytest.mark.parametrize(("seed", "is_read"), [(0, True), (1, True), (3, False), (6, False), (15, False)])
 def test_names_that_say_nothing_are_read_right_or_refused(
     weights: dict[str, Tensor], seed: int, is_read: bool
 ) -> None:
-    """Four draws; `benchmarks/foreign.py` has thirty, and five hundred files that are no such network."""
+    """Five draws; `benchmarks/foreign.py` has thirty, and five hundred files that are no such network."""
     if not is_read:
-        with pytest.raises(BadCheckpoint):
-            read(respelled(weights, seed))
+        try:
+            assert read(respelled(weights, seed)).refused  # 15: a wrong reading answers 93 %
+        except BadCheckpoint:
+            pass
         return
     found = read(respelled(weights, seed))
     assert not found.refused and found.accuracy == 1.0
