@@ -65,7 +65,11 @@ def readings(tensors: Mapping[str, Tensor], assigned: Assigned, hints: Hints) ->
     asked = [_questions(ours, hints) for ours, _ in layouts]
     sizes = (len(settings), max(map(len, asked)), len(layouts))
     misfits: set[tuple[int, int]] = set()  # whether tensors fit does not depend on the question
-    for s, q, at in _likeliest(sizes):
+    # where names say nothing, which tensor is which comes first: each way, asked and computed as usual
+    usual = MOST_READINGS // 2 if len(layouts) > MOST_LAYOUTS else 0
+    first = ((0, 0, at) for at in range(min(usual, len(layouts))))
+    rest = (each for each in _likeliest(sizes) if each[:2] != (0, 0) or each[2] >= usual)
+    for s, q, at in itertools.chain(first, rest):
         if q < len(asked[at]) and (s, at) not in misfits:
             reading = _reading(*layouts[at], asked[at][q], settings[s])
             if reading is None:
