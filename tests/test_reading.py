@@ -1,6 +1,7 @@
 """Foreign checkpoints: the same network in every layout, renamed and transposed; what is none; own forms."""
 
 import io
+import contextlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -82,10 +83,8 @@ def test_names_that_say_nothing_are_read_right_or_refused(
 ) -> None:
     """Five draws; `benchmarks/foreign.py` has thirty, and five hundred files that are no such network."""
     if not is_read:
-        try:
+        with contextlib.suppress(BadCheckpoint):
             assert read(respelled(weights, seed)).refused  # 15: a wrong reading answers 93 %
-        except BadCheckpoint:
-            pass
         return
     found = read(respelled(weights, seed))
     assert not found.refused and found.accuracy == 1.0
