@@ -1,7 +1,7 @@
 """Foreign checkpoints: the same network in every layout, renamed and transposed; what is none; own forms."""
 
-import io
 import contextlib
+import io
 import json
 import zipfile
 from collections.abc import Callable
