@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.marked import between
+from mechfourier.causal.usage import spans
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "atlases.json"
@@ -36,8 +37,7 @@ def measured(model: str, *, quick: bool, name: str = "") -> dict[str, Any]:
 def cell(row: dict[str, Any]) -> str:
     """What an atlas says of one domain."""
     layers = row["layers"]
-    span = "" if not layers else f"{layers[0]}" if layers[0] == layers[1] else f"{layers[0]}–{layers[1]}"
-    told = f"{row['word']}, layer{'s' * ('–' in span)} {span}" if span else row["word"]
+    told = row["word"] if not layers else f"{row['word']}, {spans(tuple(range(layers[0], layers[1] + 1)))}"
     if row["used"] != "not tested":
         told += f"; {row['used']}" + ("" if row["share"] is None else f", {row['share']:.0%}")
     return told

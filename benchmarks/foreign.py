@@ -68,9 +68,8 @@ def stranger(seed: int) -> tuple[str, State]:
         times, plus = (int(torch.randint(low, p - 1, (1,), generator=generator)) for low in (2, 1))
         state["unembed.W_U"] = state["unembed.W_U"][:, (torch.arange(p) * times + plus) % p]
     elif kind == "turned answers":
-        turn = int(
-            torch.randint(1, p - 2, (1,), generator=generator)
-        )  # by p - 2: sums of the tokens from 1 on
+        # not by p - 2: those are sums of the tokens from 1 on
+        turn = int(torch.randint(1, p - 2, (1,), generator=generator))
         state["unembed.W_U"] = torch.roll(state["unembed.W_U"], turn, 1)
     else:
         state = _other_modulus(p, generator)

@@ -1,6 +1,5 @@
 """Foreign checkpoints: the same network in every layout, renamed and transposed; what is none; own forms."""
 
-import contextlib
 import io
 import json
 import zipfile
@@ -77,18 +76,26 @@ def test_the_analysis_of_a_layout_is_that_of_the_network(weights: dict[str, Tens
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "is_read"), [(0, True), (1, True), (3, False), (6, False), (15, False)])
+@pytest.mark.parametrize(("seed", "is_read"), [(0, True), (1, True), (3, False), (6, False)])
 def test_names_that_say_nothing_are_read_right_or_refused(
     weights: dict[str, Tensor], seed: int, is_read: bool
 ) -> None:
-    """Five draws; `benchmarks/foreign.py` has thirty, and five hundred files that are no such network."""
+    """Four draws; `benchmarks/foreign.py` has thirty, and five hundred files that are no such network."""
     if not is_read:
-        with contextlib.suppress(BadCheckpoint):
-            assert read(respelled(weights, seed)).refused  # 15: a wrong reading answers 93 %
+        with pytest.raises(BadCheckpoint):
+            read(respelled(weights, seed))
         return
     found = read(respelled(weights, seed))
     assert not found.refused and found.accuracy == 1.0
     assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.slow
+def test_a_wrong_reading_of_such_names_is_refused_though_it_answers_nine_in_ten(
+    weights: dict[str, Tensor],
+) -> None:
+    found = read(respelled(weights, 15))
+    assert 0.9 < found.accuracy < 0.99 and "--map" in found.refused
 
 
 def test_a_few_names_that_say_nothing(weights: dict[str, Tensor]) -> None:

@@ -9,7 +9,6 @@ edits too. The first use at a kind of site of a model compares such passes with 
 
 import contextlib
 import contextvars
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,8 +21,8 @@ from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.readers import AnswerReader
 from mechfourier.causal.suffix import start_layer
 from mechfourier.domains.answers import AnswerPlan
-from mechfourier.domains.continuations import shared_start
-from mechfourier.hooks.cache import grown, no_cache, take
+from mechfourier.domains.continuations import alike, shared_start
+from mechfourier.hooks.cache import grown, no_cache, numbers_per_token, take
 from mechfourier.hooks.edit import Edit, Where
 from mechfourier.hooks.prefix import can_pack, can_share, shared_prefix
 from mechfourier.hooks.run import (
@@ -161,10 +160,8 @@ def run(
 
 def rows_that_fit(model: Model, plan: AnswerPlan, rows: int) -> int:
     """At most ``rows``, with the keys and values of a batch inside ``CACHE_BUDGET``."""
-    heads = getattr(model.cfg, "n_key_value_heads", None) or model.cfg.n_heads
     length = max(len(e.ids) for e in plan.encodings) + plan.deepest
-    per_row = 2 * model.cfg.n_layers * heads * model.cfg.d_head * length
-    return max(1, min(rows, CACHE_BUDGET // per_row))
+    return max(1, min(rows, CACHE_BUDGET // (numbers_per_token(model) * length)))
 
 
 class _Tree:
@@ -208,7 +205,8 @@ class _Tree:
         if kept is None or self.start is None or (numbers := self._numbers(tokens)) > LARGE:
             pieces = self._pieces(tokens, self.start)
         else:
-            key = (id(self.model), self.cut, self.before is None, tuple(map(tuple, tokens.tolist())))
+            prompts, paths = tuple(map(tuple, tokens.tolist())), tuple(self.reader.plan.paths)
+            key = (id(self.model), self.cut, self.before is None, prompts, paths)
             _, every = kept.streams.get(key) or (0, kept.keep(key, numbers, self._pieces(tokens, EVERY)))
             pieces = [(path, streams[self.start]) for path, streams in every]
         (_, begin), (_, self.rest), (_, self.stalk), *self.leaves = pieces
@@ -271,30 +269,31 @@ class _Tree:
         found = [self._logits(self.rest, chosen, place, cache, 1, self.cut)]
         if size := self.stalk.shape[1]:
             found.append(self._logits(self.stalk, chosen, place, cache, size, 0 if everywhere else None))
-        for alike in self._alike(len(chosen)):
-            size, copies = alike[0][1].shape[1], len(alike)
+        for leaves in self._leaves_alike(len(chosen)):
+            size, copies = leaves[0][1].shape[1], len(leaves)
             after: tuple[Tensor | None, ...] = (None,) * copies
             if size:
                 rows = torch.arange(len(chosen)).repeat(copies)
-                piece = torch.cat([leaf for _, leaf in alike])
+                piece = torch.cat([leaf for _, leaf in leaves])
                 at = torch.cat([place + i * len(self.prompts) for i in range(copies)])
                 own = take(self.model, cache, rows if copies > 1 else None)
                 logits = self._logits(piece, chosen[rows], at, own, size, 0 if everywhere else None)
                 after = logits.split(len(chosen))
-            for (path, _), part in zip(alike, after, strict=True):
+            for (path, _), part in zip(leaves, after, strict=True):
                 bucket = self.reader.plan.bucket(path, self.prompts[place])
                 whole = torch.cat(found if part is None else [*found, part], dim=1)
                 yield self.reader.edges(bucket, whole[:, -bucket.keep :])
                 advance(len(chosen))
 
-    def _alike(self, rows: int) -> Iterator[list[tuple[tuple[int, ...], Tensor]]]:
+    def _leaves_alike(self, rows: int) -> Iterator[list[tuple[tuple[int, ...], Tensor]]]:
         """The paths whose last tokens run in one pass: of equal length, as many as have room in the logits and
         the cache."""
         width = 1 if self.reader.choice is not None else int(self.model.cfg.d_vocab)
-        for size, leaves in itertools.groupby(self.leaves, lambda leaf: leaf[1].shape[1]):
-            fit = rows_that_fit(self.model, self.reader.plan, CACHE_BUDGET // (width * max(1, size)))
-            listed, most = list(leaves), max(1, fit // rows) if size else 1
-            yield from (listed[i : i + most] for i in range(0, len(listed), most))
+
+        def most(size: int) -> int:
+            return rows_that_fit(self.model, self.reader.plan, CACHE_BUDGET // (width * size)) // rows
+
+        return alike(self.leaves, lambda leaf: leaf[1].shape[1], most)
 
     def _begun(self, chosen: Tensor, place: Tensor) -> Any:
         """Keys and values of the beginnings, a row for each of the rows."""

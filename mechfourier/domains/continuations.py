@@ -7,19 +7,20 @@ differ everything runs whole.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.hooks.cache import grown, no_cache, take
+from mechfourier.hooks.cache import grown, no_cache, numbers_per_token, take
 from mechfourier.hooks.prefix import can_pack, can_share
 from mechfourier.hooks.run import UNEMBED, forward, has_hooks, hooked, is_bridge, logits_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 
+T = TypeVar("T")
 KEPT = "_mechfourier_continuations"
 SAME = 1e-4  # largest difference of logits, relative to their size
 COMPARED = 2  # prompts of the comparison
@@ -49,32 +50,27 @@ def continued(
     cache = no_cache(model, len(tokens))
     stem = _run(model, whole, cache, len(common) + 1)
     rows = len(tokens)
-    for leaves in _together([path[len(common) :] for path in paths], _most(model, whole, rows)):
-        if not leaves.shape[1]:
+    kept = numbers_per_token(model) * (whole.shape[1] + 1)
+
+    def most(size: int) -> int:
+        """As many as logits and cache have room for; with hooks, which may tell the rows of a batch apart, one."""
+        return 1 if has_hooks(model) else BATCH // (rows * max(kept, int(model.cfg.d_vocab) * size))
+
+    for leaves in alike([path[len(common) :] for path in paths], len, most):
+        if not leaves[0]:
             yield stem
             continue
         own = take(model, cache, torch.arange(rows).repeat(len(leaves)) if len(leaves) > 1 else None)
-        after = _run(model, leaves.repeat_interleave(rows, dim=0), own, leaves.shape[1])
+        after = _run(model, torch.tensor(leaves).repeat_interleave(rows, dim=0), own, len(leaves[0]))
         yield from (torch.cat([stem, each], dim=1) for each in after.split(rows))
 
 
-def _together(leaves: list[tuple[int, ...]], most: int) -> Iterator[Int[Tensor, "path pos"]]:
-    """The paths in their order, those of equal length that follow each other in one pass."""
-    for length, alike in itertools.groupby(leaves, len):
-        listed = list(alike)
-        found = torch.tensor(listed, dtype=torch.long).reshape(len(listed), length)
-        yield from found.split(most if length else 1)
-
-
-def _most(model: Model, tokens: Int[Tensor, "row pos"], rows: int) -> int:
-    """How many continuations run in one pass: as many as logits and cache have room for. With hooks one, for
-    they may tell the rows of a batch apart."""
-    if has_hooks(model):
-        return 1
-    cfg = model.cfg
-    heads = getattr(cfg, "n_key_value_heads", None) or cfg.n_heads
-    kept = 2 * int(cfg.n_layers) * int(heads) * int(cfg.d_head) * (tokens.shape[1] + 1)
-    return max(1, BATCH // (rows * max(kept, int(cfg.d_vocab))))
+def alike(leaves: Sequence[T], length: Callable[[T], int], most: Callable[[int], int]) -> Iterator[list[T]]:
+    """The leaves in their order: those of one length (in tokens) that follow each other together, at most
+    ``most(length)`` of them; one without tokens alone."""
+    for size, equal in itertools.groupby(leaves, length):
+        found, count = list(equal), max(1, most(size)) if size else 1
+        yield from (found[i : i + count] for i in range(0, len(found), count))
 
 
 def _run(

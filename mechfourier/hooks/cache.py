@@ -18,6 +18,13 @@ def empty_cache(model: Model, count: int) -> Any:
     return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), count)
 
 
+def numbers_per_token(model: Any) -> int:
+    """Numbers in the keys and values of one token, in all blocks."""
+    cfg = model.cfg
+    heads = getattr(cfg, "n_key_value_heads", None) or getattr(cfg, "n_heads", None) or 1
+    return 2 * getattr(cfg, "n_layers", 1) * heads * (getattr(cfg, "d_head", None) or 64)
+
+
 def fork(model: Model, cache: Any, index: Int[Tensor, " row"] | None = None) -> Any:
     """A cache of its own with the rows ``index`` of ``cache`` (None: all).
 

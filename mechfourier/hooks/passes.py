@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechfourier.hooks.cache import numbers_per_token
 from mechfourier.hooks.collect import Collector, packed, whole
 from mechfourier.hooks.packing import PASS_TOKENS, Pack, lines_of, packs
 from mechfourier.hooks.prefix import can_pack, pass_options, shortest_window
@@ -222,11 +223,7 @@ def _packable(model: Model, request: "Request") -> bool:
 
 def _fits(model: Model, batch_size: int | None) -> Callable[[int, int, int], bool]:
     """Whether so many lines of so many tokens, after so many others, are one pass."""
-    heads = getattr(model.cfg, "n_heads", None) or 1
-    kept = 2 * getattr(model.cfg, "n_layers", 1) * 4
-    kept *= (getattr(model.cfg, "n_key_value_heads", None) or heads) * (
-        getattr(model.cfg, "d_head", None) or 64
-    )
+    heads, kept = getattr(model.cfg, "n_heads", None) or 1, 4 * numbers_per_token(model)
     limit = tokens_per_batch(model)
 
     def fits(lines: int, length: int, before: int) -> bool:

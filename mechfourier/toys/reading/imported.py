@@ -88,19 +88,20 @@ def read(
         )
     found = search(inside, assigned, hints)
     judged = accept(found.answers, found.table, tried=found.tried)
-    judged = dataclasses.replace(judged, reason=judged.reason or otherwise(found, hints))
-    judged = dataclasses.replace(judged, reason=judged.reason or _guessed(inside, assigned, judged.accuracy))
+    reason = judged.reason or otherwise(found, hints) or _guessed(inside, assigned, found)
+    judged = dataclasses.replace(judged, reason=reason)
     notes = [f"read from {where!r}"] if where else []
     layout = "mlp" if found.reading.config.widths else layout
     return _foreign(layout, found, judged, [*notes, *_notes(found, layout, hints, values, judged)])
 
 
-def _guessed(tensors: Mapping[str, Tensor], assigned: Assigned, accuracy: float) -> str:
+def _guessed(tensors: Mapping[str, Tensor], assigned: Assigned, found: Found) -> str:
     """Why the best of several ways to give nameless tensors their roles is not taken; empty where it is. A
     wrong one can answer nine questions in ten (attention in other heads, a token left out); the right one of
     a trained network answers nearly all."""
-    ways = len(list(itertools.islice(completed(tensors, assigned), 2)))
-    if ways < 2 or accuracy >= CERTAIN:
+    if found.accuracy >= CERTAIN or found.reading.config.widths:  # networks of MLPs alone have one order
+        return ""
+    if len(list(itertools.islice(completed(tensors, assigned), 2))) < 2:
         return ""
     return f"and the names of {len(assigned.free)} of its tensors do not say what they are (a key map does: --map)"
 
