@@ -70,7 +70,9 @@ def test_every_experiment_of_the_repository_has_its_name() -> None:
         chosen(["primse"])
 
 
-def test_the_list_needs_no_torch() -> None:
+@pytest.mark.parametrize("columns", ["", "80", "50"])
+def test_the_list_needs_no_torch_and_cuts_no_name(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     script = (
         "import sys; sys.argv = ['mechfourier', 'reproduce', '--list']\nfrom mechfourier.cli import main\n"
         "try:\n main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"

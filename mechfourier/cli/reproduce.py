@@ -92,7 +92,11 @@ def _list(json_: bool) -> None:
         return emit_json({"experiments": [vars(each) for each in EXPERIMENTS]})
     from rich.table import Table
 
-    table = Table("experiment", "claimed", "needs", "minutes")
+    table = Table()
+    # a name is what --only takes: it is never cut, whatever the width
+    table.add_column("experiment", no_wrap=True, min_width=max(len(each.name) for each in EXPERIMENTS))
+    for name in ("claimed", "needs", "minutes"):
+        table.add_column(name, overflow="fold")
     for each in EXPERIMENTS:
         needs = f"{each.packaged} (packaged)" if each.packaged else each.needs
         table.add_row(
