@@ -64,7 +64,7 @@ def _predicted(grams: Float[ndarray, "b n n"], shapes: Collection[str]) -> Float
     total = np.einsum("bvv->b", grams)
     if not members or not (total > 0).all():
         return np.zeros(len(grams))
-    errors = (grams.reshape(len(grams), -1) @ designs.weights[members].T).min(1)
+    errors = (grams.reshape(len(grams), -1) @ designs.forms(members).T).min(1)
     return np.minimum(1 - errors / (n / (n - 1) ** 2 * total), 1.0)
 
 

@@ -11,6 +11,7 @@ by a unit of Z_n, so n·φ(n) orders score the same (:func:`smallest_p`). With 5
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -168,17 +169,16 @@ def sign_flips(templates: int, *, limit: int = 4096, seed: int = 0) -> Float[Ten
     return torch.cat([torch.ones(len(signs), 1, dtype=torch.float64), signs], 1)
 
 
-def alike(cross: Float[Tensor, "site t u value value2"]) -> Int[Tensor, " t"]:
+def alike(inner: Float[Tensor, "site t u"]) -> Int[Tensor, " t"]:
     """Groups of templates that are more alike than the others, whose noise is not their own (paraphrases,
     shared words).
 
-    Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's, a
+    ``inner``: of two templates, over all values. Tables are alike by their correlation r over values, in the mean over sites; m being the median pair's, a
     pair stands out from ``ALIKE`` robust standard deviations above m on, if it shares more than ``SHARED`` of
     what the median pair does not: (r − m)/(1 − m). Templates belong together where a chain of such pairs
     leads from one to the other.
     """
-    inner = einsum(cross, "site t u v v -> site t u")
-    scale = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(cross.dtype).tiny).sqrt()
+    scale = inner.diagonal(dim1=1, dim2=2).clamp_min(torch.finfo(inner.dtype).tiny).sqrt()
     likeness = (inner / scale[:, :, None] / scale[:, None]).mean(0)
     rows, columns = torch.triu_indices(len(likeness), len(likeness), 1)
     pairs = likeness[rows, columns]
@@ -205,23 +205,34 @@ def reliability_p(pairs: Float[Tensor, "*lead t u"], signs: Float[Tensor, "b t"]
     return _reached(scores)
 
 
-def circle_reliability_p(cross: Float[Tensor, "site t u value value2"], signs: Float[Tensor, "b t"]) -> float:
+def circle_reliability_p(
+    cross: Iterable[Float[Tensor, "t u value value2"]], signs: Float[Tensor, "b t"]
+) -> float:
     """Do different templates share a circle? The same for √(λ₁λ₂) of the plane of a harmonic, the largest
-    over sites and harmonics.
+    over sites (``cross``: one after the other) and harmonics.
 
     Sites and harmonics are chosen again in every flip, as they were in the data: a p of the harmonic found
     there would be small in noise.
     """
-    planes = harmonic_planes(cross.shape[-1])
-    at_k = einsum(planes, cross, planes, "k i v, site t u v w, k j w -> site k i j t u")
-    norm = torch.linalg.matrix_norm(_between(at_k)).square().sum((1, 2, 3)).sqrt()
-    at_k = _between(at_k) / norm.clamp_min(torch.finfo(cross.dtype).tiny)[:, None, None, None, None, None]
     product = rearrange(signs[:, :, None] * signs[:, None], "b t u -> (t u) b")
+    best = torch.full((len(signs),), -torch.inf, dtype=signs.dtype)
+    for site in cross:
+        best = torch.maximum(best, _circle_under_flips(site, product))
+    return _reached(best)
+
+
+def _circle_under_flips(
+    cross: Float[Tensor, "t u value value2"], product: Float[Tensor, "pair b"]
+) -> Float[Tensor, " b"]:
+    """√(λ₁λ₂) of the best harmonic of one site."""
+    planes = harmonic_planes(cross.shape[-1])
+    at_k = _between(einsum(planes, cross, planes, "k i v, t u v w, k j w -> k i j t u"))
+    at_k = at_k / torch.linalg.vector_norm(at_k).clamp_min(torch.finfo(cross.dtype).tiny)
     gram = rearrange(at_k, "... t u -> ... (t u)") @ product
-    first, second, cross_term = gram[:, :, 0, 0], gram[:, :, 1, 1], (gram[:, :, 0, 1] + gram[:, :, 1, 0]) / 2
+    first, second, cross_term = gram[:, 0, 0], gram[:, 1, 1], (gram[:, 0, 1] + gram[:, 1, 0]) / 2
     smaller = (first + second) / 2 - torch.hypot((first - second) / 2, cross_term)
     scores = torch.where(smaller > 0, (first * second - cross_term**2).clamp_min(0).sqrt(), smaller)
-    return _reached(scores.flatten(0, 1).amax(0))
+    return scores.amax(0)
 
 
 def _between(pairs: Float[Tensor, "*lead t u"]) -> Float[Tensor, "*lead t u"]:

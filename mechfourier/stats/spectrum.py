@@ -23,15 +23,13 @@ from mechfourier.fourier.bases import fourier_basis, n_frequencies
 def cross_gram(acts: Float[Tensor, "site value template d"]) -> Float[Tensor, "site t u value value2"]:
     """Inner products ⟨acts[v, t], acts[w, u]⟩ with the mean over values taken from every template, in
     float64."""
-    grams = []
-    for site in acts:
+    sites, n, templates, _ = acts.shape
+    grams = acts.new_empty(sites, templates, templates, n, n, dtype=torch.float64)
+    for site, gram in zip(acts, grams, strict=True):  # float64 copies of all sites would not fit
         y = site.double()
-        y = rearrange(y - y.mean(0), "value template d -> template value d")
-        flat = rearrange(y, "template value d -> (template value) d")
-        grams.append(
-            rearrange(flat @ flat.T, "(t v) (u w) -> t u v w", t=y.shape[0], u=y.shape[0])
-        )  # one site at a time: float64 copies of all sites would not fit
-    return torch.stack(grams)
+        flat = rearrange(y - y.mean(0), "value template d -> (template value) d")
+        gram.copy_(rearrange(flat @ flat.T, "(t v) (u w) -> t u v w", t=templates, u=templates))
+    return grams
 
 
 def shared_gram(
@@ -125,6 +123,7 @@ def dimension_share(acts: Float[Tensor, "value template d"]) -> Float[Tensor, "k
 def constant_sites(acts: Float[Tensor, "site value template d"]) -> Bool[Tensor, " site"]:
     """Sites where every value reads the same in every template, up to float rounding: nothing there can be
     tested."""
-    spread = (acts - acts.mean(1, keepdim=True)).abs().amax((1, 2, 3))
-    scale = acts.abs().amax((1, 2, 3))
+    # a site at a time: differences of all sites would be a second copy
+    spread = torch.stack([(site - site.mean(0)).abs().amax() for site in acts])
+    scale = torch.stack([site.abs().amax() for site in acts])
     return spread <= 1e-6 * scale.clamp_min(torch.finfo(acts.dtype).tiny)

@@ -180,7 +180,7 @@ def analyse_value(
     if reason and (templates < 2 or n < 3 or not bool(torch.isfinite(acts).all())):
         return _nothing(n, templates, d, unit, permutations, seed, reason)
     flat = constant_sites(acts)
-    still = torch.where(flat[:, None, None, None], torch.zeros_like(acts), acts)
+    still = acts.masked_fill(flat[:, None, None, None], 0.0) if bool(flat.any()) else acts
     search = _search(still, label_orders(n, permutations=permutations, seed=seed))
     orders, null = search.orders, search.null.amax(1)
     p = orders.p_value(search.top, null)
@@ -358,14 +358,14 @@ def _reliability(cross: Tensor, kept: Sequence[Sequence[int]], seed: int) -> tup
     # through
     used = sorted({t for i in sites for t in kept[i]})
     mask = torch.tensor([[float(t in kept[i]) for t in used] for i in sites], dtype=cross.dtype)
-    cross = cross[sites][:, used][:, :, used]
-    groups = alike(cross).unique(return_inverse=True)[1]
+    inner = torch.stack([einsum(cross[i], "t u v v -> t u")[used][:, used] for i in sites])
+    groups = alike(inner).unique(return_inverse=True)[1]
     if int(groups.max()) + 1 < SIGN_FLIP_TEMPLATES:
         return math.nan, math.nan
     apart = (mask[:, :, None] * mask[:, None]) * (groups[:, None] != groups[None])
-    cross = cross * apart[..., None, None]
     signs = sign_flips(int(groups.max()) + 1, limit=FLIPS, seed=seed)[:, groups]
-    return circle_reliability_p(cross, signs), reliability_p(einsum(cross, "site t u v v -> site t u"), signs)
+    masked = (cross[i][used][:, used] * pairs[..., None, None] for i, pairs in zip(sites, apart, strict=True))
+    return circle_reliability_p(masked, signs), reliability_p(inner * apart, signs)
 
 
 def _agreement(cross: Float[Tensor, "t u n n2"], k: int) -> float:

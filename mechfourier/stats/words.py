@@ -51,8 +51,13 @@ def site_words(
     if draws < 1:
         return [SiteWord()] * len(acts), math.nan
     kept = taking_part(acts.shape[1])
-    grams = [among(each, kept) for each in cross.numpy()]
-    found = contest(acts[:, kept], n_bootstrap=draws, n_permutations=permutations, seed=seed, grams=grams)
+    found = contest(
+        acts if len(kept) == acts.shape[1] else acts[:, kept],
+        n_bootstrap=draws,
+        n_permutations=permutations,
+        seed=seed,
+        gram_of=lambda i: among(cross[i].numpy(), kept),
+    )
     out = []
     for i, site in enumerate(found.sites):
         blank = None if control is None else control[i][kept]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechfourier.errors import UsageError
 from mechfourier.probes.arrays.files import Chunks
+from mechfourier.probes.arrays.pages import forget
 from mechfourier.progress import Progress, progress
 from mechfourier.stats.copies import distinct, template_groups
 from mechfourier.stats.dimensions import Dimension
@@ -53,6 +54,11 @@ class Cells:
         return len(self.values) * self.templates if self.index is None else int((self.index >= 0).sum())
 
     @property
+    def averaged_templates(self) -> int:
+        """Templates after averaging."""
+        return self.templates if self.groups is None else int(self.groups.max()) + 1
+
+    @property
     def megabytes(self) -> int:
         """The size of what is read, in float64."""
         return self.rows * self.d * 8 // 10**6
@@ -65,6 +71,7 @@ class Cells:
             if not bool(torch.isfinite(block).all()):
                 raise UsageError(self._where_not_finite(block, start))
             yield block if self.groups is None else _averaged(block, self.groups)
+        forget(self.chunks if self.grid is None else (self.grid,))
 
     def _block(self, start: int, stop: int, bar: Progress | None) -> Float[Tensor, "value template window"]:
         if self.grid is not None:
@@ -125,10 +132,14 @@ def compacted(sites: Sequence[Cells], label: str) -> Float[Tensor, "site value t
 
     At most as many as there are cells; sites without any difference between values are zero.
     """
+    n, templates = len(sites[0].values), sites[0].averaged_templates
+    most = max(min(each.d, n * templates) for each in sites)
+    out = torch.zeros(len(sites), n, templates, most, dtype=torch.float64)
     with progress(f"reading {label} (MB)", sum(each.megabytes for each in sites)) as bar:
-        found = [_compact(each, bar) for each in sites]
-    width = max(each.shape[-1] for each in found)
-    return torch.stack([torch.nn.functional.pad(each, (0, width - each.shape[-1])) for each in found])
+        for place, each in zip(out, sites, strict=True):
+            found = _compact(each, bar)
+            place[..., : found.shape[-1]] = found
+    return out
 
 
 def _compact(cells: Cells, bar: Progress) -> Float[Tensor, "value template r"]:

@@ -29,6 +29,8 @@ from mechfourier.stats.shapes.tables import (
 )
 from mechfourier.stats.shapes.words import CIRCLES, CIRCULAR, DISTINCT, FLAT, without_circle, word_of
 
+SAME = 1e-5
+"""Relative difference of inner products that is taken for rounding."""
 NEARLY = 0.2
 """A site below this may take the evidence of its neighbours."""
 FEWEST_VALUES = 5
@@ -112,19 +114,22 @@ def contest(
     n_bootstrap: int = 200,
     n_permutations: int = 1000,
     seed: int = 0,
-    grams: Sequence[Float[ndarray, "t t n n"]] | None = None,
+    gram_of: Callable[[int], Float[ndarray, "t t n n"]] | None = None,
 ) -> Contest:
     """Which shape the values of a cycle lie in, at every site.
 
     ``acts``: ``[value, template, d]`` or ``[site, value, template, d]``, values in cyclic order. Relabelling
     by a shift or a reversal, rotation, scale, the order and copies of templates and of sites change no word.
-    ``grams``: the inner products of every site (:func:`~mechfourier.stats.shapes.tables.cross_gram`), where they
+    ``gram_of``: the inner products of a site (:func:`~mechfourier.stats.shapes.tables.cross_gram`), where they
     are at hand.
     Raises ``OutOfRange`` for arrays of another kind.
     """
     stack = checked(acts)
-    tested = [_gram(site, None if grams is None else grams[i]) for i, site in enumerate(stack)]
-    found = _each(tested, lambda gram: _site(gram, n_bootstrap, n_permutations, seed))
+
+    def tested(i: int) -> ndarray | str:
+        return _gram(stack[i], None if gram_of is None else gram_of(i))
+
+    found = _each(len(stack), tested, lambda gram: _site(gram, n_bootstrap, n_permutations, seed))
     p = _together(found)
     if p >= LEVEL and any(site.word in CIRCLES for site, _ in found):
         found = _refined(found, MORE * n_bootstrap, seed)
@@ -194,23 +199,42 @@ def _gram(
 
 
 def _each(
-    grams: Sequence[ndarray | str], make: Callable[[ndarray | str], tuple[SiteShapes, Decision | None]]
+    count: int,
+    tested: Callable[[int], ndarray | str],
+    make: Callable[[ndarray | str], tuple[SiteShapes, Decision | None]],
 ) -> list[tuple[SiteShapes, Decision | None]]:
-    """The contest of every site, on as many threads as torch has; of sites with the same inner products once."""
-    first: list[int] = []
-    for i, gram in enumerate(grams):
-        first.append(next((j for j in range(i) if first[j] == j and _same(grams[j], gram)), i))
+    """The contest of every site, on as many threads as torch has; of sites with the same inner products once.
+    Of many sites these would fill the memory, so they are computed where they are needed."""
+    first = _copies_of(count, tested)
     wanted = [i for i, j in enumerate(first) if i == j]
     # the matrices are small: a thread for each site beats several for one product
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = dict(zip(wanted, pool.map(lambda i: make(grams[i]), wanted), strict=True))
+        found = dict(zip(wanted, pool.map(lambda i: make(tested(i)), wanted), strict=True))
     return [found[j] for j in first]
+
+
+def _copies_of(count: int, tested: Callable[[int], ndarray | str]) -> list[int]:
+    """For every site the first one with the same inner products."""
+    first: list[int] = []
+    norms: dict[int, float] = {}
+    for i in range(count):
+        gram = tested(i)
+        if isinstance(gram, str):
+            first.append(i)
+            continue
+        norm = float(np.linalg.norm(gram))
+        most = SAME * (norm + np.sqrt(gram.size) * float(np.abs(gram).max()))
+        near = [j for j, other in norms.items() if abs(other - norm) <= most]
+        first.append(next((j for j in near if _same(tested(j), gram)), i))
+        if first[i] == i:
+            norms[i] = norm
+    return first
 
 
 def _same(one: ndarray | str, other: ndarray | str) -> bool:
     if isinstance(one, str) or isinstance(other, str):
         return False
-    return one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+    return one.shape == other.shape and np.allclose(one, other, rtol=SAME, atol=SAME * np.abs(other).max())
 
 
 def _site(

@@ -227,7 +227,7 @@ class _Ready:
     def decision(self) -> Decision:
         """What is known without any draws."""
         scores = dict(zip(self.designs.names, self.observed.mean(0), strict=True))
-        return Decision(self.own, self.designs, self.without, scores, self.best, {}, {}, 1.0)
+        return Decision(self.own, self.designs.bare(), self.without, scores, self.best, {}, {}, 1.0)
 
     def shapes(self, name: str) -> tuple[Family, Float[ndarray, "rank shape"]]:
         """Designs and observed scores that draws of a shape are compared with."""

@@ -67,11 +67,11 @@ def predicted_share(table: Table, designs: Family, index: int) -> Estimate:
     The best of many designs flatters itself, so the interval reaches down as far as all designs of the shape
     may err together (:func:`_selection`).
     """
-    value = share_of(designs.weights[index], table.mean)
+    value = share_of(designs.forms([index])[0], table.mean)
     if table.templates < FEWEST_TEMPLATES or np.trace(table.mean) <= 0:
         return Estimate(min(value, 1.0))
     siblings = designs.siblings(index)
-    forms = designs.weights[siblings]
+    forms = designs.forms(siblings)
     errors = _PairErrors.of(_share_of_pairs(table, forms))
     halves, own = errors.half_widths(), siblings.index(index)
     half = float(halves[own])

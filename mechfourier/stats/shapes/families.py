@@ -1,6 +1,6 @@
 """All designs of all shapes for a number of values, as one linear form each."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -18,22 +18,51 @@ class Family:
 
     ``weights``: generalised cross-validation as a linear form, score = ⟨weights, G⟩ with G the Gram matrix of
     the value means: ‖(1 − S) m‖² · m / tr(1 − S)², the leave-one-value-out error with the free parameters
-    paid for (Golub, Heath & Wahba 1979).
+    paid for (Golub, Heath & Wahba 1979). ``grid``: those of the points of the grids.
     """
 
     places: Places
     names: tuple[str, ...]
     designs: tuple[Design, ...]
     starts: Int[ndarray, " shape"]
-    weights: Float[ndarray, "design m2"] = field(repr=False)
+    grid: Float[ndarray, "design m2"] = field(repr=False)
+    base: "Family | None" = field(default=None, repr=False)
+    fitted: dict[int, Float[ndarray, " m2"]] = field(default_factory=dict, repr=False)
+    """Rows that differ from those of the grid, which all tables of these values share: one of its own would be
+    several megabytes for every site."""
 
     def refined(self, indices: Iterable[int], gram: Float[ndarray, "m m"]) -> "Family":
         """The same with these designs fitted to a Gram matrix between the points of their grids."""
-        designs, weights = list(self.designs), self.weights.copy()
+        designs, fitted = list(self.designs), dict(self.fitted)
         for i in indices:
             designs[i] = refined(designs[i], gram)
-            weights[i] = weight(designs[i].smoother)
-        return replace(self, designs=tuple(designs), weights=weights)
+            fitted[i] = weight(designs[i].smoother)
+        return replace(self, designs=tuple(designs), base=self.base or self, fitted=fitted)
+
+    def bare(self) -> "Family":
+        """The same without what was computed for simulations."""
+        return replace(self)
+
+    @property
+    def weights(self) -> Float[ndarray, "design m2"]:
+        """The linear form of every design."""
+        return self._with_fitted(self.grid, lambda row: row)
+
+    def forms(self, indices: Sequence[int]) -> Float[ndarray, "chosen m2"]:
+        """``weights`` of some designs."""
+        rows = self.grid[list(indices)]
+        for at, i in enumerate(indices):
+            if i in self.fitted:
+                rows[at] = self.fitted[i]
+        return rows
+
+    def _with_fitted(self, rows: ndarray, form: Callable[[ndarray], ndarray]) -> ndarray:
+        if not self.fitted:
+            return rows
+        out = rows.copy()
+        for i, row in self.fitted.items():
+            out[i] = form(row)
+        return out
 
     @cached_property
     def upper(self) -> tuple[Int[ndarray, " h"], Int[ndarray, " h"]]:
@@ -43,10 +72,13 @@ class Family:
     @cached_property
     def packed(self) -> Float[ndarray, "design h"]:
         """``weights`` on the upper triangle, in single precision, for simulations."""
-        rows, columns = self.upper
+        return self._pack(self.grid) if self.base is None else self._with_fitted(self.base.packed, self._pack)
+
+    def _pack(self, rows: Float[ndarray, "*design m2"]) -> Float[ndarray, "*design h"]:
+        down, right = self.upper
         m = len(self.places.kept)
-        both = np.where(rows == columns, 1.0, 2.0)
-        return (self.weights.reshape(-1, m, m)[:, rows, columns] * both).astype(np.float32)
+        both = np.where(down == right, 1.0, 2.0)
+        return (rows.reshape(*rows.shape[:-1], m, m)[..., down, right] * both).astype(np.float32)
 
     def members(self, name: str) -> range:
         """Indices of the designs of one shape."""

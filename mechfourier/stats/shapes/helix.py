@@ -52,7 +52,7 @@ def is_helix(gram: Float[ndarray, "*b m m"], designs: Family) -> Bool[ndarray, "
     """Whether the best circle beside a line of every Gram matrix is round, seen along its line."""
     members = designs.members(CIRCLE_BESIDE_LINE)
     flat = gram.reshape(-1, gram.shape[-1] ** 2)
-    best = (flat @ designs.weights[members].astype(flat.dtype).T).argmin(1)
+    best = (flat @ designs.forms(members).astype(flat.dtype).T).argmin(1)
     cuts = np.array([int(designs.designs[i].params["cut"]) for i in members])[best]
     solve = _solvers(designs.places.n, designs.places.without)[cuts].astype(flat.dtype)
     aspects = aspect_along_line(gram.reshape(-1, *gram.shape[-2:]), solve)
