@@ -143,11 +143,13 @@ def _numpy_plain() -> list[Any]:
     ]
 
 
-def load_weights_only(path: Path) -> Any:
+def load_weights_only(path: Path, *, mapped: bool = False) -> Any:
+    """What a PyTorch file holds, read without running code; ``mapped`` into memory where it is an archive that is not
+    compressed, instead of copied."""
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_plain()):
             warnings.simplefilter("ignore")  # torch remarks on the pickle protocol
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch raises RuntimeError, EOFError, KeyError … for a damaged file
         if why := _needs_code(error):
             raise UnsafeCheckpoint(

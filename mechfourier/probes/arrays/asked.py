@@ -191,7 +191,7 @@ def planned(
     return Plan(
         design,
         domain,
-        tuple(sites),
+        tuple(replace(each, from_file=bool(held.source)) for each in sites),
         views[0].layout,
         views[0].shape,
         dtype,

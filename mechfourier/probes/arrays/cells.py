@@ -34,7 +34,8 @@ class Cells:
 
     Either a ``grid`` (a view [value, template, d]), or rows in ``chunks``, each in the cell ``index`` (value · templates + template;
     −1: left out), the rows of a cell averaged. ``groups[template]``: the group that it is averaged into. ``root``: the numbers are
-    probabilities, and their square roots are looked at. ``order``: where each value stands in the grid.
+    probabilities, and their square roots are looked at. ``order``: where each value stands in the grid. ``from_file``: the numbers were opened here, from a file, and nobody
+    else holds them.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Cells:
     groups: Int[Tensor, " template"] | None = None
     order: Int[Tensor, " value"] | None = None
     root: bool = False
+    from_file: bool = False
 
     @property
     def rows(self) -> int:
@@ -71,7 +73,7 @@ class Cells:
             if not bool(torch.isfinite(block).all()):
                 raise UsageError(self._where_not_finite(block, start))
             yield block if self.groups is None else _averaged(block, self.groups)
-        forget(self.chunks if self.grid is None else (self.grid,))
+        forget(self.chunks if self.grid is None else (self.grid,), ours=self.from_file)
 
     def _block(self, start: int, stop: int, bar: Progress | None) -> Float[Tensor, "value template window"]:
         if self.grid is not None:

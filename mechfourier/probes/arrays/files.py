@@ -147,7 +147,7 @@ def _zip(path: Path) -> Opened:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             if any(member.filename.endswith("data.pkl") for member in members):
-                return _torch(path)
+                return _torch(path, mapped=all(m.compress_type == zipfile.ZIP_STORED for m in members))
             _refuse_bomb(path, sum(member.file_size for member in members))
             with path.open("rb") as file:
                 found = {m.filename.removesuffix(".npy"): _member(path, archive, m, file) for m in members}
@@ -189,10 +189,10 @@ def _refuse_bomb(path: Path, size: int) -> None:
         )
 
 
-def _torch(path: Path) -> Opened:
+def _torch(path: Path, mapped: bool = False) -> Opened:
     arrays: dict[str, Chunks] = {}
     columns: dict[str, np.ndarray] = {}
-    for name, value in _leaves(load_weights_only(path), ""):
+    for name, value in _leaves(load_weights_only(path, mapped=mapped), ""):
         if isinstance(value, Tensor):
             arrays[name] = (value.detach(),)
         else:

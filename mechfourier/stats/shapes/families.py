@@ -131,9 +131,13 @@ class Family:
         return -(len(gram) - 1) * np.log(np.maximum(projectors @ gram.ravel(), 1e-300)) - constants
 
 
-@lru_cache(maxsize=64)
 def family(n: int, without: int | None = None) -> Family:
-    """Every design for n values on a cycle, one of them set aside or none."""
+    """Every design for n values on a cycle, one of them set aside or none; made once."""
+    return _family(n, without)
+
+
+@lru_cache(maxsize=64)
+def _family(n: int, without: int | None) -> Family:
     places = Places(n, np.array([v for v in range(n) if v != without]))
     groups = {shape.name: tuple(shape.designs(places)) for shape in SHAPES}
     groups = {name: designs for name, designs in groups.items() if designs}
