@@ -7,7 +7,8 @@ import torch
 from tiny_folders import write_model
 
 from mechfourier.domains import continuations
-from mechfourier.domains.answers import AnswerPlan, score_plan
+from mechfourier.domains.answer_plan import AnswerPlan
+from mechfourier.domains.answers import score_plan
 from mechfourier.hooks.interventions import edit_zero, intervene
 from mechfourier.hooks.run import hooked
 from mechfourier.hooks.site import Site

@@ -12,6 +12,8 @@ from mechfourier.models.interface import Model
 EDIT_BUDGET = 2**24  # numbers in the bases of one batch
 FLOP_BUDGET = 1e13  # for all controls together on a CPU: two minutes or so on two cores
 FEWEST_PROMPTS = 8
+COSTLY = 10**8  # weights of the unembedding, once for every logit
+FEWER = 0.25  # part of the samples where answers have several tokens
 ROWS = 40_000  # rows that a study runs by default where prompts times interventions would be more
 
 
@@ -37,11 +39,32 @@ def affordable(
     count = len(task.rows)
     if not isinstance(task, AnswerTask) or device_of(model).type != "cpu":
         return count
-    paths = len(task.plan.paths)
-    tokens = sum(len(e.ids) for e in task.encodings) / count * paths
-    words = 0 if task.plan.of_one_token else vocabulary_weights(model) * paths
+    # a prompt runs once, and what can follow it after it; of answers of one token no other logits are made
+    tokens = sum(len(e.ids) for e in task.encodings) / count + _after(task)
+    words = _words(model, task)
     one = 2 * (max(1, block_weights(model, start)) * tokens + words)
-    return min(count, max(least, int(FLOP_BUDGET / (one * max(1, interventions)))))
+    budget = FLOP_BUDGET * (FEWER if costly(model, task) else 1.0)
+    return min(count, max(least, int(budget / (one * max(1, interventions)))))
+
+
+def _after(task: AnswerTask) -> int:
+    """Tokens of the continuations of a prompt."""
+    return sum(len(path) for path in task.plan.paths)
+
+
+def _words(model: Model, task: AnswerTask) -> int:
+    """Weights of the unembedding that a prompt's scores take; none to speak of where answers are one token each."""
+    return 0 if task.plan.of_one_token else vocabulary_weights(model) * (1 + _after(task))
+
+
+def costly(model: Model, task: Task) -> bool:
+    """Whether the logits of an edit, of the whole vocabulary and after every continuation, take as long as the edit itself."""
+    return isinstance(task, AnswerTask) and _words(model, task) > COSTLY
+
+
+def fewer(model: Model, task: Task, count: int) -> int:
+    """``count`` samples, or a part of them where each is costly."""
+    return max(1, round(count * FEWER)) if costly(model, task) else count
 
 
 def bounded(model: Model, task: Task, interventions: int) -> int:

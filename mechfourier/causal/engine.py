@@ -28,7 +28,7 @@ from mechfourier.causal.suffix import (
     suffix_notes,
 )
 from mechfourier.causal.task import AnswerTask, SimilarityTask, Task
-from mechfourier.domains.answers import Bucket
+from mechfourier.domains.answer_plan import Bucket
 from mechfourier.errors import InterventionChangedNothing
 from mechfourier.hooks.edit import Edit
 from mechfourier.hooks.interventions import refuse_read_only

@@ -20,7 +20,7 @@ from torch import Tensor
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.readers import AnswerReader
 from mechfourier.causal.suffix import start_layer
-from mechfourier.domains.answers import AnswerPlan
+from mechfourier.domains.answer_plan import AnswerPlan
 from mechfourier.domains.continuations import alike, shared_start
 from mechfourier.hooks.cache import grown, no_cache, numbers_per_token, take
 from mechfourier.hooks.edit import Edit, Where

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.causal.task import SimilarityTask
-from mechfourier.domains.answers import AnswerPlan, Bucket, batch_rows, stream_rows
+from mechfourier.domains.answer_plan import AnswerPlan, Bucket
+from mechfourier.domains.answers import batch_rows, stream_rows
 from mechfourier.hooks.run import UNEMBED, HookFunction, finite, hooked, logits_of
 from mechfourier.hooks.site import Site, model_name
 from mechfourier.hooks.unembed import Unembedding, before_unembedding

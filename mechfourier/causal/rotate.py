@@ -17,7 +17,7 @@ from torch import Tensor
 from mechfourier._renamed import renamed
 from mechfourier.causal.certify import certified
 from mechfourier.causal.controls import N_CONTROLS, check_count, matched_controls
-from mechfourier.causal.cost import bounded
+from mechfourier.causal.cost import bounded, fewer
 from mechfourier.causal.edits import EditedRows
 from mechfourier.causal.effects import Effects, effects_of, moves
 from mechfourier.causal.experiment import Experiment, SiteActivations
@@ -264,7 +264,8 @@ def _controls(
     """The same displacements in random planes, on some pairs of a prompt and a δ; and what the planes
     themselves do on those."""
     few = min(len(prompts), bounded(asked.model, asked.task, max(count, 1)))
-    picked, delta = control_pairs(len(prompts), len(place.means), few, asked.seed)
+    pairs = fewer(asked.model, asked.task, PAIRS)
+    picked, delta = control_pairs(len(prompts), len(place.means), min(few, pairs), asked.seed, pairs)
     same = (delta - 1) * len(prompts) + picked
     share, directed = float(own.moved[same].double().mean()), float(own.directed[same].mean())
     if count == 0:
@@ -299,19 +300,19 @@ def _controls(
 
 
 def control_pairs(
-    prompts: int, n: int, few: int, seed: int
+    prompts: int, n: int, few: int, seed: int, pairs: int = PAIRS
 ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
     """Prompts and turns δ for the random planes: one random δ for each of ``few`` prompts, and more pairs of
-    those prompts where they are fewer than ``PAIRS``. No pair twice."""
+    those prompts where they are fewer than ``pairs``. No pair twice."""
     generator = torch.Generator().manual_seed(seed)
     picked = torch.randperm(prompts, generator=generator)[:few].sort().values
     delta = torch.randint(1, n, (few,), generator=generator)
-    if few >= PAIRS or n < 3:
+    if few >= pairs or n < 3:
         return picked, delta
     free = torch.ones(few, n - 1, dtype=torch.bool)
     free[torch.arange(few), delta - 1] = False
     others = free.nonzero()
-    more = others[torch.randperm(len(others), generator=generator)[: PAIRS - few]]
+    more = others[torch.randperm(len(others), generator=generator)[: pairs - few]]
     return torch.cat([picked, picked[more[:, 0]]]), torch.cat([delta, more[:, 1] + 1])
 
 

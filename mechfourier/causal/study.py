@@ -29,7 +29,7 @@ from mechfourier._renamed import renamed
 from mechfourier.causal.ablate import ablate
 from mechfourier.causal.arms import ArmsResult, compared_arms
 from mechfourier.causal.controls import N_CONTROLS
-from mechfourier.causal.cost import affordable, bounded
+from mechfourier.causal.cost import affordable, bounded, fewer
 from mechfourier.causal.experiment import POSITIONS, Experiment, shows_value
 from mechfourier.causal.kept import Kept
 from mechfourier.causal.patch import Coordinates, PatchResult, patched
@@ -70,7 +70,9 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-PATCHED = 1  # prompts per answer that the controls of the patch run on: they decide nothing
+PATCHED = (
+    1  # prompts per answer that the controls of the patch run on: they decide nothing (fewer where costly)
+)
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,9 @@ def _tested(
     moved = kept(
         "patch",
         PatchResult,
-        lambda: patched(rest, place, part, n_controls=n_controls, control_prompts=few),
+        lambda: patched(
+            rest, place, part, n_controls=fewer(rest.model, rest.task, n_controls), control_prompts=few
+        ),
     )
     arms = kept("arms", ArmsResult, lambda: compared_arms(rest, place, turn))
     where = kept("map", UseMap, lambda: use_map(rest, sites, turn.ks)) if len(sites) > 1 else None

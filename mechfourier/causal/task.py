@@ -10,7 +10,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.domains.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.domains.answer_ends import ends_of
+from mechfourier.domains.answer_plan import AnswerPlan
+from mechfourier.domains.answers import AnswerScores, plan_answers, score_plan
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.design import Design
 from mechfourier.domains.sampling import balanced_sample
@@ -21,6 +23,9 @@ from mechfourier.errors import UsageError
 from mechfourier.hooks.run import Batch, batches, forward, inference, serving
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Model, encode
+
+ENDS_OF = 36
+"""Prompts on which it is looked at whether right answers end by themselves."""
 
 
 @runtime_checkable
@@ -95,7 +100,8 @@ class AnswerTask:
     def on(self, model: Model, rows: Int[Tensor, " prompt"]) -> "AnswerTask":
         """The same task on other rows of its design."""
         prompts = [self.design.prompts[i] for i in rows.tolist()]
-        return replace(self, rows=rows, plan=plan_answers(model, prompts, self.design.candidates))
+        plan = plan_answers(model, prompts, self.design.candidates).closing(self.plan.closed)
+        return replace(self, rows=rows, plan=plan)
 
     def score(self, model: Model) -> AnswerScores:
         """Log-probabilities with the hooks that are on the model now."""
@@ -189,8 +195,11 @@ def task_of(
     design, notes = design_of(model, domain, choice.spec, cycles=cycles, seed=seed)
     rows = balanced_sample(design.label, n_prompts, seed=seed)
     plan = plan_answers(model, [design.prompts[i] for i in rows.tolist()], design.candidates)
-    said = (choice.reason, *notes, _first_token_note(model, design, plan, rows))
-    return AnswerTask(design, rows, plan, tuple(note for note in said if note), choice.spec.name)
+    looked = balanced_sample(design.label[rows], min(ENDS_OF, len(rows)), seed=seed)
+    ends = ends_of(model, plan.subset(looked), design.label[rows][looked])
+    said = (choice.reason, *notes, _first_token_note(model, design, plan, rows), ends.note)
+    told = tuple(note for note in said if note)
+    return AnswerTask(design, rows, plan.closing(ends.closed), told, choice.spec.name)
 
 
 def _first_token_note(

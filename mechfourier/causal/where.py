@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier.causal.cost import fewer
 from mechfourier.causal.displacement import (
     Part,
     changed_rows,
@@ -115,7 +116,9 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
     """The map over ``sites`` and every token from the value on, for the circle of harmonics ``ks``."""
     listed = asked.at_all(sorted(sites), asked.positions)
     listed.sort(key=lambda place: asked.positions.index(place.position))
-    patched = balanced_sample(asked.task.label, min(PATCHED, len(asked)), seed=asked.seed)
+    patched = balanced_sample(
+        asked.task.label, min(fewer(asked.model, asked.task, PATCHED), len(asked)), seed=asked.seed
+    )
     pairs = asked.pairs(listed[0])
     base = pairs.difference(pairs.before.scores)[patched]
     span = (pairs.difference(pairs.donor_scores)[patched] - base).double()
@@ -178,7 +181,7 @@ def _measured(
     gain = after.gather(1, pairs.answer[patched][:, None]) - after.gather(
         1, pairs.before.label[patched][:, None]
     )
-    few = slice(0, CONTROL_PAIRS)
+    few = slice(0, fewer(asked.model, asked.task, CONTROL_PAIRS))
     if parts:
         circle, whole = (effects_of(asked, place, prompt, delta, each) for each in moved)
         own, part = float(circle.directed[few].mean()), parts[0]
@@ -189,10 +192,11 @@ def _measured(
 
 
 def _pairs(asked: Experiment, n: int) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """``PAIRS`` pairs of a prompt and a δ, drawn at random."""
-    each = max(1, min(n - 1, PAIRS // len(asked)))
+    """``PAIRS`` pairs of a prompt and a δ, drawn at random; fewer where each is costly."""
+    count = fewer(asked.model, asked.task, PAIRS)
+    each = max(1, min(n - 1, count // len(asked)))
     prompt, delta = turn_pairs(len(asked), n, each, seed=asked.seed)
-    keep = torch.randperm(len(prompt), generator=torch.Generator().manual_seed(asked.seed))[:PAIRS]
+    keep = torch.randperm(len(prompt), generator=torch.Generator().manual_seed(asked.seed))[:count]
     return prompt[keep], delta[keep]
 
 

@@ -1,10 +1,5 @@
 """How a model answers: the log-probability of every candidate answer, over all of its tokens.
 
-Candidates whose tokens begin alike ("1", "10", "11" with a digit tokenizer; "C", "C#") are scored on one
-tree. A candidate that is the beginning of another counts only where it is not continued, by a token of the
-other or, for a number shorter than the longest one, by any digit: without that, " 1" could never lose against
-" 12".
-
 Models without logits (sentence encoders) are scored by similarity instead; `AnswerScores.outcome` says which.
 """
 
@@ -16,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechfourier.domains.answer_plan import MAX_ROWS, AnswerPlan, Bucket
 from mechfourier.domains.continuations import can_continue, continued, continues_exactly
 from mechfourier.domains.design import Design
 from mechfourier.errors import MechFourierError, NotExpressible, UsageError
@@ -29,8 +25,6 @@ LOGIT_BUDGET = 2**26
 """Numbers in the logits of one batch (256 MB in float32)."""
 STREAM_BUDGET = 2**22
 """Numbers in the residual stream of one batch."""
-MAX_ROWS = 512
-_TERMINATE = -1  # an edge that stands for "not continued"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,147 +69,6 @@ class AnswerScores:
     def logit_diff(self) -> float:
         """Mean of ``margin`` over the prompts."""
         return float(self.margin.double().mean())
-
-
-@dataclass(frozen=True, eq=False)
-class Bucket:
-    """Rows of equal length that go through the model together: each is a prompt followed by ``path``. Logits
-    are needed at the last ``keep`` positions."""
-
-    tokens: Int[Tensor, "row pos"]
-    prompt: Int[Tensor, " row"]
-    path: tuple[int, ...]
-    keep: int
-
-    @property
-    def last(self) -> int:
-        """The prompt's last position."""
-        return self.tokens.shape[1] - len(self.path) - 1
-
-
-@dataclass(frozen=True)
-class Edge:
-    """The step from the tokens ``node`` to ``token`` (or to no continuation, ``_TERMINATE``)."""
-
-    node: tuple[int, ...]
-    token: int
-
-
-class AnswerPlan:
-    """Which sequences to run, and how their logits add up to scores; made once, used for every
-    intervention."""
-
-    def __init__(
-        self, encodings: Sequence[Encoding], answers: Sequence[tuple[int, ...]], digits: Sequence[int] = ()
-    ) -> None:
-        if any(not answer for answer in answers):
-            raise NotExpressible("a candidate answer has no token of its own in this tokenizer")
-        self.encodings, self.answers, self.digits = list(encodings), list(answers), list(digits)
-        self.continuing = {answer: self._continuing(answer) for answer in self.answers}
-        steps = [
-            [Edge(a[:i], token) for i, token in enumerate(a)]
-            + [Edge(a, _TERMINATE)] * bool(self.continuing[a])
-            for a in self.answers
-        ]
-        self.edges = list(dict.fromkeys(edge for path in steps for edge in path))
-        index = {edge: i for i, edge in enumerate(self.edges)}
-        self.incidence = torch.zeros(len(self.edges), len(answers))
-        for candidate, path in enumerate(steps):
-            self.incidence[[index[edge] for edge in path], candidate] = 1.0
-        nodes = {edge.node for edge in self.edges}
-        self.paths = [p for p in sorted(nodes) if not any(q != p and q[: len(p)] == p for q in nodes)]
-        owner = {node: next(p for p in self.paths if p[: len(node)] == node) for node in nodes}
-        self._read_at = {
-            path: [i for i, edge in enumerate(self.edges) if owner[edge.node] == path] for path in self.paths
-        }
-
-    def _continuing(self, answer: tuple[int, ...]) -> list[int]:
-        """The tokens that would turn ``answer`` into another answer."""
-        size = len(answer)
-        others = {a[size] for a in self.answers if len(a) > size and a[:size] == answer}
-        number = answer[-1] in self.digits and size < max(len(a) for a in self.answers)
-        return sorted(others.union(self.digits if number else ()))
-
-    @property
-    def deepest(self) -> int:
-        """Tokens of the longest path."""
-        return max(len(path) for path in self.paths)
-
-    @property
-    def of_one_token(self) -> bool:
-        """Whether every answer is one token that nothing continues; then margins need the logits of the
-        answers only."""
-        return self.deepest == 0 and not any(self.continuing[answer] for answer in self.answers)
-
-    @property
-    def n_sequences(self) -> int:
-        """Sequences that one pass runs: 1 per prompt where every answer is one token."""
-        return len(self.encodings) * len(self.paths)
-
-    def subset(self, prompts: Int[Tensor, " chosen"]) -> "AnswerPlan":
-        """The same plan for some of the prompts, in this order."""
-        return AnswerPlan([self.encodings[i] for i in prompts.tolist()], self.answers, self.digits)
-
-    def buckets(self, rows: int = MAX_ROWS) -> Iterator[Bucket]:
-        """The sequences by path and length, at most ``rows`` at a time."""
-        lengths: dict[int, list[int]] = {}
-        for i, encoding in enumerate(self.encodings):
-            lengths.setdefault(len(encoding.ids), []).append(i)
-        for path in self.paths:
-            for members in lengths.values():
-                for start in range(0, len(members), rows):
-                    yield self.bucket(path, torch.tensor(members[start : start + rows]))
-
-    def bucket(self, path: tuple[int, ...], prompts: Int[Tensor, " row"]) -> Bucket:
-        """These prompts, of one length, each followed by ``path``."""
-        # Nodes that an earlier path shares are read there, so the later path needs its last ones only.
-        keep = len(path) + 1 - min(len(self.edges[i].node) for i in self._read_at[path])
-        tokens = torch.tensor([[*self.encodings[i].ids, *path] for i in prompts.tolist()])
-        return Bucket(tokens, prompts, path, keep)
-
-    def read(
-        self, bucket: Bucket, logits: Float[Tensor, "row keep vocab"]
-    ) -> tuple[Int[Tensor, " edge"], Float[Tensor, "row edge"], Bool[Tensor, "row edge"]]:
-        """The edges that ``bucket`` answers for: their numbers, log-probabilities, and whether they are
-        greedy."""
-        chosen = self._read_at[bucket.path]
-        first = len(bucket.path) + 1 - bucket.keep
-        log_probs, greedy = [], []
-        normaliser, best = logits.logsumexp(dim=-1), logits.argmax(dim=-1)
-        for edge in (self.edges[i] for i in chosen):
-            depth = len(edge.node) - first
-            if edge.token == _TERMINATE:
-                more = torch.tensor(self.continuing[edge.node], device=logits.device)
-                log_probs.append(_ends(logits[:, depth], normaliser[:, depth], more))
-                greedy.append(~torch.isin(best[:, depth], more))
-            else:
-                log_probs.append(logits[:, depth, edge.token] - normaliser[:, depth])
-                greedy.append(best[:, depth] == edge.token)
-        return torch.tensor(chosen), torch.stack(log_probs, dim=1), torch.stack(greedy, dim=1)
-
-    def collect(
-        self, parts: Sequence[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]
-    ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:
-        """Scores and greedy flags of all prompts from what ``read`` gave for every bucket."""
-        log_probs = torch.zeros(len(self.encodings), len(self.edges))
-        greedy = torch.zeros(len(self.encodings), len(self.edges))
-        for bucket, (edges, values, flags) in parts:
-            log_probs[bucket.prompt[:, None], edges] = values.float().cpu()
-            greedy[bucket.prompt[:, None], edges] = flags.float().cpu()
-        return log_probs @ self.incidence, (1.0 - greedy) @ self.incidence == 0
-
-
-def _ends(
-    logits: Float[Tensor, "row vocab"], normaliser: Float[Tensor, " row"], more: Int[Tensor, " token"]
-) -> Float[Tensor, " row"]:
-    """log P(none of the tokens ``more``): 1 − P(more), or, where that cancels, the sum over all other
-    tokens."""
-    continued = (logits[:, more] - normaliser[:, None]).double().exp().sum(dim=1)
-    ended = torch.log1p(-continued.clamp(max=1.0 - 1e-12)).float()
-    if len(close := (continued > 0.99).nonzero()[:, 0]):
-        rest = logits[close].index_fill(1, more, -torch.inf)
-        ended[close] = rest.logsumexp(dim=1) - normaliser[close]
-    return ended
 
 
 def plan_answers(model: Readable, prompts: Sequence[str], candidates: Sequence[str]) -> AnswerPlan:
@@ -312,11 +165,19 @@ def score_plan(
     model: Model, plan: AnswerPlan
 ) -> tuple[Float[Tensor, "prompt candidate"], Bool[Tensor, "prompt candidate"]]:
     """Run the plan's sequences through the model, as it is hooked now: (log-probabilities, greedy flags)."""
+    return _telling(model, *plan.collect(_parts(model, plan)))
+
+
+def edge_scores(model: Model, plan: AnswerPlan) -> Float[Tensor, "prompt edge"]:
+    """The log-probability of every step of the plan."""
+    return plan.by_edge(_parts(model, plan))[0]
+
+
+def _parts(model: Model, plan: AnswerPlan) -> list[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]:
     rows = batch_rows(model, plan)
     if len(plan.paths) > 1 and can_continue(model):
-        return _telling(model, *plan.collect(list(_continued(model, plan, rows))))
-    parts = [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows)]
-    return _telling(model, *plan.collect(parts))
+        return list(_continued(model, plan, rows))
+    return [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows)]
 
 
 def _telling(model: Model, scores: Tensor, greedy: Tensor) -> tuple[Tensor, Tensor]:

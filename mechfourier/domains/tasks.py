@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechfourier._renamed import renamed
-from mechfourier.domains.answers import AnswerPlan, AnswerScores, plan_answers, score_plan
+from mechfourier.domains.answer_plan import AnswerPlan
+from mechfourier.domains.answers import AnswerScores, plan_answers, score_plan
 from mechfourier.domains.continuations import continuation_notes
 from mechfourier.domains.definition import Domain, list_domains
 from mechfourier.domains.definition import domain as find_domain
