@@ -1,7 +1,7 @@
 """What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of
 docs/real-models.md.
 
-Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study]   (an hour
+Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study,sums]   (an hour
 on two cores for both models) python -m benchmarks.real_models --page
 (only writes the page from the results)
 
@@ -133,7 +133,22 @@ def study_row(result: Any) -> Data:
     }
 
 
-STEPS: dict[str, Callable[[Any, str], Data]] = {"probe": probed, "tasks": asked, "study": studied}
+def summed(model: Any, name: str) -> Data:
+    """What the line and every period of an operand do to the answer of a sum of one-digit numbers."""
+    import mechfourier as mf
+
+    result, seconds = timed(lambda: mf.periods(model, name))
+    about = {key: getattr(result, key) for key in ("task", "site", "accuracy", "n_prompts", "fit_r2", "notes")}
+    return {**about, "parts": [vars(p) for p in result.parts], "power": [vars(p) for p in result.power], **seconds}
+
+
+STEPS: dict[str, Callable[[Any, str], Data]] = {
+    "probe": probed,
+    "tasks": asked,
+    "study": studied,
+    "sums": summed,
+}
+ONLY: dict[str, tuple[str, ...]] = {"study": STUDIED, "sums": ("numbers",)}
 
 
 def run(models: list[str], domains: list[str], steps: list[str]) -> None:
@@ -149,7 +164,7 @@ def run(models: list[str], domains: list[str], steps: list[str]) -> None:
         for domain in domains:
             part = found.setdefault("domains", {}).setdefault(domain, {})
             for step in steps:
-                if step not in part and (step != "study" or domain in STUDIED):
+                if step not in part and domain in ONLY.get(step, (domain,)):
                     print(f"{name}: {step} {domain}", file=sys.stderr, flush=True)
                     part[step] = STEPS[step](model, domain)
                     found["peak_gb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
@@ -301,6 +316,22 @@ def _lists_table(found: Data) -> str:
     return "\n".join(rows)
 
 
+def _sums_table(found: Data) -> str:
+    """One row per part of the operand."""
+    rows = [
+        "| part of the first number | answers moved by exactly δ | of what the whole class mean moves | by δ modulo the period | random directions |",
+        "|---|---|---|---|---|",
+    ]
+    for part in found.get("domains", {}).get("numbers", {}).get("sums", {}).get("parts", []):
+        chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {_p(part['p_value'])})"
+        rows.append(
+            f"| {part['name']} | {_percent(part['exact'], part['low'], part['high'])} "
+            f"| {_percent(part['of_whole'], part['of_whole_low'], part['of_whole_high'])} "
+            f"| {_percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
+        )
+    return "\n".join(rows)
+
+
 TABLES: dict[str, Callable[[Data], str]] = {
     "probe": _probe_table,
     "lists": _lists_table,
@@ -308,6 +339,7 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "study": _study_table,
     "ladder": _ladder_table,
     "where": _where_table,
+    "sums": _sums_table,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from mechfourier.errors import OutOfRange
 from mechfourier.stats.shapes import contest
 from mechfourier.stats.shapes.catalogue import SHAPES
-from mechfourier.stats.shapes.decide import CLOSE, decide, redrawn
+from mechfourier.stats.shapes.decide import CLOSE, Prepared, decide, redrawn
 from mechfourier.stats.shapes.designs import Places
 from mechfourier.stats.shapes.families import family
 from mechfourier.stats.shapes.headline import combined_p, headline
@@ -175,7 +175,7 @@ def test_the_number_of_threads_changes_nothing() -> None:
 def test_more_draws_are_made_of_the_rivals_that_may_decide() -> None:
     gram = cross_gram(planted(circle(12), seed=3, snr=0.5))
     first = decide(table(gram, canonical_frame(unbiased_mean(gram))), n_bootstrap=60, seed=0)
-    again = redrawn(first, n_bootstrap=300, seed=0)
+    again = redrawn(Prepared.of(first.table, None), first, n_bootstrap=300, seed=0)
     whole = decide(first.table, n_bootstrap=300, seed=0)
     near = {name for name, p in first.rejects.items() if p > CLOSE[0]}
     assert near and near < set(first.rejects)

@@ -162,9 +162,10 @@ class Decision:
 def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: int, seed: int) -> Decision:
     """The contest of all values and, where that is no circle but one value lies far from the best one, of all values but that."""
     own = table(gram, frame)
-    whole = decide(own, n_bootstrap=n_bootstrap, seed=seed)
+    ready = Prepared.of(own, None)
+    whole = _decided(ready, n_bootstrap=n_bootstrap, seed=seed)
     if whole.close:
-        whole = redrawn(whole, n_bootstrap=MORE * n_bootstrap, seed=seed)
+        whole = redrawn(ready, whole, n_bootstrap=MORE * n_bootstrap, seed=seed)
     if whole.circular or len(frame.order) < FEWEST_TO_SET_ASIDE:
         return whole
     errors = left_out_errors(whole)
@@ -172,7 +173,7 @@ def decide_site(gram: Float[ndarray, "t t n n"], frame: Frame, *, n_bootstrap: i
     if errors[worst] < OUTLYING * np.median(errors):
         return whole
     turned = Frame(np.roll(frame.order, -worst))
-    ready = _Ready.of(table(gram, turned, without=0), 0)
+    ready = Prepared.of(table(gram, turned, without=0), 0)
     # a list without its first value is a little rounder: what a second look finds has to be the best there is
     if ready.decision.lead > 0 or ready.decision.missed > MATERIAL_ASIDE:
         return whole
@@ -190,7 +191,7 @@ def left_out_errors(decision: Decision) -> Float[ndarray, " m"]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ready:
+class Prepared:
     """What a table's draws are compared with. ``closed``: the best closed shape, and the best one without a
     line; ``coarse``: designs and scores without those that the data got made for them, for values in random
     order, which get none; ``inside``: what the best circle leaves along its own directions."""
@@ -206,7 +207,7 @@ class _Ready:
     inside: float
 
     @classmethod
-    def of(cls, own: Table, without: int | None) -> "_Ready":
+    def of(cls, own: Table, without: int | None) -> "Prepared":
         designs = family(len(own.frame.order), without)
         grams = read_gram(own.groups, own.group_sizes, designs.places)
         by_design = design_scores(grams, designs)
@@ -249,10 +250,10 @@ def _ground(own: Table, count: int, seed: int) -> Ground:
 
 def decide(own: Table, without: int | None = None, *, n_bootstrap: int, seed: int) -> Decision:
     """All shapes on one table."""
-    return _decided(_Ready.of(own, without), n_bootstrap=n_bootstrap, seed=seed)
+    return _decided(Prepared.of(own, without), n_bootstrap=n_bootstrap, seed=seed)
 
 
-def _decided(ready: _Ready, *, n_bootstrap: int, seed: int) -> Decision:
+def _decided(ready: Prepared, *, n_bootstrap: int, seed: int) -> Decision:
     ground = _ground(ready.own, n_bootstrap, seed)
     designs, observed, closed = ready.designs, ready.observed, ready.closed
     rejects, adequate, line = {}, {}, 1.0
@@ -269,9 +270,9 @@ def _decided(ready: _Ready, *, n_bootstrap: int, seed: int) -> Decision:
     return replace(ready.decision, rejects=rejects, adequate=adequate, line=line)
 
 
-def redrawn(decision: Decision, *, n_bootstrap: int, seed: int) -> Decision:
+def redrawn(ready: Prepared, decision: Decision, *, n_bootstrap: int, seed: int) -> Decision:
     """The same with more draws of the rivals that may decide: those whose p is not clearly below the level."""
-    ready, ground = _Ready.of(decision.table, decision.set_aside), _ground(decision.table, n_bootstrap, seed)
+    ground = _ground(decision.table, n_bootstrap, seed)
     near = [name for name, p in decision.rejects.items() if decision.penalty * p > CLOSE[0]]
     again = {name: ready.rejected(name, ready.draw(name, ground, seed)) for name in near}
     return replace(decision, rejects={**decision.rejects, **again})
