@@ -112,6 +112,8 @@ def _rule(name: str, hint: Any) -> Callable[[str, Any], Any] | None:
     if name == "model" and {getattr(kind, "__name__", "") for kind in kinds} <= OF_A_MODEL:
         needs = ("hook_dict",) if getattr(hint, "__name__", "") == "Hooked" else MODEL
         return None if NoneType in kinds else functools.partial(that_model, needs=needs)
+    if name == "model" and str in kinds and any(getattr(kind, "__name__", "") == "Model" for kind in kinds):
+        return _model_or_name
     if name == "domain" and str in kinds:
         if any(_of_list(kind) for kind in kinds):
             return _domains
@@ -230,6 +232,11 @@ def _domains(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_domain(name, each) for each in value]
     return _domain(name, value)
+
+
+def _model_or_name(name: str, value: Any) -> Any:
+    """A model, loaded or by name."""
+    return value if isinstance(value, (str, Path)) else that_model(name, value)
 
 
 def _models(name: str, value: Any) -> Any:

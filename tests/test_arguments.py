@@ -53,7 +53,6 @@ NEEDED: dict[str, Any] = dict(
 )
 FUNCTIONS = [name for name in sorted(mf.__all__) if inspect.isfunction(getattr(mf, name))]
 FREE = {
-    "reproduce": {"model"},
     "stability": {"options"},
     "validate": {"cells", "done"},
     "compare": {"results"},
@@ -100,6 +99,12 @@ def test_what_is_no_domain_is_said(calendar: Any, domain: Any) -> None:
 def test_what_is_no_model_is_said(model: Any, told: str) -> None:
     with pytest.raises(mf.UsageError, match=told):
         mf.probe(model, "months")
+
+
+@pytest.mark.parametrize("model", [3, ["calendar"], None, torch.nn.Linear(3, 3)])
+def test_what_is_neither_a_model_nor_the_name_of_one_is_said(model: Any) -> None:
+    with pytest.raises(mf.UsageError, match="model is of type"):
+        mf.reproduce(["ablation-layer7-dim8"], model=model)
 
 
 def test_arrays_of_numbers_are_numbers(calendar: Any) -> None:

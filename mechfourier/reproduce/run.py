@@ -9,6 +9,7 @@ from typing import Any
 
 from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, MechFourierError, WeightsNotFound
+from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 from mechfourier.reproduce.catalogue import chosen
 from mechfourier.reproduce.experiment import LANGUAGE, Experiment
@@ -25,7 +26,7 @@ OUT = Path("mechfourier-out/reproduce")
 def reproduce(
     names: Sequence[str] = (),
     *,
-    model: Any = DEFAULT_MODEL,
+    model: Model | str | Path = DEFAULT_MODEL,
     run: str | Path | None = None,
     settings: Settings | None = None,
     out: str | Path = OUT,
