@@ -138,8 +138,15 @@ def summed(model: Any, name: str) -> Data:
     import mechfourier as mf
 
     result, seconds = timed(lambda: mf.periods(model, name))
-    about = {key: getattr(result, key) for key in ("task", "site", "accuracy", "n_prompts", "fit_r2", "notes")}
-    return {**about, "parts": [vars(p) for p in result.parts], "power": [vars(p) for p in result.power], **seconds}
+    about = {
+        key: getattr(result, key) for key in ("task", "site", "accuracy", "n_prompts", "fit_r2", "notes")
+    }
+    return {
+        **about,
+        "parts": [vars(p) for p in result.parts],
+        "power": [vars(p) for p in result.power],
+        **seconds,
+    }
 
 
 STEPS: dict[str, Callable[[Any, str], Data]] = {
@@ -316,6 +323,9 @@ def _lists_table(found: Data) -> str:
     return "\n".join(rows)
 
 
+WHOLE, OF_WHOLE = "whole class mean", ("of_whole", "of_whole_low", "of_whole_high")
+
+
 def _sums_table(found: Data) -> str:
     """One row per part of the operand."""
     rows = [
@@ -326,7 +336,7 @@ def _sums_table(found: Data) -> str:
         chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {_p(part['p_value'])})"
         rows.append(
             f"| {part['name']} | {_percent(part['exact'], part['low'], part['high'])} "
-            f"| {_percent(part['of_whole'], part['of_whole_low'], part['of_whole_high'])} "
+            f"| {_percent(*(part[key] if part['name'] != WHOLE else None for key in OF_WHOLE))} "
             f"| {_percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
         )
     return "\n".join(rows)
