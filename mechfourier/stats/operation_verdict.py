@@ -22,6 +22,9 @@ LEAST_SUM = 2.0
 """Where the functions of a − o hold more than half the energy of those of a + o, nothing adds."""
 CLOSED = 0.02
 STRAIGHT = 0.5
+UNTOLD = "undecided: circle or magnitude"
+NEAR_PERIOD = 0.02
+"""How far, relative to it, a period may lie outside its interval and still be that of a harmonic."""
 REST = ("magnitude", "interaction", "token identity", "noise")
 CLEARLY = 0.5
 LEAST_P = 1e-6
@@ -47,6 +50,8 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
     special = [word for word in words if word in ("open arc", "modular")]
     word = special[0] if special else next(w for w in REST if w in words)
     site = ranked[words.index(word)]
+    if word == "magnitude" and may_be_a_circle(evidence, site):
+        return Verdict(UNTOLD, "not tested", (*reasons_of(evidence, site), *_limits(evidence)))
     return Verdict(
         word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
     )
@@ -66,10 +71,22 @@ def words_by_site(evidence: OperationEvidence) -> tuple[str, ...]:
     """The word of every hook point, in the order of the sites. A circle that the untrained model shows as
     well is token identity, as in the verdict."""
     words = _words(evidence, list(evidence.sites))
-    return tuple(
-        "token identity" if word == "circular" and not control_lower(evidence, site)[0] else word
-        for word, site in zip(words, evidence.sites, strict=True)
-    )
+    out = []
+    for word, site in zip(words, evidence.sites, strict=True):
+        if word == "circular" and not control_lower(evidence, site)[0]:
+            word = "token identity"
+        elif word == "magnitude" and may_be_a_circle(evidence, site):
+            word = UNTOLD
+        out.append(word)
+    return tuple(out)
+
+
+def may_be_a_circle(evidence: OperationEvidence, site: OperationSite) -> bool:
+    """Whether the function of the sum has the period of a harmonic that this grid cannot tell from a smooth function."""
+    if site.profile_p >= SPECIFIC or not site.period > 0:
+        return False
+    low, high = site.period_low * (1 - NEAR_PERIOD), site.period_high * (1 + NEAR_PERIOD)
+    return any(low <= evidence.n / k <= high for k in evidence.untestable)
 
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
@@ -178,7 +195,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
         f"confounds leave (family-wise p = {site.p:.3g})"
     )
     if site.p >= ALPHA:
-        return (plane, _instead(site, n))
+        return (plane, _instead(site, n, may_be_a_circle(evidence, site)))
     over = f", a − o {site.difference:.3g} (needed: {OVER_DIFFERENCE:.0f})" if site.difference < 1e6 else ""
     exact = (
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 "
@@ -187,7 +204,11 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
         f"{site.exactness:.0%} of the nearest peak"
     )
     if not is_specific(site):
-        return (plane, f"{exact}: no circle of period {n}", _instead(site, n))
+        return (
+            plane,
+            f"{exact}: no circle of period {n}",
+            _instead(site, n, may_be_a_circle(evidence, site)),
+        )
     shape = (
         f"the likeness of {site.classes} residue classes: a closed curve explains {site.closed:.0%}, the "
         f"best other shape "
@@ -199,7 +220,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
     return (plane, exact, shape + few)
 
 
-def _instead(site: OperationSite, n: int) -> str:
+def _instead(site: OperationSite, n: int, untold: bool) -> str:
     if nothing_adds(site):
         strongest = f"; the strongest combination of the operands is {site.strongest} ({_p(site.other_p)})"
         return (
@@ -226,7 +247,8 @@ def _instead(site: OperationSite, n: int) -> str:
             if site.period_high < 4 * n
             else ""
         )
-        return f"a function of the raw sum is there ({_p(site.profile_p)}), of no period {n}/k{found}{few}"
+        kind = f"that may have a period {n}/k or none" if untold else f"of no period {n}/k"
+        return f"a function of the raw sum is there ({_p(site.profile_p)}), {kind}{found}{few}"
     if site.main_p < SPECIFIC:
         return (
             f"the operands by themselves hold {site.a_only + site.offset_only:.0%} of the variance "

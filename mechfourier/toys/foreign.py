@@ -1,6 +1,6 @@
 """Other people's checkpoints as ours: what is shared by the networks that read them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from mechfourier.models.folder import CONFIG
 from mechfourier.models.strangers import load_foreign
 
 ENTRIES = ("model", "model_state_dict", "state_dict", "net", "network", "params", "weights")
+FEWEST_TENSORS = 4
+"""Tensors of a network, at least."""
 TRAINING = ("optimizer", "optim", "opt_state", "scheduler", "rng", "ema", "grad")
 
 
@@ -69,7 +71,9 @@ def bring_in(
     path, out = Path(path), Path(out)
     if (out / CONFIG).exists():
         raise UsageError(f"{out} already holds a checkpoint; choose another --out")
-    found = convert(*load_foreign(path))
+    tensors, others = load_foreign(path)
+    _refuse_nan(path, tensors)
+    found = convert(tensors, others)
     if found.refused and not force:
         others = "".join(f"; as {what}: {share:.1%}" for what, share in found.tried[:2])
         raise BadCheckpoint(
@@ -83,6 +87,15 @@ def bring_in(
     return found
 
 
+def _refuse_nan(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise where a tensor of the network holds NaN (masks hold infinity)."""
+    for name, tensor in tensors.items():
+        if not _of_training(name) and tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise BadCheckpoint(
+                f"{path} holds NaN in {name}; take a checkpoint from before its training broke"
+            )
+
+
 def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tuple[dict[str, Tensor], str]:
     """The state dict inside a training checkpoint (flattened names), and where it lay.
 
@@ -91,7 +104,7 @@ def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tu
     where that does not decide.
     """
     roots = _roots(tensors)
-    if entry is not None and entry not in roots:
+    if entry is not None and entry not in roots and not any(key.startswith(f"{entry}.") for key in tensors):
         raise UsageError(f"no weights under {entry!r}; closest: {nearest(entry, roots)}")
     if not roots:
         return dict(tensors), ""
@@ -104,8 +117,8 @@ def state_dict_of(tensors: Mapping[str, Tensor], entry: str | None = None) -> tu
     )
     if chosen is None:
         raise UsageError(
-            f"{len(roots)} state dicts in one file ({', '.join(roots[:3])} … {roots[-1]}); choose one with "
-            f"--entry"
+            f"{len(roots)} state dicts in one file ({', '.join(roots[:3])}{f' … {roots[-1]}' if len(roots) > 3 else ''}); choose "
+            f"one with --entry"
         )
     prefix = f"{chosen}." if chosen else ""
     inside = {
@@ -127,12 +140,24 @@ def _roots(tensors: Mapping[str, Tensor]) -> list[str]:
     outside = [key for key in kept if not any(key.startswith(f"{entry}.") for entry in entries)]
     if len(entries) == 1 and (not outside or (entries[0] in ENTRIES[:3] and len(kept) < len(tensors))):
         return entries
+    if several := _named_alike(kept):
+        return several
     lists = {
         ".".join(key.split(".")[:2]) for key in kept if key.split(".")[1:2] and key.split(".")[1].isdigit()
     }
     several = sorted(lists) if lists and all(".".join(key.split(".")[:2]) in lists for key in kept) else []
     deep = [root for root in several if sum(key.startswith(f"{root}.") for key in kept) > 4]
     return deep if len(deep) > 1 else [] if len(kept) == len(tensors) else [""]
+
+
+def _named_alike(keys: Sequence[str]) -> list[str]:
+    """First parts of the names under which the same names stand, where that is all there is: whole networks side by side."""
+    under: dict[str, set[str]] = {}
+    for key in keys:
+        root, _, rest = key.partition(".")
+        under.setdefault(root, set()).add(rest)
+    alike = len(under) > 1 and len({frozenset(rests) for rests in under.values()}) == 1
+    return sorted(under) if alike and all(len(rests) > FEWEST_TENSORS for rests in under.values()) else []
 
 
 def _of_training(key: str) -> bool:

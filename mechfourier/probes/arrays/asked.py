@@ -113,12 +113,13 @@ def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]
         )
     if names:
         several = isinstance(asked.domain, list | tuple)
-        return [
-            find_domain(part)
-            for part in (
-                asked.domain if several else names if isinstance(asked.domain, str) else [asked.domain]
+        parts = asked.domain if several else names if isinstance(asked.domain, str) else [asked.domain]
+        found = [find_domain(part) for part in parts]
+        if asked.n is not None and asked.n != found[0].n:
+            raise UsageError(
+                f"n is {asked.n:g} (--period), and {found[0].name} has {found[0].n} values; give the domain alone, or n alone"
             )
-        ], None
+        return found, None
     if asked.n is not None:
         return _of_number(asked, held, asked.n)
     if _names_an_axis(asked, held):
@@ -163,6 +164,10 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
     columns = held.opened.columns | {
         name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1
     }
+    if not columns:
+        raise UsageError(
+            f"{held.name} has no column {labels!r}, nor any other; give the labels themselves (labels=)"
+        )
     if labels not in columns:
         raise UsageError(f"{held.name} has no column {labels!r}; closest: {nearest(labels, columns)}")
     return columns[labels]

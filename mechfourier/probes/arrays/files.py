@@ -26,6 +26,7 @@ Chunks = tuple[Tensor, ...]
 BOMB_SIZE, BOMB_RATIO = 256 * 2**20, 64
 """What unpacks to more than this, and to so many times its size on disk, is no file of activations."""
 BATCH_ROWS = 4096
+ARROW = b"ARROW1"
 LFS = b"version https://git-lfs"
 PAGES = (b"<!doctype", b"<html", b"<?xml")
 READABLE = ".npy, .npz, .safetensors, a PyTorch file (read without running code), .parquet, .arrow, or a folder of datasets.save_to_disk"
@@ -52,6 +53,8 @@ def open_arrays(path: str | Path, aside: tuple[str, ...] = ()) -> Opened:
         return _dataset(path, aside)
     if not path.is_file():
         raise UsageError(_not_there(path))
+    if not path.stat().st_size:
+        raise BadCheckpoint(f"{path} is empty; fetch or write it again")
     with path.open("rb") as file:
         head = file.read(64)
     read = _reader(path, head)
@@ -79,7 +82,7 @@ def _reader(path: Path, head: bytes) -> Callable[..., Opened]:
         return _zip
     if head.startswith(b"PAR1"):
         return _parquet
-    if head.startswith(b"ARROW1") or path.suffix == ".arrow":
+    if head.startswith(ARROW) or path.suffix == ".arrow":
         return _arrow
     if head[8:9] == b"{":
         return lambda file: Opened({name: (each,) for name, each in read_safetensors(file).items()})
@@ -238,9 +241,15 @@ def _parquet(path: Path, aside: tuple[str, ...]) -> Opened:
 
 
 def _arrow(path: Path, aside: tuple[str, ...]) -> Opened:
+    """Both forms of Arrow on disk: files (also Feather), mapped, and streams, as datasets writes them."""
     import datasets
+    import pyarrow as pa
 
     try:
+        with path.open("rb") as file:
+            whole = file.read(len(ARROW)) == ARROW
+        if whole:
+            return of_arrow(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), aside)
         found = datasets.Dataset.from_file(str(path))
     except Exception as error:  # pyarrow's, and those of a schema that datasets does not know
         raise _told(path, error) from error

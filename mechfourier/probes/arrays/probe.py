@@ -254,7 +254,7 @@ def _single(evidence: ValueEvidence, acts: Tensor, sites: Sequence[Cells]) -> tu
     cells = next(cells for cells in sites if cells.name == best.site)
     bound = r2_bound(n, cells.d * n_frequencies(n) * len(sites))
     return (
-        f"{best.site}: {best.share:.0%} of the between-value power, noise included, is at k = {best.k} (white noise: "
+        f"{best.site}: {max(best.share, 0.0):.0%} of the between-value power, noise included, is at k = {best.k} (white noise: "
         f"{2 / (n - 1):.0%}); circular order against permuted labels: family-wise p = {best.p_value:.2g}, which a smooth path or a "
         f"drift reaches too",
         f"best dimension {dim.dim} at k = {dim.k}: R² {dim.r2:.3f}; the best of {cells.d * len(sites)} dimensions of white noise stays "
@@ -287,6 +287,11 @@ def _operation(made: Plan, other: Plan | None, permutations: int, seed: int) -> 
     blank = None if other is None else _whole(other)
     evidence = analyse_operation(acts, n=made.domain.n, control=blank, permutations=permutations, seed=seed)
     names = [cells.name for cells in made.sites]
+    if made.offsets % made.domain.n:
+        whole = made.offsets / made.domain.n
+        notes += (
+            f"{made.offsets} offsets are {whole:.3g} cycles of {made.domain.n}: no whole number, so the shares are rough",
+        )
     digits = "base-10 digits of the sum were taken as a confound, as a text model sees them"
     common = _common(made, made.sites[0].templates, "operation", *notes, digits, *_uncontrolled(other))
     return operation_result(evidence, acts, made.domain.values, names, common)

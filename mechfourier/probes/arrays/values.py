@@ -34,12 +34,22 @@ def numbers(labels: Shaped[ndarray, " row"]) -> np.ndarray | None:
         return labels.astype(np.float64)
     texts = [str(each).strip() for each in labels]
     clock = [re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", text) for text in texts]
-    if texts and all(clock):
-        return np.array([int(m[1]) + int(m[2]) / 60 + int(m[3] or 0) / 3600 for m in clock if m])
+    if texts and 2 * sum(map(bool, clock)) > len(texts):
+        return np.array([_hours(text, each) for text, each in zip(texts, clock, strict=True)])
     try:
         return np.array([float(text) for text in texts])
     except ValueError:
         return None
+
+
+def _hours(text: str, clock: re.Match[str] | None) -> float:
+    """A time of day in hours; raises ``UsageError`` for what is none."""
+    hours, minutes, seconds = (int(part or 0) for part in clock.groups()) if clock else (25, 0, 0)
+    if hours + minutes / 60 + seconds / 3600 > 24 or max(minutes, seconds) > 59:
+        raise UsageError(
+            f"the label {text!r} is no time of day, and others are; times run from 0:00 to 24:00"
+        )
+    return hours + minutes / 60 + seconds / 3600
 
 
 def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " row"]:
@@ -62,7 +72,7 @@ def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " r
 def _whole(found: np.ndarray, domain: Domain) -> np.ndarray:
     if not np.isfinite(found).all():
         raise UsageError(
-            f"{int((~np.isfinite(found)).sum())} of the {len(found)} labels are no numbers; give every row a label"
+            f"labels that are no numbers: {int((~np.isfinite(found)).sum())} of {len(found)}; give every row a label"
         )
     if (found != found.round()).any():
         raise UsageError(

@@ -19,6 +19,8 @@ from torch import Tensor
 
 LEVEL = 1e-6
 SURE = 0.9
+WARNED = 0.99
+"""Accuracy below which what else was tried is said."""
 DRAWS = 200
 EXPLAINED = 0.15
 """Part of the variance of being right that one line, or which row it is, may explain."""

@@ -18,7 +18,7 @@ from mechfourier.toys.modular.config import ACTIVATIONS, ModularConfig
 from mechfourier.toys.one_layer.task import task
 from mechfourier.toys.one_layer.weights import ACTIVATIONS as ONE_LAYER_ACTIVATIONS
 from mechfourier.toys.one_layer.weights import OneLayerConfig, parameter_shapes
-from mechfourier.toys.reading.acceptance import SURE, Acceptance, accept
+from mechfourier.toys.reading.acceptance import WARNED, Acceptance, accept
 from mechfourier.toys.reading.beside import accuracy_of, configurations, hints_of, task_of
 from mechfourier.toys.reading.chain import is_chain
 from mechfourier.toys.reading.keymap import apply_key_map
@@ -248,7 +248,7 @@ def _notes(
         notes.append(
             f"its configuration says an accuracy of {told:.1%}; over all questions it is {judged.accuracy:.1%}"
         )
-    if judged.accuracy < SURE:
+    if judged.accuracy < WARNED:
         others = (
             "; ".join(f"{what}: {share:.1%}" for what, share in found.others)
             or "nothing else fits its shapes"

@@ -73,7 +73,8 @@ class Question:
 def questions(
     vocab: int, answers: int, positions: int | None, known: Known, *, two_tables: bool
 ) -> tuple[Question, ...]:
-    """Every way of asking, the likeliest first. ``two_tables``: a and b have one each, one after the other."""
+    """Every way of asking, the likeliest first. ``two_tables``: a and b have one each, one after the other. Where the modulus is
+    known, rows of the table after its tokens may be padding."""
     if vocab > 2 * LARGEST_MODULUS + MOST_SPECIALS:
         raise BadCheckpoint(
             f"an embedding of {vocab:,} tokens would ask {vocab**2:,} questions; networks mod p are read up to "
@@ -81,7 +82,8 @@ def questions(
         )
     found = {}
     for specials, vocabularies in itertools.product(range(MOST_SPECIALS + 1), (2,) if two_tables else (1, 2)):
-        p, rest = divmod(vocab - specials, vocabularies)
+        padding = max(0, vocab - specials - vocabularies * known.p) if known.p else 0
+        p, rest = divmod(vocab - padding - specials, vocabularies)
         if rest or p < SMALLEST_MODULUS or (answers not in (p, vocab) and p != known.p) or answers < p:
             continue
         for words in _words(positions, known):
