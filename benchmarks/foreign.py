@@ -19,6 +19,7 @@ from torch import Tensor
 from mechfourier.errors import MechFourierError
 from mechfourier.files import write_json
 from mechfourier.fourier.analytic import analytic_weights
+from mechfourier.results.provenance import provenance
 from mechfourier.toys.reading import read
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -128,7 +129,7 @@ def main() -> None:
     for part, seed in todo:
         if str(seed) not in kept[part]:
             kept[part][str(seed)] = judged_name(seed, weights) if part == "names" else judged_stranger(seed)
-            write_json(RESULTS, {"summary": summary(kept), "rows": kept})
+            write_json(RESULTS, {"summary": summary(kept), "rows": kept, "provenance": provenance()})
     print(json.dumps(summary(kept), indent=1), f"{time.process_time() - started:.0f} CPU-s", sep="\n")
 
 

@@ -17,6 +17,8 @@ import numpy as np
 from benchmarks.marked import between
 from benchmarks.shape_coverage import coverage
 from benchmarks.shape_kinds import KINDS, STRANGERS, planted
+from mechfourier.files import write_json
+from mechfourier.results.provenance import provenance
 from mechfourier.stats.intervals import wilson
 from mechfourier.stats.shapes import contest
 
@@ -167,6 +169,11 @@ def write_page(found: dict) -> None:
     PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), *MARKS, markdown(found)), encoding="utf-8")
 
 
+def _keep(path: Path, found: dict) -> None:
+    """The results, with the machine and the versions that made the last of them."""
+    write_json(path, {**found, "provenance": provenance()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=40)
@@ -184,7 +191,7 @@ def main() -> None:
         return
     if options.coverage:
         found["coverage"] = coverage(options.draws)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        _keep(options.out, found)
         return
     begun = time.time()
     if found.setdefault("seed", options.seed) != options.seed:
@@ -198,7 +205,7 @@ def main() -> None:
         draws = range(row["draws"] if row else 0, draws.stop)
         row = added(row, words_of(name, SETTINGS[part], draws, options.seed))
         found.setdefault(part, {})[name] = row
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        _keep(options.out, found)
         print(f"{SETTINGS[part]} | {name}: {row['words']}", flush=True)
 
 

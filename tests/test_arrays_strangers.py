@@ -114,3 +114,11 @@ def test_a_table_that_is_padded_is_read_at_the_modulus_its_configuration_names()
     found = questions(64, 64, 2, Known(p=59), two_tables=False)
     assert found[0].form.p == 59 and found[0].rows[:59] == tuple(range(59))
     assert all(each.form.p != 59 for each in questions(64, 64, 2, Known(), two_tables=False))
+
+
+def test_a_row_without_a_template_is_refused() -> None:
+    acts = np.random.default_rng(0).standard_normal((56, 6))
+    names = np.repeat([f"t{i}" for i in range(8)], 7).astype(object)
+    names[3] = np.nan
+    with pytest.raises(UsageError, match="rows without a template: 1 of 56"):
+        probe_activations(acts, "days", labels=np.tile(np.arange(7), 8), templates=names, **FAST)

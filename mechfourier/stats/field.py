@@ -106,7 +106,7 @@ def combination(grid: Grid, j: int, at: int) -> str:
     size = grid.full_cycles * grid.n
     j, at = (j - grid.n if 2 * j > grid.n else j), (at - size if 2 * at > size else at)
     if at % grid.full_cycles or not j:
-        return f"a wave of {j} turns over a and {at} over o"
+        return f"a wave of {j} turn{'s' * (j != 1)} over a and {at} over o"
     over = at // grid.full_cycles
     common = math.gcd(j, over) * (1 if j > 0 else -1)
     first, second = j // common, over // common

@@ -270,5 +270,5 @@ def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
     ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
     return (
         f"k = {ks} could not be told from a smooth function of the sum or from base 10 on "
-        f"{evidence.cycles:.3g} cycles of offsets",
+        f"{evidence.cycles:.3g} cycle{'s' * (evidence.cycles != 1)} of offsets",
     )

@@ -266,7 +266,9 @@ def _dataset(path: Path, aside: tuple[str, ...]) -> Opened:
             f"{path} holds several splits; give one of them: {', '.join(str(path / s) for s in splits)}"
         )
     if not (path / "state.json").is_file():
-        raise UsageError(f"{path} is a folder, and none of datasets.save_to_disk; give a file ({READABLE})")
+        raise UsageError(
+            f"{path} is a folder, and not one that datasets.save_to_disk wrote; give a file ({READABLE})"
+        )
     keep_inside(path, *(each.name for each in path.iterdir()))
     try:
         import json

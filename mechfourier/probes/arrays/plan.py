@@ -105,9 +105,26 @@ def _of_rows(
     return _row_plan("value", domains[0], held, views, asked, assigned(ids, domains[0].values, templates))
 
 
+def _named(templates: np.ndarray | None) -> np.ndarray | None:
+    """Templates that all have a name: a missing one would be a template of its own."""
+    if templates is None:
+        return None
+    numeric = templates.dtype.kind == "f"
+    missing = (
+        int(np.isnan(templates).sum())
+        if numeric
+        else sum(str(each) in ("nan", "None", "<NA>", "NaT") for each in templates)
+    )
+    if missing:
+        raise UsageError(
+            f"rows without a template: {missing} of {len(templates)}; give every row one, or leave such rows out"
+        )
+    return templates
+
+
 def _templates(held: Given, asked: Request, rows: int) -> np.ndarray | None:
     if asked.templates is not None:
-        return column_of(held, asked.templates)
+        return _named(column_of(held, asked.templates))
     known = [
         name
         for name in held.opened.columns

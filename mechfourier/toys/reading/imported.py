@@ -177,7 +177,7 @@ def layout_of(assigned: Assigned, tensors: Mapping[str, Tensor]) -> str:
 def _foreign(layout: str, found: Found, judged: Acceptance, notes: list[str]) -> Foreign:
     config, weights = _network(found, layout)
     p, name = config.p, config.task
-    sizes = f"p = {p}, d_model {config.d_model}, {config.n_heads} heads, d_mlp {config.d_mlp}"
+    sizes = f"p = {p}, d_model {config.d_model}, {config.n_heads} head{'s' * (config.n_heads != 1)}, d_mlp {config.d_mlp}"
     sizes += f", {config.n_layers} layers" if config.n_layers > 1 else ""
     return Foreign(
         layout=layout,

@@ -145,7 +145,12 @@ def _shortest(ways: Iterable[Reading], hints: Hints, before: Short | None = None
 
 def _told(found: Found) -> str:
     config = found.reading.config
-    parts = [found.task, str(found.reading.question), config.act, f"{config.n_heads} heads"]
+    parts = [
+        found.task,
+        str(found.reading.question),
+        config.act,
+        f"{config.n_heads} head{'s' * (config.n_heads != 1)}",
+    ]
     parts += [f"{config.attention} attention"] if config.attention != "softmax" else []
     return ", ".join(parts)
 
