@@ -117,7 +117,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
     data.symlink_to(tmp_path / "outside.arrow")
     with pytest.raises(MechFourierError, match="leads out of"):
         probe_activations(tmp_path / "ds", "days")
-    with pytest.raises(UsageError, match=r"none of datasets\.save_to_disk"):
+    with pytest.raises(UsageError, match=r"not one that datasets\.save_to_disk"):
         open_arrays(tmp_path)
 
 

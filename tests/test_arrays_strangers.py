@@ -122,3 +122,13 @@ def test_a_row_without_a_template_is_refused() -> None:
     names[3] = np.nan
     with pytest.raises(UsageError, match="rows without a template: 1 of 56"):
         probe_activations(acts, "days", labels=np.tile(np.arange(7), 8), templates=names, **FAST)
+
+
+def test_numbers_whose_squares_overflow_are_refused_and_their_scale_is_nothing_else() -> None:
+    acts = np.random.default_rng(0).standard_normal((7, 8, 6))
+    with pytest.raises(UsageError, match="squares overflow"):
+        probe_activations(acts * 1e200, "days", **FAST)
+    assert (
+        probe_activations(acts * 1e60, "days", **FAST).verdict
+        == probe_activations(acts, "days", **FAST).verdict
+    )

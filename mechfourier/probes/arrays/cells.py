@@ -26,6 +26,7 @@ NULL_DIMENSIONS = 4096
 CONSTANT = 1e-6
 """Largest difference between values that is taken for rounding, relative to the largest number."""
 SUMS_TO_ONE = 0.02
+LARGEST = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,10 @@ class Cells:
             block = self._block(start, min(start + width, self.d), bar)
             if not bool(torch.isfinite(block).all()):
                 raise UsageError(self._where_not_finite(block, start))
+            if (largest := float(block.abs().max())) > LARGEST:
+                raise UsageError(
+                    f"{self.name} holds numbers as large as {largest:.0e}, whose squares overflow; divide all of them by one number"
+                )
             yield block if self.groups is None else _averaged(block, self.groups)
         forget(self.chunks if self.grid is None else (self.grid,), ours=self.from_file)
 
