@@ -241,7 +241,7 @@ def _model_or_name(name: str, value: Any) -> Any:
 
 def _models(name: str, value: Any) -> Any:
     """One model or several, loaded or by name."""
-    return value if isinstance(value, (str, Path)) or _is_list(value) else that_model(name, value)
+    return value if _is_list(value) else _model_or_name(name, value)
 
 
 def that_model(name: str, value: Any, needs: tuple[str, ...] = MODEL) -> Any:

@@ -70,9 +70,7 @@ if TYPE_CHECKING:
 
     from mechfourier.hooks.store import ActivationStore
 
-PATCHED = (
-    1  # prompts per answer that the controls of the patch run on: they decide nothing (fewer where costly)
-)
+PATCHED = 1  # prompts per answer that the controls of the patch run on: they decide nothing
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ STRAIGHT = 0.5
 UNTOLD = "undecided: circle or magnitude"
 NEAR_PERIOD = 0.02
 """How far, relative to it, a period may lie outside its interval and still be that of a harmonic."""
-REST = ("magnitude", "interaction", "token identity", "noise")
+REST = (("magnitude", UNTOLD), ("interaction",), ("token identity",), ("noise",))
 CLEARLY = 0.5
 LEAST_P = 1e-6
 
@@ -48,10 +48,8 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
             "circular" if lower else "token identity", "not tested", (*reasons, *_limits(evidence))
         )
     special = [word for word in words if word in ("open arc", "modular")]
-    word = special[0] if special else next(w for w in REST if w in words)
+    word = special[0] if special else next(word for kind in REST for word in words if word in kind)
     site = ranked[words.index(word)]
-    if word == "magnitude" and may_be_a_circle(evidence, site):
-        return Verdict(UNTOLD, "not tested", (*reasons_of(evidence, site), *_limits(evidence)))
     return Verdict(
         word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
     )
@@ -71,14 +69,10 @@ def words_by_site(evidence: OperationEvidence) -> tuple[str, ...]:
     """The word of every hook point, in the order of the sites. A circle that the untrained model shows as
     well is token identity, as in the verdict."""
     words = _words(evidence, list(evidence.sites))
-    out = []
-    for word, site in zip(words, evidence.sites, strict=True):
-        if word == "circular" and not control_lower(evidence, site)[0]:
-            word = "token identity"
-        elif word == "magnitude" and may_be_a_circle(evidence, site):
-            word = UNTOLD
-        out.append(word)
-    return tuple(out)
+    return tuple(
+        "token identity" if word == "circular" and not control_lower(evidence, site)[0] else word
+        for word, site in zip(words, evidence.sites, strict=True)
+    )
 
 
 def may_be_a_circle(evidence: OperationEvidence, site: OperationSite) -> bool:
@@ -92,14 +86,18 @@ def may_be_a_circle(evidence: OperationEvidence, site: OperationSite) -> bool:
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
     """The word for every hook point. Where several are special at n, classes without an order have one at one
     of them by chance: a circle then needs a p-value corrected for their number, or a closed curve through all
-    of them together.
+    of them together. A function of the sum that may be a circle for all that the grid can tell is undecided.
     """
     special = sum(is_specific(site) for site in ranked)
     together = evidence.p_concentration <= CLOSED
-    return [
-        "modular" if word == "circular" and not together and site.p_concentration * special > CLOSED else word
-        for site, word in ((site, word_of(site, evidence.n, len(ranked))) for site in ranked)
-    ]
+
+    def word(site: OperationSite) -> str:
+        found = word_of(site, evidence.n, len(ranked))
+        if found == "circular" and not together and site.p_concentration * special > CLOSED:
+            return "modular"
+        return UNTOLD if found == "magnitude" and may_be_a_circle(evidence, site) else found
+
+    return [word(site) for site in ranked]
 
 
 def is_specific(site: OperationSite) -> bool:

@@ -58,7 +58,7 @@ def open_arrays(path: str | Path, aside: tuple[str, ...] = ()) -> Opened:
     with path.open("rb") as file:
         head = file.read(64)
     read = _reader(path, head)
-    return read(path, aside) if read in (_parquet, _arrow) else read(path)
+    return read(path, aside) if read in (_parquet, _arrow_file, _arrow_stream) else read(path)
 
 
 def _not_there(path: Path) -> str:
@@ -82,8 +82,10 @@ def _reader(path: Path, head: bytes) -> Callable[..., Opened]:
         return _zip
     if head.startswith(b"PAR1"):
         return _parquet
-    if head.startswith(ARROW) or path.suffix == ".arrow":
-        return _arrow
+    if head.startswith(ARROW):
+        return _arrow_file
+    if path.suffix == ".arrow":
+        return _arrow_stream
     if head[8:9] == b"{":
         return lambda file: Opened({name: (each,) for name, each in read_safetensors(file).items()})
     if head.startswith(b"\x80") and path.suffix in (".pt", ".pth", ".bin"):
@@ -240,16 +242,21 @@ def _parquet(path: Path, aside: tuple[str, ...]) -> Opened:
     return of_arrow(pa.Table.from_batches(parts, file.schema_arrow), aside)
 
 
-def _arrow(path: Path, aside: tuple[str, ...]) -> Opened:
-    """Both forms of Arrow on disk: files (also Feather), mapped, and streams, as datasets writes them."""
-    import datasets
+def _arrow_file(path: Path, aside: tuple[str, ...]) -> Opened:
+    """An Arrow file (also Feather), mapped."""
     import pyarrow as pa
 
     try:
-        with path.open("rb") as file:
-            whole = file.read(len(ARROW)) == ARROW
-        if whole:
-            return of_arrow(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), aside)
+        return of_arrow(pa.ipc.open_file(pa.memory_map(str(path))).read_all(), aside)
+    except (pa.ArrowException, OSError) as error:
+        raise _told(path, error) from error
+
+
+def _arrow_stream(path: Path, aside: tuple[str, ...]) -> Opened:
+    """An Arrow stream, as datasets writes it."""
+    import datasets
+
+    try:
         found = datasets.Dataset.from_file(str(path))
     except Exception as error:  # pyarrow's, and those of a schema that datasets does not know
         raise _told(path, error) from error

@@ -39,6 +39,7 @@ from mechfourier.probes.arrays.rows import MOST_GROUPS, Assigned, Binned, assign
 from mechfourier.probes.arrays.values import cycle, matched, numbers
 from mechfourier.probes.arrays.views import check_kinds, row_labels, views_of
 
+NAMELESS = ("nan", "None", "<NA>", "NaT")
 TEMPLATE_NAMES = ("template", "templates", "template_id", "prompt", "prompt_id", "trial", "session")
 
 
@@ -78,6 +79,8 @@ def _of_rows(
     columns = [column_of(held, each) for each in listed(asked.labels)]
     labels = [each for each in columns if each is not None] or [row_labels(held, asked, domains)]
     templates = _templates(held, asked, views[0].length("row"))
+    if templates is not None:
+        _refuse_nameless(templates)
     labels = [each for each in labels if each is not None]
     for column in (*labels, *([] if templates is None else [templates])):
         if len(column) != views[0].length("row"):
@@ -105,26 +108,18 @@ def _of_rows(
     return _row_plan("value", domains[0], held, views, asked, assigned(ids, domains[0].values, templates))
 
 
-def _named(templates: np.ndarray | None) -> np.ndarray | None:
-    """Templates that all have a name: a missing one would be a template of its own."""
-    if templates is None:
-        return None
-    numeric = templates.dtype.kind == "f"
-    missing = (
-        int(np.isnan(templates).sum())
-        if numeric
-        else sum(str(each) in ("nan", "None", "<NA>", "NaT") for each in templates)
-    )
-    if missing:
+def _refuse_nameless(templates: np.ndarray) -> None:
+    """Raise where a row has no template: a missing name would be a template of its own."""
+    names, counts = np.unique(templates.astype(str), return_counts=True)
+    if missing := int(counts[np.isin(names, NAMELESS)].sum()):
         raise UsageError(
             f"rows without a template: {missing} of {len(templates)}; give every row one, or leave such rows out"
         )
-    return templates
 
 
 def _templates(held: Given, asked: Request, rows: int) -> np.ndarray | None:
     if asked.templates is not None:
-        return _named(column_of(held, asked.templates))
+        return column_of(held, asked.templates)
     known = [
         name
         for name in held.opened.columns

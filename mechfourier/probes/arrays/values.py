@@ -44,12 +44,12 @@ def numbers(labels: Shaped[ndarray, " row"]) -> np.ndarray | None:
 
 def _hours(text: str, clock: re.Match[str] | None) -> float:
     """A time of day in hours; raises ``UsageError`` for what is none."""
-    hours, minutes, seconds = (int(part or 0) for part in clock.groups()) if clock else (25, 0, 0)
-    if hours + minutes / 60 + seconds / 3600 > 24 or max(minutes, seconds) > 59:
-        raise UsageError(
-            f"the label {text!r} is no time of day, and others are; times run from 0:00 to 24:00"
-        )
-    return hours + minutes / 60 + seconds / 3600
+    if clock is not None:
+        hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        at = hours + minutes / 60 + seconds / 3600
+        if at <= 24 and max(minutes, seconds) <= 59:
+            return at
+    raise UsageError(f"the label {text!r} is no time of day, and others are; times run from 0:00 to 24:00")
 
 
 def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " row"]:

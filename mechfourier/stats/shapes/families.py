@@ -1,6 +1,6 @@
 """All designs of all shapes for a number of values, as one linear form each."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -46,7 +46,7 @@ class Family:
     @property
     def weights(self) -> Float[ndarray, "design m2"]:
         """The linear form of every design."""
-        return self._with_fitted(self.grid, lambda row: row)
+        return self.forms(range(len(self.designs))) if self.fitted else self.grid
 
     def forms(self, indices: Sequence[int]) -> Float[ndarray, "chosen m2"]:
         """``weights`` of some designs."""
@@ -56,14 +56,6 @@ class Family:
                 rows[at] = self.fitted[i]
         return rows
 
-    def _with_fitted(self, rows: ndarray, form: Callable[[ndarray], ndarray]) -> ndarray:
-        if not self.fitted:
-            return rows
-        out = rows.copy()
-        for i, row in self.fitted.items():
-            out[i] = form(row)
-        return out
-
     @cached_property
     def upper(self) -> tuple[Int[ndarray, " h"], Int[ndarray, " h"]]:
         """Row and column of the upper triangle, which is all of a symmetric matrix."""
@@ -72,7 +64,12 @@ class Family:
     @cached_property
     def packed(self) -> Float[ndarray, "design h"]:
         """``weights`` on the upper triangle, in single precision, for simulations."""
-        return self._pack(self.grid) if self.base is None else self._with_fitted(self.base.packed, self._pack)
+        if self.base is None:
+            return self._pack(self.grid)
+        rows = self.base.packed.copy()
+        for i, row in self.fitted.items():
+            rows[i] = self._pack(row)
+        return rows
 
     def _pack(self, rows: Float[ndarray, "*design m2"]) -> Float[ndarray, "*design h"]:
         down, right = self.upper
