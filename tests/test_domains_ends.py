@@ -47,3 +47,10 @@ def test_the_parts_of_a_plan_keep_what_was_closed(small: Any) -> None:
 def test_nothing_is_closed_where_answers_are_of_one_length(small: Any) -> None:
     found = ends_of(small, AnswerPlan(PROMPTS, [(3,), (5,)], digits=[]), torch.tensor([0, 1]))
     assert found.closed == frozenset() and found.note is None
+
+
+def test_no_number_is_said_where_no_right_answer_was_closed(small: Any) -> None:
+    plan = AnswerPlan(PROMPTS, [(3,), (3, 2), (5,)], digits=DIGITS)
+    found = ends_of(small, plan, torch.tensor([0, 1]))
+    assert found.closed == {(5,)} and found.most is None
+    assert found.note is not None and "probability" not in found.note

@@ -14,20 +14,23 @@ from mechfourier.models.interface import Model
 @dataclass(frozen=True)
 class Ends:
     """``closed``: answers that only a digit more would turn into another number, which is no answer. ``most`` and ``mean``: the
-    probability of such a digit after the right answer of intact prompts."""
+    probability of such a digit after the right answer of intact prompts (None where no right answer is among them)."""
 
     closed: frozenset[tuple[int, ...]] = frozenset()
-    most: float = 0.0
-    mean: float = 0.0
+    most: float | None = None
+    mean: float | None = None
 
     @property
     def note(self) -> str | None:
         """What a result has to say of it."""
         if not self.closed:
             return None
+        told = "numbers are scored by their own digits: that no digit follows was only asked where another answer goes on"
+        if self.most is None:
+            return told
         return (
-            f"numbers are scored by their own digits: that no digit follows was only asked where another answer goes on (on intact "
-            f"prompts one follows the right answer with a probability of {self.mean:.2g} in the mean, {self.most:.2g} at most)"
+            f"{told} (on intact prompts one follows the right answer with a probability of {self.mean:.2g} in the mean, {self.most:.2g} "
+            f"at most)"
         )
 
 

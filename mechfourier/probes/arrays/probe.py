@@ -198,9 +198,10 @@ def _few_templates(
         groups = copies_together(sites, most)
     if groups is None:
         return tuple(sites), ()
-    count = int(groups.max()) + 1
+    averaged = tuple(dataclasses.replace(cells, groups=groups) for cells in sites)
+    count = averaged[0].averaged_templates
     told = f"{templates} templates were averaged, in their order, in {count} groups, which stand for templates (copies stay together)"
-    return tuple(dataclasses.replace(cells, groups=groups) for cells in sites), (told,)
+    return averaged, (told,)
 
 
 def _padded(acts: Tensor, like: Tensor) -> Tensor:
