@@ -17,7 +17,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,67 +40,91 @@ def counted(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 def measure(folder: str, domain: str) -> dict[str, Any]:
     """Both ways, per edited prompt."""
-    import torch
-
-    from mechfourier.causal.displacement import moved_rows, whole_part
-    from mechfourier.causal.engine import Engine
     from mechfourier.causal.experiment import Experiment
-    from mechfourier.causal.prefix_sharing import remembering
-    from mechfourier.causal.share import use_share
-    from mechfourier.causal.where import use_map
-    from mechfourier.hooks.interventions import edit_add, intervene
     from mechfourier.hooks.site import Site
     from mechfourier.models.registry import load
 
     model: Any = load(folder)
     asked = Experiment.of(model, domain)
-    last, every = int(model.cfg.n_layers) - 1, torch.arange(len(asked))
+    last = int(model.cfg.n_layers) - 1
     sites = [Site("resid_post", layer) for layer in sorted({0, last // 2, last})]
     place = asked.at_all(sites, asked.positions)[0]
-    delta = torch.ones_like(every)
-    steps = whole_part(place.means).steps(place.label, delta)
-    engine = asked.engine.scores(moved_rows(place, every, steps))  # and the engine's checks of the model
-
-    def whole() -> torch.Tensor:
-        with intervene(model, [edit_add(place.site, steps, positions=place.at)]):
-            return asked.task.score(model).scores
-
-    edits = [0]
-    scores = Engine.scores
-
-    def counting(self: Engine, rows: Any, *more: Any, **options: Any) -> torch.Tensor:
-        edits[0] += len(rows)
-        return scores(self, rows, *more, **options)
-
-    theirs, cost = counted(whole)
-    found = {"whole": {key: value / len(asked) for key, value in cost.items()}}
-    Engine.scores = counting
-    for name, work in {
-        "ladder": lambda: use_share(asked, place, KS),
-        "map": lambda: use_map(asked, sites, KS),
-    }.items():
-        edits[0] = 0
-
-        def once(work: Callable[[], Any] = work) -> None:
-            with remembering():
-                work()
-
-        _, cost = counted(once)
-        # two calls: one counted, one timed
-        found[name] = {key: value / (edits[0] / 2) for key, value in cost.items()} | {"edits": edits[0] // 2}
-        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
-    Engine.scores = scores
+    engine, theirs, cost = compared(asked, place)
+    found = {"whole": {key: value / len(asked) for key, value in cost.items()}, **parts(asked, sites, place)}
     apart = (engine - engine.mean(1, keepdim=True)) - (theirs - theirs.mean(1, keepdim=True))
     return {
         "task": asked.task.name,
         "prompts": len(asked),
         "per_edit": found,
-        "fewer": {n: found["whole"]["multiply_adds"] / found[n]["multiply_adds"] for n in ("ladder", "map")},
-        "faster": {
-            n: found["whole"]["processor_seconds"] / found[n]["processor_seconds"] for n in ("ladder", "map")
-        },
+        "fewer": ratios(found, "multiply_adds"),
+        "faster": ratios(found, "processor_seconds"),
         "largest_difference": float(apart.abs().max()),
     }
+
+
+def compared(asked: Any, place: Any) -> tuple[Any, Any, dict[str, float]]:
+    """One edit of every prompt: the engine's scores, those of whole prompts, and what the latter cost."""
+    import torch
+
+    from mechfourier.causal.displacement import moved_rows, whole_part
+    from mechfourier.hooks.interventions import edit_add, intervene
+
+    every = torch.arange(len(asked))
+    steps = whole_part(place.means).steps(place.label, torch.ones_like(every))
+    engine = asked.engine.scores(moved_rows(place, every, steps))  # and the engine's checks of the model
+
+    def whole() -> torch.Tensor:
+        with intervene(asked.model, [edit_add(place.site, steps, positions=place.at)]):
+            return asked.task.score(asked.model).scores
+
+    return engine, *counted(whole)
+
+
+def parts(asked: Any, sites: list[Any], place: Any) -> dict[str, dict[str, float]]:
+    """What an edit of the study's ladder and of its map costs."""
+    from mechfourier.causal.prefix_sharing import remembering
+    from mechfourier.causal.share import use_share
+    from mechfourier.causal.where import use_map
+
+    def ladder() -> None:
+        with remembering():
+            use_share(asked, place, KS)
+
+    def map_of_use() -> None:
+        with remembering():
+            use_map(asked, sites, KS)
+
+    found = {}
+    for name, work in {"ladder": ladder, "map": map_of_use}.items():
+        with edits_counted() as edits:
+            _, cost = counted(work)
+        per_call = edits[0] // 2  # two calls: one counted, one timed
+        found[name] = {key: value / (edits[0] / 2) for key, value in cost.items()} | {"edits": per_call}
+        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
+    return found
+
+
+@contextmanager
+def edits_counted() -> Iterator[list[int]]:
+    """How many edited prompts the engine is asked for meanwhile."""
+    from mechfourier.causal.engine import Engine
+
+    edits, scores = [0], Engine.scores
+
+    def counting(self: Engine, rows: Any, *more: Any, **options: Any) -> Any:
+        edits[0] += len(rows)
+        return scores(self, rows, *more, **options)
+
+    Engine.scores = counting
+    try:
+        yield edits
+    finally:
+        Engine.scores = scores
+
+
+def ratios(found: dict[str, dict[str, float]], unit: str) -> dict[str, float]:
+    """How many times as much a whole prompt costs."""
+    return {name: found["whole"][unit] / found[name][unit] for name in ("ladder", "map")}
 
 
 def main() -> None:
