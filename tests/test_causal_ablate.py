@@ -1,122 +1,34 @@
-"""Ablations find what a planted model uses, clear what it does not, and their batched controls are exact."""
+"""Ablations find what a planted model uses and clear what it does not; bad calls are one sentence."""
 
 import json
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from day_models import NOISE, RESID, UNREAD, USED, planted_circle, small_calendar
 from extras import needs_minilm
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor, nn
 
 from mechfourier.causal.ablate import AblationResult, ablate
-from mechfourier.causal.controls import Moments, margins, matched_controls
-from mechfourier.causal.edits import Ablations, one_hot
+from mechfourier.causal.edits import Ablations
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.task import task_of
 from mechfourier.causal.text import packaged_text, text_effect, text_for
-from mechfourier.domains.answers import AnswerScores
 from mechfourier.domains.definition import domain
-from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.interventions import intervene, zero
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
-from mechfourier.stats.paired import bootstrap_mean, chance_note, mcnemar
-
-DAYS, NOISE = 7, 60
-USED, UNREAD = (0, 1), (2, 3)
-RESID = "blocks.0.hook_resid_post"
-
-
-def calendar_tokenizer() -> Any:
-    from mechfourier.toys.calendar.tokens import build_tokenizer
-
-    return build_tokenizer()
 
 
 @pytest.fixture(scope="module")
 def planted() -> Any:
-    """Answers day questions by a circle in dimensions 0 and 1; carries the same circle, unread, in 2 and
-    3."""
-    from transformer_lens import HookedRootModule
-    from transformer_lens.hook_points import HookPoint
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.hook_resid_post = HookPoint()
-
-    class Unembed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.hook_in = HookPoint()
-
-    class PlantedCircle(HookedRootModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokenizer, self.mechfourier_name = calendar_tokenizer(), "planted"
-            vocab, names = len(self.tokenizer), domain("days").values
-            generator = torch.Generator().manual_seed(0)
-            days = self.tokenizer.convert_tokens_to_ids(list(names))
-            steps = torch.zeros(vocab)
-            steps[days] = torch.arange(7.0)
-            numbers = [str(i) for i in range(120)]
-            steps[self.tokenizer.convert_tokens_to_ids(numbers)] = torch.arange(120.0) % 7
-            self.steps = nn.Parameter(steps, requires_grad=False)
-            self.noise = nn.Parameter(torch.randn(vocab, NOISE, generator=generator), requires_grad=False)
-            W_U = torch.zeros(4 + NOISE, vocab)
-            angle = 2 * torch.pi * torch.arange(7) / 7
-            W_U[:2, days] = 8 * torch.stack([angle.cos(), angle.sin()])
-            W_U[4:] = 0.1 * torch.randn(NOISE, vocab, generator=generator)
-            self.W_U = nn.Parameter(W_U, requires_grad=False)
-            self.cfg = SimpleNamespace(d_vocab=vocab, d_model=4 + NOISE, n_layers=1, model_name="planted")
-            self.blocks, self.unembed = nn.ModuleList([Block()]), Unembed()
-            self.setup()
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            angle = 2 * torch.pi * self.steps[tokens].cumsum(dim=1) / 7
-            circle = torch.stack([angle.cos(), angle.sin()], dim=-1)
-            resid = torch.cat([circle, circle, self.noise[tokens]], dim=-1)
-            resid = self.blocks[0].hook_resid_post(resid)  # type: ignore[operator]
-            return self.unembed.hook_in(resid) @ self.W_U
-
-    return PlantedCircle()
+    return planted_circle()
 
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """A random HookedTransformer with the words of the calendar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-        tokenizer = calendar_tokenizer()
-        config = HookedTransformerConfig(
-            n_layers=3,
-            d_model=24,
-            n_heads=2,
-            d_head=12,
-            d_mlp=32,
-            d_vocab=len(tokenizer),
-            n_ctx=32,
-            act_fn="relu",
-            normalization_type="RMS",
-            positional_embedding_type="rotary",
-            rotary_dim=12,
-            seed=1,
-        )
-        model = HookedTransformer(config, move_to_device=False)
-    model.tokenizer = tokenizer
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.0)
-    return model.eval().requires_grad_(False)
+    return small_calendar()
 
 
 def test_a_used_circle_is_found(planted: Any) -> None:
@@ -185,50 +97,6 @@ def packaged_and_known(model: Any) -> tuple[str, ...]:
     return sentences
 
 
-MODES = ("zero", "mean", "resample", "project-out")
-SITES = (
-    "blocks.1.hook_resid_post",
-    "blocks.1.hook_resid_pre",
-    "blocks.2.hook_resid_post",
-    "blocks.1.mlp.hook_post",
-    "blocks.1.attn.hook_z",
-    "hook_embed",
-)
-
-
-@pytest.mark.parametrize(
-    ("site", "mode"), [*((SITES[0], mode) for mode in MODES), *((s, "resample") for s in SITES[1:])]
-)
-def test_batched_controls_are_one_intervention_each(small: Any, site: str, mode: Any) -> None:
-    at = Site.parse(site)
-    asked = Experiment.of(small, "days", n_prompts=14)
-    task, around = asked.task, asked.moments(at)
-    plain = Ablations(at, mode, around.mean, seed=4)
-    found = matched_controls(
-        one_hot(torch.tensor([2, 5]), len(around.mean)), around, dims=False, count=5, seed=1
-    )
-    for last_only in (False, True):
-        for several in (
-            Ablations(at, mode, around.mean, dims=torch.tensor([[0, 1], [3, 7], [4, 6]]), seed=4),
-            Ablations(at, mode, around.mean, bases=found.bases, seed=4),
-        ):
-            where = task.last if last_only else None
-            together = asked.ablated(several, "controls", where).log_softmax(-1)
-            for c in range(len(several)):
-                one = Ablations(
-                    at,
-                    mode,
-                    plain.mean,
-                    dims=None if several.dims is None else several.dims[c : c + 1],
-                    bases=None if several.bases is None else several.bases[c : c + 1],
-                    seed=4,
-                )
-                with intervene(small, [one.single(task.last if last_only else None)], must_change=False):
-                    alone = task.score(small).scores.log_softmax(-1)
-                torch.testing.assert_close(together[c], alone, atol=1e-4, rtol=1e-4)
-    assert not has_hooks(small)
-
-
 def test_zero_ablation_is_that_of_the_hook_layer(small: Any) -> None:
     found = ablate(small, domain("days"), site=RESID, dims=[3, 4], mode="zero", n_controls=0, text=())
     task = task_of(small, domain("days"))
@@ -247,78 +115,6 @@ def test_a_head_is_its_dimensions(small: Any) -> None:
         ablate(small, domain("days"), head=2, **options)
     with pytest.raises(UsageError, match="has no heads"):
         ablate(small, domain("days"), head=0, **{**options, "site": RESID})
-
-
-@settings(max_examples=25, deadline=None)
-@given(d=st.integers(9, 40), rank=st.integers(1, 3), dims=st.booleans(), seed=st.integers(0, 1000))
-def test_controls_are_orthogonal_to_the_target_and_orthonormal(
-    d: int, rank: int, dims: bool, seed: int
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    samples = torch.randn(100, d, generator=generator) * torch.logspace(-1, 1, d)
-    of = Moments(samples.mean(0), samples.T.cov())
-    target = (
-        one_hot(torch.arange(rank), d)
-        if dims
-        else torch.linalg.qr(torch.randn(d, rank, generator=generator)).Q
-    )
-    found = matched_controls(target, of, dims=dims, count=30, seed=seed)
-    assert found.bases.shape == (30, d, rank)
-    gram = torch.einsum("cdr,cds->crs", found.bases, found.bases)
-    torch.testing.assert_close(gram, torch.eye(rank).expand(30, -1, -1), atol=1e-4, rtol=0)
-    assert float(torch.einsum("dr,cds->crs", target, found.bases).abs().max()) < 1e-4
-    if dims and rank == 1:
-        assert found.n_dims == min(30, d - 1)
-
-
-def test_half_of_all_dimensions_still_has_controls() -> None:
-    of = Moments(torch.zeros(8), torch.eye(8))
-    target = one_hot(torch.arange(4), 8)
-    found = matched_controls(target, of, dims=True, count=40, seed=0)
-    assert found.n_dims == 40
-    assert len(found.dims.unique(dim=0)) == 40
-    assert not bool((found.dims == torch.arange(4)).all(dim=1).any())
-
-
-def test_controls_match_the_variance_of_the_target() -> None:
-    generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(2000, 64, generator=generator) * torch.logspace(-1, 1, 64)
-    of = Moments(samples.mean(0), samples.T.cov())
-    for dim in (5, 32, 60):
-        direction = one_hot(torch.tensor([dim]), 64)
-        assert 0.8 < matched_controls(direction, of, dims=False, count=100, seed=0).variance_ratio < 1.25
-
-
-@given(lost=st.integers(0, 40), gained=st.integers(0, 40), same=st.integers(0, 20))
-def test_mcnemar_is_the_binomial_test_of_the_discordant(lost: int, gained: int, same: int) -> None:
-    from math import comb
-
-    before = torch.tensor([True] * lost + [False] * gained + [True] * same, dtype=torch.bool)
-    after = torch.tensor([False] * lost + [True] * gained + [True] * same, dtype=torch.bool)
-    p, found_lost, found_gained = mcnemar(before, after)
-    n = lost + gained
-    tail = sum(comb(n, i) for i in range(min(lost, gained) + 1)) / 2**n
-    assert (found_lost, found_gained) == (lost, gained)
-    assert p == pytest.approx(min(1.0, 2 * tail))
-
-
-def test_the_bootstrap_covers_the_mean() -> None:
-    rng = np.random.default_rng(0)
-    inside = 0
-    for seed in range(120):
-        low, high = bootstrap_mean(rng.normal(1.0, 2.0, size=40), seed=seed, resamples=300)
-        inside += low <= 1.0 <= high
-    assert 0.85 <= inside / 120 <= 0.99
-
-
-@given(n=st.integers(2, 12), each=st.integers(1, 6), seed=st.integers(0, 99), data=st.data())
-def test_samples_are_balanced(n: int, each: int, seed: int, data: st.DataObject) -> None:
-    label = torch.arange(n).repeat(each)
-    samples = data.draw(st.integers(1, n * each))
-    rows = balanced_sample(label, samples, seed=seed)
-    counts = torch.bincount(label[rows], minlength=n)
-    assert len(rows) == len(rows.unique()) == samples
-    assert int(counts.max() - counts.min()) <= 1
 
 
 def test_text_effects_are_those_of_the_two_models(small: Any) -> None:
@@ -433,17 +229,6 @@ def test_an_interrupted_ablation_leaves_no_hook(small: Any, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         ablate(small, domain("days"), site=RESID, dims=3, text=())
     assert not has_hooks(small)
-
-
-def test_chance_is_judged_by_the_binomial() -> None:
-    label = torch.zeros(100, dtype=torch.long)
-    scores = torch.zeros(100, 4)
-    scores[:60, 0], scores[60:, 1] = 1.0, 1.0
-    flags = torch.zeros(100, 4, dtype=torch.bool)
-    assert chance_note(AnswerScores(scores, flags, label).right, 4) is None
-    scores[26:60, 0], scores[26:60, 1] = 0.0, 1.0
-    assert "26 of 100 right" in (chance_note(AnswerScores(scores, flags, label).right, 4) or "")
-    assert margins(scores[None], label).shape == (1, 100)
 
 
 def test_a_sentence_encoder_is_judged_by_similarity() -> None:

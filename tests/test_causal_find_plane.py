@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_causal_ablate import RESID, USED, planted  # noqa: F401
+from day_models import RESID, USED, planted_circle
 from typer.testing import CliRunner
 
 from mechfourier.causal.find_plane import CausalPlane, find_plane, split_cells
@@ -15,7 +15,12 @@ from mechfourier.errors import OutOfRange, UnknownSite, UsageError
 from mechfourier.hooks.run import has_hooks
 
 
-def test_what_moves_the_answer_is_found(planted: Any) -> None:  # noqa: F811
+@pytest.fixture(scope="module")
+def planted() -> Any:
+    return planted_circle()
+
+
+def test_what_moves_the_answer_is_found(planted: Any) -> None:
     found = find_plane(planted, "days", RESID, steps=150, batch=32)
     assert found.accuracy == 1.0
     assert (found.whole_accuracy, found.probe_accuracy, found.model_accuracy) == (1.0, 1.0, 1.0)
@@ -37,7 +42,7 @@ def test_what_moves_the_answer_is_found(planted: Any) -> None:  # noqa: F811
     assert np.allclose(found.plane.T @ found.plane, np.eye(2), atol=1e-5)
 
 
-def test_a_token_that_the_answer_does_not_pass_through_is_said_so(planted: Any) -> None:  # noqa: F811
+def test_a_token_that_the_answer_does_not_pass_through_is_said_so(planted: Any) -> None:
     found = find_plane(planted, "days", RESID, steps=2, batch=8, position="operand")
     assert found.whole_accuracy == 0.0
     assert any("the answer does not pass through this token" in note for note in found.notes)
@@ -54,7 +59,7 @@ def test_cells_are_split_within_every_offset() -> None:
         assert all(len(set(offsets[column].tolist())) == 1 for column in part.T)
 
 
-def test_bad_calls_say_what_is_wrong(planted: Any) -> None:  # noqa: F811
+def test_bad_calls_say_what_is_wrong(planted: Any) -> None:
     with pytest.raises(OutOfRange, match="steps"):
         find_plane(planted, "days", RESID, steps=0)
     with pytest.raises(OutOfRange, match="rank is 3"):
