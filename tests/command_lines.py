@@ -1,14 +1,16 @@
-"""Command lines in this process, through ``main``."""
+"""Command lines in this process."""
 
 import contextlib
 import io
 import sys
 
-from mechfourier.cli.app import main
+from typer.testing import CliRunner
+
+from mechfourier.cli.app import app, main
 
 
 def run(*words: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command line."""
+    """Exit code, output and errors of a command line, through ``main``."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["mechfourier", *words]
     try:
@@ -21,3 +23,10 @@ def run(*words: str) -> tuple[int, str, str]:
     finally:
         sys.argv = before
     return code, out.getvalue(), err.getvalue()
+
+
+def output_of(*arguments: object) -> str:
+    """What a command prints that ends well; its errors are raised."""
+    outcome = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert outcome.exit_code == 0
+    return outcome.stdout

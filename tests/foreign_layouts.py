@@ -1,22 +1,36 @@
-"""One trained network in the layouts of other people's code."""
+"""One trained network in the layouts of other people's code, and a small exact one."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.checkpoint import load_checkpoint
 from mechfourier.models.registry import resolve
 
-A, M = "blocks.0.attn.", "blocks.0.mlp."
+P, A, M = 13, "blocks.0.attn.", "blocks.0.mlp."
+SIZES: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_head": 8, "d_mlp": 48}
 State = dict[str, Tensor]
 
 
 def packaged() -> State:
     """The packaged one-layer network (p = 113)."""
     return load_checkpoint(resolve("one-layer"))[0]
+
+
+def small_network(p: int = P, n_ctx: int = 3, **sizes: Any) -> State:
+    """The weights of a network that adds by construction."""
+    exact = analytic_weights(p, frequencies=(2, 5), n_ctx=n_ctx, **(SIZES | sizes))
+    return {name: value.float() for name, value in exact.items()}
+
+
+def saved(state: object, path: Path) -> Path:
+    torch.save(state, path)
+    return path
 
 
 def _joined(w: State, x: str) -> Tensor:

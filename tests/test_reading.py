@@ -1,33 +1,26 @@
-"""Foreign checkpoints: the same network in every layout, renamed and transposed; what is none; own forms."""
+"""Foreign checkpoints: the same network in every layout; what is none; files that are something else."""
 
 import io
-import json
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from foreign_layouts import LAYOUTS, packaged, progress_measures, respelled
+from command_lines import output_of
+from foreign_layouts import LAYOUTS, A, M, P, packaged, progress_measures, respelled, saved, small_network
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError
-from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.registry import load
 from mechfourier.models.strangers import load_foreign
-from mechfourier.toys.modular.model import ModularTransformer
 from mechfourier.toys.one_layer import analyze
-from mechfourier.toys.one_layer.task import all_pairs
 from mechfourier.toys.reading import import_checkpoint, read
 from mechfourier.toys.reading.acceptance import accept
 from mechfourier.toys.reading.imported import Wish
-
-P, A, M = 13, "blocks.0.attn.", "blocks.0.mlp."
-SIZES: dict[str, Any] = {"d_model": 32, "n_heads": 4, "d_head": 8, "d_mlp": 48}
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +28,11 @@ def weights() -> dict[str, Tensor]:
     return packaged()
 
 
-def _small(p: int = P, n_ctx: int = 3, **sizes: Any) -> dict[str, Tensor]:
-    exact = analytic_weights(p, frequencies=(2, 5), n_ctx=n_ctx, **(SIZES | sizes))
-    return {name: value.float() for name, value in exact.items()}
-
-
-def _saved(state: object, path: Path) -> Path:
-    torch.save(state, path)
-    return path
-
-
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_every_layout_of_one_network_is_the_same_network(
     layout: str, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
-    path = _saved(LAYOUTS[layout](weights), tmp_path / "theirs.pt")
+    path = saved(LAYOUTS[layout](weights), tmp_path / "theirs.pt")
     found = import_checkpoint(path, tmp_path / "ours")
     assert found.accuracy == 1.0 and not found.refused
     for name, tensor in weights.items():
@@ -60,7 +43,7 @@ def test_every_layout_of_one_network_is_the_same_network(
 
 
 def test_the_analysis_of_a_layout_is_that_of_the_network(weights: dict[str, Tensor], tmp_path: Path) -> None:
-    path = _saved(LAYOUTS["fused"](weights), tmp_path / "theirs.pt")
+    path = saved(LAYOUTS["fused"](weights), tmp_path / "theirs.pt")
     import_checkpoint(path, tmp_path / "ours")
     ours, theirs = (analyze(source, over_run=False).to_dict() for source in ("one-layer", tmp_path / "ours"))
     for key in (
@@ -100,7 +83,7 @@ def test_a_wrong_reading_of_such_names_is_refused_though_it_answers_nine_in_ten(
 
 def test_a_few_names_that_say_nothing(weights: dict[str, Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
-    small = _small()
+    small = small_network()
     names = torch.randperm(len(small), generator=generator).tolist()
     state = {f"p{at}": list(small.values())[at] for at in names}
     found = read(state)
@@ -115,7 +98,7 @@ def test_a_few_names_that_say_nothing(weights: dict[str, Tensor]) -> None:
 def test_what_is_no_network_on_the_task_is_refused(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     p = 13 + 2 * (seed % 4)
-    state = _small(p)
+    state = small_network(p)
     kind = seed % 4
     if kind == 0:
         state = {name: torch.randn(value.shape, generator=generator) for name, value in state.items()}
@@ -125,7 +108,7 @@ def test_what_is_no_network_on_the_task_is_refused(seed: int) -> None:
     elif kind == 2:  # another task: 3 (a + b) + 1
         state["unembed.W_U"] = state["unembed.W_U"][:, (torch.arange(p) * 3 + 1) % p]
     else:  # another modulus, with tokens that stand for residues of it
-        other = _small(p - 4)
+        other = small_network(p - 4)
         rows = [*range(p - 4), *range(4), p - 4]
         state = other | {"embed.W_E": other["embed.W_E"][rows]}
         state["unembed.W_U"] = torch.cat([other["unembed.W_U"], torch.zeros(32, 4)], 1)
@@ -150,7 +133,7 @@ def test_a_quarter_that_is_right_by_a_wrong_reading_is_refused_and_a_memorised_o
 
 
 def test_below_nine_tenths_a_warning_says_what_else_was_tried() -> None:
-    state = _small(29)
+    state = small_network(29)
     state["unembed.W_U"] = state["unembed.W_U"] + 3 * torch.randn(
         32, 29, generator=torch.Generator().manual_seed(3)
     )
@@ -159,192 +142,8 @@ def test_below_nine_tenths_a_warning_says_what_else_was_tried() -> None:
     assert any(note.startswith("warning: only") and "also tried" in note for note in found.notes)
 
 
-def _written(words: str, p: int, before: int, *, answers: str) -> dict[str, Tensor]:
-    """The small network with another form: special tokens before the numbers, a ``+`` that changes nothing."""
-    base = _small(p)
-    equals, numbers = base["embed.W_E"][p:], base["embed.W_E"][:p]
-    quiet = torch.zeros(1, 32)
-    special = [equals] if words == "a b =" else [equals, quiet]
-    table = torch.cat([*special[:before], numbers, *special[before:]])
-    state = dict(base) | {"embed.W_E": table}
-    if words == "a + b =":
-        pos = base["pos_embed.W_pos"]
-        hidden = pos[0] - 30 * (pos[2] - pos[0])
-        state["pos_embed.W_pos"] = torch.stack([pos[0], hidden * 0, pos[1], pos[2]])
-    if answers == "tokens":
-        wide = torch.full((32, len(table)), 0.0)
-        wide[:, before : before + p] = base["unembed.W_U"]
-        state["unembed.W_U"] = wide
-    return state
-
-
-@pytest.mark.parametrize("before", [0, 1])
-@pytest.mark.parametrize("answers", ["numbers", "tokens"])
-def test_special_tokens_in_any_order(before: int, answers: str, tmp_path: Path) -> None:
-    path = _saved(_written("a b =", P, before, answers=answers), tmp_path / "theirs.pt")
-    found = import_checkpoint(path, tmp_path / "ours")
-    assert found.accuracy == 1.0
-    assert analyze(tmp_path / "ours").key_freqs == (2, 5)
-
-
-class _Theirs(nn.Module):
-    """A network as many write it: nn.Linear, pre-norm, ``a + b =`` in four tokens, tokens 0 and 1 special."""
-
-    def __init__(self, p: int, layers: int = 2, d: int = 32) -> None:
-        super().__init__()
-        self.tok_emb, self.pos_emb = nn.Embedding(p + 2, d), nn.Embedding(4, d)
-        block = nn.TransformerEncoderLayer(d, 2, 64, dropout=0.0, batch_first=True, norm_first=True)
-        self.blocks = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
-        self.ln_f, self.head = nn.LayerNorm(d), nn.Linear(d, p + 2)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tok_emb(tokens) + self.pos_emb.weight
-        return self.head(self.ln_f(self.blocks(x)))[:, -1]
-
-
-@pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> tuple[_Theirs, Path]:
-    """Two layers with layer norm, trained on all questions mod 11 (which takes seconds)."""
-    torch.manual_seed(0)
-    model, pairs = _Theirs(11), all_pairs(11)
-    tokens = torch.stack([pairs[:, 0] + 2, pairs[:, 0] * 0, pairs[:, 1] + 2, pairs[:, 0] * 0 + 1], 1)
-    descent = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(150):
-        descent.zero_grad()
-        nn.functional.cross_entropy(model(tokens), pairs.sum(1) % 11 + 2).backward()
-        descent.step()
-    folder = tmp_path_factory.mktemp("deep")
-    _saved(
-        {"model_state_dict": model.state_dict(), "epoch": 150, "loss": np.float64(0.1)}, folder / "theirs.pt"
-    )
-    import_checkpoint(folder / "theirs.pt", folder / "ours")
-    return model.eval(), folder / "ours"
-
-
-def test_two_layers_with_layer_norm_in_four_tokens_are_a_model_like_any_other(
-    deep: tuple[_Theirs, Path],
-) -> None:
-    theirs, folder = deep
-    ours = load(str(folder))
-    assert isinstance(ours, ModularTransformer)
-    assert (ours.cfg.form, ours.cfg.n_layers, ours.cfg.norm, ours.cfg.final_norm) == (
-        "a + b =",
-        2,
-        "pre",
-        True,
-    )
-    pairs = all_pairs(11)
-    tokens = torch.stack([pairs[:, 0] + 2, pairs[:, 0] * 0, pairs[:, 1] + 2, pairs[:, 0] * 0 + 1], 1)
-    with torch.no_grad():
-        found = ours(ours.to_tokens([f"{a} + {b} mod 11 =" for a, b in pairs.tolist()]))
-        assert found is not None
-        torch.testing.assert_close(found[:, -1], theirs(tokens)[:, 2:], rtol=1e-4, atol=1e-4)
-
-
-def _run(*arguments: object) -> str:
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert outcome.exit_code == 0
-    return outcome.stdout
-
-
-def test_the_commands_take_an_imported_network(deep: tuple[_Theirs, Path], tmp_path: Path) -> None:
-    _, folder = deep
-    assert json.loads(_run("probe", folder, "--json"))["domain"] == "mod-11"
-    ablated = _run("ablate", folder, "--dim", "3", "--layer", "0", "--json")
-    assert json.loads(ablated)["domain"] == "mod-11"
-    with pytest.raises(UsageError, match="modular"):
-        CliRunner().invoke(app, ["analyze", str(folder)], catch_exceptions=False)
-    studied = json.loads(_run("study", folder, "--json", "--no-resume", "--out", tmp_path))
-    assert studied["domain"] == "mod-11" and studied["used"] in ("used", "not used")
-    _run("report", tmp_path, "--out", tmp_path / "page.html")
-    assert "mod-11" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    asked = ("--grid", "seed=0:2", "--set", f"model={folder}", "domain=mod-11", "--jobs", "1")
-    swept = json.loads(_run("sweep", "probe", *asked, "--json", "--out", tmp_path / "sweep"))
-    assert (swept["done"], swept["failed"]) == (2, 0)
-
-
-def _mlp(kind: str) -> tuple[dict[str, Tensor], Callable[[Tensor], Tensor]]:
-    """Networks of MLPs alone, trained; their state dict and their forward pass."""
-    torch.manual_seed(1)
-    d, n, p = 32, 64, 11
-    embed = nn.Embedding(p, d)
-    first = nn.Linear({"sum": d, "side by side": 2 * d, "one-hot": 2 * p}[kind], n)
-    last = nn.Linear(n, p, bias=False)
-
-    def forward(pairs: Tensor) -> Tensor:
-        a, b = embed(pairs[:, 0]), embed(pairs[:, 1])
-        if kind == "one-hot":
-            a, b = (nn.functional.one_hot(pairs[:, at], p).float() for at in (0, 1))
-        x = a + b if kind == "sum" else torch.cat([a, b], 1)
-        hidden = first(x)
-        return last(hidden.square() if kind == "one-hot" else hidden.relu())
-
-    pairs = all_pairs(p)
-    parameters = [*embed.parameters(), *first.parameters(), *last.parameters()]
-    descent = torch.optim.Adam(parameters, lr=0.01)
-    for _ in range(300):
-        descent.zero_grad()
-        nn.functional.cross_entropy(forward(pairs), pairs.sum(1) % p).backward()
-        descent.step()
-    state = {"l1.weight": first.weight, "l1.bias": first.bias, "unembed.weight": last.weight}
-    return ({} if kind == "one-hot" else {"embed.weight": embed.weight}) | state, forward
-
-
-@pytest.mark.parametrize("kind", ["sum", "side by side", "one-hot"])
-def test_networks_of_mlps_alone(kind: str, tmp_path: Path) -> None:
-    state, forward = _mlp(kind)
-    found = import_checkpoint(_saved(state, tmp_path / "theirs.pt"), tmp_path / "ours")
-    assert (found.layout, found.accuracy) == ("mlp", 1.0)
-    ours, pairs = load(str(tmp_path / "ours")), all_pairs(11)
-    with torch.no_grad():
-        logits = ours(ours.cfg.question.tokens(pairs))[:, -1]
-        torch.testing.assert_close(logits, forward(pairs), rtol=1e-3, atol=1e-3)
-
-
-class _Odd(nn.Module):
-    """One layer with linear attention or a mean over positions: what answers nearly all when it is read as
-    usual."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.tok, self.pos_embed = nn.Embedding(12, 32), nn.Embedding(3, 32)
-        self.q, self.k, self.v, self.o = (nn.Linear(32, 32, bias=False) for _ in range(4))
-        self.up, self.down, self.out = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, 11)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tok(tokens) + self.pos_embed.weight
-        q, k, v = (part(x).unflatten(-1, (4, 8)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        scores = q @ k.mT / 8**0.5
-        pattern = scores if self.kind == "linear" else scores.softmax(-1)
-        x = x + self.o((pattern @ v).transpose(1, 2).flatten(2))
-        x = x + self.down(self.up(x).relu())
-        return self.out(x.mean(1) if self.kind == "mean" else x[:, -1])
-
-
-@pytest.mark.parametrize("kind", ["linear", "mean"])
-def test_what_tensors_do_not_say_is_found_by_what_is_answered(kind: str) -> None:
-    torch.manual_seed(0)
-    theirs, pairs = _Odd(kind), all_pairs(11)
-    tokens = torch.cat([pairs, torch.full((121, 1), 11)], 1)
-    descent = torch.optim.Adam(theirs.parameters(), lr=5e-3)
-    for _ in range(250):
-        descent.zero_grad()
-        nn.functional.cross_entropy(theirs(tokens), pairs.sum(1) % 11).backward()
-        descent.step()
-    found = read({name: value.detach() for name, value in theirs.state_dict().items()})
-    assert not found.refused and (found.config.attention, found.config.pool) == (
-        ("linear", "last") if kind == "linear" else ("softmax", "mean")
-    )
-    model = ModularTransformer(found.config, weights=found.weights)
-    with torch.no_grad():
-        logits = model(tokens)
-        assert logits is not None
-        torch.testing.assert_close(logits[:, -1], theirs(tokens), rtol=1e-3, atol=1e-3)
-
-
 def test_a_key_map(tmp_path: Path) -> None:
-    small = _small()
+    small = small_network()
     state = {
         "E": small["embed.W_E"].T,
         "where": small["pos_embed.W_pos"],
@@ -385,12 +184,12 @@ def test_a_key_map(tmp_path: Path) -> None:
 
 def test_a_table_of_its_own(tmp_path: Path) -> None:
     order = torch.randperm(P, generator=torch.Generator().manual_seed(5))
-    small = _small()
+    small = small_network()
     small["unembed.W_U"] = small["unembed.W_U"][:, order]  # answers renamed: a task without a name
     a, b = torch.meshgrid(torch.arange(P), torch.arange(P), indexing="ij")
     table = torch.argsort(order)[(a + b) % P]
     np.save(tmp_path / "table.npy", table.numpy())
-    _saved(small, tmp_path / "theirs.pt")
+    saved(small, tmp_path / "theirs.pt")
     with pytest.raises(BadCheckpoint, match="--table"):
         import_checkpoint(tmp_path / "theirs.pt", tmp_path / "no")
     found = import_checkpoint(tmp_path / "theirs.pt", tmp_path / "ours", table=tmp_path / "table.npy")
@@ -424,17 +223,17 @@ def test_what_a_file_is_instead_is_said(content: bytes, words: str, name: str, t
 
 
 def test_a_whole_model_is_refused_by_its_class(tmp_path: Path) -> None:
-    _saved(nn.Linear(2, 2), tmp_path / "whole.pt")
+    saved(nn.Linear(2, 2), tmp_path / "whole.pt")
     with pytest.raises(UnsafeCheckpoint, match=r"torch\.nn\.modules\.linear\.Linear"):
         load_foreign(tmp_path / "whole.pt")
 
 
 def test_npz_and_numpy_numbers_are_read(tmp_path: Path) -> None:
-    small = _small()
+    small = small_network()
     arrays: Any = {name: value.numpy() for name, value in small.items()}
     np.savez(tmp_path / "theirs.npz", **arrays)
     assert import_checkpoint(tmp_path / "theirs.npz", tmp_path / "ours").accuracy == 1.0
-    _saved({"model": small, "best": np.float64(0.5), "n": np.int64(3)}, tmp_path / "scalars.pt")
+    saved({"model": small, "best": np.float64(0.5), "n": np.int64(3)}, tmp_path / "scalars.pt")
     tensors, values = load_foreign(tmp_path / "scalars.pt")
     assert len(tensors) == len(small) and values["best"] == 0.5 and values["n"] == 3
     np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
@@ -458,13 +257,13 @@ def test_a_file_that_unpacks_to_more_than_it_can_be_is_refused_by_what_it_declar
     assert (tmp_path / "bomb.pt").stat().st_size < 2 * 2**20
     with pytest.raises(BadCheckpoint, match=r"unpacks to 1\.1 GB"):
         load_foreign(tmp_path / "bomb.pt")
-    _saved({"w": torch.zeros(1).expand(20_000, 20_000)}, tmp_path / "expanded.pt")
+    saved({"w": torch.zeros(1).expand(20_000, 20_000)}, tmp_path / "expanded.pt")
     with pytest.raises(BadCheckpoint, match=r"1\.5 GB"):
         load_foreign(tmp_path / "expanded.pt")
 
 
 def test_a_vocabulary_that_would_run_for_hours_is_refused_before_work(tmp_path: Path) -> None:
-    state = _small() | {"embed.W_E": torch.zeros(10_001, 32), "unembed.W_U": torch.zeros(32, 10_000)}
+    state = small_network() | {"embed.W_E": torch.zeros(10_001, 32), "unembed.W_U": torch.zeros(32, 10_000)}
     with pytest.raises(BadCheckpoint, match="10,001"):
         read(state)
 
@@ -482,9 +281,9 @@ def test_the_published_networks(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_explain_prints_every_tensor(tmp_path: Path) -> None:
-    state = progress_measures(_small(d_head=8))
-    _saved(state, tmp_path / "theirs.pt")
-    text = _run("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours", "--explain")
+    state = progress_measures(small_network(d_head=8))
+    saved(state, tmp_path / "theirs.pt")
+    text = output_of("import", tmp_path / "theirs.pt", "--out", tmp_path / "ours", "--explain")
     assert all(name in text for name in state)
     assert "transposed" in text and "left out, no weights" in text
     with pytest.raises(MechFourierError, match="extra"):
@@ -492,7 +291,7 @@ def test_explain_prints_every_tensor(tmp_path: Path) -> None:
             app,
             [
                 "import",
-                str(_saved(state | {"extra": torch.ones(3, 3, 3)}, tmp_path / "x.pt")),
+                str(saved(state | {"extra": torch.ones(3, 3, 3)}, tmp_path / "x.pt")),
                 "--out",
                 str(tmp_path / "x"),
             ],
