@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mechfourier.hooks import capture
+from mechfourier.hooks.site import Site
 from mechfourier.models.pretrained import HAS_HOOKED
 
 if not HAS_HOOKED:
@@ -132,3 +134,23 @@ def bridge(folder: Path) -> Any:
 
 def tokens(n: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(0, VOCAB, (n, length), generator=torch.Generator().manual_seed(seed))
+
+
+# where the tests of interventions edit, and what they ask
+SITE = Site("resid_post", 1)
+IDS = tokens(6, 5)
+
+
+def basis(r: int, seed: int = 0, d: int = D_MODEL) -> Tensor:
+    """Random orthonormal columns."""
+    return torch.linalg.qr(torch.randn(d, r, generator=torch.Generator().manual_seed(seed))).Q
+
+
+def read(model: Any, ids: Tensor, site: Site = SITE, positions: Any = "all") -> Tensor:
+    """The activations at one site."""
+    return capture(model, ids, site, positions)[site]
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Equal but for rounding."""
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
