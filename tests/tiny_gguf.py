@@ -97,6 +97,11 @@ def write_gguf(
     return path
 
 
+def write_tiny(folder: Path) -> Path:
+    """A random Qwen2, quantised."""
+    return write_gguf(folder / "tiny.gguf", random_model("qwen2"), "qwen2", "Q8_0")
+
+
 def _write(writer: Any, target: str, parameter: Any, family: str, kind: Any) -> None:
     values = parameter.numpy().astype(np.float32)
     heads = {"attn_q.": HEADS, "attn_k.": GROUPS}
