@@ -1,64 +1,31 @@
-"""What is on disk is what the model computes, a harvest goes on from any state of its folder, and nothing
-damaged counts as whole."""
+"""What is on disk is what the model computes, and a harvest goes on from any state of its folder."""
 
 import copy
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from harvest_text import ALL, corpus, model_and_text
+from harvest_text import ALL, SHARD, SITES, TOKENS, contents, corpus, cut, harvest, loaded_and_text
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from mechfourier.cli.app import app
-from mechfourier.errors import (
-    BadCheckpoint,
-    FolderInUse,
-    MechFourierError,
-    OutOfRange,
-    UnknownSite,
-    UsageError,
-)
+from mechfourier.errors import FolderInUse, MechFourierError, OutOfRange, UnknownSite, UsageError
 from mechfourier.files import locked
-from mechfourier.harvest import CaptureResult, capture_dataset, open_harvest, plan, verify
-from mechfourier.harvest.index import INDEX, read_index
+from mechfourier.harvest import CaptureResult, capture_dataset, open_harvest, plan
 from mechfourier.harvest.jobs import jobs, parse_tokens, shard_rows_for
 from mechfourier.hooks.capture import capture
-from mechfourier.models.registry import load
 from mechfourier.sae.rows import Reading, Row
 from mechfourier.sae.text import Source, rows
-
-TOKENS, SHARD = 700, 128
-SITES = "resid_post,mlp_post"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    folder, text = model_and_text(tmp_path_factory.mktemp("harvest"))
-    return load(str(folder)), text
-
-
-def harvest(made: tuple[Any, Path], out: Path, **changes: Any) -> CaptureResult:
-    model, text = made
-    options: dict[str, Any] = {
-        "dataset": Source(str(text)),
-        "sites": SITES,
-        "layers": "0-1",
-        "tokens": TOKENS,
-        "shard_tokens": SHARD,
-        "reading": ALL,
-    }
-    return capture_dataset(model, out, **{**options, **changes})
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("shard-*"))}
+    return loaded_and_text(tmp_path_factory.mktemp("harvest"))
 
 
 def test_every_row_is_what_the_model_computes_for_its_token(made: tuple[Any, Path], tmp_path: Path) -> None:
@@ -109,64 +76,6 @@ def test_more_tokens_give_what_one_capture_would_have_given(made: tuple[Any, Pat
     harvest(made, tmp_path / "once")
     assert contents(tmp_path / "steps") == contents(tmp_path / "once")
     assert (more.made, more.kept) == (5, 1)  # the second shard held 72 of its 128 tokens
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def alter(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-200] ^= 1
-    path.write_bytes(bytes(content))
-
-
-def lengthen(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0")
-
-
-@pytest.mark.parametrize(
-    ("damage", "called"),
-    [(Path.unlink, "lost"), (cut, "cut short"), (alter, "altered"), (lengthen, "altered")],
-)
-def test_a_damaged_shard_is_never_read_and_is_made_again(
-    made: tuple[Any, Path], tmp_path: Path, damage: Any, called: str
-) -> None:
-    harvest(made, tmp_path)
-    before = contents(tmp_path)
-    damage(tmp_path / "shard-000003.safetensors")
-    found = verify(tmp_path)
-    assert found.faults == (("shard-000003.safetensors", called),) and not found.good
-    got = open_harvest(tmp_path)
-    assert got.site(got.sites[0])[2].shape == (SHARD, 64)
-    for read in (
-        lambda: got.site(got.sites[0])[3],
-        got.dataset,
-        lambda: next(got.provider(got.sites[0], batch_size=8)),
-    ):
-        with pytest.raises(BadCheckpoint, match=f"shard-000003.safetensors is {called}"):
-            read()
-    again = harvest(made, tmp_path)
-    assert (again.made, again.kept, again.repaired) == (0, 5, 1)
-    assert contents(tmp_path) == before and verify(tmp_path).good
-
-
-@given(st.integers(0, 10**6), st.integers(1, 255))
-def test_no_altered_index_is_read(tmp_path_factory: pytest.TempPathFactory, place: int, flip: int) -> None:
-    folder = tmp_path_factory.getbasetemp() / "flipped"
-    if not folder.exists():
-        model_folder, text = model_and_text(tmp_path_factory.mktemp("flip"))
-        capture_dataset(str(model_folder), folder, dataset=str(text), layers=0, tokens=50, reading=ALL)
-        (folder / "whole").write_bytes((folder / INDEX).read_bytes())
-    whole = (folder / "whole").read_bytes()
-    changed = bytearray(whole)
-    changed[place % len(whole)] ^= flip
-    (folder / INDEX).write_bytes(bytes(changed))
-    try:
-        # white space and the case of an escape may differ without a difference in meaning
-        assert open_harvest(folder).rows == 50 and json.loads(bytes(changed)) == json.loads(whole)
-    except BadCheckpoint as error:
-        assert "\n" not in str(error) and INDEX in str(error)
 
 
 def test_a_folder_of_another_harvest_is_refused_with_the_difference(
@@ -307,87 +216,6 @@ def test_a_plan_is_what_the_capture_then_takes(made: tuple[Any, Path], tmp_path:
     assert (planned.shards, planned.tokens, planned.sites) == (got.shards, got.tokens, got.sites)
     assert 0 < got.bytes - planned.bytes < 1024 * got.shards  # the heads of the files
     assert planned.hours == pytest.approx(TOKENS / planned.tokens_per_second / 3600)
-
-
-KILLED = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
-from mechfourier.harvest import capture_dataset, write
-from mechfourier.harvest import run
-from mechfourier.sae.rows import Reading
-after, number = int(sys.argv[4]), int(sys.argv[5])
-real, done = run.make_shard, []
-def make(*arguments):
-    if len(done) == after:
-        os.kill(os.getpid(), number)
-    done.append(1)
-    return real(*arguments)
-run.make_shard = make
-try:
-    capture_dataset(sys.argv[1], sys.argv[3], dataset=sys.argv[2], layers="0-1", sites="resid_post,mlp_post", tokens=700,
-                    shard_tokens=128, reading=Reading(positions="all", context=16))
-except Exception as error:
-    print(type(error).__name__, error)
-    sys.exit(error.exit_code)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 130), ("SIGKILL", -9)])
-def test_whole_shards_outlive_their_process(
-    made: tuple[Any, Path], tmp_path: Path, name: str, code: int
-) -> None:
-    import signal
-
-    _, text = made
-    folder = text.parent / "qwen3"
-    number = str(int(getattr(signal, name)))
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(text), str(tmp_path / "out"), "3", number],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == code, ended.stderr
-    if code == 130:
-        assert "CaptureInterrupted stopped; 3 of 6 shards are kept" in ended.stdout
-    index = read_index(tmp_path / "out")
-    assert index is not None and len(index.shards) == 3 and not index.complete
-    with pytest.raises(MechFourierError, match="3 of 6 shards"):
-        open_harvest(tmp_path / "out")
-    assert open_harvest(tmp_path / "out", partial=True).rows == 3 * SHARD
-    (tmp_path / "out" / ".shard-000004.safetensors.abc.part").write_bytes(b"half")
-    rest = harvest((load(str(folder)), text), tmp_path / "out")
-    assert (rest.made, rest.kept) == (3, 3) and not list((tmp_path / "out").glob("*.part"))
-    harvest(made, tmp_path / "once")
-    assert contents(tmp_path / "out") == contents(tmp_path / "once")
-
-
-def test_a_full_disk_keeps_what_is_whole(made: tuple[Any, Path], tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip("no right to mount a small disk")
-    try:
-        (disk / "other").write_bytes(b"\0" * 100_000)
-        with pytest.raises(MechFourierError, match="take fewer --tokens"):
-            harvest(made, disk / "out")
-        out = disk / "out"
-        harvest(made, out, tokens=128)
-        before = contents(out)
-        (disk / "more").write_bytes(b"\0" * (270_000))
-        # the heads of the file and of the index do not fit, which the estimate does not know
-        with pytest.raises(MechFourierError, match="no space left"):
-            harvest(made, out, tokens=256)
-        found = verify(out)
-        assert found.good and found.shards == 1 and contents(out).items() >= before.items()
-        (disk / "more").unlink()
-        assert harvest(made, out, tokens=256).kept == 1
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_command_captures_verifies_and_plans(made: tuple[Any, Path], tmp_path: Path) -> None:
