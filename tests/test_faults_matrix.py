@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from command_lines import run
+from real_models import NAMES, real_folder
 from small_run import write_run
 from test_faults_runs import small_files
 from tiny_folders import write_model
@@ -107,6 +108,13 @@ def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_on_every_packaged_model(name: str, model: str) -> None:
     ends_well_or_in_one_sentence(line(name, model))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("model", NAMES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_on_real_language_models(name: str, model: str) -> None:
+    ends_well_or_in_one_sentence(line(name, str(real_folder(model))))
 
 
 @pytest.mark.parametrize("model", ["nan", "unfinished"])
