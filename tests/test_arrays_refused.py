@@ -143,7 +143,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
         (ACTS.reshape(56, 10), {}, "has no axis of that length"),
         (ACTS.reshape(56, 10), {"labels": DAYS * 7}, "has no axis of that length"),
         (ACTS.reshape(56, 10), {"labels": ["Monday"] * 56}, "no row is labelled Tuesday"),
-        (ACTS.reshape(56, 10), {"labels": ["Monday", "Tusday"] * 28}, "'tusday' is no value of days; closest: Tuesday"),
+        (ACTS.reshape(56, 10), {"labels": ["Monday", "Tusday"] * 28}, "'Tusday' is no value of days; closest: Tuesday"),
         (ACTS.reshape(56, 10), {"labels": list(range(56))}, "the labels run from 0 to 55"),
         (ACTS.reshape(56, 10), {"domain": "degrees", "labels": [np.nan] * 56}, "no numbers"),
         (ACTS, {"n_permutations": 5}, "fewer than 99"),

@@ -98,6 +98,15 @@ def test_head_directions(kind: str, word: str) -> None:
         assert cells.index is not None and wanted is not None and torch.equal(cells.index, wanted)
 
 
+@pytest.mark.parametrize("shift", [0.0, np.pi, 2 * np.pi])
+def test_radians_that_are_called_degrees_are_told(shift: float) -> None:
+    acts, angle = rows_by_angle("ring")
+    found = probe_activations(acts, "degrees", labels=angle - shift, **FAST)
+    assert found.verdict not in CIRCLES and "--domain radians" in str(found), found
+    arc = probe_activations(acts, "degrees", labels=np.degrees(angle) / 6, **FAST)  # 0 to 60 degrees
+    assert "radians" not in str(arc)
+
+
 @pytest.mark.parametrize("kind", ["line", "arc"])
 def test_what_does_not_close_is_no_ring(kind: str) -> None:
     acts, angle = rows_by_angle(kind)

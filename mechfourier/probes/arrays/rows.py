@@ -160,9 +160,18 @@ def _gap(turns: np.ndarray, period: float, n: int, ids: np.ndarray) -> str:
     widest = int(gaps.argmax())
     low, high = ordered[widest] * period, np.remainder(ordered[widest] + gaps[widest], 1) * period
     if gaps[widest] > 1 / n:
-        return f"no label lies between {low:.3g} and {high:.3g} of a period of {period:.4g}: whether the values close there cannot be tested"
+        reason = f"no label lies between {low:.3g} and {high:.3g} of a period of {period:.4g}: whether the values close there cannot be tested"
+        return reason + _in_radians(turns, period)
     few = np.bincount(ids, minlength=n).min()
     return f"{len(turns)} rows are too few: in {n} bins of the angle one holds {few}, and {FOLDS[-1]} are needed in each (of every named template one)"
+
+
+def _in_radians(turns: np.ndarray, period: float) -> str:
+    """What to do where a longer period was named and everything lies within one turn of radians either way."""
+    nearest_turn = np.abs(np.remainder(turns + 0.5, 1.0) - 0.5) * period
+    if period > 4 * np.pi and nearest_turn.max() <= 2 * np.pi:
+        return f"; all lie within {nearest_turn.max():.3g} of 0, as angles in radians do (--domain radians)"
+    return ""
 
 
 def _notes(angles: np.ndarray, period: float, n: int, ids: np.ndarray) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " r
     found = numbers(labels)
     if found is not None:
         return _whole(found, domain)
-    short = {text: _unabbreviated(text, domain) for text in dict.fromkeys(texts)}
+    written = dict(zip(texts, (str(each).strip() for each in labels), strict=True))
+    short = {text: _unabbreviated(text, domain, said) for text, said in written.items()}
     return np.array([short[text] for text in texts], dtype=np.int64)
 
 
@@ -87,12 +88,12 @@ def _whole(found: np.ndarray, domain: Domain) -> np.ndarray:
     return ids - first
 
 
-def _unabbreviated(text: str, domain: Domain) -> int:
+def _unabbreviated(text: str, domain: Domain, written: str) -> int:
     fits = [i for i, value in enumerate(domain.values) if value.casefold().startswith(text.rstrip("."))]
     exact = [i for i, value in enumerate(domain.values) if value.casefold() == text]
     if len(text) < SHORTEST or len(exact or fits) != 1:
         raise UsageError(
-            f"the label {text!r} is no value of {domain.name}; closest: {nearest(text, domain.values)} (labels are the values' names, "
+            f"the label {written!r} is no value of {domain.name}; closest: {nearest(text, domain.values)} (labels are the values' names, "
             f"or whole numbers)"
         )
     return (exact or fits)[0]
