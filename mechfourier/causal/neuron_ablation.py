@@ -20,13 +20,15 @@ from mechfourier.models.interface import Model
 from mechfourier.stats.intervals import wilson
 from mechfourier.stats.permutation import permutation_p
 
+NEAR = 30  # neurons of the most similar size, from which a random one is drawn
 PROMPTS = 150  # at most, or five of every answer
 
 
 @dataclass(frozen=True)
 class NeuronsAblated:
     """Neurons of one period set to their mean at the last token (``n_neurons`` of them, on ``n_prompts`` prompts),
-    beside as many random neurons of the same layers. ``right``: share of prompts still answered rightly
+    beside as many random neurons of the same layers, of the most similar size: how much they move the choices against each
+    other between answers (``size_ratio``: the mean size of random ones over that of these). ``right``: share of prompts still answered rightly
     (``intact`` before), with its 95 % interval (Wilson); ``lead_kept``: what is left of the period's part of the lead,
     ``rest_kept``: of the rest of the lead (both as shares; None where there was none). ``random_…``: means over the
     ``n_controls`` draws; ``p_…``: how many of them change it as much. ``residue``: share of the ``n_wrong`` wrong
@@ -53,6 +55,7 @@ class NeuronsAblated:
     residue_guess: float | None
     random_residue: float | None
     n_controls: int
+    size_ratio: float | None
 
 
 class Ablating:
@@ -70,7 +73,9 @@ class Ablating:
     ) -> NeuronsAblated:
         """Set these neurons to their mean, and as many random ones ``n_controls`` times."""
         after = self.passes.logits(self._edits(units))
-        random = [self.passes.logits(self._edits(self._random(units, i))) for i in range(n_controls)]
+        others = [self._random(units, i) for i in range(n_controls)]
+        random = [self.passes.logits(self._edits(each)) for each in others]
+        sizes = [float(self.neurons.size[each].mean()) for each in others if each]
         hits, drawn = self._right(after), [self._right(each) for each in random]
         right = float(hits.double().mean())
         low, high = wilson(int(hits.sum()), len(hits))
@@ -94,6 +99,7 @@ class Ablating:
             random_rest_kept=_mean(rests),
             **self._residues(after, random, period),
             n_controls=n_controls,
+            size_ratio=float(np.mean(sizes) / self.neurons.size[list(units)].mean()) if sizes else None,
         )
 
     def _edits(self, units: Sequence[int]) -> list[Edit]:
@@ -105,12 +111,18 @@ class Ablating:
         return edits
 
     def _random(self, units: Sequence[int], draw: int) -> list[int]:
-        """As many neurons of each layer as ``units`` has there, others than those."""
-        rng = np.random.default_rng([self.seed, draw])
+        """For every neuron another one of its layer, at random among the ``NEAR`` of the most similar size."""
+        rng, size = np.random.default_rng([self.seed, draw]), self.neurons.size
+        left = np.ones(len(self.neurons), dtype=bool)
+        left[list(units)] = False
         chosen: list[int] = []
-        for layer, count in zip(*np.unique(self.neurons.layer[list(units)], return_counts=True), strict=True):
-            others = np.setdiff1d(np.flatnonzero(self.neurons.layer == layer), units)
-            chosen += rng.choice(others, min(int(count), len(others)), replace=False).tolist()
+        for unit in units:
+            others = np.flatnonzero(left & (self.neurons.layer == self.neurons.layer[unit]))
+            if not len(others):
+                continue
+            near = others[np.argsort(np.abs(size[others] - size[unit]))[:NEAR]]
+            chosen.append(int(rng.choice(near)))
+            left[chosen[-1]] = False
         return chosen
 
     def _right(self, logits: Float[Tensor, "prompt choice"]) -> Bool[Tensor, " prompt"]:

@@ -3,6 +3,7 @@ frozen final norm and the unembedding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,12 @@ class Neurons:
 
     def __len__(self) -> int:
         return len(self.layer)
+
+    @cached_property
+    def size(self) -> Float[ndarray, " unit"]:
+        """How much each neuron moves the choices against each other between the answers (length of its logits)."""
+        acts, rows = self.means - self.means.mean(0), self.rows - self.rows.mean(1, keepdims=True)
+        return np.linalg.norm(acts, axis=0) * np.linalg.norm(rows, axis=1)
 
     def own_lead(self, units: Sequence[int]) -> Float[ndarray, " chosen"]:
         """By how much these neurons raise the right answer over the mean of all choices, at all periods (nats)."""

@@ -6,12 +6,12 @@ Only direct paths count, as in `attribution`; ablating the neurons found says wh
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from mechfourier._arguments import checked
 from mechfourier.causal.controls import check_count
@@ -36,7 +36,7 @@ from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 from mechfourier.stats.helix import PERIODS
 from mechfourier.stats.null import check_permutations
-from mechfourier.stats.paired import bootstrap_mean, chance_note, ratio, ratio_interval
+from mechfourier.stats.paired import bootstrap_mean, chance_note, resampled_means
 from mechfourier.stats.writers import fewest, overlap, peaks, rank_correlation
 
 N_CONTROLS = 20  # p can reach 1/21
@@ -62,7 +62,8 @@ def period_neurons(
     neurons found; and compare them with those of another task.
 
     Asked are the prompts whose answer is a number of one token. ``periods`` (None: those of 2, 5, 10, 100 that the
-    numbers can carry; on a cycle of n the five n/k with the largest part of the lead). ``against``: another task of the
+    numbers can carry; on a cycle of n those n/k that
+    have more of the lead than without a preferred period, at most five). ``against``: another task of the
     domain by name, another domain, or ``"domain:task"``. ``n_controls``: draws of random neurons for the ablation (0:
     nothing is ablated). Raises ``UsageError`` (answers that are no numbers or too few of one token, no logits, no MLP
     neurons, a norm that is no scaled linear map), ``OutOfRange`` and ``NotExpressible``.
@@ -139,23 +140,15 @@ def _result(
 GROUPS = {"mlp": "MLPs", "attn": "attention", "embed": "embedding"}
 
 
-def _groups(task: WritingTask, credit: PeriodCredit, seed: int) -> tuple[Writer, ...]:
-    """MLPs, attention, embedding and whatever is left; they add up to 1."""
-    sums: dict[str, Any] = {}
+def _groups(task: WritingTask, credit: PeriodCredit) -> dict[str, Float[Tensor, " prompt"]]:
+    """What MLPs, attention, the embedding and whatever is left add to the period; together all of it."""
+    sums: dict[str, Tensor] = {}
     for name, value in task.parts(credit.plane).items():
         group = GROUPS.get(name.partition(" ")[0], "rest")
         sums[group] = sums.get(group, torch.zeros_like(value)) + value
     left = credit.prompts - sum(sums.values(), torch.zeros_like(credit.prompts))
-    sums["rest"] = sums.get("rest", torch.zeros_like(left)) + left
-    names = [*(name for name in GROUPS.values() if name in sums), "rest"]
-    if float(credit.prompts.mean()) <= 0:
-        return tuple(Writer(name, None, None, None) for name in names)
-    return tuple(
-        Writer(
-            name, ratio(sums[name], credit.prompts), *ratio_interval(sums[name], credit.prompts, seed=seed)
-        )
-        for name in names
-    )
+    found = {name: sums[name] for name in GROUPS.values() if name in sums}
+    return found | {"rest": sums.get("rest", torch.zeros_like(left)) + left}
 
 
 def _writers(
@@ -166,9 +159,13 @@ def _writers(
     shared: SharedNeurons | None,
     seed: int,
 ) -> PeriodWriters:
-    lead, significant = float(credit.prompts.mean()), credit.significant
-    low, high = bootstrap_mean(credit.prompts, seed=seed)
-    share_low, share_high = ratio_interval(credit.prompts, task.whole, seed=seed)
+    groups, significant = _groups(task, credit), credit.significant
+    table = torch.stack([credit.prompts, task.whole, *groups.values()], dim=1)
+    drawn, (lead, whole, *parts) = resampled_means(table, seed=seed), table.mean(dim=0).tolist()
+    low, high = _interval(drawn[:, 0])
+    share_low, share_high = _interval(drawn[:, 0] / drawn[:, 1])
+    written = low > 0  # shares of what may be nothing say nothing
+    spread = [_interval(column / drawn[:, 0]) if written else (None, None) for column in drawn[:, 2:].T]
     ablated = None
     if ablating is not None and significant:
         ablated = ablating.ablated(significant[:MOST], credit.period, credit.plane, n_controls)
@@ -177,21 +174,29 @@ def _writers(
         lead=lead,
         low=low,
         high=high,
-        share=ratio(credit.prompts, task.whole),
+        share=lead / whole,
         share_low=share_low,
         share_high=share_high,
         even=credit.plane.shape[1] / (len(credit.plane) - 1),
-        writers=_groups(task, credit, seed),
-        neurons_share=float(credit.leads.sum()) / lead if lead > 0 else None,
+        writers=tuple(
+            Writer(name, part / lead if written else None, *ends)
+            for name, part, ends in zip(groups, parts, spread, strict=True)
+        ),
+        neurons_share=float(credit.leads.sum()) / lead if written else None,
         n_half=fewest(credit.leads),
         n_significant=len(significant),
-        neurons=_listed(task, credit, lead),
+        neurons=_listed(task, credit, lead if written else None),
         ablated=ablated,
         shared=shared,
     )
 
 
-def _listed(task: WritingTask, credit: PeriodCredit, lead: float) -> tuple[WritingNeuron, ...]:
+def _interval(draws: Float[ndarray, " draw"]) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _listed(task: WritingTask, credit: PeriodCredit, lead: float | None) -> tuple[WritingNeuron, ...]:
     count = min(MOST, max(LISTED, len(credit.significant)))
     units, neurons = np.argsort(-credit.leads)[:count], task.neurons
     peak = peaks(
@@ -203,7 +208,7 @@ def _listed(task: WritingTask, credit: PeriodCredit, lead: float) -> tuple[Writi
             layer=int(neurons.layer[u]),
             index=int(neurons.index[u]),
             lead=float(credit.leads[u]),
-            share=float(credit.leads[u]) / lead if lead > 0 else None,
+            share=None if lead is None else float(credit.leads[u]) / lead,
             p_value=float(credit.p[u]),
             peak=float(at),
             of_own=float(credit.leads[u] / whole) if whole > 0 else None,
@@ -223,8 +228,11 @@ def _wanted(task: WritingTask, periods: Sequence[float] | None) -> tuple[float, 
         return tuple(p for p in PERIODS if p <= n + 1)
     every = [cycle / k for k in range(1, cycle // 2 + 1)]
     parts = [float(leads(task.asked, task.logits, task.plane(period))[0].mean()) for period in every]
-    largest = sorted(range(len(every)), key=lambda i: -parts[i])[:HARMONICS]
-    return tuple(every[i] for i in sorted(largest))
+    whole = float(task.whole.mean())
+    even = [task.plane(period).shape[1] / (n - 1) for period in every]
+    ranked = sorted(range(len(every)), key=lambda i: -parts[i])[:HARMONICS]
+    beyond = [i for i in ranked if parts[i] > even[i] * whole]
+    return tuple(every[i] for i in sorted(beyond or ranked[:1]))
 
 
 def _period_notes(
@@ -234,7 +242,7 @@ def _period_notes(
     cycle, found = task.asked.asked.design.wraps_at, list(planes.values())
     if periods is None and cycle is not None and cycle // 2 > len(planes):
         notes.append(
-            f"the periods are those of {cycle}/1 to {cycle}/{cycle // 2} with the largest part of the lead, which is so "
+            f"the periods are those of {cycle}/1 to {cycle}/{cycle // 2} with the largest parts of the lead, which are so "
             "inflated; name periods to look at others"
         )
     cross = [float(np.linalg.svd(a.T @ b)[1][0]) for i, a in enumerate(found) for b in found[:i]]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.05
+LEAST = 0.005  # parts of a smaller share are not said
 SHOWN = 3  # neurons that are named in words
 
 
@@ -64,8 +65,9 @@ class SharedNeurons:
 class PeriodWriters:
     """One period. ``lead``: its part of the lead of the right answer (nats) with its 95 % interval, ``share``: of the
     whole lead; ``even``: that share where answers have no preferred period. ``writers``: MLPs, attention, embedding and
-    the rest, which add up to 1 (share None where the period has no part above 0); ``neurons_share``: all neurons
-    together, without biases; ``n_half``: the fewest of them that have half of that; ``n_significant``: neurons beyond
+    the rest, which add up to 1 (share None where the period's interval holds 0); ``neurons_share``: all neurons
+    together, without biases; ``n_half``: the fewest of them that make half of all that is added (what works against it
+    apart); ``n_significant``: neurons beyond
     exchanged answers (family-wise p < 0.05). ``neurons``: these, at most 50, or the ten largest. ``ablated``: the
     significant ones taken out, ``shared``: those of another task."""
 
@@ -90,8 +92,9 @@ class PeriodWriters:
 class PeriodNeurons(
     Result,
     kind="period-neurons",
-    command="periods",
+    command="periods --neurons",
     figure="mechfourier.figures.period_neurons:neurons_figure",
+    part="mechfourier.figures.period_neurons:neurons_part",
 ):
     """Who writes each period of the answers ``low`` to ``high``. ``lead``: by how much the right answer's logit exceeds
     the mean of all choices (nats, every answer counting alike) with its 95 % interval. ``against``: the other task,
@@ -166,59 +169,68 @@ def _wrapped(line: str) -> str:
 def _lines(each: PeriodWriters, whole: PeriodNeurons) -> list[str]:
     """What is said of one period."""
     written = ", ".join(
-        f"{w.name} {w.share:.0%} [{w.low:.0%}, {w.high:.0%}]" for w in each.writers if w.share is not None
+        f"{w.name} {_percent(w.share)} {_between(w.low, w.high)}"
+        for w in each.writers
+        if w.share is not None and abs(w.share) >= LEAST
     )
     listed = [neuron for neuron in each.neurons if neuron.p_value < LEVEL][:SHOWN]
-    named = "; ".join(f"{n.layer}.{n.index} {_share(n.share)} (p = {n.p_value:.2g})" for n in listed)
-    half = (
-        "" if each.n_half is None else f"half of what neurons write: {each.n_half:,} of {whole.n_neurons:,}; "
+    named = "; ".join(f"{n.layer}.{n.index} {_percent(n.share)} (p = {n.p_value:.2g})" for n in listed)
+    count = (
+        f"{each.n_significant} of {whole.n_neurons:,} neurons add more than any does with exchanged answers"
     )
+    half = "" if each.n_half is None else f"; half of all that is added: the largest {each.n_half:,}"
     return [
-        f"period {each.period:.4g}: {each.lead:.3g} nats [{each.low:.3g}, {each.high:.3g}], {each.share:.0%} "
-        f"[{each.share_low:.0%}, {each.share_high:.0%}] of the lead (without a preferred period {each.even:.0%})",
-        f"  written by {written or 'none: this part of the lead is not above 0'}",
-        f"  {half}more than exchanged answers give any neuron: {each.n_significant}{': ' + named if named else ''}",
+        f"period {each.period:.4g}: {each.lead:.3g} nats [{each.low:.3g}, {each.high:.3g}], {_percent(each.share)} "
+        f"{_between(each.share_low, each.share_high)} of the lead (without a preferred period {each.even:.0%})",
+        f"  written by {written}" if written else "  too little to say who writes it: the interval holds 0",
+        f"  {count}{', ' + named if named else ''}{half}",
         *([] if each.ablated is None else _ablated(each.ablated)),
         *([] if each.shared is None else [_shared(each.shared)]),
     ]
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value + 0.0:.0%}".replace("-0%", "0%")
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return f"[{_percent(low)}, {_percent(high)}]"
 
 
 def _ablated(a: NeuronsAblated) -> list[str]:
     """What is said of an ablation."""
     beside = (
-        f" (random neurons {_share(a.random_right)}, p = {a.p_right:.2g})" if a.p_right is not None else ""
+        f" (random neurons {_percent(a.random_right)}, p = {a.p_right:.2g})" if a.p_right is not None else ""
     )
     lines = [
-        f"  without these {a.n_neurons} (mean ablation at the last token): right on {a.right:.1%} [{a.right_low:.1%}, "
-        f"{a.right_high:.1%}] of {a.n_prompts} prompts, {a.intact:.1%} before{beside}"
+        f"  with {_these(a.n_neurons)} at the mean (last token): {_percent(a.right)} "
+        f"{_between(a.right_low, a.right_high)} of {a.n_prompts} prompts right, {_percent(a.intact)} before{beside}"
     ]
     if a.lead_kept is not None:
-        beside = (
-            f" (random neurons {_share(a.random_lead_kept)}, p = {a.p_lead:.2g})"
-            if a.p_lead is not None
-            else ""
-        )
-        rest = "" if a.rest_kept is None else f", the rest of the lead at {a.rest_kept:.0%}"
-        rest += (
-            "" if a.random_rest_kept is None or not rest else f" (random neurons {a.random_rest_kept:.0%})"
-        )
-        lines.append(f"  the period's part of the lead is then at {a.lead_kept:.0%}{beside}{rest}")
+        p = "" if a.p_lead is None else f", p = {a.p_lead:.2g}"
+        beside = "" if a.random_lead_kept is None else f" (random neurons {_percent(a.random_lead_kept)}{p})"
+        rest = "" if a.rest_kept is None else f", of the rest of the lead {_percent(a.rest_kept)}"
+        rest += "" if not rest or a.random_rest_kept is None else f" ({_percent(a.random_rest_kept)})"
+        lines.append(f"  then left of the period's part of the lead: {_percent(a.lead_kept)}{beside}{rest}")
     if a.residue is not None:
+        random = "" if a.random_residue is None else f", random neurons {_percent(a.random_residue)}"
         lines.append(
-            f"  of {a.n_wrong} wrong answers then {a.residue:.0%} [{a.residue_low:.0%}, {a.residue_high:.0%}] are right "
-            f"modulo the period (wrong at random {_share(a.residue_guess)}, without random neurons "
-            f"{_share(a.random_residue)})"
+            f"  of {a.n_wrong} wrong answers then {_percent(a.residue)} {_between(a.residue_low, a.residue_high)} are "
+            f"right modulo the period (wrong at random {_percent(a.residue_guess)}{random})"
         )
     return lines
 
 
+def _these(count: int) -> str:
+    return "this neuron" if count == 1 else f"these {count} neurons"
+
+
 def _shared(s: SharedNeurons) -> str:
+    sets = ""
+    if s.first and s.second:
+        sets = f", {s.shared} of its {s.second} shared (by chance {s.expected:.2g}, p = {s.p_value:.2g})"
     others = "" if s.others is None else f"; with its other periods {s.others:.2f}"
     return (
-        f"  other task: {s.lead:.3g} nats, {s.second} neurons, {s.shared} of them these (by chance {s.expected:.2g}, "
-        f"p = {s.p_value:.2g}); rank correlation of all neurons {s.correlation:.2f} [{s.low:.2f}, {s.high:.2f}]{others}"
+        f"  other task: {s.lead:.3g} nats, neurons beyond chance {s.second}{sets}; rank correlation over all neurons "
+        f"{s.correlation:.2f} [{s.low:.2f}, {s.high:.2f}]{others}"
     )

@@ -90,11 +90,10 @@ def peaks(
 
 
 def fewest(parts: Float[ndarray, " unit"], share: float = 0.5) -> int | None:
-    """How many units, the largest first, have this share of the sum; None where the sum is not above 0."""
-    whole = parts.sum()
-    if whole <= 0:
-        return None
-    return int((np.cumsum(np.sort(parts)[::-1]) < share * whole).sum()) + 1
+    """How many units, the largest first, have this share of what all units with a part above 0 add; None where there
+    is none."""
+    adding = np.sort(parts[parts > 0])[::-1]
+    return int((np.cumsum(adding) < share * adding.sum()).sum()) + 1 if len(adding) else None
 
 
 @dataclass(frozen=True)
