@@ -92,7 +92,7 @@ class PeriodWriters:
 class PeriodNeurons(
     Result,
     kind="period-neurons",
-    command="periods --neurons",
+    command="periods",
     figure="mechfourier.figures.period_neurons:neurons_figure",
     part="mechfourier.figures.period_neurons:neurons_part",
 ):
@@ -150,15 +150,15 @@ class PeriodNeurons(
 
     def __str__(self) -> str:
         lines = [
-            f"{self.model}, {self.domain}, task {self.task}: who writes each period of the answers {self.low} to "
-            f"{self.high}",
-            f"{self.n_prompts} prompts, {self.accuracy:.1%} right; the right answer leads the mean of all by "
-            f"{self.lead:.3g} nats of logit [{self.lead_low:.3g}, {self.lead_high:.3g}]",
+            f"{self.model}, {self.domain}, task {self.task}: who writes each period of the answer",
+            f"{self.n_prompts} prompts with the answers {self.low} to {self.high}, {_percent(self.accuracy)} right; the "
+            f"right answer leads the mean of all by {self.lead:.3g} nats of logit [{self.lead_low:.3g}, "
+            f"{self.lead_high:.3g}]",
         ]
         for each in self.periods:
             lines += _lines(each, self)
-        lines += [f"final norm: {self.norm}", *(f"note: {note}" for note in self.notes)]
-        return "\n".join(_wrapped(line) for line in lines)
+        said = [lines[0], *map(_wrapped, [*lines[1:], f"final norm: {self.norm}"])]
+        return "\n".join([*said, *(f"note: {note}" for note in self.notes)])
 
 
 def _wrapped(line: str) -> str:
@@ -174,16 +174,14 @@ def _lines(each: PeriodWriters, whole: PeriodNeurons) -> list[str]:
         if w.share is not None and abs(w.share) >= LEAST
     )
     listed = [neuron for neuron in each.neurons if neuron.p_value < LEVEL][:SHOWN]
-    named = "; ".join(f"{n.layer}.{n.index} {_percent(n.share)} (p = {n.p_value:.2g})" for n in listed)
-    count = (
-        f"{each.n_significant} of {whole.n_neurons:,} neurons add more than any does with exchanged answers"
-    )
+    named = "; ".join(f"{n.layer}.{n.index} ({_percent(n.share)}, p = {n.p_value:.2g})" for n in listed)
+    count = f"beyond exchanged answers: {each.n_significant} of {whole.n_neurons:,} neurons{': ' + named if named else ''}"
     half = "" if each.n_half is None else f"; half of all that is added: the largest {each.n_half:,}"
     return [
         f"period {each.period:.4g}: {each.lead:.3g} nats [{each.low:.3g}, {each.high:.3g}], {_percent(each.share)} "
         f"{_between(each.share_low, each.share_high)} of the lead (without a preferred period {each.even:.0%})",
         f"  written by {written}" if written else "  too little to say who writes it: the interval holds 0",
-        f"  {count}{', ' + named if named else ''}{half}",
+        f"  {count}{half}",
         *([] if each.ablated is None else _ablated(each.ablated)),
         *([] if each.shared is None else [_shared(each.shared)]),
     ]
