@@ -156,7 +156,9 @@ def credited(model: Any, name: str) -> Data:
     """The neurons that write each period of the answer to a sum of one-digit numbers, and those of other tasks."""
     import mechfourier as mf
 
-    first, seconds = timed(lambda: mf.period_neurons(model, name, task="sum", against=AGAINST[0]))
+    first, seconds = timed(
+        lambda: mf.period_neurons(model, name, task="sum", against=AGAINST[0], n_controls=99)
+    )
     found = {AGAINST[0]: first}
     for other in AGAINST[1:]:
         found[other] = mf.period_neurons(model, name, task="sum", against=other, n_controls=0)

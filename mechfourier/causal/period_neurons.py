@@ -202,7 +202,7 @@ def _listed(task: WritingTask, credit: PeriodCredit, lead: float | None) -> tupl
     peak = peaks(
         neurons.means[:, units].astype(float), task.asked.numbers, credit.period, line=not task.asked.cyclic
     )
-    own = neurons.own_lead(units)
+    own = neurons.own_lead(units.tolist())
     return tuple(
         WritingNeuron(
             layer=int(neurons.layer[u]),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 LEAST = 0.005  # parts of a smaller share are not said
+SMALL = 0.8  # size of random neurons, over that of the ones ablated, below which it is said
 SHOWN = 3  # neurons that are named in words
 
 
@@ -209,7 +210,12 @@ def _ablated(a: NeuronsAblated) -> list[str]:
         beside = "" if a.random_lead_kept is None else f" (random neurons {_percent(a.random_lead_kept)}{p})"
         rest = "" if a.rest_kept is None else f", of the rest of the lead {_percent(a.rest_kept)}"
         rest += "" if not rest or a.random_rest_kept is None else f" ({_percent(a.random_rest_kept)})"
-        lines.append(f"  then left of the period's part of the lead: {_percent(a.lead_kept)}{beside}{rest}")
+        size = ""
+        if a.size_ratio is not None and a.size_ratio < SMALL:
+            size = f"; the random neurons write {a.size_ratio:.2g} times as much to the answers as these"
+        lines.append(
+            f"  then left of the period's part of the lead: {_percent(a.lead_kept)}{beside}{rest}{size}"
+        )
     if a.residue is not None:
         random = "" if a.random_residue is None else f", random neurons {_percent(a.random_residue)}"
         lines.append(
