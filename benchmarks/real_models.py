@@ -13,18 +13,18 @@ import argparse
 import json
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import Data, p_value, percent, timed
 from benchmarks.marked import between
+from benchmarks.real_neurons import credited, neurons_table, shared_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "real_models.json", ROOT / "docs" / "real-models.md"
 MODELS = ("gemma3-270m", "qwen2.5-0.5b")
 STUDIED = ("months", "days")  # domains with a task that both models answer, studied by default
-Data = dict[str, Any]
 
 
 def read() -> Data:
@@ -39,13 +39,6 @@ def keep(data: Data) -> None:
     from mechfourier.results.provenance import provenance
 
     write_json(RESULT, plain({**data, "provenance": provenance()}))
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, Data]:
-    """What ``work`` gives, and its seconds: by the clock and of the processor."""
-    clock, cpu = time.monotonic(), time.process_time()
-    value = work()
-    return value, {"wall_s": round(time.monotonic() - clock, 1), "cpu_s": round(time.process_time() - cpu, 1)}
 
 
 def probed(model: Any, name: str) -> Data:
@@ -149,57 +142,6 @@ def summed(model: Any, name: str) -> Data:
     }
 
 
-AGAINST = ("next", "hours-12:list")  # tasks whose neurons are compared with those of sums
-
-
-def credited(model: Any, name: str) -> Data:
-    """The neurons that write each period of the answer to a sum of one-digit numbers, and those of other tasks."""
-    import mechfourier as mf
-
-    first, seconds = timed(
-        lambda: mf.period_neurons(model, name, task="sum", against=AGAINST[0], n_controls=99)
-    )
-    found = {AGAINST[0]: first}
-    for other in AGAINST[1:]:
-        found[other] = mf.period_neurons(model, name, task="sum", against=other, n_controls=0)
-    keys = (
-        "task",
-        "accuracy",
-        "n_prompts",
-        "low",
-        "high",
-        "lead",
-        "lead_low",
-        "lead_high",
-        "n_neurons",
-        "notes",
-    )
-    return {
-        **{key: getattr(first, key) for key in keys},
-        "periods": [neurons_row(each) for each in first.periods],
-        "against": {
-            other: {
-                "accuracy": result.against_accuracy,
-                "notes": [note for note in result.notes if "compared" in note],
-                "shared": {f"{each.period:g}": each.shared and vars(each.shared) for each in result.periods},
-            }
-            for other, result in found.items()
-        },
-        **seconds,
-    }
-
-
-def neurons_row(each: Any) -> Data:
-    """What the page says of one period: its neurons beyond exchanged answers, at least the largest."""
-    kept = [neuron for neuron in each.neurons if neuron.p_value < 0.05] or each.neurons[:1]
-    return {
-        **{key: value for key, value in vars(each).items() if key != "shared"},
-        "writers": {writer.name: vars(writer) for writer in each.writers},
-        "neurons": [vars(neuron) for neuron in kept],
-        "ablated": each.ablated and vars(each.ablated),
-    }
-
-
 STEPS: dict[str, Callable[[Any, str], Data]] = {
     "probe": probed,
     "tasks": asked,
@@ -284,7 +226,7 @@ def _task_table(found: Data) -> str:
     ]
     for name, part in found["domains"].items():
         for row in part.get("tasks", {"rows": []})["rows"]:
-            answered = f"yes (p = {_p(row['p'])})" if row["answered"] else "no"
+            answered = f"yes (p = {p_value(row['p'])})" if row["answered"] else "no"
             rows.append(
                 f"| {name} | {row['task']} | {row['kind']} | {row['right']} of {row['prompts']} "
                 f"| {row['low']:.0%} to {row['high']:.0%} | {row['greedy']:.0%} | {answered} |"
@@ -308,19 +250,13 @@ def _study_table(found: Data) -> str:
             if s["site"] is None
             else f"{s['site']}, {s['position']} token, k = {', '.join(map(str, s['ks']))}"
         )
-        exact = "–" if s["exact"] is None else _percent(s["exact"], *s["exact_ci"])
+        exact = "–" if s["exact"] is None else percent(s["exact"], *s["exact_ci"])
         random = "–" if s["random"] is None else f"{s['random']:.1%}"
         rows.append(
             f"| {name} | {s['task'] or '–'} | {s['verdict']}, **{s['used']}** | {where} | {exact} | {random} "
-            f"| {_p(s['rotation_p'])} | {s['wall_s']:.0f} |"
+            f"| {p_value(s['rotation_p'])} | {s['wall_s']:.0f} |"
         )
     return "\n".join(rows)
-
-
-def _percent(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _ladder_table(found: Data) -> str:
@@ -335,7 +271,7 @@ def _ladder_table(found: Data) -> str:
         cells = []
         for _, s in studies:
             each = next((r for r in s["ladder"] if r["name"] == rung), None)
-            cells.append("–" if each is None else _percent(each["moved"], each["low"], each["high"]))
+            cells.append("–" if each is None else percent(each["moved"], each["low"], each["high"]))
         rows.append(f"| {rung} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -351,7 +287,7 @@ def _where_table(found: Data) -> str:
         if not s.get("share"):
             continue
         parts = (s["share"], s["share_difference"])
-        shares = [_percent(part["value"], part["low"], part["high"]) for part in parts]
+        shares = [percent(part["value"], part["low"], part["high"]) for part in parts]
         used = "; ".join(f"{p} token: {layers or 'nowhere'}" for p, layers in (s["used_at"] or {}).items())
         at, low, high = s["moves_at"] or (None, None, None)
         reaches = "–" if at is None else f"layer {at} [{low}, {high}]"
@@ -361,10 +297,6 @@ def _where_table(found: Data) -> str:
             f"| {heads or '–'} |"
         )
     return "\n".join(rows)
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _lists_table(found: Data) -> str:
@@ -385,76 +317,12 @@ def _sums_table(found: Data) -> str:
         "|---|---|---|---|---|",
     ]
     for part in found.get("domains", {}).get("numbers", {}).get("sums", {}).get("parts", []):
-        chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {_p(part['p_value'])})"
+        chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {p_value(part['p_value'])})"
         rows.append(
-            f"| {part['name']} | {_percent(part['exact'], part['low'], part['high'])} "
-            f"| {_percent(*(part[key] if part['name'] != WHOLE else None for key in OF_WHOLE))} "
-            f"| {_percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
+            f"| {part['name']} | {percent(part['exact'], part['low'], part['high'])} "
+            f"| {percent(*(part[key] if part['name'] != WHOLE else None for key in OF_WHOLE))} "
+            f"| {percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
         )
-    return "\n".join(rows)
-
-
-def _neurons_table(found: Data) -> str:
-    """One row per period of the answer."""
-    rows = [
-        "| period | part of the lead | of the lead (no preferred period) | by MLPs | by attention | neurons beyond exchanged answers | with these at the mean: right | left of the period's part | of the rest of the lead |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for each in found.get("domains", {}).get("numbers", {}).get("neurons", {}).get("periods", []):
-        writers = [each["writers"].get(name, {}) for name in ("MLPs", "attention")]
-        shares = [_percent(w.get("share"), w.get("low"), w.get("high")) for w in writers]
-        rows.append(
-            f"| {each['period']:g} | {each['lead']:.2f} nats [{each['low']:.2f}, {each['high']:.2f}] "
-            f"| {_percent(each['share'], each['share_low'], each['share_high'])} ({each['even']:.1%}) "
-            f"| {' | '.join(shares)} | {_listed(each)} | {' | '.join(_without(each['ablated']))} |"
-        )
-    return "\n".join(rows)
-
-
-def _listed(each: Data) -> str:
-    """The neurons beyond exchanged answers, or the largest with its p."""
-    named = [f"{n['layer']}.{n['index']}" for n in each["neurons"]]
-    neurons = [
-        f"{name} ({_part(n['share'])}, p = {_p(n['p_value'])})"
-        for name, n in zip(named, each["neurons"], strict=True)
-    ]
-    return ", ".join(neurons) if each["n_significant"] else f"none (largest: {neurons[0]})"
-
-
-def _part(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
-
-
-def _without(ablated: Data | None) -> list[str]:
-    """What an ablation leaves, beside random neurons."""
-    if ablated is None:
-        return ["–"] * 3
-    right = f"{ablated['right']:.1%} of {ablated['n_prompts']}, before {ablated['intact']:.1%}"
-    return [
-        f"{right} (random {ablated['random_right']:.1%}, p = {_p(ablated['p_right'])})",
-        f"{ablated['lead_kept']:.0%} (random {ablated['random_lead_kept']:.0%}, p = {_p(ablated['p_lead'])})",
-        f"{ablated['rest_kept']:.0%} (random {ablated['random_rest_kept']:.0%})",
-    ]
-
-
-def _shared_table(found: Data) -> str:
-    """The same neurons in other tasks."""
-    rows = [
-        "| other task | right | period | its part of the lead | neurons of both | expected | rank correlation | with other periods |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    against = found.get("domains", {}).get("numbers", {}).get("neurons", {}).get("against", {})
-    for name, other in against.items():
-        if other["accuracy"] is None:
-            rows.append(f"| {name} | at chance | – | – | – | – | – | – |")
-            continue
-        for period, s in other["shared"].items():
-            sets = f"{s['shared']} of {s['first']} and {s['second']}" if s["first"] and s["second"] else "–"
-            chance = f"{s['expected']:.1g} (p = {_p(s['p_value'])})" if s["first"] and s["second"] else "–"
-            rows.append(
-                f"| {name} | {other['accuracy']:.0%} | {period} | {s['lead']:.2f} nats | {sets} | {chance} "
-                f"| {s['correlation']:.2f} [{s['low']:.2f}, {s['high']:.2f}] | {s['others']:.2f} |"
-            )
     return "\n".join(rows)
 
 
@@ -466,8 +334,8 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "ladder": _ladder_table,
     "where": _where_table,
     "sums": _sums_table,
-    "neurons": _neurons_table,
-    "shared": _shared_table,
+    "neurons": neurons_table,
+    "shared": shared_table,
 }
 
 

@@ -62,6 +62,19 @@ def test_the_largest_unit_of_noise_has_a_uniform_p() -> None:
     assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.09
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("period", [2.0, 5.0, 10.0])
+def test_means_of_unequally_many_prompts_find_little_in_noise(period: float) -> None:
+    """One to ten prompts per answer, as sums of two digits have: the exchange is not exact then, and not far off."""
+    plane, p = period_plane(TEN, period, line=True), []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        means = np.stack([rng.standard_normal((count, 100)).mean(0) for count in range(1, 11)])
+        rows = rng.standard_normal((100, 10))
+        p.append(exchanged_p(means, rows @ plane, plane, n_permutations=99, seed=seed).min())
+    assert np.mean(np.array(p) <= 0.05) < 0.12
+
+
 def test_planted_writers_are_found_with_their_phase_and_no_others() -> None:
     rng = np.random.default_rng(0)
     numbers, plane = np.arange(20.0), period_plane(np.arange(20.0), 5.0, line=True)

@@ -37,9 +37,14 @@ def neurons_figure(result: "PeriodNeurons") -> "go.Figure":
                 marker=marker,
             )
         )
+    layers = {
+        "title": "layer, from its first neuron to its last",
+        "range": [0, result.n_layers],
+        "dtick": max(1, result.n_layers // 8),
+    }
     return figure(
         *drawn,
-        x={"title": "layer" if deep else "neuron", "rangemode": "tozero"},
+        x=layers if deep else {"title": "neuron", "rangemode": "tozero"},
         y={"title": "adds to the lead (nats)", "rangemode": "tozero"},
         title=f"Neurons by period: {result.domain} in {result.model}",
         height=440,
