@@ -116,6 +116,6 @@ def shared_table(found: Data) -> str:
             )
             rows.append(
                 f"| {name} | {other['accuracy']:.0%} | {period} | {s['lead']:.2f} nats | {sets} | {chance} "
-                f"| {s['correlation']:.2f} [{s['low']:.2f}, {s['high']:.2f}] | {s['others']:.2f} |"
+                f"| {s['correlation']:.2f} [{s['low']:.2f}, {s['high']:.2f}] | {round(s['others'], 2) + 0.0:.2f} |"
             )
     return "\n".join(rows)

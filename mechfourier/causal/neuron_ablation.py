@@ -97,6 +97,7 @@ class Ablating:
             p_lead=permutation_p(-kept, -np.array(kepts)) if kepts and kept is not None else None,
             rest_kept=rest,
             random_rest_kept=_mean(rests),
+            n_wrong=int((~hits).sum()),
             **self._residues(after, random, period),
             n_controls=n_controls,
             size_ratio=float(np.mean(sizes) / self.neurons.size[list(units)].mean()) if sizes else None,
@@ -139,19 +140,20 @@ class Ablating:
 
     def _residues(
         self, after: Float[Tensor, "prompt choice"], random: Sequence[Tensor], period: float
-    ) -> dict[str, float | int | None]:
+    ) -> dict[str, float | None]:
         found = self._residue(after, period)
         wrong = (~self._right(after)).nonzero()[:, 0]
-        none = dict.fromkeys(("residue", "residue_low", "residue_high", "residue_guess", "random_residue"))
+        none: dict[str, float | None] = dict.fromkeys(
+            ("residue", "residue_low", "residue_high", "residue_guess", "random_residue")
+        )
         if found is None or not len(found):
-            return {"n_wrong": len(wrong), **none}
+            return none
         low, high = wilson(int(found.sum()), len(found))
         numbers = torch.from_numpy(self.asked.numbers)
         alike = (numbers[:, None] - numbers) % period == 0
         guess = (alike.double().sum(1) - 1) / (len(numbers) - 1)
         drawn = [part for each in random if (part := self._residue(each, period)) is not None]
         return {
-            "n_wrong": len(wrong),
             "residue": float(found.double().mean()),
             "residue_low": low,
             "residue_high": high,

@@ -233,7 +233,7 @@ def _shared(s: SharedNeurons) -> str:
     sets = ""
     if s.first and s.second:
         sets = f", {s.shared} of its {s.second} shared (by chance {s.expected:.2g}, p = {s.p_value:.2g})"
-    others = "" if s.others is None else f"; with its other periods {s.others:.2f}"
+    others = "" if s.others is None else f"; with its other periods {round(s.others, 2) + 0.0:.2f}"
     return (
         f"  other task: {s.lead:.3g} nats, neurons beyond chance {s.second}{sets}; rank correlation over all neurons "
         f"{s.correlation:.2f} [{s.low:.2f}, {s.high:.2f}]{others}"
