@@ -1,7 +1,7 @@
 """What ``probe``, ``tasks`` and ``study`` say of real pretrained language models: the tables of
 docs/real-models.md.
 
-Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study,sums]   (an hour
+Run: python -m benchmarks.real_models [MODEL …] [--domains months,days] [--steps probe,tasks,study,sums,neurons]   (an hour
 on two cores for both models) python -m benchmarks.real_models --page
 (only writes the page from the results)
 
@@ -13,18 +13,18 @@ import argparse
 import json
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cells import Data, p_value, percent, timed
 from benchmarks.marked import between
+from benchmarks.real_neurons import credited, neurons_table, shared_table
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, PAGE = ROOT / "benchmarks" / "results" / "real_models.json", ROOT / "docs" / "real-models.md"
 MODELS = ("gemma3-270m", "qwen2.5-0.5b")
 STUDIED = ("months", "days")  # domains with a task that both models answer, studied by default
-Data = dict[str, Any]
 
 
 def read() -> Data:
@@ -39,13 +39,6 @@ def keep(data: Data) -> None:
     from mechfourier.results.provenance import provenance
 
     write_json(RESULT, plain({**data, "provenance": provenance()}))
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, Data]:
-    """What ``work`` gives, and its seconds: by the clock and of the processor."""
-    clock, cpu = time.monotonic(), time.process_time()
-    value = work()
-    return value, {"wall_s": round(time.monotonic() - clock, 1), "cpu_s": round(time.process_time() - cpu, 1)}
 
 
 def probed(model: Any, name: str) -> Data:
@@ -154,8 +147,9 @@ STEPS: dict[str, Callable[[Any, str], Data]] = {
     "tasks": asked,
     "study": studied,
     "sums": summed,
+    "neurons": credited,
 }
-ONLY: dict[str, tuple[str, ...]] = {"study": STUDIED, "sums": ("numbers",)}
+ONLY: dict[str, tuple[str, ...]] = {"study": STUDIED, "sums": ("numbers",), "neurons": ("numbers",)}
 
 
 def run(models: list[str], domains: list[str], steps: list[str]) -> None:
@@ -232,7 +226,7 @@ def _task_table(found: Data) -> str:
     ]
     for name, part in found["domains"].items():
         for row in part.get("tasks", {"rows": []})["rows"]:
-            answered = f"yes (p = {_p(row['p'])})" if row["answered"] else "no"
+            answered = f"yes (p = {p_value(row['p'])})" if row["answered"] else "no"
             rows.append(
                 f"| {name} | {row['task']} | {row['kind']} | {row['right']} of {row['prompts']} "
                 f"| {row['low']:.0%} to {row['high']:.0%} | {row['greedy']:.0%} | {answered} |"
@@ -256,19 +250,13 @@ def _study_table(found: Data) -> str:
             if s["site"] is None
             else f"{s['site']}, {s['position']} token, k = {', '.join(map(str, s['ks']))}"
         )
-        exact = "–" if s["exact"] is None else _percent(s["exact"], *s["exact_ci"])
+        exact = "–" if s["exact"] is None else percent(s["exact"], *s["exact_ci"])
         random = "–" if s["random"] is None else f"{s['random']:.1%}"
         rows.append(
             f"| {name} | {s['task'] or '–'} | {s['verdict']}, **{s['used']}** | {where} | {exact} | {random} "
-            f"| {_p(s['rotation_p'])} | {s['wall_s']:.0f} |"
+            f"| {p_value(s['rotation_p'])} | {s['wall_s']:.0f} |"
         )
     return "\n".join(rows)
-
-
-def _percent(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "–"
-    return f"{value:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _ladder_table(found: Data) -> str:
@@ -283,7 +271,7 @@ def _ladder_table(found: Data) -> str:
         cells = []
         for _, s in studies:
             each = next((r for r in s["ladder"] if r["name"] == rung), None)
-            cells.append("–" if each is None else _percent(each["moved"], each["low"], each["high"]))
+            cells.append("–" if each is None else percent(each["moved"], each["low"], each["high"]))
         rows.append(f"| {rung} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -299,7 +287,7 @@ def _where_table(found: Data) -> str:
         if not s.get("share"):
             continue
         parts = (s["share"], s["share_difference"])
-        shares = [_percent(part["value"], part["low"], part["high"]) for part in parts]
+        shares = [percent(part["value"], part["low"], part["high"]) for part in parts]
         used = "; ".join(f"{p} token: {layers or 'nowhere'}" for p, layers in (s["used_at"] or {}).items())
         at, low, high = s["moves_at"] or (None, None, None)
         reaches = "–" if at is None else f"layer {at} [{low}, {high}]"
@@ -309,10 +297,6 @@ def _where_table(found: Data) -> str:
             f"| {heads or '–'} |"
         )
     return "\n".join(rows)
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
 
 
 def _lists_table(found: Data) -> str:
@@ -333,11 +317,11 @@ def _sums_table(found: Data) -> str:
         "|---|---|---|---|---|",
     ]
     for part in found.get("domains", {}).get("numbers", {}).get("sums", {}).get("parts", []):
-        chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {_p(part['p_value'])})"
+        chance = "–" if part["random"] is None else f"{part['random']:.1%} (p = {p_value(part['p_value'])})"
         rows.append(
-            f"| {part['name']} | {_percent(part['exact'], part['low'], part['high'])} "
-            f"| {_percent(*(part[key] if part['name'] != WHOLE else None for key in OF_WHOLE))} "
-            f"| {_percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
+            f"| {part['name']} | {percent(part['exact'], part['low'], part['high'])} "
+            f"| {percent(*(part[key] if part['name'] != WHOLE else None for key in OF_WHOLE))} "
+            f"| {percent(part['moved'], part['moved_low'], part['moved_high'])} | {chance} |"
         )
     return "\n".join(rows)
 
@@ -350,6 +334,8 @@ TABLES: dict[str, Callable[[Data], str]] = {
     "ladder": _ladder_table,
     "where": _where_table,
     "sums": _sums_table,
+    "neurons": neurons_table,
+    "shared": shared_table,
 }
 
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mechfourier.causal.experiment import Experiment as Experiment
     from mechfourier.causal.find_plane import CausalPlane as CausalPlane, find_plane as find_plane
     from mechfourier.causal.patch import PatchResult as PatchResult, patch as patch
+    from mechfourier.causal.period_neurons import period_neurons as period_neurons
+    from mechfourier.causal.period_result import PeriodNeurons as PeriodNeurons
     from mechfourier.causal.periods import PeriodsResult as PeriodsResult, periods as periods
     from mechfourier.causal.plane import plane as plane
     from mechfourier.causal.result import AblationResult as AblationResult

@@ -36,6 +36,7 @@ COMMANDS = {
     "steer": "steer {m} --to Friday --domain days --controls 20 --samples 2",
     "behaviour": "behaviour {m} --permutations 99",
     "periods": "periods {m} --samples 4 --controls 20 --permutations 99",
+    "periods --neurons": "periods {m} --neurons --controls 2 --permutations 99",
     "tasks": "tasks {m}",
     "study": "study {m} --controls 199 --permutations 99 --samples 8",
     "helix": "helix {m} --range 0-19 --permutations 99",

@@ -159,10 +159,10 @@ def attribution(
         raise OutOfRange(f"neurons is {neurons}; give 0 for none, or how many to list")
     wanted = domain if isinstance(domain, Domain) else find_domain(domain)
     asked = questions(model, wanted, task=task, cycles=cycles, samples=n_prompts, seed=seed)
-    return _result(_Stream(model, asked), neurons, seed)
+    return _result(AnswerStream(model, asked), neurons, seed)
 
 
-def _result(stream: "_Stream", neurons: int, seed: int) -> AttributionResult:
+def _result(stream: "AnswerStream", neurons: int, seed: int) -> AttributionResult:
     asked, logits, margin = stream.asked, stream.logits, stream.margin
     parts, error = _parts(stream)
     heads, neuron_values, notes = _inner(stream, parts)
@@ -197,7 +197,7 @@ def _result(stream: "_Stream", neurons: int, seed: int) -> AttributionResult:
     )
 
 
-def _harmonics(stream: "_Stream", label: Int[Tensor, " prompt"]) -> tuple[Harmonic, ...]:
+def _harmonics(stream: "AnswerStream", label: Int[Tensor, " prompt"]) -> tuple[Harmonic, ...]:
     """Harmonics of the answer; none where the answers are no cycle."""
     design = stream.asked.design
     if design.kind != "operation" and not design.domain.cyclic:
@@ -205,7 +205,7 @@ def _harmonics(stream: "_Stream", label: Int[Tensor, " prompt"]) -> tuple[Harmon
     return harmonics_of(stream.class_logits(label), design.n, stream.logits, label)
 
 
-def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], float]:
+def _parts(stream: "AnswerStream") -> tuple[dict[str, Float[Tensor, " prompt"]], float]:
     """What every part adds to the margin of every prompt, and by how much the sum misses it at most."""
     parts = {name: vectors_on(value, stream.readers) for name, value in stream.parts.items()}
     parts["bias"] = stream.bias
@@ -217,7 +217,7 @@ def _parts(stream: "_Stream") -> tuple[dict[str, Float[Tensor, " prompt"]], floa
     return parts, float(rest.abs().max())
 
 
-class _Stream:
+class AnswerStream:
     """The residual stream at the token before the answer as a sum of parts, and how the choices read it.
 
     ``readers[prompt]``: the direction whose product with a part is what it adds to the margin, scale and gain
@@ -287,7 +287,7 @@ def vectors_on(
 
 
 def _inner(
-    stream: _Stream, parts: dict[str, Tensor]
+    stream: AnswerStream, parts: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[int, Float[Tensor, "prompt neuron"]], list[str]]:
     """What heads and neurons add, where they add up to their layer's part."""
     heads: dict[str, Tensor] = {}
@@ -316,7 +316,7 @@ def _adds_up(total: Tensor, part: Tensor) -> bool:
 INNER = {"attn": ("attn", "W_O", "b_O", "z"), "mlp": ("mlp", "W_out", "b_out", "mlp_post")}
 
 
-def _split(stream: _Stream, kind: str, layer: int, name: str) -> tuple[Tensor, Tensor] | None:
+def _split(stream: AnswerStream, kind: str, layer: int, name: str) -> tuple[Tensor, Tensor] | None:
     """What every head [prompt, head] or neuron [prompt, neuron] of a layer adds, and what the bias does."""
     inner, matrix, bias_name, site_kind = INNER[kind]
     block, site = stream.model.blocks[layer], Site(site_kind, layer)

@@ -1,6 +1,6 @@
 """``mechfourier periods``: does arithmetic go through circles of base 10, a line, or neither?"""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,45 +39,57 @@ def periods_command(
     periods: Annotated[
         str | None, typer.Option(help="Periods, like 2,5,10 (default: those of 2,5,10,100 that fit).")
     ] = None,
+    neurons: Annotated[
+        bool, typer.Option("--neurons", help="Which neurons write each period of the answer.")
+    ] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(help="With --neurons: another task, domain or domain:task that may share them."),
+    ] = None,
     task: Task = None,
     site: AnySite = None,
     layer: Layer = None,
     samples: Samples = None,
     controls: Controls = 20,
-    permutations: Annotated[int, typer.Option(help="Permutations of every κ.", **COUNT)] = 1000,
+    permutations: Annotated[int, typer.Option(help="Permutations of every null.", **COUNT)] = 1000,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
     as_json: Json = False,
     out: Out = OUT,
 ) -> None:
-    """Move the line and every period of an operand as if it were another number: what does the answer do?"""
+    """Move the line and every period of an operand as if it were another number: what does the answer do? With
+    --neurons: which neurons write each period of the answer, and does another task use the same ones?"""
     from mechfourier.errors import UsageError
 
     if range_ is not None and domain is not None:
         raise UsageError("give --range or --domain, not both")
+    if neurons and (site is not None or layer is not None):
+        raise UsageError("--neurons reads the MLPs of all layers; leave --site and --layer out")
+    if against is not None and not neurons:
+        raise UsageError("--against compares neurons; give --neurons with it")
     ends = None if range_ is None else range_of(range_)
-    wanted, where = (
-        None if periods is None else periods_of(periods),
-        place_of(site, layer),
-    )
+    wanted, where = (None if periods is None else periods_of(periods), place_of(site, layer))
     chosen = domain_of(domain, model, "numbers") if ends is None else None
     quiet_libraries()
     from mechfourier.causal.number_fit import sums
-    from mechfourier.causal.periods import periods as measure
+    from mechfourier.causal.period_neurons import period_neurons
+    from mechfourier.causal.periods import periods as moved
     from mechfourier.models.registry import load
 
     about = sums(*ends) if ends is not None else chosen
     assert about is not None
-    result = measure(
-        load(model, engine=engine, device=device),
-        about,
+    loaded = load(model, engine=engine, device=device)
+    common: dict[str, Any] = dict(
         periods=wanted,
-        site=where,
         task=task,
         n_prompts=samples,
         n_controls=controls,
         n_permutations=permutations,
         seed=seed,
     )
+    if neurons:
+        result: Any = period_neurons(loaded, about, against=against, **common)
+    else:
+        result = moved(loaded, about, site=where, **common)
     finish(result, out, as_json)

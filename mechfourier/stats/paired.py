@@ -40,12 +40,21 @@ def bootstrap_means(
     values: Float[Tensor, "unit column"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
 ) -> list[tuple[float, float]]:
     """``bootstrap_mean`` of every column, with the same resampled units for all."""
+    means = resampled_means(values, seed=seed, resamples=resamples)
+    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def resampled_means(
+    values: Float[Tensor, "unit column"] | np.ndarray, *, seed: int, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """[resample, column]: the means of every column over resampled units, the same for all columns."""
     table = np.asarray(values, dtype=np.float64)
     rng, even = np.random.default_rng(seed), np.full(len(table), 1 / len(table))
     sizes = [min(200, resamples - start) for start in range(0, resamples, 200)]  # 200 at a time: memory
-    means = np.concatenate([rng.multinomial(len(table), even, size=size) @ table for size in sizes])
-    low, high = np.quantile(means / len(table), [0.025, 0.975], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+    return np.concatenate([rng.multinomial(len(table), even, size=size) @ table for size in sizes]) / len(
+        table
+    )
 
 
 def ratio(gain: Float[Tensor, " unit"], span: Float[Tensor, " unit"]) -> float:
