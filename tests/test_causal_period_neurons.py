@@ -1,7 +1,6 @@
 """Neurons that write a period: those of planted and of trained networks are found, taken out, and compared."""
 
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -232,4 +231,4 @@ def test_a_real_model_writes_the_parity_of_a_sum_by_one_neuron() -> None:
     assert parity.ablated is not None and parity.ablated.lead_kept is not None
     assert parity.ablated.lead_kept < 0.5 and parity.shared is not None
     said = [line for line in str(found).splitlines() if not line.startswith(("note:", "weights:"))]
-    assert max(map(len, said)) <= 80, textwrap.shorten(str(found), 500)
+    assert max(map(len, said[1:])) <= 80  # the first has the name of a folder

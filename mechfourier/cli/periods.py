@@ -60,14 +60,7 @@ def periods_command(
 ) -> None:
     """Move the line and every period of an operand as if it were another number: what does the answer do? With
     --neurons: which neurons write each period of the answer, and does another task use the same ones?"""
-    from mechfourier.errors import UsageError
-
-    if range_ is not None and domain is not None:
-        raise UsageError("give --range or --domain, not both")
-    if neurons and (site is not None or layer is not None):
-        raise UsageError("--neurons reads the MLPs of all layers; leave --site and --layer out")
-    if against is not None and not neurons:
-        raise UsageError("--against compares neurons; give --neurons with it")
+    _check(range_ is not None and domain is not None, neurons, against, site is not None or layer is not None)
     ends = None if range_ is None else range_of(range_)
     wanted, where = (None if periods is None else periods_of(periods), place_of(site, layer))
     chosen = domain_of(domain, model, "numbers") if ends is None else None
@@ -93,3 +86,15 @@ def periods_command(
     else:
         result = moved(loaded, about, site=where, **common)
     finish(result, out, as_json)
+
+
+def _check(both: bool, neurons: bool, against: str | None, placed: bool) -> None:
+    """Refuse options that do not go together, before a model is loaded."""
+    from mechfourier.errors import UsageError
+
+    if both:
+        raise UsageError("give --range or --domain, not both")
+    if neurons and placed:
+        raise UsageError("--neurons reads the MLPs of all layers; leave --site and --layer out")
+    if against is not None and not neurons:
+        raise UsageError("--against compares neurons; give --neurons with it")
