@@ -341,7 +341,7 @@ def test_every_causal_command_takes_a_task_and_says_which(command: str, tmp_path
 def test_a_study_without_an_answered_task_turns_the_models_own_answers(tiny: Any) -> None:
     from mechfourier.causal.study import study
 
-    found = study(tiny, "days", n_permutations=99, n_prompts=28)
+    found = study(tiny, "days", n_controls=199, n_permutations=99, n_prompts=14)
     assert found.used == "not used" and found.rotation is not None and found.ablation is None
     assert any("answers at chance" in reason for reason in found.reasons)
     assert any("no task is answered above chance" in note for note in found.notes)
