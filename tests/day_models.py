@@ -68,25 +68,25 @@ def planted_circle() -> Any:
     return PlantedCircle()
 
 
-def small_calendar() -> Any:
-    """A random HookedTransformer with the words of the calendar."""
+def small_calendar(*, n_layers: int = 3, d_head: int = 12, d_mlp: int = 32) -> Any:
+    """A random HookedTransformer of two heads with the words of the calendar."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformer_lens import HookedTransformer, HookedTransformerConfig
 
         tokenizer = calendar_tokenizer()
         config = HookedTransformerConfig(
-            n_layers=3,
-            d_model=24,
+            n_layers=n_layers,
+            d_model=2 * d_head,
             n_heads=2,
-            d_head=12,
-            d_mlp=32,
+            d_head=d_head,
+            d_mlp=d_mlp,
             d_vocab=len(tokenizer),
             n_ctx=32,
             act_fn="relu",
             normalization_type="RMS",
             positional_embedding_type="rotary",
-            rotary_dim=12,
+            rotary_dim=d_head,
             seed=1,
         )
         model = HookedTransformer(config, move_to_device=False)

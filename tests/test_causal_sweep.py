@@ -1,11 +1,11 @@
 """Sweeps give what single ablations give, find the one unit that matters, and keep the family-wise error."""
 
 import json
-import warnings
 from typing import Any
 
 import pytest
 import torch
+from day_models import small_calendar
 from typer.testing import CliRunner
 
 from mechfourier.causal.ablate import ablate
@@ -47,34 +47,7 @@ def lone() -> Any:
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    """A random HookedTransformer of two layers with the words of the calendar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-        from mechfourier.toys.calendar.tokens import build_tokenizer
-
-        tokenizer = build_tokenizer()
-        config = HookedTransformerConfig(
-            n_layers=2,
-            d_model=16,
-            n_heads=2,
-            d_head=8,
-            d_mlp=20,
-            d_vocab=len(tokenizer),
-            n_ctx=32,
-            act_fn="relu",
-            normalization_type="RMS",
-            positional_embedding_type="rotary",
-            rotary_dim=8,
-            seed=1,
-        )
-        model = HookedTransformer(config, move_to_device=False)
-    model.tokenizer = tokenizer
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2.0)
-    return model.eval().requires_grad_(False)
+    return small_calendar(n_layers=2, d_head=8, d_mlp=20)
 
 
 @pytest.mark.parametrize("mode", ["mean", "zero"])
