@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clocks import clock_network
 from extras import needs_minilm
 from real_models import real_folder
 from test_causal_rotate import KEYS, P
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import mechfourier as mf
 from mechfourier.causal.last_token import LastToken
-from mechfourier.causal.neuron_ablation import leads
+from mechfourier.causal.neuron_ablation import period_lead
 from mechfourier.causal.number_questions import number_questions
 from mechfourier.causal.period_credit import WritingTask
 from mechfourier.causal.period_neurons import period_neurons
@@ -22,7 +23,6 @@ from mechfourier.causal.period_result import PeriodNeurons
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.figures.period_neurons import neurons_figure, writers_figure
-from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.fourier.neurons import grid_of, neuron_spectrum
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.interventions import edit_zero, intervene
@@ -34,10 +34,7 @@ from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 @pytest.fixture(scope="module")
 def clock() -> OneLayerTransformer:
-    sizes = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
-    weights = analytic_weights(P, frequencies=KEYS, **sizes)  # type: ignore[arg-type]
-    config = OneLayerConfig(p=P, **sizes)  # type: ignore[arg-type]
-    return OneLayerTransformer(config, weights={name: value.float() for name, value in weights.items()})
+    return clock_network(P, KEYS)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +132,7 @@ def test_the_part_of_a_neuron_is_what_its_ablation_takes_where_the_way_is_linear
         from mechfourier.causal.neuron_ablation import Ablating
 
         edits = Ablating(clock, task.asked, task.neurons, 0)._edits([unit])
-        after = leads(task.asked, passes.logits(edits), plane)[0].mean()
+        after = period_lead(task.asked, passes.logits(edits), plane).mean()
         assert float(credit.prompts.mean() - after) == pytest.approx(float(credit.leads[unit]), abs=1e-4)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clocks import clock_network
 from scipy.stats import kstest
 from small_run import write_run
 from test_causal_rotate import KEYS, P
@@ -18,20 +19,16 @@ from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.figures.periods import periods_figure
 from mechfourier.figures.stability import stability_figure
-from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.models.registry import load
 from mechfourier.stats.residues import period_shares, separability, token_statistics
-from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
+from mechfourier.toys.one_layer.model import OneLayerTransformer
 
 VALUES = np.arange(100)
 
 
 @pytest.fixture(scope="module")
 def clock() -> OneLayerTransformer:
-    sizes = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
-    weights = analytic_weights(P, frequencies=KEYS, **sizes)  # type: ignore[arg-type]
-    config = OneLayerConfig(p=P, **sizes)  # type: ignore[arg-type]
-    return OneLayerTransformer(config, weights={name: value.float() for name, value in weights.items()})
+    return clock_network(P, KEYS)
 
 
 def _classes(modulus: int, noise: float, seed: int = 0) -> np.ndarray:
@@ -94,10 +91,7 @@ def test_the_periods_that_a_clock_reads_move_its_answers_and_others_do_not(clock
 
 
 def test_a_circle_of_period_ten_moves_answers_by_delta_modulo_ten() -> None:
-    sizes = dict(d_model=32, n_heads=4, d_head=8, d_mlp=128)
-    weights = analytic_weights(10, frequencies=(1,), **sizes)  # type: ignore[arg-type]
-    config = OneLayerConfig(p=10, **sizes)  # type: ignore[arg-type]
-    ten = OneLayerTransformer(config, weights={name: value.float() for name, value in weights.items()})
+    ten = clock_network(10, (1,), d_mlp=128)
     found = periods(ten, "mod-10", periods=(10, 5), site="hook_embed", n_controls=20)
     parts = {part.name: part for part in found.parts}
     alone, other = parts["period 10"], parts["period 5"]

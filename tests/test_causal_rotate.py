@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clocks import clock_network
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -16,13 +17,12 @@ from mechfourier.causal.rotate import RotationResult, rotate
 from mechfourier.causal.subspaces import harmonic_subspace, key_harmonics, rotations
 from mechfourier.domains.definition import domain
 from mechfourier.errors import InterventionChangedNothing, OutOfRange, UnknownSite, UsageError
-from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.interventions import edit_rotate, edit_zero, intervene
 from mechfourier.hooks.run import has_hooks
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import encode
 from mechfourier.models.registry import load
-from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
+from mechfourier.toys.one_layer.model import OneLayerTransformer
 
 P, KEYS = 13, (2, 3)
 
@@ -30,10 +30,7 @@ P, KEYS = 13, (2, 3)
 @pytest.fixture(scope="module")
 def clock() -> OneLayerTransformer:
     """A model mod 13 in closed form that reads its operands off two circles."""
-    sizes = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
-    weights = analytic_weights(P, frequencies=KEYS, **sizes)  # type: ignore[arg-type]
-    config = OneLayerConfig(p=P, **sizes)  # type: ignore[arg-type]
-    return OneLayerTransformer(config, weights={name: value.float() for name, value in weights.items()})
+    return clock_network(P, KEYS)
 
 
 def test_turning_all_circles_of_a_clock_moves_every_answer_by_delta(clock: Any) -> None:

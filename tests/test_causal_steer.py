@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clocks import clock_network
 from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
@@ -20,11 +21,9 @@ from mechfourier.causal.subspaces import harmonic_subspace
 from mechfourier.domains.definition import domain
 from mechfourier.errors import OutOfRange, UsageError
 from mechfourier.figures.steer import dose_figure, shares_figure, steer_figure
-from mechfourier.fourier.analytic import analytic_weights
 from mechfourier.hooks.run import has_hooks, last_logits
 from mechfourier.models.interface import encode
 from mechfourier.models.registry import load
-from mechfourier.toys.one_layer.model import OneLayerConfig, OneLayerTransformer
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +110,7 @@ def test_the_circle_passes_through_the_values_between_and_the_chord_does_not(dos
 
 
 def test_a_clock_in_closed_form_reads_the_angle_and_not_the_radius() -> None:
-    sizes = dict(d_model=32, n_heads=4, d_head=8, d_mlp=64)
-    weights = analytic_weights(P, frequencies=KEYS, **sizes)  # type: ignore[arg-type]
-    config = OneLayerConfig(p=P, **sizes)  # type: ignore[arg-type]
-    clock = OneLayerTransformer(config, weights={name: value.float() for name, value in weights.items()})
+    clock = clock_network(P, KEYS)
     found = dose(clock, f"mod-{P}", to="+2", site="hook_embed", k=KEYS)
     assert found.verdict == "along the circle"
     assert found.doses[0].perplexity is None  # it writes no text

@@ -133,7 +133,8 @@ class Ablating:
         self, logits: Float[Tensor, "prompt choice"], plane: Float[ndarray, "n r"]
     ) -> tuple[float | None, float | None]:
         """What is left of the period's part of the lead, and of the rest of it."""
-        (before, whole), (after, all_after) = (leads(self.asked, z, plane) for z in (self.intact, logits))
+        before, after = (period_lead(self.asked, z, plane) for z in (self.intact, logits))
+        whole, all_after = (whole_lead(self.asked, z) for z in (self.intact, logits))
         own = float(after.mean() / before.mean()) if float(before.mean()) > 0 else None
         rest = float((whole - before).mean())
         return own, float((all_after - after).mean()) / rest if rest > 0 else None
@@ -172,14 +173,16 @@ class Ablating:
         return apart[apart != 0] % period == 0
 
 
-def leads(
+def whole_lead(asked: NumberQuestions, logits: Float[Tensor, "prompt choice"]) -> Float[Tensor, " prompt"]:
+    """What every prompt adds to the lead of the right answer; the mean over the prompts is that lead (nats)."""
+    return asked.weights * (logits.gather(1, asked.asked.right[:, None])[:, 0] - logits.mean(dim=1))
+
+
+def period_lead(
     asked: NumberQuestions, logits: Float[Tensor, "prompt choice"], plane: Float[ndarray, "n r"]
-) -> tuple[Float[Tensor, " prompt"], Float[Tensor, " prompt"]]:
-    """What every prompt adds to the period's part of the lead, and to the whole lead; the means over the prompts are
-    theirs (nats)."""
-    right = asked.asked.right
-    whole = logits.gather(1, right[:, None])[:, 0] - logits.mean(dim=1)
-    return in_plane(asked, logits @ torch.from_numpy(plane), plane), asked.weights * whole
+) -> Float[Tensor, " prompt"]:
+    """The same of the period's part of the lead."""
+    return in_plane(asked, logits @ torch.from_numpy(plane), plane)
 
 
 def in_plane(

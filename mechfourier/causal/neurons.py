@@ -84,21 +84,18 @@ def neurons_of(model: Model, asked: NumberQuestions, stream: AnswerStream) -> Ne
     except HookNeverFired:  # a layer of another kind has hook points that do not run
         found = {}
     table: list[tuple[int, ndarray, ndarray, ndarray]] = []
-    unsplit = [
-        layer for layer, site in zip([each[0] for each in layers], sites, strict=True) if site not in found
-    ]
+    unsplit: list[int] = []
     weights = asked.weights / len(asked)
     for (layer, matrix, bias), site in zip(layers, sites, strict=True):
-        if site not in found:
-            continue
-        part = _written(model, stream, layer, found[site].double(), matrix, bias)
-        if part is None:
+        acts = found[site].double() if site in found else None
+        part = None if acts is None else _written(model, stream, layer, acts, matrix, bias)
+        if acts is None or part is None:
             unsplit.append(layer)
             continue
         scaled, rows = part
         means = torch.zeros(len(asked.numbers), scaled.shape[1], dtype=torch.float64)
         means.index_add_(0, asked.asked.right, scaled * (weights * len(asked.numbers))[:, None])
-        mean = (found[site].double() * weights[:, None]).sum(0)
+        mean = (acts * weights[:, None]).sum(0)
         table.append((layer, means.float().numpy(), rows.float().numpy(), mean.float().numpy()))
     if not table:
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class NumberQuestions:
         """Whether the answers start again after the last number."""
         return self.asked.design.wraps_at is not None
 
-    @property
+    @cached_property
     def weights(self) -> Float[Tensor, " prompt"]:
         """What each prompt counts, so that all answers count alike and the mean is 1."""
         count = torch.bincount(self.asked.right, minlength=len(self.numbers)).double()

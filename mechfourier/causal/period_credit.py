@@ -9,14 +9,14 @@ from numpy import ndarray
 from torch import Tensor
 
 from mechfourier.causal.attribution import AnswerStream
-from mechfourier.causal.neuron_ablation import in_plane, leads
+from mechfourier.causal.neuron_ablation import in_plane, period_lead, whole_lead
 from mechfourier.causal.neurons import count_neurons, neurons_of
 from mechfourier.causal.number_questions import NumberQuestions, number_questions
+from mechfourier.causal.period_result import LEVEL
 from mechfourier.domains.definition import Domain
 from mechfourier.models.interface import Model
 from mechfourier.stats.writers import exchanged_p, period_plane, unit_leads
 
-LEVEL = 0.05
 MEMORY = 2**26  # activations of all neurons that are held: 256 MB
 LEAST = 100  # prompts that are asked, however many neurons there are
 
@@ -46,7 +46,7 @@ class WritingTask:
         self.neurons = neurons_of(model, asked, self.stream)
         self.logits = self.stream.logits
         self.right = self.logits.argmax(dim=1) == asked.asked.right
-        self.whole = leads(asked, self.logits, np.zeros((len(asked.numbers), 1)))[1]
+        self.whole = whole_lead(asked, self.logits)
 
     @classmethod
     def of(
@@ -66,7 +66,7 @@ class WritingTask:
         written = self.neurons.rows @ plane.astype(np.float32)
         own = unit_leads(self.neurons.means, written, plane)
         p = exchanged_p(self.neurons.means, written, plane, n_permutations=n_permutations, seed=seed)
-        return PeriodCredit(period, plane, leads(self.asked, self.logits, plane)[0], own.astype(float), p)
+        return PeriodCredit(period, plane, period_lead(self.asked, self.logits, plane), own.astype(float), p)
 
     def parts(self, plane: Float[ndarray, "n r"]) -> dict[str, Float[Tensor, " prompt"]]:
         """What every part of the stream adds."""

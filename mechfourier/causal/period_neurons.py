@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mechfourier._arguments import checked
 from mechfourier.causal.controls import check_count
-from mechfourier.causal.neuron_ablation import Ablating, leads
+from mechfourier.causal.neuron_ablation import Ablating, period_lead
 from mechfourier.causal.neurons import unsplit_note
 from mechfourier.causal.number_questions import at_chance
 from mechfourier.causal.parts import whole_note
@@ -228,7 +228,7 @@ def _wanted(task: WritingTask, periods: Sequence[float] | None) -> tuple[float, 
     if cycle is None:
         return tuple(p for p in PERIODS if p <= n + 1)
     every = [cycle / k for k in range(1, cycle // 2 + 1)]
-    parts = [float(leads(task.asked, task.logits, task.plane(period))[0].mean()) for period in every]
+    parts = [float(period_lead(task.asked, task.logits, task.plane(period)).mean()) for period in every]
     whole = float(task.whole.mean())
     even = [task.plane(period).shape[1] / (n - 1) for period in every]
     ranked = sorted(range(len(every)), key=lambda i: -parts[i])[:HARMONICS]
