@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from runtime_types import install
 
 CHECKED = [
     "models",
@@ -33,7 +33,7 @@ CHECKED = [
     "reproduce",
     "atlas",
 ]
-install_import_hook([f"mechfourier.{layer}" for layer in CHECKED], "runtime_types.checked")
+install([f"mechfourier.{layer}" for layer in CHECKED])
 
 # the first example of a test pays for imports, and the machine may be busy: no limit per example
 settings.register_profile("mechfourier", deadline=None, max_examples=30, derandomize=True)

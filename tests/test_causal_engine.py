@@ -31,6 +31,11 @@ from mechfourier.models.registry import load
 ENGINES = {"hooked": ("Qwen2", "hooked"), "bridge": ("Gemma", "bridge"), "gpt2": ("GPT2", "bridge")}
 
 
+# answers of two and three tokens some of which begin alike, prompts of a few lengths: what there is to share and
+# to cut, in few passes
+DAYS = replace(domain("days"), values=("mo", "tu", "we", "th", "fr", "sat", "sun"))
+
+
 @pytest.fixture(scope="module", params=sorted(ENGINES))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     family, engine = ENGINES[request.param]
@@ -65,7 +70,7 @@ CASES = [
 
 @pytest.mark.parametrize(("site", "position", "name"), CASES)
 def test_short_passes_are_whole_passes(model: Any, site: str, position: str, name: str) -> None:
-    asked = Experiment.of(model, "days", task=name, n_prompts=14)
+    asked = Experiment.of(model, DAYS, task=name, n_prompts=14)
     with intervene(model, [edits(asked, site, position).edit_of(torch.arange(14))]):
         whole = centred(asked.task.score(model).scores)
     shared = centred(asked.engine.scores(edits(asked, site, position)))
@@ -85,7 +90,7 @@ def test_numbers_of_several_tokens_are_whole_passes_too(model: Any) -> None:
 
 
 def test_beginnings_are_remembered_only_where_asked(model: Any) -> None:
-    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    asked = Experiment.of(model, DAYS, task="list", n_prompts=14)
     sites = [f"blocks.{layer}.hook_resid_post" for layer in (1, 0, 2)]
     whole = [asked.engine.scores(edits(asked, site, "value")) for site in sites]
     with prefix_sharing.remembering():
@@ -98,7 +103,7 @@ def test_beginnings_are_remembered_only_where_asked(model: Any) -> None:
 
 
 def test_what_is_large_is_not_remembered(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    asked = Experiment.of(model, DAYS, task="list", n_prompts=14)
     monkeypatch.setattr(prefix_sharing, "LARGE", 0)
     with prefix_sharing.remembering():
         asked.engine.scores(edits(asked, "blocks.1.hook_resid_post", "value"))
@@ -115,7 +120,7 @@ def test_the_oldest_streams_go_first() -> None:
 
 
 def test_edits_of_several_kinds_run_as_each_alone(model: Any) -> None:
-    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    asked = Experiment.of(model, DAYS, task="list", n_prompts=14)
     place = asked.at("blocks.1.hook_resid_post", "value")
     prompt, generator = torch.arange(14), torch.Generator().manual_seed(0)
     steps = torch.randn(14, place.centre.numel(), generator=generator)
@@ -129,7 +134,7 @@ def test_edits_of_several_kinds_run_as_each_alone(model: Any) -> None:
 
 
 def test_other_hooks_and_other_sites_make_passes_whole(model: Any) -> None:
-    asked = Experiment.of(model, "days", task="list", n_prompts=14)
+    asked = Experiment.of(model, DAYS, task="list", n_prompts=14)
     rows = edits(asked, "blocks.1.hook_resid_post", "value")
     assert can_run(model, rows)
     with hooked(model, [(Site("resid_post", 0), lambda value: value)]):
@@ -139,11 +144,11 @@ def test_other_hooks_and_other_sites_make_passes_whole(model: Any) -> None:
 
 def test_a_rotation_of_a_task_says_what_was_asked(model: Any) -> None:
     options: dict[str, Any] = {"site": "blocks.1.hook_resid_post", "ks": (1,), "task": "list"}
-    found = rotate(model, "days", n_prompts=7, n_controls=5, **options)
+    found = rotate(model, DAYS, n_prompts=7, n_controls=5, **options)
     assert found.task == "list" and "task list" in str(found)
     assert found.n_control_pairs == 36 and found.n_control_prompts == 7
-    assert rotate(model, "days", n_prompts=7, n_controls=5, **options).to_json() == found.to_json()
-    assert choose_task(model, domain("days"), "list").reason is None
+    assert rotate(model, DAYS, n_prompts=7, n_controls=5, **options).to_json() == found.to_json()
+    assert choose_task(model, DAYS, "list").reason is None
 
 
 def test_numbers_turn_back_to_the_first_after_the_last(model: Any) -> None:
