@@ -63,16 +63,36 @@ def test_the_largest_unit_of_noise_has_a_uniform_p() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("follows", ["nothing", "the answer", "some of each"])
 @pytest.mark.parametrize("period", [2.0, 5.0, 10.0])
-def test_means_of_unequally_many_prompts_find_little_in_noise(period: float) -> None:
-    """One to ten prompts per answer, as sums of two digits have: the exchange is not exact then, and not far off."""
-    plane, p = period_plane(TEN, period, line=True), []
+def test_means_of_unequally_many_prompts_find_nothing_more_often_than_the_level(
+    period: float, follows: str
+) -> None:
+    """One to ten prompts per answer, as sums of two digits have; units of noise, units whose means differ however many
+    prompts they are of, and both."""
+    plane, p, counts = period_plane(TEN, period, line=True), [], np.arange(1, 11)
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        means = np.stack([rng.standard_normal((count, 100)).mean(0) for count in range(1, 11)])
+        noise = np.stack([rng.standard_normal((count, 100)).mean(0) for count in counts])
+        signal = rng.standard_normal((10, 100))
+        half = np.arange(100) < 50
+        means = {"nothing": noise, "the answer": signal, "some of each": np.where(half, 1.5 * noise, signal)}
+        found = means[follows] + 2 * rng.standard_normal(100)
         rows = rng.standard_normal((100, 10))
-        p.append(exchanged_p(means, rows @ plane, plane, n_permutations=99, seed=seed).min())
-    assert np.mean(np.array(p) <= 0.05) < 0.12
+        options = {"counts": counts, "n_permutations": 99, "seed": seed}
+        p.append(exchanged_p(found, rows @ plane, plane, **options).min())
+    assert np.mean(np.array(p) <= 0.05) < 0.08  # 400 draws: 2.7 standard errors above the level
+
+
+def test_equally_many_prompts_are_exchanged_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    plane = period_plane(TEN, 5.0, line=True)
+    means, written = rng.standard_normal((10, 30)), rng.standard_normal((30, 10)) @ plane
+    options = {"n_permutations": 99, "seed": 0}
+    plain = exchanged_p(means, written, plane, **options)
+    assert np.array_equal(plain, exchanged_p(means, written, plane, counts=np.full(10, 7), **options))
+    unequal = exchanged_p(means, written, plane, counts=np.arange(1, 11), **options)
+    assert (unequal >= plain).all() and (unequal > plain).any()
 
 
 def test_planted_writers_are_found_with_their_phase_and_no_others() -> None:

@@ -39,9 +39,14 @@ class NumberQuestions:
         return self.asked.design.wraps_at is not None
 
     @cached_property
+    def counts(self) -> Int[ndarray, " n"]:
+        """How many prompts each answer has."""
+        return np.bincount(self.asked.right.numpy(), minlength=len(self.numbers))
+
+    @cached_property
     def weights(self) -> Float[Tensor, " prompt"]:
         """What each prompt counts, so that all answers count alike and the mean is 1."""
-        count = torch.bincount(self.asked.right, minlength=len(self.numbers)).double()
+        count = torch.from_numpy(self.counts).double()
         return len(self) / (len(self.numbers) * count[self.asked.right])
 
     def subset(self, prompts: Int[Tensor, " chosen"]) -> "NumberQuestions":

@@ -65,7 +65,14 @@ class WritingTask:
         """What every prompt and every neuron adds to the period's part of the lead."""
         written = self.neurons.rows @ plane.astype(np.float32)
         own = unit_leads(self.neurons.means, written, plane)
-        p = exchanged_p(self.neurons.means, written, plane, n_permutations=n_permutations, seed=seed)
+        p = exchanged_p(
+            self.neurons.means,
+            written,
+            plane,
+            counts=self.asked.counts,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
         return PeriodCredit(period, plane, period_lead(self.asked, self.logits, plane), own.astype(float), p)
 
     def parts(self, plane: Float[ndarray, "n r"]) -> dict[str, Float[Tensor, " prompt"]]:

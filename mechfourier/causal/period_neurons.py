@@ -42,7 +42,6 @@ from mechfourier.stats.writers import fewest, overlap, peaks, rank_correlation
 N_CONTROLS = 20  # p can reach 1/21
 MOST = 50  # neurons that are ablated together, and listed
 LISTED = 10  # neurons that are listed at least
-UNEQUAL = 3  # the most prompts of an answer over the fewest, above which a note says so
 HARMONICS = 5  # periods of a cycle that are looked at where none is named
 
 
@@ -246,11 +245,11 @@ def _period_notes(
             f"the periods are those of {cycle}/1 to {cycle}/{cycle // 2} with the largest parts of the lead, which are so "
             "inflated; name periods to look at others"
         )
-    count = np.bincount(task.asked.asked.right.numpy())
-    if count.max() > UNEQUAL * count.min():
+    count = task.asked.counts
+    if count.max() > count.min():
         notes.append(
-            f"the answers have {count.min()} to {count.max()} prompts each, and means of few prompts are noisier, so that "
-            "exchanging them is not exact: a p just below 0.05 may be noise"
+            f"the answers have {count.min()} to {count.max()} prompts each, and means of few prompts are noisier: p is the "
+            "larger of two, the means exchanged as they are and each times the root of its prompts"
         )
     cross = [float(np.linalg.svd(a.T @ b)[1][0]) for i, a in enumerate(found) for b in found[:i]]
     if max(cross, default=0.0) > 0.1:

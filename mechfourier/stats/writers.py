@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import hypergeom, spearmanr
 
@@ -60,22 +60,45 @@ def exchanged_p(
     written: Float[ndarray, "unit r"],
     plane: Float[ndarray, "n r"],
     *,
+    counts: Int[ndarray, " n"] | None = None,
     n_permutations: int,
     seed: int,
 ) -> Float[ndarray, " unit"]:
     """Family-wise p of every unit's part: the answers change places among the class means, the same for all units, and
-    the largest part of any unit is what chance gives (Westfall & Young 1993)."""
+    the largest part of any unit is what chance gives (Westfall & Young 1993).
+
+    ``counts``: prompts behind each mean. Where they differ, the means differ by as much whatever their answer if the
+    unit follows its answer, and by 1/√count if it is noise: the means are exchanged as they are, and times √count, and
+    the larger p counts. It is at most the level in either case, and below it between them.
+    """
+    alike = np.ones(len(means))
+    scales = [alike] if counts is None or np.ptp(counts) == 0 else [alike, np.sqrt(counts / np.mean(counts))]
+    drawn = [_largest(means, written, plane, scale, n_permutations, seed) for scale in scales]
+    own = unit_leads(means, written, plane)
+    return np.max([permutation_p(own, largest) for largest in drawn], axis=0)
+
+
+def _largest(
+    means: Float[ndarray, "n unit"],
+    written: Float[ndarray, "unit r"],
+    plane: Float[ndarray, "n r"],
+    scale: Float[ndarray, " n"],
+    n_permutations: int,
+    seed: int,
+) -> Float[ndarray, " draw"]:
+    """The largest part of any unit in every draw, what is exchanged being the means times ``scale``."""
     n, r = plane.shape
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(n) for _ in range(n_permutations)])
-    size = max(1, BLOCK // (means.shape[1] * r))
-    largest = []
+    weight = (scale**2 / (scale**2).sum()).astype(means.dtype)
+    scaled = (means - weight @ means) * scale[:, None].astype(means.dtype)
+    read = (plane / scale[:, None]).astype(means.dtype)
+    size, largest = max(1, BLOCK // (means.shape[1] * r)), []
     for start in range(0, n_permutations, size):
-        drawn = plane[orders[start : start + size]].astype(means.dtype)  # draw answer r
-        read = drawn.transpose(0, 2, 1).reshape(-1, n) @ means
-        parts = (read.reshape(len(drawn), r, -1) * written.T).sum(1) / n
-        largest.append(parts.max(1))
-    return permutation_p(unit_leads(means, written, plane), np.concatenate(largest))
+        drawn = read[orders[start : start + size]]  # draw answer r
+        parts = drawn.transpose(0, 2, 1).reshape(-1, n) @ scaled
+        largest.append(((parts.reshape(len(drawn), r, -1) * written.T).sum(1) / n).max(1))
+    return np.concatenate(largest)
 
 
 def peaks(
