@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import networkx as nx
@@ -39,47 +39,62 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(site: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own that has ``site`` on its path."""
-    path = os.pathsep.join([str(PACKAGE.parent), str(site)])
+IN_TURN = "import json, sys, command_lines; print(json.dumps([command_lines.run(*words) for words in json.load(sys.stdin)]))"
+
+
+def several(site: Path, *commands: Sequence[object]) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of command lines, in one process of its own that has ``site`` on its path."""
+    path = os.pathsep.join([str(PACKAGE.parent), str(PACKAGE.parent / "tests"), str(site)])
     done = subprocess.run(
-        [sys.executable, "-m", "mechfourier", *map(str, arguments)],
+        [sys.executable, "-c", IN_TURN],
+        input=json.dumps([[str(word) for word in words] for words in commands]),
         capture_output=True,
         text=True,
         cwd=site,
         env={**os.environ, "PYTHONPATH": path},
     )
-    assert done.returncode == code, done.stderr
-    return done
+    assert done.returncode == 0, done.stderr
+    return [tuple(each) for each in json.loads(done.stdout)]
+
+
+def run(site: Path, *arguments: object, code: int = 0) -> tuple[str, str]:
+    """Output and errors of one."""
+    ((found, out, err),) = several(site, arguments)
+    assert found == code, err
+    return out, err
 
 
 def test_a_network_of_another_package_goes_through_the_four_commands(theirs: Path, tmp_path: Path) -> None:
-    assert "mlp-mod" in run(theirs, "train", "--help").stdout
-    folder = tmp_path / "run"
-    trained = json.loads(
-        run(theirs, "train", "mlp-mod", "--p", 11, "--steps", 400, "--out", folder, "--json").stdout
+    folder, page = tmp_path / "run", tmp_path / "report.html"
+    done = several(
+        theirs,
+        ("train", "--help"),
+        ("train", "mlp-mod", "--p", 11, "--steps", 400, "--out", folder, "--json"),
+        ("probe", folder, "--json", "--out", folder),
+        ("analyze", folder, "--json", "--out", folder),
+        ("analyze", folder, "--place", 2),
+        ("report", folder, "--out", page),
+        ("analyze", folder, "--json", "--set", "first=2"),
+        ("sweep-accuracy", folder),
     )
+    assert [code for code, _, _ in done] == [0, 0, 0, 0, 2, 0, 0, 2], [err for _, _, err in done]
+    helped, trained, probed, analysed, (_, _, refused), _, top, (_, _, swept) = done
+    assert "mlp-mod" in helped[1]
+    trained, found, spectrum, top = (json.loads(out) for _, out, _ in (trained, probed, analysed, top))
     assert trained["steps"] == 400 and trained["metrics"]["train_loss"] < 0.1
-    found = json.loads(run(theirs, "probe", folder, "--json", "--out", folder).stdout)
     assert (found["domain"], found["design"]) == ("mod-11", "operation")  # what it was trained on, unasked
-    spectrum = json.loads(run(theirs, "analyze", folder, "--json", "--out", folder).stdout)
     assert len(spectrum["power"]) == 5 and sum(spectrum["power"]) == pytest.approx(1)
-    refused = run(theirs, "analyze", folder, "--place", 2, code=2).stderr
+    assert top["power"] == spectrum["power"][:2]
     assert "--place means nothing for the architecture 'mlp-mod'" in refused
-    page = tmp_path / "report.html"
-    run(theirs, "report", folder, "--out", page)
+    assert "'mlp-mod'; sweep-accuracy takes adder, miras" in swept
     text = page.read_text(encoding="utf-8")
     assert "largest frequencies in W_E" in text and "addition mod 11" in text and "Training" in text
-    top = json.loads(run(theirs, "analyze", folder, "--json", "--set", "first=2").stdout)
-    assert top["power"] == spectrum["power"][:2]
-    swept = run(theirs, "sweep-accuracy", folder, code=2).stderr
-    assert "'mlp-mod'; sweep-accuracy takes adder, miras" in swept
 
 
 def test_models_lists_it_with_its_title(theirs: Path) -> None:
-    rows = {row["name"]: row for row in json.loads(run(theirs, "models", "--json").stdout)["models"]}
+    rows = {row["name"]: row for row in json.loads(run(theirs, "models", "--json")[0])["models"]}
     assert rows["mlp-mod"]["title"] == "addition mod p in a perceptron" and rows["mlp-mod"]["found"] is None
-    told = run(theirs, "probe", "mlp-mod", code=1).stderr
+    _, told = run(theirs, "probe", "mlp-mod", code=1)
     assert "mechfourier train mlp-mod" in told
 
 
@@ -114,17 +129,17 @@ BROKEN = (
 def test_broken_packages_are_a_sentence_each_and_stop_nothing(tmp_path: Path) -> None:
     for i, (value, text, _) in enumerate(BROKEN):
         _entry_point(tmp_path, f"odd-{i}", value, **{f"odd_{i}": text})
-    listed = run(tmp_path, "models")
-    assert "calendar" in listed.stdout
-    lines = listed.stderr.strip().splitlines()
+    (_, listed, told), hooks, trained = several(tmp_path, ("models",), ("hooks", "one-layer"), ("train", "odd-1"))
+    assert "calendar" in listed
+    lines = told.strip().splitlines()
     assert len(lines) == len(BROKEN)
     for i, (line, (_, _, words)) in enumerate(zip(lines, BROKEN, strict=True)):
         assert (
             line.startswith(f"the architecture 'odd-{i}' of the package odd-{i} cannot be used (")
             and words in line
         )
-    run(tmp_path, "hooks", "one-layer")
-    assert "a_library_that_nobody_has" in run(tmp_path, "train", "odd-1", code=2).stderr
+    assert hooks[0] == 0
+    assert trained[0] == 2 and "a_library_that_nobody_has" in trained[2]
 
 
 def test_a_part_that_cannot_be_imported_is_named_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -137,19 +152,21 @@ def test_a_part_that_cannot_be_imported_is_named_when_it_is_asked_for(tmp_path: 
     folder.mkdir()
     shutil.copy(DATA / "one-layer" / "model.safetensors", folder)
     (folder / "config.json").write_text(json.dumps({"architecture": "odd-net"}))
-    assert (
-        "'odd_net:nothing', which cannot be imported (AttributeError"
-        in run(tmp_path, "hooks", folder, code=2).stderr
+    saved = tmp_path / "found"  # its recogniser fails: others go on
+    hooks, analysed, helped, trained, probed, reported = several(
+        tmp_path,
+        ("hooks", folder),
+        ("analyze", folder),
+        ("train", "--help"),
+        ("train", "odd-net"),
+        ("probe", "calendar", "--domain", "days", "--permutations", 99, "--out", saved),
+        ("report", saved, "--out", tmp_path / "page.html"),
     )
-    told = run(tmp_path, "analyze", folder, code=2).stderr
-    assert "the architecture 'odd-net' names 'nowhere.at:all' as its analyze" in told
-    assert "odd-net" not in run(tmp_path, "train", "--help").stdout
-    assert "'nowhere:train' as its train" in run(tmp_path, "train", "odd-net", code=2).stderr
-    saved = tmp_path / "probe.json"  # its recogniser fails: others go on
-    saved.write_text(
-        run(tmp_path, "probe", "calendar", "--domain", "days", "--permutations", 99, "--json").stdout
-    )
-    run(tmp_path, "report", saved, "--out", tmp_path / "page.html")
+    assert [code for code, _, _ in (hooks, analysed, helped, trained, probed, reported)] == [2, 2, 0, 2, 0, 0]
+    assert "'odd_net:nothing', which cannot be imported (AttributeError" in hooks[2]
+    assert "the architecture 'odd-net' names 'nowhere.at:all' as its analyze" in analysed[2]
+    assert "odd-net" not in helped[1]
+    assert "'nowhere:train' as its train" in trained[2]
 
 
 def test_records_are_found_by_config_and_by_model() -> None:
