@@ -14,7 +14,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
-from runtime_types import install
+from runtime_types import calls, install
 
 CHECKED = [
     "models",
@@ -46,6 +46,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's activation store."""
     monkeypatch.setenv("MECHFOURIER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked() -> None:
+    """In the first calls of every test."""
+    calls.clear()
 
 
 @pytest.fixture(scope="session")

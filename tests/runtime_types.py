@@ -1,10 +1,12 @@
-"""The run-time checker of the tests: what is annotated with arrays is checked at every call, by jaxtyping and
-beartype (with an int allowed where a float is asked for, as PEP 484 has it).
+"""The run-time checker of the tests: what is annotated with arrays is checked by jaxtyping and beartype (with an int
+allowed where a float is asked for, as PEP 484 has it), at the first calls of every function in every test.
 
-jaxtyping's import hook wraps every function, though three of four have no array in their signature and a wrapped
-call takes twenty times one that is not; those are left to the static checker.
+jaxtyping's import hook wraps every function and checks every call. Three functions of four have no array in their
+signature, and a checked call takes twenty times one that is not, which in loops was half of the time of all tests.
 """
 
+import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -12,6 +14,8 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+CALLS = 20  # of one function in one test
+calls: Counter[Callable[..., Any]] = Counter()  # cleared before every test
 _KINDS = [f"{name}[" for name, what in vars(jaxtyping).items() if isinstance(what, type)]
 _jaxtyped = jaxtyping.jaxtyped
 
@@ -28,9 +32,23 @@ def has_arrays(hint: object) -> bool:
 def _jaxtyped_where_arrays_are(*, typechecker: Any) -> Callable[[Any], Any]:
     def decorate(what: Any) -> Any:
         hints = getattr(what, "__annotations__", {}).values()
-        return _jaxtyped(what, typechecker=typechecker) if any(map(has_arrays, hints)) else what
+        if not any(map(has_arrays, hints)):
+            return what
+        wrapped = _jaxtyped(what, typechecker=typechecker)
+        return wrapped if isinstance(what, type) else _at_first(what, wrapped)
 
     return decorate
+
+
+def _at_first(plain: Callable[..., Any], wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    """``wrapped`` at the first calls of a test, then ``plain``."""
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls[plain] += 1
+        return (plain if calls[plain] > CALLS else wrapped)(*args, **kwargs)
+
+    return call
 
 
 def install(modules: list[str]) -> None:
