@@ -1,6 +1,7 @@
 """Small random Hugging Face folders whose tokenizer has a token for every byte, so that every question can be
 asked of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ import transformers
 from tiny_folders import write_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from mechfourier.domains.definition import domain
 from mechfourier.models.registry import load
+
+# answers of two and three tokens some of which begin alike, prompts of a few lengths: what there is to share and
+# to cut, in few passes
+DAYS = replace(domain("days"), values=("mo", "tu", "we", "th", "fr", "sat", "sun"))
 
 
 def byte_folder(folder: Path, family: str = "Qwen2") -> Path:

@@ -129,7 +129,9 @@ BROKEN = (
 def test_broken_packages_are_a_sentence_each_and_stop_nothing(tmp_path: Path) -> None:
     for i, (value, text, _) in enumerate(BROKEN):
         _entry_point(tmp_path, f"odd-{i}", value, **{f"odd_{i}": text})
-    (_, listed, told), hooks, trained = several(tmp_path, ("models",), ("hooks", "one-layer"), ("train", "odd-1"))
+    (_, listed, told), hooks, trained = several(
+        tmp_path, ("models",), ("hooks", "one-layer"), ("train", "odd-1")
+    )
     assert "calendar" in listed
     lines = told.strip().splitlines()
     assert len(lines) == len(BROKEN)

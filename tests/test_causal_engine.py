@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from byte_models import byte_model
+from byte_models import DAYS, byte_model
 
 from mechfourier.causal import prefix_sharing
 from mechfourier.causal.controls import matched_controls
@@ -21,7 +21,6 @@ from mechfourier.causal.subspaces import chosen_subspace
 from mechfourier.causal.suffix import KEPT as KEPT_SUFFIX
 from mechfourier.causal.suffix import Suffix
 from mechfourier.causal.task import AnswerTask
-from mechfourier.domains.definition import domain
 from mechfourier.domains.task_choice import choose_task
 from mechfourier.hooks.interventions import edit_patch, intervene
 from mechfourier.hooks.run import has_hooks, hooked, is_bridge
@@ -29,11 +28,6 @@ from mechfourier.hooks.site import Site
 from mechfourier.models.registry import load
 
 ENGINES = {"hooked": ("Qwen2", "hooked"), "bridge": ("Gemma", "bridge"), "gpt2": ("GPT2", "bridge")}
-
-
-# answers of two and three tokens some of which begin alike, prompts of a few lengths: what there is to share and
-# to cut, in few passes
-DAYS = replace(domain("days"), values=("mo", "tu", "we", "th", "fr", "sat", "sun"))
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from byte_models import byte_model
+from byte_models import DAYS, byte_model
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -288,7 +288,7 @@ def test_the_choice_is_the_best_answered_and_falls_back_with_the_table(tiny: Any
     assert choose_task(load("calendar"), domain("days"), "next").spec.name == "next"
     with pytest.raises(UsageError, match="closest: next"):
         choose_task(load("calendar"), domain("days"), "nxt")
-    lost = choose_task(tiny, domain("days"))
+    lost = choose_task(tiny, DAYS)
     assert not lost.answered and "no task is answered above chance" in str(lost.reason)
     assert len(lost.table) > 3
 
@@ -341,7 +341,7 @@ def test_every_causal_command_takes_a_task_and_says_which(command: str, tmp_path
 def test_a_study_without_an_answered_task_turns_the_models_own_answers(tiny: Any) -> None:
     from mechfourier.causal.study import study
 
-    found = study(tiny, "days", n_controls=199, n_permutations=99, n_prompts=14)
+    found = study(tiny, DAYS, n_controls=199, n_permutations=99, n_prompts=14)
     assert found.used == "not used" and found.rotation is not None and found.ablation is None
     assert any("answers at chance" in reason for reason in found.reasons)
     assert any("no task is answered above chance" in note for note in found.notes)
