@@ -5,7 +5,7 @@ decides.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ from mechfourier.stats.specificity import (
     localisation,
     specificity_ratio,
 )
+from mechfourier.stats.token_exchange import exchanged_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,8 @@ class OperationSite:
     ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
     ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
     ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 =
-    only a circle); ``p``: its family-wise p over hook points and k. ``key_harmonics``: all k whose plane is
+    only a circle); ``p``: its family-wise p over hook points and k, against noise or against tokens in any
+    order (``p_tokens``; NaN where noise does as much), whichever is larger; ``profile_p`` likewise. ``key_harmonics``: all k whose plane is
     significant by itself. ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over
     hook points. ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over
     other functions of the sum. ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one
@@ -113,6 +115,7 @@ class OperationSite:
     modulus: int = 0
     rival: str = ""
     hardest: str = ""
+    p_tokens: float = math.nan
     shapes: tuple[ShapeEvidence, ...] = ()
 
 
@@ -246,10 +249,26 @@ def _measure(
         permutations=permutations,
         seed=seed,
     )
-    views = [view_of(grid, periods, i, scored[i], residual[i], null) for i in range(acts.shape[0])]
+    views = _with_tokens_exchanged(
+        periods, [view_of(grid, periods, i, scored[i], residual[i], null) for i in range(acts.shape[0])], seed
+    )
     worst = worst_surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
     sites = tuple(_site(grid, periods, view, null, worst, seed) for view in views)
     return Measured(sites, float(worst[:, 0].quantile(0.99)), _pooled(grid, views, sites, seed))
+
+
+def _with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> list[View]:
+    """Where a plane or a function of the sum is significant against noise, the larger of that p and the one against
+    tokens in any order."""
+    asked = [view for view in views if view.worth_it]
+    if not asked:
+        return views
+    found = exchanged_tokens(periods, torch.stack([view.scored for view in asked]), seed=seed)
+    larger = {
+        view.index: replace(view, p=max(view.p, plane), profile_p=max(view.profile_p, profile), p_tokens=plane)
+        for view, plane, profile in zip(asked, found.plane, found.profile, strict=True)
+    }
+    return [larger.get(view.index, view) for view in views]
 
 
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:
@@ -296,6 +315,7 @@ def _site(
         plane_z=float(view.z[best]),
         plane_share=float(2 * (view.plane[best] - view.floor.mean).clamp_min(0)) / max(energy, 1e-300),
         p=view.p,
+        p_tokens=view.p_tokens,
         ratio=ratio,
         p_specific=permutation_p(ratio, worst[:, 0]),
         class_ratio=classes,

@@ -110,7 +110,8 @@ def is_specific(site: OperationSite) -> bool:
         and site.p_specific <= SPECIFIC
         and site.exactness > least_exactness(site.ratio)
         and site.field_ratio > LEAST_RATIO
-        and not site.difference < OVER_DIFFERENCE  # NaN in older files
+        and not site.p_tokens > CLOSED  # NaN in older files
+        and not site.difference < OVER_DIFFERENCE
         and not site.class_ratio < LEAST_CLASS_RATIO  # NaN over fewer than three cycles
     )
 
@@ -199,7 +200,7 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
         f"period {n}/{k} against every other period of the raw sum: ratio {site.ratio:.2f}, 1 in 100 "
         f"surrogates reach "
         f"{evidence.threshold:.2f}; against {site.field_rival} {site.field_ratio:.2f}{over}; "
-        f"{site.exactness:.0%} of the nearest peak"
+        f"{site.exactness:.0%} of the nearest peak; as much with the tokens in another order: p = {site.p_tokens:.3g}"
     )
     if not is_specific(site):
         return (

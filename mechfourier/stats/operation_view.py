@@ -116,6 +116,7 @@ class View:
     profile_p: float
     difference_p: float
     effects: Float[Tensor, "n d"]
+    p_tokens: float = math.nan
 
     @property
     def worth_it(self) -> bool:
