@@ -27,7 +27,7 @@ MODULI, CALENDAR = (11, 13, 23), ("days", "months")
 def verdicts(models: Iterable[object], domain: str, sites: str) -> dict[str, int]:
     words = (
         mf.probe(
-            model, domain, sites=sites, design="operation", permutations=300, controls=False, seed=seed
+            model, domain, sites=sites, design="operation", n_permutations=300, controls=False, seed=seed
         ).verdict
         for seed, model in enumerate(models)
     )

@@ -153,7 +153,7 @@ def test_another_task_uses_the_same_neurons_or_not() -> None:
 def test_results_survive_json_fit_a_screen_and_are_drawn(hours: PeriodNeurons) -> None:
     assert PeriodNeurons.from_json(hours.to_json()) == hours
     said = [line for line in str(hours).splitlines() if not line.startswith("note:")]
-    assert max(map(len, said)) <= 80 and "beyond exchanged answers" in str(hours)
+    assert max(map(len, said)) <= 80 and "found (family-wise p < 0.05)" in str(hours)
     frame, drawn = hours.frame(), neurons_figure(hours).data
     assert sum(len(trace.y) for trace in drawn) == len(frame)  # type: ignore[attr-defined]
     bars: Any = writers_figure(hours).data

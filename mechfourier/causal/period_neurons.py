@@ -26,12 +26,13 @@ from mechfourier.causal.period_result import (
     SharedNeurons,
     Writer,
     WritingNeuron,
+    period_name,
 )
 from mechfourier.causal.task import has_logits
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.reads import tokens_asked
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import OutOfRange, UnknownDomain, UsageError, nearest
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
 from mechfourier.stats.helix import PERIODS
@@ -39,9 +40,12 @@ from mechfourier.stats.null import check_permutations
 from mechfourier.stats.paired import bootstrap_mean, chance_note, resampled_means
 from mechfourier.stats.writers import fewest, overlap, peaks, rank_correlation
 
+LEAST_PERMUTATIONS = 99
 N_CONTROLS = 20  # p can reach 1/21
 MOST = 50  # neurons that are ablated together, and listed
 LISTED = 10  # neurons that are listed at least
+OVERLAP = 0.1  # cosine of two periods' planes from which it is said
+ONE = 0.95  # and from which they are one
 HARMONICS = 5  # periods of a cycle that are looked at where none is named
 
 
@@ -55,7 +59,7 @@ def period_neurons(
     against: Domain | str | None = None,
     n_prompts: int | None = None,
     n_controls: int = N_CONTROLS,
-    n_permutations: int = 1000,
+    n_permutations: int = 5000,
     seed: int = 0,
 ) -> PeriodNeurons:
     """Credit attention, MLPs and every neuron with the part of the right answer's lead that has each period; ablate the
@@ -70,6 +74,11 @@ def period_neurons(
     """
     check_count(n_controls)
     check_permutations(n_permutations)
+    if n_permutations < LEAST_PERMUTATIONS:
+        raise OutOfRange(
+            f"n_permutations is {n_permutations}, and p cannot fall below {1 / (n_permutations + 1):.2g}: no neuron "
+            f"could be found; give {LEAST_PERMUTATIONS} or more"
+        )
     if not has_logits(model):
         raise UsageError(f"{model_name(model)} has no logits, so it answers nothing; choose a language model")
     chosen = domain if isinstance(domain, Domain) else find_domain(domain)
@@ -248,14 +257,24 @@ def _period_notes(
     count = task.asked.counts
     if count.max() > count.min():
         notes.append(
-            f"the answers have {count.min()} to {count.max()} prompts each, and means of few prompts are noisier: p is the "
-            "larger of two, the means exchanged as they are and each times the root of its prompts"
+            f"the answers have {count.min()} to {count.max()} prompts each, and means of few prompts are noisier: means are "
+            "exchanged as they are, and once more weighted by the root of their prompts; the larger p counts"
         )
-    cross = [float(np.linalg.svd(a.T @ b)[1][0]) for i, a in enumerate(found) for b in found[:i]]
-    if max(cross, default=0.0) > 0.1:
+    names, n = (
+        [period_name(period, task.asked.asked.design.domain.n) for period in planes],
+        len(task.asked.numbers),
+    )
+    cross = {
+        (names[j], names[i]): float(np.linalg.svd(found[i].T @ found[j])[1][0])
+        for i in range(len(found))
+        for j in range(i)
+    }
+    if max(cross.values(), default=0.0) > OVERLAP:
+        (one, other), most = max(cross.items(), key=lambda item: item[1])
+        same = " and are one part: these answers do not tell the two apart" if most > ONE else ""
         notes.append(
-            f"on {len(task.asked.numbers)} numbers the periods are not independent (largest cosine between their planes "
-            f"{max(cross):.2f}), so their parts of the lead overlap"
+            f"on {n} numbers the periods are not independent (largest cosine between their planes {most:.2f}, of {one} and "
+            f"{other}), so their parts of the lead overlap{same}"
         )
     return notes
 
@@ -293,7 +312,13 @@ def _place_of(domain: Domain, against: str) -> tuple[Domain, str | None]:
     if any(spec.name == against for spec in domain.tasks):
         return domain, against
     name, _, task = against.partition(":")
-    return find_domain(name), task or None
+    try:
+        return find_domain(name), task or None
+    except UnknownDomain as error:
+        tasks = [spec.name for spec in domain.tasks]
+        raise UnknownDomain(
+            f"against is {against!r}, no task of {domain.name} (closest: {nearest(against, tasks)}) and no domain: {error}"
+        ) from error
 
 
 def _others(

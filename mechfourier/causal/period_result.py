@@ -8,6 +8,7 @@ from mechfourier.causal.neuron_ablation import NeuronsAblated
 from mechfourier.domains.reads import TokensRead
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.results.base import Result
+from mechfourier.stats.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,9 +153,9 @@ class PeriodNeurons(
     def __str__(self) -> str:
         lines = [
             f"{self.model}, {self.domain}, task {self.task}: who writes each period of the answer",
-            f"{self.n_prompts} prompts with the answers {self.low} to {self.high}, {_percent(self.accuracy)} right; the "
-            f"right answer leads the mean of all by {self.lead:.3g} nats of logit [{self.lead_low:.3g}, "
-            f"{self.lead_high:.3g}]",
+            f"{self.n_prompts} prompts with the answers {self.low} to {self.high}, {_percent(self.accuracy)} "
+            f"{_between(*wilson(round(self.accuracy * self.n_prompts), self.n_prompts))} right; the right answer leads the "
+            f"mean of all by {self.lead:.3g} nats of logit [{self.lead_low:.3g}, {self.lead_high:.3g}]",
         ]
         for each in self.periods:
             lines += _lines(each, self)
@@ -174,18 +175,42 @@ def _lines(each: PeriodWriters, whole: PeriodNeurons) -> list[str]:
         for w in each.writers
         if w.share is not None and abs(w.share) >= LEAST
     )
-    listed = [neuron for neuron in each.neurons if neuron.p_value < LEVEL][:SHOWN]
-    named = "; ".join(f"{n.layer}.{n.index} ({_percent(n.share)}, p = {n.p_value:.2g})" for n in listed)
-    count = f"beyond exchanged answers: {each.n_significant} of {whole.n_neurons:,} neurons{': ' + named if named else ''}"
-    half = "" if each.n_half is None else f"; half of all that is added: the largest {each.n_half:,}"
+    if written and all(w.low is None or w.high is None or w.low <= 0 <= w.high for w in each.writers):
+        written += ": undecided, every interval holds 0"
+    half = ""
+    if each.n_half is not None:
+        of = "neuron" if each.n_half == 1 else f"{each.n_half:,} neurons"
+        half = f"; half of what all neurons add (what others take away apart) comes from the largest {of}"
     return [
-        f"period {each.period:.4g}: {each.lead:.3g} nats [{each.low:.3g}, {each.high:.3g}], {_percent(each.share)} "
-        f"{_between(each.share_low, each.share_high)} of the lead (without a preferred period {each.even:.0%})",
+        f"period {period_name(each.period, whole.n)}: {each.lead:.3g} nats [{each.low:.3g}, {each.high:.3g}], "
+        f"{_percent(each.share)} {_between(each.share_low, each.share_high)} of the lead (without a preferred period "
+        f"{each.even:.0%})",
         f"  written by {written}" if written else "  too little to say who writes it: the interval holds 0",
-        f"  {count}{half}",
-        *([] if each.ablated is None else _ablated(each.ablated)),
+        f"  {_found(each, whole.n_neurons)}{half}",
+        *([] if each.ablated is None else _ablated(each.ablated, each.n_significant)),
         *([] if each.shared is None else [_shared(each.shared)]),
     ]
+
+
+def _found(each: PeriodWriters, of: int) -> str:
+    """The neurons found, by name; the largest one where none is."""
+    found = [neuron for neuron in each.neurons if neuron.p_value < LEVEL]
+    shown = found[:SHOWN] or each.neurons[:1]
+    named = "; ".join(
+        f"{n.layer}.{n.index} ({f'{_percent(n.share)}, ' if n.share is not None else ''}p = {n.p_value:.2g})"
+        for n in shown
+    )
+    kind = "largest, as layer.neuron with its share of the part" if found else "the largest, as layer.neuron"
+    plural = "neuron" if of == 1 else "neurons"
+    return f"found (family-wise p < {LEVEL:g}): {each.n_significant} of {of:,} {plural}; {kind}: {named}"
+
+
+def period_name(period: float, n: int) -> str:
+    """A period as a fraction of the cycle n where it is one and no whole number: "113/23 (4.913)"."""
+    k = round(n / period) if period > 0 else 0
+    if k and abs(period - round(period)) > 1e-6 and abs(n / k - period) < 1e-9 * n:
+        return f"{n}/{k} ({period:.4g})"
+    return f"{period:.4g}"
 
 
 def _percent(value: float | None) -> str:
@@ -196,20 +221,26 @@ def _between(low: float | None, high: float | None) -> str:
     return f"[{_percent(low)}, {_percent(high)}]"
 
 
-def _ablated(a: NeuronsAblated) -> list[str]:
+def _ablated(a: NeuronsAblated, found: int) -> list[str]:
     """What is said of an ablation."""
     beside = (
-        f" (random neurons {_percent(a.random_right)}, p = {a.p_right:.2g})" if a.p_right is not None else ""
+        f" (random neurons, {a.n_controls} draws: {_percent(a.random_right)}, p = {a.p_right:.2g})"
+        if a.p_right is not None
+        else ""
     )
     lines = [
-        f"  with {_these(a.n_neurons)} at the mean (last token): {_percent(a.right)} "
+        f"  with {_these(a.n_neurons, found)} at the mean (last token): {_percent(a.right)} "
         f"{_between(a.right_low, a.right_high)} of {a.n_prompts} prompts right, {_percent(a.intact)} before{beside}"
     ]
     if a.lead_kept is not None:
         p = "" if a.p_lead is None else f", p = {a.p_lead:.2g}"
         beside = "" if a.random_lead_kept is None else f" (random neurons {_percent(a.random_lead_kept)}{p})"
         rest = "" if a.rest_kept is None else f", of the rest of the lead {_percent(a.rest_kept)}"
-        rest += "" if not rest or a.random_rest_kept is None else f" ({_percent(a.random_rest_kept)})"
+        rest += (
+            ""
+            if not rest or a.random_rest_kept is None
+            else f" (random neurons {_percent(a.random_rest_kept)})"
+        )
         size = ""
         if a.size_ratio is not None and a.size_ratio < SMALL:
             size = f"; the random neurons write {a.size_ratio:.2g} times as much to the answers as these"
@@ -217,7 +248,9 @@ def _ablated(a: NeuronsAblated) -> list[str]:
             f"  then left of the period's part of the lead: {_percent(a.lead_kept)}{beside}{rest}{size}"
         )
     if a.residue is not None:
-        random = "" if a.random_residue is None else f", random neurons {_percent(a.random_residue)}"
+        random = "" if a.random_residue is None else f", after random neurons {_percent(a.random_residue)}"
+        low, guess = a.residue_low, a.residue_guess
+        random += "" if low is None or guess is None or low > guess else ": no more than at random"
         lines.append(
             f"  of {a.n_wrong} wrong answers then {_percent(a.residue)} {_between(a.residue_low, a.residue_high)} are "
             f"right modulo the period (wrong at random {_percent(a.residue_guess)}{random})"
@@ -225,7 +258,9 @@ def _ablated(a: NeuronsAblated) -> list[str]:
     return lines
 
 
-def _these(count: int) -> str:
+def _these(count: int, found: int) -> str:
+    if count < found:
+        return f"the largest {count} of these {found} neurons"
     return "this neuron" if count == 1 else f"these {count} neurons"
 
 
@@ -235,6 +270,6 @@ def _shared(s: SharedNeurons) -> str:
         sets = f", {s.shared} of its {s.second} shared (by chance {s.expected:.2g}, p = {s.p_value:.2g})"
     others = "" if s.others is None else f"; with its other periods {round(s.others, 2) + 0.0:.2f}"
     return (
-        f"  other task: {s.lead:.3g} nats, neurons beyond chance {s.second}{sets}; rank correlation over all neurons "
+        f"  other task: {s.lead:.3g} nats, {s.second} neurons found there{sets}; rank correlation over all neurons "
         f"{s.correlation:.2f} [{s.low:.2f}, {s.high:.2f}]{others}"
     )

@@ -2,6 +2,7 @@
 circle."""
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,9 +75,11 @@ def range_of(text: str) -> tuple[int, int]:
 
 def periods_of(text: str) -> tuple[float, ...]:
     try:
-        found = tuple(float(p) for p in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--periods {text!r} is no list of numbers; write it like 2,5,10,100") from error
+        found = tuple(float(Fraction(p.strip())) for p in text.split(","))
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(
+            f"--periods {text!r} is no list of numbers; write it like 2,5,10,100 or 113/5,113/37"
+        ) from error
     if any(not 0 < p < 1e6 for p in found):
         raise UsageError(f"--periods {text!r}: every period must be positive")
     return found

@@ -9,7 +9,6 @@ from mechfourier.cli.causal import (
     AnySite,
     Controls,
     Device,
-    Domain,
     Engine,
     Json,
     Layer,
@@ -32,12 +31,16 @@ def register(app: typer.Typer) -> None:
 
 def periods_command(
     model: Model,
-    domain: Domain = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(help="A domain, mod-N, or a .toml file (default: the model's own task, else numbers)."),
+    ] = None,
     range_: Annotated[
         str | None, typer.Option("--range", help="Sums of these numbers, low-high, in place of --domain.")
     ] = None,
     periods: Annotated[
-        str | None, typer.Option(help="Periods, like 2,5,10 (default: those of 2,5,10,100 that fit).")
+        str | None,
+        typer.Option(help="Periods, like 2,5,10 or 113/5 (default: those of 2,5,10,100 that fit)."),
     ] = None,
     neurons: Annotated[
         bool, typer.Option("--neurons", help="Which neurons write each period of the answer.")
@@ -51,7 +54,10 @@ def periods_command(
     layer: Layer = None,
     samples: Samples = None,
     controls: Controls = 20,
-    permutations: Annotated[int, typer.Option(help="Permutations of every null.", **COUNT)] = 1000,
+    permutations: Annotated[
+        int | None,
+        typer.Option(help="Permutations of every null (default: 1000; 5000 for --neurons).", **COUNT),
+    ] = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -78,9 +84,10 @@ def periods_command(
         task=task,
         n_prompts=samples,
         n_controls=controls,
-        n_permutations=permutations,
         seed=seed,
     )
+    if permutations is not None:
+        common["n_permutations"] = permutations
     if neurons:
         result: Any = period_neurons(loaded, about, against=against, **common)
     else:

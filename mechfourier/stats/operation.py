@@ -265,7 +265,9 @@ def _with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> li
         return views
     found = exchanged_tokens(periods, torch.stack([view.scored for view in asked]), seed=seed)
     larger = {
-        view.index: replace(view, p=max(view.p, plane), profile_p=max(view.profile_p, profile), p_tokens=plane)
+        view.index: replace(
+            view, p=max(view.p, plane), profile_p=max(view.profile_p, profile), p_tokens=plane
+        )
         for view, plane, profile in zip(asked, found.plane, found.profile, strict=True)
     }
     return [larger.get(view.index, view) for view in views]
