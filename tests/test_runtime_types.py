@@ -31,7 +31,7 @@ def test_axes_of_one_name_are_equal() -> None:
     ("hint", "arrays"),
     [
         (Float[Tensor, "d"], True),
-        (Int[Tensor, "d"] | None, True),
+        (Int[Tensor, "d"] | str, True),
         (dict[str, list[Float[Tensor, "d"]]], True),
         ("Float[Tensor, 'd'] | None", True),
         (Tensor, False),

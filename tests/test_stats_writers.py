@@ -79,8 +79,7 @@ def test_means_of_unequally_many_prompts_find_nothing_more_often_than_the_level(
         means = {"nothing": noise, "the answer": signal, "some of each": np.where(half, 1.5 * noise, signal)}
         found = means[follows] + 2 * rng.standard_normal(100)
         rows = rng.standard_normal((100, 10))
-        options = {"counts": counts, "n_permutations": 99, "seed": seed}
-        p.append(exchanged_p(found, rows @ plane, plane, **options).min())
+        p.append(exchanged_p(found, rows @ plane, plane, counts=counts, n_permutations=99, seed=seed).min())
     assert np.mean(np.array(p) <= 0.05) < 0.08  # 400 draws: 2.7 standard errors above the level
 
 
@@ -88,10 +87,11 @@ def test_equally_many_prompts_are_exchanged_as_they_are() -> None:
     rng = np.random.default_rng(0)
     plane = period_plane(TEN, 5.0, line=True)
     means, written = rng.standard_normal((10, 30)), rng.standard_normal((30, 10)) @ plane
-    options = {"n_permutations": 99, "seed": 0}
-    plain = exchanged_p(means, written, plane, **options)
-    assert np.array_equal(plain, exchanged_p(means, written, plane, counts=np.full(10, 7), **options))
-    unequal = exchanged_p(means, written, plane, counts=np.arange(1, 11), **options)
+    plain, same, unequal = (
+        exchanged_p(means, written, plane, counts=counts, n_permutations=99, seed=0)
+        for counts in (None, np.full(10, 7), np.arange(1, 11))
+    )
+    assert np.array_equal(plain, same)
     assert (unequal >= plain).all() and (unequal > plain).any()
 
 
