@@ -172,6 +172,19 @@ def test_a_number_of_the_wrong_type_is_one_sentence(nothing_loads: None, name: s
     assert code == 2 and "many" in err and "Traceback" not in err, err
 
 
+TASKED = "ablate attention attribution behaviour find-plane lens patch periods rotate steer study sweep-ablate tasks".split()
+
+
+@pytest.mark.parametrize("name", TASKED)
+def test_a_task_that_the_domain_lacks_is_said_before_a_model_is_loaded(
+    nothing_loads: None, name: str
+) -> None:
+    domain = "numbers" if name == "periods" else "days"
+    more = () if "--domain" in COMMANDS[name] else ("--domain", domain)
+    code, _, err = run(*line(name, "calendar", *more, "--task", "nxt"))
+    assert code == 2 and "has no task 'nxt'; closest: next" in err, err
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     from mechfourier.models import outline, registry

@@ -98,7 +98,7 @@ def ablate_command(
             "--layer 7 --dim 8, --layer 7 --head 3, --layer 7 --plane k=1, or --sae FOLDER --feature 12"
         )
     kind = "z" if head is not None and site == "resid_post" else site
-    chosen, dims, ks = domain_of(domain, model, "mod-23"), listed(dim, "--dim"), harmonics(plane)
+    chosen, dims, ks = domain_of(domain, model, "mod-23", task=task), listed(dim, "--dim"), harmonics(plane)
     where, sentences = site_of(kind, layer), None if text is None else _sentences(text)
     quiet_libraries()
     from mechfourier.causal.ablate import ablate

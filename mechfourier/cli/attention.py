@@ -41,7 +41,7 @@ def attention(
     from mechfourier.models.registry import load
     from mechfourier.probes.attention import attention as run
 
-    wanted = domain_of(domain, model)
+    wanted = domain_of(domain, model, task=task)
     result = run(
         load(model), wanted, layers=layers, task=task, cycles=cycles, n_permutations=permutations, seed=seed
     )

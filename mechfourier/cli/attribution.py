@@ -32,7 +32,7 @@ def attribution_command(
     out: Out = OUT,
 ) -> None:
     """Split the right answer's margin over layers, heads and neurons, and its logits over harmonics."""
-    chosen = domain_of(domain, model)
+    chosen = domain_of(domain, model, task=task)
     quiet_libraries()
     from mechfourier.causal.attribution import attribution
     from mechfourier.figures.report import write_result

@@ -33,7 +33,7 @@ def behaviour_command(
     out: Out = OUT,
 ) -> None:
     """The shape that the answers lie in, and whether activations lie as they do, beside exchanged values."""
-    chosen = domain_of(domain, model)
+    chosen = domain_of(domain, model, task=task)
     quiet_libraries()
     from mechfourier.causal.behaviour import behaviour
     from mechfourier.hooks.store import ActivationStore

@@ -109,13 +109,18 @@ def _say(sentence: str, code: int) -> int:
     return code
 
 
-def domain_of(given: str | None, model: str, default: str = "months") -> "Domain":
-    """The domain asked for; where none was, the task that the model was trained on, or ``default``. No model
-    is loaded for that."""
+def domain_of(given: str | None, model: str, default: str = "months", *, task: str | None = None) -> "Domain":
+    """The domain asked for; where none was, the task that the model was trained on, or ``default``; it has the
+    ``task``. No model is loaded for that."""
     from mechfourier.domains.definition import domain
     from mechfourier.models.catalogue import own_task
 
-    return domain(given or own_task(model) or default)
+    chosen = domain(given or own_task(model) or default)
+    if task is not None:
+        from mechfourier.domains.tasks import task_named
+
+        task_named(chosen, task)
+    return chosen
 
 
 def emit_json(value: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def find_plane_command(
 ) -> None:
     """Find by gradient the plane whose exchange between prompts moves the answer, and its angle to the
     probe's."""
-    chosen, where = domain_of(domain, model), site_of(site, layer)
+    chosen, where = domain_of(domain, model, task=task), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.find_plane import find_plane
     from mechfourier.models.registry import load

@@ -27,7 +27,7 @@ def lens(
     from mechfourier.models.registry import load
     from mechfourier.probes.lens import lens as run
 
-    wanted = domain_of(domain, model)
+    wanted = domain_of(domain, model, task=task)
     result = run(
         load(model),
         wanted,

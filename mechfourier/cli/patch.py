@@ -63,7 +63,7 @@ def patch_command(
     arms."""
     from mechfourier.errors import UsageError
 
-    chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
+    chosen, ks, where = domain_of(domain, model, task=task), harmonics(k), site_of(site, layer)
     dims, heads = listed(dim, "--dim"), listed(head, "--head")
     if arms and (dims or heads or sae):
         raise UsageError("--arms patches a circle: give --k, or nothing for the harmonics that stand out")

@@ -69,7 +69,7 @@ def periods_command(
     _check(range_ is not None and domain is not None, neurons, against, site is not None or layer is not None)
     ends = None if range_ is None else range_of(range_)
     wanted, where = (None if periods is None else periods_of(periods), place_of(site, layer))
-    chosen = domain_of(domain, model, "numbers") if ends is None else None
+    chosen = domain_of(domain, model, "numbers", task=task) if ends is None else None
     quiet_libraries()
     from mechfourier.causal.number_fit import sums
     from mechfourier.causal.period_neurons import period_neurons

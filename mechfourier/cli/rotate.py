@@ -58,7 +58,7 @@ def rotate_command(
 ) -> None:
     """Turn the planes of harmonics by every δ: does the answer move by exactly δ, and do random planes do
     that?"""
-    chosen, ks, where = domain_of(domain, model), harmonics(k), site_of(site, layer)
+    chosen, ks, where = domain_of(domain, model, task=task), harmonics(k), site_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.rotate import rotate
     from mechfourier.models.registry import load

@@ -50,7 +50,7 @@ def stability_command(
     out: Out = OUT,
 ) -> None:
     """Study several seeds or checkpoints: which verdicts, harmonics, shares and planes repeat?"""
-    chosen, where = domain_of(domain, models[0]), place_of(site, layer)
+    chosen, where = domain_of(domain, models[0], task=task), place_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.stability import stability
 

@@ -72,7 +72,7 @@ def steer_command(
     """Write text with the value turned to another one: before, after, and with the other value named."""
     from mechfourier.errors import UsageError
 
-    chosen, ks = domain_of(domain, model), harmonics(k)
+    chosen, ks = domain_of(domain, model, task=task), harmonics(k)
     if to is None and not dose:
         raise UsageError(f"name the target, for example: --to {chosen.values[-1]!r}, or --to +1")
     if dose and prompt:

@@ -65,7 +65,7 @@ def study_command(
 ) -> None:
     """Is this quantity on a circle, does the model use it, how much and where? Probe, rotate, ablate, patch:
     one verdict, one page."""
-    chosen, ks, where = domain_of(domain, model), harmonics(k), place_of(site, layer)
+    chosen, ks, where = domain_of(domain, model, task=task), harmonics(k), place_of(site, layer)
     quiet_libraries()
     from mechfourier.causal.study import study
     from mechfourier.hooks.store import ActivationStore

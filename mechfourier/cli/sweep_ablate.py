@@ -53,7 +53,7 @@ def sweep_ablate_command(
 ) -> None:
     """Ablate every unit of a site in turn and rank them by the drop of the margin, with family-wise
     p-values."""
-    chosen = domain_of(domain, model)
+    chosen = domain_of(domain, model, task=task)
     quiet_libraries()
     from mechfourier.causal.sweep import sweep_ablate
     from mechfourier.models.registry import load

@@ -35,7 +35,7 @@ def tasks_command(
     as_json: Json = False,
 ) -> None:
     """Accuracy of a model by task and template, with exact intervals, beside chance."""
-    chosen = "all" if domain == "all" else domain_of(domain, model)
+    chosen = "all" if domain == "all" else domain_of(domain, model, task=task)
     quiet_libraries()
     from mechfourier.domains.tasks import tasks
     from mechfourier.models.registry import load
