@@ -172,7 +172,21 @@ def test_a_number_of_the_wrong_type_is_one_sentence(nothing_loads: None, name: s
     assert code == 2 and "many" in err and "Traceback" not in err, err
 
 
-TASKED = "ablate attention attribution behaviour find-plane lens patch periods rotate steer study sweep-ablate tasks".split()
+TASKED = [
+    "ablate",
+    "attention",
+    "attribution",
+    "behaviour",
+    "find-plane",
+    "lens",
+    "patch",
+    "periods",
+    "rotate",
+    "steer",
+    "study",
+    "sweep-ablate",
+    "tasks",
+]
 
 
 @pytest.mark.parametrize("name", TASKED)

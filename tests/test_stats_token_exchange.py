@@ -58,7 +58,16 @@ def test_functions_of_one_operand_leave_nothing(n: int, offsets: int) -> None:
     assert interaction(grid, own).abs().max() < 1e-9
     left = interaction(grid, torch.randn(grid.cells, 4, generator=draw, dtype=torch.float64)).flatten(0, 1)
     assert grid.folded(alone).T @ left == pytest.approx(torch.zeros(alone.shape[1], 4), abs=1e-9)
-    assert left.norm(dim=0) == pytest.approx(torch.ones(4))
+    again = interaction(grid, left)  # a projection
+    assert again.flatten(0, 1) == pytest.approx(left, abs=1e-12)
+
+
+@pytest.mark.parametrize("offsets", [9, 21])
+def test_a_smooth_function_of_the_sum_needs_the_order_too(offsets: int) -> None:
+    grid, draw = Grid(9, offsets), torch.Generator().manual_seed(0)
+    smooth = torch.tanh(grid.raw_sum.double() / grid.n - 1)[:, None] * torch.randn(1, 32, generator=draw)
+    cells = smooth + 0.03 * torch.randn(grid.cells, 32, generator=draw, dtype=torch.float64)
+    assert exchanged_tokens(Periods(grid), cells[None], seed=0).profile[0] <= 0.02
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ from mechfourier.stats.specificity import (
     localisation,
     specificity_ratio,
 )
-from mechfourier.stats.token_exchange import exchanged_tokens
+from mechfourier.stats.token_exchange import ORDERED, exchanged_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,8 +53,8 @@ class OperationSite:
     ``magnitude``: of the a-only and offset-only variance, the part that is a straight line in the integers.
     ``profile_p``: p of *any* function of the raw sum beyond the confounds; ``main_p``: of token identity.
     ``k``: best testable harmonic; ``plane_share``: T above the noise as a share of the residual energy (1 =
-    only a circle); ``p``: its family-wise p over hook points and k, against noise or against tokens in any
-    order (``p_tokens``; NaN where noise does as much), whichever is larger; ``profile_p`` likewise. ``key_harmonics``: all k whose plane is
+    only a circle); ``p``: its family-wise p over hook points and k, against noise; where tokens in any order do as
+    much (``p_tokens`` above .02; NaN where noise does), that; ``profile_p`` likewise. ``key_harmonics``: all k whose plane is
     significant by itself. ``ratio``: period specificity; ``p_specific``: against the surrogates' maxima over
     hook points. ``class_ratio``, ``p_class``: energy per dimension of functions of the residue class over
     other functions of the sum. ``field_ratio``: T at (k/n, k/n) over the best at the same frequency along one
@@ -258,19 +258,23 @@ def _measure(
 
 
 def _with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> list[View]:
-    """Where a plane or a function of the sum is significant against noise, the larger of that p and the one against
-    tokens in any order."""
+    """Where a plane or a function of the sum is significant against noise and tokens in any order have as much, the
+    larger p."""
     asked = [view for view in views if view.worth_it]
     if not asked:
         return views
     found = exchanged_tokens(periods, torch.stack([view.scored for view in asked]), seed=seed)
-    larger = {
+
+    def larger(p: float, exchanged: float) -> float:
+        return p if exchanged <= ORDERED else max(p, exchanged)
+
+    told = {
         view.index: replace(
-            view, p=max(view.p, plane), profile_p=max(view.profile_p, profile), p_tokens=plane
+            view, p=larger(view.p, plane), profile_p=larger(view.profile_p, profile), p_tokens=plane
         )
         for view, plane, profile in zip(asked, found.plane, found.profile, strict=True)
     }
-    return [larger.get(view.index, view) for view in views]
+    return [told.get(view.index, view) for view in views]
 
 
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:

@@ -3,6 +3,7 @@
 import math
 
 from mechfourier.stats.operation import OperationEvidence, OperationSite
+from mechfourier.stats.token_exchange import ORDERED
 from mechfourier.stats.verdict import Verdict
 
 ALPHA = 0.05
@@ -110,7 +111,7 @@ def is_specific(site: OperationSite) -> bool:
         and site.p_specific <= SPECIFIC
         and site.exactness > least_exactness(site.ratio)
         and site.field_ratio > LEAST_RATIO
-        and not site.p_tokens > CLOSED  # NaN in older files
+        and not site.p_tokens > ORDERED  # NaN in older files
         and not site.difference < OVER_DIFFERENCE
         and not site.class_ratio < LEAST_CLASS_RATIO  # NaN over fewer than three cycles
     )

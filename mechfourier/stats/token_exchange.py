@@ -13,11 +13,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.stats.confounds import Grid
+from mechfourier.stats.confounds import Grid, one_hot
 from mechfourier.stats.permutation import permutation_p
 from mechfourier.stats.specificity import Periods, plane_spectrum
 
 DRAWS = 199
+ORDERED = 0.02  # p up to which the order of the tokens is there; of 7 tokens 42 of 5,040 orders are like the true one
 WIDTH = 128  # of more dimensions, as many random directions are looked at: the same in all draws, so that p is exact
 ROUNDING = 1e-5
 
@@ -52,32 +53,42 @@ def _statistics(
     orders: Int[Tensor, "draw n"],
     generator: torch.Generator,
 ) -> Float[Tensor, "draw two"]:
-    """The largest T of any harmonic and the energy of all functions of the sum, with the tokens in every order."""
+    """The largest T of any harmonic and the energy of all functions of the sum, with the tokens in every order.
+
+    Smooth functions of the sum count among the latter: that tokens have an order is what is asked.
+    """
     grid = periods.grid
     left = interaction(grid, cells)
+    left = left / left.flatten(0, 1).norm(dim=0).clamp_min(ROUNDING * grid.cells**0.5)
     if left.shape[-1] > WIDTH:
         left = left @ torch.randn(left.shape[-1], WIDTH, generator=generator, dtype=left.dtype)
-    basis, waves = grid.sum_basis.T.float(), periods.harmonic_planes.float()
+    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
+    by_sum, sums = _functions_of_the_sum(grid).float(), grid.raw_sum - grid.raw_sum.min()
     left, found = left.float(), []
     for order in orders:
-        dealt = left[order][:, order] if grid.exchangeable else left[order]
-        profile = basis @ rearrange(dealt, "a o d -> (a o) d")
-        found.append(torch.stack([plane_spectrum(waves, profile).max(), profile.square().sum()]))
+        dealt = rearrange(left[order][:, order] if grid.exchangeable else left[order], "a o d -> (a o) d")
+        totals = torch.zeros(grid.n_sums, dealt.shape[1]).index_add_(0, sums, dealt)
+        found.append(torch.stack([plane_spectrum(waves, dealt).max(), (by_sum @ totals).square().sum()]))
     return torch.stack(found).double()
 
 
+def _functions_of_the_sum(grid: Grid) -> Float[Tensor, "function sum"]:
+    """What makes totals by sum (of cells without functions of one operand) the coordinates in an orthonormal basis of the
+    functions of the sum."""
+    functions = interaction(grid, one_hot(grid.raw_sum)).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(functions.T @ functions)
+    kept = values > ROUNDING * values[-1]
+    return (vectors[:, kept] / values[kept].sqrt()).T
+
+
 def interaction(grid: Grid, cells: Float[Tensor, "cell d"]) -> Float[Tensor, "a o d"]:
-    """What functions of one operand leave, at unit norm per dimension; where the operands can be exchanged, of the means
-    of twins, without the cells that have none."""
+    """What functions of one operand leave; where the operands can be exchanged, of the means of twins, without the cells
+    that have none."""
     cube = rearrange(grid.folded(cells), "(a o) d -> a o d", a=grid.n)
-    if grid.exchangeable:
-        twins = 1.0 - torch.eye(grid.n, dtype=cube.dtype)[:, :, None]
-        rows = (cube * twins).sum(1)
-        mean = rows.sum(0) / (grid.n * (grid.n - 1))
-        own = (rows - (grid.n - 1) * mean) / max(grid.n - 2, 1)
-        left = (cube - mean - own[:, None] - own[None]) * twins
-    else:
-        left = cube - cube.mean(0) - cube.mean(1, keepdim=True) + cube.mean((0, 1))
-    norm = left.flatten(0, 1).norm(dim=0)
-    alive = norm > ROUNDING * grid.cells**0.5
-    return left * (alive / torch.where(alive, norm, 1.0))
+    if not grid.exchangeable:
+        return cube - cube.mean(0) - cube.mean(1, keepdim=True) + cube.mean((0, 1))
+    twins = 1.0 - torch.eye(grid.n, dtype=cube.dtype)[:, :, None]
+    rows = (cube * twins).sum(1)
+    mean = rows.sum(0) / (grid.n * (grid.n - 1))
+    own = (rows - (grid.n - 1) * mean) / max(grid.n - 2, 1)
+    return (cube - mean - own[:, None] - own[None]) * twins
