@@ -1,6 +1,7 @@
 """Neurons that write a period: those of planted and of trained networks are found, taken out, and compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from mechfourier.causal.neuron_ablation import period_lead
 from mechfourier.causal.number_questions import number_questions
 from mechfourier.causal.period_credit import WritingTask
 from mechfourier.causal.period_neurons import period_neurons
-from mechfourier.causal.period_result import PeriodNeurons
+from mechfourier.causal.period_result import PeriodNeurons, period_name
 from mechfourier.domains.definition import domain
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import OutOfRange, UnknownDomain, UsageError
 from mechfourier.figures.period_neurons import neurons_figure, writers_figure
 from mechfourier.fourier.neurons import grid_of, neuron_spectrum
 from mechfourier.hooks.capture import capture
@@ -187,6 +188,41 @@ def test_a_task_at_chance_is_said_and_not_compared(clock: Any) -> None:
     random = OneLayerTransformer(OneLayerConfig(p=P, d_model=16, n_heads=2, d_mlp=24), seed=4)
     found = period_neurons(random, f"mod-{P}", n_permutations=99, n_controls=0)
     assert any("chance" in note for note in found.notes)
+
+
+def test_what_a_reader_has_to_know_is_said(clock: Any) -> None:
+    found = period_neurons(clock, f"mod-{P}", periods=[3.3, 3.32], n_permutations=199, n_controls=0)
+    notes = " ".join(found.notes)
+    assert "3.3 and 3.32" in notes and "do not tell the two apart" in notes
+    significant = any(each.n_significant for each in found.periods)
+    assert ("no neuron was ablated: n_controls is 0" in notes) is significant
+    least = replace(
+        found.periods[0], n_significant=0, neurons=(replace(found.periods[0].neurons[0], p_value=0.3),)
+    )
+    said = " ".join(str(replace(found, periods=(least,))).split())
+    neuron = least.neurons[0]
+    assert (
+        f"0 of {found.n_neurons} neurons; the largest, as layer.neuron: {neuron.layer}.{neuron.index} ("
+        in said
+    )
+    assert "p = 0.3)" in said
+
+
+@pytest.mark.parametrize(
+    ("period", "n", "name"),
+    [(113 / 23, 113, "113/23 (4.913)"), (5.0, 10, "5"), (12.0, 12, "12"), (2.4, 100, "2.4")],
+)
+def test_periods_are_named_as_fractions_of_the_cycle(period: float, n: int, name: str) -> None:
+    assert period_name(period, n) == name
+
+
+def test_permutations_that_can_find_nothing_and_misspelt_tasks_are_refused(clock: Any) -> None:
+    with pytest.raises(
+        OutOfRange, match=r"p cannot fall below 0\.024: no neuron could be found; give 99 or more"
+    ):
+        period_neurons(clock, f"mod-{P}", n_permutations=40)
+    with pytest.raises(UnknownDomain, match=r"no task of hours-12 .closest: list"):
+        period_neurons(load("calendar"), "hours-12", against="lst")
 
 
 def test_the_command_prints_one_object_and_refuses_half_a_question(tmp_path: Path) -> None:

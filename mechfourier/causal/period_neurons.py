@@ -95,9 +95,10 @@ def period_neurons(
         _writers(first, each, ablating, n_controls, _shared(each, other, len(first.neurons)), seed)
         for each in found
     )
-    return _result(
-        first, second, rows, n_permutations, seed, against, [*said, *_period_notes(first, periods, planes)]
-    )
+    said += _period_notes(first, periods, planes)
+    if not n_controls and any(each.significant for each in found):
+        said.append("no neuron was ablated: n_controls is 0")
+    return _result(first, second, rows, n_permutations, seed, against, said)
 
 
 def _result(
