@@ -25,7 +25,9 @@ def random_layer(n: int, offsets: int, seed: int, *, width: int = 24) -> torch.T
 def test_p_is_uniform_for_layers_that_learned_nothing(n: int, offsets: int) -> None:
     periods, plane, profile = Periods(Grid(n, offsets)), [], []
     for seed in range(120):
-        found = exchanged_tokens(periods, random_layer(n, offsets, seed).flatten(1, 2), seed=seed, draws=59)
+        found = exchanged_tokens(
+            periods, [*random_layer(n, offsets, seed).flatten(1, 2)], seed=seed, draws=59
+        )
         plane += found.plane
         profile += found.profile
     assert kstest(plane, "uniform").pvalue > 0.005
@@ -38,14 +40,14 @@ def test_p_is_uniform_for_layers_that_learned_nothing(n: int, offsets: int) -> N
 def test_a_circle_of_the_sum_needs_the_order_of_the_tokens(name: str, n: int, cycles: int) -> None:
     """One cycle cannot tell k = 1 from a smooth function of the sum."""
     acts = planted_operation(find(name), n=n, cycles=cycles, seed=1)
-    found = exchanged_tokens(Periods(Grid(n, n * cycles)), acts.flatten(1, 2).double(), seed=0)
+    found = exchanged_tokens(Periods(Grid(n, n * cycles)), [*acts.flatten(1, 2).double()], seed=0)
     assert max(*found.plane, *found.profile) <= 0.02
 
 
 def test_several_hook_points_are_one_family() -> None:
     periods, least = Periods(Grid(9, 9)), []
     for seed in range(80):
-        layers = torch.cat([random_layer(9, 9, 100 * seed + i).flatten(1, 2) for i in range(4)])
+        layers = [random_layer(9, 9, 100 * seed + i)[0].flatten(0, 1) for i in range(4)]
         least.append(min(exchanged_tokens(periods, layers, seed=seed, draws=39).plane))
     assert sum(p <= 0.05 for p in least) <= 9  # binomial: 1 in 100 where the level is 5 %
 
@@ -67,7 +69,7 @@ def test_a_smooth_function_of_the_sum_needs_the_order_too(offsets: int) -> None:
     grid, draw = Grid(9, offsets), torch.Generator().manual_seed(0)
     smooth = torch.tanh(grid.raw_sum.double() / grid.n - 1)[:, None] * torch.randn(1, 32, generator=draw)
     cells = smooth + 0.03 * torch.randn(grid.cells, 32, generator=draw, dtype=torch.float64)
-    assert exchanged_tokens(Periods(grid), cells[None], seed=0).profile[0] <= 0.02
+    assert exchanged_tokens(Periods(grid), [cells], seed=0).profile[0] <= 0.02
 
 
 @pytest.mark.slow

@@ -263,7 +263,7 @@ def _with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> li
     asked = [view for view in views if view.worth_it]
     if not asked:
         return views
-    found = exchanged_tokens(periods, torch.stack([view.scored for view in asked]), seed=seed)
+    found = exchanged_tokens(periods, [view.scored for view in asked], seed=seed)
 
     def larger(p: float, exchanged: float) -> float:
         return p if exchanged <= ORDERED else max(p, exchanged)

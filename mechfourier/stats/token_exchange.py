@@ -1,11 +1,12 @@
 """Does the order of the tokens matter? The null of networks that learned nothing about it.
 
 A network with random weights makes functions of every pair of tokens, and these are no white noise: cells that share a
-token are alike. But its tokens are arbitrary, so that their order is: with the values dealt out anew among the tokens
+token are alike. But its tokens are arbitrary, and so is their order: with the values dealt out anew among the tokens
 (where the operands can be exchanged, the same way for both) its activations are as likely as they were. What has a
 circle of the sum, or any function of it, loses that.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,9 +33,9 @@ class Exchanged:
 
 
 def exchanged_tokens(
-    periods: Periods, scored: Float[Tensor, "site cell d"], *, seed: int, draws: int = DRAWS
+    periods: Periods, scored: Sequence[Float[Tensor, "cell d"]], *, seed: int, draws: int = DRAWS
 ) -> Exchanged:
-    """How many of ``draws`` orders of the tokens have as much; the first is the true one."""
+    """In how many of ``draws`` random orders of the tokens there is as much; ``scored``: the cells of every hook point."""
     generator = torch.Generator().manual_seed(seed)
     n = periods.grid.n
     orders = torch.stack([torch.arange(n), *(torch.randperm(n, generator=generator) for _ in range(draws))])
