@@ -1,12 +1,11 @@
-"""What two real language models answer, and that a study of them ends in a word."""
+"""What two real language models answer."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from real_models import real_folder
+from real_models import NAMES, real_folder
 
-from mechfourier.causal.study import study
 from mechfourier.domains.answers import plan_answers, score_plan
 from mechfourier.domains.continuations import KEPT
 from mechfourier.domains.definition import domain
@@ -16,7 +15,6 @@ from mechfourier.domains.tasks import score_task, tasks
 from mechfourier.models.registry import load
 
 pytestmark = pytest.mark.real
-NAMES = ("gemma3-270m", "qwen2.5-0.5b")
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -73,12 +71,3 @@ def test_answers_of_several_tokens_run_each_prompt_once(model: Any, monkeypatch:
     monkeypatch.setattr("mechfourier.domains.answers.can_continue", lambda model: False)
     whole, wholly = score_plan(model, plan)
     assert float((ours - whole).abs().max()) < 1e-3 and bool((greedy == wholly).all())
-
-
-@pytest.mark.parametrize("name", ["days"])  # months: benchmarks/real_models.py
-def test_a_study_ends_in_used_or_not_used(model: Any, name: str) -> None:
-    found = study(model, name, n_permutations=99, text=())
-    assert found.used in ("used", "not used")
-    assert found.task == "list" and found.accuracy is not None and found.accuracy >= 0.95
-    assert found.rotation is not None and found.rotation.n_controls == 200
-    assert f"task {found.task}" in str(found)
