@@ -261,10 +261,7 @@ def _period_notes(
             f"the answers have {count.min()} to {count.max()} prompts each, and means of few prompts are noisier: means are "
             "exchanged as they are, and once more weighted by the root of their prompts; the larger p counts"
         )
-    names, n = (
-        [period_name(period, task.asked.asked.design.domain.n) for period in planes],
-        len(task.asked.numbers),
-    )
+    names = [period_name(period, task.asked.asked.design.domain.n) for period in planes]
     cross = {
         (names[j], names[i]): float(np.linalg.svd(found[i].T @ found[j])[1][0])
         for i in range(len(found))
@@ -274,7 +271,7 @@ def _period_notes(
         (one, other), most = max(cross.items(), key=lambda item: item[1])
         same = " and are one part: these answers do not tell the two apart" if most > ONE else ""
         notes.append(
-            f"on {n} numbers the periods are not independent (largest cosine between their planes {most:.2f}, of {one} and "
+            f"on {len(task.asked.numbers)} numbers the periods are not independent (largest cosine between their planes {most:.2f}, of {one} and "
             f"{other}), so their parts of the lead overlap{same}"
         )
     return notes

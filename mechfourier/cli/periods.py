@@ -23,6 +23,14 @@ from mechfourier.cli.causal import (
 from mechfourier.cli.common import COUNT, domain_of, quiet_libraries
 from mechfourier.cli.numbers import periods_of, range_of
 
+Domain = Annotated[
+    str | None,
+    typer.Option(help="A domain, mod-N, or a .toml file (default: the model's own task, else numbers)."),
+]
+Permutations = Annotated[
+    int | None, typer.Option(help="Permutations of every null (default: 1000; 5000 for --neurons).", **COUNT)
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -31,10 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def periods_command(
     model: Model,
-    domain: Annotated[
-        str | None,
-        typer.Option(help="A domain, mod-N, or a .toml file (default: the model's own task, else numbers)."),
-    ] = None,
+    domain: Domain = None,
     range_: Annotated[
         str | None, typer.Option("--range", help="Sums of these numbers, low-high, in place of --domain.")
     ] = None,
@@ -54,10 +59,7 @@ def periods_command(
     layer: Layer = None,
     samples: Samples = None,
     controls: Controls = 20,
-    permutations: Annotated[
-        int | None,
-        typer.Option(help="Permutations of every null (default: 1000; 5000 for --neurons).", **COUNT),
-    ] = None,
+    permutations: Permutations = None,
     seed: Seed = 0,
     engine: Engine = "auto",
     device: Device = "auto",

@@ -37,9 +37,15 @@ def exchanged_tokens(
 ) -> Exchanged:
     """In how many of ``draws`` random orders of the tokens there is as much; ``scored``: the cells of every hook point."""
     generator = torch.Generator().manual_seed(seed)
-    n = periods.grid.n
-    orders = torch.stack([torch.arange(n), *(torch.randperm(n, generator=generator) for _ in range(draws))])
-    found = torch.stack([_statistics(periods, cells, orders, generator) for cells in scored])  # site draw two
+    grid = periods.grid
+    orders = torch.stack(
+        [torch.arange(grid.n), *(torch.randperm(grid.n, generator=generator) for _ in range(draws))]
+    )
+    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
+    by_sum = _functions_of_the_sum(grid).float()
+    found = torch.stack(  # site draw two
+        [_statistics(grid, waves, by_sum, _looked_at(grid, cells, generator), orders) for cells in scored]
+    )
     null = found[:, 1:]
     scale = null.std(1, keepdim=True).clamp_min(1e-12)
     above = (found - null.mean(1, keepdim=True)) / scale
@@ -48,24 +54,29 @@ def exchanged_tokens(
     return Exchanged(tuple(plane), tuple(profile))
 
 
+def _looked_at(
+    grid: Grid, cells: Float[Tensor, "cell d"], generator: torch.Generator
+) -> Float[Tensor, "a o direction"]:
+    """What functions of one operand leave, every dimension of unit norm; of many dimensions in random directions."""
+    left = interaction(grid, cells)
+    left = left / left.flatten(0, 1).norm(dim=0).clamp_min(ROUNDING * grid.cells**0.5)
+    if left.shape[-1] > WIDTH:
+        left = left @ torch.randn(left.shape[-1], WIDTH, generator=generator, dtype=left.dtype)
+    return left.float()
+
+
 def _statistics(
-    periods: Periods,
-    cells: Float[Tensor, "cell d"],
+    grid: Grid,
+    waves: Float[Tensor, "k 2 cell"],
+    by_sum: Float[Tensor, "function sum"],
+    left: Float[Tensor, "a o d"],
     orders: Int[Tensor, "draw n"],
-    generator: torch.Generator,
 ) -> Float[Tensor, "draw two"]:
     """The largest T of any harmonic and the energy of all functions of the sum, with the tokens in every order.
 
     Smooth functions of the sum count among the latter: that tokens have an order is what is asked.
     """
-    grid = periods.grid
-    left = interaction(grid, cells)
-    left = left / left.flatten(0, 1).norm(dim=0).clamp_min(ROUNDING * grid.cells**0.5)
-    if left.shape[-1] > WIDTH:
-        left = left @ torch.randn(left.shape[-1], WIDTH, generator=generator, dtype=left.dtype)
-    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
-    by_sum, sums = _functions_of_the_sum(grid).float(), grid.raw_sum - grid.raw_sum.min()
-    left, found = left.float(), []
+    sums, found = grid.raw_sum - grid.raw_sum.min(), []
     for order in orders:
         dealt = rearrange(left[order][:, order] if grid.exchangeable else left[order], "a o d -> (a o) d")
         totals = torch.zeros(grid.n_sums, dealt.shape[1]).index_add_(0, sums, dealt)
