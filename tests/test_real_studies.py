@@ -11,7 +11,7 @@ from mechfourier.models.registry import load
 @pytest.mark.parametrize("name", NAMES)
 def test_a_study_of_days_ends_in_used_or_not_used(name: str) -> None:
     """Months: benchmarks/real_models.py."""
-    found = study(load(str(real_folder(name))), "days", n_permutations=99, text=())
+    found = study(load(str(real_folder(name))), "days", n_permutations=99, text=(), n_prompts=14)
     assert found.used in ("used", "not used")
     assert found.task == "list" and found.accuracy is not None and found.accuracy >= 0.95
     assert found.rotation is not None and found.rotation.n_controls == 200
