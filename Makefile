@@ -18,7 +18,7 @@ FOLDERS := mechfourier tests examples benchmarks tools
 install = { test -n "$(UV)" && "$(UV)" pip install --quiet --python $(BIN)/python --constraint constraints.txt $(1) 2>/dev/null; } \
 	|| $(PIP) $(1)
 
-.PHONY: setup demo demo-real test test-slow test-real test-matrix coverage lint format bench docs clean
+.PHONY: setup demo demo-real test test-slow test-real test-long test-matrix coverage lint format bench docs clean
 
 setup: $(DEV)
 
@@ -58,7 +58,7 @@ demo-real: $(GEMMA)
 QUICK    = not slow and not real and not matrix
 COVERED  = $(wildcard tests/test_hooks_*.py tests/test_probes_*.py tests/test_arrays_*.py tests/test_reading*.py tests/test_stats_*.py)
 MEASURED = --cov=mechfourier/hooks --cov=mechfourier/probes --cov-report=term:skip-covered --cov-fail-under=90
-PYTEST   = $(BIN)/python -m pytest -n 2 --dist loadfile -q
+PYTEST   = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 test: setup
 ifdef COVERAGE
 	$(PYTEST) -m "$(QUICK)" $(MEASURED) $(COVERED)
@@ -72,6 +72,10 @@ test-slow: setup
 # the weights are converted once into the user's cache (4 GB), and found there the next time
 test-real: $(REAL)
 	$(PYTEST) -m real
+
+# both in one run, so that no worker waits between them
+test-long: $(REAL)
+	$(PYTEST) -m "slow or real"
 
 # every command on every model, half an hour or more: before a release
 test-matrix: $(REAL)

@@ -1,6 +1,7 @@
 """Shapes are checked at run time in every test: jaxtyping annotations are enforced by beartype."""
 
 import os
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,17 @@ install([f"mechfourier.{layer}" for layer in CHECKED])
 settings.register_profile("mechfourier", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("mechfourier")
 
+LONGEST = ("test_real_studies.py", "test_notebooks.py", "test_atlas.py", "test_causal_rule.py")
+"""Files of few tests that take minutes: a worker that began one last would leave the other idle."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, then those of many tests (with --no-loadscope-reorder)."""
+    tests = Counter(item.path for item in items)
+    first = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path.name, len(LONGEST)), -tests[item.path]))
 
 
 @pytest.fixture(autouse=True)
