@@ -36,10 +36,34 @@ def _random_layer(neurons: int, out: int, cells: Cells, draw: Draw) -> Tensor:
 
 
 def _random_gate(cells: Cells, draw: Draw) -> Tensor:
-    """Attention with random weights: a softmax over the two operands, applied to their values."""
-    tokens = torch.stack([wave(cells.a, cells.n), wave(cells.o, cells.n)], 1)
-    score = 2 * (tokens @ _random(draw, 2, 8)) * _random(draw, 8)
-    return torch.einsum("cth,ctd->chd", score.softmax(1), tokens).flatten(1) @ _random(draw, 16, 16)
+    return _attention(torch.stack([wave(cells.a, cells.n), wave(cells.o, cells.n)], 1), draw)
+
+
+def _attention(tokens: Float[Tensor, "cell two d"], draw: Draw) -> Float[Tensor, "cell 16"]:
+    """Eight heads with random weights: a softmax over the two operands, applied to their values."""
+    d = tokens.shape[-1]
+    score = (2 / d) ** 0.5 * 2 * (tokens @ _random(draw, d, 8)) * _random(draw, 8)
+    return torch.einsum("cth,ctd->chd", score.softmax(1), tokens).flatten(1) @ _random(draw, 8 * d, 16)
+
+
+def _embedded(cells: Cells, draw: Draw, d: int = 16) -> Float[Tensor, "cell two d"]:
+    """A random vector per number, the same for both operands, and one per position: tokens in no order."""
+    numbers, places = _random(draw, 1 + int(cells.o.max()), d), _random(draw, 2, d)
+    return numbers[torch.stack([cells.a, cells.o], 1)] + places
+
+
+def _random_network(neurons: int, cells: Cells, draw: Draw) -> Tensor:
+    """ReLU neurons with random weights that read random vectors of the two tokens."""
+    read = _embedded(cells, draw).flatten(1) / 4
+    return torch.relu(read @ _random(draw, read.shape[1], neurons)) @ _random(draw, neurons, 32)
+
+
+def _random_transformer(cells: Cells, draw: Draw) -> Tensor:
+    """Attention and a gated layer with random weights over random vectors of the two tokens."""
+    mixed = _attention(_embedded(cells, draw), draw)
+    mixed = mixed / mixed.std()
+    gate, up = (mixed @ _random(draw, 16, 64) / 4 for _ in range(2))
+    return mixed + torch.nn.functional.silu(gate) * up @ _random(draw, 64, 16) / 4
 
 
 def _aligned_layer(cells: Cells, draw: Draw) -> Tensor:
@@ -132,6 +156,17 @@ FURTHER: tuple[Generator, ...] = (
     ),
     Generator("random-layer-256", "256 of them", lambda g, r: _random_layer(256, 32, g, r)),
     Generator("random-gate", "attention with random weights over the circles of a and o", _random_gate),
+    Generator(
+        "random-tokens",
+        "64 random ReLU neurons that read a random vector per token",
+        lambda g, r: _random_network(64, g, r),
+    ),
+    Generator("random-tokens-8", "8 of them", lambda g, r: _random_network(8, g, r)),
+    Generator(
+        "random-transformer",
+        "attention and a gated layer with random weights over random vectors of the tokens",
+        _random_transformer,
+    ),
     Generator(
         "product-of-circles",
         "the outer product of the circles of a and o",

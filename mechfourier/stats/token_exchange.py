@@ -7,7 +7,7 @@ circle of the sum, or any function of it, loses that.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -24,8 +24,7 @@ WIDTH = 128  # of more dimensions, as many random directions are looked at: the 
 ROUNDING = 1e-5
 
 
-@dataclass(frozen=True)
-class Exchanged:
+class Exchanged(NamedTuple):
     """Family-wise p over hook points, of the largest plane of the sum and of all functions of the sum."""
 
     plane: tuple[float, ...]
@@ -35,12 +34,53 @@ class Exchanged:
 def exchanged_tokens(
     periods: Periods, scored: Sequence[Float[Tensor, "cell d"]], *, seed: int, draws: int = DRAWS
 ) -> Exchanged:
-    """In how many of ``draws`` random orders of the tokens there is as much; ``scored``: the cells of every hook point."""
+    """In how many of ``draws`` random orders of the tokens there is as much; ``scored``: the cells of every hook point.
+
+    Tokens of the first operand alone are exchanged, which is exact whatever the second's are. Where both have
+    numbers in common, a network that learned nothing may still read them alike, so that (2, 5) and (5, 2), which
+    have one sum, are alike: these are exchanged in both operands together too, and the larger p counts.
+    """
     generator = torch.Generator().manual_seed(seed)
     grid = periods.grid
-    orders = torch.stack(
-        [torch.arange(grid.n), *(torch.randperm(grid.n, generator=generator) for _ in range(draws))]
-    )
+    found = [_p_of(periods, scored, _orders(grid, draws, grid.exchangeable, generator), generator)]
+    if not grid.exchangeable and len(_in_both(grid)):
+        found.append(_p_of(periods, scored, _orders(grid, draws, True, generator), generator))
+    plane, profile = ([max(p) for p in zip(*part, strict=True)] for part in zip(*found, strict=True))
+    return Exchanged(tuple(plane), tuple(profile))
+
+
+def _in_both(grid: Grid) -> Int[Tensor, " number"]:
+    """Numbers that stand in either operand."""
+    return torch.arange(max(grid.first_offset, 0), min(grid.n, grid.first_offset + grid.n_offsets))
+
+
+def _orders(
+    grid: Grid, draws: int, together: bool, generator: torch.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """The true order of the values and of the offsets, then random ones."""
+    values, offsets = torch.arange(grid.n), torch.arange(grid.n_offsets)
+    found, shared = [(values, offsets)], _in_both(grid)
+    alone = values[~torch.isin(values, shared)]
+    for _ in range(draws):
+        if not together:
+            found.append((torch.randperm(grid.n, generator=generator), offsets))
+            continue
+        dealt, second = values.clone(), offsets.clone()
+        for part in (shared, alone):
+            dealt[part] = part[torch.randperm(len(part), generator=generator)]
+        second[shared - grid.first_offset] = dealt[shared] - grid.first_offset
+        found.append((dealt, second))
+    return found
+
+
+def _p_of(
+    periods: Periods,
+    scored: Sequence[Float[Tensor, "cell d"]],
+    orders: Sequence[tuple[Tensor, Tensor]],
+    generator: torch.Generator,
+) -> Exchanged:
+    """Family-wise over hook points: every statistic in units of its spread over the random orders."""
+    grid = periods.grid
     waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
     by_sum = _functions_of_the_sum(grid).float()
     found = torch.stack(  # site draw two
@@ -70,15 +110,15 @@ def _statistics(
     waves: Float[Tensor, "k 2 cell"],
     by_sum: Float[Tensor, "function sum"],
     left: Float[Tensor, "a o d"],
-    orders: Int[Tensor, "draw n"],
+    orders: Sequence[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "draw two"]:
     """The largest T of any harmonic and the energy of all functions of the sum, with the tokens in every order.
 
     Smooth functions of the sum count among the latter: that tokens have an order is what is asked.
     """
     sums, found = grid.raw_sum - grid.raw_sum.min(), []
-    for order in orders:
-        dealt = rearrange(left[order][:, order] if grid.exchangeable else left[order], "a o d -> (a o) d")
+    for values, offsets in orders:
+        dealt = rearrange(left[values][:, offsets], "a o d -> (a o) d")
         totals = torch.zeros(grid.n_sums, dealt.shape[1]).index_add_(0, sums, dealt)
         found.append(torch.stack([plane_spectrum(waves, dealt).max(), (by_sum @ totals).square().sum()]))
     return torch.stack(found).double()
