@@ -240,6 +240,27 @@ def test_the_command_prints_one_object_and_refuses_half_a_question(tmp_path: Pat
         assert refused.exit_code != 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--domain", "months"], "values of months are no numbers"),
+        (["--domain", "numbers", "--neurons", "--against", "days"], "values of days are no numbers"),
+        (["--domain", "numbers", "--neurons", "--against", "hours-12:lst"], "closest: list"),
+        (["--domain", "numbers", "--neurons", "--against", "summ"], "closest: sum"),
+    ],
+)
+def test_questions_without_numbers_are_refused_before_a_model_is_loaded(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mechfourier.cli.app import app
+    from mechfourier.models import registry
+
+    monkeypatch.setattr(registry, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    refused = CliRunner().invoke(app, ["periods", "calendar", *words])
+    assert isinstance(refused.exception, UsageError) or refused.exit_code == 2
+    assert said in str(refused.exception) + refused.output
+
+
 @pytest.mark.slow
 def test_the_neurons_of_a_trained_networks_key_period_are_tuned_to_it() -> None:
     model = load("one-layer")

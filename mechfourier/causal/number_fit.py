@@ -97,12 +97,15 @@ def fitted(place: SiteActivations, numbers: Float[ndarray, " n"], periods: tuple
     return NumberFit(place, numbers, periods, r2, condition, parts)
 
 
+def check_numbers(values: Sequence[str], name: str) -> None:
+    """Raises ``UsageError`` where a value of the domain ``name`` is no number."""
+    if (word := next((value for value in values if not value.strip().isdecimal()), None)) is not None:
+        raise UsageError(f"the values of {name} are no numbers ({word!r}); choose numbers, mod-N or hours-12")
+
+
 def numbers_of(values: Sequence[str], name: str) -> Float[ndarray, " n"]:
     """The values as consecutive numbers; raises ``UsageError``."""
-    if not all(value.isdecimal() for value in values):
-        raise UsageError(
-            f"the values of {name} are no numbers ({values[0]!r}); choose numbers, mod-N or hours-12"
-        )
+    check_numbers(values, name)
     found = np.array([int(value) for value in values], dtype=np.float64)
     if not (np.diff(found) == 1).all():
         raise UsageError(

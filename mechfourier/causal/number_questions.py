@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from mechfourier.causal.number_fit import check_numbers
 from mechfourier.domains.answers import answer_tokens
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.prepare import Questions, questions
@@ -67,10 +68,7 @@ def number_questions(
     """The prompts of a task whose right answer is a number of one token (after what all answers begin with), at most
     ``most`` of them where ``n_prompts`` is None. Raises ``UsageError`` where the answers are no numbers, or too few
     of them are of one token."""
-    if (word := next((v for v in domain.values if not v.strip().isdecimal()), None)) is not None:
-        raise UsageError(
-            f"the values of {domain.name} are no numbers ({word!r}); choose numbers, mod-N or hours-12"
-        )
+    check_numbers(domain.values, domain.name)
     asked = questions(model, domain, task=task, seed=seed)
     design = asked.design
     prompts = [design.prompts[i] for i in asked.rows[: min(len(asked.rows), 64)].tolist()]

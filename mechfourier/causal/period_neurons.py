@@ -32,6 +32,7 @@ from mechfourier.causal.task import has_logits
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.reads import tokens_asked
+from mechfourier.domains.tasks import task_named
 from mechfourier.errors import OutOfRange, UnknownDomain, UsageError, nearest
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Model
@@ -292,7 +293,7 @@ def _second(
     """The other task, where the model answers it above chance."""
     if against is None:
         return None, []
-    where, task = (against, None) if isinstance(against, Domain) else _place_of(domain, against)
+    where, task = (against, None) if isinstance(against, Domain) else compared_with(domain, against)
     found = WritingTask.of(model, where, task, n_prompts, seed)
     name, asked = f"{where.name}, task {found.asked.asked.task}", found.asked
     if (where.name, asked.asked.task) == (domain.name, first.asked.asked.task):
@@ -305,13 +306,17 @@ def _second(
     return found, [f"compared with {name}, on {len(asked)} prompts ({found.right.double().mean():.1%} right)"]
 
 
-def _place_of(domain: Domain, against: str) -> tuple[Domain, str | None]:
-    """A task of the same domain, another domain, or a task of another domain."""
+def compared_with(domain: Domain, against: str) -> tuple[Domain, str | None]:
+    """A task of the same domain, another domain, or a task of another domain, without a model. Raises
+    ``UnknownDomain``, ``UsageError``."""
     if any(spec.name == against for spec in domain.tasks):
         return domain, against
     name, _, task = against.partition(":")
     try:
-        return find_domain(name), task or None
+        found = find_domain(name)
+        if task:
+            task_named(found, task)
+        return found, task or None
     except UnknownDomain as error:
         tasks = [spec.name for spec in domain.tasks]
         raise UnknownDomain(

@@ -73,13 +73,15 @@ def periods_command(
     wanted, where = (None if periods is None else periods_of(periods), place_of(site, layer))
     chosen = domain_of(domain, model, "numbers", task=task) if ends is None else None
     quiet_libraries()
-    from mechfourier.causal.number_fit import sums
-    from mechfourier.causal.period_neurons import period_neurons
+    from mechfourier.causal.number_fit import check_numbers, sums
+    from mechfourier.causal.period_neurons import compared_with, period_neurons
     from mechfourier.causal.periods import periods as moved
     from mechfourier.models.registry import load
 
     about = sums(*ends) if ends is not None else chosen
     assert about is not None
+    for each in (about, *([] if against is None else [compared_with(about, against)[0]])):
+        check_numbers(each.values, each.name)
     loaded = load(model, engine=engine, device=device)
     common: dict[str, Any] = dict(
         periods=wanted,
