@@ -27,11 +27,13 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "planted.json"
 TABLE = ROOT / "docs" / "planted.md"
 BIG = 20
+SEVERAL = 20  # values, above which the bootstraps of a draw take seconds
 
 
 def trials_of(cell: Cell, trials: int) -> int:
     """Fewer draws where one takes seconds."""
-    return min(trials, BIG) if cell.d_model * cell.layers > 64 else trials
+    slow = cell.d_model * cell.layers > 64 or (cell.kind == "value" and cell.n > SEVERAL)
+    return min(trials, BIG) if slow else trials
 
 
 def load(seed: int, restart: bool) -> dict[str, CellResult]:

@@ -58,11 +58,12 @@ def test_verdicts_on_planted_answers(name: str, word: str) -> None:
 
 @pytest.mark.parametrize(("cycles", "told"), [(1, True), (4, False)])
 def test_few_cycles_say_what_a_function_of_the_sum_may_be_besides(cycles: int, told: bool) -> None:
-    """A random vector per sum, and (over one cycle) a random vector per residue class, are the same word: the
+    """A random vector per sum, and (over one cycle) a random vector per residue class, are called alike: the
     reason says so."""
     for name in ("random-sum-16", "modular-16")[: 2 if told else 1]:
         verdict = verdict_operation(analysed(name, cycles=cycles))
-        assert verdict.word == "magnitude", verdict.reasons
+        allowed = ("magnitude", "undecided: circle or magnitude") if name == "modular-16" else ("magnitude",)
+        assert verdict.word in allowed, verdict.reasons
         assert (
             any("cannot tell it from a function of the residue class" in r for r in verdict.reasons) is told
         )
@@ -171,10 +172,60 @@ def test_a_control_with_holes_is_not_testable_and_a_constant_one_says_so() -> No
 @pytest.mark.parametrize(
     "name", ["random-layer", "aligned-layer", "product-of-circles", "difference", "sum<difference", "2a+o"]
 )
-def test_where_the_difference_is_there_as_strongly_nothing_adds(name: str) -> None:
+def test_where_the_difference_is_there_as_strongly_the_sum_does_not_stand_out(name: str) -> None:
     verdict = verdict_operation(analysed(name))
     assert verdict.word == "interaction"
-    assert any("nothing adds" in reason for reason in verdict.reasons)
+    assert any("both operands are there together" in reason for reason in verdict.reasons)
+
+
+def plain_circle(n: int, k: int, *, noise: float, seed: int, cycles: int = 1) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    turn = 2 * math.pi * k * (torch.arange(n)[:, None] + torch.arange(n * cycles)).double() / n
+    wave = torch.stack([turn.cos(), turn.sin()], -1) @ torch.randn(2, 64, generator=draw, dtype=torch.float64)
+    return (wave / wave.std() + noise * torch.randn(wave.shape, generator=draw, dtype=torch.float64))[None]
+
+
+@pytest.mark.parametrize(("n", "k"), [(11, 2), (13, 2), (13, 3), (17, 2), (19, 2), (23, 2), (29, 3)])
+def test_low_harmonics_are_circles_on_the_square_grid(n: int, k: int) -> None:
+    """Confounds take a part of them; as they look through the confounds, they are circles all the same."""
+    for noise in (0.001, 0.3):
+        for seed in range(3):
+            evidence = analyse_operation(plain_circle(n, k, noise=noise, seed=seed), n=n, **QUICK)
+            assert verdict_operation(evidence).word == "circular"
+            (site,) = evidence.sites
+            assert site.closed > 0.99
+
+
+@pytest.mark.parametrize(("n", "cycles"), [(7, 4), (12, 3)])
+def test_prompts_given_again_are_one_cycle(n: int, cycles: int) -> None:
+    """A table of pairs {a, o} repeats over cycles, and (a, o) and (o, a) have one class: 45 of 60 were modular."""
+    words = []
+    for seed in range(10):
+        draw = torch.Generator().manual_seed(seed)
+        table = torch.randn(n, n, 32, generator=draw)
+        once = table + table.transpose(0, 1) + 1e-5 * torch.randn(n, n, 32, generator=draw)
+        evidence = analyse_operation(once.repeat(1, cycles, 1)[None], n=n, **QUICK)
+        assert (evidence.n_offsets, evidence.repeated) == (n, n * cycles)
+        verdict = verdict_operation(evidence)
+        assert any(f"of {n * cycles} offsets the first {n} were measured" in r for r in verdict.reasons)
+        words.append(verdict.word)
+    assert not {"circular", "modular"} & set(words)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_circle_over_several_cycles_is_no_repetition(noise: float) -> None:
+    evidence = analyse_operation(plain_circle(12, 1, noise=noise, seed=0, cycles=4), n=12, **QUICK)
+    assert evidence.repeated == 0 and verdict_operation(evidence).word == "circular"
+
+
+def test_a_period_that_may_be_a_harmonic_is_not_called_none() -> None:
+    """A circle at half of the values only: on one cycle the periods beside it hold too much to be certain."""
+    acts = plain_circle(23, 5, noise=0.0, seed=0)
+    acts[:, 12:] = 0
+    acts += 0.3 * torch.randn(acts.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    verdict = verdict_operation(analyse_operation(acts, n=23, **QUICK))
+    assert verdict.word == "undecided: circle or magnitude"
+    assert any("that may have a period 23/k or none" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(("change", "period"), [("-1", 11), ("+1", 13), ("+0.5", 12.5)])

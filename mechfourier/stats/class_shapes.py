@@ -7,6 +7,9 @@ the cycle alone (one harmonic or many), every harmonic's ellipse at least ``FLAT
 fades along the list, cut at any class. *clusters*: blocks of neighbouring classes, at any offset. *no
 order*: nothing at all.
 
+What confounds have taken from the classes they have taken from every shape: shapes are compared as they look
+through the confounds.
+
 A closed curve has to beat each of them by more than a world would show in which that rival is the truth:
 its best fit, and what it leaves over with the classes permuted (a parametric bootstrap that keeps the noise
 and the random part of the classes).
@@ -24,6 +27,7 @@ MIN_CLASSES = 6
 """Fewer points lie near some circle in any order: nothing to tell."""
 EXACT_CLASSES = 7
 FLATTEST = 0.4
+FAINT = 0.05  # of the clearest combination of harmonics: what confounds leave no more of is not fitted
 TURNS = (0.3, 0.45, 0.6, 0.7, 0.8)
 FADES = (0.1, 0.2, 0.4)
 CLUSTERS = (2, 3, 4, 6)
@@ -57,19 +61,24 @@ def shape_contest(
     permutations: int,
     seed: int,
     power: float | None = None,
+    through: Float[Tensor, "n n"] | None = None,
 ) -> ShapeContest:
     """Closed curve or not: ``gram`` of the class effects, folded to ``classes`` classes, in steps of
     ``step`` along the curve. ``power``: of a class, where a part of it has been taken from ``gram``.
+    ``through``: what makes class means the effects that ``gram`` is of (None: they are these).
     """
     n = gram.shape[0]
-    folded = gram.reshape(n // classes, classes, n // classes, classes).mean((0, 2))
+    blocks = (n // classes, classes, n // classes, classes)
+    folded = gram.reshape(blocks).mean((0, 2))
+    seen = torch.eye(n, dtype=torch.float64) if through is None else through
+    seen = seen.reshape(blocks).sum((0, 2)) * classes / n
     if classes < MIN_CLASSES:
         return ShapeContest(classes, 0.0, {"no order": 0.0}, 1.0, "no order", {"no order": 1.0})
     at = torch.arange(classes) * pow(step, -1, classes) % classes
     y = _pairs(folded[at][:, at])
     power = float(folded.diagonal().mean()) if power is None else power
     orders = _orders(classes, permutations, seed)
-    shapes = _Shapes.of(classes)
+    shapes = _Shapes.of(seen[at][:, at])
     closed = shapes.misfit(shapes.closed(y[None]), y[None])
     fits = {"no order": torch.zeros_like(y), "waves": shapes.waves(y[None])[0]}
     fits |= {name: _best(y, templates) for name, templates in shapes.templates.items()}
@@ -110,16 +119,14 @@ class _Shapes:
     design: Float[Tensor, "column pair"]
     inverse: Float[Tensor, "pair column"]
     rank: int
+    identity: Float[Tensor, "n n"]
     open_grams: Float[Tensor, "template n n"]
     templates: dict[str, Float[Tensor, "template pair"]]
 
     @staticmethod
-    @lru_cache(maxsize=8)
-    def of(n: int) -> "_Shapes":
-        design = _design(n)
-        curves, blocks = _open(n), _clusters(n)
-        templates = {"open curve": _unit(curves), "clusters": _unit(blocks)}
-        return _Shapes(n, design, torch.linalg.pinv(design), len(design) - 1, curves, templates)
+    def of(through: Float[Tensor, "n n"]) -> "_Shapes":
+        """As they look ``through`` the confounds; a direction of its own per class (``identity``) with power 1."""
+        return _shapes(len(through), through.contiguous().numpy().tobytes())
 
     def permuted(
         self, name: str, y: Float[Tensor, " pair"], fit: Float[Tensor, " pair"], orders: Int[Tensor, "draw n"]
@@ -141,7 +148,7 @@ class _Shapes:
         """
         best = int((self.templates["open curve"] @ y).argmax())
         kernel = self.open_grams[best] * (fit.norm() / _pairs(self.open_grams[best]).norm())
-        kernel = kernel + max(power - float(kernel.diagonal().mean()), 0.0) * torch.eye(self.n, dtype=y.dtype)
+        kernel = kernel + max(power - float(kernel.diagonal().mean()), 0.0) * self.identity
         values, vectors = torch.linalg.eigh(kernel)
         root = vectors * values.clamp_min(0).sqrt()
         spread = kernel**2 + torch.outer(kernel.diagonal(), kernel.diagonal())
@@ -196,6 +203,23 @@ class _Shapes:
         return (other / self.misfit(self.closed(y), y).clamp_min(1e-12)).log()
 
 
+@lru_cache(maxsize=8)
+def _shapes(n: int, known: bytes) -> _Shapes:
+    through = torch.frombuffer(bytearray(known), dtype=torch.float64).reshape(n, n)
+    identity = through @ through.T
+    design = _pairs(_centred(through @ _harmonics(n) @ through.T))
+    curves, blocks = (_centred(through @ grams @ through.T) for grams in (_open(n), _clusters(n)))
+    return _Shapes(
+        n,
+        design,
+        torch.linalg.pinv(design, rtol=FAINT),
+        int(torch.linalg.matrix_rank(design, rtol=FAINT)),
+        identity / identity.diagonal().mean(),
+        curves,
+        {"open curve": _unit(curves), "clusters": _unit(blocks)},
+    )
+
+
 def _best(y: Float[Tensor, " pair"], templates: Float[Tensor, "template pair"]) -> Float[Tensor, " pair"]:
     scores = templates @ y
     best = int(scores.argmax())
@@ -223,7 +247,7 @@ def _orders(classes: int, permutations: int, seed: int) -> Int[Tensor, "draw n"]
     return torch.rand(permutations, classes, generator=torch.Generator().manual_seed(seed)).argsort(1)
 
 
-def _design(n: int) -> Float[Tensor, "column pair"]:
+def _harmonics(n: int) -> Float[Tensor, "column n n"]:
     """cos k(v−w) for k = 1 … n // 2, then cos and sin of k(v+w) for k < n / 2. The first sum to a constant:
     identity.
     """
@@ -231,7 +255,7 @@ def _design(n: int) -> Float[Tensor, "column pair"]:
     gap, total = v[:, None] - v[None], v[:, None] + v[None]
     lags = [(1 if 2 * k == n else 2) * (k * gap).cos() for k in range(1, n // 2 + 1)]
     ellipses = [2 * f(k * total) for k in range(1, (n + 1) // 2) for f in (torch.cos, torch.sin)]
-    return _pairs(torch.stack([*lags, *ellipses]))
+    return torch.stack([*lags, *ellipses])
 
 
 def _open(n: int) -> Float[Tensor, "template n n"]:
@@ -261,9 +285,12 @@ def _clusters(n: int) -> Float[Tensor, "template n n"]:
 def _everywhere(grams: Float[Tensor, "shape n n"], n: int) -> Float[Tensor, "template n n"]:
     """The shapes begun at every class, double-centred as the likeness of centred effects is."""
     cuts = range(0, n, -(-n // MOST_CUTS))
-    rolled = torch.cat([grams.roll((cut, cut), (1, 2)) for cut in cuts])
-    rolled = rolled - rolled.mean(1, keepdim=True)
-    return rolled - rolled.mean(2, keepdim=True)
+    return _centred(torch.cat([grams.roll((cut, cut), (1, 2)) for cut in cuts]))
+
+
+def _centred(grams: Float[Tensor, "shape n n"]) -> Float[Tensor, "shape n n"]:
+    grams = grams - grams.mean(1, keepdim=True)
+    return grams - grams.mean(2, keepdim=True)
 
 
 def _unit(grams: Float[Tensor, "template n n"]) -> Float[Tensor, "template pair"]:

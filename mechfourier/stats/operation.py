@@ -18,7 +18,15 @@ from mechfourier.results.base import Result
 from mechfourier.stats.class_shapes import ShapeContest
 from mechfourier.stats.confounds import Grid
 from mechfourier.stats.field import field_contest
-from mechfourier.stats.operation_input import check, confounded, flat, holes_in, no_harmonic, untestable
+from mechfourier.stats.operation_input import (
+    check,
+    confounded,
+    flat,
+    holes_in,
+    no_harmonic,
+    repeats,
+    untestable,
+)
 from mechfourier.stats.operation_view import (
     ALPHA,
     View,
@@ -127,7 +135,8 @@ class OperationEvidence(Result, kind="operation-evidence"):
     ``threshold``: the specificity ratio that 1 in 100 surrogates reach somewhere; ``untestable``: harmonics
     this grid cannot tell from a smooth function of the sum (or from base 10). ``control``: the same hook
     points of the control. ``p_concentration``: of the closed curve through the classes over all hook points
-    where n is special, taken together.
+    where n is special, taken together. ``repeated``: how many offsets were given, where those of the
+    later cycles have the activations of the first (which alone is measured); else 0.
     """
 
     n: int
@@ -144,6 +153,7 @@ class OperationEvidence(Result, kind="operation-evidence"):
     control: tuple[OperationSite, ...]
     controlled: bool = False
     p_concentration: float = 1.0
+    repeated: int = 0
 
     def best(self) -> OperationSite | None:
         """The hook point with the strongest plane; None where nothing was testable."""
@@ -178,6 +188,11 @@ def analyse_operation(
     do not fit; a grid that cannot answer (holes, constant, too small) gives an evidence with a ``reason``.
     """
     check(acts, n, control, permutations, surrogates)
+    repeated = acts.shape[2] if repeats(acts, n, first_offset) else 0
+    if repeated:
+        acts = acts[:, :, :n]
+        control = None if control is None else control[:, :, :n]
+        confounds = None if confounds is None else confounds[:, :n]
     offsets, width = acts.shape[2:]
     if confounds is None:
         periods = _plain_periods(n, offsets, first_offset, digits)
@@ -194,7 +209,19 @@ def analyse_operation(
     if reason:
         harmonics = tuple(range(1, (n + 1) // 2))
         return OperationEvidence(
-            n, offsets, offsets / n, width, permutations, seed, (), harmonics, math.nan, reason, (), ()
+            n,
+            offsets,
+            offsets / n,
+            width,
+            permutations,
+            seed,
+            (),
+            harmonics,
+            math.nan,
+            reason,
+            (),
+            (),
+            repeated=repeated,
         )
     measured = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
@@ -215,6 +242,7 @@ def analyse_operation(
         compared,
         control is not None,
         measured.p_concentration,
+        repeated,
     )
 
 

@@ -8,6 +8,7 @@ from mechfourier.stats.confounds import Grid
 from mechfourier.stats.operation_view import spread_of
 
 MIN_VALUES = 5
+SAME = 1e-3  # of the size of what varies: what one prompt differs from itself by, in another batch
 
 
 def check(acts: Tensor, n: int, control: Tensor | None, permutations: int, surrogates: int) -> None:
@@ -45,6 +46,27 @@ def holes_in(acts: Tensor, whose: str = "") -> str:
 
 def flat(acts: Tensor) -> bool:
     return not bool((spread_of(acts.flatten(1, 2)) > 0).any())
+
+
+def repeats(acts: Tensor, n: int, first_offset: int) -> bool:
+    """Offsets n apart have the same activations, and these are no function of the residue class alone: the same
+    prompts were given again, or tokens that are the same modulo n. The later cycles bring nothing then, but (a, o) and
+    (o, a) of the first have one residue class, and what a network makes of the two is alike.
+    """
+    if acts.shape[2] <= n or holes_in(acts):
+        return False
+    cells = acts.double()
+    vary = spread_of(cells.flatten(1, 2)).amax(-1) > 0
+    once = cells[:, :, :n]
+    again = cells[:, :, n:] - cells[:, :, :-n]
+    label = (torch.arange(n)[:, None] + torch.arange(n) + first_offset) % n
+    by_class = torch.zeros(len(acts), n, acts.shape[-1], dtype=cells.dtype).index_add_(
+        1, label.flatten(), once.flatten(1, 2)
+    )
+    within = once - by_class[:, label] / n
+    size = (once - once.mean((1, 2), keepdim=True)).square().mean((1, 2, 3))
+    same, class_alone = (part.square().mean((1, 2, 3)) <= SAME**2 * size for part in (again, within))
+    return bool((same | ~vary).all()) and not bool((class_alone | ~vary).all())
 
 
 def confounded(grid: Grid) -> str:

@@ -20,7 +20,7 @@ OVER_DIFFERENCE = 8.0
 expectation) 6 in 1 of 16 draws.
 """
 LEAST_SUM = 2.0
-"""Where the functions of a − o hold more than half the energy of those of a + o, nothing adds."""
+"""Where the functions of a − o hold more than half the energy of those of a + o, the sum does not stand out."""
 CLOSED = 0.02
 STRAIGHT = 0.5
 UNTOLD = "undecided: circle or magnitude"
@@ -77,11 +77,14 @@ def words_by_site(evidence: OperationEvidence) -> tuple[str, ...]:
 
 
 def may_be_a_circle(evidence: OperationEvidence, site: OperationSite) -> bool:
-    """Whether the function of the sum has the period of a harmonic that this grid cannot tell from a smooth function."""
+    """Whether the function of the sum has the period of a harmonic: of one that this grid cannot tell from a smooth
+    function, or of any whose plane holds more than every other, though not more than chance may make."""
     if site.profile_p >= SPECIFIC or not site.period > 0:
         return False
-    low, high = site.period_low * (1 - NEAR_PERIOD), site.period_high * (1 + NEAR_PERIOD)
-    return any(low <= evidence.n / k <= high for k in evidence.untestable)
+    n, low, high = evidence.n, site.period_low, site.period_high
+    near = any(low * (1 - NEAR_PERIOD) <= n / k <= high * (1 + NEAR_PERIOD) for k in evidence.untestable)
+    leads = site.p < ALPHA and site.ratio > LEAST_RATIO
+    return near or (leads and any(low <= n / k <= high for k in evidence.testable))
 
 
 def _words(evidence: OperationEvidence, ranked: list[OperationSite]) -> list[str]:
@@ -222,17 +225,16 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
 
 def _instead(site: OperationSite, n: int, untold: bool) -> str:
     if nothing_adds(site):
-        strongest = f"; the strongest combination of the operands is {site.strongest} ({_p(site.other_p)})"
-        return (
-            f"functions of a + o hold {site.sum_over_difference:.2f} times the energy of functions of a − o "
-            f"({_p(site.difference_p)}): "
-            f"both operands are there, and nothing adds{strongest if site.other_p < SPECIFIC else ''}"
-        )
+        return _together(site)
     if is_modular(site, n):
+        plane = (
+            "and none of their planes stands out from the periods beside it"
+            if site.p < ALPHA
+            else "but turn in no plane"
+        )
         return (
             f"functions of the residue class hold {site.class_ratio:.1f} times the energy of other "
-            f"functions of the sum "
-            f"({site.p_class:.1%} of surrogates as much), but turn in no plane"
+            f"functions of the sum ({site.p_class:.1%} of surrogates as much), {plane}"
         )
     if site.profile_p < SPECIFIC:
         few = (
@@ -258,6 +260,20 @@ def _instead(site: OperationSite, n: int, untold: bool) -> str:
     return "neither the operands nor their sum explain more variance than chance"
 
 
+def _together(site: OperationSite) -> str:
+    strongest = f"; the strongest combination of the operands is {site.strongest} ({_p(site.other_p)})"
+    ending = strongest if site.other_p < SPECIFIC else ""
+    if site.profile_p >= SPECIFIC:
+        return (
+            f"both operands are there together (functions of a − o: {_p(site.difference_p)}), but no function of a + o "
+            f"stands out ({_p(site.profile_p)}){ending}"
+        )
+    return (
+        f"functions of a + o hold {site.sum_over_difference:.2f} times the energy of functions of a − o "
+        f"({_p(site.difference_p)}): both operands are there together, and their sum does not stand out{ending}"
+    )
+
+
 def _p(value: float) -> str:
     """A p-value from a normal approximation, whose far tail is worth nothing."""
     return f"p = {value:.3g}" if value >= LEAST_P else f"p < {LEAST_P:g}"
@@ -265,10 +281,17 @@ def _p(value: float) -> str:
 
 def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
     """What this grid could not have shown."""
+    again = ()
+    if evidence.repeated:
+        again = (
+            f"offsets {evidence.n} apart have the same activations, as if the same prompts were given again: of "
+            f"{evidence.repeated} offsets the first {evidence.n} were measured",
+        )
     if not evidence.untestable:
-        return ()
+        return again
     ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
     return (
+        *again,
         f"k = {ks} could not be told from a smooth function of the sum or from base 10 on "
         f"{evidence.cycles:.3g} cycle{'s' * (evidence.cycles != 1)} of offsets",
     )

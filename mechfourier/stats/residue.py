@@ -25,11 +25,22 @@ def class_effects(
     harmonic that the confounds overlap comes out weaker, not noisier (least-squares effects beside the
     confounds would show noise concentrated on it).
     """
-    values, vectors = torch.linalg.eigh(columns.T @ columns)
-    kept = values > 1e-9 * values[-1].clamp_min(1e-300)
-    root = vectors[:, kept] / values[kept].sqrt() @ vectors[:, kept].T
+    values, vectors = _spectrum(columns)
+    root = vectors / values.sqrt() @ vectors.T
     effects = root @ (columns.T @ residual.double())
     return effects - effects.mean(0)
+
+
+def seen_through(columns: Float[Tensor, "cell n"]) -> Float[Tensor, "n n"]:
+    """What makes class means (a direction per class, say) the effects of `class_effects`: the root of CᵀC."""
+    values, vectors = _spectrum(columns)
+    return vectors * values.sqrt() @ vectors.T
+
+
+def _spectrum(columns: Float[Tensor, "cell n"]) -> tuple[Float[Tensor, " kept"], Float[Tensor, "n kept"]]:
+    values, vectors = torch.linalg.eigh(columns.T @ columns)
+    kept = values > 1e-9 * values[-1].clamp_min(1e-300)
+    return values[kept], vectors[:, kept]
 
 
 def harmonic_power(effects: Float[Tensor, "n d"]) -> Float[Tensor, " k"]:
@@ -64,6 +75,7 @@ def class_contest(
         permutations=PERMUTED_CLASSES,
         seed=seed,
         power=float(gram.diagonal().mean()) / common,
+        through=seen_through(grid.class_columns),
     )
 
 
