@@ -14,6 +14,7 @@ from value_arrays import planted
 import mechfourier as mf
 from mechfourier import ProbeResult, probe_activations
 from mechfourier.domains.definition import domain
+from mechfourier.errors import UsageError
 from mechfourier.probes.arrays.asked import Request
 from mechfourier.probes.arrays.plan import plan
 from mechfourier.stats.value import analyse_value
@@ -312,3 +313,11 @@ def test_a_small_window_gives_the_same_numbers_and_says_how_far_it_is(
     np.save(tmp_path / "wide.npy", np.random.default_rng(0).normal(size=(7, 8, 20_000)))
     cells.compacted(plan(tmp_path / "wide.npy", Request("days")).sites, "wide.npy")
     assert "reading wide.npy (MB): 4 of 8" in capsys.readouterr().err
+
+
+def test_the_design_says_that_the_second_axis_is_offsets() -> None:
+    acts = np.random.default_rng(0).normal(size=(13, 13, 8))
+    told = mf.probe_activations(acts, "mod-13", design="operation", n_permutations=99)
+    assert told.design == "operation" and told.arrays is not None and told.arrays.layout == "a o d"
+    with pytest.raises(UsageError, match="'template value d' or 'a o d'"):
+        mf.probe_activations(acts, "mod-13")

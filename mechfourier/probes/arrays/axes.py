@@ -76,8 +76,9 @@ def parse(layout: str, domains: Sequence[str], ndim: int) -> Axes:
     return axes
 
 
-def found(shape: tuple[int, ...], n: int | None, rows: int | None) -> Axes:
-    """The one layout that the sizes allow: an axis of ``n`` values, or of ``rows`` rows with a label each.
+def found(shape: tuple[int, ...], n: int | None, rows: int | None, *, operation: bool = False) -> Axes:
+    """The one layout that the sizes allow: an axis of ``n`` values (``operation``: and one of offsets), or of ``rows`` rows
+    with a label each.
 
     Raises ``UsageError`` where there is none, or where there are several.
     """
@@ -93,9 +94,11 @@ def found(shape: tuple[int, ...], n: int | None, rows: int | None) -> Axes:
         raise UsageError(
             f"{told} has no axis of that length; say the layout (--layout 'site value template d') or the labels"
         )
-    readings = [reading for axis in at for reading in _readings(len(shape), axis, wanted)]
+    kind = "operation" if operation and wanted == "value" else wanted
+    readings = [reading for axis in at for reading in _readings(len(shape), axis, kind)]
     if len(readings) != 1:
-        ways = " or ".join(repr(" ".join(each)) for each in readings) or "none that is known"
+        others = _readings(len(shape), at[0], "operation") if kind == "value" else []
+        ways = " or ".join(repr(" ".join(each)) for each in readings + others) or "none that is known"
         raise UsageError(
             f"{told} can be read in several ways or none ({ways}); say which with --layout (layout=)"
         )
@@ -112,6 +115,8 @@ def _readings(ndim: int, axis: int, role: str) -> list[tuple[str, ...]]:
             (3, 1): [("site", "row", "d")],
             (3, 2): [("site", "d", "row")],
         }
+    elif role == "operation":
+        known = {(3, 0): [("a", "o", "d")], (4, 1): [("site", "a", "o", "d")]}
     else:
         known = {
             (2, 0): [("value", "d")],

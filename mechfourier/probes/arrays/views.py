@@ -105,9 +105,7 @@ def _axes(
         raise UsageError(
             f"an array of shape {list(shape)} and no values: say what it is of (domain=, n= or labels=; --domain days|months|mod-N|mine.toml)"
         )
-    if len(shape) < 2 or (rows is None and n not in shape and labels is None):
-        return found(shape, n, None)
-    return found(shape, n, rows)
+    return found(shape, n, rows, operation=asked.design == "operation")
 
 
 def _of_two(shape: tuple[int, ...], domains: list[Domain]) -> Axes:
