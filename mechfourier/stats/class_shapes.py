@@ -203,7 +203,7 @@ class _Shapes:
         return (other / self.misfit(self.closed(y), y).clamp_min(1e-12)).log()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _shapes(n: int, known: bytes) -> _Shapes:
     through = torch.frombuffer(bytearray(known), dtype=torch.float64).reshape(n, n)
     identity = through @ through.T

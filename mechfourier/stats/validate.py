@@ -221,7 +221,7 @@ def full_cells() -> list[Cell]:
         cells += [Cell("value", generator.name, n, 1) for generator in VALUES]
     cells += _noisy_and_loud() + _wide_and_deep()
     single = ("circle-k2", "white", "smooth-8", "random-sum-2", "random-sum-16", "modular-16")
-    cells += [Cell("operation", name, n, 1) for n in (12, 24) for name in single]
+    cells += [Cell("operation", name, n, 1) for n in (12, 13, 23, 24) for name in single]
     return list(dict.fromkeys(cells))
 
 
