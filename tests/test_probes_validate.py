@@ -71,7 +71,7 @@ def test_every_generator_is_in_both_selections_and_cells_are_named_once() -> Non
         assert {c.name for c in cells if c.kind == "value"} == {g.name for g in VALUES}
         assert len({c.key for c in cells}) == len(cells)
     sizes = {(c.n, c.layers, c.d_model) for c in full_cells()}
-    assert {n for n, _, _ in sizes} == {7, 12, 23, 24, 26}
+    assert {n for n, _, _ in sizes} == {7, 12, 13, 23, 24, 26}
     assert {28, 1} <= {layers for _, layers, _ in sizes}
     assert {64, 1024} <= {d for _, _, d in sizes}
 
