@@ -7,8 +7,8 @@ the cycle alone (one harmonic or many), every harmonic's ellipse at least ``FLAT
 fades along the list, cut at any class. *clusters*: blocks of neighbouring classes, at any offset. *no
 order*: nothing at all.
 
-What confounds have taken from the classes they have taken from every shape: shapes are compared as they look
-through the confounds.
+What confounds have taken from the classes they have taken from every shape: shapes are compared as they are or
+as they look through the confounds, whichever suits the closed curve better.
 
 A closed curve has to beat each of them by more than a world would show in which that rival is the truth:
 its best fit, and what it leaves over with the classes permuted (a parametric bootstrap that keeps the noise
@@ -27,7 +27,7 @@ MIN_CLASSES = 6
 """Fewer points lie near some circle in any order: nothing to tell."""
 EXACT_CLASSES = 7
 FLATTEST = 0.4
-FAINT = 0.05  # of the clearest combination of harmonics: what confounds leave no more of is not fitted
+FAINT = 0.1  # of the clearest combination of harmonics: what confounds leave no more of is not fitted
 TURNS = (0.3, 0.45, 0.6, 0.7, 0.8)
 FADES = (0.1, 0.2, 0.4)
 CLUSTERS = (2, 3, 4, 6)
@@ -70,16 +70,18 @@ def shape_contest(
     n = gram.shape[0]
     blocks = (n // classes, classes, n // classes, classes)
     folded = gram.reshape(blocks).mean((0, 2))
-    seen = torch.eye(n, dtype=torch.float64) if through is None else through
-    seen = seen.reshape(blocks).sum((0, 2)) * classes / n
     if classes < MIN_CLASSES:
         return ShapeContest(classes, 0.0, {"no order": 0.0}, 1.0, "no order", {"no order": 1.0})
     at = torch.arange(classes) * pow(step, -1, classes) % classes
     y = _pairs(folded[at][:, at])
     power = float(folded.diagonal().mean()) if power is None else power
     orders = _orders(classes, permutations, seed)
-    shapes = _Shapes.of(seen[at][:, at])
-    closed = shapes.misfit(shapes.closed(y[None]), y[None])
+    views = [torch.eye(classes, dtype=torch.float64)]
+    if through is not None:
+        views.append(through.reshape(blocks).sum((0, 2))[at][:, at] * classes / n)
+    known = [_Shapes.of(view) for view in views]
+    misfits = [shapes.misfit(shapes.closed(y[None]), y[None]) for shapes in known]
+    closed, shapes = min(zip(misfits, known, strict=True), key=lambda each: float(each[0]))
     fits = {"no order": torch.zeros_like(y), "waves": shapes.waves(y[None])[0]}
     fits |= {name: _best(y, templates) for name, templates in shapes.templates.items()}
     worlds = {name: shapes.permuted(name, y, fit, orders) for name, fit in fits.items()}
