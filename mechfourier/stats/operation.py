@@ -5,7 +5,7 @@ decides.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from mechfourier.stats.operation_view import (
     View,
     standardised,
     view_of,
+    with_tokens_exchanged,
     worst_surrogates,
 )
 from mechfourier.stats.permutation import permutation_p
@@ -47,7 +48,6 @@ from mechfourier.stats.specificity import (
     localisation,
     specificity_ratio,
 )
-from mechfourier.stats.token_exchange import ORDERED, exchanged_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -277,32 +277,12 @@ def _measure(
         permutations=permutations,
         seed=seed,
     )
-    views = _with_tokens_exchanged(
+    views = with_tokens_exchanged(
         periods, [view_of(grid, periods, i, scored[i], residual[i], null) for i in range(acts.shape[0])], seed
     )
     worst = worst_surrogates(grid, [view for view in views if view.worth_it], surrogates, seed)
     sites = tuple(_site(grid, periods, view, null, worst, seed) for view in views)
     return Measured(sites, float(worst[:, 0].quantile(0.99)), _pooled(grid, views, sites, seed))
-
-
-def _with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> list[View]:
-    """Where a plane or a function of the sum is significant against noise and tokens in any order have as much, the
-    larger p."""
-    asked = [view for view in views if view.worth_it]
-    if not asked:
-        return views
-    found = exchanged_tokens(periods, [view.scored for view in asked], seed=seed)
-
-    def larger(p: float, exchanged: float) -> float:
-        return p if exchanged <= ORDERED else max(p, exchanged)
-
-    told = {
-        view.index: replace(
-            view, p=larger(view.p, plane), profile_p=larger(view.profile_p, profile), p_tokens=plane
-        )
-        for view, plane, profile in zip(asked, found.plane, found.profile, strict=True)
-    }
-    return [told.get(view.index, view) for view in views]
 
 
 def _pooled(grid: Grid, views: list[View], sites: tuple[OperationSite, ...], seed: int) -> float:

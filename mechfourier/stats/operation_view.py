@@ -3,7 +3,7 @@ its null.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from mechfourier.stats.rotation_null import RotationNull
 from mechfourier.stats.shares import moment_p
 from mechfourier.stats.specificity import Background, Floor, Periods, off_sum_floor, plane_spectrum
 from mechfourier.stats.surrogates import SurrogateBasis, off_rows, surrogate_ratios
+from mechfourier.stats.token_exchange import ORDERED, exchanged_tokens
 
 ALPHA = 0.05
 OUTLYING = 5.0
@@ -192,3 +193,23 @@ def energy_p(grid: Grid, profile: Float[Tensor, "profile d"], residual_moments: 
     A rotation test by its first two moments.
     """
     return moment_p(float(profile.pow(2).sum()), *residual_moments, profile.shape[0], grid.residual_dof)
+
+
+def with_tokens_exchanged(periods: Periods, views: list[View], seed: int) -> list[View]:
+    """Where a plane or a function of the sum is significant against noise and tokens in any order have as much, the
+    larger p."""
+    asked = [view for view in views if view.worth_it]
+    if not asked:
+        return views
+    found = exchanged_tokens(periods, [view.scored for view in asked], seed=seed)
+
+    def larger(p: float, exchanged: float) -> float:
+        return p if exchanged <= ORDERED else max(p, exchanged)
+
+    told = {
+        view.index: replace(
+            view, p=larger(view.p, plane), profile_p=larger(view.profile_p, profile), p_tokens=plane
+        )
+        for view, plane, profile in zip(asked, found.plane, found.profile, strict=True)
+    }
+    return [told.get(view.index, view) for view in views]
