@@ -80,8 +80,10 @@ def periods_command(
 
     about = sums(*ends) if ends is not None else chosen
     assert about is not None
-    for each in (about, *([] if against is None else [compared_with(about, against)[0]])):
-        check_numbers(each.values, each.name)
+    check_numbers(about.values, about.name)
+    if against is not None:
+        other, _ = compared_with(about, against)
+        check_numbers(other.values, other.name)
     loaded = load(model, engine=engine, device=device)
     common: dict[str, Any] = dict(
         periods=wanted,

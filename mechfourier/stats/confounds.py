@@ -134,6 +134,11 @@ class Grid:
         """The n residue classes as indicator columns, confounds removed."""
         return self.residual(one_hot(self.label))
 
+    @cached_property
+    def class_gram(self) -> Float[Tensor, "n n"]:
+        """Inner products of these columns: what the confounds leave of the classes."""
+        return self.class_columns.T @ self.class_columns
+
 
 def one_hot(index: Int[Tensor, " cell"]) -> Float[Tensor, "cell level"]:
     """Indicator columns of the levels that occur, in float64."""

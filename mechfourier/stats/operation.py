@@ -194,6 +194,7 @@ def analyse_operation(
         control = None if control is None else control[:, :, :n]
         confounds = None if confounds is None else confounds[:, :n]
     offsets, width = acts.shape[2:]
+    asked = (n, offsets, offsets / n, width, permutations, seed)
     if confounds is None:
         periods = _plain_periods(n, offsets, first_offset, digits)
     else:
@@ -208,32 +209,13 @@ def analyse_operation(
         reason = no_harmonic(grid)
     if reason:
         harmonics = tuple(range(1, (n + 1) // 2))
-        return OperationEvidence(
-            n,
-            offsets,
-            offsets / n,
-            width,
-            permutations,
-            seed,
-            (),
-            harmonics,
-            math.nan,
-            reason,
-            (),
-            (),
-            repeated=repeated,
-        )
+        return OperationEvidence(*asked, (), harmonics, math.nan, reason, (), (), repeated=repeated)
     measured = _measure(grid, periods, acts, permutations, surrogates, seed)
     compared = ()
     if control is not None and not flat(control):
         compared = _measure(grid, periods, control, permutations, surrogates, seed).sites
     return OperationEvidence(
-        n,
-        offsets,
-        offsets / n,
-        width,
-        permutations,
-        seed,
+        *asked,
         periods.harmonics,
         periods.untestable,
         measured.threshold,

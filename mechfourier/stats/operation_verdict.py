@@ -280,18 +280,17 @@ def _p(value: float) -> str:
 
 
 def _limits(evidence: OperationEvidence) -> tuple[str, ...]:
-    """What this grid could not have shown."""
-    again = ()
+    """What was not measured again, and what this grid could not have shown."""
+    told = []
     if evidence.repeated:
-        again = (
+        told.append(
             f"offsets {evidence.n} apart have the same activations, as if the same prompts were given again: of "
-            f"{evidence.repeated} offsets the first {evidence.n} were measured",
+            f"{evidence.repeated} offsets the first {evidence.n} were measured"
         )
-    if not evidence.untestable:
-        return again
-    ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
-    return (
-        *again,
-        f"k = {ks} could not be told from a smooth function of the sum or from base 10 on "
-        f"{evidence.cycles:.3g} cycle{'s' * (evidence.cycles != 1)} of offsets",
-    )
+    if evidence.untestable:
+        ks = ", ".join(map(str, evidence.untestable[:6])) + (", …" if len(evidence.untestable) > 6 else "")
+        told.append(
+            f"k = {ks} could not be told from a smooth function of the sum or from base 10 on "
+            f"{evidence.cycles:.3g} cycle{'s' * (evidence.cycles != 1)} of offsets"
+        )
+    return tuple(told)

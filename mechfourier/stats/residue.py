@@ -25,20 +25,20 @@ def class_effects(
     harmonic that the confounds overlap comes out weaker, not noisier (least-squares effects beside the
     confounds would show noise concentrated on it).
     """
-    values, vectors = _spectrum(columns)
+    values, vectors = _spectrum(columns.T @ columns)
     root = vectors / values.sqrt() @ vectors.T
     effects = root @ (columns.T @ residual.double())
     return effects - effects.mean(0)
 
 
-def seen_through(columns: Float[Tensor, "cell n"]) -> Float[Tensor, "n n"]:
+def seen_through(grid: Grid) -> Float[Tensor, "n n"]:
     """What makes class means (a direction per class, say) the effects of `class_effects`: the root of CᵀC."""
-    values, vectors = _spectrum(columns)
+    values, vectors = _spectrum(grid.class_gram)
     return vectors * values.sqrt() @ vectors.T
 
 
-def _spectrum(columns: Float[Tensor, "cell n"]) -> tuple[Float[Tensor, " kept"], Float[Tensor, "n kept"]]:
-    values, vectors = torch.linalg.eigh(columns.T @ columns)
+def _spectrum(gram: Float[Tensor, "n n"]) -> tuple[Float[Tensor, " kept"], Float[Tensor, "n kept"]]:
+    values, vectors = torch.linalg.eigh(gram)
     kept = values > 1e-9 * values[-1].clamp_min(1e-300)
     return values[kept], vectors[:, kept]
 
@@ -75,7 +75,7 @@ def class_contest(
         permutations=PERMUTED_CLASSES,
         seed=seed,
         power=float(gram.diagonal().mean()) / common,
-        through=seen_through(grid.class_columns),
+        through=seen_through(grid),
     )
 
 
@@ -85,8 +85,7 @@ def without_identity(gram: Float[Tensor, "n n"], grid: Grid, noise: float) -> Fl
     Where the confounds overlap a harmonic, a direction per class comes out weaker there, and that alone is a
     likeness that depends on the distance round the cycle. Its power is that of the weakest harmonic.
     """
-    columns = grid.class_columns
-    identity = columns.T @ columns * (grid.n / grid.cells)
+    identity = grid.class_gram * (grid.n / grid.cells)
     full, own = (
         harmonic_power_of(identity),
         harmonic_power_of(gram - noise * torch.eye(grid.n, dtype=gram.dtype)),

@@ -42,9 +42,13 @@ def exchanged_tokens(
     """
     generator = torch.Generator().manual_seed(seed)
     grid = periods.grid
-    found = [_p_of(periods, scored, _orders(grid, draws, grid.exchangeable, generator), generator)]
-    if not grid.exchangeable and len(_in_both(grid)):
-        found.append(_p_of(periods, scored, _orders(grid, draws, True, generator), generator))
+    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
+    by_sum = _functions_of_the_sum(grid).float()
+    together = [True] if grid.exchangeable else [False, True] if len(_in_both(grid)) else [False]
+    found = [
+        _p_of(grid, waves, by_sum, scored, _orders(grid, draws, both, generator), generator)
+        for both in together
+    ]
     plane, profile = ([max(p) for p in zip(*part, strict=True)] for part in zip(*found, strict=True))
     return Exchanged(tuple(plane), tuple(profile))
 
@@ -59,12 +63,10 @@ def _orders(
 ) -> list[tuple[Tensor, Tensor]]:
     """The true order of the values and of the offsets, then random ones."""
     values, offsets = torch.arange(grid.n), torch.arange(grid.n_offsets)
-    found, shared = [(values, offsets)], _in_both(grid)
+    shared = _in_both(grid) if together else values[:0]
     alone = values[~torch.isin(values, shared)]
+    found = [(values, offsets)]
     for _ in range(draws):
-        if not together:
-            found.append((torch.randperm(grid.n, generator=generator), offsets))
-            continue
         dealt, second = values.clone(), offsets.clone()
         for part in (shared, alone):
             dealt[part] = part[torch.randperm(len(part), generator=generator)]
@@ -74,15 +76,14 @@ def _orders(
 
 
 def _p_of(
-    periods: Periods,
+    grid: Grid,
+    waves: Float[Tensor, "k 2 cell"],
+    by_sum: Float[Tensor, "function sum"],
     scored: Sequence[Float[Tensor, "cell d"]],
     orders: Sequence[tuple[Tensor, Tensor]],
     generator: torch.Generator,
 ) -> Exchanged:
     """Family-wise over hook points: every statistic in units of its spread over the random orders."""
-    grid = periods.grid
-    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
-    by_sum = _functions_of_the_sum(grid).float()
     found = torch.stack(  # site draw two
         [_statistics(grid, waves, by_sum, _looked_at(grid, cells, generator), orders) for cells in scored]
     )
