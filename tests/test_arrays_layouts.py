@@ -318,6 +318,7 @@ def test_a_small_window_gives_the_same_numbers_and_says_how_far_it_is(
 def test_the_design_says_that_the_second_axis_is_offsets() -> None:
     acts = np.random.default_rng(0).normal(size=(13, 13, 8))
     told = mf.probe_activations(acts, "mod-13", design="operation", n_permutations=99)
-    assert told.design == "operation" and told.arrays is not None and told.arrays.layout == "a o d"
+    assert isinstance(told, ProbeResult) and told.design == "operation"
+    assert told.arrays is not None and told.arrays.layout == "a o d"
     with pytest.raises(UsageError, match="'template value d' or 'a o d'"):
         mf.probe_activations(acts, "mod-13")
