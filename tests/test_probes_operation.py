@@ -69,6 +69,16 @@ def test_few_cycles_say_what_a_function_of_the_sum_may_be_besides(cycles: int, t
         )
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_reads_two_circles_and_does_not_add_is_no_function_of_the_class(seed: int) -> None:
+    """Attention with random weights multiplies its operands: a plane of the class stands out at n = 7, and as much is of a − o
+    as four cycles can tell."""
+    evidence = analysed("random-gate", n=7, seed=seed)
+    verdict = verdict_operation(evidence)
+    assert verdict.word in ("interaction", "undecided: modular or interaction"), verdict.reasons
+    assert any("a − o" in reason for reason in verdict.reasons)
+
+
 def test_a_circle_in_one_of_several_layers_is_found_there() -> None:
     evidence = analysed("circle", layers=5, seed=3)
     best = evidence.best()

@@ -24,9 +24,10 @@ LEAST_SUM = 2.0
 CLOSED = 0.02
 STRAIGHT = 0.5
 UNTOLD = "undecided: circle or magnitude"
+UNADDED = "undecided: modular or interaction"
 NEAR_PERIOD = 0.02
 """How far, relative to it, a period may lie outside its interval and still be that of a harmonic."""
-REST = (("magnitude", UNTOLD), ("interaction",), ("token identity",), ("noise",))
+REST = (("magnitude", UNTOLD), ("interaction", UNADDED), ("token identity",), ("noise",))
 CLEARLY = 0.5
 LEAST_P = 1e-6
 
@@ -152,6 +153,14 @@ def is_modular(site: OperationSite, n: int) -> bool:
     )
 
 
+def over_difference(site: OperationSite) -> bool:
+    """Whether the sum's plane, or all functions of the sum, hold clearly more than those of a − o: what reads two
+    circles without adding makes a plane of the class as well (cos a · cos o is half the cosine of the sum and half
+    that of the difference).
+    """
+    return site.p >= ALPHA or max(site.difference, site.sum_over_difference) >= OVER_DIFFERENCE
+
+
 def word_of(site: OperationSite, n: int, sites: int = 1) -> str:
     """The word for one of ``sites`` hook points, controls aside. The p-values that are not family-wise are
     corrected by their number (Bonferroni).
@@ -163,7 +172,7 @@ def word_of(site: OperationSite, n: int, sites: int = 1) -> str:
     if nothing_adds(site, sites):
         return "interaction"
     if is_modular(site, n):
-        return "modular"
+        return "modular" if over_difference(site) else UNADDED
     if site.profile_p < SPECIFIC / sites:
         return "magnitude"
     if site.main_p < SPECIFIC / sites:
@@ -226,6 +235,11 @@ def reasons_of(evidence: OperationEvidence, site: OperationSite) -> tuple[str, .
 def _instead(site: OperationSite, n: int, untold: bool) -> str:
     if nothing_adds(site):
         return _together(site)
+    if is_modular(site, n) and not over_difference(site):
+        return (
+            f"functions of the sum hold {site.sum_over_difference:.1f} times the energy of functions of a − o (needed: "
+            f"{OVER_DIFFERENCE:.0f}), as they may where both operands are there together and nothing adds"
+        )
     if is_modular(site, n):
         plane = (
             "and none of their planes stands out from the periods beside it"
