@@ -10,11 +10,10 @@ import pytest
 import torch
 from clocks import clock_network
 from extras import needs_minilm
-from real_models import real_folder
+from real_models import real_model
 from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
-import mechfourier as mf
 from mechfourier.causal.last_token import LastToken
 from mechfourier.causal.neuron_ablation import period_lead
 from mechfourier.causal.number_questions import number_questions
@@ -277,7 +276,7 @@ def test_the_neurons_of_a_trained_networks_key_period_are_tuned_to_it() -> None:
 @pytest.mark.real
 @pytest.mark.slow
 def test_a_real_model_writes_the_parity_of_a_sum_by_one_neuron() -> None:
-    model = mf.load(str(real_folder("gemma3-270m")))
+    model = real_model("gemma3-270m")
     found = period_neurons(model, "numbers", task="sum", periods=[2], against="hours-12:list")
     assert (found.low, found.high, found.n_prompts) == (0, 9, 55)
     (parity,) = found.periods

@@ -1,7 +1,7 @@
 """How much of what a real model's token carries goes through the circle, and where: Gemma 3 270M, months."""
 
 import pytest
-from real_models import real_folder
+from real_models import real_model
 
 import mechfourier as mf
 from mechfourier.causal.experiment import Experiment
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def asked() -> Experiment:
-    return Experiment.of(mf.load(str(real_folder("gemma3-270m"))), "months", task="next")
+    return Experiment.of(real_model("gemma3-270m"), "months", task="next")
 
 
 def test_the_circle_carries_a_part_of_what_the_month_carries(asked: Experiment) -> None:

@@ -9,7 +9,7 @@ import torch
 import transformers
 from hook_models import tokens as some_tokens
 from hook_models import toy, transformer
-from real_models import real_folder
+from real_models import real_model
 from tiny_folders import GROUPED, SHARED, write_model, write_tokenizer
 
 import mechfourier as mf
@@ -148,7 +148,7 @@ def test_ablations_on_a_bridge_are_those_of_whole_passes(site: str, monkeypatch:
 @pytest.mark.real
 @torch.no_grad()
 def test_gemma_3_270m_from_its_middle() -> None:
-    model: Any = mf.load(real_folder("gemma3-270m"))
+    model: Any = real_model("gemma3-270m")
     tokens = model.to_tokens(["January, February, March", "Monday and Tuesday, then"])[:, :5]
     whole = model(tokens)
     for layer in (1, 9, 18):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from extras import needs_minilm
-from real_models import real_folder
+from real_models import real_model
 from typer.testing import CliRunner
 
 from mechfourier.cli import app
@@ -97,7 +97,7 @@ REFERENCE = {
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "layers"), list(REFERENCE))
 def test_no_period_of_a_real_model_is_special_beyond_the_digits(name: str, layers: str) -> None:
-    line = number_line(load(real_folder(name)), layers=layers, n_permutations=99)
+    line = number_line(real_model(name), layers=layers, n_permutations=99)
     for fit, (helix, digits) in zip(line.fits, REFERENCE[name, layers], strict=True):
         rivals = {rival.name: rival.r2_held_out for rival in fit.rivals}
         assert fit.r2_held_out == pytest.approx(helix, abs=0.02), fit.site

@@ -12,7 +12,6 @@ from mechfourier.domains.definition import domain  # noqa: E402
 from mechfourier.domains.design import read_positions  # noqa: E402
 from mechfourier.hooks import capture, passes  # noqa: E402
 from mechfourier.models.interface import encode  # noqa: E402
-from mechfourier.models.registry import load  # noqa: E402
 from mechfourier.models.untrained import untrained  # noqa: E402
 from mechfourier.models.weights import weights_hash  # noqa: E402
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module", params=["gemma3-270m", "qwen2.5-0.5b"])
 def model(request: pytest.FixtureRequest) -> Any:
-    return load(str(real_models.real_folder(request.param)))
+    return real_models.real_model(request.param)
 
 
 def test_months_are_read_as_in_prompts_run_alone(model: Any) -> None:

@@ -5,10 +5,9 @@ import dataclasses
 from typing import Any
 
 import pytest
-from real_models import real_folder
+from real_models import real_model
 
 from mechfourier.domains.definition import domain
-from mechfourier.models.registry import load
 from mechfourier.probes.attention import attention
 from mechfourier.probes.probe import probe
 from mechfourier.probes.result import ProbeResult
@@ -27,12 +26,12 @@ FIRST = (
 
 @pytest.fixture(scope="module")
 def gemma() -> Any:
-    return load(real_folder("gemma3-270m"))
+    return real_model("gemma3-270m")
 
 
 @pytest.fixture(scope="module")
 def qwen() -> Any:
-    return load(real_folder("qwen2.5-0.5b"))
+    return real_model("qwen2.5-0.5b")
 
 
 def months(model: Any, **options: Any) -> ProbeResult:

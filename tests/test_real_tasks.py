@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from real_models import NAMES, real_folder
+from real_models import NAMES, real_model
 
 from mechfourier.domains.answers import plan_answers, score_plan
 from mechfourier.domains.continuations import KEPT
@@ -12,14 +12,13 @@ from mechfourier.domains.definition import domain
 from mechfourier.domains.task_choice import choose_task
 from mechfourier.domains.task_design import expressible
 from mechfourier.domains.tasks import score_task, tasks
-from mechfourier.models.registry import load
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request: pytest.FixtureRequest) -> Any:
-    return load(str(real_folder(request.param)))
+    return real_model(request.param)
 
 
 @pytest.mark.parametrize("name", ["months", "days"])
