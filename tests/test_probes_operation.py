@@ -79,6 +79,18 @@ def test_what_reads_two_circles_and_does_not_add_is_no_function_of_the_class(see
     assert any("a − o" in reason for reason in verdict.reasons)
 
 
+@pytest.mark.parametrize(("size", "said"), [(0, False), (30, True)])
+def test_what_a_few_strong_directions_hide_is_said(size: int, said: bool) -> None:
+    """Noise in two directions of thirty times a circle's size hides it: the reasons name the directions."""
+    acts = planted_operation(find("circle"), n=12, cycles=3, d_model=48, snr=4.0, seed=0)
+    draw = torch.Generator().manual_seed(0)
+    two = torch.linalg.qr(torch.randn(48, 2, generator=draw)).Q
+    loud = size * acts.std() * 48**0.5 * torch.randn(*acts.shape[:3], 2, generator=draw) @ two.T
+    verdict = verdict_operation(analyse_operation(acts + loud, n=12, **QUICK))
+    assert (verdict.word == "circular") is not said
+    assert any("three directions hold" in reason for reason in verdict.reasons) is said
+
+
 def test_a_circle_in_one_of_several_layers_is_found_there() -> None:
     evidence = analysed("circle", layers=5, seed=3)
     best = evidence.best()

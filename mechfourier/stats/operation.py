@@ -30,6 +30,7 @@ from mechfourier.stats.operation_input import (
 from mechfourier.stats.operation_view import (
     ALPHA,
     View,
+    leading_share,
     standardised,
     view_of,
     with_tokens_exchanged,
@@ -75,7 +76,8 @@ class OperationSite:
     dimensions, k. ``concentration``: power share of the strongest harmonic between the ``classes`` that the
     found harmonics tell apart. ``closed``, ``open``: R² of a closed curve and of the best other shape
     (``rival``) on the likeness of different classes; ``p_concentration``: of the closed curve against every
-    other shape (``hardest``: the one that is hardest to reject); ``shapes``: all of them, best first
+    other shape (``hardest``: the one that is hardest to reject); ``leading_share``: of what the
+    confounds leave, the share along its three strongest directions; ``shapes``: all of them, best first
     (``evidence``: R² on the likeness of different classes; ``p``: of the closed curve against it). ``wrap_transfer``: R² past the wrap of the
     best dimension's cosine fitted before it.
     """
@@ -124,6 +126,7 @@ class OperationSite:
     rival: str = ""
     hardest: str = ""
     p_tokens: float = math.nan
+    leading_share: float = math.nan
     shapes: tuple[ShapeEvidence, ...] = ()
 
 
@@ -340,6 +343,7 @@ def _site(
         open=shapes.rivals[shapes.best_rival],
         rival=shapes.best_rival,
         hardest=shapes.hardest,
+        leading_share=leading_share(view.residual),
         shapes=_shape_evidence(shapes),
         wrap_transfer=wrap_transfer(grid, view.scored[:, dim], dim_k),
         harmonic_shares=tuple((power / power.sum().clamp_min(1e-300)).tolist()),

@@ -29,6 +29,8 @@ NEAR_PERIOD = 0.02
 """How far, relative to it, a period may lie outside its interval and still be that of a harmonic."""
 REST = (("magnitude", UNTOLD), ("interaction", UNADDED), ("token identity",), ("noise",))
 CLEARLY = 0.5
+OVERSHADOWED = 0.95
+"""Noise in two directions of five times a circle's size holds about that much, and the circle is mostly found."""
 LEAST_P = 1e-6
 
 
@@ -52,9 +54,8 @@ def verdict_operation(evidence: OperationEvidence) -> Verdict:
     special = [word for word in words if word in ("open arc", "modular")]
     word = special[0] if special else next(word for kind in REST for word in words if word in kind)
     site = ranked[words.index(word)]
-    return Verdict(
-        word, "not tested", (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_limits(evidence))
-    )
+    told = (*reasons_of(evidence, site), *_demoted(evidence, site, word), *_overshadowed(site))
+    return Verdict(word, "not tested", (*told, *_limits(evidence)))
 
 
 def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tuple[str, ...]:
@@ -64,6 +65,15 @@ def _demoted(evidence: OperationEvidence, site: OperationSite, word: str) -> tup
         f"but n is special at {sum(map(is_specific, evidence.sites))} hook points, and taken together their "
         f"classes do not lie on a "
         f"closed curve (p = {evidence.p_concentration:.3g})",
+    )
+
+
+def _overshadowed(site: OperationSite) -> tuple[str, ...]:
+    if not site.leading_share > OVERSHADOWED:  # NaN in few dimensions, and in older files
+        return ()
+    return (
+        f"three directions hold {site.leading_share:.1%} of what the confounds leave: a circle much smaller than they are "
+        f"would not be found beside them; take them out of the activations to ask what else there is",
     )
 
 

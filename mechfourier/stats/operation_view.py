@@ -97,6 +97,10 @@ def _cut_rows(left: Float[Tensor, "cell d"]) -> Float[Tensor, "cell d"]:
     return left * (bound / norm.clamp_min(1e-300)).clamp_max(1.0)[:, None]
 
 
+LEADING = 3
+"""Directions that count as few."""
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """One hook point on its way through the statistics. ``plane``: T per testable harmonic; ``z``: in spreads
@@ -123,6 +127,16 @@ class View:
     def worth_it(self) -> bool:
         """Nothing of the sum is significant: no need for surrogates to say that n is not special."""
         return self.p < ALPHA or self.profile_p < ALPHA
+
+
+def leading_share(residual: Float[Tensor, "cell d"], count: int = LEADING) -> float:
+    """Of what the confounds leave, the share along its ``count`` strongest directions; NaN where there are few in all."""
+    cells, width = residual.shape
+    if min(cells, width) < 4 * count:
+        return math.nan
+    gram = residual @ residual.T if cells < width else residual.T @ residual
+    strength = torch.linalg.eigvalsh(gram).clamp_min(0)
+    return float(strength[-count:].sum() / strength.sum().clamp_min(1e-300))
 
 
 def view_of(
