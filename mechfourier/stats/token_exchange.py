@@ -22,6 +22,7 @@ DRAWS = 199
 ORDERED = 0.02  # p up to which the order of the tokens is there; of 7 tokens 42 of 5,040 orders are like the true one
 WIDTH = 128  # of more dimensions, as many random directions are looked at: the same in all draws, so that p is exact
 ROUNDING = 1e-5
+CHUNK = 2**23  # totals at a time, of all draws and dimensions
 
 
 class Exchanged(NamedTuple):
@@ -42,12 +43,10 @@ def exchanged_tokens(
     """
     generator = torch.Generator().manual_seed(seed)
     grid = periods.grid
-    waves = (periods.harmonic_planes @ grid.sum_basis.T).float()
-    by_sum = _functions_of_the_sum(grid).float()
+    by_sum = _by_sum(periods)
     together = [True] if grid.exchangeable else [False, True] if len(_in_both(grid)) else [False]
     found = [
-        _p_of(grid, waves, by_sum, scored, _orders(grid, draws, both, generator), generator)
-        for both in together
+        _p_of(grid, by_sum, scored, _orders(grid, draws, both, generator), generator) for both in together
     ]
     plane, profile = ([max(p) for p in zip(*part, strict=True)] for part in zip(*found, strict=True))
     return Exchanged(tuple(plane), tuple(profile))
@@ -77,15 +76,14 @@ def _orders(
 
 def _p_of(
     grid: Grid,
-    waves: Float[Tensor, "k 2 cell"],
-    by_sum: Float[Tensor, "function sum"],
+    by_sum: "BySum",
     scored: Sequence[Float[Tensor, "cell d"]],
     orders: Sequence[tuple[Tensor, Tensor]],
     generator: torch.Generator,
 ) -> Exchanged:
     """Family-wise over hook points: every statistic in units of its spread over the random orders."""
     found = torch.stack(  # site draw two
-        [_statistics(grid, waves, by_sum, _looked_at(grid, cells, generator), orders) for cells in scored]
+        [_statistics(grid, by_sum, _looked_at(grid, cells, generator), orders) for cells in scored]
     )
     null = found[:, 1:]
     scale = null.std(1, keepdim=True).clamp_min(1e-12)
@@ -108,8 +106,7 @@ def _looked_at(
 
 def _statistics(
     grid: Grid,
-    waves: Float[Tensor, "k 2 cell"],
-    by_sum: Float[Tensor, "function sum"],
+    by_sum: "BySum",
     left: Float[Tensor, "a o d"],
     orders: Sequence[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "draw two"]:
@@ -117,21 +114,36 @@ def _statistics(
 
     Smooth functions of the sum count among the latter: that tokens have an order is what is asked.
     """
-    sums, found = grid.raw_sum - grid.raw_sum.min(), []
-    for values, offsets in orders:
-        dealt = rearrange(left[values][:, offsets], "a o d -> (a o) d")
-        totals = torch.zeros(grid.n_sums, dealt.shape[1]).index_add_(0, sums, dealt)
-        found.append(torch.stack([plane_spectrum(waves, dealt).max(), (by_sum @ totals).square().sum()]))
-    return torch.stack(found).double()
+    cells, found = rearrange(left, "a o d -> (a o) d"), []
+    size = max(1, CHUNK // (grid.n_sums * cells.shape[1]))
+    for start in range(0, len(orders), size):
+        part = orders[start : start + size]
+        totals = torch.zeros(len(part), grid.n_sums, cells.shape[1])
+        for total, (values, offsets) in zip(
+            totals, part, strict=True
+        ):  # of the cells that are dealt to a sum
+            total.index_add_(0, (values.argsort()[:, None] + offsets.argsort()).flatten(), cells)
+        planes = plane_spectrum(by_sum.waves, totals).amax(1)
+        found.append(torch.stack([planes, (by_sum.functions @ totals).square().sum((1, 2))], 1))
+    return torch.cat(found).double()
 
 
-def _functions_of_the_sum(grid: Grid) -> Float[Tensor, "function sum"]:
-    """What makes totals by sum (of cells without functions of one operand) the coordinates in an orthonormal basis of the
-    functions of the sum."""
-    functions = interaction(grid, one_hot(grid.raw_sum)).flatten(0, 1)
-    values, vectors = torch.linalg.eigh(functions.T @ functions)
+class BySum(NamedTuple):
+    """What makes totals by sum (of cells without functions of one operand) the coordinates in the harmonics' planes, and in
+    an orthonormal basis of all functions of the sum."""
+
+    waves: Float[Tensor, "k 2 sum"]
+    functions: Float[Tensor, "function sum"]
+
+
+def _by_sum(periods: Periods) -> BySum:
+    grid = periods.grid
+    sums = interaction(grid, one_hot(grid.raw_sum)).flatten(0, 1)
+    values, vectors = torch.linalg.eigh(sums.T @ sums)
     kept = values > ROUNDING * values[-1]
-    return (vectors[:, kept] / values[kept].sqrt()).T
+    functions = (vectors[:, kept] / values[kept].sqrt()).T
+    waves = periods.harmonic_planes @ (grid.sum_basis.T @ sums) @ functions.T @ functions
+    return BySum(waves.float(), functions.float())
 
 
 def interaction(grid: Grid, cells: Float[Tensor, "cell d"]) -> Float[Tensor, "a o d"]:
