@@ -5,13 +5,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 1.0
 LINE_SECONDS = (
     10.0  # between the lines that stand for the bar where standard error is no terminal (a log, a pipe)
 )
+IDLE_SECONDS = 5.0  # without work after which silence is counted anew
 _hidden = False
 
 
@@ -29,20 +30,26 @@ def hidden() -> Iterator[None]:
 class Progress:
     """A bar that appears after ``PATIENCE_SECONDS``; ``advance`` moves it, ``note`` sets the text beside it.
 
-    Work inside work shows one bar, that of whoever was first: two would write over each other.
+    Work inside work shows one bar, that of whoever was first: two would write over each other. Lines name both, and many
+    short works in a row are no reason for silence.
     """
 
     _shown: "Progress | None" = None
+    _running: ClassVar[list["Progress"]] = []  # the outermost first
+    _quiet_since = _ended = float("-inf")
 
     def __init__(self, label: str, total: int | None) -> None:
         self.label, self.total, self.done, self.text = label, total, 0, ""
-        self._start = self._said = time.monotonic()
+        self._start = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
+        if not Progress._running and self._start - Progress._ended > IDLE_SECONDS:
+            Progress._quiet_since = self._start
+        Progress._running.append(self)
 
     def advance(self, step: int = 1) -> None:
         self.done += step
-        waited = time.monotonic() - self._start > PATIENCE_SECONDS
+        waited = time.monotonic() - Progress._quiet_since > PATIENCE_SECONDS
         if self._bar is None and waited and Progress._shown is None and sys.stderr.isatty():
             self._open()
         if self._bar is not None:
@@ -53,16 +60,20 @@ class Progress:
     def _say(self) -> None:
         """A line every ``LINE_SECONDS``: how much is done, and how long the rest takes at this pace."""
         now = time.monotonic()
-        if _hidden or now - self._said < LINE_SECONDS or self.done in (0, self.total):
+        first = next((each for each in Progress._running if each.done), self)
+        ended = first is self and self.done == self.total and Progress._quiet_since >= self._start
+        if _hidden or now - Progress._quiet_since < LINE_SECONDS or not first.done or ended:
             return
-        self._said = now
-        if self.total is None:
-            print(f"{self.label}: {self.done} done", file=sys.stderr, flush=True)
-            return
-        left = (now - self._start) / self.done * (self.total - self.done)
-        print(
-            f"{self.label}: {self.done} of {self.total}, about {left:.0f} s left", file=sys.stderr, flush=True
-        )
+        Progress._quiet_since = now
+        inside = "" if first is self else f" ({self._so_far()})"
+        left = "" if first.total is None else f", about {first._left(now):.0f} s left"
+        print(f"{first._so_far()}{left}{inside}", file=sys.stderr, flush=True)
+
+    def _so_far(self) -> str:
+        return f"{self.label}: {self.done} {'done' if self.total is None else f'of {self.total}'}"
+
+    def _left(self, now: float) -> float:
+        return (now - self._start) / self.done * max((self.total or 0) - self.done, 0)
 
     def note(self, text: str) -> None:
         self.text = text
@@ -85,10 +96,14 @@ class Progress:
         self._task = self._bar.add_task(self.label, total=self.total, note=self.text)
 
     def close(self) -> None:
+        Progress._ended = time.monotonic()
+        with contextlib.suppress(ValueError):
+            Progress._running.remove(self)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
             Progress._shown = None
+            Progress._quiet_since = Progress._ended
 
 
 @contextlib.contextmanager

@@ -6,6 +6,11 @@ from mechfourier import progress as module
 from mechfourier.progress import hidden, progress
 
 
+@pytest.fixture(autouse=True)
+def _nothing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.Progress, "_ended", float("-inf"))
+
+
 def test_a_log_gets_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -45,3 +50,33 @@ def test_short_work_and_hidden_work_say_nothing(
         now[0] += 100.0
         bar.advance()
     assert capsys.readouterr().err == ""
+
+
+def test_many_short_works_in_a_row_are_no_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    for _ in range(6):
+        with progress("turns", total=4) as bar:
+            now[0] += 4.0
+            bar.advance(4)
+    assert capsys.readouterr().err.splitlines() == ["turns: 4 of 4, about 0 s left"] * 2
+
+
+def test_work_inside_work_is_named_with_what_is_left_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with progress("map", total=10) as outer:
+        for _ in range(3):
+            with progress("turns", total=2) as bar:
+                for _ in range(2):
+                    now[0] += 4.0
+                    bar.advance()
+            outer.advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "map: 1 of 10, about 108 s left (turns: 1 of 2)",
+        "map: 2 of 10, about 96 s left (turns: 2 of 2)",
+    ]

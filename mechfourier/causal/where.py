@@ -34,6 +34,7 @@ from mechfourier.causal.subspaces import check_spread
 from mechfourier.domains.sampling import balanced_sample
 from mechfourier.errors import OutOfRange
 from mechfourier.hooks.site import Site
+from mechfourier.progress import tracked
 from mechfourier.stats.family import largest_p, sign_flip_p
 from mechfourier.stats.paired import bootstrap_mean, share_interval
 
@@ -123,7 +124,10 @@ def use_map(asked: Experiment, sites: Sequence[Site], ks: tuple[int, ...]) -> Us
     base = pairs.difference(pairs.before.scores)[patched]
     span = (pairs.difference(pairs.donor_scores)[patched] - base).double()
     defined = bootstrap_mean(span, seed=asked.seed)[0] > 0
-    measured = [_measured(asked, place, ks, patched) for place in listed]
+    measured = [
+        _measured(asked, place, ks, patched)
+        for place in tracked(listed, "map, turned and patched cells", len(listed))
+    ]
     turned = [each for each, _ in measured]
     gains = torch.stack([after - base.double() for _, after in measured])
     recovered_p = sign_flip_p(gains.numpy(), seed=asked.seed)
@@ -162,7 +166,10 @@ def _family_p(
     p = np.full(len(turned), np.nan)
     tested = [i for i, each in enumerate(turned) if bool(carries[i]) and not np.isnan(each.own)]
     if tested:
-        null = [_random(asked, listed[i], turned[i]) for i in tested]
+        null = [
+            _random(asked, listed[i], turned[i])
+            for i in tracked(tested, "map, cells in random planes", len(tested))
+        ]
         p[tested] = largest_p(np.array([turned[i].own for i in tested]), np.array(null))
     return p
 

@@ -18,6 +18,7 @@ from mechfourier.errors import MechFourierError, NotExpressible, UsageError
 from mechfourier.hooks.run import UNEMBED, forward, hooked, inference, logits_of, serving
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Model, Readable, encode
+from mechfourier.progress import progress
 
 Outcome = Literal["log-probability", "similarity"]
 
@@ -174,10 +175,16 @@ def edge_scores(model: Model, plan: AnswerPlan) -> Float[Tensor, "prompt edge"]:
 
 
 def _parts(model: Model, plan: AnswerPlan) -> list[tuple[Bucket, tuple[Tensor, Tensor, Tensor]]]:
-    rows = batch_rows(model, plan)
+    rows, found = batch_rows(model, plan), []
     if len(plan.paths) > 1 and can_continue(model):
-        return list(_continued(model, plan, rows))
-    return [(bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows)]
+        parts = _continued(model, plan, rows)
+    else:
+        parts = ((bucket, plan.read(bucket, last_logits(model, bucket))) for bucket in plan.buckets(rows))
+    with progress("answers", total=len(plan.encodings) * len(plan.paths)) as bar:
+        for bucket, read in parts:
+            found.append((bucket, read))
+            bar.advance(len(bucket.prompt))
+    return found
 
 
 def _telling(model: Model, scores: Tensor, greedy: Tensor) -> tuple[Tensor, Tensor]:
