@@ -16,7 +16,7 @@ from mechfourier.domains.definition import domain, list_domains, parse_domain
 from mechfourier.domains.task_choice import choose_task
 from mechfourier.domains.task_design import _Column, chat_wrap, expressible, shown_pairs, task_design
 from mechfourier.domains.task_spec import fill
-from mechfourier.domains.tasks import TasksResult, tasks
+from mechfourier.domains.tasks import TasksResult, score_task, specs_of, tasks
 from mechfourier.errors import DomainSchemaError, NotExpressible, UsageError
 from mechfourier.models.registry import load
 
@@ -291,6 +291,13 @@ def test_the_choice_is_the_best_answered_and_falls_back_with_the_table(tiny: Any
     lost = choose_task(tiny, DAYS)
     assert not lost.answered and "no task is answered above chance" in str(lost.reason)
     assert len(lost.table) > 3
+
+
+def test_answers_of_many_tokens_are_judged_by_fewer_prompts(tiny: Any) -> None:
+    """But by no fewer than a dozen, balanced over the answers."""
+    for sequences, most in ((1, 12), (10**6, 48)):
+        rows, _ = score_task(tiny, DAYS, specs_of(DAYS)[0], samples=48, sequences=sequences)
+        assert rows[0].accuracy.prompts == min(most, len(DAYS.values) ** 2)
 
 
 def test_a_first_token_value_is_warned_of(tiny: Any) -> None:

@@ -11,6 +11,8 @@ from mechfourier.models.interface import Model
 
 PROMPTS = 48
 """Prompts that each task is judged by when one is chosen."""
+SEQUENCES = 1_440
+"""And at most so many sequences: numbers to 99 are answered by some 90 beginnings after every prompt."""
 ENOUGH = 0.95
 """A task answered as well as this is taken without looking at the others."""
 
@@ -30,7 +32,7 @@ class Choice:
 
 def choose_task(model: Model, domain: Domain, task: str | None = None) -> Choice:
     """The task named ``task``; without a name the best one answered above chance, on ``PROMPTS`` prompts
-    each.
+    each (fewer where answers of many tokens would take more than ``SEQUENCES`` sequences).
 
     Tasks are tried in the order of the file, and the first that is answered nearly always (``ENOUGH``) ends
     the search. Where none is answered, the first that can be asked, and the reason says so. Nothing depends
@@ -57,7 +59,8 @@ def _scored(model: Model, domain: Domain, specs: tuple[TaskSpec, ...]) -> Choice
     first: NotExpressible | None = None
     for spec in specs:
         try:
-            rows.append(score_task(model, domain, spec, samples=PROMPTS)[0][0])
+            row = score_task(model, domain, spec, samples=PROMPTS, sequences=SEQUENCES)[0][0]
+            rows.append(row)
         except NotExpressible as error:
             unasked.append(f"{spec.name}: {error}")
             first = first or error

@@ -35,6 +35,7 @@ MOST_PROMPTS = 240
 """Prompts of a task that are asked unless told otherwise, balanced over the answers."""
 MOST_SEQUENCES = 480
 """Sequences that a task runs unless told otherwise: answers of several tokens take several for each prompt."""
+FEWEST_PROMPTS = 12
 ASIDE = 0.5
 """Share of the prompts in chat that may be answered with something else than a candidate before a note says so."""
 
@@ -245,14 +246,19 @@ def score_task(
     cycles: int = 1,
     seed: int = 0,
     most: int = MOST_PROMPTS,
+    sequences: int | None = None,
 ) -> tuple[list[TaskRow], tuple[str, ...]]:
-    """The row of one task and those of its templates, without correction, and notes.
+    """The row of one task and those of its templates, without correction, and notes. ``sequences`` bounds what is run for
+    answers of several tokens, down to ``FEWEST_PROMPTS`` prompts.
 
     Raises ``NotExpressible`` and ``UsageError`` (a model without logits).
     """
     _check_logits(model)
     design, notes = design_of(model, domain, spec, cycles=cycles, seed=seed)
     chosen, plan = _asked(model, design, samples, seed, most)
+    fewer = len(chosen) if sequences is None else max(FEWEST_PROMPTS, sequences // len(plan.paths))
+    if fewer < len(chosen):
+        chosen, plan = _asked(model, design, fewer, seed, most)
     if len(chosen) < len(design):
         notes = (*notes, f"{domain.name}, {spec.name}: {len(chosen)} of {len(design)} prompts were asked")
     scores = AnswerScores(*score_plan(model, plan), design.label[chosen])
