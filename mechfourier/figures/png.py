@@ -25,7 +25,7 @@ HELP = (
 )
 IMAGE = """([index, format, scale]) => {
   const plot = document.querySelectorAll('.figure')[index];
-  return Plotly.toImage({data: window.dataShown(plot), layout: plot.layout}, {format, scale, width: plot.clientWidth, height: plot.clientHeight});
+  return Plotly.toImage(window.shown(plot), {format, scale, width: plot.clientWidth, height: plot.clientHeight});
 }"""
 
 

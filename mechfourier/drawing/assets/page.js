@@ -85,38 +85,55 @@
     });
   }
 
-  // A label of a point that would lie on another text is hidden; the point tells it on hover.
+  // A label of a point that would lie on another text stands elsewhere beside the point: steps in widths and heights of the label.
+  // Where there is no room it is hidden, and the point tells it on hover.
+  var beside = [[0, 0], [0, -1], [0, 1], [-1, 0], [1, 0], [-1, -1], [1, -1], [-1, 1], [1, 1], [0, -2], [0, 2]];
+
   function declutter(plot) {
     function box(each) { return each.getBoundingClientRect(); }
     var outer = box(plot), kept = Array.prototype.map.call(plot.querySelectorAll(".xtick text, .ytick text, .annotation-text, .legendtext, .xtitle, .ytitle"), box);
-    plot.querySelectorAll(".textpoint text").forEach(function (each) {
-      var own = box(each), clash = own.left < outer.left || own.right > outer.right || kept.some(function (other) {
+    function free(own) {
+      return own.left >= outer.left && own.right <= outer.right && !kept.some(function (other) {
         return own.left < other.right && other.left < own.right && own.top < other.bottom && other.top < own.bottom;
       });
-      each.style.visibility = clash ? "hidden" : "visible";
-      if (!clash) { kept.push(own); }
+    }
+    plot.querySelectorAll(".textpoint text").forEach(function (each) {
+      each.style.transform = "";
+      var first = box(each), found = beside.map(function (step) {
+        return new DOMRect(first.x + step[0] * (first.width + 6), first.y + step[1] * first.height, first.width, first.height);
+      }).find(free);
+      each.style.visibility = found ? "visible" : "hidden";
+      if (!found) { return; }
+      kept.push(found);
+      if (found.x !== first.x || found.y !== first.y) { each.style.transform = "translate(" + (found.x - first.x) + "px," + (found.y - first.y) + "px)"; }
     });
   }
 
-  // What is drawn, without the labels that are hidden on the screen.
-  function dataShown(plot) {
+  // What is drawn: without the labels that are hidden on the screen, and with those that were moved where they are.
+  function shown(plot) {
+    var outer = plot.getBoundingClientRect(), size = plot._fullLayout._size, notes = (plot.layout.annotations || []).slice();
     var data = plot.data.map(function (trace) { return Array.isArray(trace.text) ? Object.assign({}, trace, { text: trace.text.slice() }) : trace; });
     plot.querySelectorAll(".textpoint text").forEach(function (each) {
-      var trace = each.closest(".trace"), cells = trace && trace.__data__, point = each.__data__;
-      if (each.style.visibility !== "hidden" || !cells || !point) { return; }
-      var text = data[cells[0].trace.index].text;
-      if (Array.isArray(text)) { text[point.i] = ""; }
+      var trace = each.closest(".trace"), cells = trace && trace.__data__, point = each.__data__, own = each.getBoundingClientRect();
+      if ((each.style.visibility !== "hidden" && !each.style.transform) || !cells || !point) { return; }
+      var drawnAs = data[cells[0].trace.index];
+      if (!Array.isArray(drawnAs.text)) { return; }
+      if (each.style.visibility !== "hidden") {
+        notes.push({ text: drawnAs.text[point.i], font: drawnAs.textfont, showarrow: false, xref: "paper", yref: "paper", xanchor: "center", yanchor: "middle",
+          x: (own.left + own.width / 2 - outer.left - size.l) / size.w, y: 1 - (own.top + own.height / 2 - outer.top - size.t) / size.h });
+      }
+      drawnAs.text[point.i] = "";
     });
-    return data;
+    return { data: data, layout: Object.assign({}, plot.layout, { annotations: notes }) };
   }
-  window.dataShown = dataShown;
+  window.shown = shown;
 
   // In dark ink on white, whatever the page looks like.
   function download(plot, format) {
-    var layout = Object.assign({}, plot.layout, { paper_bgcolor: "#ffffff", width: plot.clientWidth, height: plot.clientHeight });
+    var figure = shown(plot), layout = Object.assign({}, figure.layout, { paper_bgcolor: "#ffffff", width: plot.clientWidth, height: plot.clientHeight });
     layout.font = Object.assign({}, layout.font, { color: "#1f2328" });
     var name = (plot.getAttribute("aria-label") || "figure").toLowerCase().replace(/[^\w]+/g, "-").replace(/^-|-$/g, "");
-    Plotly.downloadImage({ data: dataShown(plot), layout: layout }, { format: format, filename: name, scale: format === "png" ? 3 : 1,
+    Plotly.downloadImage({ data: figure.data, layout: layout }, { format: format, filename: name, scale: format === "png" ? 3 : 1,
       width: plot.clientWidth, height: plot.clientHeight });
   }
 
