@@ -148,7 +148,7 @@ def test_the_headline_is_where_its_word_is() -> None:
     assert places(sites[:1], ["circular"], "circular") == "at blocks.0.hook_resid_post"
     flicker = ["circular", "line"] * 4
     assert places([f"blocks.{i}.hook_resid_post" for i in range(8)], flicker, "circular").startswith(
-        "at layers 0–6, 4 of those 7 of 8"
+        "at layers 0–6, 4 of those 7"
     )
 
 

@@ -25,7 +25,7 @@ def gallery(
         ),
     ] = None,
     readme: Annotated[
-        Path | None, typer.Option("--readme", help="Also copy the three pictures of the front page here.")
+        Path | None, typer.Option("--readme", help="Also copy the pictures of a run on the front page here.")
     ] = None,
 ) -> None:
     """Draw every figure as PNG (pip install 'mechfourier[png]', and a Chromium). The probes are of the

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 README_PICTURES = {
     "circle-emerges": "circle-emerges",
     "progress": "run-progress-measures",
-    "probe-circle": "probe-the-plane-of-k-1",
 }
 Picture = tuple[str, str, "go.Figure"]  # title, caption, figure
 
@@ -29,7 +28,7 @@ Picture = tuple[str, str, "go.Figure"]  # title, caption, figure
 def write_gallery(
     run: str | Path, out: str | Path, *, results: Path | None = None, readme: Path | None = None
 ) -> list[Path]:
-    """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets the three of
+    """PNGs of every figure and a README.md with their captions in ``out``; ``readme`` also gets two of
     the front page.
 
     ``run`` is a one-layer training run with checkpoints. The rest is drawn of the saved results in ``results``, or

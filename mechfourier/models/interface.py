@@ -104,7 +104,7 @@ def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
         raise NotExpressible(
             f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of "
             f"the same "
-            "model beside its weights, or pass tokens"
+            "model beside its weights, or give the model a method `encode` (docs/how-to/own-model.md)"
         )
     return encode_with(tokenizer, prompts)
 

@@ -194,7 +194,9 @@ def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
         return ""
     kind = "layer" if all(name.isdigit() for name in short_names(sites)) else "hook point"
     listed = f"at {kind}{'s' * (len(at) > 1)} {places_of(sites, words, word)}"
-    told = f"{listed} of {len(sites)}" if len(sites) > 1 else f"at {sites[0]}"
+    told = f"{listed} of {_probed(sites)}" if len(sites) > 1 else f"at {sites[0]}"
+    if " of those " in listed:
+        told = listed
     others = {
         "before": words[: at[0]],
         "between": [each for each in words[at[0] : at[-1]] if each != word],
@@ -202,6 +204,13 @@ def places(sites: Sequence[str], words: Sequence[str], word: str) -> str:
     }
     beside = [f"{when}: {', '.join(dict.fromkeys(each))}" for when, each in others.items() if each]
     return f"{told} ({'; '.join(beside)})" if beside else told
+
+
+def _probed(sites: Sequence[str]) -> str:
+    """How many hook points there were; of some layers of a model only, that these were probed."""
+    names = short_names(sites)
+    some = all(name.isdigit() for name in names) and max(map(int, names)) >= len(names)
+    return f"the {len(names)} probed" if some else str(len(names))
 
 
 def places_of(sites: Sequence[str], words: Sequence[str], word: str) -> str:

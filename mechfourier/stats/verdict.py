@@ -132,7 +132,12 @@ def _agreement(evidence: ValueEvidence, best: SiteEvidence) -> str:
         if best.distinct < evidence.templates
         else ""
     )
-    if best.distinct < SIGN_FLIP_TEMPLATES or evidence.signal_p != evidence.signal_p:
+    if best.distinct >= SIGN_FLIP_TEMPLATES and evidence.signal_p != evidence.signal_p:
+        return (
+            f"{best.distinct} distinct templates{copies} are alike in fewer than {SIGN_FLIP_TEMPLATES} groups, too few to tell a shared "
+            f"shape from noise drawn per group: give templates in other words"
+        )
+    if best.distinct < SIGN_FLIP_TEMPLATES:
         return (
             f"{best.distinct} distinct templates{copies} are too few to tell a shared shape from noise drawn per template, and for "
             f"intervals ({SIGN_FLIP_TEMPLATES} are needed)"
