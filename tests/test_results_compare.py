@@ -38,3 +38,9 @@ def test_results_side_by_side(probes: list[mf.ProbeResult], tmp_path: Path) -> N
 def test_what_cannot_be_compared_is_said(probes: list[mf.ProbeResult]) -> None:
     with pytest.raises(mf.UsageError, match="at least two"):
         mf.compare(probes[0])
+
+
+def test_numbers_of_parts_stand_beside_each_other(probes: list[mf.ProbeResult]) -> None:
+    frame = mf.compare(*probes)
+    assert {"value.circle_p", "value.signal_p"} <= set(frame.index)
+    assert not any(name.endswith(".model") for name in frame.index)

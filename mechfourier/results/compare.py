@@ -16,7 +16,7 @@ SUBJECT = ("model", "domain", "task", "site")
 
 def compare(*results: Result | str | Path) -> "pd.DataFrame":
     """Results (or the files that hold them) side by side: a column for each, a row for every field that is one
-    number or one text in any of them; empty where a result has no such field.
+    number or one text in any of them, or in a part of them (``share.share``); empty where a result has no such field.
 
     The column ``differ`` is true where not all that have the field agree. Raises ``UsageError`` for fewer
     than two, and what ``load_result`` raises.
@@ -46,14 +46,28 @@ def _rows(frame: "pd.DataFrame") -> list[list[Any]]:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    """The fields that are one number or one text; a pair of layers is one text too."""
-    found: dict[str, Any] = {"kind": type(result).__name__}
+    """The fields that are one number or one text, those of its parts too (``rotation.p_value``) where they are not as in
+    the whole; a pair of layers and a
+    number with its interval are one text."""
+    found: dict[str, Any] = {"kind": type(result).__name__, **_fields(result)}
     for field in dataclasses.fields(result):  # type: ignore[arg-type]
-        value = getattr(result, field.name)
+        part = getattr(result, field.name)
+        if dataclasses.is_dataclass(part) and not isinstance(part, type) and field.name not in found:
+            own = {name: value for name, value in _fields(part).items() if found.get(name) != value}
+            found |= {f"{field.name}.{name}": value for name, value in own.items()}
+    return found
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
         if isinstance(value, (str, int, float, bool)):
             found[field.name] = value
         elif field.name == "layers" and value is not None:
             found["layers"] = "–".join(map(str, value))
+        elif all(hasattr(value, end) for end in ("value", "low", "high")) and value.value is not None:
+            found[field.name] = str(value)
     return found
 
 
