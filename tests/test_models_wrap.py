@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedTokenizerFast
 
 import mechfourier as mf
+from mechfourier.errors import UsageError
 
 WORDS = ["[UNK]", "a", "b", "c", "d"]
 
@@ -94,3 +95,16 @@ def test_unknown_words_are_said() -> None:
     model = mf.wrap(Small(), tokens={w: i for i, w in enumerate(WORDS)})
     with pytest.raises(mf.MechFourierError, match="no token for 'zebra'"):
         model.encode(["a zebra"])
+
+
+def test_a_network_with_hook_points_learns_to_read() -> None:
+    from hook_models import transformer
+
+    network = transformer()
+    with pytest.raises(UsageError, match="leave out blocks and embed"):
+        mf.wrap(network, tokens=len, blocks="blocks")
+    model = mf.wrap(network, tokens=lambda word: len(word))
+    assert model is network
+    assert model.encode(["a bc."])[0].ids == (1, 2, 1)
+    found = mf.probe(model, "mod-12", n_permutations=99, controls=False)
+    assert found.verdict

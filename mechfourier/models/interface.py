@@ -104,7 +104,7 @@ def encode(model: Readable, prompts: Sequence[str]) -> list[Encoding]:
         raise NotExpressible(
             f"{name} has no tokenizer, so it reads no text; put the tokenizer.json (or tokenizer.model) of "
             f"the same "
-            "model beside its weights, or give the model a method `encode` (docs/how-to/own-model.md)"
+            "model beside its weights, or say how words become tokens: mechfourier.wrap(model, tokens=…)"
         )
     return encode_with(tokenizer, prompts)
 

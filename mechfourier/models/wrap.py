@@ -66,7 +66,7 @@ class Wrapped(HookedRootModule):
 @checked
 def wrap(
     module: nn.Module, *, tokens: Tokens, blocks: str | None = None, embed: str | None = None
-) -> Wrapped:
+) -> Any:
     """Any PyTorch network as a model for ``probe``, ``ablate``, ``rotate``, ``study`` and the rest.
 
     Args: module: takes token numbers [row, pos] and gives logits [row, pos, vocab] (or [row, vocab] of the
@@ -76,13 +76,17 @@ def wrap(
     equal modules). embed: the name of the module whose output enters the first block (None: the first
     ``nn.Embedding``).
 
-    The module is changed in place by hooks of PyTorch's that pass everything on; its numbers stay. Raises
-    ``UsageError`` where there are no blocks, or a name is unknown.
+    The module is changed in place by hooks of PyTorch's that pass everything on; its numbers stay. One that has hook
+    points (a ``HookedTransformer`` without a tokenizer) only learns to read text by ``tokens``, and is returned itself.
+    Raises ``UsageError`` where there are no blocks, or a name is unknown.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"module is of type {type(module).__name__}; give a torch.nn.Module")
     if hasattr(module, "hook_dict"):
-        raise UsageError(f"{type(module).__name__} has hook points already; use it as it is")
+        if blocks is not None or embed is not None:
+            raise UsageError(f"{type(module).__name__} has hook points already; leave out blocks and embed")
+        object.__setattr__(module, "encode", _reader(tokens).encode_prompts)
+        return module
     return Wrapped(module, _blocks(module, blocks), _embedding(module, embed), tokens)
 
 
