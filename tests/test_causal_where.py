@@ -45,7 +45,8 @@ def test_one_layer_carries_the_value_from_the_embedding_to_the_last_token() -> N
     readers = strongest(found.heads)
     assert {head.head for head in readers} == {0, 1}  # the closed form gives each circle a head
     assert sum(head.recovered for head in readers) == pytest.approx(1.0, abs=0.05)
-    assert "used at the embedding of the value token" in where_sentence(found)
+    told = where_sentence(found)
+    assert "used at the embedding of the value token, at layer 0 of the last token (in the map" in told
 
 
 def test_a_circle_that_nothing_reads_is_used_nowhere() -> None:

@@ -105,11 +105,21 @@ def where_sentence(found: UseMap, name: str = "value") -> str:
     layers = found.used(name)
     used = f"used at no layer of the {name} token (family-wise)"
     if layers:
-        used = f"used at {spans(layers)} of the {name} token (in the map, p ≤ {MAP_LEVEL} for all its places together)"
+        others = ((p, found.used(p)) for p in found.positions if p != name)
+        further = "".join(f", at {spans(at)} of {_token(p)}" for p, at in others if at)
+        used = f"used at {spans(layers)} of the {name} token{further} (in the map; p ≤ {MAP_LEVEL}, corrected for its places)"
     if found.moves_at is not None:
         interval = f" [{found.low}, {found.high}]"
         used += f"; what the value's token says has reached the last one at layer {found.moves_at}{interval}"
     return used
+
+
+def _token(position: str) -> str:
+    """``value+2`` in words."""
+    after = position.partition("+")[2]
+    if not after:
+        return f"the {position} token"
+    return "the token after it" if after == "1" else f"the token {after} places after it"
 
 
 def spans(layers: tuple[int, ...]) -> str:

@@ -64,9 +64,7 @@ class Wrapped(HookedRootModule):
 
 
 @checked
-def wrap(
-    module: nn.Module, *, tokens: Tokens, blocks: str | None = None, embed: str | None = None
-) -> Any:
+def wrap(module: nn.Module, *, tokens: Tokens, blocks: str | None = None, embed: str | None = None) -> Any:
     """Any PyTorch network as a model for ``probe``, ``ablate``, ``rotate``, ``study`` and the rest.
 
     Args: module: takes token numbers [row, pos] and gives logits [row, pos, vocab] (or [row, vocab] of the
