@@ -70,6 +70,7 @@ def test_the_key_planes_carry_everything_and_one_of_two_half_of_the_difference()
     assert one.rung(SHAM).moved == 0.0 and one.rung(SHAM).raised == pytest.approx(0.0, abs=1e-4)
     assert one.rung(RANDOM).length == pytest.approx(one.rung("k = 2").length)
     assert one.along == "circle" and "used as a circle" in str(along_sentence(one, True))
+    assert "the probe finds no circle" in str(along_sentence(one, False))
 
 
 def test_an_unread_circle_carries_nothing() -> None:

@@ -88,7 +88,7 @@ def along_sentence(share: UseShare, circular: bool) -> str | None:
     numbers = (
         f"of a circle beside a line, fitted together, the circle moves {bare.moved:.0%} of the answers by δ "
         f"and the line {line.moved:.0%} (score of the answer δ away {bare.directed:+.2g} and "
-        f"{line.directed:+.2g})"
+        f"{line.directed:+.2g}; each counts as used where that is beyond steps in random planes)"
     )
     words = {
         "line": "represented on a circle, used along a line"
@@ -97,7 +97,12 @@ def along_sentence(share: UseShare, circular: bool) -> str | None:
         "circle": "used as a circle, not along a line",
         "circle and line": "used as a circle and along a line",
     }
-    return f"{words[share.along]}: {numbers}"
+    aside = (
+        ""
+        if circular or share.along == "line"
+        else " (by turns of this plane; the probe finds no circle at the place it names)"
+    )
+    return f"{words[share.along]}{aside}: {numbers}"
 
 
 def where_sentence(found: UseMap, name: str = "value") -> str:
