@@ -73,10 +73,11 @@ def number_line_figure(result: "NumberLine") -> "go.Figure":
             hover = f"layer %{{x}}, {name}, untrained: %{{y:.1%}}"
             at = [short[site] for site in each["site"]]
             drawn.append(line(at, each["untrained_share"], colour=colour, dash="dash", hover=hover))
+    beside = "; dashed: untrained" if result.n_untrained else ""
     return figure(
         *drawn,
         x={"title": at_title, "type": "category"},
         y={"title": "share of the power beside the line", "tickformat": ".0%", "rangemode": "tozero"},
-        title=f"Periods of {result.low} to {result.high} in {result.model}; dashed: untrained",
+        title=f"Periods of {result.low} to {result.high} in {result.model}{beside}",
         height=480,
     )
