@@ -7,6 +7,7 @@ import json
 import pkgutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -169,3 +170,35 @@ def test_a_result_of_another_package_is_one_class_and_one_figure(
     page = report([tmp_path / "ebb.json"])
     assert "<h2>Figure</h2>" in page and "<h2>Numbers</h2>" in page and "<b>sea</b>" not in page
     assert write_result(found, tmp_path / "out").suffix == ".html"
+
+
+@pytest.fixture(scope="module")
+def saved_probe() -> dict[str, Any]:
+    result = mechfourier.probe(
+        mechfourier.load("calendar"), "days", sites="resid_post", n_permutations=99, controls=False
+    )
+    return json.loads(result.to_json())
+
+
+def test_texts_of_a_file_move_no_cursor(saved_probe: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({**saved_probe, "model": "a\x1b[31m\u202eb"}), encoding="utf-8")
+    told = str(mechfourier.load_result(path))
+    assert "\\x1b[31m\\u202eb" in told and "\x1b" not in told and "\u202e" not in told
+
+
+def test_values_that_do_not_belong_together_are_said_when_a_file_is_read(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Ebb(Result, kind="test-ebb"):
+        levels: tuple[float, ...]
+
+        def __str__(self) -> str:
+            return f"lowest {self.levels[0]}"
+
+    path = Ebb((1.0,)).save(tmp_path / "ebb.json")
+    assert str(mechfourier.load_result(path)) == "lowest 1.0"
+    path.write_text(path.read_text().replace("1.0", ""))
+    with pytest.raises(
+        BadCheckpoint, match=r"ebb.json holds values that do not belong together \(IndexError"
+    ):
+        mechfourier.load_result(path)

@@ -1,8 +1,10 @@
 """Reading saved results: the file says its kind; files of version 0.1, which do not, are known by their
 fields."""
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier._arguments import checked
-from mechfourier.errors import BadCheckpoint, UsageError, nearest
+from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest, printable
 from mechfourier.files import regular
 from mechfourier.results.base import Result
 from mechfourier.results.kinds import class_of, modules
@@ -52,7 +54,24 @@ def read(path: str | Path) -> Saved:
             f"{nearest(kind, modules())}); "
             "install the package that wrote it, or a newer mechfourier"
         )
-    return Saved(path, found.from_dict(values).found_in(path), origin)
+    result = found.from_dict(values).found_in(path)
+    with _belonging(path):
+        str(result)
+    return Saved(path, result, origin)
+
+
+@contextlib.contextmanager
+def _belonging(path: Path) -> Iterator[None]:
+    """What is made of a result whose values a file gave: where they do not belong together, ``BadCheckpoint`` says so."""
+    try:
+        yield
+    except MechFourierError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadCheckpoint(
+            f"{path} holds values that do not belong together ({type(error).__name__}: {error}); it was changed, or another "
+            f"version wrote it: make it again"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -69,7 +88,18 @@ def _json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds a JSON {type(values).__name__}, no result; {WHAT_TO_GIVE}")
-    return values
+    return _printable(values)
+
+
+def _printable(value: Any) -> Any:
+    """The same with control characters in texts as escapes: they would move a terminal's cursor. Line ends stay."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(each) for key, each in value.items()}
+    return value
 
 
 def kind_of(values: dict[str, Any]) -> str | None:
