@@ -118,7 +118,7 @@ def _show(result: "AblationResult", out: Path, as_json: bool) -> None:
 
     page = write_result(result, out)
     if as_json:
-        note(f"wrote {page}")
+        note(f"wrote {page} and the result beside it (.json)")
         return emit_json(result.to_dict())
     _print(result)
     typer.echo(f"figure: {page}")

@@ -44,7 +44,7 @@ def attribution_command(
     )
     page = write_result(result, out)
     if as_json:
-        note(f"wrote {page}")
+        note(f"wrote {page} and the result beside it (.json)")
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame
 

@@ -94,9 +94,8 @@ def _show(result: "StudyResult", out: Path, as_json: bool) -> None:
     from mechfourier.figures.report import write_result
 
     page = write_result(result, out)
-    saved = result.save(page.with_suffix(".json"))
     if as_json:
-        note(f"wrote {page} and {saved}")
+        note(f"wrote {page} and the result beside it (.json)")
         return emit_json(result.to_dict())
     from mechfourier.cli.tables import print_frame, say
 

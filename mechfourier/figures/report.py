@@ -51,10 +51,12 @@ def report(sources: Sequence[str | Path], *, title: str = "", plotly: str | None
 
 def write_result(result: Result, folder: str | Path) -> Path:
     """Write the page of one result into ``folder``, named by its command, model, domain and the command's
-    options."""
+    options, and the result itself beside it (.json)."""
     subjects = [name for key in ("model", "domain") if (name := getattr(result, key, None))]
     name = result_name(result.about.command.replace(" --", "-"), *subjects)
-    return write_page(Path(folder) / f"{name}.html", result.part())
+    page = write_page(Path(folder) / f"{name}.html", result.part())
+    result.save(page.with_suffix(".json"))
+    return page
 
 
 def parts_of(source: str | Path) -> list[Part]:
