@@ -66,7 +66,7 @@ def _fields(part: Any) -> dict[str, Any]:
             found[field.name] = value
         elif field.name == "layers" and value is not None:
             found["layers"] = "–".join(map(str, value))
-        elif all(hasattr(value, end) for end in ("value", "low", "high")) and value.value is not None:
+        elif getattr(value, "value", None) is not None and hasattr(value, "low") and hasattr(value, "high"):
             found[field.name] = str(value)
     return found
 
