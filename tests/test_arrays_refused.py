@@ -211,3 +211,16 @@ def test_the_command_line_says_one_sentence(
         printed = capsys.readouterr()
         assert stopped.value.code == 2 and told in printed.err and printed.out == "", arguments
     assert not (tmp_path / "out").exists()
+
+
+def test_masked_numbers_and_labels_are_no_data() -> None:
+    acts = np.ma.masked_array(
+        np.random.default_rng(0).normal(size=(7, 8, 16)), mask=np.zeros((7, 8, 16), bool)
+    )
+    assert probe_activations(acts, "days", n_permutations=99).verdict  # nothing is masked
+    acts[2] = np.ma.masked
+    with pytest.raises(UsageError, match="128 masked numbers"):
+        probe_activations(acts, "days", n_permutations=99)
+    labels = np.ma.masked_array(np.repeat(np.arange(7), 8), mask=np.arange(56) == 3)
+    with pytest.raises(UsageError, match="1 masked entries"):
+        probe_activations(np.zeros((56, 16)), "days", labels=labels, n_permutations=99)

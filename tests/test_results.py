@@ -202,3 +202,11 @@ def test_values_that_do_not_belong_together_are_said_when_a_file_is_read(tmp_pat
         BadCheckpoint, match=r"ebb.json holds values that do not belong together \(IndexError"
     ):
         mechfourier.load_result(path)
+
+
+def test_a_link_to_nothing_and_a_folder_are_no_results(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "nothing")
+    for name in ("folder.json", "link.json"):
+        with pytest.raises(MechFourierError, match=name):
+            mechfourier.load_result(tmp_path / name)

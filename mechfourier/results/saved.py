@@ -75,10 +75,20 @@ def _belonging(path: Path) -> Iterator[None]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if regular(path).stat().st_size > MAX_BYTES:
+    try:
+        size = regular(path).stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+    except OSError as error:  # a link to nothing, a folder of that name
+        raise BadCheckpoint(
+            f"{path} cannot be read ({error.strerror}); remove it, or give another file"
+        ) from error
+    except ValueError as error:
+        raise BadCheckpoint(
+            f"{path} is no JSON ({error}); give a result saved by a command's --out or --json"
+        ) from error
+    if size > MAX_BYTES:
         raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MiB; no result of ours is")
     try:
-        text = path.read_text(encoding="utf-8")
         values = json.loads(text)
         if HALF_CHARACTER.search(text):
             json.dumps(values, ensure_ascii=False).encode()  # raises where the other half is missing

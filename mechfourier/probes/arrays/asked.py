@@ -155,6 +155,10 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
     if labels is None:
         return None
     if not isinstance(labels, str):
+        if isinstance(labels, np.ma.MaskedArray) and np.ma.is_masked(labels):
+            raise UsageError(
+                f"labels has {np.ma.count_masked(labels)} masked entries; leave out the rows that have no label"
+            )
         plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
         if plain.ndim != 1:
             raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")

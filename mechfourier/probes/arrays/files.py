@@ -109,6 +109,10 @@ def tensor_of(array: Any, name: str) -> Tensor:
                 f"{name!r} is a tensor without its numbers in memory (sparse or meta); give a dense one"
             )
         return array.detach()
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise UsageError(
+            f"{name!r} has {np.ma.count_masked(array)} masked numbers; leave out the rows that hold them"
+        )
     array = np.asarray(array)
     if array.dtype == object or array.dtype.kind not in "fiub":
         raise UsageError(f"{name!r} holds {array.dtype} and no real numbers; give floating-point activations")
