@@ -33,6 +33,7 @@ COUNTS = frozenset(
         "seed",
         "steps",
         "batch",
+        "batch_size",
         "rank",
         "bootstrap",
         "jobs",
