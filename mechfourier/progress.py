@@ -97,8 +97,7 @@ class Progress:
 
     def close(self) -> None:
         Progress._ended = time.monotonic()
-        with contextlib.suppress(ValueError):
-            Progress._running.remove(self)
+        Progress._running.remove(self)
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

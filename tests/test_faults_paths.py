@@ -309,7 +309,11 @@ def test_whatever_a_model_and_a_domain_are_called_their_results_lie_in_out(groun
         code, said = call(command, str(model), "--domain", str(file), *options, "--out", "out")
         assert code == 0, said
     written = [path for path in Path().rglob("*") if path.is_file() and not path.name.startswith("plotly-")]
-    assert len({path.stem for path in written}) == 4 and {path.parent for path in written} == {Path("out")}
+    assert (
+        len(written) == 5
+        and len({path.stem for path in written}) == 4
+        and {path.parent for path in written} == {Path("out")}
+    )
     assert outside(ground) == before
 
 

@@ -6,16 +6,16 @@ from mechfourier import progress as module
 from mechfourier.progress import hidden, progress
 
 
-@pytest.fixture(autouse=True)
-def _nothing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture()
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that a test sets, and no work before it."""
+    time = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: time[0])
     monkeypatch.setattr(module.Progress, "_ended", float("-inf"))
+    return time
 
 
-def test_a_log_gets_a_line_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_a_log_gets_a_line_now_and_then(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress("controls", total=40) as bar:
         for _ in range(10):
             now[0] += 4.0
@@ -28,22 +28,14 @@ def test_a_log_gets_a_line_now_and_then(
     ]
 
 
-def test_nothing_is_said_of_the_last_step(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_nothing_is_said_of_the_last_step(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress("steps", total=2) as bar:
         now[0] += 30.0
         bar.advance(2)
     assert capsys.readouterr().err == ""
 
 
-def test_short_work_and_hidden_work_say_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_short_work_and_hidden_work_say_nothing(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress("short", total=2) as bar:
         bar.advance(2)
     with hidden(), progress("hidden") as bar:
@@ -53,10 +45,8 @@ def test_short_work_and_hidden_work_say_nothing(
 
 
 def test_many_short_works_in_a_row_are_no_silence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     for _ in range(6):
         with progress("turns", total=4) as bar:
             now[0] += 4.0
@@ -65,10 +55,8 @@ def test_many_short_works_in_a_row_are_no_silence(
 
 
 def test_work_inside_work_is_named_with_what_is_left_of_the_whole(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with progress("map", total=10) as outer:
         for _ in range(3):
             with progress("turns", total=2) as bar:

@@ -255,10 +255,7 @@ def score_task(
     """
     _check_logits(model)
     design, notes = design_of(model, domain, spec, cycles=cycles, seed=seed)
-    chosen, plan = _asked(model, design, samples, seed, most)
-    fewer = len(chosen) if sequences is None else max(FEWEST_PROMPTS, sequences // len(plan.paths))
-    if fewer < len(chosen):
-        chosen, plan = _asked(model, design, fewer, seed, most)
+    chosen, plan = _asked(model, design, samples, seed, most, sequences)
     if len(chosen) < len(design):
         notes = (*notes, f"{domain.name}, {spec.name}: {len(chosen)} of {len(design)} prompts were asked")
     scores = AnswerScores(*score_plan(model, plan), design.label[chosen])
@@ -272,14 +269,18 @@ def score_task(
 
 
 def _asked(
-    model: Model, design: Design, samples: int | None, seed: int, most: int
+    model: Model, design: Design, samples: int | None, seed: int, most: int, sequences: int | None
 ) -> tuple[Int[Tensor, " prompt"], AnswerPlan]:
     """The prompts that are asked, balanced over the answers, and what is run for them."""
     wanted = most if samples is None else samples
     chosen = balanced_sample(design.label, min(len(design), wanted), seed=seed)
     plan = plan_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates)
-    fewer = max(design.n_answers, MOST_SEQUENCES * most // MOST_PROMPTS // len(plan.paths))
-    if samples is not None or len(chosen) <= fewer:
+    fewer = len(chosen)
+    if samples is None:
+        fewer = max(design.n_answers, MOST_SEQUENCES * most // MOST_PROMPTS // len(plan.paths))
+    elif sequences is not None:
+        fewer = max(FEWEST_PROMPTS, sequences // len(plan.paths))
+    if len(chosen) <= fewer:
         return chosen, plan
     chosen = balanced_sample(design.label, fewer, seed=seed)
     return chosen, plan_answers(model, [design.prompts[i] for i in chosen.tolist()], design.candidates)

@@ -47,8 +47,7 @@ def _rows(frame: "pd.DataFrame") -> list[list[Any]]:
 
 def _plain(result: Result) -> dict[str, Any]:
     """The fields that are one number or one text, those of its parts too (``rotation.p_value``) where they are not as in
-    the whole; a pair of layers and a
-    number with its interval are one text."""
+    the whole; a pair of layers and a number with its interval are one text."""
     found: dict[str, Any] = {"kind": type(result).__name__, **_fields(result)}
     for field in dataclasses.fields(result):  # type: ignore[arg-type]
         part = getattr(result, field.name)

@@ -1,10 +1,8 @@
 """Reading saved results: the file says its kind; files of version 0.1, which do not, are known by their
 fields."""
 
-import contextlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier._arguments import checked
-from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest, printable
+from mechfourier.errors import BadCheckpoint, UsageError, nearest, printable
 from mechfourier.files import regular
 from mechfourier.results.base import Result
 from mechfourier.results.kinds import class_of, modules
@@ -55,43 +53,28 @@ def read(path: str | Path) -> Saved:
             "install the package that wrote it, or a newer mechfourier"
         )
     result = found.from_dict(values).found_in(path)
-    with _belonging(path):
-        str(result)
-    return Saved(path, result, origin)
-
-
-@contextlib.contextmanager
-def _belonging(path: Path) -> Iterator[None]:
-    """What is made of a result whose values a file gave: where they do not belong together, ``BadCheckpoint`` says so."""
     try:
-        yield
-    except MechFourierError:
-        raise
+        str(result)
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise BadCheckpoint(
             f"{path} holds values that do not belong together ({type(error).__name__}: {error}); it was changed, or another "
             f"version wrote it: make it again"
         ) from error
+    return Saved(path, result, origin)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        size = regular(path).stat().st_size
-        text = path.read_text(encoding="utf-8") if size <= MAX_BYTES else ""
+        if regular(path).stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MiB; no result of ours is")
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+        if HALF_CHARACTER.search(text):
+            json.dumps(values, ensure_ascii=False).encode()  # raises where the other half is missing
     except OSError as error:  # a link to nothing, a folder of that name
         raise BadCheckpoint(
             f"{path} cannot be read ({error.strerror}); remove it, or give another file"
         ) from error
-    except ValueError as error:
-        raise BadCheckpoint(
-            f"{path} is no JSON ({error}); give a result saved by a command's --out or --json"
-        ) from error
-    if size > MAX_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MiB; no result of ours is")
-    try:
-        values = json.loads(text)
-        if HALF_CHARACTER.search(text):
-            json.dumps(values, ensure_ascii=False).encode()  # raises where the other half is missing
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no JSON ({error}); give a result saved by a command's --out or --json"

@@ -303,8 +303,6 @@ def _site(
     shapes = class_contest(grid, view.effects, view.floor.energy, common, k, seed)
     power = harmonic_power(view.effects)
     field = field_contest(grid, view.residual, view.floor, k)
-    off = view.residual - grid.sum_basis @ view.profile
-    period = found_period(periods, view.profile, off, grid.residual_dof - grid.sum_basis.shape[1])
     return OperationSite(
         site=view.index,
         **_share_fields(variance_shares(grid, view.scored)),
@@ -326,9 +324,7 @@ def _site(
         strongest=field.strongest,
         difference_p=view.difference_p,
         sum_over_difference=_sum_over_difference(view),
-        period=period.value,
-        period_low=period.low,
-        period_high=period.high,
+        **_period_fields(periods, view),
         modulus=found_modulus(periods, view.profile, view.floor),
         exactness=exactness,
         peak_shift=shift,
@@ -366,6 +362,13 @@ def _sum_over_difference(view: View) -> float:
         for part in (view.profile, view.difference)
     ]
     return above[0] / max(above[1], 1e-300) if above[0] > 0 else 0.0
+
+
+def _period_fields(periods: Periods, view: View) -> dict[str, float]:
+    grid = periods.grid
+    off = view.residual - grid.sum_basis @ view.profile
+    period = found_period(periods, view.profile, off, grid.residual_dof - grid.sum_basis.shape[1])
+    return dict(period=period.value, period_low=period.low, period_high=period.high)
 
 
 def _share_fields(shares: Shares) -> dict[str, float]:
