@@ -117,7 +117,7 @@ def test_nothing_measured_is_not_testable(circle: ValueEvidence) -> None:
 
 def test_a_missing_sign_flip_test_is_said(circle: ValueEvidence) -> None:
     verdict = changed(circle, signal_p=math.nan, harmonic_p=math.nan)
-    assert verdict.word == "circular" and "are too few" in " ".join(verdict.reasons)
+    assert verdict.word == "circular" and ", too few to tell" in " ".join(verdict.reasons)
 
 
 def test_every_word_of_the_contest_has_its_shapes() -> None:
