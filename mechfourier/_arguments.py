@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, SupportsFloat, TypeVar, Union, get_args, get_origin
 
-from mechfourier.errors import OutOfRange, UsageError
+from mechfourier.errors import OutOfRange, UsageError, brief_repr
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,8 +81,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)  # Python's own sentence names the function
         rules = found()
         for name in rules.keys() & bound.arguments.keys():
-            if bound.arguments[name] is not signature.parameters[name].default:
+            default = signature.parameters[name].default
+            if bound.arguments[name] is not default:
                 bound.arguments[name] = rules[name](name, bound.arguments[name])
+                _refuse_empty(name, bound.arguments[name], default)
         return function(*bound.args, **bound.kwargs)
 
     return call
@@ -157,7 +159,25 @@ def _one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
             return _as(kind, name, value)
         except TypeError:
             continue
-    raise UsageError(f"{name} is {_told(value)}; give {_told_kinds(kinds)}")
+    raise UsageError(f"{name} is {brief_repr(value)}; give {_told_kinds(kinds)}")
+
+
+def _refuse_empty(name: str, value: Any, default: Any) -> None:
+    """Raise ``UsageError`` for blank text and empty lists, which would be read as "all", or as nothing to do, unless the argument
+    is one that stands empty by itself."""
+    empty = (isinstance(value, str) and not value.strip()) or (isinstance(value, list | tuple) and not value)
+    stands = isinstance(default, str | list | tuple) and not default
+    if empty and not stands:
+        raise UsageError(
+            f"{name} is empty ({value!r}); give one at least, or leave it out where it has a default"
+        )
+
+
+def refuse_repeated(name: str, values: Iterable[Any]) -> None:
+    """Raise ``UsageError`` where something that counts once is named twice."""
+    seen = list(values)
+    if twice := [each for i, each in enumerate(seen) if each in seen[:i]]:
+        raise UsageError(f"{name} names {twice[0]} more than once; give each once")
 
 
 def _is_list(value: Any) -> bool:
@@ -198,20 +218,14 @@ def _told_kinds(kinds: tuple[Any, ...]) -> str:
     return ", or ".join([", ".join(told[:-1]), told[-1]]) if len(told) > 1 else told[0]
 
 
-def _told(value: Any) -> str:
-    try:
-        shown = repr(value)
-    except Exception:  # a class of the caller's own
-        shown = "an object"
-    return f"{shown[:60]}{'…' * (len(shown) > 60)} ({type(value).__name__})"
-
-
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
     number = operator.index(value)
     if name in COUNTS and not 0 <= number <= MOST:
         raise OutOfRange(f"{name} is {number}; give a whole number from 0 to 2**63 - 1")
+    if name == "n_permutations" and number == 0:
+        raise OutOfRange("n_permutations is 0, and without permutations there is no p; give 99 or more")
     return number
 
 
@@ -223,7 +237,7 @@ def _domain(name: str, value: Any) -> Any:
     if isinstance(value, (str, Path)) or hasattr(value, "templates"):
         return value
     raise UsageError(
-        f"{name} is {_told(value)}; give a name like 'months' (mechfourier domains lists them), the path of a "
+        f"{name} is {brief_repr(value)}; give a name like 'months' (mechfourier domains lists them), the path of a "
         f".toml file, or a Domain"
     )
 
@@ -251,7 +265,7 @@ def that_model(name: str, value: Any, needs: tuple[str, ...] = MODEL) -> Any:
     if any(all(hasattr(each, name) for name in needs) for each in (value, inside)):
         return value
     if isinstance(value, (str, Path)):
-        raise UsageError(f"{name} is {_told(value)}; load it first: mechfourier.load({str(value)!r})")
+        raise UsageError(f"{name} is {brief_repr(value)}; load it first: mechfourier.load({str(value)!r})")
     raise UsageError(
         f"{name} is of type {type(value).__name__}, which has no hook points; give what mechfourier.load "
         f"returns, or a HookedRootModule of your own (mechfourier.wrap; docs/how-to/own-model.md)"

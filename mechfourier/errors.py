@@ -8,6 +8,7 @@ import importlib
 import re
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
 CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
@@ -97,6 +98,15 @@ class InterventionChangedNothing(MechFourierError):
 
 class MissingExtra(MechFourierError):
     """An optional dependency is not installed."""
+
+
+def brief_repr(value: Any) -> str:
+    """A value that was given, and of which type it is, in a readable length."""
+    try:
+        shown = " ".join(repr(value).split())
+    except Exception:  # a class of the caller's own
+        shown = "an object"
+    return f"{shown[:60]}{'…' * (len(shown) > 60)} ({type(value).__name__})"
 
 
 def nearest(name: str, options: Iterable[str], *, count: int = 3) -> str:

@@ -105,7 +105,7 @@ def _explained(path: Path, error: OSError) -> MechFourierError:
 def check_writable(path: str | Path, *, folder: bool = False) -> None:
     """Raise ``MechFourierError`` where ``path``, a file or a folder that need not be there yet, cannot be written:
     asked before work begins that would be lost. ``folder``: it has to be one."""
-    path = regular(Path(path).expanduser())
+    path = regular(own_path(path))
     if folder and path.is_file():
         raise UsageError(f"{path} is a file, and a folder is written here; choose another --out")
     with explained(path):
@@ -226,12 +226,35 @@ def name_hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
+def own_path(path: str | Path) -> Path:
+    """A path as the user wrote it, with ``~`` as a home folder; raises ``UsageError`` for one that cannot exist."""
+    text = str(path)
+    if isinstance(path, str) and not text.strip():
+        raise UsageError("the path is empty; give the path of a file or folder")
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+        os.fsencode(found)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"{text[:60] + '…' * (len(text) > 60)!r} is no path ({reason}); check its spelling"
+        ) from error
+    return found
+
+
 def regular(path: str | Path) -> Path:
     """``path``, to be read; raises ``UsageError`` for a pipe, a socket or a device, whose reader would wait."""
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe or a device, no file; give a regular file")
     return path
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file (UTF-8, with or without a byte-order mark); raises ``UsageError`` for a pipe or a device, and Python's own
+    errors for what is not there or no text."""
+    return regular(path).read_text(encoding="utf-8-sig")
 
 
 def keep_inside(folder: str | Path, *names: str | Path) -> None:

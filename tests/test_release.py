@@ -85,7 +85,7 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     names = archive.namelist()
     (points,) = (n for n in names if n.endswith("entry_points.txt"))
-    assert b"mechfourier = mechfourier.cli:main" in archive.read(points)
+    assert b"mechfourier = mechfourier.__main__:main" in archive.read(points)
     assert any(n.endswith("LICENSE") for n in names)
 
 

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mechfourier._arguments import checked, that_model
+from mechfourier._arguments import checked, refuse_repeated, that_model
 from mechfourier.atlas.capture import Asked, asked_of, capture_together, split
 from mechfourier.atlas.circles import LayerCircle, layer_circles
 from mechfourier.atlas.result import NOT_ASKED, AtlasResult, DomainAtlas
@@ -23,10 +21,12 @@ from mechfourier.domains.tasks import TaskRow, TasksResult, best_of, corrected, 
 from mechfourier.errors import MechFourierError, OutOfRange, UsageError
 from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Model
+from mechfourier.models.weights import weights_hash
 from mechfourier.probes.probe import Captured, analysed
 from mechfourier.probes.result import ProbeResult
 from mechfourier.progress import progress
 from mechfourier.results.kinds import load as load_function
+from mechfourier.stats.threads import one_thread
 
 PAGE = "mechfourier.figures.atlas:write_atlas"
 Domains = str | Domain | Sequence[str | Domain]
@@ -79,11 +79,15 @@ def atlas(
     wanted = chosen_domains(domains)
     several = isinstance(models, Iterable) and not (isinstance(models, str) or hasattr(models, "hook_dict"))
     listed: Iterable[Any] = models if several else [models]  # type: ignore[assignment]
+    hashes: list[str] = []
     found, folder = [], None if out is None else Path(out)
     with contextlib.ExitStack() as open_work:
         kept: list[Work] = []
         for each in listed:
             model = _loaded(each)
+            if several:
+                hashes.append(f"{model_name(model)} ({weights_hash(model)})")
+                refuse_repeated("models", hashes)
             sites = tuple(map(str, select_sites(model, "resid_post", layers)))
             settings = Settings(sites, n_permutations, seed)
             kept.append(open_work.enter_context(Work.of(folder, model, wanted, settings)))
@@ -174,19 +178,9 @@ def _started(
 def measure(read: Captured, settings: Settings, work: Work) -> Measured:
     """The statistics of one domain, on one thread (with more, sums come in another order); kept as soon as
     they are there."""
-    with _one_thread():
+    with one_thread():
         result = analysed(read, n_permutations=settings.n_permutations, seed=settings.seed)
         return work.keep(f"probe-{read.domain.name}", Measured(result, layer_circles(read, result)))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Together:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mechfourier.atlas.capture import Stacked
-from mechfourier.files import locked, slug, write_json, write_with
+from mechfourier.files import locked, read_text, slug, write_json, write_with
 from mechfourier.hooks.site import Site
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
@@ -48,7 +48,7 @@ class Work:
         if path is None or not path.is_file():
             return None
         try:
-            return rebuild(kind, json.loads(path.read_text(encoding="utf-8")))
+            return rebuild(kind, json.loads(read_text(path)))
         except NOT_READ:
             return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mechfourier._version import __version__
-from mechfourier.files import write_json
+from mechfourier.files import read_text, write_json
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 from mechfourier.results.plain import NOT_READ, plain, rebuild
@@ -36,7 +36,7 @@ class Kept:
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and path.is_file():
             try:
-                value = rebuild(kind, json.loads(path.read_text(encoding="utf-8")))
+                value = rebuild(kind, json.loads(read_text(path)))
             except NOT_READ:  # of an older version, or cut off: made again
                 pass
             else:

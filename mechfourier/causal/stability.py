@@ -18,13 +18,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mechfourier._arguments import checked
+from mechfourier._arguments import checked, refuse_repeated
 from mechfourier.causal.experiment import Experiment
 from mechfourier.causal.study import StudyResult, study
 from mechfourier.causal.subspaces import harmonic_subspace
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import MechFourierError, UsageError
+from mechfourier.files import own_path
 from mechfourier.hooks.site import Site
 from mechfourier.models.architectures import run_folder
 from mechfourier.models.folder import CONFIG, WEIGHTS
@@ -161,6 +162,7 @@ def stability(
     """
     if len(models) < 2:
         raise UsageError("give two models or more: seeds or checkpoints of one kind")
+    refuse_repeated("models", (str(own_path(each).resolve()) for each in models))
     chosen = domain if isinstance(domain, Domain) else find_domain(domain)
     found: list[StudyResult] = []
     means: list[Tensor | None] = []

@@ -20,6 +20,7 @@ from mechfourier.causal.edits import Ablations
 from mechfourier.causal.engine import edited_pass, resume
 from mechfourier.domains.answers import STREAM_BUDGET
 from mechfourier.errors import NotExpressible, OutOfRange
+from mechfourier.files import read_text
 from mechfourier.hooks.run import batches, device_of, forward, inference, logits_of, serving
 from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
 from mechfourier.models.architectures import architecture_of
@@ -72,7 +73,7 @@ class TextEffect:
 def packaged_text() -> tuple[str, ...]:
     """Sixty plain sentences written for this package."""
     path = files("mechfourier") / "data" / "text" / "held_out.txt"
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     return tuple(line for line in text.splitlines() if line.strip())
 
 

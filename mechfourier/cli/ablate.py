@@ -127,10 +127,10 @@ def _show(result: "AblationResult", out: Path, as_json: bool) -> None:
 
 def _sentences(path: str) -> list[str]:
     from mechfourier.errors import UsageError
-    from mechfourier.files import regular
+    from mechfourier.files import own_path, read_text
 
     try:
-        lines = regular(Path(path).expanduser()).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(own_path(path)).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"cannot read the text {path!r} ({error}); give a UTF-8 file, one sentence per line"

@@ -50,7 +50,11 @@ def atlas_command(
 ) -> None:
     """All cyclic domains of a model: which are circles, at which layers, which are used, and by how much."""
     if model[0] == INDEX:
-        return _index(model[1:])
+        if domains != "all" or layers is not None or quick:
+            raise UsageError(
+                "mechfourier atlas index links atlases that are there; --domains, --layers and --quick mean nothing for it"
+            )
+        return _index(model[1:], as_json)
     from mechfourier.domains.definition import domain, list_domains
 
     names = [name.strip() for name in domains.split(",")]
@@ -73,12 +77,16 @@ def atlas_command(
     return _show(results, out, as_json)
 
 
-def _index(folders: list[str]) -> None:
+def _index(folders: list[str], as_json: bool) -> None:
     from mechfourier.figures.atlas_index import write_index
 
     if len(folders) != 1:
         raise UsageError("mechfourier atlas index takes one folder, in which saved atlases lie")
-    typer.echo(f"page: {write_index(Path(folders[0]))}")
+    page = write_index(Path(folders[0]))
+    if as_json:
+        return emit_json({"page": str(page)})
+    typer.echo(f"page: {page}")
+    return None
 
 
 def _show(results: "tuple[AtlasResult, ...]", out: Path, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 from mechfourier.cli.common import CYCLES, emit_json, note, quiet_libraries
 from mechfourier.cli.options import Json
 from mechfourier.cli.refusals import Group
+from mechfourier.files import own_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +120,7 @@ def _tokenizer_folder(name: str) -> "Path | None":
 
     from mechfourier.models.catalogue import FOLDERS_VARIABLE
 
-    places = [Path(name).expanduser()]
+    places = [own_path(name)]
     if root := os.environ.get(FOLDERS_VARIABLE):
         places.append(Path(root) / name)
     return next((place for place in places if _has_tokenizer(place)), None)

@@ -17,6 +17,7 @@ from mechfourier.domains.file import parse
 from mechfourier.domains.quantity import Quantity
 from mechfourier.domains.task_spec import Operation, native_task
 from mechfourier.errors import DomainSchemaError, OutOfRange, UnknownDomain, nearest
+from mechfourier.files import own_path, read_text
 from mechfourier.models.architectures import with_part
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def domain(name_or_path: Domain | str | Path) -> Domain:
         return modular(int(found[1]))
     if (found := _of_a_network(key)) is not None:
         return found
-    path = Path(name_or_path).expanduser()
+    path = own_path(name_or_path)
     if os.path.isfile(path):  # noqa: PTH113  (Path's own raises for a name longer than any file's)
         return read_domain(path)
     if path.suffix == ".toml" or "/" in text:
@@ -139,7 +140,7 @@ def read_domain(path: str | Path) -> Domain:
     """A domain from a TOML file of one's own; raises ``DomainSchemaError`` naming the line and the key."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise DomainSchemaError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 TOML"

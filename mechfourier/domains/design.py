@@ -193,14 +193,28 @@ def _grid(rows: int, columns: int) -> tuple[Int[Tensor, " cell"], Int[Tensor, " 
 
 def read_positions(design: Design, encodings: Sequence[Encoding]) -> Int[Tensor, " prompt"]:
     """Token index to read in every prompt: the last token that overlaps its span, or its last token with
-    text."""
+    text. Raises ``NotExpressible`` where the tokens are the same for two values."""
     if len(encodings) != len(design.prompts):
         raise UsageError(
             f"{len(encodings)} encodings for {len(design.prompts)} prompts; encode design.prompts"
         )
+    refuse_alike(design.domain, design.value, encodings)
     if design.spans is None:
         return torch.tensor([encoding.last for encoding in encodings])
     return torch.tensor([e.last_token_of(*span) for e, span in zip(encodings, design.spans, strict=True)])
+
+
+def refuse_alike(domain: Quantity, values: Int[Tensor, " prompt"], encodings: Sequence[Encoding]) -> None:
+    """Raise ``NotExpressible`` where prompts of two values are the same tokens, as where a tokenizer drops
+    case or accents: no model can tell such values apart."""
+    seen: dict[tuple[int, ...], int] = {}
+    for encoding, value in zip(encodings, values.tolist(), strict=True):
+        other = seen.setdefault(tuple(encoding.ids), value)
+        if other != value:
+            raise NotExpressible(
+                f"the tokenizer reads {domain.values[other]!r} and {domain.values[value]!r} of {domain.name} as the same "
+                f"tokens, so the model cannot tell them apart; leave one of them out"
+            )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier.domains.answers import answer_tokens
 from mechfourier.domains.definition import Domain
-from mechfourier.domains.design import Design
+from mechfourier.domains.design import Design, refuse_alike
 from mechfourier.domains.task_choice import Choice, choose_task
 from mechfourier.domains.task_spec import NATIVE
 from mechfourier.domains.tasks import design_of
@@ -56,6 +56,7 @@ def questions(
     rows = _sample(len(design), samples, seed)
     prompts = [design.prompts[i] for i in rows.tolist()]
     encodings = [e.up_to_text for e in encode(model, prompts)]
+    refuse_alike(domain, design.value[rows], encodings)
     answers = answer_tokens(model, prompts, design.candidates, encodings=encodings)
     shared = _common_prefix(answers)
     nexts = [answer[len(shared)] if len(answer) > len(shared) else -1 for answer in answers]

@@ -7,7 +7,7 @@ from mechfourier._version import __version__
 from mechfourier.atlas.result import AtlasResult
 from mechfourier.drawing.html import own_page, render
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import write_text
+from mechfourier.files import own_path, write_text
 from mechfourier.results.saved import read
 from mechfourier.stats.words import CIRCLES
 
@@ -17,7 +17,7 @@ INDEX = "index.html"
 def write_index(folder: str | Path) -> Path:
     """Write ``index.html`` into ``folder``: a row per saved atlas that has its page beside it, most
     circles first. Raises ``UsageError`` where there is none."""
-    root = Path(folder)
+    root = own_path(folder)
     if not root.is_dir():
         raise UsageError(f"{root} is no folder; give the one in which atlases were written (--out)")
     found = [(path, result) for path in sorted(root.glob("*.json")) if (result := _atlas_in(path))]

@@ -12,7 +12,7 @@ from mechfourier.drawing.html import Part, Section, half, report_page, verdict_c
 from mechfourier.drawing.template import BLUE, ORANGE
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError, nearest
 from mechfourier.figures.sections import facts, summary_part
-from mechfourier.files import regular, result_name, write_text
+from mechfourier.files import read_text, result_name, write_text
 from mechfourier.models.architectures import of_folder, run_folder, with_part
 from mechfourier.models.catalogue import find
 from mechfourier.models.folder import brief
@@ -174,7 +174,7 @@ def run_part(folder: Path) -> Part:
 def config_of(folder: Path) -> dict[str, Any]:
     """The configuration of a run; raises ``BadCheckpoint`` where it cannot be read."""
     try:
-        config = json.loads(regular(folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads(read_text(folder / CONFIG))
     except (ValueError, OSError) as error:
         raise BadCheckpoint(
             f"{folder / CONFIG} cannot be read ({error}); is {folder} the folder of a run?"
@@ -209,7 +209,7 @@ def _note_of(folder: Path) -> dict[str, Any]:
     """What the run's folder says of its making; {} where it does not (a damaged note is no reason to refuse
     the report)."""
     try:
-        told = json.loads(regular(folder / PROVENANCE).read_text(encoding="utf-8"))
+        told = json.loads(read_text(folder / PROVENANCE))
     except (ValueError, OSError):
         return {}
     return told if isinstance(told, dict) else {}

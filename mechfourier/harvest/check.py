@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import UsageError
+from mechfourier.files import own_path
 from mechfourier.harvest.index import INDEX, Index, fault, read_index
 from mechfourier.progress import tracked
 from mechfourier.results.base import Result
@@ -59,7 +60,7 @@ class VerifyResult(Result, kind="activations-check"):
 
 def existing(folder: str | Path) -> tuple[Path, Index]:
     """The index of a folder that must hold a harvest; raises ``UsageError`` where it does not."""
-    path = Path(folder).expanduser()
+    path = own_path(folder)
     index = read_index(path)
     if index is None:
         raise UsageError(

@@ -12,7 +12,7 @@ import xxhash
 
 from mechfourier._version import __version__
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.files import write_json
+from mechfourier.files import read_text, write_json
 from mechfourier.results.base import plain, rebuild
 
 INDEX = "index.json"
@@ -97,7 +97,7 @@ def read_index(folder: Path) -> Index | None:
     """The index of a folder, None where it has none; raises ``BadCheckpoint`` for a damaged one."""
     path = folder / INDEX
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_text(path))
         checksum = found.pop("checksum")
         if found.get("format") != FORMAT:
             raise BadCheckpoint(

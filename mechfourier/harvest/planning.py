@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import MechFourierError
+from mechfourier.files import own_path
 from mechfourier.harvest.index import TEXT_BYTES
 from mechfourier.harvest.jobs import jobs, parse_tokens
 from mechfourier.harvest.result import size_text
@@ -127,7 +128,7 @@ def plan(
         engine=engine,
         device=device,
     )
-    config, disk = wish.config, _existing_parent(Path(out).expanduser().resolve())
+    config, disk = wish.config, _existing_parent(own_path(out).resolve())
     timed, speed = _timed(wish, disk)
     size = wanted * config.row_bytes
     return Plan(

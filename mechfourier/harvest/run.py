@@ -14,7 +14,7 @@ import xxhash
 
 from mechfourier._renamed import renamed
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import locked, remove_leftovers
+from mechfourier.files import locked, own_path, remove_leftovers
 from mechfourier.harvest.engines import runner_of
 from mechfourier.harvest.index import DTYPES, INDEX, Config, Index, Shard, check_folder, fault, read_index
 from mechfourier.harvest.jobs import Job, jobs, parse_tokens, shard_rows_for
@@ -91,7 +91,7 @@ def capture_dataset(
     a data set that changed), ``MechFourierError`` where the disk is full or cannot be written,
     ``CaptureInterrupted`` after Ctrl-C.
     """
-    folder = Path(out).expanduser().resolve()
+    folder = own_path(out).resolve()
     wanted = parse_tokens(tokens)
     check_call(model, workers, runner, dtype)
     found = _begun(folder, resume)
@@ -225,7 +225,7 @@ def _work(
     if not elsewhere or not isinstance(model, str | Path):
         return lambda job: make_shard(wish.model, wish.config, job, folder)
     # a worker may have another working directory
-    name = str(Path(model).expanduser().resolve()) if Path(model).expanduser().exists() else str(model)
+    name = str(own_path(model).resolve()) if own_path(model).exists() else str(model)
     return Worker(name, engine, device, wish.config, str(folder))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import xxhash
 
-from mechfourier.files import write_json
+from mechfourier.files import read_text, write_json
 from mechfourier.models.selfcheck import SelfCheck
 
 FORMAT = 1  # raised when the check itself changes
@@ -88,7 +88,7 @@ def _folder() -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
         return value if isinstance(value, dict) else {}
     return {}
 

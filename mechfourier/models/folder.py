@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, UnsafeCheckpoint, WeightsNotFound
-from mechfourier.files import regular
+from mechfourier.files import read_text, regular
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -41,7 +41,7 @@ def out_of_memory(error: BaseException) -> bool:
 def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON file that holds one object; anything else raises ``BadCheckpoint``."""
     try:
-        value = json.loads(regular(path).read_text(encoding="utf-8-sig"))
+        value = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpoint(
             f"{path} is no readable JSON ({brief(error)}); write or fetch it again"

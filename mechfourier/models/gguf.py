@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mechfourier.errors import BadCheckpoint, DiskFull, MechFourierError, UnknownModel, nearest, need
-from mechfourier.files import default_folder, explained, slug, write_json
+from mechfourier.files import default_folder, explained, read_text, slug, write_json
 from mechfourier.models.folder import CONFIG, brief, out_of_memory, read_json_object
 from mechfourier.models.gguf_header import FLOATS, Header, read_gguf_header
 from mechfourier.models.gguf_reading import newer_architectures, quick_reader
@@ -344,7 +344,7 @@ def _beyond(name: str, layers: int) -> bool:
 def card_of(folder: Path) -> dict[str, Any]:
     """What a converted folder says of its source; {} for every other folder."""
     try:
-        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return json.loads(read_text(folder / CARD))
     except (OSError, ValueError):
         return {}
 

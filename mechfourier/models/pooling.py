@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.errors import UsageError
+from mechfourier.files import read_text
 from mechfourier.models.folder import read_json_object
 
 MODULES = "modules.json"
@@ -92,7 +93,7 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     from mechfourier.errors import BadCheckpoint
 
     try:
-        found = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / MODULES))
     except (OSError, ValueError) as error:
         raise BadCheckpoint(f"{folder / MODULES} is no readable JSON ({error}); fetch it again") from error
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):

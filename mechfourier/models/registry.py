@@ -18,7 +18,7 @@ from mechfourier.errors import (
     WeightsNotFound,
     nearest,
 )
-from mechfourier.files import regular
+from mechfourier.files import own_path, regular
 from mechfourier.models.architectures import architectures, imported, of_config, of_folder
 from mechfourier.models.catalogue import (
     FOLDERS_VARIABLE,
@@ -215,7 +215,7 @@ def source_of(name_or_path: str | Path) -> "Path | PackagedWeights":
     info = find(name) if isinstance(name_or_path, str) else None
     if info is not None:
         return info.found() or _fetch(info)
-    path = Path(name_or_path).expanduser()
+    path = own_path(name_or_path)
     # not Path's own: they raise where a name is longer than any file's
     if os.path.isdir(path):  # noqa: PTH112
         return _checked(path)

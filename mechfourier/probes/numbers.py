@@ -20,7 +20,7 @@ from mechfourier.hooks.site import Site, model_name, select_sites
 from mechfourier.models.interface import Encoding, Model, encode
 from mechfourier.models.untrained import untrained
 from mechfourier.results.base import Result
-from mechfourier.stats.helix import COMPONENTS, LEVEL, PERIODS, HelixFit, helix_fit
+from mechfourier.stats.helix import COMPONENTS, LEVEL, PERIODS, HelixFit, check_periods, helix_fit
 from mechfourier.stats.residues import period_shares, separability, token_statistics
 
 
@@ -157,6 +157,9 @@ def number_line(
     """
     if low < 0 or high <= low:
         raise OutOfRange(f"the range {low}-{high} holds no numbers; give low-high with 0 <= low < high")
+    check_periods(periods, high - low + 1)
+    if components < 1:
+        raise OutOfRange(f"components is {components}; give 1 or more principal components")
     numbers = [v for v in range(low, high + 1) if not digits or len(str(v)) == len(str(high))]
     templates, encodings = _expressible(model, numbers)
     reads = _reads(encodings, templates, numbers, digits=digits)

@@ -27,6 +27,7 @@ from mechfourier.models.untrained import untrained
 from mechfourier.probes.caveats import caveats
 from mechfourier.probes.planes import planes_of
 from mechfourier.probes.result import Best, Circle, ProbeResult, SiteRow
+from mechfourier.probes.size import check_size
 from mechfourier.stats.operation import OperationEvidence, analyse_operation
 from mechfourier.stats.operation_verdict import verdict_operation, words_by_site
 from mechfourier.stats.spectrum import cross_gram
@@ -195,6 +196,7 @@ def _value_plan(
     model: Model, domain: Domain, position: str | None
 ) -> tuple[Design, list[Encoding], list[str]]:
     """The value design over the templates that the model can express."""
+    check_size(domain.name, domain.n, len(domain.templates))
     kept, refused = [], None
     for template in domain.templates:
         alone = dataclasses.replace(domain, templates=(template,)).value_design()

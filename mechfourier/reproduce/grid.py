@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import BadCheckpoint
-from mechfourier.files import slug, write_with
+from mechfourier.files import read_text, slug, write_with
 from mechfourier.fourier.harmonics import harmonic_r2
 from mechfourier.hooks.site import Site
 from mechfourier.probes.scan import operation_grid
@@ -138,7 +138,7 @@ def _read(path: Path) -> Measured | None:
     if not path.is_file():
         return None
     try:
-        return Measured.from_json(path.read_text(encoding="utf-8"))
+        return Measured.from_json(read_text(path))
     except (BadCheckpoint, UnicodeDecodeError):
         return None  # damaged: measured again
 

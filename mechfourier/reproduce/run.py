@@ -9,6 +9,7 @@ from typing import Any
 
 from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, MechFourierError, WeightsNotFound
+from mechfourier.files import read_text
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
 from mechfourier.reproduce.catalogue import chosen
@@ -94,7 +95,7 @@ def _finished(path: Path, weights: str, settings: dict[str, str]) -> Reproductio
     if not weights or not path.is_file():
         return None
     try:
-        found = Reproduction.from_json(path.read_text(encoding="utf-8"))
+        found = Reproduction.from_json(read_text(path))
     except (BadCheckpoint, UnicodeDecodeError):
         return None  # damaged or of another version: run again
     same = found.weights == weights and found.settings == settings

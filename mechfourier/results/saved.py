@@ -11,7 +11,7 @@ from typing import Any
 
 from mechfourier._arguments import checked
 from mechfourier.errors import BadCheckpoint, UsageError, nearest, printable
-from mechfourier.files import regular
+from mechfourier.files import own_path, read_text, regular
 from mechfourier.results.base import Result
 from mechfourier.results.kinds import class_of, modules
 
@@ -67,7 +67,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         if regular(path).stat().st_size > MAX_BYTES:
             raise UsageError(f"{path} is larger than {MAX_BYTES >> 20} MiB; no result of ours is")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         values = json.loads(text)
         if HALF_CHARACTER.search(text):
             json.dumps(values, ensure_ascii=False).encode()  # raises where the other half is missing
@@ -123,7 +123,7 @@ def load_result(path: str | Path) -> Result:
     Raises ``UsageError`` for a file that holds no known result or only a summary (``--json`` of a command that
     prints less than it saves), ``BadCheckpoint`` for a broken one.
     """
-    opened = read(_there(Path(path).expanduser()))
+    opened = read(_there(own_path(path)))
     if isinstance(opened.result, dict):
         raise UsageError(f"{path} holds a summary for machines, not a whole result; {WHAT_TO_GIVE}")
     return opened.result

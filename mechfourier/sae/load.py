@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError, WeightsNotFound, nearest
+from mechfourier.files import own_path, read_text
 from mechfourier.hooks.site import Site, find_site, model_name
 from mechfourier.models.interface import Model
 from mechfourier.models.weights import weights_hash
@@ -76,7 +77,7 @@ def load_sae(name: str | Path, *, device: str = "cpu") -> LoadedDictionary:
     Raises ``WeightsNotFound`` with where was looked, ``BadCheckpoint`` for damaged files, ``UsageError`` for
     a folder of several.
     """
-    folder = Path(name).expanduser()
+    folder = own_path(name)
     if folder.is_dir():
         return _from_folder(folder, device)
     if folder.is_file():
@@ -101,7 +102,7 @@ def _from_folder(folder: Path, device: str) -> LoadedDictionary:
         raise WeightsNotFound(f"{folder} holds no dictionary (no {CONFIG}).{unfinished}")
     try:
         sae = SAE.load_from_disk(folder, device=device)
-        made = json.loads((folder / METADATA).read_text()) if (folder / METADATA).exists() else {}
+        made = json.loads(read_text(folder / METADATA)) if (folder / METADATA).exists() else {}
         found = LoadedDictionary(str(folder), sae.eval(), made)
         _ = found.site, found.model, found.sources, found.reading  # what its metadata say must be readable
     except Exception as error:

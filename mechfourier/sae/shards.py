@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UsageError
-from mechfourier.files import write_json, write_with
+from mechfourier.files import read_text, write_json, write_with
 from mechfourier.hooks.capture import capture
 from mechfourier.hooks.edit import as_vectors
 from mechfourier.hooks.site import ATTENTION_KINDS, Site, find_site
@@ -223,7 +223,7 @@ class Shards:
     def _saved(self) -> list[ShardInfo]:
         path = self.folder / MANIFEST
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_text(path))
             same = (found["sites"], found["widths"], found["seed"]) == (
                 [*self.sites],
                 [*self.widths],

@@ -11,12 +11,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from mechfourier.domains.definition import Domain, list_domains
 from mechfourier.domains.design import read_positions
 from mechfourier.errors import NotExpressible, OutOfRange, UsageError
+from mechfourier.files import own_path
 from mechfourier.hooks.site import model_name
 from mechfourier.models.interface import Encoding, Readable, encode
 from mechfourier.sae.own import own_rows
@@ -64,7 +64,7 @@ class Source:
             raise UsageError(
                 f"cannot read the weight in {text!r}; write it as a number: {where}=0.5"
             ) from None
-        parts = [where] if Path(where).expanduser().exists() else where.split(":")
+        parts = [where] if own_path(where).exists() else where.split(":")
         if not parts[0].strip() or len(parts) > 3:
             raise UsageError(
                 f"cannot read the text source {text!r}; write own, a file, or name:split:column, each with "
@@ -107,7 +107,7 @@ def _documents(source: Source) -> Iterator[tuple[int, str]]:
 def _open(source: Source) -> Iterable[dict[str, Any]]:
     import datasets
 
-    path = Path(source.name).expanduser()
+    path = own_path(source.name)
     try:
         if path.is_dir() and not (path / "dataset_info.json").exists() and (path / source.split).is_dir():
             path = path / source.split

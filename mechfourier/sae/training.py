@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechfourier._version import __version__
 from mechfourier.errors import MechFourierError, UsageError
-from mechfourier.files import keep_inside, locked, remove_leftovers, write_files_with, write_json
+from mechfourier.files import keep_inside, locked, read_text, remove_leftovers, write_files_with, write_json
 from mechfourier.hooks.run import device_of
 from mechfourier.hooks.site import model_name
 from mechfourier.models.folder import read_json_object
@@ -198,7 +198,7 @@ class _Job:
         if finished.exists():
             if not keep:
                 self._shards().clear()
-            return SAERun.from_json(finished.read_text(encoding="utf-8"))
+            return SAERun.from_json(read_text(finished))
         shards = self._collect()
         self._check_shards(shards)
         stream = Stream(shards, self.schedule.batch, seed=self.schedule.seed)

@@ -25,6 +25,8 @@ from mechfourier.stats.rivals import Rival, beside_rivals, held_out_r2, orthonor
 
 PERIODS = (2.0, 5.0, 10.0, 100.0)
 COMPONENTS = 100
+LONGEST = 100
+"""Periods, in lengths of the range."""
 LEVEL = 0.05
 
 
@@ -131,6 +133,18 @@ def helix_basis(
             if np.abs(column - column.mean()).max() > 1e-9:
                 columns.append(column)
     return np.stack(columns, -1)
+
+
+def check_periods(periods: Sequence[int | float], count: int) -> None:
+    """Raise ``OutOfRange`` for periods that ``count`` whole numbers in a row cannot show: shorter than 2 (the same on whole numbers
+    as a longer one), a hundred times as long as the range (a line), or one twice."""
+    for period in periods:
+        if not 2 <= period <= LONGEST * count:
+            raise OutOfRange(
+                f"a period of {period:g} cannot be seen in {count} whole numbers; periods run from 2 to {LONGEST * count}"
+            )
+        if list(periods).count(period) > 1:
+            raise OutOfRange(f"the period {period:g} is given twice; give each once")
 
 
 def _polynomial_basis(values: Float[ndarray, " value"], size: int) -> Float[ndarray, "value feature"]:

@@ -11,12 +11,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import einsum, rearrange, repeat
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechfourier.fourier.waves import waves
 from mechfourier.stats.permutation import permutation_p
+from mechfourier.stats.threads import one_thread
 
 PENALTIES = (0.003, 0.03, 0.3, 3.0)  # ridge, as multiples of the mean eigenvalue of the training Gram matrix
 
@@ -41,25 +42,49 @@ def prediction_weights(cross: Float[Tensor, "t u n n2"]) -> Float[Tensor, "penal
     """A[penalty, t, v, w]: the weight of the target of value w in the prediction for value v read in template
     t.
 
-    Fitted on the other templates' means of the other values; A[…, v, v] = 0 and rows sum to 1.
+    Fitted on the other templates' means of the other values; A[…, v, v] = 0 and rows sum to 1. One eigendecomposition per template
+    serves all values: a ridge without value v is the one of all values less a multiple of row v of its inverse (the block inverse,
+    as for leave-one-out residuals), so the cost is n³ and not n⁴.
     """
     count, n = cross.shape[0], cross.shape[-1]
     others = (1 - torch.eye(count, dtype=cross.dtype)) / (count - 1)
     train = einsum(others, cross, others, "h t, t u v w, h u -> h v w")
     test = einsum(others, cross, "h t, h t v w -> h v w")
-    keep = torch.stack([torch.cat([torch.arange(v), torch.arange(v + 1, n)]) for v in range(n)])
-    centre = torch.eye(n - 1, dtype=cross.dtype) - 1 / (n - 1)
-    inner = centre @ train[:, keep[:, :, None], keep[:, None, :]] @ centre
-    seen = test[:, torch.arange(n)[:, None], keep] - test[:, keep[:, :, None], keep[:, None, :]].mean(2)
-    seen = seen @ centre
-    scale = (torch.diagonal(inner, dim1=-2, dim2=-1).mean(-1)).clamp_min(torch.finfo(cross.dtype).tiny)
-    eye = torch.eye(n - 1, dtype=cross.dtype)
-    penalty = torch.tensor(PENALTIES, dtype=cross.dtype)
-    system = inner + einsum(penalty, scale, eye, "p, h v, i j -> p h v i j")
-    weights = torch.linalg.solve(system, repeat(seen, "h v i -> p h v i 1", p=len(penalty)))[..., 0]
-    weights = weights @ centre + 1 / (n - 1)
-    full = cross.new_zeros(len(penalty), count, n, n)
-    return full.scatter_(-1, repeat(keep, "v i -> p h v i", p=len(penalty), h=count), weights)
+    penalty = einsum(
+        torch.tensor(PENALTIES, dtype=cross.dtype), _mean_eigenvalues_without(train), "p, h v -> p h v"
+    )[..., None]
+    centred = (
+        train
+        - train.mean(-1, keepdim=True)
+        - train.mean(-2, keepdim=True)
+        + train.mean((-2, -1), keepdim=True)
+    )
+    with one_thread():
+        size, axes = torch.linalg.eigh(centred)
+    shrink = 1 / (size.clamp_min(0)[:, None] + penalty)  # [penalty, template, value, axis]
+    # the value read, from the mean of its template's other values
+    seen = (n * test - test.sum(-2, keepdim=True)) / (n - 1)
+    fitted = einsum(
+        (seen - seen.mean(-1, keepdim=True)) @ axes, shrink, axes, "h v i, p h v i, h w i -> p h v w"
+    )
+    # row v of the inverse of the system of all values, times the penalty
+    inverse = einsum(axes, shrink * penalty, axes, "h v i, p h v i, h w i -> p h v w") - 1 / n
+    at = torch.arange(n)
+    ratio = fitted[..., at, at] / inverse[..., at, at]
+    weights = fitted - ratio[..., None] * inverse + 1 / (n - 1)
+    weights[..., at, at] = 0.0
+    return weights
+
+
+def _mean_eigenvalues_without(train: Float[Tensor, "h n n"]) -> Float[Tensor, "h n"]:
+    """The mean eigenvalue of each centred Gram matrix without each of its values."""
+    n = train.shape[-1]
+    own, rows = torch.diagonal(train, dim1=-2, dim2=-1), train.sum(-1)
+    left = train.sum((-2, -1))[:, None] - 2 * rows + own  # the sum of the matrix without row and column
+    trace = own.sum(-1, keepdim=True) - own - left / (n - 1)
+    # a value that alone carries all variation leaves none: no division by zero, and no weight
+    floor = torch.finfo(train.dtype).eps * own.mean(-1, keepdim=True)
+    return torch.where(floor > 0, (trace / (n - 1)).clamp_min(floor), 1.0)
 
 
 def circle_targets(n: int, k: int, order: Int[Tensor, "b n"]) -> Float[Tensor, "b n two"]:

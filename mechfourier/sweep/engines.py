@@ -15,7 +15,7 @@ from typing import Any
 
 from mechfourier.cluster import connect
 from mechfourier.errors import DiskFull, FolderInUse, MechFourierError, UsageError
-from mechfourier.files import remove_leftovers, write_json, write_text
+from mechfourier.files import read_text, remove_leftovers, write_json, write_text
 from mechfourier.results.base import plain
 from mechfourier.sweep.grid import Value
 from mechfourier.sweep.kinds import Row, kind
@@ -117,7 +117,7 @@ def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> 
 def _after_a_death(left: dict[str, Task], tries: collections.Counter[str], retries: int) -> Iterator[Done]:
     for task in list(left.values()):
         if task.row.exists():
-            yield left.pop(task.folder), json.loads(task.row.read_text(encoding="utf-8"))
+            yield left.pop(task.folder), json.loads(read_text(task.row))
         elif task.mark.exists():
             tries[task.folder] += 1
             if tries[task.folder] > retries:

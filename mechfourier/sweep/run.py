@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier._renamed import renamed
 from mechfourier.errors import BadCheckpoint, OutOfRange, UsageError
-from mechfourier.files import keep_inside, locked, remove_leftovers, write_json, write_with
+from mechfourier.files import keep_inside, locked, read_text, remove_leftovers, write_json, write_with
 from mechfourier.models.folder import brief
 from mechfourier.progress import progress
 from mechfourier.results.base import Result
@@ -173,7 +173,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if path.exists():
         try:
-            saved = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in settings}
+            saved = {k: v for k, v in json.loads(read_text(path)).items() if k in settings}
         except ValueError as error:
             raise UsageError(f"{path} is no JSON ({error}); choose another --out") from error
         if saved != settings:
@@ -185,7 +185,7 @@ def _finished(task: Task, retry_failed: bool) -> Row | None:
     """The row of a run that is done; None where it is to be run (no row, a damaged one, or a failed one on
     request)."""
     try:
-        row = json.loads(task.row.read_text(encoding="utf-8"))
+        row = json.loads(read_text(task.row))
     except (OSError, ValueError):
         return None
     return None if retry_failed and row.get("status") != "done" else row

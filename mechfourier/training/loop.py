@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mechfourier.errors import MechFourierError, OutOfRange, UsageError
+from mechfourier.errors import BadCheckpoint, MechFourierError, OutOfRange, UsageError
+from mechfourier.models.folder import brief
 from mechfourier.progress import Progress, progress
-from mechfourier.results.base import Result
+from mechfourier.results.base import Result, rebuild
 from mechfourier.training.run_folder import STATE, RunFolder
 
 if TYPE_CHECKING:
@@ -172,12 +173,26 @@ class _Run:
         if state is None:
             self.folder.write_config(self.trainee.config())
             return
-        self.trainee.load_state(state["trainee"])
-        self.done = self.resumed_from = state["step"]
-        self.seconds_before, self.stopped = state["seconds"], state["stopped"]
-        self.rows = self._rows(state)
+        try:
+            self._take(state)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise BadCheckpoint(
+                f"the state in {self.folder.path} is not one that this run can go on from ({brief(error)}); start again with another --out"
+            ) from error
         self.folder.write_metrics(self.rows)
-        self.evaluated = dict(state["evaluated"])
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Go on from a state; raises what Python raises where parts are missing, or do not fit together."""
+        self.done = self.resumed_from = rebuild(int, state["step"])
+        self.seconds_before, self.stopped = rebuild(float, state["seconds"]), rebuild(bool, state["stopped"])
+        self.evaluated = rebuild(dict[str, float], state["evaluated"])
+        self.rows = self._rows(state)
+        last = self.rows[-1]["step"] if self.rows else 0
+        if last != self.done or not 0 <= self.seconds_before < math.inf:
+            raise ValueError(
+                f"it says step {self.done} after {self.seconds_before:.0f} s, and its metrics end at step {last}"
+            )
+        self.trainee.load_state(state["trainee"])
 
     def _rows(self, state: dict[str, Any]) -> list[dict[str, float | int]]:
         """The metrics up to the state, from itself (from the table on disk where an older state has none)."""

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechfourier.errors import BadCheckpoint, UsageError
-from mechfourier.files import atomic_path, keep_inside, locked, remove_leftovers, write_json, write_with
+from mechfourier.files import (
+    atomic_path,
+    keep_inside,
+    locked,
+    regular,
+    remove_leftovers,
+    write_json,
+    write_with,
+)
 from mechfourier.models.folder import brief, read_json_object
 from mechfourier.results.base import plain
 from mechfourier.results.provenance import provenance_of_start
@@ -120,7 +128,10 @@ class RunFolder:
             return pd.DataFrame({"step": []})
         try:
             # without the memory map, so that a file cut short is an error and not a signal
-            frame = pd.read_parquet(path, memory_map=False)
+            frame = pd.read_parquet(regular(path), memory_map=False)
+            frame["step"].to_numpy()
+        except UsageError:
+            raise
         except Exception as error:  # pyarrow raises OSError, ArrowInvalid, KeyError … for a damaged file
             raise BadCheckpoint(
                 f"{path} is damaged ({brief(error)}); the run's state holds the metrics too: go on with "
@@ -142,6 +153,7 @@ def _load_state(path: Path) -> dict[str, Any]:
     """A state file after its checksums were verified; only tensors and plain values are ever unpickled."""
     import torch
 
+    path = regular(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
-from mechfourier.errors import UsageError, nearest
+from mechfourier.errors import UsageError, brief_repr, nearest
+from mechfourier.models.folder import brief
 from mechfourier.probes.arrays.axes import Axes, named
 from mechfourier.probes.arrays.cells import Cells
-from mechfourier.probes.arrays.files import Chunks
+from mechfourier.probes.arrays.files import Chunks, tensor_of
 from mechfourier.probes.arrays.given import Given
 from mechfourier.probes.arrays.rows import Assigned
 from mechfourier.probes.arrays.values import cycle, numbers
@@ -95,7 +97,15 @@ def _names_of(domain: Any) -> list[str]:
         if isinstance(domain, list | tuple)
         else [domain]
     )
-    return [part.strip() if isinstance(part, str) else part.name for part in parts if part is not None]
+    for part in parts:
+        if part is not None and not isinstance(part, str | Path | Domain):
+            raise UsageError(
+                f"domain is {brief_repr(part)}; give a name like 'months' (mechfourier domains lists them), the path of a .toml file, a "
+                f"Domain, or two of them; n= where there is only a number of values"
+            )
+    return [
+        part.name if isinstance(part, Domain) else str(part).strip() for part in parts if part is not None
+    ]
 
 
 def domains_of(asked: Request, held: Given) -> tuple[list[Domain], float | None]:
@@ -159,12 +169,7 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
             raise UsageError(
                 f"labels has {np.ma.count_masked(labels)} masked entries; leave out the rows that have no label"
             )
-        plain = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-        if plain.ndim != 1:
-            raise UsageError(f"labels of shape {list(plain.shape)}; give one label per row")
-        if plain.dtype.kind in "SU":
-            return plain.astype(str)
-        return plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
+        return _one_column(labels)
     columns = held.opened.columns | {
         name: chunks[0].numpy() for name, chunks in held.opened.arrays.items() if chunks[0].ndim == 1
     }
@@ -177,9 +182,35 @@ def column_of(held: Given, labels: Any) -> np.ndarray | None:
     return columns[labels]
 
 
+def _one_column(labels: Any) -> np.ndarray:
+    """Labels that were given as they are: numbers or texts, one per row."""
+    try:
+        plain = (
+            tensor_of(labels, "labels").cpu().double().numpy()
+            if isinstance(labels, Tensor)
+            else np.asarray(labels)
+        )
+        plain = np.char.decode(plain, "utf-8") if plain.dtype.kind == "S" else plain
+    except ValueError as error:  # lists of different lengths, bytes that are no text
+        raise UsageError(
+            f"the labels cannot be read ({brief(error)}); give one text or number per row"
+        ) from error
+    if plain.ndim != 1:
+        raise UsageError(
+            f"labels is {brief_repr(labels)}; give one label per row"
+            if plain.ndim == 0
+            else f"labels of shape {list(plain.shape)}; give one label per row"
+        )
+    return plain if plain.dtype.kind in "fiubU" else np.asarray([str(each) for each in plain])
+
+
 def texts_of(sites: Any) -> list[str]:
     if sites is None:
         return []
+    if not isinstance(sites, str | list | tuple) or not len(sites):
+        raise UsageError(
+            f"sites is {brief_repr(sites)}; give the names of arrays ('a,b', or a list of texts), or None for all"
+        )
     return (
         [each.strip() for each in sites.split(",")]
         if isinstance(sites, str)

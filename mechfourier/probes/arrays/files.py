@@ -1,10 +1,12 @@
 """Files of arrays as named tensors and columns: nothing in them is run, and what is large is mapped into memory."""
 
+import contextlib
+import json
 import math
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mechfourier.errors import BadCheckpoint, MechFourierError, UnsafeCheckpoint, UsageError, nearest
-from mechfourier.files import keep_inside
+from mechfourier.files import keep_inside, own_path, read_text
 from mechfourier.models.checkpoint import read_safetensors
 from mechfourier.models.folder import brief
 from mechfourier.models.memory import gigabytes, need_memory
@@ -48,7 +50,7 @@ def open_arrays(path: str | Path, aside: tuple[str, ...] = ()) -> Opened:
     Raises ``UsageError`` where there is no such file or it is of another kind, ``UnsafeCheckpoint`` where reading it would run
     code, and ``BadCheckpoint`` where it is damaged or unpacks to far more than it holds.
     """
-    path = Path(path).expanduser()
+    path = own_path(path)
     if path.is_dir():
         return _dataset(path, aside)
     if not path.is_file():
@@ -104,16 +106,21 @@ def tensor_of(array: Any, name: str) -> Tensor:
     Other byte orders and negative strides, which PyTorch has not, are copied.
     """
     if isinstance(array, Tensor):
-        if array.layout != torch.strided or array.device.type == "meta":
+        if array.layout != torch.strided or array.device.type == "meta" or array.is_nested:
             raise UsageError(
-                f"{name!r} is a tensor without its numbers in memory (sparse or meta); give a dense one"
+                f"{name!r} is a tensor without its numbers in memory, row by row (sparse, nested or meta); give a dense one"
             )
         return array.detach()
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise UsageError(
             f"{name!r} has {np.ma.count_masked(array)} masked numbers; leave out the rows that hold them"
         )
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # lists of different lengths
+        raise UsageError(
+            f"{name!r} has rows of different lengths ({brief(error)}); give every row as many numbers"
+        ) from error
     if array.dtype == object or array.dtype.kind not in "fiub":
         raise UsageError(f"{name!r} holds {array.dtype} and no real numbers; give floating-point activations")
     if not array.dtype.isnative:
@@ -139,7 +146,7 @@ def _told(path: Path, error: BaseException) -> MechFourierError:
 def _npy(path: Path) -> Opened:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, MemoryError, OverflowError, TypeError) as error:
+    except Exception as error:  # NumPy reads the header with Python's parser, whose errors are of many kinds
         raise _told(path, error) from error
     return _of_arrays({path.stem: array})
 
@@ -203,7 +210,8 @@ def _torch(path: Path, mapped: bool = False) -> Opened:
     columns: dict[str, np.ndarray] = {}
     for name, value in _leaves(load_weights_only(path, mapped=mapped), ""):
         if isinstance(value, Tensor):
-            arrays[name] = (value.detach(),)
+            arrays[name] = (tensor_of(value, name),)
+            _refuse_bomb(path, value.numel() * value.element_size())  # an expanded one repeats a few numbers
         else:
             columns[name] = np.asarray(value)
     if not arrays:
@@ -282,11 +290,7 @@ def _dataset(path: Path, aside: tuple[str, ...]) -> Opened:
         )
     keep_inside(path, *(each.name for each in path.iterdir()))
     try:
-        import json
-
-        named = [
-            str(f["filename"]) for f in json.loads((path / "state.json").read_text("utf-8"))["_data_files"]
-        ]
+        named = [str(f["filename"]) for f in json.loads(read_text(path / "state.json"))["_data_files"]]
         keep_inside(path, *named)
         found = datasets.load_from_disk(str(path))
     except MechFourierError:
@@ -298,13 +302,29 @@ def _dataset(path: Path, aside: tuple[str, ...]) -> Opened:
 
 def of_dataset(found: Any, aside: tuple[str, ...] = ()) -> Opened:
     """A ``datasets.Dataset`` on its own memory; what was selected or shuffled is gathered first."""
-    return of_arrow((found.flatten_indices() if found._indices is not None else found).data.table, aside)
+    names = {
+        name: tuple(known) for name, each in found.features.items() if (known := getattr(each, "names", None))
+    }
+    table = (found.flatten_indices() if found._indices is not None else found).data.table
+    return of_arrow(table, aside, names)
 
 
-def of_arrow(table: Any, aside: tuple[str, ...] = ()) -> Opened:
-    """Columns of lists are [row, d], float columns together one more; texts and whole numbers are labels."""
+def of_arrow(table: Any, aside: tuple[str, ...] = (), names: Mapping[str, tuple[str, ...]] = {}) -> Opened:
+    """Columns of lists are [row, d], float columns together one more; texts and whole numbers are labels.
+
+    ``names``: what the whole numbers of a column stand for, in their order (``datasets.ClassLabel``; where it is not given, it is
+    read from what ``datasets`` writes into the schema).
+    """
     import pyarrow as pa
 
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        raise UsageError(
+            f"the table has several columns called {repeated[0]!r}; give every column a name of its own"
+        )
+    if not table.num_rows:
+        raise UsageError("the table has no rows; give activations, a row each")
+    names = names or _class_names(table)
     arrays: dict[str, Chunks] = {}
     columns: dict[str, np.ndarray] = {}
     loose: list[str] = []
@@ -317,6 +337,8 @@ def of_arrow(table: Any, aside: tuple[str, ...] = ()) -> Opened:
             loose.append(name)
         elif not pa.types.is_nested(kind):
             plain = column.to_numpy()
+            if name in names:
+                plain = _by_name(plain, names[name], name)
             columns[name] = plain if plain.dtype.kind in "fiub" else np.asarray([str(each) for each in plain])
     if loose and not arrays and len(loose) > 1:
         arrays["columns"] = (
@@ -327,6 +349,27 @@ def of_arrow(table: Any, aside: tuple[str, ...] = ()) -> Opened:
     return Opened(arrays, columns, table=True)
 
 
+def _class_names(table: Any) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of whole numbers, as ``datasets`` writes them into the schema of a file."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # another program's metadata
+        told = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = told.get("info", {}).get("features", {})
+        return {
+            name: tuple(map(str, known)) for name, each in features.items() if (known := each.get("names"))
+        }
+    return {}
+
+
+def _by_name(codes: np.ndarray, names: tuple[str, ...], column: str) -> np.ndarray:
+    """Classes by their names and not by their numbers, whose order says nothing of the values'."""
+    if not np.isin(codes, np.arange(len(names))).all():
+        lost = int((~np.isin(codes, np.arange(len(names)))).sum())
+        raise UsageError(
+            f"{lost} of {len(codes)} rows have no class in column {column!r}; leave out the rows without a label"
+        )
+    return np.asarray(names)[codes.astype(np.int64)]
+
+
 def _rows_of(chunk: Any, name: str) -> Tensor:
     """[row, d] of a column of lists, without a copy; raises where lists differ in length or are missing."""
     if hasattr(chunk, "storage"):
@@ -334,9 +377,13 @@ def _rows_of(chunk: Any, name: str) -> Tensor:
     flat = chunk.flatten()
     if hasattr(flat, "storage"):
         flat = flat.storage
-    if chunk.null_count or len(flat) % len(chunk):
+    if chunk.null_count:
         raise UsageError(
-            f"column {name!r} has rows of different lengths or without a vector; every row needs one of the same length"
+            f"column {name!r} has rows without a vector: {chunk.null_count} of {len(chunk)}; leave such rows out"
+        )
+    if len(flat) % len(chunk):
+        raise UsageError(
+            f"column {name!r} has rows of different lengths; every row needs a vector of the same length"
         )
     if hasattr(chunk, "value_lengths") and chunk.value_lengths().value_counts().__len__() > 1:
         raise UsageError(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mechfourier.errors import UsageError
+from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.hooks.capture import Activations
+from mechfourier.models.folder import brief
 from mechfourier.probes.arrays.files import Opened, of_arrow, of_dataset, open_arrays, tensor_of
 
 
@@ -31,6 +32,18 @@ def given(acts: Any, aside: tuple[str, ...] = ()) -> Given:
 
     ``aside``: columns of tables that are labels. Raises ``UsageError`` for anything else.
     """
+    try:
+        return _given(acts, aside)
+    except (MechFourierError, MemoryError):
+        raise
+    except Exception as error:  # other libraries' own, of objects that are not what they look like
+        raise UsageError(
+            f"this {type(acts).__name__} cannot be read as activations ({type(error).__name__}: {brief(error)}); give an array, a mapping of "
+            f"arrays, a frame or a file"
+        ) from error
+
+
+def _given(acts: Any, aside: tuple[str, ...]) -> Given:
     if isinstance(acts, str | Path):
         return Given(open_arrays(acts, aside), Path(acts).name, source=str(acts))
     if isinstance(acts, Activations):
@@ -38,7 +51,7 @@ def given(acts: Any, aside: tuple[str, ...] = ()) -> Given:
             Opened({str(site): (value,) for site, value in acts.values.items()}), "Activations", ("row", "d")
         )
     if isinstance(getattr(acts, "value", None), Tensor) and not isinstance(acts, Tensor):
-        return given(acts.value, aside)  # a saved proxy of nnsight
+        return _given(acts.value, aside)  # a saved proxy of nnsight
     if isinstance(cache := getattr(acts, "cache_dict", None), Mapping):
         held = _mapping({name: value for name, value in cache.items() if value.ndim == 3})
         return Given(held, "ActivationCache", ("row", "pos", "d"))
@@ -46,6 +59,10 @@ def given(acts: Any, aside: tuple[str, ...] = ()) -> Given:
         return Given(_frame(acts, aside), "frame")
     if hasattr(acts, "dims") and hasattr(acts, "coords"):
         return _labelled(acts)
+    if isinstance(acts, Mapping) and any(hasattr(each, "flatten_indices") for each in acts.values()):
+        raise UsageError(
+            f"several splits of a dataset ({', '.join(map(str, acts))}); give one of them: acts[{next(iter(acts))!r}]"
+        )
     if hasattr(acts, "flatten_indices"):
         return Given(of_dataset(acts, aside), "dataset")
     if hasattr(acts, "column_names") and hasattr(acts, "to_batches"):
@@ -74,6 +91,7 @@ def _mapping(found: Mapping[Any, Any]) -> Opened:
 def _frame(frame: Any, aside: tuple[str, ...]) -> Opened:
     """Floating-point columns side by side are one site, and a view where pandas keeps them in one block; the rest are labels."""
     kinds = [getattr(kind, "kind", "O") for kind in frame.dtypes]
+    _refuse_columns(frame, kinds, aside)
     floats = [i for i, kind in enumerate(kinds) if kind == "f" and str(frame.columns[i]) not in aside]
     vectors = [i for i, kind in enumerate(kinds) if kind == "O" and _holds_vectors(frame.iloc[:, i])]
     columns = {
@@ -97,8 +115,32 @@ def _frame(frame: Any, aside: tuple[str, ...]) -> Opened:
     return Opened(arrays, {**levels, **columns}, table=True)
 
 
+def _refuse_columns(frame: Any, kinds: list[str], aside: tuple[str, ...]) -> None:
+    """Raise ``UsageError`` for what would be left out without a word: a name twice, complex numbers, missing numbers."""
+    names = [str(name) for name in frame.columns]
+    if not len(frame):
+        raise UsageError("the frame has no rows; give activations, a row each")
+    for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        if names.count(name) > 1:
+            raise UsageError(
+                f"the frame has {names.count(name)} columns called {name!r}; give every column a name of its own"
+            )
+        if kind == "c":
+            raise UsageError(
+                f"column {name!r} holds complex numbers; give their real and imaginary parts as two columns"
+            )
+        if kind == "O" and name not in aside and (missing := frame.iloc[:, i].isna()).any():
+            left = frame.iloc[:, i][~missing]
+            if all(
+                isinstance(each, float | np.floating | np.ndarray | list | tuple | Tensor) for each in left
+            ):
+                raise UsageError(
+                    f"column {name!r} has {int(missing.sum())} rows without numbers; leave such rows out"
+                )
+
+
 def _holds_vectors(column: Any) -> bool:
-    first = column.iloc[0] if len(column) else None
+    first = column.iloc[0]
     return isinstance(first, np.ndarray | list | tuple | Tensor) and len(first) > 0
 
 

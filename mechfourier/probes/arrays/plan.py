@@ -82,9 +82,17 @@ def _of_rows(
     if templates is not None:
         _refuse_nameless(templates)
     labels = [each for each in labels if each is not None]
-    for column in (*labels, *([] if templates is None else [templates])):
+    if len(labels) == 2 and len(domains) < 2 and asked.design != "operation":
+        raise UsageError(
+            "two labels per row, and values of one cycle; give two domains (days,hours-24), one label, or design='operation' for a value "
+            "and an offset"
+        )
+    for column, what in (
+        *((each, "labels") for each in labels),
+        *([] if templates is None else [(templates, "templates")]),
+    ):
         if len(column) != views[0].length("row"):
-            raise UsageError(f"{len(column)} labels for {views[0].length('row')} rows; give one per row")
+            raise UsageError(f"{len(column)} {what} for {views[0].length('row')} rows; give one per row")
     if not labels:
         raise UsageError(
             f"the {views[0].length('row')} rows have no labels; give them (labels=, --labels COLUMN)"
@@ -130,8 +138,10 @@ def _templates(held: Given, asked: Request, rows: int) -> np.ndarray | None:
 
 def _continuous(labels: np.ndarray, domain: Domain) -> bool:
     """Whether labels lie between the values of the cycle."""
-    found = numbers(labels)
-    return found is not None and bool(np.isfinite(found).all()) and bool((found != found.round()).any())
+    found, own = numbers(labels), numbers(np.asarray(domain.values))
+    if found is None or not np.isfinite(found).all() or (own is not None and np.isin(found, own).all()):
+        return False
+    return bool((found != found.round()).any())
 
 
 def _angle_rows(

@@ -31,6 +31,7 @@ from mechfourier.probes.arrays.plan import plan
 from mechfourier.probes.planes import planes_of
 from mechfourier.probes.probe import operation_result, value_result
 from mechfourier.probes.result import ArraysRead, ProbeResult
+from mechfourier.probes.size import check_size
 from mechfourier.stats.null import label_orders
 from mechfourier.stats.operation import analyse_operation
 from mechfourier.stats.shapes.contest import FEWEST_TEMPLATES
@@ -83,6 +84,8 @@ def probe_activations(
         raise OutOfRange(f"n_permutations is {n_permutations}; fewer than 99 cannot give a p below .01")
     if design not in ("auto", "value", "operation"):
         raise UsageError(f"no design {design!r}; one of: auto, value, operation")
+    if isinstance(labels, tuple) and len(labels) > 2:  # two are those of a grid; more, one per row
+        labels = list(labels)
     asked = Request(domain, labels, n, templates, sites, layout, design, probabilities, position)
     made = plan(acts, asked)
     if probabilities:
@@ -125,6 +128,8 @@ def _common(made: Plan, templates: int, design: str, *notes: str) -> dict[str, A
 def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> ProbeResult | GridProbe:
     if made.reason:
         return _nothing(made)
+    for cells in made.sites:
+        check_size(made.domain.name, len(cells.values), cells.templates)
     sites, notes = _few_templates(made.sites)
     acts = compacted(sites, made.name)
     blank = None

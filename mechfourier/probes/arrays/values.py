@@ -54,7 +54,8 @@ def _hours(text: str, clock: re.Match[str] | None) -> float:
 
 def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " row"]:
     """The number of the value that each label names: its text (whatever the case, abbreviated from three letters on), or a whole
-    number, counted from 0, or from 1 where n occurs and 0 does not.
+    number, counted from 0, or from 1 where n occurs and 0 does not. Where the values are numbers themselves, a number is the
+    value that it equals ("03" and 3.0 are "3").
 
     Raises ``UsageError`` for a label that is no value, and for numbers that are not whole.
     """
@@ -64,28 +65,47 @@ def matched(labels: Shaped[ndarray, " row"], domain: Domain) -> Int[ndarray, " r
         return np.array([own[text] for text in texts], dtype=np.int64)
     found = numbers(labels)
     if found is not None:
-        return _whole(found, domain)
+        own_numbers = numbers(np.asarray(domain.values))
+        return _whole(found, domain) if own_numbers is None else _equal(found, own_numbers, domain)
     written = dict(zip(texts, (str(each).strip() for each in labels), strict=True))
     short = {text: _unabbreviated(text, domain, said) for text, said in written.items()}
     return np.array([short[text] for text in texts], dtype=np.int64)
 
 
-def _whole(found: np.ndarray, domain: Domain) -> np.ndarray:
-    if not np.isfinite(found).all():
+def _equal(found: np.ndarray, own: np.ndarray, domain: Domain) -> np.ndarray:
+    """The value that each number equals; where the values are 0 to n - 1, n is 0 too."""
+    _refuse_missing(found)
+    if np.array_equal(own, np.arange(domain.n)) and found.min() >= 1:
+        found = np.where(found == domain.n, 0.0, found)
+    each, rows = np.unique(found, return_inverse=True)
+    same = each[:, None] == own
+    if not same.any(1).all():
+        other = each[~same.any(1)][0]
         raise UsageError(
-            f"labels that are no numbers: {int((~np.isfinite(found)).sum())} of {len(found)}; give every row a label"
+            f"the label {other:g} is no value of {domain.name} ({', '.join(domain.values[:4])}, …); where values are numbers, labels are "
+            f"the values themselves, not their places"
         )
+    return same.argmax(1)[rows]
+
+
+def _refuse_missing(found: np.ndarray) -> None:
+    if missing := int((~np.isfinite(found)).sum()):
+        raise UsageError(f"labels that are no numbers: {missing} of {len(found)}; give every row a label")
+
+
+def _whole(found: np.ndarray, domain: Domain) -> np.ndarray:
+    _refuse_missing(found)
     if (found != found.round()).any():
         raise UsageError(
             f"the label {found[found != found.round()][0]:g} is no whole number; labels that are angles take a period (n=360, --domain degrees)"
         )
-    ids, n = found.astype(np.int64), domain.n
-    first = 1 if ids.max() == n and ids.min() >= 1 else 0
-    if ids.min() < first or ids.max() >= n + first:
+    n = domain.n
+    first = 1 if found.max() == n and found.min() >= 1 else 0
+    if found.min() < first or found.max() >= n + first:
         raise UsageError(
-            f"the labels run from {ids.min()} to {ids.max()}, and {domain.name} has {n} values (0 to {n - 1}, or 1 to {n})"
+            f"the labels run from {found.min():g} to {found.max():g}, and {domain.name} has {n} values (0 to {n - 1}, or 1 to {n})"
         )
-    return ids - first
+    return found.astype(np.int64) - first
 
 
 def _unabbreviated(text: str, domain: Domain, written: str) -> int:

@@ -127,6 +127,10 @@ def _apart(view: View, asked: Request, alone: bool) -> list[View]:
         if not -length <= asked.position < length:
             raise UsageError(f"position {asked.position} is outside of the {length} positions of {view.name}")
         data, axes = tuple(each.select(pos, asked.position) for each in data), _without(axes, pos)
+    elif asked.position != -1:
+        raise UsageError(
+            f"position is {asked.position}, and {view.name} has no axis of positions; leave it out"
+        )
     if (at := axes.of("site")) is None:
         return [replace(view, data=data, axes=axes)]
     left, what = _without(axes, at), axes.names[at]

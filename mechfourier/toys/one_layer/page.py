@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mechfourier.drawing.html import Part, Section, half, verdict_card
 from mechfourier.drawing.template import GREEN, ORANGE
 from mechfourier.errors import BadCheckpoint
+from mechfourier.files import read_text
 from mechfourier.models.folder import WEIGHTS
 from mechfourier.toys.one_layer import figures as draw
 from mechfourier.toys.one_layer.analysis import analyze
@@ -42,7 +43,7 @@ def analysis_of(source: str | Path) -> OneLayerAnalysis:
         with contextlib.suppress(
             BadCheckpoint, UnicodeDecodeError
         ):  # another result, or a damaged one: it is made again
-            result = OneLayerAnalysis.from_json(saved.read_text(encoding="utf-8"))
+            result = OneLayerAnalysis.from_json(read_text(saved))
             if result.name == Path(source).name:
                 return result
     return analyze(source)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mechfourier.files import read_text
 from mechfourier.toys.modular.config import ACTIVATIONS
 from mechfourier.toys.reading.questions import Known
 from mechfourier.toys.reading.settings import Hints
@@ -46,7 +47,7 @@ def configurations(path: Path) -> dict[str, Any]:
 
 def _parsed(path: Path) -> Any:
     """JSON, or YAML where its reader is installed (transformers brings it)."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".json":
         return json.loads(text)
     try:

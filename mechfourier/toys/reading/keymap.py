@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from mechfourier.errors import UsageError, nearest
+from mechfourier.files import read_text
 
 OPTIONS = ("ours", "transpose", "rows", "heads")
 
@@ -44,7 +45,7 @@ def apply_key_map(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
 
 def _entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        values = tomllib.loads(read_text(path))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path} is no readable TOML ({error}); see the form of a key map in docs/how-to/import.md"
