@@ -128,9 +128,9 @@ def _common(made: Plan, templates: int, design: str, *notes: str) -> dict[str, A
 def _values(made: Plan, other: Plan | None, permutations: int, seed: int) -> ProbeResult | GridProbe:
     if made.reason:
         return _nothing(made)
-    for cells in made.sites:
-        check_size(made.domain.name, len(cells.values), cells.templates)
     sites, notes = _few_templates(made.sites)
+    for cells in sites:
+        check_size(made.domain.name, len(cells.values), cells.templates)
     acts = compacted(sites, made.name)
     blank = None
     if other is not None:
