@@ -115,6 +115,8 @@ def _rule(name: str, hint: Any) -> Callable[[str, Any], Any] | None:
     if name == "model" and {getattr(kind, "__name__", "") for kind in kinds} <= OF_A_MODEL:
         needs = ("hook_dict",) if getattr(hint, "__name__", "") == "Hooked" else MODEL
         return None if NoneType in kinds else functools.partial(that_model, needs=needs)
+    if name == "model" and any(getattr(kind, "__name__", "") == "Encoder" for kind in kinds):
+        return _reader
     if name == "model" and str in kinds and any(getattr(kind, "__name__", "") == "Model" for kind in kinds):
         return _model_or_name
     if name == "domain" and str in kinds:
@@ -259,13 +261,18 @@ def _models(name: str, value: Any) -> Any:
     return value if _is_list(value) else _model_or_name(name, value)
 
 
+def _reader(name: str, value: Any) -> Any:
+    """What turns text into tokens: a model, or a tokenizer of its own (text has an ``encode`` of another kind)."""
+    return that_model(name, value) if value is None or isinstance(value, (str, Path)) else value
+
+
 def that_model(name: str, value: Any, needs: tuple[str, ...] = MODEL) -> Any:
     """The value, where it is a model; raises ``UsageError``."""
+    if isinstance(value, (str, Path)):
+        raise UsageError(f"{name} is {brief_repr(value)}; load it first: mechfourier.load({str(value)!r})")
     inside = getattr(value, "model", value)  # an Experiment holds its model
     if any(all(hasattr(each, name) for name in needs) for each in (value, inside)):
         return value
-    if isinstance(value, (str, Path)):
-        raise UsageError(f"{name} is {brief_repr(value)}; load it first: mechfourier.load({str(value)!r})")
     raise UsageError(
         f"{name} is of type {type(value).__name__}, which has no hook points; give what mechfourier.load "
         f"returns, or a HookedRootModule of your own (mechfourier.wrap; docs/how-to/own-model.md)"

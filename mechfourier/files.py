@@ -234,7 +234,7 @@ def own_path(path: str | Path) -> Path:
     try:
         found = Path(path).expanduser()
         found.exists()
-        os.fsencode(found)
+        text.encode()  # names go into results, which are UTF-8
     except (RuntimeError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from functools import partial
@@ -27,6 +28,7 @@ from mechfourier.probes.result import ProbeResult
 from mechfourier.progress import progress
 from mechfourier.results.kinds import load as load_function
 from mechfourier.stats.threads import one_thread
+from mechfourier.workers import end_with
 
 PAGE = "mechfourier.figures.atlas:write_atlas"
 Domains = str | Domain | Sequence[str | Domain]
@@ -201,7 +203,8 @@ class Together:
         from joblib.externals.loky import get_reusable_executor
 
         alone = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self.pool = get_reusable_executor(workers, reuse=False, kill_workers=True, env=alone)  # type: ignore[arg-type]
+        own = dict(initializer=end_with, initargs=(os.getpid(),))
+        self.pool = get_reusable_executor(workers, reuse=False, kill_workers=True, env=alone, **own)  # type: ignore[arg-type]
         self.names = {self.pool.submit(job): name for name, job in self.jobs.items()}
 
     @property
@@ -245,7 +248,7 @@ def _tasks(
     with progress("atlas: tasks", len(domains)) as bar:
         for domain in domains:
             make = partial(_tasks_of, model, domain, seed)
-            with _one_thread() if statistics.busy else contextlib.nullcontext():
+            with one_thread() if statistics.busy else contextlib.nullcontext():
                 found[domain.name] = work.kept(f"tasks-{domain.name}", TasksResult, make)
             bar.advance()
     rows = iter(corrected([row for each in found.values() for row in each.rows]))

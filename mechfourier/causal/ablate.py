@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -130,7 +129,7 @@ def _target(model: Model, plain: Ablations, dims: Dims | None, head: Dims | None
     """``plain`` with the dimensions or the orthonormal basis to ablate."""
     site, d = plain.site, len(plain.mean)
     if plane is not None:
-        return replace(plain, bases=orthonormal(torch.as_tensor(np.asarray(plane)), site, d)[None])
+        return replace(plain, bases=orthonormal(plane, site, d)[None])
     if head is not None:
         return replace(plain, dims=head_dims(model, site, head, d)[None])
     return replace(plain, dims=listed_dims(() if dims is None else dims, site, d)[None])

@@ -3,14 +3,15 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.errors import OutOfRange, UsageError, brief_repr, nearest
 from mechfourier.hooks.edit import Edit, Positions, Where
 from mechfourier.hooks.interventions import Part, edit_mean, edit_zero
 from mechfourier.hooks.site import HEAD_KINDS, Site
@@ -118,16 +119,27 @@ def one_hot(dims: Int[Tensor, "*set k"], d: int) -> Float[Tensor, "*set d k"]:
     return rearrange(torch.nn.functional.one_hot(dims, d).float(), "... k d -> ... d k")
 
 
-def orthonormal(columns: Tensor, site: Site, d: int) -> Float[Tensor, "d r"]:
-    """A basis of the columns' span; raises ``OutOfRange`` where they are no vectors of ``site``,
-    ``UsageError`` for zeros."""
+def orthonormal(plane: Any, site: Site, d: int) -> Float[Tensor, "d r"]:
+    """A basis of the span of a plane's columns (a tensor, an array or lists); raises ``OutOfRange`` where they are no vectors of
+    ``site``, ``UsageError`` for zeros and for what holds no real, finite numbers."""
     from scipy.linalg import orth
 
-    columns = torch.as_tensor(columns, dtype=torch.float64)
+    try:
+        given = plane.detach().cpu().double().numpy() if isinstance(plane, Tensor) else np.asarray(plane)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise UsageError(f"the plane cannot be read as an array ({error}); give [{d}, r]") from error
+    if (
+        given.dtype.kind not in "fiu"
+        or not np.isfinite(given).all()
+        or (isinstance(plane, Tensor) and plane.is_complex())
+    ):
+        raise UsageError(f"the plane is {brief_repr(plane)}, and not real, finite numbers; give [{d}, r]")
+    columns = torch.from_numpy(given.astype(np.float64))
     columns = columns[:, None] if columns.ndim == 1 else columns
     if columns.ndim != 2 or len(columns) != d:
+        turned = "; transpose it" if columns.ndim == 2 and columns.shape[1] == d else ""
         raise OutOfRange(
-            f"the plane is {list(columns.shape)}, and {site} has {d} dimensions: it must be [{d}, r]"
+            f"the plane is {list(columns.shape)}, and {site} has {d} dimensions: it must be [{d}, r]{turned}"
         )
     basis = orth(columns.numpy(), rcond=1e-6)
     if basis.shape[1] == 0:

@@ -184,7 +184,7 @@ def _part(
         turn = harmonic_subspace(place.means, ks)
         return Coordinates(turn.basis, f"the circle {turn.words}")
     if plane is not None:
-        basis = orthonormal(torch.as_tensor(np.asarray(plane)), place.site, d)
+        basis = orthonormal(plane, place.site, d)
         return Coordinates(basis, f"a subspace of rank {basis.shape[1]}")
     if head is not None:
         heads = [head] if isinstance(head, int) else list(head)

@@ -131,7 +131,7 @@ def given_subspace(
 ) -> HarmonicSubspace:
     """A plane of the caller's, turned as ``harmonic_subspace`` would: in the direction in which harmonic
     ``k`` runs there."""
-    basis = orthonormal(torch.as_tensor(np.asarray(plane)), site, means.shape[1])
+    basis = orthonormal(plane, site, means.shape[1])
     if basis.shape[1] != 2:
         raise UsageError(f"a plane has two columns; this one has rank {basis.shape[1]}")
     if torch.linalg.det(basis.T.double() @ waves(means, (k,))) < 0:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mechfourier._arguments import refuse_repeated
 from mechfourier.cli.causal import Device, Engine
 from mechfourier.cli.common import SEED, emit_json, note, quiet_libraries
 from mechfourier.cli.options import Json, Layers, Permutations
@@ -57,6 +58,7 @@ def atlas_command(
         return _index(model[1:], as_json)
     from mechfourier.domains.definition import domain, list_domains
 
+    refuse_repeated("MODEL", model)
     names = [name.strip() for name in domains.split(",")]
     chosen = list_domains() if names == ["all"] else [domain(name) for name in names if name]
     quiet_libraries()

@@ -1,10 +1,12 @@
 """What a tokenizer makes of a domain: pieces of every prompt, of every answer, and what to beware of."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mechfourier._arguments import checked
 from mechfourier.domains.answers import answer_tokens
 from mechfourier.domains.definition import Domain
+from mechfourier.domains.definition import domain as find_domain
 from mechfourier.domains.design import MIN_TESTABLE, Cycles, Design, max_cycles, read_positions, value_design
 from mechfourier.domains.reads import TokensRead, some, token_texts, tokens_read
 from mechfourier.errors import NotExpressible
@@ -45,9 +47,10 @@ class TokenReport(Result, kind="token-report"):
 
 
 @checked
-def token_report(domain: Domain, model: Readable, *, cycles: int = 4) -> TokenReport:
+def token_report(domain: Domain | str | Path, model: Readable, *, cycles: int = 4) -> TokenReport:
     """Prompts of ``domain`` with the tokens of ``model``, which needs a tokenizer (or ``encode``) and no
     weights."""
+    domain = find_domain(domain)
     warnings: list[str] = []
     if domain.n < MIN_TESTABLE:
         warnings.append(

@@ -5,6 +5,7 @@ and the shards are the same whoever makes them. A shard whose worker was killed 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ from mechfourier.cluster import connect
 from mechfourier.errors import MechFourierError, UsageError
 from mechfourier.harvest.index import Shard
 from mechfourier.harvest.jobs import Job
+from mechfourier.workers import end_with
 
 Work = Callable[[Job], Shard]
 RETRIES = 3
@@ -82,7 +84,7 @@ class Loky:
         env = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         fresh: Any = False  # never processes that another sweep left, with another number of threads
         self.executor = get_reusable_executor(
-            self.workers, reuse=fresh, kill_workers=True, env=env, initializer=_ignore_interrupts
+            self.workers, reuse=fresh, kill_workers=True, env=env, initializer=_begin, initargs=(os.getpid(),)
         )
 
     def submit(self, job: Job) -> Any:
@@ -105,11 +107,12 @@ class Loky:
         self.executor.shutdown(wait=True, kill_workers=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the first one stops the others."""
+def _begin(parent: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the first one stops the others, or takes them with it."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
 
 
 class Ray:

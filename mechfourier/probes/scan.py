@@ -18,6 +18,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
+from mechfourier._arguments import refuse_repeated
 from mechfourier._renamed import renamed
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
@@ -139,6 +140,7 @@ def scan(
     A modulus that the model cannot express is reported ``not testable`` with the reason. Raises for the other
     errors of ``capture``.
     """
+    refuse_repeated("moduli", moduli)
     wanted = select_sites(model, sites, layers)
     rows, notes = [], []
     for n in tracked(moduli, "moduli", len(moduli)):

@@ -19,6 +19,7 @@ from mechfourier.files import read_text, remove_leftovers, write_json, write_tex
 from mechfourier.results.base import plain
 from mechfourier.sweep.grid import Value
 from mechfourier.sweep.kinds import Row, kind
+from mechfourier.workers import end_with
 
 ROW, MARK = "row.json", ".running"
 RETRIES = 3
@@ -105,13 +106,20 @@ def with_joblib(tasks: Sequence[Task], *, jobs: int, retries: int = RETRIES) -> 
             threads = max(1, joblib.cpu_count() // jobs)
             with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=threads):
                 pool: Any = joblib.Parallel(return_as="generator_unordered", pre_dispatch="all")
-                for task, row in pool(joblib.delayed(run_task)(task) for task in list(left.values())):
+                for task, row in pool(
+                    joblib.delayed(_run_for)(os.getpid(), task) for task in list(left.values())
+                ):
                     del left[task.folder]
                     yield task, row
         except TerminatedWorkerError:
             # one death ends every process of the pool: rows that were written count, those at work begin
             # again
             yield from _after_a_death(left, tries, retries)
+
+
+def _run_for(parent: int, task: Task) -> Done:
+    end_with(parent)
+    return run_task(task)
 
 
 def _after_a_death(left: dict[str, Task], tries: collections.Counter[str], retries: int) -> Iterator[Done]:

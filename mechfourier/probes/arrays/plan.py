@@ -1,6 +1,7 @@
 """From what was given to cells: which row, or which element of an axis, belongs to which value."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mechfourier.domains.definition import Domain
-from mechfourier.errors import UsageError
+from mechfourier.errors import CONTROL, UsageError
 from mechfourier.probes.arrays.asked import (
     Plan,
     Request,
@@ -47,6 +48,7 @@ def plan(acts: Any, asked: Request) -> Plan:
     """The cells of everything that was asked; nothing large is read. Raises ``UsageError`` in one sentence for what does not fit."""
     aside = tuple(each for each in listed(asked.labels, asked.templates) if isinstance(each, str))
     held = given(acts, aside)
+    _refuse_control([*held.opened.arrays, *held.opened.columns])
     asked = with_coords(held, asked)
     domains, period = domains_of(asked, held)
     if domains and (split := one_by_one(held, domains[0], asked)) is not None:
@@ -58,6 +60,12 @@ def plan(acts: Any, asked: Request) -> Plan:
     if views[0].axes.of("row") is not None:
         return _of_rows(held, views, asked, domains, period)
     return _of_grids(held, views, asked, domains)
+
+
+def _refuse_control(names: Iterable[str]) -> None:
+    """Raise ``UsageError`` for a name that would move the cursor of a terminal."""
+    if strange := next((name for name in names if CONTROL.search(name)), None):
+        raise UsageError(f"the name {strange!r} holds a control character; rename it")
 
 
 def _check_named(held: Given, domain: Domain) -> None:

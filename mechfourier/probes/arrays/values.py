@@ -9,7 +9,7 @@ from jaxtyping import Int, Shaped
 from numpy import ndarray
 
 from mechfourier.domains.definition import MODULI, Domain, modular
-from mechfourier.errors import OutOfRange, UsageError, nearest
+from mechfourier.errors import CONTROL, OutOfRange, UsageError, nearest
 
 SHORTEST = 3
 """Letters of an abbreviation ("Mon")."""
@@ -23,6 +23,8 @@ def cycle(n: int, values: Sequence[str] = ()) -> Domain:
         raise OutOfRange(f"a cycle of {n} values cannot be tested; n runs from 3 to {MOST}")
     if not values and MODULI[0] <= n <= MODULI[1]:
         return modular(n)
+    if strange := next((value for value in values if CONTROL.search(value)), None):
+        raise UsageError(f"the label {strange!r} holds a control character; rename it")
     named = tuple(values) or tuple(map(str, range(n)))
     name = "labels" if values else f"mod-{n}"
     return Domain(name, f"{n} values", "steps", named, (), None, source="arrays")
