@@ -9,6 +9,9 @@ import pytest
 import torch
 
 import mechfourier as mf
+from mechfourier.causal.edits import orthonormal
+from mechfourier.hooks.site import Site
+from mechfourier.probes.numbers import number_line
 
 SITE = "blocks.0.hook_resid_post"
 
@@ -32,6 +35,13 @@ WRONG: list[tuple[Any, dict[str, Any], str]] = [
     (mf.probe, dict(seed="x"), "seed is 'x'"),
     (mf.probe, dict(seed=-1), "seed is -1"),
     (mf.probe, dict(controls="no"), "controls is 'no'"),
+    (mf.probe, dict(sites=""), "sites is empty"),
+    (mf.probe, dict(layers=[]), "layers is empty"),
+    (mf.sweep_ablate, dict(n_permutations=0), "n_permutations is 0"),
+    (mf.study, dict(task=" "), "task is empty"),
+    (mf.steer, dict(to=""), "to is empty"),
+    (mf.ablate, dict(site=SITE, plane=np.full((128, 2), np.nan)), "not real, finite numbers"),
+    (mf.rotate, dict(site=SITE, plane=torch.ones(2, 128)), "transpose it"),
 ]
 
 
@@ -150,3 +160,40 @@ def test_study_of_a_model_that_shows_no_value_reads_the_last_token() -> None:
 def test_attention_of_two_stacks_is_refused() -> None:
     with pytest.raises(mf.MechFourierError, match="stacks of this model attend to sequences"):
         mf.attention(mf.load("adder"), "digit-sum-mod-10", n_permutations=99)
+
+
+TWICE: list[tuple[Any, str]] = [
+    (lambda m: mf.scan(m, [7, 7]), "moduli names 7 more than once"),
+    (lambda m: mf.stability(["calendar", "calendar"], "days"), "calendar more than once"),
+    (lambda m: mf.atlas([m, m], "days", quick=True, n_permutations=99), "calendar .* more than once"),
+    (lambda m: mf.token_report("days", "calendar"), "load it first"),
+    (lambda m: mf.scan(m, []), "moduli is empty"),
+]
+
+
+@pytest.mark.parametrize(("call", "told"), TWICE)
+def test_what_counts_once_is_given_once(calendar: Any, call: Any, told: str) -> None:
+    with pytest.raises(mf.UsageError, match=told):
+        call(calendar)
+
+
+@pytest.mark.parametrize("periods", [[0], [-1], [10, 10], [float("inf")], [1e308], [1], []])
+def test_periods_that_no_numbers_show_are_refused(calendar: Any, periods: list[float]) -> None:
+    with pytest.raises(mf.UsageError, match=r"cannot be seen in 31|given twice|is empty"):
+        number_line(calendar, low=0, high=30, periods=periods, n_permutations=99)
+
+
+@pytest.mark.parametrize(
+    ("plane", "told"),
+    [
+        ("x", "the plane is 'x'"),
+        (None, "the plane is None"),
+        ([[1.0], [1.0, 2.0]], "cannot be read as an array"),
+        (torch.ones(4, 2, dtype=torch.complex64), "not real, finite numbers"),
+        (torch.full((4, 2), torch.inf), "not real, finite numbers"),
+        (torch.zeros(4, 2), "the plane is zero"),
+    ],
+)
+def test_what_is_no_plane_is_refused(plane: Any, told: str) -> None:
+    with pytest.raises(mf.UsageError, match=told):
+        orthonormal(plane, Site.parse(SITE), 4)

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from mechfourier.domains.definition import domain
 from mechfourier.domains.reads import TokensRead, tokens_of, tokens_read
 from mechfourier.domains.tokens import token_report
+from mechfourier.errors import NotExpressible
 from mechfourier.models.interface import encode
 
 MONTHS = domain("months")
@@ -108,3 +109,14 @@ def test_the_report_warns_of_what_the_reads_say(bos: bool) -> None:
     report = token_report(MONTHS, reader(bos=bos))
     assert report.reads is not None and set(report.reads.notes()) <= set(report.warnings)
     assert ("<s>" in report.beginning) is bos
+
+
+@pytest.mark.parametrize("other", ["monday", "MONDAY"])
+def test_values_that_the_tokenizer_reads_alike_are_refused(other: str) -> None:
+    """A tokenizer that drops case: a probe of such values would find two of them in one place."""
+    alike = dataclasses.replace(domain("days"), values=("Monday", "Tuesday", "Wednesday", other, "Friday"))
+    model = reader()
+    assert token_report(alike, model).n == 5
+    model.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    with pytest.raises(NotExpressible, match=f"'Monday' and '{other}' of days as the same tokens"):
+        token_report(alike, model)

@@ -166,6 +166,35 @@ def test_two_damaged_states_are_an_error(whole: Path) -> None:
         fit(Regression(), whole, resume=True)
 
 
+CHANGED: dict[str, Any] = {
+    "step": 10**12,
+    "seconds": -1.0,
+    "stopped": "yes",
+    "trainee": {},
+    "evaluated": [1],
+    "metrics": {"step": torch.arange(3)},
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_state_that_was_changed_is_refused(name: str, whole: Path) -> None:
+    state = torch.load(whole / "state.pt", weights_only=True)
+    torch.save(state | {name: CHANGED[name]}, whole / "state.pt")
+    before = (whole / "metrics.parquet").read_bytes()
+    with pytest.raises(BadCheckpoint, match="is not one that this run can go on from"):
+        fit(Regression(), whole, resume=True, steps=60)
+    assert (whole / "metrics.parquet").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name here")
+@pytest.mark.parametrize("name", ["state.pt", "config.json"])
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(name: str, whole: Path) -> None:
+    (whole / name).unlink()
+    os.mkfifo(whole / name)
+    with pytest.raises(UsageError, match="is a pipe or a device"):
+        fit(Regression(), whole, resume=True)
+
+
 def test_a_state_that_would_run_code_is_refused(whole: Path, tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[Any, ...]:

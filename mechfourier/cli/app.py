@@ -2,9 +2,11 @@
 ``COMMANDS``, and one in ``contents.OTHERS``."""
 
 import importlib
+import signal
 import sys
 import threading
 import warnings
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from mechfourier.cli.common import add_no_check, report_error
 from mechfourier.cli.contents import Contents
 from mechfourier.cli.encoding import show_everything
 from mechfourier.cli.naming import name_results
+from mechfourier.errors import MechFourierError
 from mechfourier.results.provenance import remember_command
 
 app = typer.Typer(
@@ -94,6 +97,15 @@ def _warning(message: Warning | str, *_: Any) -> None:
     print(f"note: {message}", file=sys.stderr)
 
 
+_INTERRUPTED = threading.Event()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C, noted: a library that is being imported may raise an error of its own instead."""
+    _INTERRUPTED.set()
+    signal.default_int_handler(number, frame)
+
+
 def main() -> None:
     """Entry point: every failure is one sentence on standard error and an exit code (2 usage, 1 run time)."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -103,12 +115,15 @@ def main() -> None:
     if not debug:
         threading.excepthook = _of_threads
         warnings.showwarning = _warning
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app(args=arguments, prog_name="mechfourier")
     except BaseException as error:
         if debug and not isinstance(error, SystemExit):
             raise
-        raise SystemExit(report_error(error)) from None
+        late = _INTERRUPTED.is_set() and not isinstance(error, MechFourierError | SystemExit)
+        raise SystemExit(report_error(KeyboardInterrupt() if late else error)) from None
 
 
 for _name in COMMANDS:
