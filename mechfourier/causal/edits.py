@@ -125,14 +125,16 @@ def orthonormal(plane: Any, site: Site, d: int) -> Float[Tensor, "d r"]:
     from scipy.linalg import orth
 
     try:
-        given = plane.detach().cpu().double().numpy() if isinstance(plane, Tensor) else np.asarray(plane)
+        if isinstance(plane, Tensor):
+            plane = (
+                plane.detach().cpu().numpy()
+                if plane.dtype != torch.bfloat16
+                else plane.detach().cpu().float().numpy()
+            )
+        given = np.asarray(plane)
     except (ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"the plane cannot be read as an array ({error}); give [{d}, r]") from error
-    if (
-        given.dtype.kind not in "fiu"
-        or not np.isfinite(given).all()
-        or (isinstance(plane, Tensor) and plane.is_complex())
-    ):
+    if given.dtype.kind not in "fiu" or not np.isfinite(given).all():
         raise UsageError(f"the plane is {brief_repr(plane)}, and not real, finite numbers; give [{d}, r]")
     columns = torch.from_numpy(given.astype(np.float64))
     columns = columns[:, None] if columns.ndim == 1 else columns
