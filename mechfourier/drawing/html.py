@@ -32,18 +32,25 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Section:
     """A heading, a sentence under it, and a body: a Plotly figure, a pandas frame, lines of plain text,
-    ``Markup``, or (a mapping) facts. ``command`` is what makes it again."""
+    ``Markup``, or (a mapping) facts. ``command`` is what makes it again; ``message`` what a figure shows in one sentence: its title
+    where it stands alone, in print and in galleries."""
 
     heading: str
     body: "go.Figure | pd.DataFrame | Sequence[str] | Mapping[str, Any]"
     lead: str = ""
     wide: bool = True
     command: str = ""
+    message: str = ""
+
+    @property
+    def title(self) -> str:
+        """What stands over the figure where no heading does."""
+        return self.message or self.heading
 
 
-def half(heading: str, body: Any, lead: str = "", command: str = "") -> Section:
+def half(heading: str, body: Any, lead: str = "", command: str = "", message: str = "") -> Section:
     """A section that shares its row with another where the screen is wide."""
-    return Section(heading, body, lead, wide=False, command=command)
+    return Section(heading, body, lead, wide=False, command=command, message=message)
 
 
 @dataclass(frozen=True)

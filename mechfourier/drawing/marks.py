@@ -15,6 +15,8 @@ BAND = "rgba(0,114,178,0.2)"
 LOG: dict[str, Any] = dict(type="log", exponentformat="power", tickfont=dict(size=10))
 LYING: dict[str, Any] = dict(orientation="h", x=0.5, xanchor="center", y=1.02, yanchor="bottom", len=0.4)
 """A colour bar above a square plot: beside it, it would stand far away, at the edge of the figure."""
+ROWS, COLUMNS = 8, 8
+"""Of a heat map that shows its numbers, at most."""
 WIDTHS = 40  # of a bin: a histogram is at most so many wide
 
 
@@ -105,6 +107,9 @@ def heat(
     if bound is not None:
         colours = {"colorscale": DIVERGING, "zmin": -bound, "zmax": bound}
     asked = options.pop("colorbar", {})
+    rows, columns = (len(z), len(z[0])) if len(z) else (0, 0)
+    if rows <= ROWS and columns <= COLUMNS:  # few cells are a table: their numbers stand in them
+        colours |= {"texttemplate": f"%{{z:{asked.get('tickformat', '.2g')}}}", "textfont": {"size": 10}}
     side = "top" if asked.get("orientation") == "h" else "right"
     colours["colorbar"] = {"title": {"text": bar, "side": side}, "thickness": 12, **asked}
     return go.Heatmap(x=x, y=y, z=z, **{**colours, **hovering(hover), **options})

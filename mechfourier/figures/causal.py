@@ -4,7 +4,7 @@ the chapter of an ablation."""
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, half, notes_section, verdict_card
-from mechfourier.drawing.marks import LYING, among, bars, figure, heat
+from mechfourier.drawing.marks import LYING, among, bars, figure, heat, line
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
             hover=hover,
             colorbar=LYING | {"tickformat": ".0%"},
         ),
+        line([0, len(steps) - 1], [0, len(steps) - 1], colour=VERMILION, dash="dot", line_width=1),
         x={"title": f"the answer moved by ({unit})", "dtick": ticks, "constrain": "domain"},
         y={
             "title": f"turned by δ ({unit})",
@@ -91,7 +92,7 @@ def random_turns_figure(result: "RotationResult") -> "go.Figure":
         result.control_shares,
         result.paired_share,
         x="share of exact turns",
-        label="the planes",
+        label="the circle",
         name=name,
         axis={"tickformat": ".0%"},
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part
 from mechfourier.errors import UsageError
+from mechfourier.figures.paper import COLUMN, paper
 from mechfourier.figures.png import write_pngs
 from mechfourier.figures.report import saved_results
 from mechfourier.files import slug, write_text, write_with
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # pictures of the front page, and which of the gallery they are
+SHARP = 3.0
+"""Pixels of a picture per CSS pixel: 963 across a column of 8.5 cm."""
 README_PICTURES = {
     "circle-emerges": "circle-emerges",
     "progress": "run-progress-measures",
@@ -38,7 +41,13 @@ def write_gallery(
     """
     others = {**calendar_pictures(), **arithmetic_pictures()} if results is None else saved_pictures(results)
     pictures = {**one_layer_pictures(run), **others}
-    written = write_pngs({name: figure for name, (_, _, figure) in pictures.items()}, out)
+    written = write_pngs(
+        {name: paper(figure, title=title) for name, (title, _, figure) in pictures.items()},
+        out,
+        width=COLUMN,
+        scale=SHARP,
+        margin=0,
+    )
     text = [
         "# Gallery",
         "",
@@ -60,7 +69,7 @@ def drawn(name: str, part: Part) -> dict[str, Picture]:
     """The figures of a chapter, with their headings and what stands under those."""
     figures: list[Any] = [section for section in part.sections if hasattr(section.body, "to_plotly_json")]
     return {
-        re.sub("-+", "-", f"{name}-{slug(section.heading)}"): (section.heading, section.lead, section.body)
+        re.sub("-+", "-", f"{name}-{slug(section.heading)}"): (section.title, section.lead, section.body)
         for section in figures
     }
 
@@ -74,7 +83,8 @@ def saved_pictures(folder: str | Path) -> Mapping[str, Picture]:
             part = result.part()
             named = drawn(path.stem, part)
             found |= {
-                key: (f"{part.title}: {title}", lead, made) for key, (title, lead, made) in named.items()
+                key: (title, f"{part.title}. {lead}".strip(), made)
+                for key, (title, lead, made) in named.items()
             }
     if not found:
         raise UsageError(f"{folder} holds no saved result that is drawn; give what commands left in --out")
@@ -106,7 +116,9 @@ def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
     for what in ("circle", "sines", "logits"):
         shown = scene(evolution(run, what, max_frames=40))
         caption = f"The player of `mechfourier animate RUN --what {what}`, at its last frame."
-        made[f"player-{what}"] = (shown.title, caption, player(shown))
+        still: Any = player(shown)
+        still.update_layout(updatemenus=[], sliders=[])  # what is pressed and drawn has no place in a picture
+        made[f"player-{what}"] = (shown.title, caption, still)
     return made
 
 

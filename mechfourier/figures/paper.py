@@ -24,10 +24,10 @@ INK = "#1f2328"
 
 
 def paper(figure: "go.Figure", *, title: str = "", letter: str = "") -> "go.Figure":
-    """A copy of ``figure`` for one column of a paper. ``title`` (plain text) stands for its own where it has
-    none; ``letter`` ("a") goes before it."""
+    """A copy of ``figure`` for one column of a paper. ``title`` (plain text) stands in place of its own; ``letter`` ("a") goes
+    before it."""
     made: Any = deepcopy(figure)
-    text = _wrapped(made.layout.title.text or plain_text(title))
+    text = _wrapped(plain_text(title) or made.layout.title.text or "")
     head = f"<b>{letter}</b>  " if letter else ""
     lines, font = text.count("<br>") + 1, {"size": TEXT_SIZE, "color": INK}
     above, names = 8 + 13 * lines, _legend_rows(made) * 16
@@ -89,7 +89,7 @@ def write_paper(sources: Sequence[str | Path], folder: str | Path, *, letters: b
                         name, count = f"{slug(section.heading)}-{count}", count + 1
                     letter = ascii_lowercase[len(figures) % 26] if letters else ""
                     body: Any = section.body
-                    figures[name] = paper(body, title=section.heading, letter=letter)
+                    figures[name] = paper(body, title=section.title, letter=letter)
     if not figures:
         raise UsageError("nothing is drawn of these; give saved results or runs that have figures")
     written = []

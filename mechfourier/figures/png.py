@@ -95,10 +95,11 @@ def write_pngs(
     width: int = WIDTH,
     scale: float = 1.5,
     dark: bool = False,
+    margin: int | None = None,
 ) -> list[Path]:
     """``folder/NAME.png`` for every figure, at its own height. Raises ``MissingExtra`` without Playwright or
     a Chromium."""
-    with drawn_page(figures, width=width, scale=scale, dark=dark) as view:
+    with drawn_page(figures, width=width, scale=scale, dark=dark, margin=margin) as view:
         places = view.locator(".figure")
         return [
             write_with(

@@ -22,6 +22,33 @@ KEPT = ("title", "range", "constrain", "tickformat", "type", "dtick")
 """What an axis keeps where its figure is one of several."""
 
 
+CIRCLE_LEAD = (
+    "Every value stands where a plane fitted without it predicts it, the mean over templates; ellipses: one standard deviation over "
+    "templates; the dashed line joins the last value to the first."
+)
+SPECTRUM_LEAD = (
+    "Share of the power between values that every harmonic holds; what templates differ by is taken out."
+)
+
+
+def circle_message(result: "ProbeResult") -> str:
+    """What the plane shows, in a sentence."""
+    circle = result.circle
+    assert circle is not None
+    at = "" if result.best is None else f" at {result.best.site}"
+    return f"{result.domain} in {result.model}{at}: {result.verdict}, k = {circle.k}"
+
+
+def spectrum_message(result: "ProbeResult") -> str:
+    """Which harmonic is largest, in a sentence."""
+    rows = [row for row in result.sites if len(row.spectrum)]
+    if not rows:
+        return ""
+    top = max(rows, key=lambda row: max(row.spectrum))
+    k = max(range(len(top.spectrum)), key=lambda i: top.spectrum[i])
+    return f"k = {k + 1} holds up to {top.spectrum[k]:.0%} of the power between values ({top.site})"
+
+
 def spectrum_figure(result: "ProbeResult") -> "go.Figure":
     """Share of the between-value power at every harmonic (across) and hook point (down)."""
     sites = [row.site for row in result.sites]
@@ -150,20 +177,17 @@ def probe_lead(result: "ProbeResult") -> str:
 def probe_sections(result: "ProbeResult") -> list[Section]:
     sections = []
     if result.circle is not None:
-        lead = (
-            "Every point was predicted by a plane fitted without it; the dashed line joins the last value "
-            "to the first."
-        )
         heading = f"The plane of k = {result.circle.k}"
-        sections.append(half(heading, circle_figure(result), lead))
+        sections.append(half(heading, circle_figure(result), CIRCLE_LEAD, message=circle_message(result)))
     sections += shape_sections(result)
     if result.value is not None and result.value.null:
-        lead = (
-            "The best circle score over all sites and harmonics, with permuted labels and with the true ones."
-        )
-        sections.append(half("Label permutation null", null_figure(result), lead))
+        evidence = result.value
+        lead = f"The best circle score over all sites and harmonics, with {evidence.permutations:,} permutations of the labels and with the true ones."
+        told = f"The circle score beside permuted labels: p = {evidence.p_value:.2g}"
+        sections.append(half("Label permutation null", null_figure(result), lead, message=told))
     if result.sites:
-        sections.append(Section("Harmonic spectrum", spectrum_figure(result), "Template noise removed."))
+        told = spectrum_message(result)
+        sections.append(Section("Harmonic spectrum", spectrum_figure(result), SPECTRUM_LEAD, message=told))
         sections.append(Section("Evidence", result.frame()))
     sections += tokens_section(result.tokens)
     if steps := result.next_steps():

@@ -1,16 +1,19 @@
 """Figures of the contest of shapes: evidence of every shape, the words of all layers, the circle beside its
 best rival."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mechfourier.domains.reads import some
 from mechfourier.drawing.html import Section, half
 from mechfourier.drawing.marks import bars, dots, figure, line, outward, whiskers
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, PINK, SKY, VERMILION, YELLOW, plain_text
 from mechfourier.probes.result import short_names
 from mechfourier.stats.shapes.catalogue import SHAPES
 from mechfourier.stats.shapes.families import family
+from mechfourier.stats.value import LEVEL
 from mechfourier.stats.words import CIRCLES, shapes_of, taking_part
 
 if TYPE_CHECKING:
@@ -188,6 +191,13 @@ def fitted_path(points: np.ndarray, name: str) -> np.ndarray:
     return np.concatenate([path, path[:1]]) if name in CLOSED else path
 
 
+def _counted(result: "ProbeResult") -> list[str]:
+    """Every word and at how many hook points it is given, the verdict first."""
+    counts = Counter(row.word for row in result.sites)
+    order = sorted(counts, key=lambda word: (word != result.verdict, -counts[word]))
+    return [f"{word} at {counts[word]}" for word in order]
+
+
 def shape_sections(result: "ProbeResult") -> list[Section]:
     """The contest, the words of all layers, and the circle beside its best rival."""
     row = best_row(result)
@@ -197,14 +207,22 @@ def shape_sections(result: "ProbeResult") -> list[Section]:
         f"At {row.site}: left-out values, free parameters paid for, 95 % intervals. p under .05: data of "
         f"that shape would not look like these."
     )
-    sections = [half("The contest of shapes", contest_figure(result), lead)]
+    left = [shape.name for shape in row.shapes if shape.p is not None and shape.p >= LEVEL]
+    told = f"{row.word} at {row.site}; shapes that are not rejected: {some(left, 3) or 'none'}"
+    sections = [half("The contest of shapes", contest_figure(result), lead, message=told)]
     if result.circle is not None:
         told = (
             "Both fitted to the same held-out points; the contest sees all directions, this plane only two."
         )
-        sections.append(half("The circle and its best rival", rivals_figure(result), told))
+        message = f"A closed curve and its best rival, fitted to the same points: {row.word} ({row.site})"
+        sections.append(half("The circle and its best rival", rivals_figure(result), told, message=message))
     if len(result.sites) > 1:
         sections.append(
-            Section("Words by layer", words_figure(result), "Every hook point gets its own word.")
+            Section(
+                "Words by layer",
+                words_figure(result),
+                "Every hook point gets its own word.",
+                message=f"{result.domain} in {result.model}: " + ", ".join(_counted(result)),
+            )
         )
     return sections

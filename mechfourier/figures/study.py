@@ -9,7 +9,14 @@ from mechfourier.drawing.html import Part, Section, half, notes_section, verdict
 from mechfourier.drawing.marks import bars, figure, heat, whiskers
 from mechfourier.drawing.template import BLUE, SKY, plain_text, styled
 from mechfourier.figures.causal import ablation_figure, arms_figure, random_turns_figure, rotation_figure
-from mechfourier.figures.probe import circle_figure, spectrum_figure
+from mechfourier.figures.probe import (
+    CIRCLE_LEAD,
+    SPECTRUM_LEAD,
+    circle_figure,
+    circle_message,
+    spectrum_figure,
+    spectrum_message,
+)
 from mechfourier.figures.shapes import accent
 
 if TYPE_CHECKING:
@@ -80,17 +87,37 @@ def study_sections(result: "StudyResult") -> list[Section]:
     sections = _share_sections(result) + _map_sections(result)
     if (turned := result.rotation) is not None:
         lead = "If the model reads this circle, turning it by δ moves the answer by δ: the diagonal."
-        sections.append(half("Rotation", rotation_figure(turned), lead))
+        told = f"Turning the circle by δ moves {turned.exact_share:.0%} of the answers by exactly δ"
+        sections.append(half("Rotation", rotation_figure(turned), lead, message=told))
         lead = "The same displacement in random planes, on the same prompts."
-        sections.append(half("Random planes", random_turns_figure(turned), lead))
+        told = (
+            f"Turns of the circle beside turns in {turned.n_controls} random planes: p = {turned.p_value:.2g}"
+        )
+        sections.append(half("Random planes", random_turns_figure(turned), lead, message=told))
     if (arms := result.arms) is not None:
         lead = (
-            "Donors differ in the first operand; zero means: the component relative to the mean is taken out."
+            "Share of prompts. Patch: the circle, as many principal components, or the whole activation comes from a prompt with another "
+            "first operand (the donor). Average: the circle is set to its mean over prompts; zero: it, or all but it, is set to the mean "
+            "over the values."
         )
-        sections.append(half("Causal arms", arms_figure(arms), lead))
+        given = dict(zip(arms.frame()["arm"], arms.frame()["donor's answer"], strict=True)).get(
+            "patch circle"
+        )
+        told = (
+            ""
+            if given is None
+            else f"The donor's circle alone brings the donor's answer in {given:.0%} of prompts"
+        )
+        sections.append(half("Causal arms", arms_figure(arms), lead, message=told))
     if (ablated := result.ablation) is not None:
-        lead = "The planes set to their mean, beside the same of matched controls."
-        sections.append(half("Ablation", ablation_figure(ablated), lead))
+        lead = "The circle set to its mean, beside the same of subspaces of like size, variance and mean at the same place."
+        p = (
+            ""
+            if ablated.p_controls is None
+            else f" (p = {ablated.p_controls:.2g} against {ablated.n_controls} controls)"
+        )
+        told = f"Without the circle the logit difference changes by {ablated.logit_diff_change:+.2g}{p}"
+        sections.append(half("Ablation", ablation_figure(ablated), lead, message=told))
     if len(frame := result.frame()):
         sections.append(Section("Interventions", frame))
     tables = {"Arms in numbers": arms, "Ablation in numbers": ablated}
@@ -113,10 +140,12 @@ def _share_sections(result: "StudyResult") -> list[Section]:
     lead = (
         "Every edit stands for another value by δ steps; whole class mean: all that the token says of the value. "
         f"Share of the circle: {result.share} of the exact moves, {result.share_difference} of the rise of the "
-        "score difference. Light: controls of the circle's length."
+        "score difference. Light: controls (random planes, another domain's circle, the circle turned by whole turns); whiskers: 95 % "
+        "intervals over prompts."
     )
+    told = f"How much the circle carries of what the token says of the value: {result.share}"
     return [
-        Section("How much", ladder_figure(result), lead),
+        Section("How much", ladder_figure(result), lead, message=told),
         Section("Ladder in numbers", result.ladder_frame()),
     ]
 
@@ -124,13 +153,22 @@ def _share_sections(result: "StudyResult") -> list[Section]:
 def _map_sections(result: "StudyResult") -> list[Section]:
     if result.map is None:
         return []
+    lead = "Share of answers that move by exactly δ when {} is changed to that of a value δ steps on, at one token after one layer."
     sections = [
-        half("Where the circle turns answers", map_figure(result, "moved", "moved by δ")),
-        half("Where the whole class mean does", map_figure(result, "moved_whole", "moved by δ")),
+        _map_section(
+            result, "Where the circle turns answers", "moved", "moved by δ", lead.format("the circle")
+        ),
+        _map_section(
+            result,
+            "Where the whole class mean turns answers",
+            "moved_whole",
+            "moved by δ",
+            lead.format("the whole class mean"),
+        ),
     ]
     if any(cell.recovered is not None for cell in result.map.cells):
         lead = "Share of a donor's score difference that its activation brings."
-        sections.append(half("Where the value is", map_figure(result, "recovered", "recovered"), lead))
+        sections.append(_map_section(result, "Where the value is", "recovered", "recovered", lead))
     lead = (
         "p: family-wise over the cells whose whole activation brings at least "
         f"{LEAST:.0%} of a donor's score difference; elsewhere nothing is there to be used."
@@ -140,6 +178,17 @@ def _map_sections(result: "StudyResult") -> list[Section]:
         lead = "Path patching: value token → head → answer; p family-wise over the heads looked at."
         sections.append(Section("Heads that carry it", _heads(result), lead))
     return sections
+
+
+def _map_section(result: "StudyResult", heading: str, what: str, bar: str, lead: str) -> Section:
+    """A column of the map, and in a sentence where it is largest."""
+    frame = result.map_frame().dropna(subset=[what])
+    message = ""
+    if len(frame):
+        top = frame.loc[frame[what].idxmax()]
+        layer = f"layer {top['site'].split('.')[1]}" if "blocks" in top["site"] else "the embedding"
+        message = f"{heading}: most after {layer} at the {top['position']} token ({top[what]:.0%})"
+    return half(heading, map_figure(result, what, bar), lead, message=message)
 
 
 def _heads(result: "StudyResult") -> "pd.DataFrame":
@@ -155,11 +204,15 @@ def _probe_sections(result: "StudyResult") -> list[Section]:
     if probed.circle is not None:
         heading, lead = (
             f"The probe's circle, k = {probed.circle.k}",
-            "Held-out positions of the values in the plane of the probe.",
+            CIRCLE_LEAD,
         )
-        sections.append(half(heading, circle_figure(probed), lead))
+        sections.append(half(heading, circle_figure(probed), lead, message=circle_message(probed)))
     if probed.sites:
-        sections.append(half("Harmonic spectrum", spectrum_figure(probed)))
+        sections.append(
+            half(
+                "Harmonic spectrum", spectrum_figure(probed), SPECTRUM_LEAD, message=spectrum_message(probed)
+            )
+        )
         sections.append(Section("Evidence of the probe", probed.frame()))
     return sections
 
