@@ -15,7 +15,7 @@ from mechfourier.cli.common import (
     note,
     quiet_libraries,
 )
-from mechfourier.cli.options import Json
+from mechfourier.cli.options import Device, Json
 from mechfourier.cli.probe_arrays import (
     of_arrays,
     refuse_array_options,
@@ -94,7 +94,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed of permutations, bootstrap and control.", **SEED)] = 0,
     controls: Controls = True,
     engine: Annotated[str, typer.Option(help="'hooked', 'bridge' or 'auto'.")] = "auto",
-    device: Annotated[str, typer.Option(help="'cpu', 'cuda' or 'auto'.")] = "auto",
+    device: Device = "auto",
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Keep activations on disk.")] = True,
     show_tokens: ShowTokens = False,
     acts: Acts = None,

@@ -109,7 +109,7 @@ def heat(
     asked = options.pop("colorbar", {})
     rows, columns = (len(z), len(z[0])) if len(z) else (0, 0)
     if rows <= ROWS and columns <= COLUMNS:  # few cells are a table: their numbers stand in them
-        colours |= {"texttemplate": f"%{{z:{asked.get('tickformat', '.2g')}}}", "textfont": {"size": 10}}
+        colours |= {"texttemplate": f"%{{z:{asked.get('tickformat', '.2f')}}}", "textfont": {"size": 10}}
     side = "top" if asked.get("orientation") == "h" else "right"
     colours["colorbar"] = {"title": {"text": bar, "side": side}, "thickness": 12, **asked}
     return go.Heatmap(x=x, y=y, z=z, **{**colours, **hovering(hover), **options})

@@ -67,8 +67,18 @@ def behaviour_part(result: "BehaviourResult") -> Part:
     second = f"the shape of the answers, {result.n_templates} wordings of every value"
     lead = "The dashed line: with the values exchanged, the best of all sites stays below it in 95 %."
     sections = [
-        Section("Agreement by site", behaviour_figure(result), lead),
-        half(f"Pairs of values at {best.site}", pairs_figure(result)),
+        Section(
+            "Agreement by site",
+            behaviour_figure(result),
+            lead,
+            message=f"Distances of activations and of answers: {result.agrees}",
+        ),
+        half(
+            f"Pairs of values at {best.site}",
+            pairs_figure(result),
+            "A point per pair of values; both distances are divided by their mean.",
+            message=f"Pairs of values: distances agree with r = {best.r:.2f} (p = {best.p_value:.2g} over all sites)",
+        ),
         half("Shapes of the answers", _shapes(result)),
         Section("Numbers", result.frame()),
     ]

@@ -51,7 +51,8 @@ def write_gallery(
     text = [
         "# Gallery",
         "",
-        "Every figure of mechfourier, made by `mechfourier gallery RUN --results RESULTS --out docs/gallery`.",
+        "Every figure of mechfourier, made by `mechfourier gallery RUN --results RESULTS --out docs/gallery`, as `mechfourier report "
+        "SOURCE --style paper` prints them: one column (8.5 cm) wide, text of 7 points or more, what is seen as the title.",
         "",
     ]
     for name, (title, caption, _) in pictures.items():

@@ -85,8 +85,11 @@ def lens_part(result: "LensResult") -> Part:
 def attention_part(result: "AttentionResult") -> Part:
     """Where the reading position looks."""
     lead = "Mean over the prompts, from the position that answers."
+    frame = result.frame()
+    top = frame.loc[frame["attention"].idxmax()]
+    told = f"Head {top['layer']}.{top['head']} looks most at one role: {top['attention']:.0%} at the {top['role']}"
     sections = [
-        half("Attention to roles", roles_figure(result), lead),
+        half("Attention to roles", roles_figure(result), lead, message=told),
         half("Heads and roles", result.frame()),
         Section("Fourier content of the heads", _content_table(result), result.carries()),
         *tokens_section(result.tokens),

@@ -132,15 +132,26 @@ def dose_part(result: "DoseResult") -> Part:
     second = f"turned to {result.to}, {result.n_prompts} prompts at {result.site}, {result.position} token"
     accent = GREEN if result.verdict == "along the circle" else ORANGE
     lead = "Both paths join the same two points, and at every dose both edits have the same length."
+    told = f"Answers for the nearest value, circle minus straight: {result.nearest_gap:+.0%} [{a:+.0%}, {b:+.0%}]"
+    shares = "Mean probability of the answers for the own value, the target, those between, and all others."
     sections = [
-        Section("Along the circle and straight across", dose_figure(result), lead),
-        half("Answers along the circle", shares_figure(result, "circle")),
-        half("Answers straight across", shares_figure(result, "straight")),
-        half("Entropy", entropy_figure(result)),
+        Section(
+            "Along the circle and straight across",
+            dose_figure(result),
+            f"{lead} Bands: 95 % intervals over prompts.",
+            message=told,
+        ),
+        half("Answers along the circle", shares_figure(result, "circle"), shares),
+        half("Answers straight across", shares_figure(result, "straight"), shares),
+        half(
+            "Entropy",
+            entropy_figure(result),
+            "Of the answers, along both paths; bands: 95 % intervals over prompts.",
+        ),
         half(
             "Answers by radius",
             shares_figure(result, "radius"),
-            "0: the plane's centre; 2: twice as far out.",
+            "Mean probability of the answer for the own value; 0: the plane's centre; 2: twice as far out.",
         ),
         Section("Numbers", result.frame()),
         *tokens_section(result.tokens),

@@ -10,6 +10,7 @@ from mechfourier.drawing.marks import LOG, dots, figure, heat, line
 from mechfourier.drawing.template import BLUE, DIVERGING, PALETTE, TEXT, panels, stacked, styled
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
     from mechfourier.toys.adder.analysis import AdderAnalysis
@@ -21,6 +22,8 @@ CIRCLES = (
 )
 
 
+DRAWN = 3
+"""Neurons of a figure: more lines cannot be told apart."""
 Cells = Iterable[tuple[Any, Any, float]]
 
 
@@ -131,7 +134,7 @@ def ablation_figure(result: "AdderAnalysis") -> "go.Figure":
 def neurons_figure(result: "AdderAnalysis", index: int) -> "go.Figure":
     """Mean activation of the most periodic neurons against the digit sum."""
     n = result.neurons[index]
-    curves = {f"neuron {neuron}": curve for neuron, curve in zip(n.top, n.curves, strict=True)}
+    curves = {f"neuron {neuron}": curve for neuron, curve in list(zip(n.top, n.curves, strict=True))[:DRAWN]}
     x = "a + b (digits at the place asked for)"
     figure = _curves(curves, title=n.site, x=x, y="mean activation", mode="lines+markers", start=0)
     return figure.update_xaxes(dtick=2, range=[-0.5, len(n.curves[0]) - 0.5])
@@ -226,14 +229,20 @@ def digits_figure(result: "AdderAnalysis") -> "go.Figure":
     return styled(figure, title="Digit circles, each digit left out of the fit", height=480)
 
 
-def matrices_figure(result: "AdderAnalysis") -> "go.Figure":
-    """Singular values of every matrix, relative to the largest."""
-    curves = {
-        f"{m.matrix} (rank {m.rank:.0f})": [s / max(m.singular_values) for s in m.singular_values]
-        for m in result.matrices
-    }
-    return _curves(
-        curves, title="Weight spectra", x="singular value", y="relative to the largest", height=480
+def matrices_table(result: "AdderAnalysis") -> "pd.DataFrame":
+    """How many directions every matrix uses: the participation ratio of its singular values, and the share of their squares in
+    the first ten."""
+    import pandas as pd
+
+    rows = []
+    for each in result.matrices:
+        power = [value**2 for value in each.singular_values]
+        full = min(each.rows, each.columns)
+        rows.append(
+            (each.matrix, f"{each.rows} × {each.columns}", full, each.rank, sum(power[:10]) / sum(power))
+        )
+    return pd.DataFrame(
+        rows, columns=["matrix", "size", "full rank", "effective rank", "power of the first 10"]
     )
 
 
@@ -299,13 +308,20 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
     for i, n in enumerate(result.neurons):
         lead = f"Over the 10 × 10 grid of both digits, read at {n.where}."
         sections.append(Section(f"Neurons of {n.site}", shares_figure(result, i), lead))
-        sections.append(Section(f"Most periodic neurons of {n.site}", neurons_figure(result, i)))
-    sections.append(Section("Digit vectors", spectra_figure(result)))
+        lead = "Mean activation over both digits, by their sum, of the neurons whose activation one period describes best."
+        sections.append(Section(f"Most periodic neurons of {n.site}", neurons_figure(result, i), lead))
+    lead = "Power of the vectors of the ten digits, by harmonic: W_E reads digits, W_U writes them; p: of the largest, by shuffled digits."
+    sections.append(Section("Digit vectors", spectra_figure(result), lead))
     if any(e.points for e in result.embeddings):
         sections.append(Section("Digit circles", digits_figure(result), CIRCLES))
-    sections.append(Section("Logits", logits_figure(result)))
-    sections.append(Section("Answer positions", positions_figure(result)))
-    sections.append(Section("Weight spectra", matrices_figure(result)))
+    lead = "Mean logit of every digit (across) where a digit (down) is the right one."
+    sections.append(Section("Logits", logits_figure(result), lead))
+    worst = min(result.positions, default=1.0)
+    lead = "Characters in the order in which they are written; the margin is the right character's logit less the best other's."
+    told = f"Every character of the answer is right in {worst:.1%} of problems or more"
+    sections.append(Section("Answer positions", positions_figure(result), lead, message=told))
+    lead = "Effective rank: (Σσ²)²/Σσ⁴ of the singular values σ (participation ratio)."
+    sections.append(Section("Weight spectra", matrices_table(result), lead))
     return [*sections, *([Section("Training", history_figure(result))] if result.history else [])]
 
 

@@ -99,6 +99,21 @@ def shares_figure(result: "AdderAccuracy", group: str) -> "go.Figure":
     )
 
 
+def _group_section(result: "AdderAccuracy", group: str) -> Section:
+    """One group as a figure; as a sentence where every problem of it was right, which needs none."""
+    heading, shares = f"Accuracy by {group}", result.of(group)
+    total = sum(each.total for each in shares)
+    if all(each.right == each.total for each in shares):
+        low = min(each.low for each in shares)
+        told = f"All right: {total:,} of {total:,} in {len(shares)} rows (the least certain row: 95 % interval from {low:.0%})."
+        return half(heading, [told])
+    worst = min(shares, key=lambda each: each.accuracy)
+    message = f"{heading}: {worst.label} is worst ({worst.accuracy:.1%})"
+    return half(
+        heading, shares_figure(result, group), f"95 % Wilson intervals; {total:,} problems.", message=message
+    )
+
+
 def accuracy_part(result: "AdderAccuracy") -> Part:
     """Accuracy by lengths, carries and answer position, with 95 % Wilson intervals."""
     from mechfourier.toys.adder.accuracy import GROUPS
@@ -108,14 +123,11 @@ def accuracy_part(result: "AdderAccuracy") -> Part:
         f"than "
         f"{result.trained_digits} digits are pairs never trained on."
     )
-    sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead)]
+    told = "Exact match of sums by the longer operand"
+    sections = [half("Accuracy by the lengths of the operands", lengths_figure(result), lead, message=told)]
     if min(s.accuracy for s in result.of("lengths")) < 0.9:  # else all of one colour
         sections.append(half("Accuracy by both lengths", pairs_figure(result)))
-    sections += [
-        half(f"Accuracy by {group}", shares_figure(result, group), "95 % Wilson intervals.")
-        for group in GROUPS
-        if group != "lengths" and result.of(group)
-    ]
+    sections += [_group_section(result, group) for group in GROUPS if group != "lengths" and result.of(group)]
     sections.append(Section("All shares", result.frame().head(500)))
     lines = str(result).splitlines()
     card = verdict_card("Addition", lines[0], lines[1:], accent=BLUE)
