@@ -18,8 +18,8 @@ from mechfourier.drawing.html import Part as Chapter
 from mechfourier.drawing.html import Section, report_page
 from mechfourier.figures.animation import player
 from mechfourier.figures.emergence import circle_stills, sine_stills
-from mechfourier.figures.paper import write_paper
-from mechfourier.figures.png import HELP, find_chromium
+from mechfourier.figures.paper import COLUMN, paper, write_paper
+from mechfourier.figures.png import HELP, drawn_page, find_chromium
 from mechfourier.figures.report import run_part
 from mechfourier.figures.sae import feature_sections
 from mechfourier.figures.scene import WHAT, scene
@@ -74,14 +74,17 @@ def drawn(name: str, result: Any) -> Iterator[Section]:
     """The figures of a result's page, and the one that it plots alone."""
     for section in result.part().sections:
         if hasattr(section.body, "to_plotly_json"):
-            yield Section(f"{name}: {section.heading}", section.body, wide=section.wide)
+            yield Section(
+                f"{name}: {section.heading}", section.body, wide=section.wide, message=section.message
+            )
     if result.about.figure and result.about.part != PLAIN_PART:
         yield Section(f"{name}: alone", result.plot())
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("boxes")
+def every(tmp_path_factory: pytest.TempPathFactory) -> list[Section]:
+    """Every kind of figure."""
+    folder = tmp_path_factory.mktemp("run")
     run = write_run(folder / "run", checkpoints=4)
     sections = [
         s for name, values in saved().items() for s in drawn(name, class_of(values["kind"]).from_dict(values))
@@ -93,8 +96,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     sections.append(Section("stills of a circle", circle_stills(evolution(run, "circle"))))
     sections.append(Section("stills of a sine", sine_stills(evolution(run, "sine"))))
-    path = folder / "figures.html"
-    path.write_text(report_page("Figures", [Chapter("", sections)]), encoding="utf-8")
+    return sections
+
+
+@pytest.fixture(scope="module")
+def page(every: list[Section], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("boxes") / "figures.html"
+    path.write_text(report_page("Figures", [Chapter("", every)]), encoding="utf-8")
     return path
 
 
@@ -122,6 +130,18 @@ def test_no_text_of_any_figure_overlaps_or_leaves_it(browser: Any, page: Path, w
     assert problems(view) == []
     assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     view.close()
+
+
+def test_every_figure_in_print_too(every: list[Section]) -> None:
+    """In one column of a paper, each under its title."""
+    made: dict[str, Any] = {
+        f"{i} {each.heading}": paper(each.body, title=each.title)
+        for i, each in enumerate(every)
+        if not each.heading.endswith(": alone")  # three in one: in print each stands by itself
+    }
+    with drawn_page(made, width=COLUMN, margin=0) as view:
+        assert view.locator(".figure").count() > 60
+        assert problems(view) == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -7,6 +7,7 @@ elements, and a few lines of script (``page.js``) draw those on the screen first
 
 import base64
 import gzip
+import html
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,8 +45,10 @@ class Section:
 
     @property
     def title(self) -> str:
-        """What stands over the figure where no heading does."""
-        return self.message or self.heading
+        """What stands over the figure where no heading does: the message, else the figure's own title, else the heading."""
+        layout: Any = getattr(self.body, "layout", None)
+        own = "" if layout is None else layout.title.text or ""
+        return self.message or html.unescape(own.replace("<br>", " ")) or self.heading
 
 
 def half(heading: str, body: Any, lead: str = "", command: str = "", message: str = "") -> Section:

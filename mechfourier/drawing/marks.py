@@ -108,7 +108,9 @@ def heat(
         colours = {"colorscale": DIVERGING, "zmin": -bound, "zmax": bound}
     asked = options.pop("colorbar", {})
     rows, columns = (len(z), len(z[0])) if len(z) else (0, 0)
-    if rows <= ROWS and columns <= COLUMNS:  # few cells are a table: their numbers stand in them
+    if (
+        x is not None and rows <= ROWS and columns <= COLUMNS
+    ):  # few cells are a table: their numbers stand in them
         colours |= {"texttemplate": f"%{{z:{asked.get('tickformat', '.2f')}}}", "textfont": {"size": 10}}
     side = "top" if asked.get("orientation") == "h" else "right"
     colours["colorbar"] = {"title": {"text": bar, "side": side}, "thickness": 12, **asked}

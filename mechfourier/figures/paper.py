@@ -33,7 +33,10 @@ def paper(figure: "go.Figure", *, title: str = "", letter: str = "") -> "go.Figu
     above, names = 8 + 13 * lines, _legend_rows(made) * 16
     meta = dict(made.layout.meta or {})
     narrow = dict(meta.get("narrow", {}))
-    height = max(170, round(0.62 * (narrow.pop("height", None) or made.layout.height or 450))) + above + names
+    stacked = narrow.pop("height", None)  # panels below each other: every one has its titles
+    height = (
+        max(170, round(0.95 * stacked if stacked else 0.62 * (made.layout.height or 450))) + above + names
+    )
     made.update_layout(
         font=font,
         title={
