@@ -48,6 +48,8 @@ COUNTS = frozenset(
     ]
 )
 """Whole numbers that cannot be negative."""
+FILLED = frozenset(["moduli", "periods", "layers", "prompts", "ks", "k", "dims", "models"])
+"""Lists of which an empty one asks for nothing."""
 MOST = 2**63 - 1
 LISTS = (collections.abc.Sequence, collections.abc.Iterable, list, tuple)
 MODEL = ("hook_dict", "cfg", "forward")
@@ -167,7 +169,9 @@ def _one_of(kinds: tuple[Any, ...], name: str, value: Any) -> Any:
 def _refuse_empty(name: str, value: Any, default: Any) -> None:
     """Raise ``UsageError`` for blank text and empty lists, which would be read as "all", or as nothing to do, unless the argument
     is one that stands empty by itself."""
-    empty = (isinstance(value, str) and not value.strip()) or (isinstance(value, list | tuple) and not value)
+    empty = (isinstance(value, str) and not value.strip()) or (
+        isinstance(value, list | tuple) and not value and name in FILLED
+    )
     stands = isinstance(default, str | list | tuple) and not default
     if empty and not stands:
         raise UsageError(

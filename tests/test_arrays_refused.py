@@ -151,7 +151,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
         (ACTS, {"probabilities": True}, "no answer distributions"),
         (ACTS, {"position": 3, "layout": "value pos d"}, None),
         (ACTS[..., None], {"position": 9, "layout": "value template d pos"}, "outside of the 1 positions"),
-        (torch.ones(7, 8, 10).to_sparse(), {}, "sparse or meta"),
+        (torch.ones(7, 8, 10).to_sparse(), {}, "sparse, nested or meta"),
         (ACTS, {"domain": None, "n": True}, "n is True .bool.; give a whole number"),
         (ACTS, {"domain": "days,months,seasons"}, "one cycle or two"),
         (pd.DataFrame(ACTS.reshape(56, 10).astype(int)).assign(day=DAYS * 8), {"labels": "day"}, "no columns of activations"),

@@ -198,21 +198,25 @@ def read_positions(design: Design, encodings: Sequence[Encoding]) -> Int[Tensor,
         raise UsageError(
             f"{len(encodings)} encodings for {len(design.prompts)} prompts; encode design.prompts"
         )
-    refuse_alike(design.domain, design.value, encodings)
+    refuse_alike(design, torch.arange(len(design)), encodings)
     if design.spans is None:
         return torch.tensor([encoding.last for encoding in encodings])
     return torch.tensor([e.last_token_of(*span) for e, span in zip(encodings, design.spans, strict=True)])
 
 
-def refuse_alike(domain: Quantity, values: Int[Tensor, " prompt"], encodings: Sequence[Encoding]) -> None:
-    """Raise ``NotExpressible`` where prompts of two values are the same tokens, as where a tokenizer drops
-    case or accents: no model can tell such values apart."""
-    seen: dict[tuple[int, ...], int] = {}
-    for encoding, value in zip(encodings, values.tolist(), strict=True):
-        other = seen.setdefault(tuple(encoding.ids), value)
+def refuse_alike(design: Design, rows: Int[Tensor, " row"], encodings: Sequence[Encoding]) -> None:
+    """Raise ``NotExpressible`` where prompts (``rows`` of the design) of two values in one template are the same tokens, as where a
+    tokenizer drops case or accents: no model can tell such values apart."""
+    values = design.domain.values
+    places = [None if each is None else each[rows].tolist() for each in (design.template, design.offset)]
+    seen: dict[tuple[Any, ...], int] = {}
+    for i, (encoding, value) in enumerate(zip(encodings, design.value[rows].tolist(), strict=True)):
+        other = seen.setdefault(
+            (encoding.ids, *(None if each is None else each[i] for each in places)), value
+        )
         if other != value:
             raise NotExpressible(
-                f"the tokenizer reads {domain.values[other]!r} and {domain.values[value]!r} of {domain.name} as the same "
+                f"the tokenizer reads {values[other]!r} and {values[value]!r} of {design.domain.name} as the same "
                 f"tokens, so the model cannot tell them apart; leave one of them out"
             )
 

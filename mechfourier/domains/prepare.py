@@ -56,7 +56,7 @@ def questions(
     rows = _sample(len(design), samples, seed)
     prompts = [design.prompts[i] for i in rows.tolist()]
     encodings = [e.up_to_text for e in encode(model, prompts)]
-    refuse_alike(domain, design.value[rows], encodings)
+    refuse_alike(design, rows, encodings)
     answers = answer_tokens(model, prompts, design.candidates, encodings=encodings)
     shared = _common_prefix(answers)
     nexts = [answer[len(shared)] if len(answer) > len(shared) else -1 for answer in answers]

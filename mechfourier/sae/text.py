@@ -64,7 +64,7 @@ class Source:
             raise UsageError(
                 f"cannot read the weight in {text!r}; write it as a number: {where}=0.5"
             ) from None
-        parts = [where] if own_path(where).exists() else where.split(":")
+        parts = [where] if where.strip() and own_path(where).exists() else where.split(":")
         if not parts[0].strip() or len(parts) > 3:
             raise UsageError(
                 f"cannot read the text source {text!r}; write own, a file, or name:split:column, each with "
