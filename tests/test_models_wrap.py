@@ -103,8 +103,13 @@ def test_a_network_with_hook_points_learns_to_read() -> None:
     network = transformer()
     with pytest.raises(UsageError, match="leave out blocks and embed"):
         mf.wrap(network, tokens=len, blocks="blocks")
-    model = mf.wrap(network, tokens=lambda word: len(word))
+    size = network.cfg.d_vocab
+
+    def number(word: str) -> int:
+        return int(word) % size if word.isdigit() else len(word)
+
+    model = mf.wrap(network, tokens=number)
     assert model is network
-    assert model.encode(["a bc."])[0].ids == (1, 2, 1)
+    assert model.encode(["a bc 7."])[0].ids == (1, 2, 7, 1)
     found = mf.probe(model, "mod-12", n_permutations=99, controls=False)
     assert found.verdict
