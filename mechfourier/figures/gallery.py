@@ -118,7 +118,10 @@ def one_layer_pictures(run: str | Path) -> Mapping[str, Picture]:
         shown = scene(evolution(run, what, max_frames=40))
         caption = f"The player of `mechfourier animate RUN --what {what}`, at its last frame."
         still: Any = player(shown)
-        still.update_layout(updatemenus=[], sliders=[])  # what is pressed and drawn has no place in a picture
+        still.layout.updatemenus, still.layout.sliders = (
+            (),
+            (),
+        )  # what is pressed and drawn has no place in a picture
         made[f"player-{what}"] = (shown.title, caption, still)
     return made
 

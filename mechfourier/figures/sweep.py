@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechfourier.drawing.html import Part, Section, notes_section
 from mechfourier.drawing.marks import bars, figure, heat, site_labels, whiskers
-from mechfourier.drawing.template import BLUE, ORANGE, PALETTE
+from mechfourier.drawing.template import BLUE, ORANGE, PALETTE, TEXT
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mechfourier.causal.attribution import AttributionResult
     from mechfourier.causal.find_plane import CausalPlane
     from mechfourier.causal.sweep import SweepResult
+
+
+NAMED = 12
+"""Bars of a kind that a figure has room to name."""
 
 
 def sweep_figure(result: "SweepResult") -> "go.Figure":
@@ -41,7 +45,7 @@ def sweep_figure(result: "SweepResult") -> "go.Figure":
             bound=bound,
             customdata=details,
         ),
-        x=result.unit,
+        x={"dim": "dimension"}.get(result.unit, result.unit),
         y={"title": kind, "autorange": "reversed", "type": "category"},
         title=f"Drop of the margin by {result.unit}: {result.domain} in {result.model}",
         height=220 + 26 * len(result.sites),
@@ -49,9 +53,11 @@ def sweep_figure(result: "SweepResult") -> "go.Figure":
 
 
 def attribution_figure(result: "AttributionResult") -> "go.Figure":
-    """What every part and head adds to the margin, with 95 % intervals."""
+    """What the parts and heads that add or take most add to the margin, in the network's order, with 95 % intervals."""
     traces = []
-    for kind, rows, colour in (("part", result.parts, BLUE), ("head", result.heads, ORANGE)):
+    for kind, every, colour in (("part", result.parts, BLUE), ("head", result.heads, ORANGE)):
+        largest = {row.name for row in sorted(every, key=lambda row: -abs(row.mean))[:NAMED]}
+        rows = [row for row in every if row.name in largest]
         means = [row.mean for row in rows]
         error = whiskers(means, [row.low for row in rows], [row.high for row in rows])
         hover = "%{x}: %{y:.3g} nats"
@@ -67,17 +73,21 @@ def attribution_figure(result: "AttributionResult") -> "go.Figure":
 def written_figure(result: "AttributionResult") -> "go.Figure":
     """The harmonics of the answer in the logits, each split over the parts that write it."""
     found = result.harmonics
-    names = list(found[0].written_by) if found else []
+    every = list(found[0].written_by) if found else []
     ks = [h.k for h in found]
-    traces = [
-        bars(
-            ks,
-            [h.share * h.written_by[name] for h in found],
-            name,
-            colour=PALETTE[i % len(PALETTE)],
-            hover=f"k = %{{x}}, {name}: %{{y:.1%}}",
+    writes = {name: [h.share * h.written_by[name] for h in found] for name in every}
+    names = sorted(every, key=lambda name: -sum(map(abs, writes[name])))[: len(PALETTE) - 1]
+    shown = {
+        name: (writes[name], PALETTE[i]) for i, name in enumerate(each for each in every if each in names)
+    }
+    if left := [name for name in every if name not in names]:
+        shown[f"the other {len(left)} together"] = (
+            [sum(each) for each in zip(*(writes[n] for n in left), strict=True)],
+            TEXT,
         )
-        for i, name in enumerate(names)
+    traces = [
+        bars(ks, values, name, colour=colour, hover=f"k = %{{x}}, {name}: %{{y:.1%}}")
+        for name, (values, colour) in shown.items()
     ]
     y = {"title": "share of the logits' variance", "tickformat": ".0%"}
     title = "Harmonics that write the answer"
@@ -98,9 +108,21 @@ def plane_figure(result: "CausalPlane") -> "go.Figure":
 
 def attribution_part(result: "AttributionResult") -> Part:
     """What every part adds, and the harmonics that they write."""
-    sections = [Section("Parts", attribution_figure(result))]
+    lead = f"The {NAMED} parts and the {NAMED} heads that add or take most, in the network's order (a head is a part of its attention layer); whiskers: 95 % intervals over prompts."
+    every = [*result.parts, *result.heads]
+    top = max(every, key=lambda row: row.mean)
+    told = f"Of {len(result.parts)} parts and {len(result.heads)} heads, {top.name} adds most to the answer's margin ({top.mean:+.2g} nats)"
+    sections = [Section("Parts", attribution_figure(result), lead, message=told)]
     if result.harmonics:
-        sections.append(Section("Harmonics", written_figure(result)))
+        told = "Which parts write the harmonics of the answer into the logits"
+        sections.append(
+            Section(
+                "Harmonics",
+                written_figure(result),
+                "Shares of the logits' variance over the answers.",
+                message=told,
+            )
+        )
     sections += [Section("Numbers", result.frame()), *notes_section(result)]
     title = f"Attribution: {result.domain} in {result.model}"
     return Part(title, sections, lead=str(result).splitlines()[0])
