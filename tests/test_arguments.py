@@ -162,11 +162,12 @@ def test_attention_of_two_stacks_is_refused() -> None:
         mf.attention(mf.load("adder"), "digit-sum-mod-10", n_permutations=99)
 
 
+NAME: Any = "calendar"
 TWICE: list[tuple[Any, str]] = [
     (lambda m: mf.scan(m, [7, 7]), "moduli names 7 more than once"),
     (lambda m: mf.stability(["calendar", "calendar"], "days"), "calendar more than once"),
     (lambda m: mf.atlas([m, m], "days", quick=True, n_permutations=99), "calendar .* more than once"),
-    (lambda m: mf.token_report("days", "calendar"), "load it first"),
+    (lambda m: mf.token_report("days", NAME), "load it first"),
     (lambda m: mf.scan(m, []), "moduli is empty"),
 ]
 

@@ -42,7 +42,8 @@ def rows() -> np.ndarray:
 
 
 def probed(acts: Any, of: Any = "months", **more: Any) -> ProbeResult:
-    found = probe_activations(acts, of, **({"n_permutations": 99} | more))
+    options: dict[str, Any] = {"n_permutations": 99} | more
+    found = probe_activations(acts, of, **options)
     assert isinstance(found, ProbeResult)
     return found
 
@@ -68,7 +69,7 @@ def test_classes_are_read_by_their_names_and_not_by_their_codes(tmp_path: Path) 
     for each in (made, tmp_path / "disk", tmp_path / "file.parquet", made.shuffle(seed=1)):
         found = probed(each, labels="month", templates="template")
         assert found.verdict == plain.verdict == "circular"
-        assert found.value.sites[0].k == 1
+        assert found.value is not None and found.value.sites[0].k == 1
 
 
 def test_rows_without_a_class_are_refused() -> None:
@@ -146,7 +147,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str, dict[str, Any]]] = {
     "no rows": (lambda _: dataset().select([]), "the table has no rows", {"labels": "month"}),
     "empty frame": (lambda _: frame().iloc[:0], "the frame has no rows", {"labels": "month"}),
     "splits": (
-        lambda _: datasets.DatasetDict(train=dataset()),
+        lambda _: datasets.DatasetDict({"train": dataset()}),
         r"give one of them: acts\['train'\]",
         {"labels": "month"},
     ),

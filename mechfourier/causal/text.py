@@ -20,7 +20,6 @@ from mechfourier.causal.edits import Ablations
 from mechfourier.causal.engine import edited_pass, resume
 from mechfourier.domains.answers import STREAM_BUDGET
 from mechfourier.errors import NotExpressible, OutOfRange
-from mechfourier.files import read_text
 from mechfourier.hooks.run import batches, device_of, forward, inference, logits_of, serving
 from mechfourier.hooks.unembed import SLICE, Unembedding, before_unembedding, unembedding_of
 from mechfourier.models.architectures import architecture_of
@@ -72,8 +71,7 @@ class TextEffect:
 @cache
 def packaged_text() -> tuple[str, ...]:
     """Sixty plain sentences written for this package."""
-    path = files("mechfourier") / "data" / "text" / "held_out.txt"
-    text = read_text(path)
+    text = (files("mechfourier") / "data" / "text" / "held_out.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line.strip())
 
 
