@@ -51,7 +51,9 @@ def test_figures_of_a_study_say_what_is_seen(results: dict[str, Any]) -> None:
     assert f"{study.rotation.exact_share:.0%} of the answers" in sections["Rotation"].title
     assert f"p = {study.rotation.p_value:.2g}" in sections["Random planes"].title
     if study.ladder:
-        assert str(study.share) in sections["How much"].title and "whiskers: 95 %" in sections["How much"].lead
+        assert (
+            str(study.share) in sections["How much"].title and "whiskers: 95 %" in sections["How much"].lead
+        )
     spectrum = sections["Harmonic spectrum"].title
     top = max(max(row.spectrum) for row in study.probe.sites)
     assert f"up to {top:.0%}" in spectrum
@@ -61,7 +63,7 @@ def test_figures_of_a_study_say_what_is_seen(results: dict[str, Any]) -> None:
 def test_words_are_counted_in_the_title(results: dict[str, Any]) -> None:
     probe = results["probe"]
     (words,) = [s for s in probe.part().sections if s.heading == "Words by layer"]
-    counts = [int(part.rsplit(" at ", 1)[1]) for part in words.title.split(": ", 1)[1].split(", ")]
+    counts = [int(part.rsplit(" at ", 1)[1].split()[0]) for part in words.title.split(": ", 1)[1].split(", ")]
     assert sum(counts) == len(probe.sites)
 
 

@@ -4,7 +4,7 @@ the chapter of an ablation."""
 from typing import TYPE_CHECKING
 
 from mechfourier.drawing.html import Part, half, notes_section, verdict_card
-from mechfourier.drawing.marks import LYING, among, bars, figure, heat, line
+from mechfourier.drawing.marks import LYING, ROWS, among, bars, figure, heat, line
 from mechfourier.drawing.template import BLUE, GREEN, ORANGE, VERMILION, plain_text
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ def rotation_figure(result: "RotationResult") -> "go.Figure":
             hover=hover,
             colorbar=LYING | {"tickformat": ".0%"},
         ),
-        line([0, len(steps) - 1], [0, len(steps) - 1], colour=VERMILION, dash="dot", line_width=1),
+        *(
+            [line([0, len(steps) - 1], [0, len(steps) - 1], colour=VERMILION, dash="dot", line_width=1)]
+            if len(steps) > ROWS
+            else []
+        ),
         x={"title": f"the answer moved by ({unit})", "dtick": ticks, "constrain": "domain"},
         y={
             "title": f"turned by δ ({unit})",
@@ -78,11 +82,11 @@ def patch_figure(result: "PatchResult") -> "go.Figure":
     return among((), rise, x=x, label=result.what, name=name)
 
 
-def ablation_figure(result: "AblationResult") -> "go.Figure":
-    """The change of the logit difference among that of the controls."""
+def ablation_figure(result: "AblationResult", label: str = "") -> "go.Figure":
+    """The change of the logit difference among that of the controls. ``label``: what was ablated, in the legend."""
     x = "change of the logit difference" + (" (nats)" if result.outcome == "log-probability" else "")
     name = f"{result.n_controls} matched controls"
-    return among(result.control_changes, result.logit_diff_change, x=x, label=result.what, name=name)
+    return among(result.control_changes, result.logit_diff_change, x=x, label=label or result.what, name=name)
 
 
 def random_turns_figure(result: "RotationResult") -> "go.Figure":

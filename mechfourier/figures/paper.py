@@ -46,7 +46,7 @@ def paper(figure: "go.Figure", *, title: str = "", letter: str = "") -> "go.Figu
         },
         legend={"font": font, "yref": "container", "y": 1 - above / height, "yanchor": "top"},
         height=height,
-        margin={"t": above + names + 4, "l": 4, "r": 6, "b": 4},
+        margin={"t": above + names + 4, "l": 4, "r": 18, "b": 4},
         paper_bgcolor="white",
         meta={**meta, "narrow": narrow, "print": above},
     )

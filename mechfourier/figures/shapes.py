@@ -195,7 +195,7 @@ def _counted(result: "ProbeResult") -> list[str]:
     """Every word and at how many hook points it is given, the verdict first."""
     counts = Counter(row.word for row in result.sites)
     order = sorted(counts, key=lambda word: (word != result.verdict, -counts[word]))
-    return [f"{word} at {counts[word]}" for word in order]
+    return [f"{word} at {counts[word]} of {len(result.sites)} hook points" for word in order]
 
 
 def shape_sections(result: "ProbeResult") -> list[Section]:

@@ -132,7 +132,7 @@ def dose_part(result: "DoseResult") -> Part:
     second = f"turned to {result.to}, {result.n_prompts} prompts at {result.site}, {result.position} token"
     accent = GREEN if result.verdict == "along the circle" else ORANGE
     lead = "Both paths join the same two points, and at every dose both edits have the same length."
-    told = f"Answers for the nearest value, circle minus straight: {result.nearest_gap:+.0%} [{a:+.0%}, {b:+.0%}]"
+    told = f"Answers for the nearest value, circle minus straight: {100 * result.nearest_gap:+.0f} [{100 * a:+.0f}, {100 * b:+.0f}] percentage points"
     shares = "Mean probability of the answers for the own value, the target, those between, and all others."
     sections = [
         Section(

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mechfourier.causal.study import StudyResult
 
 
+ALIKE = 0.02
+"""Shares that differ by less are told as one."""
+
+
 def study_figure(result: "StudyResult") -> "go.Figure":
     """The ladder of shares under the verdict; the rotation's hit matrix where there is none, and nothing
     where nothing was turned."""
@@ -90,9 +94,9 @@ def study_sections(result: "StudyResult") -> list[Section]:
         told = f"Turning the circle by δ moves {turned.exact_share:.0%} of the answers by exactly δ"
         sections.append(half("Rotation", rotation_figure(turned), lead, message=told))
         lead = "The same displacement in random planes, on the same prompts."
-        told = (
-            f"Turns of the circle beside turns in {turned.n_controls} random planes: p = {turned.p_value:.2g}"
-        )
+        told = f"On these prompts turns of the circle move {turned.paired_share:.0%} of the answers exactly"
+        if turned.p_value is not None:
+            told += f"; turns in {turned.n_controls} random planes: p = {turned.p_value:.2g}"
         sections.append(half("Random planes", random_turns_figure(turned), lead, message=told))
     if (arms := result.arms) is not None:
         lead = (
@@ -117,7 +121,9 @@ def study_sections(result: "StudyResult") -> list[Section]:
             else f" (p = {ablated.p_controls:.2g} against {ablated.n_controls} controls)"
         )
         told = f"Without the circle the logit difference changes by {ablated.logit_diff_change:+.2g}{p}"
-        sections.append(half("Ablation", ablation_figure(ablated), lead, message=told))
+        sections.append(
+            half("Ablation", ablation_figure(ablated, "the circle"), lead, message=told.replace("-", "−"))
+        )
     if len(frame := result.frame()):
         sections.append(Section("Interventions", frame))
     tables = {"Arms in numbers": arms, "Ablation in numbers": ablated}
@@ -185,9 +191,13 @@ def _map_section(result: "StudyResult", heading: str, what: str, bar: str, lead:
     frame = result.map_frame().dropna(subset=[what])
     message = ""
     if len(frame):
-        top = frame.loc[frame[what].idxmax()]
+        top = frame[frame[what] >= frame[what].max() - ALIKE].iloc[
+            0
+        ]  # of places alike the first of a forward pass
         layer = f"layer {top['site'].split('.')[1]}" if "blocks" in top["site"] else "the embedding"
-        message = f"{heading}: most after {layer} at the {top['position']} token ({top[what]:.0%})"
+        message = (
+            f"{heading}: up to {frame[what].max():.0%}, first at the {top['position']} token after {layer}"
+        )
     return half(heading, map_figure(result, what, bar), lead, message=message)
 
 

@@ -318,7 +318,9 @@ def analysis_sections(result: "AdderAnalysis") -> list[Section]:
     sections.append(Section("Logits", logits_figure(result), lead))
     worst = min(result.positions, default=1.0)
     lead = "Characters in the order in which they are written; the margin is the right character's logit less the best other's."
-    told = f"Every character of the answer is right in {worst:.1%} of problems or more"
+    told = "Every character of every answer is right"
+    if worst < 1:
+        told = f"Every character of the answer is right in at least {worst:.1%} of the problems"
     sections.append(Section("Answer positions", positions_figure(result), lead, message=told))
     lead = "Effective rank: (Σσ²)²/Σσ⁴ of the singular values σ (participation ratio)."
     sections.append(Section("Weight spectra", matrices_table(result), lead))
