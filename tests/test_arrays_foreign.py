@@ -88,7 +88,9 @@ def test_categories_of_frames_and_tables_are_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [str, float, int, lambda v: f"{float(v)}", lambda v: f"{int(v):02d}"], ids=str
+    "written",
+    [str, float, int, lambda v: f"{float(v)}", lambda v: f"{int(v):02d}"],
+    ids=["text", "float", "int", "text of a float", "two digits"],
 )
 def test_numbers_name_the_values_that_they_equal(written: Callable[[str], Any]) -> None:
     labels = np.asarray([written(CLOCK.values[i]) for i in LABELS])
@@ -190,7 +192,7 @@ def test_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
         probed(make(tmp_path), **more)
 
 
-@pytest.mark.parametrize("given", [7, True, {}, [1, 2], np.arange(3), ["months", 3], 3.5], ids=str)
+@pytest.mark.parametrize("given", [7, True, {}, [1, 2], np.arange(3), ["months", 3], 3.5], ids=range(7))
 def test_what_is_no_domain_is_refused(given: Any) -> None:
     with pytest.raises(UsageError, match="domain is "):
         probed(rows(), given, labels=LABELS)

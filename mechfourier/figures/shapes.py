@@ -191,11 +191,11 @@ def fitted_path(points: np.ndarray, name: str) -> np.ndarray:
     return np.concatenate([path, path[:1]]) if name in CLOSED else path
 
 
-def _counted(result: "ProbeResult") -> list[str]:
-    """Every word and at how many hook points it is given, the verdict first."""
+def _counted(result: "ProbeResult") -> str:
+    """At how many hook points the verdict's word is given; where none has it, the commonest one."""
     counts = Counter(row.word for row in result.sites)
-    order = sorted(counts, key=lambda word: (word != result.verdict, -counts[word]))
-    return [f"{word} at {counts[word]} of {len(result.sites)} hook points" for word in order]
+    word = result.verdict if counts[result.verdict] else counts.most_common(1)[0][0]
+    return f"{word} at {counts[word]} of {len(result.sites)} hook points"
 
 
 def shape_sections(result: "ProbeResult") -> list[Section]:
@@ -222,7 +222,7 @@ def shape_sections(result: "ProbeResult") -> list[Section]:
                 "Words by layer",
                 words_figure(result),
                 "Every hook point gets its own word.",
-                message=f"{result.domain} in {result.model}: " + ", ".join(_counted(result)),
+                message=f"{result.domain} in {result.model}: {_counted(result)}",
             )
         )
     return sections
