@@ -120,6 +120,18 @@ def test_figures_for_print_are_one_column_wide_with_titles_and_letters(tmp_path:
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
+def test_every_figure_in_print_too(every: list[Section]) -> None:
+    """In one column of a paper, each under its title."""
+    made: dict[str, Any] = {
+        f"{i} {each.heading}": paper(drawing(each), title=each.title)
+        for i, each in enumerate(every)
+        if not each.heading.endswith(": alone")  # three in one: in print each stands by itself
+    }
+    with drawn_page(made, width=COLUMN, margin=0) as view:
+        assert view.locator(".figure").count() > 60
+        assert problems(view) == []
+
+
 def test_there_is_a_result_of_every_kind_that_is_drawn() -> None:
     kinds = {name for name in modules() if (found := class_of(name)) is not None and found.about.figure}
     here = {values["kind"] for values in saved().values()} | set(OTHERWISE)
@@ -134,18 +146,6 @@ def test_no_text_of_any_figure_overlaps_or_leaves_it(browser: Any, page: Path, w
     assert problems(view) == []
     assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     view.close()
-
-
-def test_every_figure_in_print_too(every: list[Section]) -> None:
-    """In one column of a paper, each under its title."""
-    made: dict[str, Any] = {
-        f"{i} {each.heading}": paper(drawing(each), title=each.title)
-        for i, each in enumerate(every)
-        if not each.heading.endswith(": alone")  # three in one: in print each stands by itself
-    }
-    with drawn_page(made, width=COLUMN, margin=0) as view:
-        assert view.locator(".figure").count() > 60
-        assert problems(view) == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
