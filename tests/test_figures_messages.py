@@ -27,6 +27,10 @@ def results() -> dict[str, Any]:
     return made
 
 
+def traces(drawn: Any) -> Any:
+    return drawn.data
+
+
 def test_a_message_comes_before_the_figures_title_and_that_before_the_heading() -> None:
     drawn = figure(title="a <b> & c")
     assert Section("heading", drawn, message="what is seen").title == "what is seen"
@@ -70,11 +74,11 @@ def test_words_are_counted_in_the_title(results: dict[str, Any]) -> None:
 
 def test_only_the_largest_parts_are_drawn_and_the_rest_is_one(results: dict[str, Any]) -> None:
     found = results["attribution"]
-    for bars, rows in zip(attribution_figure(found).data, (found.parts, found.heads), strict=False):
+    for bars, rows in zip(traces(attribution_figure(found)), (found.parts, found.heads), strict=False):
         least = sorted((abs(row.mean) for row in rows), reverse=True)[:NAMED]
         assert sorted(map(abs, bars.y), reverse=True) == pytest.approx(least)
         assert list(bars.x) == [row.name for row in rows if row.name in bars.x]
-    drawn = written_figure(found).data
+    drawn = traces(written_figure(found))
     for i, harmonic in enumerate(found.harmonics):
         whole = harmonic.share * sum(harmonic.written_by.values())
         assert sum(trace.y[i] for trace in drawn) == pytest.approx(whole)
