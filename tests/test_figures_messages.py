@@ -36,7 +36,8 @@ def test_a_message_comes_before_the_figures_title_and_that_before_the_heading() 
     assert Section("heading", drawn, message="what is seen").title == "what is seen"
     assert Section("heading", drawn).title == "a <b> & c"
     assert Section("heading", figure()).title == Section("heading", ["lines"]).title == "heading"
-    assert paper(drawn, title="what is seen").layout.title.text == "what is seen"
+    printed: Any = paper(drawn, title="what is seen")
+    assert printed.layout.title.text == "what is seen"
 
 
 @pytest.mark.parametrize(
