@@ -1,7 +1,7 @@
 """``mechfourier probe``: is this quantity on a circle, and what is that worth?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
