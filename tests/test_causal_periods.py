@@ -1,6 +1,8 @@
 """Periods of numbers: planted separability and planted circles are found, and what is used moves by its period."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from small_run import write_run
 from test_causal_rotate import KEYS, P
 from typer.testing import CliRunner
 
+import mechfourier
 from mechfourier.causal.number_fit import WHOLE, sums
 from mechfourier.causal.periods import PeriodsResult, periods
 from mechfourier.causal.stability import StabilityResult, compared_planes, opened, stability
@@ -144,7 +147,10 @@ def test_a_checkpoint_of_a_run_is_opened_by_its_file(tmp_path: Any) -> None:
 
 @pytest.mark.slow
 def test_the_same_run_twice_repeats_in_everything(tmp_path: Any) -> None:
-    found = stability(["calendar", "calendar"], "days", n_controls=199, n_permutations=199)
+    for name in ("one", "other"):  # as two runs: the same name twice is refused
+        shutil.copytree(Path(mechfourier.__file__).parent / "data" / "calendar", tmp_path / name)
+    runs = [str(tmp_path / "one"), str(tmp_path / "other")]
+    found = stability(runs, "days", n_controls=199, n_permutations=199)
     assert found.verdict_count == found.used_count == 2 and found.share_sd == 0.0
     assert found.planes and all(pair.overlap == pytest.approx(1.0, abs=1e-6) for pair in found.planes)
     assert StabilityResult.from_json(found.to_json()) == found
