@@ -124,7 +124,7 @@ def _rule(name: str, hint: Any) -> Callable[[str, Any], Any] | None:
     if name == "domain" and str in kinds:
         if any(_of_list(kind) for kind in kinds):
             return _domains
-        return _domain if NoneType not in kinds else _domain_or_none
+        return that_domain if NoneType not in kinds else _domain_or_none
     if kinds and all(kind in WORDS or _of_list(kind) or _is_class(kind) for kind in kinds):
         return functools.partial(_one_of, kinds)
     return _models if name == "models" else None
@@ -236,10 +236,11 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _domain_or_none(name: str, value: Any) -> Any:
-    return None if value is None else _domain(name, value)
+    return None if value is None else that_domain(name, value)
 
 
-def _domain(name: str, value: Any) -> Any:
+def that_domain(name: str, value: Any) -> Any:
+    """The value, where it is a domain or names one; raises ``UsageError``."""
     if isinstance(value, (str, Path)) or hasattr(value, "templates"):
         return value
     raise UsageError(
@@ -251,8 +252,8 @@ def _domain(name: str, value: Any) -> Any:
 def _domains(name: str, value: Any) -> Any:
     """One domain or several."""
     if isinstance(value, (list, tuple)):
-        return [_domain(name, each) for each in value]
-    return _domain(name, value)
+        return [that_domain(name, each) for each in value]
+    return that_domain(name, value)
 
 
 def _model_or_name(name: str, value: Any) -> Any:

@@ -126,11 +126,8 @@ def orthonormal(plane: Any, site: Site, d: int) -> Float[Tensor, "d r"]:
 
     try:
         if isinstance(plane, Tensor):
-            plane = (
-                plane.detach().cpu().numpy()
-                if plane.dtype != torch.bfloat16
-                else plane.detach().cpu().float().numpy()
-            )
+            plane = plane.detach().cpu()
+            plane = plane.float() if plane.dtype == torch.bfloat16 else plane  # NumPy has no bfloat16
         given = np.asarray(plane)
     except (ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"the plane cannot be read as an array ({error}); give [{d}, r]") from error

@@ -81,7 +81,7 @@ def number_list(text: str, option: str, what: str, example: str, *, ranges: bool
 
 def report_error(error: BaseException) -> int:
     """Print one sentence for ``error`` on standard error and return the exit code."""
-    if _interrupted(error):
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == 130):
         return _say("interrupted; what was saved is kept, and the same command goes on from there", 130)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
@@ -102,15 +102,6 @@ def report_error(error: BaseException) -> int:
         return _say(f"no space left {where}" if full else f"{error}", 1)
     first = next(iter(str(error).strip().splitlines()), "")
     return _say(f"unexpected {type(error).__name__}: {first}; run again with --debug for the traceback", 1)
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: a library that is being imported may raise one of its own instead."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == 130):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _say(sentence: str, code: int) -> int:

@@ -101,8 +101,8 @@ def study_sections(result: "StudyResult") -> list[Section]:
     if (arms := result.arms) is not None:
         lead = (
             "Share of prompts. Patch: the circle, as many principal components, or the whole activation comes from a prompt with another "
-            "first operand (the donor). Average: the circle is set to its mean over prompts; zero: it, or all but it, is set to the mean "
-            "over the values."
+            "first operand (the donor). Average: the whole activation is set to its mean over the prompts; zero: the circle's part of it, or "
+            "all but that, is."
         )
         given = dict(zip(arms.frame()["arm"], arms.frame()["donor's answer"], strict=True)).get(
             "patch circle"
@@ -114,7 +114,7 @@ def study_sections(result: "StudyResult") -> list[Section]:
         )
         sections.append(half("Causal arms", arms_figure(arms), lead, message=told))
     if (ablated := result.ablation) is not None:
-        lead = "The circle set to its mean, beside the same of subspaces of like size, variance and mean at the same place."
+        lead = "The circle set to its mean, beside the same of the subspaces of its size that are closest in variance and second moment."
         p = (
             ""
             if ablated.p_controls is None
@@ -146,7 +146,7 @@ def _share_sections(result: "StudyResult") -> list[Section]:
     lead = (
         "Every edit stands for another value by δ steps; whole class mean: all that the token says of the value. "
         f"Share of the circle: {result.share} of the exact moves, {result.share_difference} of the rise of the "
-        "score difference. Light: controls (random planes, another domain's circle, the circle turned by whole turns); whiskers: 95 % "
+        "score difference. Light: controls (random planes, another domain's plane, and a step of 0, the sham); whiskers: 95 % "
         "intervals over prompts."
     )
     told = f"How much the circle carries of what the token says of the value: {result.share}"

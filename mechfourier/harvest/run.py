@@ -225,7 +225,8 @@ def _work(
     if not elsewhere or not isinstance(model, str | Path):
         return lambda job: make_shard(wish.model, wish.config, job, folder)
     # a worker may have another working directory
-    name = str(own_path(model).resolve()) if own_path(model).exists() else str(model)
+    path = own_path(model)
+    name = str(path.resolve()) if path.exists() else str(model)
     return Worker(name, engine, device, wish.config, str(folder))
 
 

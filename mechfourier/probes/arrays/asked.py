@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from mechfourier._arguments import that_domain
 from mechfourier.domains.definition import Domain
 from mechfourier.domains.definition import domain as find_domain
 from mechfourier.errors import UsageError, brief_repr, nearest
@@ -97,14 +97,9 @@ def _names_of(domain: Any) -> list[str]:
         if isinstance(domain, list | tuple)
         else [domain]
     )
-    for part in parts:
-        if part is not None and not isinstance(part, str | Path | Domain):
-            raise UsageError(
-                f"domain is {brief_repr(part)}; give a name like 'months' (mechfourier domains lists them), the path of a .toml file, a "
-                f"Domain, or two of them; n= where there is only a number of values"
-            )
+    given = [that_domain("domain", part) for part in parts if part is not None]
     return [
-        part.name if isinstance(part, Domain) else str(part).strip() for part in parts if part is not None
+        str(getattr(part, "name", part) if hasattr(part, "templates") else part).strip() for part in given
     ]
 
 

@@ -6,6 +6,7 @@ import math
 import struct
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -317,7 +318,7 @@ def of_arrow(table: Any, aside: tuple[str, ...] = (), names: Mapping[str, tuple[
     """
     import pyarrow as pa
 
-    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    repeated = [name for name, count in Counter(table.column_names).items() if count > 1]
     if repeated:
         raise UsageError(
             f"the table has several columns called {repeated[0]!r}; give every column a name of its own"

@@ -1,5 +1,6 @@
 """What people hand over: arrays, mappings, caches, frames and files, taken as they are, without a copy."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,12 +119,13 @@ def _frame(frame: Any, aside: tuple[str, ...]) -> Opened:
 def _refuse_columns(frame: Any, kinds: list[str], aside: tuple[str, ...]) -> None:
     """Raise ``UsageError`` for what would be left out without a word: a name twice, complex numbers, missing numbers."""
     names = [str(name) for name in frame.columns]
+    counts = Counter(names)
     if not len(frame):
         raise UsageError("the frame has no rows; give activations, a row each")
     for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        if names.count(name) > 1:
+        if counts[name] > 1:
             raise UsageError(
-                f"the frame has {names.count(name)} columns called {name!r}; give every column a name of its own"
+                f"the frame has {counts[name]} columns called {name!r}; give every column a name of its own"
             )
         if kind == "c":
             raise UsageError(

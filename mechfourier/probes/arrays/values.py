@@ -10,17 +10,16 @@ from numpy import ndarray
 
 from mechfourier.domains.definition import MODULI, Domain, modular
 from mechfourier.errors import CONTROL, OutOfRange, UsageError, nearest
+from mechfourier.probes.size import MOST_VALUES
 
 SHORTEST = 3
 """Letters of an abbreviation ("Mon")."""
-MOST = 2000
-"""Values on a cycle."""
 
 
 def cycle(n: int, values: Sequence[str] = ()) -> Domain:
     """A domain of n values without sentences: what an array needs of one. Raises ``OutOfRange``."""
-    if not 3 <= n <= MOST:
-        raise OutOfRange(f"a cycle of {n} values cannot be tested; n runs from 3 to {MOST}")
+    if not 3 <= n <= MOST_VALUES:
+        raise OutOfRange(f"a cycle of {n} values cannot be tested; n runs from 3 to {MOST_VALUES}")
     if not values and MODULI[0] <= n <= MODULI[1]:
         return modular(n)
     if strange := next((value for value in values if CONTROL.search(value)), None):
